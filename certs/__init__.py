@@ -1,0 +1,1 @@
+"""The identity: authority, certificates, tokens, trust documents, TLS policy and key files."""

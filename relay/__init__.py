@@ -1,0 +1,1 @@
+"""The relay: the daemon that joins senders to listeners."""

@@ -1,0 +1,1 @@
+"""Trunkline: run commands on, watch, and reach machines that accept no inbound connection."""

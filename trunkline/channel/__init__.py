@@ -1,0 +1,1 @@
+"""The protocol: bytes to frames to streams to HTTP exchanges."""

@@ -1,0 +1,1 @@
+"""The sender: the typed SDK that reaches nodes through a relay and calls the control plane."""

@@ -1,0 +1,1 @@
+"""The process: what all three daemons share about being a daemon."""
