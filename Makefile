@@ -1,0 +1,73 @@
+# Everything a developer, a visitor or a build server does with this repository.
+#
+#   make demo    set up the environment, start a sandbox, run a command on two nodes, stop
+#   make up      start a sandbox and leave it running (stop it with: .venv/bin/trunkline down)
+#   make test    lint, types, layers, dependencies, then every test
+#   make check   make test, and the formatting too: what must be green before a change lands
+#   make bench   measure the relay's data path against nginx on this machine (a few minutes)
+#   make fmt     format the code
+#   make lock    resolve the dependencies again and write requirements/*.lock
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGES := trunkline certs relay node_agent control_plane
+SANDBOX := .trunkline
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types layers dependencies pytest bench fmt lock clean tools bench-tools
+
+help:
+	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
+
+$(READY): requirements/dev.lock pyproject.toml deploy/development/environment.sh
+	@sh deploy/development/environment.sh $(VENV)
+	@touch $(READY)
+
+demo: $(READY)
+	@sh deploy/development/demo.sh $(BIN)/trunkline
+
+up: $(READY)
+	@$(BIN)/trunkline up --detach --state $(SANDBOX)
+
+tools: $(READY)
+	@sh deploy/development/tools.sh test
+
+bench-tools: $(READY)
+	@sh deploy/development/tools.sh bench
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports --no-cache
+
+dependencies: $(READY)
+	$(BIN)/deptry $(PACKAGES)
+
+# Last on purpose: its summary is the last thing printed.
+pytest: $(READY) tools
+	$(BIN)/pytest -n auto $(PYTEST_ARGS)
+
+test: lint types layers dependencies pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory test
+
+bench: bench-tools
+	$(BIN)/python -m bench
+
+fmt: $(READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: $(READY)
+	@sh deploy/development/lock.sh $(BIN)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs, from the distribution, the programs that the tests or the benchmark drive: tools.sh test|bench
+# Without root it only says what is missing; the tests that need such a program then say why they are skipped.
+set -eu
+case $1 in
+    test) wanted="curl:curl openssl:openssl go:golang-go node:nodejs npm:npm" libraries="golang-github-hashicorp-yamux-dev" ;;
+    bench) wanted="nginx:nginx-light wrk:wrk" libraries="" ;;
+    *) echo "usage: tools.sh test|bench" >&2; exit 64 ;;
+esac
+
+missing=""
+for pair in $wanted; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
+done
+for library in $libraries; do
+    dpkg -s "$library" >/dev/null 2>&1 || missing="$missing $library"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing$missing …"
+    apt-get update -qq
+    # shellcheck disable=SC2086 — a list of package names
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+    echo "Not installed:$missing (install them with: apt-get install$missing)" >&2
+    [ "$1" = test ]
+fi
