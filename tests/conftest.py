@@ -12,7 +12,7 @@ def _open_sockets() -> set[str]:
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(entry)
+            target = str(entry.readlink())
         except OSError:
             continue
         if target.startswith("socket:"):
@@ -26,7 +26,7 @@ def _children() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test after which a socket or a child process is left (end-to-end tests share a sandbox, and are not asked)."""
+    """Fails a test that leaves a socket or a child process (end-to-end tests share a sandbox, and are not asked)."""
     if request.node.get_closest_marker("e2e") is not None:
         yield
         return
