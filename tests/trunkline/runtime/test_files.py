@@ -1,0 +1,75 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from trunkline.runtime.files import StateDirectory, StateDirectoryError, write_atomic
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_replaced_whole_and_private(tmp_path):
+    path = tmp_path / "state"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names(tmp_path) == ["state"]
+
+
+def test_the_mode_is_not_subject_to_the_umask(tmp_path):
+    previous = os.umask(0o777)
+    try:
+        write_atomic(tmp_path / "endpoints", b"x", mode=0o644)
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "endpoints").stat().st_mode) == 0o644
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "state"
+    write_atomic(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomic(path, "text")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["state"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    write_atomic(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["state"]
+
+
+def test_a_state_directory_belongs_to_one_process(tmp_path):
+    path = tmp_path / "a" / "b"
+    with StateDirectory(path, format_name="example 1"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        assert names(path) == ["format", "lock"]
+        with pytest.raises(StateDirectoryError, match="another process"):
+            StateDirectory(path, format_name="example 1").open()
+    with StateDirectory(path, format_name="example 1"):
+        pass
+
+
+def test_another_format_is_refused(tmp_path):
+    (tmp_path / "format").write_text("example 2\n")
+    with pytest.raises(StateDirectoryError, match="its format is 'example 2'"):
+        StateDirectory(tmp_path, format_name="example 1").open()
+
+
+def test_a_directory_that_cannot_be_made_is_explained(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateDirectoryError, match=r"state directory .*: .*"):
+        StateDirectory(tmp_path / "file" / "state", format_name="example 1").open()

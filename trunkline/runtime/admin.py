@@ -1,0 +1,99 @@
+"""The admin endpoint of a daemon: /healthz, /readyz and /metrics, on a loopback address and nowhere else."""
+
+import asyncio
+import ipaddress
+import json
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from trunkline.runtime.lifecycle import Lifecycle
+
+# One exchange a connection, so that a deadline for the connection is one for a peer that dawdles.
+CONNECTION_SECONDS = 15.0
+MAX_CONNECTIONS = 64
+
+
+class AdminServer:
+    """Serves the state and the metrics of the process; it asks nobody who they are, so it stays on loopback."""
+
+    def __init__(self, address: str, port: int, *, metrics: CollectorRegistry, lifecycle: Lifecycle) -> None:
+        if not ipaddress.ip_address(address).is_loopback:
+            raise ValueError(f"the admin endpoint belongs on a loopback address, not {address}")
+        self._address = address
+        self._port = port
+        self._metrics = metrics
+        self._lifecycle = lifecycle
+        self._server: asyncio.Server | None = None
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._serve_metrics)
+        app.on_response_prepare.append(_close_after)
+        self._runner = web.AppRunner(app, access_log=None, max_line_size=4096, max_field_size=4096)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        assert self._runner.server is not None  # noqa: S101 - set by setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, self._address, self._port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        assert self._server is not None  # noqa: S101 - asked for before the server was opened
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def _accept(self) -> asyncio.Protocol:
+        assert self._runner.server is not None  # noqa: S101 - set by setup()
+        if len(self._runner.server.connections) >= MAX_CONNECTIONS:
+            return _Refused()
+        protocol = self._runner.server()
+        asyncio.get_running_loop().call_later(CONNECTION_SECONDS, _abort, protocol)
+        return protocol
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        lifecycle = self._lifecycle
+        status = 200 if lifecycle.ready else 503
+        if "verbose" not in request.query:
+            return web.Response(status=status, text="ready\n" if status == 200 else "not ready\n")
+        body = {"ready": lifecycle.ready, "draining": lifecycle.draining, "unmet": lifecycle.unmet_conditions()}
+        return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
+
+    async def _serve_metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._metrics), headers={"Content-Type": content_type})
+
+
+class _Refused(asyncio.Protocol):
+    """A connection over the bound: dropped as soon as it is there."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+
+
+async def _close_after(request: web.Request, response: web.StreamResponse) -> None:
+    response.force_close()
+
+
+def _abort(protocol: asyncio.Protocol) -> None:
+    transport = getattr(protocol, "transport", None)
+    if transport is not None:
+        transport.abort()

@@ -1,0 +1,105 @@
+"""The front of a daemon's program: arguments, settings, logs, event loop, and exit codes as in sysexits(3)."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+from trunkline.runtime.files import StateDirectoryError
+from trunkline.runtime.logs import Logger, configure_logging, get_logger
+from trunkline.runtime.loop import run
+from trunkline.runtime.settings import DaemonSettings, SettingsError, load_settings
+from trunkline.version import __version__
+
+EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69
+EXIT_SOFTWARE = 70
+EXIT_CANNOT_CREATE = 73
+EXIT_TEMPORARY = 75
+EXIT_NO_PERMISSION = 77
+EXIT_CONFIGURATION = 78
+
+S = TypeVar("S", bound=DaemonSettings)
+
+
+class StartError(Exception):
+    """The daemon cannot run, for a reason that the operator can mend; the message is one line that says how."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_CONFIGURATION) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon(Generic[S]):
+    """What the front has to know of a daemon.
+
+    Attributes:
+        name: as on the command line, e.g. `relay`.
+        prefix: how its environment variables begin, e.g. `TRUNKLINE_RELAY`.
+        settings_class: the model of its settings.
+        serve: the main coroutine; it returns when the daemon has drained.
+    """
+
+    name: str
+    prefix: str
+    settings_class: type[S]
+    serve: Callable[[S], Coroutine[Any, Any, None]]
+
+
+def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[str, str] | None = None) -> int:
+    """Run a daemon from its arguments to its exit code."""
+    environ = os.environ if environ is None else environ
+    arguments = _parser(daemon).parse_args(argv)
+    try:
+        settings = load_settings(daemon.settings_class, arguments.config, environ, prefix=daemon.prefix)
+    except SettingsError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"trunkline {daemon.name}: {problem}\n")
+        return EXIT_CONFIGURATION
+    if arguments.check_config:
+        sys.stdout.write("ok\n")
+        return 0
+    configure_logging(settings.log.level, settings.log.format)
+    log = get_logger(daemon.name.replace("-", "_"))
+    try:
+        run(lambda: daemon.serve(settings), event_loop=settings.event_loop, log=log)
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
+        return _exit_code(error, log)
+    return 0
+
+
+def _exit_code(error: BaseException, log: Logger) -> int:
+    causes = list(_leaves(error))
+    for cause in causes:
+        if isinstance(cause, StartError):
+            log.error("daemon.start_failed", reason=str(cause))
+            return cause.exit_code
+        if isinstance(cause, StateDirectoryError):
+            log.error("daemon.start_failed", reason=str(cause))
+            return EXIT_CANNOT_CREATE
+    log.error("daemon.failed", error=type(causes[0]).__name__, exc_info=error)
+    return EXIT_SOFTWARE
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see --help)\n")
+
+
+def _parser(daemon: Daemon[S]) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"trunkline {daemon.name}", allow_abbrev=False)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the settings, as TOML")
+    parser.add_argument("--check-config", action="store_true", help="check the settings, print ok and exit")
+    parser.add_argument("--version", action="version", version=f"trunkline {__version__}")
+    return parser

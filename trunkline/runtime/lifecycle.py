@@ -1,0 +1,157 @@
+"""The life of a daemon: starting, ready, draining, stopped, and who is told.
+
+A daemon names the conditions of its readiness while it is put together, then calls `started`. When every condition is
+met for the first time, `endpoints.json` is written and systemd is told. SIGTERM or SIGINT asks for a drain; the second
+one asks to stop at once; SIGHUP runs the reload callbacks. The daemon's own code waits for these and does the work.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from trunkline.runtime.files import write_atomic
+from trunkline.runtime.logs import Logger
+from trunkline.runtime.systemd import ServiceNotifier
+
+ENDPOINTS_FILE = "endpoints.json"
+
+
+class Condition:
+    """One thing that must hold for the daemon to be ready; not met to begin with."""
+
+    __slots__ = ("_changed", "name", "reason")
+
+    def __init__(self, name: str, changed: Callable[[], None]) -> None:
+        self.name = name
+        self.reason: str | None = "not yet"
+        self._changed = changed
+
+    def met(self) -> None:
+        """Say that it holds."""
+        self.reason = None
+        self._changed()
+
+    def unmet(self, reason: str) -> None:
+        """Say that it does not hold, and why, in words for an operator."""
+        self.reason = reason
+        self._changed()
+
+
+class Lifecycle:
+    """The state of the daemon, its signals, and its readiness."""
+
+    def __init__(self, *, state_directory: Path, notifier: ServiceNotifier, log: Logger) -> None:
+        self._endpoints_path = state_directory / ENDPOINTS_FILE
+        self._notifier = notifier
+        self._log = log
+        self._conditions: list[Condition] = []
+        self._endpoints: dict[str, str] | None = None
+        self._reloads: list[Callable[[], None]] = []
+        self._announced = False
+        self.drain_requested = asyncio.Event()
+        self.stop_requested = asyncio.Event()
+
+    def condition(self, name: str) -> Condition:
+        """Add a condition of readiness."""
+        condition = Condition(name, self._announce)
+        self._conditions.append(condition)
+        return condition
+
+    def on_reload(self, callback: Callable[[], None]) -> None:
+        """Run `callback` at each SIGHUP; it must not raise."""
+        self._reloads.append(callback)
+
+    def started(self, *, url: str | None = None, admin_url: str | None = None) -> None:
+        """Say that everything is wired and listening at these addresses."""
+        given = {"url": url, "admin_url": admin_url}
+        self._endpoints = {name: value for name, value in given.items() if value is not None}
+        self._announce()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon was asked to end."""
+        return self.drain_requested.is_set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the daemon has started, is not draining, and every condition is met."""
+        return self._endpoints is not None and not self.draining and not self.unmet_conditions()
+
+    def unmet_conditions(self) -> dict[str, str]:
+        """Return the conditions that do not hold, with the reasons."""
+        return {condition.name: condition.reason for condition in self._conditions if condition.reason is not None}
+
+    def request_drain(self) -> None:
+        """Ask for the end; asked again, for the end at once."""
+        if self.drain_requested.is_set():
+            self._log.warning("daemon.stop_requested")
+            self.stop_requested.set()
+            return
+        self._log.info("daemon.drain_requested")
+        self._notifier.notify("STOPPING=1")
+        self.drain_requested.set()
+
+    def request_reload(self) -> None:
+        """Reload what can be reloaded."""
+        self._log.info("daemon.reload")
+        for callback in self._reloads:
+            callback()
+
+    async def within_drain(self, work: Awaitable[object], timeout_seconds: float) -> bool:
+        """Await the work of draining, but no longer than the time given, nor past a demand to stop at once.
+
+        Returns:
+            Whether the work was finished.
+        """
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self.stop_requested.wait())
+        try:
+            await asyncio.wait({task, stop}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            return task.done()
+        finally:
+            for pending in (task, stop):
+                pending.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
+
+    async def keep_watchdog(self) -> None:
+        """Tell systemd for ever that the event loop turns, twice as often as it asks; return if it does not ask."""
+        if self._notifier.watchdog_seconds is None:
+            return
+        while True:
+            self._notifier.notify("WATCHDOG=1")
+            await asyncio.sleep(self._notifier.watchdog_seconds / 2)
+
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.request_drain)
+        loop.add_signal_handler(signal.SIGINT, self.request_drain)
+        loop.add_signal_handler(signal.SIGHUP, self.request_reload)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+        if self._announced:
+            with contextlib.suppress(OSError):
+                self._endpoints_path.unlink()
+
+    def _announce(self) -> None:
+        if self._announced or self._endpoints is None or not self.ready:
+            return
+        self._announced = True
+        content = json.dumps({"pid": os.getpid(), **self._endpoints}, indent=2) + "\n"
+        try:
+            write_atomic(self._endpoints_path, content.encode(), mode=0o644)
+        except OSError as error:
+            self._log.error("daemon.endpoints_not_written", reason=error.strerror)
+        self._notifier.notify("READY=1")
+        self._log.info("daemon.ready", **self._endpoints)

@@ -1,0 +1,104 @@
+"""The event loop of a daemon: which one runs, and what becomes of exceptions that nobody awaits."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from typing import Any, Literal, TypeVar
+
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+T = TypeVar("T")
+
+EventLoopName = Literal["auto", "uvloop", "asyncio"]
+
+# aiofastnet's own default is 16 TLS records each way, 512 KiB a connection; four are enough to keep a link busy.
+TLS_BUFFER_BYTES = 64 * 1024
+LAG_INTERVAL_SECONDS = 0.5
+
+
+def run(
+    main: Callable[[], Coroutine[Any, Any, T]], *, event_loop: EventLoopName = "auto", log: Logger | None = None
+) -> T:
+    """Run the coroutine that `main` makes to its end, and return its result.
+
+    Args:
+        main: makes the main coroutine.
+        event_loop: `auto` is uvloop with aiofastnet's TLS if both are installed, else asyncio; `uvloop` is uvloop
+            with its own TLS; `asyncio` is the standard library's.
+        log: where exceptions that nobody awaits are reported, one line each.
+    """
+    with asyncio.Runner(loop_factory=loop_factory(event_loop)) as runner:
+        if log is not None:
+            runner.get_loop().set_exception_handler(functools.partial(_report_unhandled, log))
+        return runner.run(main())
+
+
+def loop_factory(event_loop: EventLoopName) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes a new event loop of the kind that is named.
+
+    Raises:
+        ModuleNotFoundError: `uvloop` is asked for and not installed.
+    """
+    if event_loop == "auto" and find_spec("uvloop") and find_spec("aiofastnet"):
+        return _fast_loop
+    if event_loop == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def _fast_loop() -> asyncio.AbstractEventLoop:
+    import aiofastnet
+    import uvloop
+
+    loop = aiofastnet.patch_loop(uvloop.new_event_loop())
+    for name in ("create_server", "create_connection", "create_unix_server", "create_unix_connection"):
+        setattr(loop, name, _with_small_buffers(getattr(loop, name)))
+    sizes: dict[str, Any] = {"ssl_incoming_bio_size": TLS_BUFFER_BYTES, "ssl_outgoing_bio_size": TLS_BUFFER_BYTES}
+    setattr(loop, "start_tls", functools.partial(loop.start_tls, **sizes))  # noqa: B010 - not in the type's signature
+    return loop
+
+
+def _with_small_buffers(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Give every TLS connection made by `call` the smaller buffers; plain ones must not be given any."""
+
+    @functools.wraps(call)
+    def sized(*arguments: Any, **options: Any) -> Coroutine[Any, Any, Any]:
+        if options.get("ssl"):
+            options.setdefault("ssl_incoming_bio_size", TLS_BUFFER_BYTES)
+            options.setdefault("ssl_outgoing_bio_size", TLS_BUFFER_BYTES)
+        return call(*arguments, **options)
+
+    return sized
+
+
+def _report_unhandled(log: Logger, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    log.error(
+        "event_loop.unhandled_exception",
+        message=str(context.get("message", "")),
+        error=type(error).__name__ if error is not None else None,
+        reason=str(error) if error is not None else None,
+        where=_where(error),
+    )
+
+
+def _where(error: object) -> str | None:
+    """Return the file and line where the exception was raised: enough to find it, on one line."""
+    trace = error.__traceback__ if isinstance(error, BaseException) else None
+    if trace is None:
+        return None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+async def watch_lag(observe_seconds: Callable[[float], None], clock: Clock) -> None:
+    """Tell `observe_seconds`, twice a second and for ever, by how much the loop ran late."""
+    while True:
+        start = clock.monotonic()
+        await asyncio.sleep(LAG_INTERVAL_SECONDS)
+        observe_seconds(max(0.0, clock.monotonic() - start - LAG_INTERVAL_SECONDS))

@@ -1,0 +1,81 @@
+"""Validation errors of settings as lines that say where the problem is and what to do."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+_MESSAGES = {
+    "missing": "required, and not set",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "path_type": "must be a path, as a string",
+}
+
+
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    file_name: str | None,
+    prefix: str,
+    variables: frozenset[str],
+) -> Iterator[str]:
+    """Yield one line for each thing that is wrong, led by the file's key or the variable that it came from.
+
+    Values are never repeated: one of them may be a secret that got into the wrong place.
+    """
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        location = [part for part in problem["loc"] if not str(part).startswith(("function-", "is-instance"))]
+        variable = prefix + "__".join(str(part).upper() for part in location)
+        from_environment = next((name for name in variables if _covers(name, variable)), None)
+        place = from_environment or _place_in_file(location, file_name) or variable
+        yield f"{place}: {_message(problem['type'], problem['msg'], model, location, variable)}"
+
+
+def _covers(name: str, variable: str) -> bool:
+    """Tell whether the variable `name` set the setting of `variable`, or a table that holds it, or a key in it."""
+    return variable == name or variable.startswith(f"{name}__") or name.startswith(f"{variable}__")
+
+
+def _place_in_file(location: list[int | str], file_name: str | None) -> str | None:
+    if file_name is None:
+        return None
+    return f"{file_name}: {'.'.join(map(str, location))}" if location else file_name
+
+
+def _message(kind: str, text: str, model: type[BaseModel], location: list[int | str], variable: str) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown setting{_suggestion(model, location)}"
+    if kind == "missing":
+        return f"{_MESSAGES[kind]} (in the file, or as {variable})"
+    return _MESSAGES.get(kind) or text.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _suggestion(model: type[BaseModel], location: list[int | str]) -> str:
+    fields = _fields_at(model, location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), fields, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known here: {', '.join(sorted(fields))}" if fields else ""
+
+
+def _fields_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    current: Any = model
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        candidates = (field.annotation, *get_args(field.annotation))
+        current = next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
+    return list(getattr(current, "model_fields", {}))
