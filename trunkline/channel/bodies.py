@@ -8,7 +8,15 @@ content back; what it buffers is at most one chunk-size line or one trailer sect
 import re
 from typing import Final, NamedTuple
 
-from trunkline.channel.fields import MAX_TRAILER_BYTES, Field, Framing, HeadError, parse_trailers, write_field_lines
+from trunkline.channel.fields import (
+    BARE_LINE_END,
+    MAX_TRAILER_BYTES,
+    Field,
+    Framing,
+    HeadError,
+    parse_trailers,
+    write_field_lines,
+)
 
 MAX_SIZE_LINE_BYTES: Final = 18
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -127,8 +135,8 @@ class BodyReader:
         # The section ends at its first empty line, which is the very first where there are no trailers.
         end = 0 if section.startswith(b"\r\n") else section.find(b"\r\n\r\n", max(0, held - 3)) + 2
         if end == 1:
-            if len(section) >= MAX_TRAILER_BYTES + 4:
-                raise BodyError("the trailers are too large")
+            if len(section) >= MAX_TRAILER_BYTES + 4 or BARE_LINE_END.search(section):
+                raise BodyError("the trailers are malformed or too large")
             self._buffer = section
             return view[len(section) - held :]
         try:

@@ -19,6 +19,8 @@ Field = tuple[bytes, bytes]
 TOKEN_CHARACTER: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE_CHARACTER: Final = rb"[\t\x20-\x7e\x80-\xff]"
 FIELD_LINES: Final = rb"(?:" + TOKEN_CHARACTER + rb"++:" + VALUE_CHARACTER + rb"*+\r\n)*+"
+# A CR or LF that is not half of a CRLF; a CR at the very end may still become one.
+BARE_LINE_END: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 
 _FIELD: Final = re.compile(rb"(" + TOKEN_CHARACTER + rb"++):[ \t]*+(" + VALUE_CHARACTER + rb"*+)\r\n")
 _FIELD_LINES: Final = re.compile(FIELD_LINES)

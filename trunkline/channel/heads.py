@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from trunkline.channel.fields import (
+    BARE_LINE_END,
     FIELD_LINES,
     MAX_HEAD_BYTES,
     TOKEN_CHARACTER,
@@ -48,7 +49,6 @@ _RESPONSE: Final = re.compile(
     rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + VALUE_CHARACTER + rb"*+)?+\r\n(" + FIELD_LINES + rb")\r\n"
 )
 _OTHER_VERSION: Final = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?+\r\n")
-_BARE_LINE_END: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: Final = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"")) for status in range(600)]
 
@@ -240,7 +240,7 @@ def _refused_head(raw: bytes) -> HeadError:
     """Names what is wrong with a head that the grammar did not match."""
     if len(raw) > MAX_HEAD_BYTES:
         return HeadError("head_too_large", f"the head has more than {MAX_HEAD_BYTES} bytes", 431)
-    if not _BARE_LINE_END.search(raw) and _OTHER_VERSION.match(raw):
+    if not BARE_LINE_END.search(raw) and _OTHER_VERSION.match(raw):
         return HeadError("unknown_version", "only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
     return HeadError("malformed_head", "the head is malformed")
 
@@ -293,7 +293,7 @@ class HeadBuffer:
             raise HeadError("malformed_head", "the head does not begin with a token")
         end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3), MAX_HEAD_BYTES)
         checked_end = min(len(buffer), MAX_HEAD_BYTES) if end < 0 else end + 2
-        if _BARE_LINE_END.search(buffer, max(0, self._scanned - 1), checked_end):
+        if BARE_LINE_END.search(buffer, max(0, self._scanned - 1), checked_end):
             raise HeadError("malformed_head", "a line ends in a bare CR or LF")
         if end >= 0:
             head, self.leftover = bytes(buffer[: end + 4]), bytes(buffer[end + 4 :])
