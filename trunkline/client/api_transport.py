@@ -1,0 +1,235 @@
+"""The HTTP side of the control plane's API: one JSON request and its answer, with deadlines and careful repetition.
+
+A request is made again only where that cannot do harm: the connection was never made, or the caller says that the
+request is safe to repeat and the answer was 429, 502, 503 or 504, or never came. The deadline bounds all attempts
+together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, TrunklineError, Unreachable
+from trunkline.client.outbound_proxy import outbound_proxy
+from trunkline.client.refusals import read_retry_after
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock, SystemClock
+from trunkline.runtime.secret import Secret
+from trunkline.version import __version__
+
+API_TIMEOUT_SECONDS = 30.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+LARGEST_ANSWER_BYTES = 16_777_216
+_LARGEST_ERROR_BYTES = 65_536
+_PIECE_BYTES = 65_536
+_REPEAT_STATUSES = frozenset({429, 502, 503, 504})
+
+Query = Mapping[str, str | int | None] | list[tuple[str, str]]
+
+
+def path_of(*segments: str) -> str:
+    """A path below the API's root, each segment escaped."""
+    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+class ApiTransport:
+    """Requests to one control plane; use as an asynchronous context manager, or call `close`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: Secret,
+        *,
+        ssl_context: ssl.SSLContext,
+        timeout_seconds: float = API_TIMEOUT_SECONDS,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Make a transport that has no connection yet.
+
+        Raises:
+            ValueError: `url` is not ``https://host[:port]``.
+        """
+        if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:
+            raise ValueError(f"the control plane's address must be https://host[:port], not {url!r}")
+        self.url = url.rstrip("/")
+        self._token = token
+        self._ssl_context = ssl_context
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.SystemRandom()
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy = outbound_proxy(self.url)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: Mapping[str, Any] | None = None,
+        safe: bool | None = None,
+        timeout_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Make one request and return the JSON object of its answer.
+
+        Args:
+            method: the HTTP method.
+            path: from the root, see `path_of`.
+            query: parameters; those that are None are left out.
+            document: the JSON body.
+            safe: whether the request may be repeated after it perhaps arrived; by default all but POST may.
+            timeout_seconds: bound for all attempts together.
+
+        Raises:
+            ApiError: the control plane refused.
+            Unreachable: no connection could be made.
+            DeadlineExceeded: no answer in time.
+            BadResponse: the answer is not a JSON object, or too large.
+        """
+        timeout_seconds = timeout_seconds or self._timeout_seconds
+        repeatable = method != "POST" if safe is None else safe
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._repeat(method, path, query, document, repeatable=repeatable)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the control plane {self.url} did not answer within {timeout_seconds:g} s"
+            ) from None
+
+    @asynccontextmanager
+    async def stream(self, path: str, *, query: Query | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a GET piece by piece as it arrives, for outputs that may last for hours.
+
+        Raises:
+            TrunklineError: as `call`; inside the block too when the connection is lost.
+        """
+        session = self._open_session()
+        try:
+            async with session.get(self.url + path, params=_parameters(query), **self._options()) as response:
+                if response.status >= 300:
+                    raise await _read_error(response)
+                yield _pieces(response)
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from None
+
+    async def _repeat(
+        self, method: str, path: str, query: Query | None, document: Mapping[str, Any] | None, *, repeatable: bool
+    ) -> dict[str, Any]:
+        backoff = Backoff(self._rng, cap_seconds=5.0)
+        give_up_at = self._clock.monotonic() + CONNECT_TIMEOUT_SECONDS
+        while True:
+            try:
+                return await self._attempt(method, path, query, document)
+            except ApiError as error:
+                failure: TrunklineError = error
+                again = repeatable and error.status in _REPEAT_STATUSES
+            except Unreachable as error:
+                failure = error
+                again = error.retry and (repeatable or not error.perhaps_arrived)
+            if not again or self._clock.monotonic() >= give_up_at:
+                raise failure
+            asked_seconds = failure.retry_after_seconds or 0.0 if isinstance(failure, ApiError) else 0.0
+            await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=asked_seconds))
+
+    async def _attempt(
+        self, method: str, path: str, query: Query | None, document: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        session = self._open_session()
+        try:
+            async with session.request(
+                method, self.url + path, params=_parameters(query), json=document, **self._options()
+            ) as response:
+                if response.status >= 300:
+                    raise await _read_error(response)
+                return _object_of(await _read_bounded(response, LARGEST_ANSWER_BYTES))
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._ssl_context, limit=64),
+                headers={"Authorization": f"Bearer {self._token.reveal()}", "User-Agent": f"trunkline/{__version__}"},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
+                auto_decompress=False,
+                proxy=None if self._proxy is None else str(self._proxy),
+            )
+        return self._session
+
+    def _options(self) -> dict[str, Any]:
+        authorization = self._proxy.authorization if self._proxy is not None else None
+        return {
+            "allow_redirects": False,
+            "proxy_headers": {"Proxy-Authorization": authorization} if authorization is not None else None,
+        }
+
+    def _unreachable(self, error: aiohttp.ClientError) -> Unreachable:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = str(error.certificate_error)
+            return Unreachable(f"the certificate of the control plane {self.url} is not trusted: {reason}", retry=False)
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        perhaps_arrived = not isinstance(error, aiohttp.ClientConnectorError)
+        return Unreachable(f"cannot reach the control plane {self.url}: {reason}", perhaps_arrived=perhaps_arrived)
+
+
+def _parameters(query: Query | None) -> list[tuple[str, str]]:
+    if query is None:
+        return []
+    if isinstance(query, list):
+        return query
+    return [(name, str(value)) for name, value in query.items() if value is not None]
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async for piece in response.content.iter_any():
+        yield piece
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        body += piece
+        if len(body) > limit_bytes:
+            raise BadResponse(f"the answer of the control plane is larger than {limit_bytes} bytes")
+    return bytes(body)
+
+
+def _object_of(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BadResponse("the answer of the control plane is not a JSON object; is the address right?")
+    return document
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> ApiError:
+    try:
+        document = _object_of(await _read_bounded(response, _LARGEST_ERROR_BYTES))
+    except BadResponse:
+        document = {}
+    details = document.get("details")
+    return ApiError(
+        response.status,
+        str(document.get("error_code", "")),
+        str(document.get("message") or f"the control plane answered with status {response.status}"),
+        details=[entry for entry in details if isinstance(entry, dict)] if isinstance(details, list) else (),
+        retry_after_seconds=read_retry_after(response.headers.get("Retry-After", "")),
+    )

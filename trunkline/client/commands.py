@@ -1,0 +1,182 @@
+"""Commands by way of the control plane, which records them: submit, watch, read their output, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trunkline.client.api_transport import ApiTransport, path_of
+from trunkline.client.errors import ApiError, TrunklineError
+from trunkline.client.pages import read_pages, read_record
+from trunkline.client.records import Command
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import SystemClock
+
+OutputStream = Literal["stdout", "stderr"]
+POLL_SECONDS = 0.2
+SLOWEST_POLL_SECONDS = 5.0
+RESUME_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which nodes a command runs on: exactly one of these is set."""
+
+    node: str | None = None
+    cluster: str | None = None
+    selector: Mapping[str, str] | None = None
+    everywhere: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """The target as the API takes it.
+
+        Raises:
+            ValueError: none is set, or more than one.
+        """
+        choices: dict[str, Any] = {
+            "node": self.node,
+            "cluster": self.cluster,
+            "selector": dict(self.selector) if self.selector else None,
+            "all": self.everywhere or None,
+        }
+        chosen = {name: value for name, value in choices.items() if value is not None}
+        if len(chosen) != 1:
+            raise ValueError("a command has one target: a node, a cluster, a selector, or all nodes")
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """What to run; `command_id` is the idempotency key, and is made up when it is None."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_directory: str | None = None
+    user: str | None = None
+    timeout_seconds: float | None = None
+    stdin: bytes | None = None
+    command_id: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The request as the API takes it; what is not set is left out."""
+        document: dict[str, Any] = {
+            "command_id": self.command_id or new_command_id(),
+            "argv": list(self.argv),
+            "environment": dict(self.environment) or None,
+            "working_directory": self.working_directory,
+            "user": self.user,
+            "timeout_seconds": self.timeout_seconds,
+            "stdin": base64.b64encode(self.stdin).decode("ascii") if self.stdin is not None else None,
+        }
+        return {name: value for name, value in document.items() if value is not None}
+
+
+def new_command_id() -> str:
+    """A command id that no other has."""
+    return f"cmd-{secrets.token_hex(12)}"
+
+
+class CommandApi:
+    """The commands of one workspace."""
+
+    def __init__(self, transport: ApiTransport, workspace: str) -> None:
+        self._transport = transport
+        self._workspace = workspace
+
+    async def submit(self, target: Target, request: CommandRequest) -> list[Command]:
+        """Submit a command to every node of the target; sent twice it still runs once, thanks to its id."""
+        document = {"target": target.document(), **request.document()}
+        answer = await self._transport.call("POST", self._path(), document=document, safe=True)
+        return [read_record(Command, entry) for entry in answer.get("commands", [])]
+
+    async def list(self, *, node: str | None = None, state: str | None = None) -> AsyncIterator[Command]:
+        """The commands that match every filter given, newest first."""
+        query = {"node": node, "state": state}
+        async for command in read_pages(self._transport, self._path(), "commands", Command, query):
+            yield command
+
+    async def get(self, command_id: str) -> Command:
+        """One command."""
+        return read_record(Command, await self._transport.call("GET", self._path(command_id)))
+
+    async def cancel(self, command_id: str) -> Command:
+        """Ask for a command's end; it is CANCELLED once its process has gone."""
+        answer = await self._transport.call("POST", self._path(command_id, "cancel"), document={}, safe=True)
+        return read_record(Command, answer)
+
+    async def wait(self, command_id: str, *, timeout_seconds: float | None = None) -> Command:
+        """The command once it has ended.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout_seconds`.
+            TrunklineError: as `get`.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            delay_seconds = POLL_SECONDS
+            while not (command := await self.get(command_id)).state.final:
+                await asyncio.sleep(delay_seconds)
+                delay_seconds = min(delay_seconds * 1.5, SLOWEST_POLL_SECONDS)
+        return command
+
+    async def output(
+        self, command_id: str, stream: OutputStream = "stdout", *, offset: int = 0, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """A command's output from `offset` bytes on; with `follow`, until the command has ended.
+
+        A connection that breaks is resumed where it broke, for up to two minutes without any progress.
+
+        Raises:
+            ApiError: there is no such command, or `offset` lies beyond the end (416).
+            TrunklineError: the control plane or the node cannot be reached.
+        """
+        resumption = _Resumption()
+        while True:
+            try:
+                async for piece in self._read_output(command_id, stream, offset, follow=follow):
+                    offset += len(piece)
+                    resumption.progress()
+                    yield piece
+            except TrunklineError as error:
+                await resumption.wait_or_raise(error)
+            else:
+                return
+
+    async def _read_output(
+        self, command_id: str, stream: OutputStream, offset: int, *, follow: bool
+    ) -> AsyncIterator[bytes]:
+        query = {"stream": stream, "offset": offset, "follow": "true" if follow else None}
+        async with self._transport.stream(self._path(command_id, "output"), query=query) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _path(self, *segments: str) -> str:
+        return path_of("w", self._workspace, "api", "2.0", "commands", *segments)
+
+
+class _Resumption:
+    """How long a broken output is taken up again: until nothing has come for `RESUME_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._backoff = Backoff(random.SystemRandom(), cap_seconds=SLOWEST_POLL_SECONDS)
+        self._broken_at: float | None = None
+
+    def progress(self) -> None:
+        """Something came: whatever broke is mended."""
+        if self._broken_at is not None:
+            self._broken_at = None
+            self._backoff.reset()
+
+    async def wait_or_raise(self, error: TrunklineError) -> None:
+        """Wait for the next attempt, or give up."""
+        now = self._clock.monotonic()
+        self._broken_at = now if self._broken_at is None else self._broken_at
+        if not error.retry or now - self._broken_at > RESUME_SECONDS:
+            raise error
+        asked_seconds = error.retry_after_seconds or 0.0 if isinstance(error, ApiError) else 0.0
+        await asyncio.sleep(self._backoff.next_delay_seconds(now, at_least_seconds=asked_seconds))

@@ -1,0 +1,185 @@
+"""One link to one relay, kept: dialled when it is first needed, and again when it drains or is lost.
+
+Theory of operation. Callers `acquire` the current link. When there is none, one dialling task serves all who wait; it
+goes on with back-off until it has a link, is refused for good, or the keeper is closed. A link that says goodbye
+(GO_AWAY) keeps its calls until they end, while a new one is dialled at once for the next calls. A link that lived only
+briefly does not reset the back-off, so that a relay which accepts and drops links is not stormed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable
+
+from trunkline.channel.dialing import dial_link
+from trunkline.channel.errors import ChannelError, HandshakeFailed
+from trunkline.channel.limits import Limits
+from trunkline.channel.link import Link, LinkOwner, LinkStream, StreamHandler
+from trunkline.channel.session import Role
+from trunkline.channel.upgrade import LinkRefused
+from trunkline.client.errors import Unauthenticated, Unreachable
+from trunkline.client.outbound_proxy import outbound_proxy
+from trunkline.client.refusals import refused_link
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock
+
+Dial = Callable[[LinkOwner, str | None], Awaitable[Link]]
+"""Opens one link whose owner is the first argument, authorised by the token, or by the TLS identity alone."""
+
+SENDER_LIMITS = Limits(max_streams=16_384)
+STEADY_SECONDS = 5.0
+_PERMANENT_STATUSES = frozenset({400, 401, 403, 404, 407})
+
+
+def tls_dial(relay_url: str, ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext]) -> Dial:
+    """The way to a relay over TLS; the context is asked for at each attempt if it can be called."""
+
+    async def dial(owner: LinkOwner, token: str | None) -> Link:
+        context = ssl_context if isinstance(ssl_context, ssl.SSLContext) else ssl_context()
+        return await dial_link(
+            relay_url,
+            ssl_context=context,
+            role=Role.CLIENT,
+            owner=owner,
+            limits=SENDER_LIMITS,
+            token=token,
+            proxy=outbound_proxy(relay_url),
+        )
+
+    return dial
+
+
+class LinkKeeper(LinkOwner):
+    """Keeps one link; used from one event loop."""
+
+    def __init__(self, relay_url: str, dial: Dial, *, clock: Clock, backoff: Backoff) -> None:
+        self._relay_url = relay_url
+        self._dial = dial
+        self._clock = clock
+        self._backoff = backoff
+        self._token: str | None = None
+        self._link: Link | None = None
+        self._linked_at = 0.0
+        self._old_links: set[Link] = set()
+        self._dialling: asyncio.Task[Link] | None = None
+        self._last_failure = "no answer"
+        self._closed = False
+
+    async def acquire(self, token: str | None, timeout_seconds: float) -> Link:
+        """The link to open a stream on, dialled with `token` if need be.
+
+        Raises:
+            Unreachable: there is none within `timeout_seconds`, or the relay's certificate is not trusted.
+            RelayRefused: the relay refuses the link for good; `Unauthenticated` when the token is at fault.
+        """
+        if self._link is not None:
+            return self._link
+        stale = self._token
+        self._token = token if token is not None else stale
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._wait_for_link(token_is_new=self._token != stale)
+        except TimeoutError:
+            raise Unreachable(
+                f"no link to the relay {self._relay_url} within {timeout_seconds:g} s: {self._last_failure}"
+            ) from None
+
+    async def close(self) -> None:
+        """Close every link at once; calls under way end with `CallInterrupted`."""
+        self._closed = True
+        if self._dialling is not None:
+            self._dialling.cancel()
+            await asyncio.wait([self._dialling])
+        links = [*self._old_links, *([self._link] if self._link is not None else [])]
+        self._link = None
+        for link in links:
+            link.close()
+        await asyncio.gather(*(link.closed for link in links), return_exceptions=True)
+
+    def discard(self, link: Link) -> None:
+        """Take a link that opens no further stream out of use, and dial another."""
+        if link is self._link:
+            self._old_links.add(link)
+            self._replace_link()
+
+    # What a link calls.
+
+    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
+        """Refuse: a relay opens no streams towards a sender."""
+        return None
+
+    def go_away_received(self, link: Link, code: object) -> None:
+        """Dial a new link at once; the old one keeps its calls."""
+        self.discard(link)
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """Forget the link, and dial again if it was the current one."""
+        self._old_links.discard(link)
+        if link is self._link:
+            self._last_failure = str(error) if error is not None else "the relay closed the link"
+            self._replace_link()
+
+    # Dialling.
+
+    def _replace_link(self) -> None:
+        self._link = None
+        now = self._clock.monotonic()
+        if now - self._linked_at >= STEADY_SECONDS:
+            self._backoff.reset()
+        if not self._closed:
+            self._start_dialling(self._backoff.next_delay_seconds(now))
+
+    async def _wait_for_link(self, *, token_is_new: bool) -> Link:
+        dialling = self._dialling
+        if dialling is None or dialling.done():
+            dialling = self._start_dialling(0.0)
+            token_is_new = False
+        try:
+            return await asyncio.shield(dialling)
+        except Unauthenticated:
+            if not token_is_new:
+                raise
+            return await asyncio.shield(self._start_dialling(0.0))
+
+    def _start_dialling(self, delay_seconds: float) -> asyncio.Task[Link]:
+        if self._closed:
+            raise Unreachable("this sender is closed", retry=False)
+        self._dialling = asyncio.create_task(self._dial_until_linked(delay_seconds), name="trunkline-dial")
+        self._dialling.add_done_callback(_retrieve)
+        return self._dialling
+
+    async def _dial_until_linked(self, delay_seconds: float) -> Link:
+        while True:
+            await asyncio.sleep(delay_seconds)
+            try:
+                link = await self._dial(self, self._token)
+            except ChannelError as error:
+                _raise_if_permanent(error)
+                self._last_failure = str(error)
+                delay_seconds = self._backoff.next_delay_seconds(
+                    self._clock.monotonic(), at_least_seconds=_asked_delay_seconds(error)
+                )
+            else:
+                self._link = link
+                self._linked_at = self._clock.monotonic()
+                return link
+
+
+def _raise_if_permanent(error: ChannelError) -> None:
+    if isinstance(error, LinkRefused):
+        if error.status in _PERMANENT_STATUSES:
+            raise refused_link(error) from None
+    elif isinstance(error, HandshakeFailed):
+        raise Unreachable(str(error), retry=False) from None
+
+
+def _asked_delay_seconds(error: ChannelError) -> float:
+    return float(error.retry_after_seconds or 0.0) if isinstance(error, LinkRefused) else 0.0
+
+
+def _retrieve(dialling: asyncio.Task[Link]) -> None:
+    """Look at a failed attempt that nobody waits for any more, so that it is not reported as forgotten."""
+    with contextlib.suppress(asyncio.CancelledError):
+        dialling.exception()

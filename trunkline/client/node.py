@@ -1,0 +1,141 @@
+"""One node, called through a relay: its health, its commands, and connections to its ports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from trunkline.client.api_transport import path_of
+from trunkline.client.call_tokens import CallTokens
+from trunkline.client.commands import CommandRequest, OutputStream
+from trunkline.client.errors import ApiError, NodeUnreachable, Unauthenticated
+from trunkline.client.node_response import NodeResponse
+from trunkline.client.node_sender import Body, Fields, NodeSender
+from trunkline.client.pages import read_record
+from trunkline.client.records import AccessToken, Command, NodeHealth
+from trunkline.client.relays import Relays
+from trunkline.client.workspace import WorkspaceApi
+
+AGENT_PORT = 80
+SUBMIT, READ, HEALTH, METRICS = "command:submit", "command:read", "health:read", "metrics:read"
+
+
+def scopes_of_port(port: int) -> tuple[str, ...]:
+    """The scopes that open a port of a node: everything on the agent's own, else the port itself."""
+    return (SUBMIT, READ, HEALTH, METRICS) if port == AGENT_PORT else (f"port:{port}",)
+
+
+class Node:
+    """Calls to one node; the tokens they need are got from the control plane and kept until they near their end.
+
+    What is submitted here goes to the node directly and is not in the control plane's list of commands: for those see
+    `WorkspaceApi.commands`.
+
+    Attributes:
+        name: the node's name or id, as given.
+    """
+
+    def __init__(self, workspace: WorkspaceApi, name: str, relays: Relays) -> None:
+        self.name = name
+        self._relays = relays
+        self._tokens = CallTokens(workspace, name)
+
+    async def request(
+        self, method: str, path: str, *, port: int = AGENT_PORT, scopes: tuple[str, ...] = (), fields: Fields = (),
+        body: Body = None,
+    ) -> NodeResponse:  # fmt: skip
+        """Make one HTTP call to a port of the node; `scopes` default to what opens that port.
+
+        Raises:
+            TrunklineError: as `NodeSender.request`; and as the control plane's API, for the token.
+        """
+        sender, token = await self._sender(*(scopes or scopes_of_port(port)))
+        try:
+            return await sender.request(
+                method, _authority(token, port), path, token=token.token, fields=fields, body=body
+            )
+        except Unauthenticated:
+            self._tokens.forget()
+            raise
+
+    async def open_connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open raw bytes to a port of the node; raises as `NodeSender.open_connection`."""
+        sender, token = await self._sender(*scopes_of_port(port))
+        return await sender.open_connection(_host(token), port, token=token.token)
+
+    async def health(self) -> NodeHealth:
+        """The node's own view of its health."""
+        return read_record(NodeHealth, await self._json("GET", path_of("v1", "health"), HEALTH))
+
+    async def metrics(self) -> str:
+        """The agent's metrics in Prometheus's text form."""
+        response = await self.request("GET", path_of("v1", "metrics"), scopes=(METRICS,))
+        return (await _read_good(response)).decode("utf-8")
+
+    async def submit(self, request: CommandRequest) -> Command:
+        """Submit a command to the node itself; its id makes a repeated submission harmless."""
+        document = request.document()
+        path = path_of("v1", "commands", document.pop("command_id"))
+        return read_record(Command, await self._json("PUT", path, SUBMIT, document))
+
+    async def command(self, command_id: str) -> Command:
+        """One command of the node."""
+        return read_record(Command, await self._json("GET", path_of("v1", "commands", command_id), READ))
+
+    async def cancel(self, command_id: str) -> Command:
+        """Ask for a command's end."""
+        path = path_of("v1", "commands", command_id, "cancel")
+        return read_record(Command, await self._json("POST", path, SUBMIT, {}))
+
+    async def output(
+        self, command_id: str, stream: OutputStream = "stdout", *, offset: int = 0, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """A command's output from `offset` bytes on, and with `follow` until the command has ended.
+
+        An interruption is raised; whoever counts what came can go on from there with `offset`.
+        """
+        query = f"?stream={stream}&offset={offset}" + ("&follow=true" if follow else "")
+        path = path_of("v1", "commands", command_id, "output") + query
+        async with await self.request("GET", path, scopes=(READ,)) as response:
+            if response.status >= 300:
+                raise await _read_error(response)
+            async for piece in response:
+                yield piece
+
+    async def _json(self, method: str, path: str, scope: str, document: dict[str, Any] | None = None) -> Any:
+        body = None if document is None else json.dumps(document).encode()
+        fields = () if body is None else (("Content-Type", "application/json"),)
+        response = await self.request(method, path, scopes=(scope,), fields=fields, body=body)
+        return json.loads(await _read_good(response))
+
+    async def _sender(self, *scopes: str) -> tuple[NodeSender, AccessToken]:
+        token = await self._tokens.get(*scopes)
+        return await self._relays.linked(token.relays, token.token), token
+
+
+def _host(token: AccessToken) -> str:
+    if not token.host:
+        raise NodeUnreachable(0, "", "", "the control plane did not name the node's host", retry=False)
+    return token.host
+
+
+def _authority(token: AccessToken, port: int) -> str:
+    return _host(token) if port == AGENT_PORT else f"{_host(token)}:{port}"
+
+
+async def _read_good(response: NodeResponse) -> bytes:
+    if response.status >= 300:
+        raise await _read_error(response)
+    return await response.read()
+
+
+async def _read_error(response: NodeResponse) -> ApiError:
+    try:
+        document = json.loads(await response.read())
+    except (ValueError, RecursionError):
+        document = None
+    known = document if isinstance(document, dict) else {}
+    message = str(known.get("message") or f"the node answered with status {response.status}")
+    return ApiError(response.status, str(known.get("error_code", "")), message)

@@ -1,0 +1,63 @@
+"""Long lists of the API, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TypeVar
+
+from trunkline.client.api_transport import ApiTransport
+from trunkline.client.errors import BadResponse
+from trunkline.client.records import Record
+
+PAGE_SIZE = 200
+_MOST_PAGES = 100_000
+
+R = TypeVar("R", bound=Record)
+
+
+async def read_pages(
+    transport: ApiTransport,
+    path: str,
+    key: str,
+    record: type[R],
+    query: Mapping[str, str | int | None] | None = None,
+    repeated: list[tuple[str, str]] | None = None,
+) -> AsyncIterator[R]:
+    """Every entry of a list, the next page fetched when the last entry of the one before has been taken.
+
+    Args:
+        transport: to the control plane.
+        path: of the list.
+        key: the field of the answer that holds the entries.
+        record: the type of an entry.
+        query: filters; those that are None are left out.
+        repeated: filters that may occur several times.
+
+    Raises:
+        TrunklineError: as `ApiTransport.call`.
+    """
+    filters = [(name, str(value)) for name, value in (query or {}).items() if value is not None] + (repeated or [])
+    page_token: str | None = None
+    for _ in range(_MOST_PAGES):
+        parameters = [*filters, ("page_size", str(PAGE_SIZE))]
+        if page_token is not None:
+            parameters.append(("page_token", page_token))
+        page = await transport.call("GET", path, query=parameters)
+        for entry in page.get(key, []):
+            yield read_record(record, entry)
+        following = page.get("next_page_token")
+        if not isinstance(following, str) or not following or following == page_token:
+            return
+        page_token = following
+
+
+def read_record(record: type[R], document: object) -> R:
+    """One typed result.
+
+    Raises:
+        BadResponse: a field that every release sends is missing or of another type.
+    """
+    try:
+        return record.model_validate(document)
+    except ValueError:
+        raise BadResponse(f"the control plane's {record.__name__.lower()} could not be read by this release") from None

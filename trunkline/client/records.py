@@ -1,0 +1,183 @@
+"""The typed results of the control plane's and the agent's APIs.
+
+Unknown fields are ignored, so that an older SDK reads a newer service. Fields named ``…_time`` are integer
+milliseconds since the epoch, ``…_seconds`` durations, ``…_bytes`` sizes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """An immutable answer of a service; unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Workspace(Record):
+    """A tenant."""
+
+    workspace_id: str
+    workspace: str
+    creation_time: int = 0
+    state: str = ""
+
+
+class Node(Record):
+    """One enrolled machine as the control plane sees it."""
+
+    node_id: str
+    node: str
+    workspace_id: str = ""
+    workspace: str = ""
+    state: str = "pending"
+    labels: dict[str, str] = Field(default_factory=dict)
+    clusters: list[str] = Field(default_factory=list)
+    agent_version: str | None = None
+    host: str | None = None
+    creation_time: int = 0
+    last_seen_time: int | None = None
+    relay_id: str | None = None
+
+
+class NodeHealth(Record):
+    """A node's health: the control plane's verdict, or the agent's own answer; ``extra`` holds what is not named."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    status: str = ""
+    state: str = ""
+    node_id: str = ""
+    agent_version: str | None = None
+    uptime_seconds: float | None = None
+    clock_offset_seconds: float | None = None
+    load: list[float] | None = None
+    memory: dict[str, Any] | None = None
+    disk: dict[str, Any] | None = None
+    pressure: dict[str, Any] | None = None
+    checks: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Cluster(Record):
+    """A named group of nodes of one workspace."""
+
+    cluster_id: str
+    cluster: str
+    nodes: list[Any] = Field(default_factory=list)
+    creation_time: int = 0
+
+
+class JoinToken(Record):
+    """A join token's record; the token itself is only in the answer to its creation."""
+
+    join_token_id: str = ""
+    join_token: str | None = Field(default=None, repr=False)
+    node_name: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    uses: int | None = None
+    expire_time: int = 0
+
+
+class RelayJoinToken(Record):
+    """A single-use token by which one relay enrols."""
+
+    join_token: str = Field(repr=False)
+    expire_time: int = 0
+
+
+class Relay(Record):
+    """An enrolled relay."""
+
+    relay_id: str
+    name: str = ""
+    url: str | None = None
+    creation_time: int = 0
+    last_seen_time: int | None = None
+
+
+class RelayAddress(Record):
+    """Where a relay is reached: ``https://host:port``."""
+
+    url: str
+    relay_id: str = ""
+
+
+class AccessToken(Record):
+    """A call or workspace token with where to use it."""
+
+    token: str = Field(repr=False)
+    expire_time: int
+    host: str | None = None
+    relays: list[RelayAddress] = Field(default_factory=list)
+
+
+class CommandState(StrEnum):
+    """Where a command is in its life."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def final(self) -> bool:
+        """Whether the command will never leave this state."""
+        return self in _FINAL_STATES
+
+
+_FINAL_STATES = frozenset(
+    {
+        CommandState.SUCCEEDED,
+        CommandState.FAILED,
+        CommandState.TIMED_OUT,
+        CommandState.CANCELLED,
+        CommandState.LOST,
+    }
+)
+
+
+class Command(Record):
+    """A process run, or to be run, on one node."""
+
+    command_id: str
+    node_id: str = ""
+    node: str = ""
+    state: CommandState
+    argv: list[str] = Field(default_factory=list)
+    exit_code: int | None = None
+    signal: int | str | None = None
+    reason: str | None = None
+    submit_time: int | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    submitted_by: str | None = None
+
+
+class AuditEvent(Record):
+    """One line of the audit table; the columns beside these are in ``extra``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    event_id: str | int = ""
+    time: int = 0
+
+
+class Revocation(Record):
+    """One revocation in the trust document."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = ""
+    id: str = ""
+    sequence: int | None = None

@@ -1,0 +1,97 @@
+"""The account's side of the API: workspaces, relays, revocations, audit events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+from trunkline.client.api_transport import ApiTransport, path_of
+from trunkline.client.errors import BadResponse
+from trunkline.client.pages import read_pages, read_record
+from trunkline.client.records import AuditEvent, Relay, RelayJoinToken, Revocation, Workspace
+
+RevocationKind = Literal["token", "node", "certificate", "workspace"]
+
+
+class AccountApi:
+    """What belongs to the whole account; its id is asked for once."""
+
+    def __init__(self, transport: ApiTransport) -> None:
+        self._transport = transport
+        self._account_id: str | None = None
+
+    async def account_id(self) -> str:
+        """The id of the account that the operator's token belongs to."""
+        if self._account_id is None:
+            document = await self._transport.call("GET", path_of("api", "2.0", "accounts"))
+            self._account_id = _read_account_id(document)
+        return self._account_id
+
+    async def create_workspace(self, name: str) -> Workspace:
+        """Create a workspace; a name that is taken is an `ApiError` with status 409."""
+        document = await self._transport.call("POST", await self._path("workspaces"), document={"workspace": name})
+        return read_record(Workspace, document)
+
+    async def list_workspaces(self) -> AsyncIterator[Workspace]:
+        """Every workspace."""
+        path = await self._path("workspaces")
+        async for workspace in read_pages(self._transport, path, "workspaces", Workspace):
+            yield workspace
+
+    async def get_workspace(self, workspace: str) -> Workspace:
+        """One workspace by its id or name."""
+        return read_record(Workspace, await self._transport.call("GET", await self._path("workspaces", workspace)))
+
+    async def delete_workspace(self, workspace: str) -> None:
+        """Delete a workspace by its id or name."""
+        await self._transport.call("DELETE", await self._path("workspaces", workspace))
+
+    async def list_relays(self) -> AsyncIterator[Relay]:
+        """Every enrolled relay."""
+        path = await self._path("relays")
+        async for relay in read_pages(self._transport, path, "relays", Relay):
+            yield relay
+
+    async def delete_relay(self, relay: str) -> None:
+        """Take a relay out of service by its id."""
+        await self._transport.call("DELETE", await self._path("relays", relay))
+
+    async def create_relay_join_token(
+        self, name: str, dns_names: Sequence[str], *, lifetime_seconds: int
+    ) -> RelayJoinToken:
+        """A single-use token by which one relay enrols under these DNS names."""
+        document = {"name": name, "dns_names": list(dns_names), "lifetime_seconds": lifetime_seconds}
+        answer = await self._transport.call("POST", await self._path("relay-join-tokens"), document=document)
+        return read_record(RelayJoinToken, answer)
+
+    async def list_audit_events(self) -> AsyncIterator[AuditEvent]:
+        """Every audit event that is kept."""
+        path = await self._path("audit-events")
+        async for event in read_pages(self._transport, path, "events", AuditEvent):
+            yield event
+
+    async def revoke(self, kind: RevocationKind, identifier: str) -> int:
+        """Revoke a token, node, certificate or workspace; returns the number of the trust document that says so."""
+        document = {"kind": kind, "id": identifier}
+        answer = await self._transport.call("POST", path_of("api", "2.0", "revocations"), document=document, safe=True)
+        return int(answer.get("sequence", 0))
+
+    async def list_revocations(self) -> AsyncIterator[Revocation]:
+        """Every revocation in force."""
+        path = path_of("api", "2.0", "revocations")
+        async for revocation in read_pages(self._transport, path, "revocations", Revocation):
+            yield revocation
+
+    async def _path(self, *segments: str) -> str:
+        return path_of("api", "2.0", "accounts", await self.account_id(), *segments)
+
+
+def _read_account_id(document: dict[str, object]) -> str:
+    account_id = document.get("account_id")
+    if account_id is None:
+        accounts = document.get("accounts")
+        first = accounts[0] if isinstance(accounts, list) and accounts else {}
+        account_id = first.get("account_id") if isinstance(first, dict) else None
+    if not isinstance(account_id, str) or not account_id:
+        raise BadResponse("the control plane did not say which account the token belongs to")
+    return account_id
