@@ -1,8 +1,8 @@
 """The link upgrade: `GET /v1/link` and the answer to it, for a bare yamux link and for one inside a WebSocket.
 
-Both ends are here, as pure functions over parsed heads. The dialling end writes a `LinkRequest` and reads the answer; the
-relay reads a `LinkRequest` from a request head and writes the `101`. A refusal that the relay wrote itself becomes a
-`LinkRefused`, which carries what it said. The WebSocket fields follow RFC 6455 section 4; nothing but the subprotocol
+Both ends are here, as pure functions over parsed heads. The dialling end writes a `LinkRequest` and reads the answer;
+the relay reads a `LinkRequest` from a request head and writes the `101`. A refusal that the relay wrote itself becomes
+a `LinkRefused`, which carries what it said. The WebSocket fields follow RFC 6455 section 4; nothing but the subprotocol
 `yamux` is accepted, and no extension is ever offered or agreed.
 """
 

@@ -93,7 +93,8 @@ def test_a_plain_peer_needs_nothing_but_the_upgrade():
     answer, terms = accept_link(request, "rq-1")
     assert terms == PLAIN_YAMUX
     assert answer == (
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: yamux\r\nTrunkline-Request-Id: rq-1\r\n\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: yamux\r\n"
+        b"Trunkline-Request-Id: rq-1\r\n\r\n"
     )
 
 
