@@ -1,0 +1,1 @@
+"""Commands: processes that the agent runs for others, what is recorded of them, and what they wrote."""

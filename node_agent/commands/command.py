@@ -1,0 +1,149 @@
+"""A command in the agent's memory: its record, its spools while it runs, and the wish to stop it."""
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+from node_agent.commands.records import CommandRecord, CommandStore, OutputStream
+from node_agent.commands.spool import Spool
+from node_agent.commands.states import CommandEvent, CommandState, next_state
+
+
+class StopCause(Enum):
+    """Why a running command is ended before its own end."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    AGENT = "agent"
+
+
+class Command:
+    """One command. Its state changes only through `happened`, and so only along the table of `states`."""
+
+    def __init__(self, record: CommandRecord, *, recorded: bool = False) -> None:
+        self.record = record
+        self.unsaved = not recorded
+        self.stop_asked: asyncio.Future[StopCause] | None = None
+        self._spools: dict[OutputStream, Spool] = {}
+        self._saving = asyncio.Lock()
+
+    @property
+    def command_id(self) -> str:
+        """The submitter's name for it."""
+        return self.record.command_id
+
+    @property
+    def state(self) -> CommandState:
+        """Where it is in its life."""
+        return self.record.state
+
+    def happened(self, event: CommandEvent, now: float, *, reason: str | None = None) -> None:
+        """Let `event` happen at wall time `now` (seconds).
+
+        Raises:
+            TransitionRefused: it cannot happen to a command in this state; nothing has changed.
+        """
+        record = self.record
+        record.state = next_state(record.state, event)
+        record.reason = reason if reason is not None else record.reason
+        milliseconds = int(now * 1000)
+        if event is CommandEvent.STARTED:
+            record.start_time = milliseconds
+        if record.state.terminal:
+            record.end_time = milliseconds
+        self.unsaved = True
+
+    def ask_stop(self, cause: StopCause) -> None:
+        """Have the process ended; the first cause counts."""
+        if self.stop_asked is not None and not self.stop_asked.done():
+            self.stop_asked.set_result(cause)
+
+    async def save(self, store: CommandStore) -> None:
+        """Bring the record to the disk as it is now, in order with other saves of it.
+
+        Raises:
+            OSError: the disk did not take it; `unsaved` stays true.
+        """
+        async with self._saving:
+            content = self.record.to_json()
+            self.unsaved = False
+            try:
+                await asyncio.to_thread(store.save, self.command_id, content)
+            except OSError:
+                self.unsaved = True
+                raise
+
+    def open_spools(self, store: CommandStore, max_bytes: int) -> tuple[Spool, Spool]:
+        """Make the files for the output, and return stdout's and stderr's.
+
+        Raises:
+            OSError: the disk does not take them.
+        """
+        for stream in OutputStream:
+            spool = Spool(store.spool_path(self.command_id, stream), max_bytes=max_bytes)
+            self._spools[stream] = spool
+            spool.open()
+        return self._spools[OutputStream.STDOUT], self._spools[OutputStream.STDERR]
+
+    def close_spools(self) -> None:
+        """End the output: what was written is in the record, and readers that follow come to the end."""
+        for spool in self._spools.values():
+            spool.finish()
+        self._count_output()
+        self._spools = {}
+
+    def spool(self, stream: OutputStream, store: CommandStore) -> Spool:
+        """Return what the command wrote, or writes, on one of its streams."""
+        if stream in self._spools:
+            return self._spools[stream]
+        size = 0 if self.record.output_removed else self._size(stream)
+        return Spool(store.spool_path(self.command_id, stream), max_bytes=size, size_bytes=size, finished=self.spooled)
+
+    @property
+    def spooled(self) -> bool:
+        """Whether all output that will ever be there is there."""
+        return self.state.terminal and not self._spools
+
+    def document(self) -> dict[str, Any]:
+        """Return the command as the API shows it; what does not apply is left out."""
+        self._count_output()
+        record = self.record
+        shown: dict[str, Any] = {
+            "command_id": record.command_id,
+            "state": record.state.value,
+            "argv": record.argv,
+            "submit_time": record.submit_time,
+            "submitted_by": record.submitted_by,
+            "stdout_bytes": record.stdout_bytes,
+            "stderr_bytes": record.stderr_bytes,
+            "stdout_dropped_bytes": record.stdout_dropped_bytes,
+            "stderr_dropped_bytes": record.stderr_dropped_bytes,
+            "output_removed": record.output_removed,
+        }
+        for name in _SHOWN_IF_SET:
+            value = getattr(record, name)
+            if value is not None:
+                shown[name] = value
+        return shown
+
+    def _size(self, stream: OutputStream) -> int:
+        record = self.record
+        return record.stdout_bytes if stream is OutputStream.STDOUT else record.stderr_bytes
+
+    def _count_output(self) -> None:
+        if self._spools:
+            stdout, stderr = self._spools[OutputStream.STDOUT], self._spools[OutputStream.STDERR]
+            self.record.stdout_bytes, self.record.stdout_dropped_bytes = stdout.size_bytes, stdout.dropped_bytes
+            self.record.stderr_bytes, self.record.stderr_dropped_bytes = stderr.size_bytes, stderr.dropped_bytes
+
+
+_SHOWN_IF_SET = (
+    "user",
+    "working_directory",
+    "timeout_seconds",
+    "start_time",
+    "end_time",
+    "exit_code",
+    "signal",
+    "reason",
+)

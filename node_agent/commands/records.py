@@ -1,0 +1,165 @@
+"""What is remembered of a command on the disk: one directory each, with a record that is replaced atomically."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from node_agent.commands.states import CommandState
+from node_agent.commands.submission import COMMAND_ID
+from trunkline.runtime.files import sync_directory, write_atomic
+
+RECORD_FILE = "record.json"
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+
+
+class OutputStream(Enum):
+    """The two streams that a process writes; the values are those of the API and the files' names."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(slots=True)
+class CommandRecord:
+    """Everything that outlives the agent; times are milliseconds since the epoch.
+
+    The environment and the standard input are not in it: they may hold secrets, and a command is never started twice.
+    """
+
+    command_id: str
+    fingerprint: str
+    argv: list[str]
+    submit_time: int
+    submitted_by: str
+    run_id: str
+    boot_id: str
+    state: CommandState = CommandState.QUEUED
+    user: str | None = None
+    working_directory: str | None = None
+    timeout_seconds: float | None = None
+    token_ids: dict[str, int] = field(default_factory=dict)
+    pid: int | None = None
+    pid_start_ticks: int | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_dropped_bytes: int = 0
+    stderr_dropped_bytes: int = 0
+    output_removed: bool = False
+
+    def to_json(self) -> bytes:
+        """Return the record as it stands in its file."""
+        document = asdict(self)
+        document["state"] = self.state.value
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+class DamagedRecord(Exception):  # noqa: N818 - expected after a crash of the disk
+    """A record's file does not hold a record."""
+
+
+def parse_record(content: bytes) -> CommandRecord:
+    """Read a record's file; fields that another release wrote are ignored.
+
+    Raises:
+        DamagedRecord: it is not JSON, or lacks what every record has.
+    """
+    try:
+        document: dict[str, Any] = json.loads(content)
+        known = {one.name for one in fields(CommandRecord)}
+        kept = {name: value for name, value in document.items() if name in known}
+        kept["state"] = CommandState(kept["state"])
+        return CommandRecord(**kept)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedRecord(str(error)) from None
+
+
+class CommandStore:
+    """The directory of all commands. Its methods block on the disk, so that callers run them in a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self) -> None:
+        """Make the directory.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+
+    def load(self) -> Iterator[tuple[str, CommandRecord | None]]:
+        """Yield each command's id and its record, or None where the record is damaged.
+
+        A directory without a record is what a crash left of a submit that was never answered: it is removed.
+        """
+        for directory in sorted(self._directory.iterdir()):
+            if not COMMAND_ID.match(directory.name) or not directory.is_dir():
+                continue
+            try:
+                yield directory.name, parse_record(_read(directory / RECORD_FILE))
+            except FileNotFoundError:
+                shutil.rmtree(directory, ignore_errors=True)
+            except DamagedRecord:
+                yield directory.name, None
+
+    def create(self, record: CommandRecord) -> None:
+        """Record the intent to run a command, durably; after a failure nothing is left of it.
+
+        Raises:
+            OSError: the disk is full, the directory is read-only, …
+        """
+        directory = self._directory / record.command_id
+        directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            write_atomic(directory / RECORD_FILE, record.to_json())
+            sync_directory(self._directory)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def save(self, command_id: str, content: bytes) -> None:
+        """Replace a command's record by `content` (`CommandRecord.to_json`), durably.
+
+        Raises:
+            OSError: the disk is full, …; the record is what it was.
+        """
+        write_atomic(self._directory / command_id / RECORD_FILE, content)
+
+    def remove(self, command_id: str) -> None:
+        """Forget a command: its record first, so that a crash leaves no record without output."""
+        directory = self._directory / command_id
+        (directory / RECORD_FILE).unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def remove_output(self, command_id: str) -> None:
+        """Delete what a command wrote, and keep its record."""
+        for stream in OutputStream:
+            self.spool_path(command_id, stream).unlink(missing_ok=True)
+
+    def spool_path(self, command_id: str, stream: OutputStream) -> Path:
+        """Return where a command's output is spooled."""
+        return self._directory / command_id / stream.value
+
+    def spooled_bytes(self, command_id: str, stream: OutputStream) -> int:
+        """Return how many bytes of output are on the disk."""
+        try:
+            return self.spool_path(command_id, stream).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(MAX_RECORD_BYTES + 1)
+    if len(content) > MAX_RECORD_BYTES:
+        raise DamagedRecord("the file is too long")
+    return content

@@ -1,0 +1,51 @@
+"""Which ended commands are forgotten, and whose output is deleted before that."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from node_agent.commands.records import CommandRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionBounds:
+    """How long, how many and how much is kept of commands that have ended."""
+
+    age_seconds: float = 86400.0
+    commands: int = 10_000
+    output_bytes: int = 10 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """What goes: whole commands, and the output of commands whose record stays."""
+
+    commands: list[str]
+    outputs: list[str]
+
+
+def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float) -> Expiry:
+    """Choose what goes, oldest first.
+
+    A record with a token that has not expired stays whatever the bounds say, since the token must not be used again.
+
+    Args:
+        ended: records in a terminal state.
+        bounds: what is kept.
+        now: wall time in seconds.
+    """
+    newest_first = sorted(ended, key=lambda record: record.end_time or 0, reverse=True)
+    oldest_kept = (now - bounds.age_seconds) * 1000
+    commands, outputs = [], []
+    total_bytes = kept = 0
+    for record in newest_first:
+        outdated = (record.end_time or 0) < oldest_kept or kept >= bounds.commands
+        if outdated and not any(expires_at > now for expires_at in record.token_ids.values()):
+            commands.append(record.command_id)
+            continue
+        kept += 1
+        size = 0 if record.output_removed else record.stdout_bytes + record.stderr_bytes
+        total_bytes += size
+        if size and total_bytes > bounds.output_bytes:
+            total_bytes -= size
+            outputs.append(record.command_id)
+    return Expiry(commands[::-1], outputs[::-1])

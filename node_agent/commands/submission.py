@@ -1,0 +1,125 @@
+"""What a submitter asks for: the body of a submit, checked, and the hash that makes two of them the same."""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+COMMAND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+# Linux takes no single argument or variable above 128 KiB, and not much more than 2 MiB of them together.
+MAX_ARGUMENT_CHARACTERS = 120 * 1024
+MAX_ARGUMENTS = 4096
+MAX_STDIN_BYTES = 4 * 1024 * 1024
+
+Argument = Annotated[str, Field(max_length=MAX_ARGUMENT_CHARACTERS)]
+
+
+class SubmissionRefused(Exception):  # noqa: N818 - an expected refusal
+    """The body is not a submission; the message says what is wrong with it."""
+
+
+class Submission(BaseModel):
+    """A command as it was asked for; unknown fields are errors, since to ignore one could be to ignore a bound."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    argv: list[Argument] = Field(min_length=1, max_length=MAX_ARGUMENTS)
+    environment: dict[str, Argument] = Field(default_factory=dict, max_length=MAX_ARGUMENTS)
+    working_directory: str | None = Field(default=None, max_length=4095)
+    user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
+    timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    stdin: bytes | None = None
+
+    @field_validator("argv")
+    @classmethod
+    def _argv(cls, value: list[str]) -> list[str]:
+        if not value[0]:
+            raise ValueError("the program's name is empty")
+        return [_encodable(one) for one in value]
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _nothing_added(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("environment")
+    @classmethod
+    def _environment(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not name or "=" in name:
+                raise ValueError("a variable's name is empty or has = in it")
+            _encodable(name)
+            _encodable(text)
+        return value
+
+    @field_validator("working_directory")
+    @classmethod
+    def _working_directory(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("/"):
+            raise ValueError("must be an absolute path")
+        return None if value is None else _encodable(value)
+
+    @field_validator("stdin", mode="before")
+    @classmethod
+    def _stdin(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            decoded = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            raise ValueError("must be base64") from None
+        if len(decoded) > MAX_STDIN_BYTES:
+            raise ValueError(f"must not be longer than {MAX_STDIN_BYTES} bytes")
+        return decoded
+
+    def fingerprint(self) -> str:
+        """Return the hex SHA-256 of the submission in canonical form: equal for bodies that mean the same."""
+        fields = self.model_dump(exclude={"stdin"})
+        fields["stdin_sha256"] = None if self.stdin is None else hashlib.sha256(self.stdin).hexdigest()
+        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse_submission(body: bytes) -> Submission:
+    """Check the body of a submit.
+
+    Raises:
+        SubmissionRefused: it is not JSON, has a name twice, or a field that is unknown or wrong.
+    """
+    try:
+        document = json.loads(body, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+        return Submission.model_validate(document)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors()[:10]]
+        raise SubmissionRefused("; ".join(problems)) from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, _BadDocumentError) else "it is not JSON"
+        raise SubmissionRefused(f"the body cannot be read: {reason}") from None
+
+
+class _BadDocumentError(ValueError):
+    pass
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise _BadDocumentError("a name is in it twice")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise _BadDocumentError(f"{name} is not JSON")
+
+
+def _encodable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be text that UTF-8 can carry") from None
+    return text

@@ -1,0 +1,148 @@
+"""What the owner of the node allows: the upper bound of everything that others can ask of the agent.
+
+The control plane can narrow it and never widen it. Without a policy file there are no ports and no checks, and commands
+run as an unprivileged user.
+"""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+API_PORT = 80
+END_TO_END_PORT = 443
+RESERVED_PORTS = frozenset({API_PORT, END_TO_END_PORT})
+GIGABYTE = 1024**3
+
+T = TypeVar("T", int, float)
+
+UserName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")]
+Argv = Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=64)]
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class CommandRules(_Rules):
+    """What commands may be, and how many at once."""
+
+    enabled: bool = True
+    run_as: UserName | None = None
+    allowed_users: tuple[UserName, ...] = ()
+    allowed_subjects: tuple[Annotated[str, Field(max_length=512)], ...] | None = None
+    max_concurrent: int = Field(default=16, ge=1, le=1024)
+    max_queued: int = Field(default=256, ge=0, le=65536)
+    default_timeout_seconds: float = Field(default=3600.0, gt=0)
+    max_timeout_seconds: float = Field(default=7 * 86400.0, gt=0)
+    max_output_bytes: int = Field(default=GIGABYTE, ge=1024)
+    require_body_binding: bool = False
+
+    @field_validator("allowed_users", "allowed_subjects", mode="before")
+    @classmethod
+    def _array(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    def allows_subject(self, subject: str) -> bool:
+        """Whether the caller named by a token's `sub` may submit and cancel commands."""
+        return self.allowed_subjects is None or subject in self.allowed_subjects
+
+    def timeout_seconds(self, asked: float | None) -> float:
+        """Return how long a command that asked for `asked` seconds may run."""
+        return min(asked if asked is not None else self.default_timeout_seconds, self.max_timeout_seconds)
+
+
+class PortRules(_Rules):
+    """One service on the node's loopback that callers may reach."""
+
+    address: Literal["127.0.0.1", "::1"] = "127.0.0.1"
+    shared: bool = False
+
+
+class CheckRules(_Rules):
+    """One check of the owner's: a command that exits with status 0 while all is well."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    argv: Argv
+    interval_seconds: float = Field(default=60.0, ge=1, le=86400)
+    timeout_seconds: float = Field(default=10.0, ge=0.1, le=600)
+
+
+class Policy(_Rules):
+    """The whole policy of the node's owner."""
+
+    commands: CommandRules = CommandRules()
+    ports: dict[int, PortRules] = Field(default_factory=dict)
+    checks: tuple[CheckRules, ...] = ()
+
+    @field_validator("ports", mode="before")
+    @classmethod
+    def _port_numbers(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {_port_number(key): rules for key, rules in value.items()}
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _array(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _check_names_differ(self) -> Self:
+        names = [check.name for check in self.checks]
+        if len(set(names)) != len(names):
+            raise ValueError("two checks have the same name")
+        return self
+
+    def narrowed(self, addition: "Narrowing") -> "Policy":
+        """Return this policy with what the control plane takes away from it; nothing can be added so."""
+        rules = self.commands
+        commands = rules.model_copy(
+            update={
+                "enabled": rules.enabled and addition.commands_enabled,
+                "max_concurrent": _least(rules.max_concurrent, addition.max_concurrent_commands),
+                "max_timeout_seconds": _least(rules.max_timeout_seconds, addition.max_timeout_seconds),
+                "require_body_binding": rules.require_body_binding or addition.require_body_binding,
+            }
+        )
+        ports = self.ports if addition.ports is None else {n: p for n, p in self.ports.items() if n in addition.ports}
+        return self.model_copy(update={"commands": commands, "ports": ports})
+
+
+class Narrowing(BaseModel):
+    """What the control plane takes away: a machine document, so that fields of later releases are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    commands_enabled: bool = True
+    max_concurrent_commands: int | None = Field(default=None, ge=1)
+    max_timeout_seconds: float | None = Field(default=None, gt=0)
+    require_body_binding: bool = False
+    ports: list[int] | None = None
+
+
+def parse_policy(document: dict[str, Any]) -> Policy:
+    """Check a policy that was read from a file.
+
+    Raises:
+        ValueError: the message lists all problems, one a line.
+    """
+    try:
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors()]
+        raise ValueError("\n".join(problems)) from None
+
+
+def _port_number(key: Any) -> int:
+    if not isinstance(key, str) or not key.isascii() or not key.isdecimal() or key != str(int(key)):
+        raise ValueError(f"{key!r} is not a port number")
+    port = int(key)
+    if port in RESERVED_PORTS:
+        raise ValueError(f"port {port} is the agent's own and cannot be forwarded")
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{port} is not a port number")
+    return port
+
+
+def _least(bound: T, asked: T | None) -> T:
+    return bound if asked is None else min(bound, asked)

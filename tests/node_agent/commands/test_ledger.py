@@ -1,0 +1,377 @@
+import asyncio
+import json
+import os
+import resource
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from node_agent.commands.command import Command
+from node_agent.commands.errors import CommandRefused, RefusalReason
+from node_agent.commands.ledger import CommandBounds, Submitter
+from node_agent.commands.proc import RUN_VARIABLE, start_ticks
+from node_agent.commands.records import RECORD_FILE, OutputStream
+from node_agent.commands.retention import RetentionBounds
+from node_agent.commands.states import CommandState
+from node_agent.commands.submission import Submission
+
+CALLER = Submitter("operator")
+
+
+def sh(script, **fields):
+    return Submission(argv=["sh", "-c", script], **fields)
+
+
+@pytest.fixture
+def ended(until):
+    async def wait(command: Command) -> None:
+        await until(lambda: command.spooled and not command.unsaved)
+
+    return wait
+
+
+async def output(ledger, command, stream=OutputStream.STDOUT, *, follow=False):
+    with command.spool(stream, ledger.store).reader() as reader:
+        return b"".join([chunk async for chunk in reader.chunks(0, follow=follow)])
+
+
+def record_of(tmp_path, command_id):
+    return json.loads((tmp_path / "commands" / command_id / RECORD_FILE).read_bytes())
+
+
+async def test_a_command_runs_and_is_remembered(ledger, meter, tmp_path, ended):
+    command, created = await ledger.submit("one", sh("echo hello; exit 4"), CALLER)
+    assert created
+    await ended(command)
+    document = command.document()
+    assert (document["state"], document["exit_code"], document["stdout_bytes"]) == ("FAILED", 4, 6)
+    assert document["submit_time"] <= document["start_time"] <= document["end_time"]
+    assert await output(ledger, command) == b"hello\n"
+    assert record_of(tmp_path, "one")["state"] == "FAILED"
+    assert (meter.taken, meter.endings) == (1, [CommandState.FAILED])
+
+
+async def test_the_intent_is_on_the_disk_when_submit_returns(ledger, tmp_path):
+    await ledger.submit("one", sh("true"), CALLER)
+    assert record_of(tmp_path, "one")["argv"] == ["sh", "-c", "true"]
+
+
+async def test_secrets_in_environment_and_input_are_not_recorded(ledger, tmp_path, ended):
+    command, _ = await ledger.submit("one", sh("true", environment={"PASSWORD": "hunter2"}, stdin=b"hunter3"), CALLER)
+    await ended(command)
+    assert b"hunter" not in (tmp_path / "commands" / "one" / RECORD_FILE).read_bytes()
+
+
+async def test_the_same_id_and_body_is_the_same_command(ledger, tmp_path, ended):
+    counted = sh(f"echo >> {tmp_path}/count")
+    first, _ = await ledger.submit("one", counted, CALLER)
+    await ended(first)
+    second, created = await ledger.submit("one", counted, CALLER)
+    assert second is first
+    assert not created
+    assert (tmp_path / "count").read_bytes() == b"\n"
+
+
+async def test_submits_at_the_same_moment_run_once(ledger, tmp_path, ended):
+    counted = sh(f"echo >> {tmp_path}/count")
+    answers = await asyncio.gather(*[ledger.submit("one", counted, CALLER) for _ in range(20)])
+    assert sum(created for _, created in answers) == 1
+    await ended(answers[0][0])
+    assert (tmp_path / "count").read_bytes() == b"\n"
+
+
+async def test_the_same_id_with_another_body_is_refused(ledger):
+    await ledger.submit("one", sh("true"), CALLER)
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("one", sh("false"), CALLER)
+    assert refused.value.reason is RefusalReason.OTHER_BODY
+
+
+async def test_a_token_is_used_for_one_command_only(ledger, make_ledger, ended):
+    once = Submitter("operator", token_id="jti-1", token_expires_at=2**33)
+    first, _ = await ledger.submit("one", sh("true"), once)
+    assert (await ledger.submit("one", sh("true"), once))[0] is first
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("two", sh("true"), once)
+    assert refused.value.reason is RefusalReason.REPLAYED_TOKEN
+    await ended(first)
+    after_restart = make_ledger()
+    await after_restart.open()
+    with pytest.raises(CommandRefused):
+        await after_restart.submit("two", sh("true"), once)
+
+
+async def test_a_second_token_for_the_same_command_is_used_up_too(ledger):
+    await ledger.submit("one", sh("true"), Submitter("operator", "jti-1", 2**33))
+    await ledger.submit("one", sh("true"), Submitter("operator", "jti-2", 2**33))
+    with pytest.raises(CommandRefused):
+        await ledger.submit("two", sh("true"), Submitter("operator", "jti-2", 2**33))
+
+
+async def test_a_caller_that_goes_away_does_not_stop_its_command(ledger, tmp_path, ended, until):
+    submit = asyncio.create_task(ledger.submit("one", sh(f"touch {tmp_path}/ran"), CALLER))
+    await asyncio.sleep(0)
+    submit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submit
+    await until(lambda: bool(list(ledger)))
+    await ended(ledger.get("one"))
+    assert (tmp_path / "ran").exists()
+
+
+async def test_time_runs_out(ledger, ended):
+    command, _ = await ledger.submit("one", sh("sleep 60", timeout_seconds=0.1), CALLER)
+    await ended(command)
+    assert command.state is CommandState.TIMED_OUT
+    assert command.document()["signal"] == signal.SIGTERM
+    assert "0.1 seconds" in command.document()["reason"]
+
+
+async def test_cancel_while_it_runs(ledger, tmp_path, ended, until):
+    command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/here; sleep 60"), CALLER)
+    await until((tmp_path / "here").exists)
+    assert (await ledger.cancel("one", "someone")).state in (CommandState.CANCELLING, CommandState.CANCELLED)
+    await ended(command)
+    assert command.state is CommandState.CANCELLED
+    assert command.document()["reason"] == "cancelled by someone"
+    assert (await ledger.cancel("one", "someone else")).document()["reason"] == "cancelled by someone"
+
+
+async def test_cancel_at_once_wherever_it_is(ledger, ended):
+    for delay_turns in range(12):
+        command, _ = await ledger.submit(f"c{delay_turns}", sh("sleep 60"), CALLER)
+        for _ in range(delay_turns):
+            await asyncio.sleep(0.001)
+        await ledger.cancel(command.command_id, "someone")
+        await ended(command)
+        assert command.state is CommandState.CANCELLED
+
+
+async def test_cancel_of_what_waits(ledger, policy_file, policy, ended):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    first, _ = await ledger.submit("one", sh("sleep 60"), CALLER)
+    second, _ = await ledger.submit("two", sh("true"), CALLER)
+    assert ledger.counts() == (1, 1)
+    await ledger.cancel("two", "someone")
+    assert second.state is CommandState.CANCELLED
+    assert ledger.counts() == (1, 0)
+    await ledger.cancel("one", "someone")
+    await ended(first)
+
+
+async def test_the_queue_is_bounded_and_goes_on_in_order(ledger, policy_file, policy, tmp_path, ended):
+    narrow(policy_file, policy, "max_concurrent = 1\nmax_queued = 2")
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    first, _ = await ledger.submit("one", sh(f"cat {hold}"), CALLER)
+    rest = [(await ledger.submit(name, sh(f"echo {name} >> {tmp_path}/order"), CALLER))[0] for name in ("two", "three")]
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("four", sh("true"), CALLER)
+    assert refused.value.reason is RefusalReason.TOO_MANY
+    await asyncio.to_thread(hold.write_bytes, b"go")
+    for command in (first, *rest):
+        await ended(command)
+    assert (tmp_path / "order").read_text().split() == ["two", "three"]
+
+
+async def test_what_the_owner_does_not_allow_is_refused(ledger, policy_file, policy):
+    cases = {
+        "enabled = false": Submission(argv=["true"]),
+        "allowed_subjects = ['another']": Submission(argv=["true"]),
+        "require_body_binding = true": Submission(argv=["true"]),
+        "run_as = 'nobody'": Submission(argv=["true"], user="daemon"),
+    }
+    for number, (rule, submission) in enumerate(cases.items()):
+        narrow(policy_file, policy, rule)
+        with pytest.raises(CommandRefused) as refused:
+            await ledger.submit(f"c{number}", submission, CALLER)
+        assert refused.value.reason is RefusalReason.POLICY
+    assert not list(ledger)
+
+
+async def test_timeouts_above_the_owners_are_cut(ledger, policy_file, policy):
+    narrow(policy_file, policy, "max_timeout_seconds = 2.0\ndefault_timeout_seconds = 9.0")
+    asked, _ = await ledger.submit("one", sh("true", timeout_seconds=100), CALLER)
+    silent, _ = await ledger.submit("two", sh("true"), CALLER)
+    assert asked.document()["timeout_seconds"] == silent.document()["timeout_seconds"] == 2.0
+
+
+async def test_output_beyond_the_cap_is_marked(ledger, policy_file, policy, ended):
+    narrow(policy_file, policy, "max_output_bytes = 1024")
+    command, _ = await ledger.submit("one", sh("head -c 5000 /dev/zero; echo e >&2"), CALLER)
+    await ended(command)
+    document = command.document()
+    assert (document["state"], document["stdout_bytes"], document["stdout_dropped_bytes"]) == ("SUCCEEDED", 1024, 3976)
+    assert await output(ledger, command, OutputStream.STDERR) == b"e\n"
+
+
+async def test_a_follower_sees_output_as_it_comes(ledger, tmp_path, ended, until):
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/here; echo first; cat {hold}"), CALLER)
+    await until((tmp_path / "here").exists)
+    with command.spool(OutputStream.STDOUT, ledger.store).reader() as reader:
+        chunks = reader.chunks(0, follow=True)
+        assert await anext(chunks) == b"first\n"
+        await asyncio.to_thread(hold.write_bytes, b"second")
+        assert b"".join([chunk async for chunk in chunks]) == b"second"
+    await ended(command)
+
+
+async def test_a_program_that_is_not_there(ledger, ended):
+    command, _ = await ledger.submit("one", Submission(argv=["no-such-program"]), CALLER)
+    await ended(command)
+    assert command.state is CommandState.FAILED
+    assert "No such file" in command.document()["reason"]
+    assert "exit_code" not in command.document()
+
+
+async def test_after_a_clean_stop_everything_is_lost_and_gone(ledger, make_ledger, tmp_path, until):
+    script = f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 60"
+    command, _ = await ledger.submit("one", sh(script), CALLER)
+    await until((tmp_path / "pid").exists)
+    await ledger.stop()
+    assert command.state is CommandState.LOST
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("two", sh("true"), CALLER)
+    assert refused.value.reason is RefusalReason.STOPPING
+    again = make_ledger()
+    await again.open()
+    assert again.get("one").state is CommandState.LOST
+    assert again.get("one").document()["reason"] == "the agent stopped, and ended it"
+
+
+def crashed_record(command_id, **fields):
+    record = {
+        "command_id": command_id,
+        "fingerprint": "f",
+        "argv": ["sleep", "60"],
+        "submit_time": 1,
+        "submitted_by": "operator",
+        "run_id": f"run-{command_id}",
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "state": "RUNNING",
+    }
+    return record | fields
+
+
+def write_record(tmp_path, record):
+    directory = tmp_path / "commands" / record["command_id"]
+    directory.mkdir(parents=True)
+    (directory / RECORD_FILE).write_text(json.dumps(record))
+    (directory / "stdout").write_bytes(b"partial")
+
+
+@contextmanager
+def leftover(run_id="none"):
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True, env={RUN_VARIABLE: run_id})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_after_a_crash_what_ran_is_lost_and_its_processes_are_killed(make_ledger, tmp_path):
+    with leftover("run-marked") as marked, leftover() as recorded, leftover() as stranger:
+        write_record(tmp_path, crashed_record("marked"))
+        write_record(tmp_path, crashed_record("recorded", pid=recorded.pid, pid_start_ticks=start_ticks(recorded.pid)))
+        write_record(
+            tmp_path, crashed_record("stranger", pid=stranger.pid, pid_start_ticks=start_ticks(stranger.pid) + 1)
+        )
+        write_record(tmp_path, crashed_record("waiting", state="QUEUED"))
+        write_record(tmp_path, crashed_record("rebooted", boot_id="another"))
+        ledger = make_ledger()
+        await ledger.open()
+        assert marked.wait(5) == recorded.wait(5) == -signal.SIGKILL
+        assert stranger.poll() is None
+    reasons = {command.command_id: command.document()["reason"] for command in ledger}
+    assert all(command.state is CommandState.LOST for command in ledger)
+    assert "agent ended" in reasons["recorded"]
+    assert "never" not in reasons["recorded"]
+    assert "before the command was started" in reasons["waiting"]
+    assert "booted" in reasons["rebooted"]
+    assert ledger.get("recorded").document()["stdout_bytes"] == 7
+    assert record_of(tmp_path, "recorded")["state"] == "LOST"
+
+
+async def test_what_a_crash_left_half_made_is_cleared(make_ledger, tmp_path):
+    (tmp_path / "commands" / "half").mkdir(parents=True)
+    (tmp_path / "commands" / "half" / ".record.json.abc").write_bytes(b"{")
+    (tmp_path / "commands" / "bad").mkdir()
+    (tmp_path / "commands" / "bad" / RECORD_FILE).write_bytes(b"{")
+    ledger = make_ledger()
+    await ledger.open()
+    assert [command.command_id for command in ledger] == ["bad"]
+    assert ledger.get("bad").state is CommandState.LOST
+    assert not (tmp_path / "commands" / "half").exists()
+
+
+@contextmanager
+def no_room_for_files():
+    """Let every write to a file fail, as a full disk does."""
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+async def test_a_full_disk_refuses_and_leaves_nothing(ledger, tmp_path, ended):
+    with no_room_for_files(), pytest.raises(CommandRefused) as refused:
+        await ledger.submit("one", sh(f"touch {tmp_path}/ran"), Submitter("operator", "jti", 2**33))
+    assert refused.value.reason is RefusalReason.NO_STORAGE
+    assert not list((tmp_path / "commands").iterdir())
+    command, created = await ledger.submit("one", sh(f"touch {tmp_path}/ran"), Submitter("operator", "jti", 2**33))
+    assert created
+    await ended(command)
+    assert command.state is CommandState.SUCCEEDED
+
+
+async def test_an_end_that_could_not_be_recorded_is_recorded_later(ledger, tmp_path, until):
+    command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/here; sleep 60"), CALLER)
+    await until((tmp_path / "here").exists)
+    with no_room_for_files():
+        await ledger.cancel("one", "someone")
+        await until(lambda: command.spooled)
+        await asyncio.sleep(0.05)
+    assert record_of(tmp_path, "one")["state"] == "RUNNING"
+    await ledger.keep_house()
+    assert record_of(tmp_path, "one")["state"] == "CANCELLED"
+
+
+async def test_old_commands_are_forgotten(make_ledger, tmp_path, ended):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=2)))
+    await ledger.open()
+    for name in ("one", "two", "three"):
+        await ended((await ledger.submit(name, sh("true"), CALLER))[0])
+        await asyncio.sleep(0.002)
+    await ledger.keep_house()
+    assert [command.command_id for command in ledger] == ["two", "three"]
+    assert sorted(path.name for path in (tmp_path / "commands").iterdir()) == ["three", "two"]
+
+
+async def test_output_goes_before_records_do(make_ledger, tmp_path, ended):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(output_bytes=5)))
+    await ledger.open()
+    for name in ("one", "two"):
+        await ended((await ledger.submit(name, sh("printf 1234"), CALLER))[0])
+        await asyncio.sleep(0.002)
+    await ledger.keep_house()
+    assert ledger.get("one").document()["output_removed"]
+    assert not ledger.get("two").document()["output_removed"]
+    assert not (tmp_path / "commands" / "one" / "stdout").exists()
+
+
+def narrow(policy_file, policy, rules):
+    first = policy_file.read_text().splitlines()[:2] if "run_as" not in rules else ["[commands]"]
+    policy_file.write_text("\n".join([*(first or ["[commands]"]), rules]))
+    assert policy.reload()

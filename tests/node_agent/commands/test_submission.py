@@ -1,0 +1,93 @@
+import base64
+import json
+
+import pytest
+
+from node_agent.commands.submission import COMMAND_ID, MAX_STDIN_BYTES, SubmissionRefused, parse_submission
+
+
+def body(**fields):
+    return json.dumps({"argv": ["true"]} | fields).encode()
+
+
+def test_the_smallest_body_is_an_argv():
+    submission = parse_submission(body())
+    assert (submission.argv, submission.environment, submission.stdin) == (["true"], {}, None)
+
+
+def test_a_whole_body_is_read():
+    submission = parse_submission(
+        body(
+            environment={"A": "1"},
+            working_directory="/tmp",
+            user="deploy",
+            timeout_seconds=5,
+            stdin=base64.b64encode(b"\x00\xff").decode(),
+        )
+    )
+    assert submission.stdin == b"\x00\xff"
+    assert submission.timeout_seconds == 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b"{}",
+        b'{"argv":["a"],"argv":["b"]}',
+        b'{"argv":["a"],"timeout_seconds":NaN}',
+        b'{"argv":["a"],"timeout_seconds":1e999}',
+        b"[" * 100_000,
+        body(argv=[]),
+        body(argv=[""]),
+        body(argv="uname -a"),
+        body(argv=["a\0b"]),
+        body(argv=[1]),
+        b'{"argv":["\\ud800"]}',
+        body(extra=1),
+        body(environment={"A=B": "1"}),
+        body(environment={"": "1"}),
+        body(environment={"A": 1}),
+        body(environment={"A": "\0"}),
+        body(working_directory="tmp"),
+        body(user="../root"),
+        body(user="Root;id"),
+        body(timeout_seconds=0),
+        body(timeout_seconds=-1),
+        body(timeout_seconds="5"),
+        body(timeout_seconds=True),
+        body(stdin="not base64!"),
+        body(stdin=base64.b64encode(bytes(MAX_STDIN_BYTES + 1)).decode()),
+    ],
+)
+def test_what_is_not_a_submission_is_refused_in_one_line(raw):
+    with pytest.raises(SubmissionRefused) as refused:
+        parse_submission(raw)
+    assert "\n" not in str(refused.value)
+
+
+def test_bodies_that_mean_the_same_have_the_same_fingerprint():
+    one = parse_submission(b'{"argv":["a"],"environment":{"X":"1","Y":"2"},"user":null}')
+    other = parse_submission(b'{ "environment": {"Y":"2","X":"1"}, "argv": ["a"] }')
+    assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"argv": ["false"]}, {"environment": {"A": "1"}}, {"user": "x"}, {"timeout_seconds": 1}, {"stdin": "eA=="}],
+)
+def test_bodies_that_differ_have_another_fingerprint(other):
+    assert parse_submission(body()).fingerprint() != parse_submission(body(**other)).fingerprint()
+
+
+@pytest.mark.parametrize("command_id", ["a", "A1._-", "x" * 128])
+def test_command_ids(command_id):
+    assert COMMAND_ID.match(command_id)
+
+
+@pytest.mark.parametrize("command_id", ["", ".", "..", "-a", "a/b", "a\n", "x" * 129, "é"])
+def test_what_is_no_command_id(command_id):
+    assert not COMMAND_ID.match(command_id)
