@@ -1,0 +1,67 @@
+"""Scopes: what a token lets its holder do, parsed once into sets that admission can ask."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+COMMAND_SUBMIT = "command:submit"
+COMMAND_READ = "command:read"
+HEALTH_READ = "health:read"
+METRICS_READ = "metrics:read"
+NAMED_SCOPES = frozenset({COMMAND_SUBMIT, COMMAND_READ, HEALTH_READ, METRICS_READ})
+
+MAX_SCOPES = 64
+MAX_PORT = 65535
+
+_PORT = re.compile(r"port:([1-9][0-9]{0,4})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """The named scopes and the ports of one token."""
+
+    names: frozenset[str]
+    ports: frozenset[int]
+
+    def allows(self, name: str) -> bool:
+        """Whether the named scope, such as `command:submit`, is among them."""
+        return name in self.names
+
+    def allows_port(self, port: int) -> bool:
+        """Whether streams to this port of the node are among them."""
+        return port in self.ports
+
+    def __str__(self) -> str:
+        return " ".join([*sorted(self.names), *(f"port:{port}" for port in sorted(self.ports))])
+
+
+def parse_scopes(text: str) -> Scopes:
+    """The scopes in `text`: one space between them, none twice, 1 to `MAX_SCOPES`, nothing unknown.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    return scopes_of(text.split(" "))
+
+
+def scopes_of(scopes: Iterable[str]) -> Scopes:
+    """The same from a list.
+
+    Raises:
+        ValueError: a scope is unknown or stands twice, or there are none or more than `MAX_SCOPES`.
+    """
+    listed = list(scopes)
+    if not 0 < len(listed) <= MAX_SCOPES or len(set(listed)) != len(listed):
+        msg = f"1 to {MAX_SCOPES} different scopes are needed"
+        raise ValueError(msg)
+    names = frozenset(scope for scope in listed if scope in NAMED_SCOPES)
+    return Scopes(names, frozenset(_port(scope) for scope in listed if scope not in names))
+
+
+def _port(scope: str) -> int:
+    matched = _PORT.fullmatch(scope)
+    port = int(matched[1]) if matched else 0
+    if not 0 < port <= MAX_PORT:
+        msg = "an unknown scope"
+        raise ValueError(msg)
+    return port
