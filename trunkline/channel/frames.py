@@ -1,0 +1,158 @@
+"""The frames of yamux on the wire: constants, how a header is written, and a decoder that buffers no payload.
+
+A frame is a header of 12 bytes, big-endian: version (u8, always 0), type (u8), flags (u16), stream id (u32) and
+length (u32). Only DATA has a payload, of `length` bytes; in the other types the length is a number: credit, an opaque
+ping value, or a GoAway code. The first four bytes are read and written here as one number, the *word*: with version 0
+it is `type << 16 | flags`, so a plain DATA frame is the word 0 and one comparison recognises it.
+
+The decoder turns bytes into frames `(word, stream_id, length, payload)` and keeps at most 11 bytes: what has arrived
+of an unfinished header. A DATA frame is handed on as soon as its header is complete, with as much of the payload as
+is there; the rest follows as frames with the word `CONTINUED`. Whoever reads the frames can so refuse a length before
+a single byte of it is stored.
+"""
+
+from enum import IntEnum, IntFlag
+from struct import Struct
+
+from trunkline.channel.errors import RemoteProtocolError
+
+PROTOCOL_VERSION = 0
+HEADER_BYTES = 12
+INITIAL_WINDOW_BYTES = 256 * 1024
+MAX_WINDOW_BYTES = 2**32 - 1
+MAX_STREAM_ID = 2**32 - 1
+
+# Below this a slice copies faster than a memoryview is made and used.
+VIEW_BYTES = 16 * 1024
+
+
+class FrameType(IntEnum):
+    """The type octet."""
+
+    DATA = 0
+    WINDOW_UPDATE = 1
+    PING = 2
+    GO_AWAY = 3
+
+
+class Flag(IntFlag):
+    """The flags; PING uses SYN for the question and ACK for the answer."""
+
+    SYN = 1
+    ACK = 2
+    FIN = 4
+    RST = 8
+
+
+class GoAwayCode(IntEnum):
+    """Why a session ends. No other code is ever sent; a peer's unknown code ends the session too."""
+
+    NORMAL = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+
+
+SYN = int(Flag.SYN)
+ACK = int(Flag.ACK)
+FIN = int(Flag.FIN)
+RST = int(Flag.RST)
+FLAGS_MASK = 0xFFFF
+KNOWN_FLAGS = SYN | ACK | FIN | RST
+
+DATA = 0
+WINDOW_UPDATE = int(FrameType.WINDOW_UPDATE) << 16
+PING = int(FrameType.PING) << 16
+GO_AWAY = int(FrameType.GO_AWAY) << 16
+LAST_WORD = GO_AWAY | FLAGS_MASK
+
+# The word of a piece of payload that follows its frame; its length is the number of bytes still to come after it.
+CONTINUED = -1
+
+Frame = tuple[int, int, int, bytes | memoryview]
+
+_HEADER = Struct(">III")
+_unpack_header_from = _HEADER.unpack_from
+
+encode_header = _HEADER.pack
+"""Write a header: `encode_header(word, stream_id, length) -> bytes` of 12 bytes; the numbers must fit 32 bits."""
+
+
+class FrameDecoder:
+    """Turns received bytes into frames; any split of the bytes gives the same frames, but for the cuts in payloads.
+
+    Memory: at most 11 bytes are kept between calls.
+    """
+
+    __slots__ = ("_partial", "_payload_left", "_stream_id", "failure")
+
+    def __init__(self) -> None:
+        self._partial = b""
+        self._payload_left = 0
+        self._stream_id = 0
+        self.failure: RemoteProtocolError | None = None
+        """The error behind the frames that were returned last; nothing is decoded after it."""
+
+    def receive_data(self, data: bytes) -> list[Frame]:
+        """Decode what `data` completes.
+
+        Args:
+            data: the next bytes of the connection. Large payloads are returned as views of it, so it must not change.
+
+        Returns:
+            The frames, in order. A header with an unknown version or type stops the decoder and sets `failure`.
+        """
+        frames: list[Frame] = []
+        position = 0
+        if self._payload_left:
+            position = self._continue_payload(data, frames)
+        elif self._partial:
+            data = self._partial + data
+            self._partial = b""
+        size = len(data)
+        while size - position >= HEADER_BYTES:
+            word, stream_id, length = _unpack_header_from(data, position)
+            position += HEADER_BYTES
+            if word > FLAGS_MASK:
+                if word > LAST_WORD:
+                    self.failure = _unknown_header(word)
+                    return frames
+                frames.append((word, stream_id, length, b""))
+                continue
+            end = position + length
+            if end > size:
+                self._payload_left = end - size
+                self._stream_id = stream_id
+                end = size
+            if length < VIEW_BYTES:
+                frames.append((word, stream_id, length, data[position:end]))
+            else:
+                frames.append((word, stream_id, length, _piece(data, position, end)))
+            position = end
+        if position < size:
+            self._partial = data[position:]
+        return frames
+
+    def _continue_payload(self, data: bytes, frames: list[Frame]) -> int:
+        """Append the next piece of the unfinished payload; returns where it ends in `data`."""
+        end = min(self._payload_left, len(data))
+        if end:
+            self._payload_left -= end
+            frames.append((CONTINUED, self._stream_id, self._payload_left, _piece(data, 0, end)))
+        return end
+
+
+def _piece(data: bytes, start: int, end: int) -> bytes | memoryview:
+    """Cut a piece out of `data`; a view only where that does not keep four times its size alive."""
+    length = end - start
+    if length < VIEW_BYTES or length * 4 < len(data):
+        return data[start:end]
+    if length == len(data):
+        return data
+    return memoryview(data)[start:end]
+
+
+def _unknown_header(word: int) -> RemoteProtocolError:
+    version, kind = word >> 24, word >> 16 & 0xFF
+    if version != PROTOCOL_VERSION:
+        return RemoteProtocolError(f"the peer sent a frame of version {version}; only version 0 is known")
+    return RemoteProtocolError(f"the peer sent a frame of the unknown type {kind}")

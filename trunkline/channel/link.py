@@ -1,0 +1,459 @@
+"""The pump between a session and an asyncio transport: it owns the transport, the timer and the turns of writing.
+
+Theory of operation. What the transport receives goes to the session, and the events straight to the handlers of the
+streams; writing is in `link_output`. One timer serves all of a session's deadlines: when it fires the session is asked
+again, so deadlines that only move away, as on a busy link, cost nothing.
+
+The end: `stream_lost` to every handler at once, `link_lost` to the owner one tick later, and `closed` is done when
+the transport is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, StreamReset
+from trunkline.channel.events import (
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    PongReceived,
+    SessionFailed,
+    StreamEnded,
+    StreamOpened,
+    StreamResetReceived,
+    WindowOpened,
+)
+from trunkline.channel.flushing import Flusher
+from trunkline.channel.frames import INITIAL_WINDOW_BYTES
+from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES, LinkOutput
+from trunkline.channel.link_stream import LinkStream, StreamHandler
+from trunkline.channel.session import Role, Session
+
+__all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
+
+CLOSE_SECONDS = 5.0
+"""A closing link that cannot send its last bytes in this time is aborted."""
+_TIMER_MARGIN_SECONDS = 0.001
+
+
+class LinkOwner(Protocol):
+    """What is told of a link. All calls come from the loop and return at once."""
+
+    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
+        """The peer opens a stream: return its handler, or None to reset it."""
+        ...
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        """The peer takes no new streams."""
+        ...
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """The link is over; the error is None if it was closed here. This is the last call."""
+        ...
+
+
+class Link(LinkOutput, asyncio.Protocol):
+    """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`."""
+
+    def __init__(
+        self,
+        role: Role,
+        owner: LinkOwner,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits | None = None,
+        send_window_bytes: int = INITIAL_WINDOW_BYTES,
+        compact: bool = False,
+        budget: CreditBudget | None = None,
+        keepalive_seconds: float | None = 15.0,
+        flusher: Flusher | None = None,
+        on_handler_error: Callable[[LinkStream | None, Exception], None] | None = None,
+    ) -> None:
+        """Prepare a link; it comes to life with `connection_made` or `adopt`.
+
+        Args:
+            role: the client opens odd stream ids, the server even ones.
+            owner: is offered the peer's streams, and told of the end.
+            loop: the loop that all calls come from.
+            limits: the bounds; the first window in it is the one agreed with the peer.
+            send_window_bytes: the peer's first window.
+            compact: the peer is one of ours, and FIN may ride on DATA.
+            budget: the credit shared by all links of the process.
+            keepalive_seconds: ping the peer after so long a silence; None for never. A peer is given up
+                `limits.ping_timeout_seconds` later.
+            flusher: shared by the links of a loop; None for one of its own.
+            on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
+                exception handler is.
+        """
+        LinkOutput.__init__(self, flusher if flusher is not None else Flusher(loop))
+        self._owner = owner
+        self._loop = loop
+        self._limits = limits if limits is not None else Limits()
+        self._budget = budget
+        self._on_handler_error = on_handler_error if on_handler_error is not None else self._report_to_loop
+        self.now: Callable[[], float] = loop.time
+        self.session: Session[LinkStream] = Session(
+            role,
+            limits=self._limits,
+            now=loop.time(),
+            stream_type=functools.partial(LinkStream, self),
+            send_window_bytes=send_window_bytes,
+            compact=compact,
+            budget=budget,
+            keepalive_seconds=keepalive_seconds,
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self.lost = False
+        """Whether the link is over."""
+        self._openers: deque[Callable[[], None]] = deque()
+        self._drained: asyncio.Future[None] | None = None
+        self._pongs: dict[int, asyncio.Future[float]] = {}
+        self.closed: asyncio.Future[None] = loop.create_future()
+        """Done, without an exception, when the transport is gone."""
+
+    # What the owner asks for
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self.session.streams)
+
+    @property
+    def draining(self) -> bool:
+        """Whether a GoAway was sent or received: no new streams, the open ones finish."""
+        return self.session.go_away_sent or self.session.go_away_received
+
+    @property
+    def openable(self) -> bool:
+        """Whether `open` would succeed now."""
+        return self.session.can_open
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What the transport says of itself."""
+        return default if self._transport is None else self._transport.get_extra_info(name, default)
+
+    def adopt(self, transport: asyncio.Transport, leftover: bytes = b"") -> None:
+        """Take over a transport that has just been upgraded, and the bytes received behind the upgrade."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._paused = self.blocked = self._paused or transport.get_write_buffer_size() > TRANSPORT_HIGH_BYTES
+        if leftover:
+            self.data_received(leftover)
+
+    def open(self, handler: StreamHandler | None = None) -> LinkStream:
+        """Open a stream. Without a handler, set `stream.handler` before returning to the loop.
+
+        Raises:
+            LimitExceeded: draining, too many streams, or too many unacknowledged (see `call_when_openable`).
+            ConnectionLost: the link is over.
+        """
+        stream = self.session.open_stream()
+        stream.handler = handler
+        if not self.flush_requested:
+            self.request_flush()
+        return stream
+
+    def call_when_openable(self, callback: Callable[[], None]) -> None:
+        """Call back once when `open` may succeed again, in the order of asking, or when it never will.
+
+        The callback tries `open` at once; what it leaves is the next one's.
+        """
+        self._openers.append(callback)
+        self.request_flush()
+
+    async def ping(self) -> float:
+        """Measure a round trip, in seconds.
+
+        Raises:
+            ConnectionLost: no answer within `Limits.ping_timeout_seconds`, or the link is over.
+        """
+        if self.lost:
+            raise ConnectionLost("the link is over")
+        ping_id = self.session.ping(self.now())
+        pong = self._pongs[ping_id] = self._loop.create_future()
+        self._arm()
+        self.request_flush()
+        try:
+            async with asyncio.timeout(self._limits.ping_timeout_seconds):
+                rtt_seconds: float = await pong
+                return rtt_seconds
+        except TimeoutError:
+            raise ConnectionLost("the peer did not answer a ping", ErrorCode.PEER_SILENT) from None
+        finally:
+            self._pongs.pop(ping_id, None)
+
+    def go_away(self) -> None:
+        """Tell the peer that no new streams are taken. Open ones finish."""
+        self.session.go_away()
+        self.request_flush()
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Refuse new streams, let the open ones finish for at most the time given, then close.
+
+        Returns:
+            Whether all streams finished.
+        """
+        self.go_away()
+        if self.session.streams and not self.lost:
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            await asyncio.wait([self._drained], timeout=timeout_seconds)
+        finished = not self.session.streams and not self.lost
+        self.close()
+        await asyncio.wait([self.closed])
+        return finished
+
+    def close(self) -> None:
+        """Say goodbye, send what is queued, and close; open streams are lost."""
+        if not self.lost:
+            self.session.go_away()
+            self._write_out()
+        self._lose(None)
+        self._close_transport()
+
+    def abort(self) -> None:
+        """Close without sending anything more; open streams are lost."""
+        self._lose(None)
+        if self._transport is not None:
+            self._transport.abort()
+        elif not self.closed.done():
+            self.closed.set_result(None)
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # Not every loop's transports derive from asyncio's classes.
+        self._transport = transport = cast(asyncio.Transport, transport)
+        if self.lost:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=TRANSPORT_HIGH_BYTES, low=TRANSPORT_LOW_BYTES)
+        self._arm()
+        if self.session.wants_to_send:
+            self.request_flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes and tell the handlers what they mean."""
+        if type(data) is not bytes:
+            data = bytes(data)
+        session = self.session
+        for event in session.receive_data(data, self.now()):
+            if type(event) is DataReceived:
+                stream = event.stream
+                handler = stream.handler
+                if handler is not None:
+                    try:
+                        handler.data_received(event.data)
+                    except Exception as error:  # noqa: BLE001 - one handler's mistake must not end the link
+                        self._handler_failed(stream, error)
+                        continue
+                    if event.ended:
+                        self._deliver_end(stream)
+            else:
+                self._handle(event)
+        self._after_receiving()
+
+    def eof_received(self) -> None:
+        """The peer has closed; the transport closes with it."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone."""
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        why = f"the connection was lost: {exc}" if exc is not None else "the peer closed the connection"
+        self._lose(ConnectionLost(why))
+        self._transport = None
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # Events
+
+    def _after_receiving(self) -> None:
+        session = self.session
+        if session.deadline_moved:
+            self._arm()
+        if not self.flush_requested and session.wants_to_send:
+            self.request_flush()
+        if self._budget is not None and self._budget.overdrawn:
+            self._shed(self._budget)
+        if self._openers or self._drained is not None:
+            self._settle()
+
+    def _handle(self, event: Event[LinkStream]) -> None:
+        if isinstance(event, StreamOpened):
+            self._offer(event.stream)
+        elif isinstance(event, StreamEnded):
+            self._deliver_end(event.stream)
+        elif isinstance(event, WindowOpened):
+            if self.blocked or event.stream.waiting:
+                self.wait(event.stream)
+            else:
+                self._deliver_room(event.stream)
+        elif isinstance(event, StreamResetReceived):
+            self._deliver_loss(event.stream, StreamReset("the peer reset the stream"))
+        elif isinstance(event, SessionFailed):
+            self._fail(event)
+        else:
+            self._handle_session_event(event)
+
+    def _handle_session_event(self, event: Event[LinkStream]) -> None:
+        if isinstance(event, PongReceived):
+            pong = self._pongs.get(event.ping_id)
+            if pong is not None and not pong.done():
+                pong.set_result(event.rtt_seconds)
+        elif isinstance(event, GoAwayReceived) and not self.lost:
+            try:
+                self._owner.go_away_received(self, event.code)
+            except Exception as error:  # noqa: BLE001 - reported; the link goes on
+                self._on_handler_error(None, error)
+
+    def _offer(self, stream: LinkStream) -> None:
+        if stream.lost:
+            return
+        try:
+            handler = self._owner.stream_offered(stream)
+        except Exception as error:  # noqa: BLE001 - reported; costs this stream only
+            self._handler_failed(stream, error)
+            return
+        if handler is None:
+            stream.reset()
+        elif not stream.lost:
+            stream.handler = handler
+
+    def _deliver_end(self, stream: LinkStream) -> None:
+        handler = stream.handler
+        if handler is None:
+            return
+        stream.end_delivered = True
+        try:
+            handler.end_received()
+        except Exception as error:  # noqa: BLE001
+            self._handler_failed(stream, error)
+        if not stream.writable:
+            stream.handler = None
+
+    def _deliver_room(self, stream: LinkStream) -> None:
+        handler = stream.handler
+        if handler is not None:
+            try:
+                handler.window_opened()
+            except Exception as error:  # noqa: BLE001
+                self._handler_failed(stream, error)
+
+    def _deliver_loss(self, stream: LinkStream, error: ChannelError) -> None:
+        handler = stream.handler
+        stream.handler = None
+        if handler is not None:
+            try:
+                handler.stream_lost(error)
+            except Exception as failure:  # noqa: BLE001
+                self._on_handler_error(stream, failure)
+
+    def _handler_failed(self, stream: LinkStream, error: Exception) -> None:
+        """Reset the stream whose handler let an exception out; its owner still learns that it is over."""
+        self._on_handler_error(stream, error)
+        self.session.reset_stream(stream)
+        self.request_flush()
+        self._deliver_loss(stream, StreamReset("the handler of the stream failed"))
+
+    def _report_to_loop(self, stream: LinkStream | None, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": f"a handler failed on {stream!r}", "exception": error})
+
+    def _shed(self, budget: CreditBudget) -> None:
+        """Cut the streams that hold most, on whichever link, until the process holds no more than it may."""
+        while budget.overdrawn:
+            holder = budget.largest()
+            stream = holder.largest_holder() if holder is not None else None
+            if not isinstance(stream, LinkStream):
+                return
+            stream.link.session.reset_stream(stream)
+            stream.link.request_flush()
+            error = StreamReset("the reader of the stream stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED)
+            stream.link._deliver_loss(stream, error)  # noqa: SLF001 - of the same class
+
+    def _settle(self) -> None:
+        """Tell those who wait for room to open a stream, or for the last stream to end."""
+        while self._openers and (self.session.can_open or self.draining or self.lost):
+            callback = self._openers.popleft()
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - reported; the others go on
+                self._on_handler_error(None, error)
+        if self._drained is not None and not self.session.streams and not self._drained.done():
+            self._drained.set_result(None)
+
+    # Time
+
+    def _arm(self) -> None:
+        """Set the timer, unless it fires early enough already; when it fires it looks again."""
+        self.session.deadline_moved = False
+        deadline = self.session.next_deadline()
+        if deadline is None or self.lost:
+            return
+        deadline += _TIMER_MARGIN_SECONDS
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        for event in self.session.handle_deadline(self.now()):
+            self._handle(event)
+        if self.session.wants_to_send:
+            self.request_flush()
+        self._arm()
+
+    # The end
+
+    def _fail(self, event: SessionFailed[LinkStream]) -> None:
+        """The session is over by itself: send the GoAway if the transport takes it at once, and close."""
+        if not self._paused and event.error.code is not ErrorCode.PEER_SILENT:
+            self._write_out()
+            self._lose(event.error, event.streams)
+            self._close_transport()
+        else:
+            self._lose(event.error, event.streams)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _lose(self, error: ChannelError | None, streams: list[LinkStream] | None = None) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        self.blocked = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        stream_error = error if error is not None else ConnectionLost("the link was closed")
+        for stream in (*self.session.end(stream_error), *(streams or ())):
+            self._deliver_loss(stream, stream_error)
+        self._waiting.clear()
+        for pong in self._pongs.values():
+            if not pong.done():
+                pong.set_exception(ConnectionLost(str(stream_error)))
+        self._settle()
+        self._loop.call_soon(self._tell_owner, error)
+
+    def _tell_owner(self, error: ChannelError | None) -> None:
+        try:
+            self._owner.link_lost(self, error)
+        except Exception as failure:  # noqa: BLE001 - reported; there is nobody else to tell
+            self._on_handler_error(None, failure)
+
+    def _close_transport(self) -> None:
+        if self._transport is None:
+            if not self.closed.done():
+                self.closed.set_result(None)
+        elif self._abort_timer is None:
+            self._transport.close()
+            self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)

@@ -1,0 +1,103 @@
+"""The writing half of a link: what has collected leaves once per tick, and streams take turns when there is too much.
+
+While the transport is full, or one tick has collected `OUTPUT_BYTES`, the link is `blocked`: streams have no room, and
+those that ask for some are put in a queue. After the flush they are called in the order of the queue, each for at most
+`TURN_BYTES`, so no stream starves another, and a small frame waits for at most
+`OUTPUT_BYTES + TRANSPORT_HIGH_BYTES` and one more flush before it reaches the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from trunkline.channel.flushing import Flusher, write_pieces
+from trunkline.channel.link_stream import TURN_BYTES
+
+if TYPE_CHECKING:
+    from trunkline.channel.link_stream import LinkStream
+    from trunkline.channel.session import Session
+
+OUTPUT_BYTES = 128 * 1024
+TRANSPORT_HIGH_BYTES = 128 * 1024
+TRANSPORT_LOW_BYTES = 32 * 1024
+
+
+class LinkOutput:
+    """What a link writes. `Link` adds everything else."""
+
+    session: Session[LinkStream]
+    lost: bool
+
+    def __init__(self, flusher: Flusher) -> None:
+        self._flusher = flusher
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._waiting: deque[LinkStream] = deque()
+        self.blocked = False
+        """No stream has room at present: the transport is full, or this tick has collected enough."""
+        self.queued_bytes = 0
+        self.output_bytes = OUTPUT_BYTES
+        self.flush_requested = False
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        self._paused = self.blocked = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again: write, then give the waiting streams their turns."""
+        self._paused = False
+        self.request_flush()
+
+    def request_flush(self) -> None:
+        """Have `flush` called soon; once per tick."""
+        if not self.flush_requested:
+            self.flush_requested = True
+            self._flusher.request(self)
+
+    def wait(self, stream: LinkStream) -> None:
+        """Put a stream in the queue of those that want to write."""
+        if not stream.waiting:
+            stream.waiting = True
+            self._waiting.append(stream)
+            self.request_flush()
+
+    def flush(self) -> None:
+        """Write what has collected, then give the waiting streams their turns."""
+        self.flush_requested = False
+        if self.lost:
+            return
+        if not self._paused and self._transport is not None:
+            self._write_out()
+            self.blocked = self._paused
+            if self._waiting:
+                self._give_turns()
+        self._settle()
+
+    def _write_out(self) -> None:
+        if self._transport is None:
+            return
+        pieces = self.session.data_to_send()
+        self.queued_bytes = 0
+        if pieces:
+            write_pieces(self._transport, pieces)
+
+    def _give_turns(self) -> None:
+        waiting = self._waiting
+        for _ in range(len(waiting)):
+            if self.blocked:
+                return
+            stream = waiting.popleft()
+            stream.waiting = False
+            stream.turn_bytes = TURN_BYTES
+            if stream.writable and stream.send_window:
+                self._deliver_room(stream)
+
+    def _deliver_room(self, stream: LinkStream) -> None:
+        """Tell the stream's handler that there is room."""
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        """Look what else has become possible, now that something was sent or received."""
+        raise NotImplementedError

@@ -1,0 +1,68 @@
+"""The pings of one session: round trips measured, and a silent peer noticed.
+
+The peer is asked for a sign of life when nothing has arrived for `keepalive_seconds`. Anything that arrives is one,
+not only the answer. A peer from which nothing at all arrives within the timeout after that is gone. If the deadline is
+handled very late, then it was this process that stood still, and the peer gets the time once more.
+"""
+
+from trunkline.channel.limits import Limits
+
+
+class Pings:
+    """Pings in flight, the smoothed round trip, and the time at which something is due."""
+
+    __slots__ = ("_excused", "_in_flight", "_keepalive", "_limits", "_next_id", "heard_at", "rtt_seconds")
+
+    def __init__(self, limits: Limits, keepalive_seconds: float | None, now: float) -> None:
+        self._limits = limits
+        self._keepalive = keepalive_seconds
+        self._in_flight: dict[int, float] = {}
+        self._next_id = 0
+        self._excused = False
+        self.heard_at = now
+        """When the last bytes arrived."""
+        self.rtt_seconds: float | None = None
+        """The round trip: falls at once, rises slowly, since a busy peer answers late. None before the first answer."""
+
+    def __len__(self) -> int:
+        return len(self._in_flight)
+
+    def start(self, now: float) -> int:
+        """Note a ping sent at `now`; returns the value that its frame carries. The oldest of too many is dropped."""
+        ping_id = self._next_id
+        self._next_id = ping_id + 1 & 0xFFFFFFFF
+        if len(self._in_flight) >= self._limits.max_pings_in_flight:
+            del self._in_flight[next(iter(self._in_flight))]
+        self._in_flight[ping_id] = now
+        return ping_id
+
+    def answered(self, ping_id: int, now: float) -> float | None:
+        """Note an answer; returns its round trip in seconds, or None if no such ping is in flight."""
+        sent_at = self._in_flight.pop(ping_id, None)
+        if sent_at is None:
+            return None
+        self._excused = False
+        rtt = now - sent_at
+        self.rtt_seconds = rtt if self.rtt_seconds is None else min(rtt, self.rtt_seconds * 1.25 + 1e-6)
+        return rtt
+
+    def deadline(self) -> float | None:
+        """When a ping is due, or an answer overdue."""
+        if self._in_flight:
+            return max(self.heard_at, next(iter(self._in_flight.values()))) + self._limits.ping_timeout_seconds
+        return None if self._keepalive is None else self.heard_at + self._keepalive
+
+    def keepalive_due(self, now: float) -> bool:
+        """Whether the peer should be asked for a sign of life now."""
+        return not self._in_flight and self._keepalive is not None and now >= self.heard_at + self._keepalive
+
+    def peer_is_silent(self, now: float) -> bool:
+        """Whether the peer has not answered in time."""
+        deadline = self.deadline()
+        if not self._in_flight or deadline is None or now < deadline:
+            return False
+        if now - deadline > self._limits.ping_timeout_seconds / 2 and not self._excused:
+            self._excused = True
+            self.heard_at = now
+            return False
+        return True

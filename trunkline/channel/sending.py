@@ -1,0 +1,354 @@
+"""The half of a session that sends: what the owner asks for becomes frames to send, in the order of the asking."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Generic, TypeVar
+
+from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, LimitExceeded, LocalProtocolError
+from trunkline.channel.frames import (
+    ACK,
+    FIN,
+    GO_AWAY,
+    HEADER_BYTES,
+    INITIAL_WINDOW_BYTES,
+    MAX_STREAM_ID,
+    PING,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    FrameDecoder,
+    GoAwayCode,
+    encode_header,
+)
+from trunkline.channel.limits import CreditBudget, Limits, RateBound
+from trunkline.channel.pings import Pings
+from trunkline.channel.streams import Stream
+from trunkline.channel.windows import WindowGrowth
+
+S = TypeVar("S", bound=Stream)
+
+
+class Role(Enum):
+    """Which side of the session this is: the client opens odd stream ids, the server even ones."""
+
+    CLIENT = 1
+    SERVER = 2
+
+
+class SendingSession(Generic[S]):
+    """The state of a session and everything its owner may ask of it; `Session` adds receiving and time."""
+
+    __slots__ = (
+        "_acks_due_at",
+        "_budget",
+        "_compact",
+        "_control_bytes",
+        "_decoder",
+        "_drain_bytes",
+        "_growth",
+        "_idle_frames",
+        "_limits",
+        "_next_id",
+        "_outgoing",
+        "_pings",
+        "_pings_received",
+        "_receiving",
+        "_receiving_ends",
+        "_resets_received",
+        "_role",
+        "_send_window_bytes",
+        "_stream_type",
+        "_unacknowledged",
+        "_unannounced",
+        "_unsent_acks",
+        "deadline_moved",
+        "failure",
+        "go_away_received",
+        "go_away_sent",
+        "streams",
+    )
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        limits: Limits,
+        now: float,
+        stream_type: Callable[[int, int, int, int], S],
+        send_window_bytes: int = INITIAL_WINDOW_BYTES,
+        compact: bool = False,
+        budget: CreditBudget | None = None,
+        keepalive_seconds: float | None = None,
+    ) -> None:
+        """Begin a session on a connection that has carried no frame yet.
+
+        Args:
+            role: the client opens odd ids, the server even ones.
+            limits: the bounds; `limits.initial_window_bytes` is what the peer takes for our first window.
+            now: the time, in seconds.
+            stream_type: makes a stream from (id, send window, receive window, first flags); `Stream` will do.
+            send_window_bytes: the peer's first window.
+            compact: the peer is one of ours, and FIN may ride on DATA.
+            budget: the credit that the process shares; None for no common bound.
+            keepalive_seconds: ping after so long a silence; None for never.
+        """
+        self._role = role
+        self._limits = limits
+        self._stream_type = stream_type
+        self._send_window_bytes = send_window_bytes
+        self._compact = compact
+        self._budget = budget
+        self._next_id = role.value
+        self._decoder = FrameDecoder()
+        self._growth = WindowGrowth(limits, budget)
+        self._pings = Pings(limits, keepalive_seconds, now)
+        self._resets_received = RateBound(limits.reset_burst, limits.resets_per_second, now)
+        self._pings_received = RateBound(limits.ping_burst, limits.pings_per_second, now)
+        self._idle_frames = RateBound(limits.idle_frame_burst, limits.idle_frames_per_second, now)
+        self._outgoing: list[bytes | memoryview] = []
+        self._control_bytes = 0
+        self._unannounced: dict[int, S] = {}
+        self._unsent_acks: dict[int, S] = {}
+        self._acks_due_at: float | None = None
+        self._unacknowledged = 0
+        self._receiving: S | None = None
+        self._receiving_ends = False
+        self._drain_bytes = INITIAL_WINDOW_BYTES
+        self.streams: dict[int, S] = {}
+        """The streams that are open, by id."""
+        self.failure: ChannelError | None = None
+        """Why the session is over; None while it lives."""
+        self.go_away_sent = False
+        self.go_away_received = False
+        self.deadline_moved = False
+        """Set when `next_deadline` may have come nearer; the owner clears it."""
+        if budget is not None:
+            budget.attach(self)
+
+    @property
+    def can_open(self) -> bool:
+        """Whether `open_stream` would succeed now."""
+        return self._refusal_to_open() is None
+
+    @property
+    def rtt_seconds(self) -> float | None:
+        """The smoothed round trip; None before the first ping has come back."""
+        return self._pings.rtt_seconds
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `data_to_send` has something."""
+        return bool(self._outgoing) or bool(self._unannounced) or len(self._unsent_acks) > self._limits.max_unsent_acks
+
+    def open_stream(self) -> S:
+        """Open a stream; its SYN rides on the first frame.
+
+        Raises:
+            LimitExceeded: too many streams, too many that the peer has not acknowledged (wait and try again), or
+                either side has said GoAway (code DRAINING).
+            ConnectionLost: the session is over.
+        """
+        refusal = self._refusal_to_open()
+        if refusal is not None:
+            raise refusal
+        stream_id = self._next_id
+        self._next_id = stream_id + 2
+        stream = self._stream_type(stream_id, self._send_window_bytes, self._limits.initial_window_bytes, SYN)
+        stream.acknowledged = False
+        self._unacknowledged += 1
+        self._unannounced[stream_id] = self.streams[stream_id] = stream
+        return stream
+
+    def send_data(self, stream: S, data: bytes | memoryview, *, end: bool = False) -> None:
+        """Queue one DATA frame; with `end` the last one.
+
+        Args:
+            stream: an open stream of this session.
+            data: at most `stream.send_window` bytes, not copied, so they must not change until they are sent.
+            end: this side sends no more.
+
+        Raises:
+            LocalProtocolError: more than the window, or the stream was already ended here.
+        """
+        size = len(data)
+        if not stream.writable or size > stream.send_window:
+            self._refuse_sending(stream, size)
+            return
+        if not size:
+            if end:
+                self._end_local(stream, by_frame=True)
+            return
+        word = stream.first_flags
+        if word:
+            self._first_frame_sent(stream)
+        if end and self._compact:
+            word |= FIN
+        stream.send_window -= size
+        outgoing = self._outgoing
+        outgoing.append(encode_header(word, stream.id, size))
+        outgoing.append(data)
+        if end:
+            self._end_local(stream, by_frame=not self._compact)
+
+    def end_stream(self, stream: S) -> None:
+        """Send FIN: this side sends no more. Receiving goes on.
+
+        Raises:
+            LocalProtocolError: it was already ended here.
+        """
+        if stream.writable:
+            self._end_local(stream, by_frame=True)
+        else:
+            self._refuse_sending(stream, 0)
+
+    def reset_stream(self, stream: S) -> None:
+        """Cut the stream in both directions at once (RST); nothing happens if it is over already."""
+        if self.streams.get(stream.id) is not stream:
+            return
+        if not stream.first_flags & SYN:
+            self._send_control(WINDOW_UPDATE | RST, stream.id, 0)
+        self._lose(stream)
+
+    def consumed(self, stream: S, size: int, now: float) -> None:
+        """Hand back `size` delivered bytes: the owner holds them no more, and the peer may send as many again.
+
+        Of a stream that is over nothing is counted any more, and nothing happens.
+
+        Raises:
+            LocalProtocolError: more than was delivered.
+        """
+        if not stream.readable and not stream.writable:
+            return
+        unconsumed = stream.unconsumed_bytes - size
+        if unconsumed < 0 or size < 0:
+            raise LocalProtocolError(f"stream {stream.id}: {size} bytes consumed, {stream.unconsumed_bytes} delivered")
+        stream.unconsumed_bytes = unconsumed
+        if self._budget is not None:
+            self._budget.held_bytes -= size
+        due = stream.window_bytes - stream.receive_window - unconsumed
+        if due * 2 >= stream.window_bytes and stream.readable:
+            self._grant(stream, due, now)
+
+    def ping(self, now: float) -> int:
+        """Send a ping; `PongReceived` with the id returned follows, unless the session fails."""
+        ping_id = self._pings.start(now)
+        self.deadline_moved = True
+        self._send_control(PING | SYN, 0, ping_id)
+        return ping_id
+
+    def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
+        """Say that no new streams are taken; those that are open may finish. A second time does nothing."""
+        if self.failure is None and not self.go_away_sent:
+            self.go_away_sent = True
+            self._send_control(GO_AWAY, 0, int(code))
+
+    def data_to_send(self) -> list[bytes | memoryview]:
+        """Take the frames to send now, as pieces to be written in order; the list is the caller's."""
+        if self._unannounced:
+            for stream in tuple(self._unannounced.values()):
+                self._send_control(WINDOW_UPDATE | SYN, stream.id, 0)
+                self._first_frame_sent(stream)
+        if len(self._unsent_acks) > self._limits.max_unsent_acks:
+            self._send_acks()
+        outgoing = self._outgoing
+        self._outgoing = []
+        self._control_bytes = 0
+        return outgoing
+
+    def held_bytes(self) -> int:
+        """Bytes delivered to the owner and not handed back, over all streams."""
+        return sum(stream.unconsumed_bytes for stream in self.streams.values())
+
+    def largest_holder(self) -> S | None:
+        """The stream that holds most bytes; None if there is none that holds any."""
+        stream = max(self.streams.values(), key=lambda stream: stream.unconsumed_bytes, default=None)
+        return stream if stream is not None and stream.unconsumed_bytes else None
+
+    def end(self, error: ChannelError) -> list[S]:
+        """The connection is gone, or is given up: all streams are lost. Returns those that were open."""
+        if self.failure is None:
+            self.failure = error
+        streams = list(self.streams.values())
+        for stream in streams:
+            self._lose(stream)
+        if self._budget is not None:
+            self._budget.detach(self)
+        return streams
+
+    def _refusal_to_open(self) -> ChannelError | None:
+        limits = self._limits
+        if self.failure is not None:
+            return ConnectionLost(f"the link is gone: {self.failure}", self.failure.code)
+        if self.go_away_sent or self.go_away_received:
+            return LimitExceeded("the link is draining and takes no new streams", ErrorCode.DRAINING)
+        if len(self.streams) >= limits.max_streams:
+            return LimitExceeded(f"{limits.max_streams} streams are open on the link", ErrorCode.TOO_MANY_STREAMS)
+        if self._unacknowledged >= limits.max_unacked_streams:
+            message = f"{limits.max_unacked_streams} streams on the link wait for the peer's acknowledgement"
+            return LimitExceeded(message, ErrorCode.TOO_MANY_UNACKED)
+        if self._next_id > MAX_STREAM_ID:
+            return LimitExceeded("the link has used up its stream ids; open a new link", ErrorCode.DRAINING)
+        return None
+
+    def _refuse_sending(self, stream: S, size: int) -> None:
+        """Raise for the owner's mistake; return if the stream is over, and what is sent to it may be dropped."""
+        if stream.lost:
+            return
+        if not stream.writable:
+            raise LocalProtocolError(f"stream {stream.id} was already ended on this side")
+        raise LocalProtocolError(f"stream {stream.id}: {size} bytes exceed the window of {stream.send_window}")
+
+    def _end_local(self, stream: S, *, by_frame: bool) -> None:
+        if by_frame:
+            word = WINDOW_UPDATE | FIN | stream.first_flags
+            if stream.first_flags:
+                self._first_frame_sent(stream)
+            self._send_control(word, stream.id, 0)
+        stream.writable = False
+        if not stream.readable:
+            self._forget(stream)
+
+    def _first_frame_sent(self, stream: S) -> None:
+        (self._unannounced if stream.first_flags & SYN else self._unsent_acks).pop(stream.id, None)
+        stream.first_flags = 0
+
+    def _send_acks(self) -> None:
+        for stream in self._unsent_acks.values():
+            self._send_control(WINDOW_UPDATE | ACK, stream.id, 0)
+            stream.first_flags = 0
+        self._unsent_acks.clear()
+        self._acks_due_at = None
+
+    def _grant(self, stream: S, due: int, now: float) -> None:
+        """Give `due` bytes of credit back, and more if the window is to grow."""
+        rtt = self._pings.rtt_seconds
+        if rtt is None and not self._pings:
+            self.ping(now)
+        grant = due + self._growth.grow(stream, now, rtt)
+        stream.receive_window += grant
+        word = WINDOW_UPDATE | stream.first_flags
+        if stream.first_flags:
+            self._first_frame_sent(stream)
+        self._send_control(word, stream.id, grant)
+
+    def _send_control(self, word: int, stream_id: int, length: int) -> None:
+        self._outgoing.append(encode_header(word, stream_id, length))
+        self._control_bytes += HEADER_BYTES
+
+    def _lose(self, stream: S) -> None:
+        stream.lost = True
+        stream.writable = stream.readable = False
+        self._forget(stream)
+
+    def _forget(self, stream: S) -> None:
+        """Drop the stream's state, and give back everything that was counted for it."""
+        del self.streams[stream.id]
+        self._drain_bytes += stream.receive_window
+        if stream.first_flags:
+            self._first_frame_sent(stream)
+        if not stream.acknowledged:
+            stream.acknowledged = True
+            self._unacknowledged -= 1
+        self._growth.release(stream)
+        if self._budget is not None:
+            self._budget.held_bytes -= stream.unconsumed_bytes
