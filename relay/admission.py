@@ -1,0 +1,196 @@
+"""Admission of streams: may the holder of this token reach this port of this node, now.
+
+`admit` is on the path of every call. What it decided is kept on the credential, by destination, and is good while the
+listener is current, no new trust document has come, and nothing has expired: then a call costs two look-ups and three
+comparisons. Everything else is decided anew, from the token's text on.
+"""
+
+from typing import Protocol
+
+from certs.errors import CertificateError
+from certs.peers import PeerCertificate
+from certs.spiffe import SpiffeId
+from certs.tokens import IssuedToken, TokenClaims, TokenKind
+from relay.credentials import (
+    AGENT_PORT,
+    RESERVED_PORT,
+    Credential,
+    Destination,
+    ListenerGrant,
+    Refusal,
+    SenderGrant,
+)
+from relay.grants import CallCredential, Grant
+from relay.link_admission import LinkAdmission
+from relay.listeners import Listener
+from relay.metrics import RelayMetrics
+from relay.registry import Registry
+from relay.trust_in_force import TrustInForce
+from trunkline.channel.outcomes import Outcome
+from trunkline.runtime.clock import Clock
+
+__all__ = ["Admission", "Destination", "Grant", "ListenerGrant", "Refusal", "SenderGrant"]
+
+SENDER_KINDS = frozenset({TokenKind.CALL, TokenKind.WORKSPACE})
+ASSERTION_SECONDS = 30.0
+"""How long one assertion is sent again; it is valid for twice that."""
+MAX_GRANTS_PER_TOKEN = 1024
+
+
+class Assertions(Protocol):
+    """Signs what stands in for a workspace token towards a node."""
+
+    def issue(self, origin: TokenClaims, node: SpiffeId, port: int, *, now: float) -> IssuedToken:
+        """Sign one assertion, valid for a minute."""
+        ...
+
+
+class AdmissionReports(Protocol):
+    """Where decisions are counted for the audit."""
+
+    def granted(self, grant: Grant) -> None:
+        """A grant is used for the first time since the last report."""
+        ...
+
+    def refused(self, outcome: Outcome, destination: Destination, credential: Credential | None) -> None:
+        """A call was refused."""
+        ...
+
+
+class Admission:
+    """Decides on streams and links."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        links: LinkAdmission,
+        trust: TrustInForce,
+        assertions: Assertions,
+        reports: AdmissionReports,
+        metrics: RelayMetrics,
+        clock: Clock,
+        cache_entries: int,
+    ) -> None:
+        self._registry = registry
+        self._links = links
+        self._trust = trust
+        self._assertions = assertions
+        self._reports = reports
+        self._metrics = metrics
+        self._now = clock.now
+        self._credentials: dict[str, CallCredential] = {}
+        self._cache_entries = cache_entries
+
+    def admit(self, token: str | None, destination: Destination) -> Grant | Refusal:
+        """Decide on one call. Never raises, never waits; see the module's first lines for its cost.
+
+        Args:
+            token: what the sender presented, or `None`.
+            destination: where it wants to go.
+        """
+        credential = self._credentials.get(token) if token is not None else None
+        if credential is not None:
+            grant = credential.grants.get(destination)
+            if (
+                grant is not None
+                and grant.listener.current
+                and grant.standing is self._trust.standing
+                and self._now() < grant.good_until
+            ):
+                if not grant.admitted:
+                    self._reports.granted(grant)
+                grant.admitted += 1
+                return grant
+        return self._admit_anew(token, destination)
+
+    def admit_link(self, token: str | None, peer: PeerCertificate | None) -> ListenerGrant | SenderGrant | Refusal:
+        """Decide on a link; see `LinkAdmission.admit_link`."""
+        decision = self._links.admit_link(token, peer)
+        if isinstance(decision, Refusal):
+            self._metrics.link_refusals.of(decision.outcome.metric_label).count += 1
+        return decision
+
+    def _admit_anew(self, token: str | None, destination: Destination) -> Grant | Refusal:
+        now = self._now()
+        if now >= self._trust.standing.valid_until:
+            self._trust.renew()
+        credential = self._credential(token, now)
+        if isinstance(credential, Refusal):
+            return self._refuse(credential, destination, None)
+        decision = self._decide(credential, destination, now)
+        if isinstance(decision, Refusal):
+            return self._refuse(decision, destination, credential)
+        if len(credential.grants) >= MAX_GRANTS_PER_TOKEN:
+            credential.grants.clear()
+        credential.grants[destination] = decision
+        self._reports.granted(decision)
+        decision.admitted += 1
+        return decision
+
+    def _credential(self, token: str | None, now: float) -> CallCredential | Refusal:
+        if token is None:
+            return Refusal(Outcome.NO_TOKEN, "no token; send a call token or a workspace token as Bearer")
+        claims = self._trust.verify(token, SENDER_KINDS, now)
+        if isinstance(claims, Refusal):
+            self._credentials.pop(token, None)
+            return claims
+        credential = self._credentials.get(token)
+        if credential is None or credential.claims is not claims:
+            credential = CallCredential(claims, ends_at=self._trust.ends_at(claims))
+            if len(self._credentials) >= self._cache_entries:
+                del self._credentials[next(iter(self._credentials))]
+            self._credentials[token] = credential
+        return self._trust.standing.refusal(credential) or credential
+
+    def _decide(self, credential: Credential, destination: Destination, now: float) -> Grant | Refusal:
+        listener = self._registry.find(destination.workspace, destination.node)
+        claims = credential.claims
+        if claims is None or not _is_audience(claims, listener, destination):
+            return Refusal(Outcome.WRONG_AUDIENCE, "no such node, or the token is not for it")
+        refusal = _refuse_port(claims, destination.port)
+        if refusal is not None:
+            return refusal
+        if listener is None:
+            return Refusal(Outcome.NO_LISTENER, "the node has no link to this relay")
+        return self._grant(credential, claims, listener, destination, now)
+
+    def _grant(
+        self, credential: Credential, claims: TokenClaims, listener: Listener, destination: Destination, now: float
+    ) -> Grant | Refusal:
+        standing = self._trust.standing
+        good_until, assertion = min(credential.ends_at, standing.valid_until), None
+        if claims.kind is TokenKind.WORKSPACE:
+            try:
+                node = SpiffeId.parse(listener.spiffe_id)
+                assertion = self._assertions.issue(claims, node, destination.port, now=now).text
+            except CertificateError as error:
+                return Refusal(Outcome.INTERNAL_ERROR, f"the relay cannot vouch for the token: {error}")
+            good_until = min(good_until, now + ASSERTION_SECONDS)
+        return Grant(listener, credential, destination, assertion=assertion, good_until=good_until, standing=standing)
+
+    def _refuse(self, refusal: Refusal, destination: Destination, credential: Credential | None) -> Refusal:
+        self._metrics.refused(refusal.outcome)
+        self._reports.refused(refusal.outcome, destination, credential)
+        return refusal
+
+
+def _is_audience(claims: TokenClaims, listener: Listener | None, destination: Destination) -> bool:
+    """Tell whether a token is for the node that now bears the name, or, without a link, for that name."""
+    if claims.kind is TokenKind.WORKSPACE:
+        if listener is not None:
+            return claims.workspace_id == listener.workspace_id
+        return claims.workspace == destination.workspace
+    if listener is not None:
+        return claims.audience == listener.spiffe_id
+    return (claims.workspace, claims.node) == (destination.workspace, destination.node)
+
+
+def _refuse_port(claims: TokenClaims, port: int) -> Refusal | None:
+    if port == RESERVED_PORT:
+        return Refusal(Outcome.NOT_IMPLEMENTED, "port 443 is reserved for TLS end to end, which is not offered yet")
+    if port == AGENT_PORT and claims.kind is TokenKind.CALL:
+        allowed = bool(claims.scopes.names)
+    else:
+        allowed = port != AGENT_PORT and claims.scopes.allows_port(port)
+    return None if allowed else Refusal(Outcome.MISSING_SCOPE, f"the token has no scope for port {port}")

@@ -1,0 +1,54 @@
+"""Grants of calls: decisions that are kept on the credential, and serve every further call to the same destination."""
+
+from certs.tokens import TokenClaims
+from relay.credentials import Credential, Destination
+from relay.listeners import Listener
+from relay.standing import Standing
+
+
+class Grant:
+    """A decision for a call: its listener, and what to send it as proof.
+
+    One object serves all calls of one token to one destination, for as long as it is valid; do not change it.
+
+    Attributes:
+        listener: whose link carries the call.
+        credential: whose call it is.
+        assertion: what to send in place of the token, for workspace tokens; else `None`, and the token itself goes.
+        admitted: calls admitted since the last report.
+    """
+
+    __slots__ = ("admitted", "assertion", "credential", "destination", "good_until", "listener", "standing")
+
+    def __init__(
+        self,
+        listener: Listener,
+        credential: Credential,
+        destination: Destination,
+        *,
+        assertion: str | None,
+        good_until: float,
+        standing: Standing,
+    ) -> None:
+        self.listener = listener
+        self.credential = credential
+        self.destination = destination
+        self.assertion = assertion
+        self.good_until = good_until
+        self.standing = standing
+        self.admitted = 0
+
+    @property
+    def claims(self) -> TokenClaims | None:
+        """The claims of the token that was used."""
+        return self.credential.claims
+
+
+class CallCredential(Credential):
+    """A call or workspace token, with what it was granted before, by destination; only admission touches `grants`."""
+
+    __slots__ = ("grants",)
+
+    def __init__(self, claims: TokenClaims, *, ends_at: float) -> None:
+        super().__init__(claims, subject=claims.subject, ends_at=ends_at)
+        self.grants: dict[Destination, Grant] = {}

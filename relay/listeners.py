@@ -1,0 +1,143 @@
+"""A listener: one node's link at this relay, what it is called, and what it says to the relay itself."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from relay.control_exchanges import ControlExchange
+from relay.credentials import Credential, ListenerGrant, Refusal
+from relay.notices import NoticeExchange, write_notice
+from relay.settings import LimitsSettings
+from relay.supersede import Incumbent
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.link import Link, LinkStream
+from trunkline.channel.outcomes import Outcome
+
+
+class ListenerOwner(Protocol):
+    """Whom a listener tells what became of it: the registry."""
+
+    def renew(self, listener: "Listener", token: str) -> Refusal | None:
+        """Take a new listen token for the listener's link, or say why not."""
+        ...
+
+    def said_goodbye(self, listener: "Listener") -> None:
+        """The node wants no new calls on this link."""
+        ...
+
+    def detach(self, listener: "Listener") -> None:
+        """The link is gone."""
+        ...
+
+    def notice_ended(self, kind: str, result: str) -> None:
+        """A notice has been answered, or never will be."""
+        ...
+
+
+class Listener:
+    """A node's link. It owns the link: streams that the node opens are control exchanges with the relay.
+
+    Attributes:
+        current: whether new calls may be sent here; False once superseded, expired, cut, or gone.
+        goodbye: whether the node has announced the end of the link.
+        credential: the listen token in force, replaced at each renewal.
+    """
+
+    __slots__ = (
+        "_limits",
+        "_next_trust",
+        "_owner",
+        "_trust_in_flight",
+        "credential",
+        "current",
+        "goodbye",
+        "instance",
+        "link",
+        "node",
+        "node_id",
+        "sequence",
+        "spiffe_id",
+        "thumbprint",
+        "workspace",
+        "workspace_id",
+    )
+
+    link: Link
+
+    def __init__(
+        self, grant: ListenerGrant, instance: str, sequence: int, *, owner: ListenerOwner, limits: LimitsSettings
+    ) -> None:
+        self.node_id = grant.node_id
+        self.workspace_id = grant.workspace_id
+        self.node = grant.node
+        self.workspace = grant.workspace
+        self.spiffe_id = grant.spiffe_id
+        self.thumbprint = grant.thumbprint
+        self.credential: Credential = grant.credential
+        self.instance = instance
+        self.sequence = sequence
+        self.current = False
+        self.goodbye = False
+        self._owner = owner
+        self._limits = limits
+        self._trust_in_flight = False
+        self._next_trust: str | None = None
+
+    @property
+    def token_expires_at(self) -> float:
+        """When the listen token ends, leeway included, in seconds since the epoch."""
+        return self.credential.ends_at
+
+    def incumbent(self) -> Incumbent:
+        """Return what the rules of supersession ask about this link."""
+        return Incumbent(self.instance, self.sequence, gone=self.goodbye or self.link.lost)
+
+    # What the link calls.
+
+    def stream_offered(self, stream: LinkStream) -> ControlExchange:
+        """Serve what the listener asks of its relay."""
+        return ControlExchange(stream, self._renew, timeout_seconds=self._limits.notice_seconds)
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        """The node drains this link."""
+        self.goodbye = True
+        self._owner.said_goodbye(self)
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """The link has ended, in whichever way."""
+        self._owner.detach(self)
+
+    # What the registry calls.
+
+    def cut(self, outcome: Outcome) -> None:
+        """End the link at once."""
+        self.current = False
+        self.link.abort()
+
+    def notify(self, kind: str, **members: Any) -> None:
+        """Give the node a notice, if its link takes one; the owner hears what came of it."""
+        self._send(kind, write_notice(kind, **members), lambda result: self._owner.notice_ended(kind, result))
+
+    def push_trust(self, document: str) -> None:
+        """Give the node a trust document (JWS). While one is on its way, only the newest of the others waits."""
+        if self._trust_in_flight:
+            self._next_trust = document
+            return
+        self._trust_in_flight = True
+        request = write_notice("trust_document", trust_document=document)
+        self._send("trust_document", request, self._trust_ended)
+
+    def _trust_ended(self, result: str) -> None:
+        self._owner.notice_ended("trust_document", result)
+        self._trust_in_flight = False
+        document, self._next_trust = self._next_trust, None
+        if document is not None:
+            self.push_trust(document)
+
+    def _send(self, kind: str, request: bytes, finished: Callable[[str], None]) -> None:
+        try:
+            NoticeExchange(request, finished).start(self.link, self._limits.notice_seconds)
+        except ChannelError:
+            finished("lost")
+
+    def _renew(self, token: str) -> Refusal | None:
+        return self._owner.renew(self, token)

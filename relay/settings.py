@@ -1,0 +1,140 @@
+"""The relay's settings: the tables of relay.toml."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
+
+ENVIRONMENT_PREFIX = "TRUNKLINE_RELAY"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Field(ge=1024, le=2**40)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$")]
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+def _base_url(url: str) -> str:
+    if not url.startswith("https://") or len(url) <= len("https://") or "?" in url or "#" in url or "@" in url:
+        raise ValueError("must be an https:// URL without query, fragment or credentials")
+    return url.rstrip("/")
+
+
+HttpsUrl = Annotated[str, Field(max_length=2048), AfterValidator(_base_url)]
+
+
+class ListenSettings(Section):
+    """`[listen]`: the one port for senders and listeners; port 0 lets the system pick one."""
+
+    address: str = "0.0.0.0"  # noqa: S104 - a relay is there to be reached
+    port: Port = 443
+    backlog: Annotated[int, Field(ge=16, le=65_535)] = 4096
+
+
+class ControlPlaneSettings(Section):
+    """`[control_plane]`: where it is, and why it is trusted: public CAs, a CA file, or a pinned root."""
+
+    url: HttpsUrl
+    ca_file: ReadableFile | None = None
+    root_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _one_trust(self) -> Self:
+        if self.ca_file is not None and self.root_sha256 is not None:
+            raise ValueError("give ca_file or root_sha256, not both; give neither to trust the public CAs")
+        return self
+
+
+class EnrolmentSettings(Section):
+    """`[enrolment]`: how the relay gets its first identity; not looked at once it has one."""
+
+    join_token_file: AnyPath | None = None
+    name: DnsLabel = "relay"
+
+
+class CertificateSettings(Section):
+    """`[certificate]`: a public serving certificate, in place of the relay's own SVID."""
+
+    chain_file: ReadableFile
+    key_file: ReadableFile
+
+
+class NamesSettings(Section):
+    """`[names]`: the suffix of the names that only this relay can reach."""
+
+    suffix: DnsName = "trunk.internal"
+
+
+class AdvertiseSettings(Section):
+    """`[advertise]`: the port that nodes and senders dial, where it is not the port that is bound."""
+
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+
+
+class LimitsSettings(Section):
+    """`[limits]`: every deadline and every bound of the relay."""
+
+    handshake_seconds: Seconds = 10.0
+    """TLS handshake of a new connection."""
+    head_seconds: Seconds = 10.0
+    """From the first byte of a request to the end of its head; also the wait for the first byte of a connection."""
+    idle_seconds: Seconds = 75.0
+    """A kept-alive sender connection between two calls."""
+    body_min_bytes_per_second: Annotated[int, Field(ge=1)] = 128
+    """Slowest rate at which a sender may send a body that the node is ready to take."""
+    write_stall_seconds: Seconds = 60.0
+    """A sender that takes none of the bytes that wait for it."""
+    listener_seconds: Seconds = 15.0
+    """From opening a stream to the first sign of the listener that it has accepted it."""
+    ping_seconds: Seconds = 3.0
+    """How long the link of another instance may take to answer before it counts as dead."""
+    keepalive_seconds: Seconds = 15.0
+    """Between two pings on a quiet link."""
+    notice_seconds: Seconds = 10.0
+    """A notice to a listener, from its first byte to the answer."""
+    drain_seconds: Seconds = 30.0
+    """Calls in flight when the relay is asked to end."""
+    superseded_seconds: Seconds = 7200.0
+    """Calls in flight on a link that was superseded."""
+    max_connections: Count = 20_000
+    max_links_per_workspace: Count = 10_000
+    max_streams_per_link: Count = 4096
+    max_head_bytes: Annotated[int, Field(ge=1024, le=65_536)] = 32_768
+    window_bytes: Annotated[int, Field(ge=16_384, le=262_144)] = 65_536
+    """Initial window that is offered to peers that can agree one."""
+    link_budget_bytes: Bytes = 16_777_216
+    """Credit of one link beyond the initial windows."""
+    credit_budget_bytes: Bytes = 268_435_456
+    """Credit of all links together beyond the initial windows."""
+    token_cache_entries: Count = 16_384
+
+
+class ReportsSettings(Section):
+    """`[reports]`: what goes up to the control plane, and how much may wait."""
+
+    interval_seconds: Seconds = 1.0
+    max_waiting: Count = 10_000
+    max_batch: Annotated[int, Field(ge=1, le=5_000)] = 500
+
+
+class MetricsSettings(Section):
+    """`[metrics]`: how many workspaces get a label of their own before the rest share one."""
+
+    max_workspaces: Annotated[int, Field(ge=0, le=10_000)] = 100
+
+
+class RelaySettings(DaemonSettings):
+    """The whole of relay.toml."""
+
+    listen: ListenSettings = ListenSettings()
+    admin: AdminSettings = AdminSettings(port=9464)
+    control_plane: ControlPlaneSettings
+    enrolment: EnrolmentSettings = EnrolmentSettings()
+    certificate: CertificateSettings | None = None
+    names: NamesSettings = NamesSettings()
+    advertise: AdvertiseSettings = AdvertiseSettings()
+    limits: LimitsSettings = LimitsSettings()
+    reports: ReportsSettings = ReportsSettings()
+    metrics: MetricsSettings = MetricsSettings()
