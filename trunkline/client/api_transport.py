@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 
+from certs.tls import TlsContext
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, TrunklineError, Unreachable
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.client.refusals import read_retry_after
@@ -49,7 +49,7 @@ class ApiTransport:
         url: str,
         token: Secret,
         *,
-        ssl_context: ssl.SSLContext,
+        ssl_context: TlsContext,
         timeout_seconds: float = API_TIMEOUT_SECONDS,
         clock: Clock | None = None,
         rng: random.Random | None = None,

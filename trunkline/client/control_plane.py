@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import ssl
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from certs.tls import client_context
+from certs.tls import TlsContext, client_context
 from trunkline.client.api_transport import API_TIMEOUT_SECONDS, ApiTransport
 from trunkline.client.node import Node
 from trunkline.client.relays import Relays
@@ -30,7 +29,7 @@ class ControlPlane:
         token: str | Secret,
         *,
         ca_file: str | os.PathLike[str] | None = None,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TlsContext | None = None,
         timeout_seconds: float = API_TIMEOUT_SECONDS,
     ) -> None:
         """Make a client that has no connection yet.
@@ -44,6 +43,7 @@ class ControlPlane:
 
         Raises:
             ValueError: `url` is not an https address.
+            CertificateError: `ca_file` cannot be used.
         """
         context = ssl_context or client_context(ca_file=Path(ca_file) if ca_file is not None else None)
         secret = token if isinstance(token, Secret) else Secret(token)

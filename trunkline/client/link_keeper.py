@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Awaitable, Callable
 
+from certs.tls import TlsContext
 from trunkline.channel.dialing import dial_link
 from trunkline.channel.errors import ChannelError, HandshakeFailed
 from trunkline.channel.limits import Limits
@@ -33,11 +33,11 @@ STEADY_SECONDS = 5.0
 _PERMANENT_STATUSES = frozenset({400, 401, 403, 404, 407})
 
 
-def tls_dial(relay_url: str, ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext]) -> Dial:
+def tls_dial(relay_url: str, ssl_context: TlsContext | Callable[[], TlsContext]) -> Dial:
     """The way to a relay over TLS; the context is asked for at each attempt if it can be called."""
 
     async def dial(owner: LinkOwner, token: str | None) -> Link:
-        context = ssl_context if isinstance(ssl_context, ssl.SSLContext) else ssl_context()
+        context = ssl_context if isinstance(ssl_context, TlsContext) else ssl_context()
         return await dial_link(
             relay_url,
             ssl_context=context,

@@ -65,6 +65,14 @@ class Node:
         sender, token = await self._sender(*scopes_of_port(port))
         return await sender.open_connection(_host(token), port, token=token.token)
 
+    async def prepare(self, port: int) -> None:
+        """Get the token for a port and open the link now, so that what is wrong with them shows before they are used.
+
+        Raises:
+            TrunklineError: the control plane gives no token, or the relay cannot be reached.
+        """
+        await self._sender(*scopes_of_port(port))
+
     async def health(self) -> NodeHealth:
         """The node's own view of its health."""
         return read_record(NodeHealth, await self._json("GET", path_of("v1", "health"), HEALTH))

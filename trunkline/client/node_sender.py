@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
+from certs.tls import TlsContext
 from trunkline.channel.bodies import LAST_CHUNK, encode_chunk
-from trunkline.channel.errors import ChannelError, ErrorCode
+from trunkline.channel.errors import ChannelError, ErrorCode, LimitExceeded
 from trunkline.channel.heads import ResponseHead, write_request_head
 from trunkline.channel.link import Link
 from trunkline.channel.stream_transport import adopt_stream_pair
@@ -38,7 +38,8 @@ _OWN_FIELDS = frozenset(
      "upgrade", "keep-alive", "trailer", "expect"}
 )  # fmt: skip
 _FULL = frozenset({ErrorCode.TOO_MANY_UNACKED, ErrorCode.TOO_MANY_STREAMS})
-_REOPEN_SECONDS = 0.002
+_MOST_OPENINGS = 1000
+"""A call that finds the link full so often, each time it was told that there is room, gives up."""
 
 
 class NodeSender:
@@ -48,7 +49,7 @@ class NodeSender:
         self,
         relay_url: str,
         *,
-        ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext],
+        ssl_context: TlsContext | Callable[[], TlsContext],
         link_token: str | None = None,
         dial: Dial | None = None,
         link_timeout_seconds: float = LINK_TIMEOUT_SECONDS,
@@ -70,7 +71,6 @@ class NodeSender:
         """
         self._link_token = link_token
         self._link_timeout_seconds = link_timeout_seconds
-        self._opening = asyncio.Lock()
         self._keeper = LinkKeeper(
             relay_url,
             dial or tls_dial(relay_url, ssl_context),
@@ -155,28 +155,19 @@ class NodeSender:
         await self.close()
 
     async def _open(self, method: bytes, token: str | None) -> Exchange:
-        exchange = await self._try_open(method, token)
-        if exchange is not None:
-            return exchange
-        # Too many streams wait for the relay's acknowledgement: one caller asks again, the others queue behind it.
-        async with self._opening:
-            while (exchange := await self._try_open(method, token)) is None:
-                await asyncio.sleep(_REOPEN_SECONDS)
-        return exchange
-
-    async def _try_open(self, method: bytes, token: str | None) -> Exchange | None:
         loop = asyncio.get_running_loop()
-        link = await self._acquire(token)
-        try:
-            return Exchange.open(link, method, loop)
-        except ChannelError as error:
-            if error.code in _FULL:
-                return None
-        self._keeper.discard(link)  # it ended in this very moment; another takes its place
-        try:
-            return Exchange.open(await self._acquire(token), method, loop)
-        except ChannelError as error:
-            raise CallInterrupted(f"the relay takes no call at present: {error}", retry=True) from None
+        for _ in range(_MOST_OPENINGS):
+            link = await self._acquire(token)
+            try:
+                return Exchange.open(link, method, loop)
+            except LimitExceeded as error:
+                if error.code in _FULL:
+                    await _wait_until_openable(link, loop)
+                else:
+                    self._keeper.discard(link)
+            except ChannelError:
+                self._keeper.discard(link)  # it ended in this very moment
+        raise CallInterrupted("the relay takes no further calls at present", retry=True)
 
     async def _acquire(self, token: str | None) -> Link:
         return await self._keeper.acquire(self._link_token or token, self._link_timeout_seconds)
@@ -229,6 +220,13 @@ def _request_head(method: bytes, host: str, path: str, token: str | None, fields
     elif body is not None:
         lines.append((b"Transfer-Encoding", b"chunked"))
     return write_request_head(method, path.encode("ascii"), lines)
+
+
+async def _wait_until_openable(link: Link, loop: asyncio.AbstractEventLoop) -> None:
+    """Queue behind the others who wait for the relay to acknowledge streams."""
+    openable = loop.create_future()
+    link.call_when_openable(lambda: None if openable.done() else openable.set_result(None))
+    await openable
 
 
 async def _send_whole(exchange: Exchange, request: bytes) -> asyncio.Task[None] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Sequence
 
+from certs.tls import TlsContext
 from trunkline.client.errors import Unreachable
 from trunkline.client.node_sender import NodeSender
 from trunkline.client.records import RelayAddress
@@ -13,7 +13,7 @@ from trunkline.client.records import RelayAddress
 class Relays:
     """Senders by relay address, made when they are first needed."""
 
-    def __init__(self, ssl_context: ssl.SSLContext) -> None:
+    def __init__(self, ssl_context: TlsContext) -> None:
         self._ssl_context = ssl_context
         self._senders: dict[str, NodeSender] = {}
 

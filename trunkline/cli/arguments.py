@@ -1,0 +1,36 @@
+"""Arguments of several sub-commands, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+LARGEST_PORT = 65_535
+
+
+def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
+    """``K=V`` options as a mapping.
+
+    Raises:
+        click.BadParameter: one has no ``=`` or no key.
+    """
+    pairs: dict[str, str] = {}
+    for value in values:
+        key, separator, content = value.partition("=")
+        if not separator or not key:
+            raise click.BadParameter(f"{value!r} is not of the form K=V", param_hint=option)
+        pairs[key] = content
+    return pairs
+
+
+def node_and_port(value: str) -> tuple[str, int]:
+    """``NODE:PORT`` in its two parts.
+
+    Raises:
+        click.BadParameter: it is not of that form.
+    """
+    node, separator, port = value.rpartition(":")
+    if not separator or not node or not port.isascii() or not port.isdigit() or not 0 < int(port) <= LARGEST_PORT:
+        raise click.BadParameter(f"{value!r} is not of the form NODE:PORT", param_hint="NODE:PORT")
+    return node, int(port)

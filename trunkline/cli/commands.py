@@ -1,0 +1,61 @@
+"""`trunkline command`: the commands that the control plane remembers."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from trunkline.cli.output import print_record, print_records
+from trunkline.cli.session import Invocation, Session, connected
+from trunkline.client.commands import OutputStream
+
+COLUMNS = ("command_id", "node", "state", "exit_code", "argv", "submit_time")
+
+
+@click.group()
+def command() -> None:
+    """Commands that were run."""
+
+
+@command.command("list")
+@click.option("--node", metavar="NAME", help="Only commands of this node.")
+@click.option("--state-is", "command_state", metavar="STATE", help="Only commands in this state, e.g. RUNNING.")
+@connected
+def list_(invocation: Invocation, node: str | None, command_state: str | None) -> None:
+    """List commands, newest first."""
+    records = invocation.collect(lambda session: session.workspace.commands.list(node=node, state=command_state))
+    print_records(records, COLUMNS, invocation.output)
+
+
+@command.command("get")
+@click.argument("command_id")
+@connected
+def get(invocation: Invocation, command_id: str) -> None:
+    """Show one command."""
+    print_record(invocation.call(lambda session: session.workspace.commands.get(command_id)), invocation.output)
+
+
+@command.command("output")
+@click.argument("command_id")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), default="stdout", show_default=True)
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="The byte to begin with.")
+@click.option("--follow", is_flag=True, help="Go on until the command has ended.")
+@connected
+def output(invocation: Invocation, command_id: str, stream: OutputStream, offset: int, follow: bool) -> None:
+    """Write a command's output, byte for byte, to standard output."""
+
+    async def copy(session: Session) -> None:
+        async for piece in session.workspace.commands.output(command_id, stream, offset=offset, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+
+    invocation.call(copy)
+
+
+@command.command("cancel")
+@click.argument("command_id")
+@connected
+def cancel(invocation: Invocation, command_id: str) -> None:
+    """Ask for a command's end."""
+    print_record(invocation.call(lambda session: session.workspace.commands.cancel(command_id)), invocation.output)

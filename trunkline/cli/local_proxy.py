@@ -1,0 +1,171 @@
+"""The local proxy itself: one exchange on each connection, made again on the link with a token added.
+
+Heads are parsed as strictly as the relay parses them. Two things are refused besides: every host that is not a node of
+the workspace, so that a name which a web page rebinds to 127.0.0.1 leads nowhere, and requests that a browser marks as
+coming from another site, so that a web page cannot use the proxy's tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from trunkline.channel.bodies import LAST_CHUNK, BodyError, BodyReader, encode_chunk
+from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, HeadError, end_to_end
+from trunkline.channel.heads import HeadBuffer, RequestHead, parse_request_head, write_response_head
+from trunkline.channel.targets import TargetForm
+from trunkline.cli.joining import PIECE_BYTES, join
+from trunkline.client.control_plane import ControlPlane
+from trunkline.client.errors import ApiError, RelayRefused, TrunklineError
+from trunkline.client.node import AGENT_PORT, Node
+from trunkline.client.node_response import NodeResponse
+
+HEAD_SECONDS = 30.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CHUNKED: list[Field] = [(b"Transfer-Encoding", b"chunked")]
+_ESTABLISHED = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+class _Refused(Exception):  # noqa: N818 - an expected answer
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LocalProxy:
+    """Serves connections to the nodes of one workspace."""
+
+    def __init__(self, control_plane: ControlPlane, workspace: str, suffix: str) -> None:
+        self._control_plane = control_plane
+        self._workspace = workspace
+        self._ending = f".{workspace}.{suffix}"
+        self._nodes: dict[str, Node] = {}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection: one request, then close."""
+        try:
+            head, leftover = await _read_head(reader)
+            node, port = self._destination(head)
+            if head.target_form is TargetForm.AUTHORITY:
+                await self._connect(node, port, reader, writer)
+            else:
+                await self._exchange(node, port, head, leftover, reader, writer)
+        except _Refused as refusal:
+            await _answer(writer, refusal.status, str(refusal))
+        except (ApiError, RelayRefused) as error:
+            await _answer(writer, 502 if error.status in (0, 401, 407) else error.status, str(error))
+        except TrunklineError as error:
+            await _answer(writer, 502, str(error))
+
+    def _destination(self, head: RequestHead) -> tuple[Node, int]:
+        if head.target_form not in (TargetForm.ABSOLUTE, TargetForm.AUTHORITY):
+            raise _Refused(400, "this is a proxy: name the node with an absolute target or CONNECT")
+        if (head.get(b"sec-fetch-site") or b"").lower() in (b"cross-site", b"same-site"):
+            raise _Refused(403, "requests that another site makes a browser send are not taken")
+        host = (head.host or b"").decode("ascii")
+        name = host.removesuffix(self._ending)
+        if name == host or not name or "." in name:
+            raise _Refused(403, f"only nodes are reached here, by names such as vm-1{self._ending}")
+        if name not in self._nodes:
+            self._nodes[name] = self._control_plane.node(self._workspace, name)
+        return self._nodes[name], head.port or AGENT_PORT
+
+    async def _connect(self, node: Node, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await node.open_connection(port)
+        writer.write(_ESTABLISHED)
+        await join(reader, writer, far_reader, far_writer)
+
+    async def _exchange(
+        self,
+        node: Node,
+        port: int,
+        head: RequestHead,
+        leftover: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if head.names_upgrade:
+            raise _Refused(501, "an upgrade needs CONNECT through this proxy")
+        if head.expect_continue:
+            writer.write(_CONTINUE)
+        fields = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in end_to_end(head.fields, HOP_BY_HOP | head.connection)
+        ]
+        has_body = head.framing is Framing.CHUNKED or head.content_length > 0
+        body = _request_body(head, leftover, reader) if has_body else None
+        async with await node.request(
+            head.method.decode(), head.target_origin.decode(), port=port, fields=fields, body=body
+        ) as response:
+            await _relay_answer(response, head, writer)
+
+
+async def _read_head(reader: asyncio.StreamReader) -> tuple[RequestHead, bytes]:
+    buffer = HeadBuffer()
+    try:
+        async with asyncio.timeout(HEAD_SECONDS):
+            while True:
+                piece = await reader.read(PIECE_BYTES)
+                if not piece:
+                    raise ConnectionResetError
+                raw = buffer.receive_data(piece)
+                if raw is not None:
+                    return parse_request_head(raw), buffer.leftover
+    except HeadError as error:
+        raise _Refused(error.status, str(error)) from None
+    except TimeoutError:
+        raise _Refused(408, "the request's head did not arrive in time") from None
+
+
+async def _request_body(head: RequestHead, leftover: bytes, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    body = BodyReader(head.framing, head.content_length)
+    piece = leftover
+    while True:
+        if piece:
+            try:
+                received = body.receive_data(piece)
+            except BodyError as error:
+                raise _Refused(400, str(error)) from None
+            for chunk in received.chunks:
+                yield bytes(chunk)
+        if body.ended:
+            return
+        piece = await reader.read(PIECE_BYTES)
+        if not piece:
+            raise ConnectionResetError("the local program ended its request too early")
+
+
+async def _relay_answer(response: NodeResponse, head: RequestHead, writer: asyncio.StreamWriter) -> None:
+    fields = end_to_end(
+        [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.fields], HOP_BY_HOP
+    )
+    framing = _answer_framing(response, head)
+    writer.write(write_response_head(response.status, [*fields, *framing, (b"Connection", b"close")]))
+    chunked = framing == _CHUNKED
+    async for piece in response:
+        writer.write(encode_chunk(piece) if chunked else piece)
+        await writer.drain()
+    if chunked:
+        writer.write(LAST_CHUNK)
+    await writer.drain()
+
+
+def _answer_framing(response: NodeResponse, head: RequestHead) -> list[Field]:
+    """The length where the node gave it; else chunks, or the connection's end for HTTP/1.0."""
+    length = response.get("content-length")
+    if length:
+        return [(b"Content-Length", length.encode("ascii"))]
+    bodiless = head.method == b"HEAD" or response.status in (204, 304)
+    return [] if bodiless or head.minor_version == 0 else _CHUNKED
+
+
+async def _answer(writer: asyncio.StreamWriter, status: int, message: str) -> None:
+    content = json.dumps({"message": message}).encode("ascii")
+    fields = [
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Connection", b"close"),
+    ]
+    writer.write(write_response_head(status, fields) + content)
+    await writer.drain()

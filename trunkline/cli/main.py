@@ -1,0 +1,91 @@
+"""The `trunkline` command: the tree of sub-commands, and how every error becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from trunkline.cli.exits import BROKEN_PIPE, INTERRUPTED, CommandFailed, line_of, status_of
+from trunkline.cli.lazy_group import LazyGroup
+from trunkline.client.errors import TrunklineError
+from trunkline.version import __version__
+
+_COMMANDS = {
+    "up": ("trunkline.cli.sandbox:up", "Start a sandbox: control plane, relay and nodes on this machine."),
+    "down": ("trunkline.cli.sandbox:down", "Stop a sandbox."),
+    "run": ("trunkline.cli.run:run", "Run a command on nodes and stream its output."),
+    "command": ("trunkline.cli.commands:command", "Commands that were run: list, get, output, cancel."),
+    "node": ("trunkline.cli.nodes:node", "Nodes: list, get, health, delete."),
+    "cluster": ("trunkline.cli.clusters:cluster", "Clusters: create, list, get, add, remove, delete."),
+    "workspace": ("trunkline.cli.workspaces:workspace", "Workspaces: create, list, get, delete."),
+    "token": ("trunkline.cli.tokens:token", "Make tokens: call, workspace, join, relay."),
+    "revoke": ("trunkline.cli.revoke:revoke", "Revoke a token, node, certificate or workspace."),
+    "forward": ("trunkline.cli.forward:forward", "Open a local port that leads to a port of a node."),
+    "proxy": ("trunkline.cli.proxy:proxy", "Run a local HTTP proxy to the nodes of a workspace."),
+    "relay": ("trunkline.cli.daemons:relay", "Run the relay daemon."),
+    "node-agent": ("trunkline.cli.daemons:node_agent", "Run the node agent daemon."),
+    "control-plane": ("trunkline.cli.daemons:control_plane", "Run the control plane daemon, or initialise it."),
+    "completion": ("trunkline.cli.completion:completion", "Print the completion script for a shell."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--state", type=click.Path(path_type=Path), metavar="DIR", help="Use the sandbox in DIR (default: ./.trunkline)."
+)
+@click.version_option(__version__, prog_name="trunkline", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, state: Path | None) -> None:
+    """Run commands on, watch, and reach machines that accept no inbound connection."""
+    context.obj = state
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: the remote command's own for `run`, else as in sysexits(3)."""
+    try:
+        status = _run(lambda: cli.main(args=argv, prog_name="trunkline", standalone_mode=False))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_broken_stdout()
+        return BROKEN_PIPE
+    return status
+
+
+def _run(call: Callable[[], object]) -> int:
+    try:
+        result = call()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return os.EX_USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "trunkline"
+        return _fail(f"{error.format_message().rstrip('.')} (see {path} --help)", os.EX_USAGE)
+    except click.FileError as error:
+        return _fail(error.format_message(), os.EX_NOINPUT)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _fail(error.format_message(), os.EX_USAGE)
+    except CommandFailed as error:
+        return _fail(str(error), error.status)
+    except TrunklineError as error:
+        return _fail(line_of(error), status_of(error))
+    return result if isinstance(result, int) else 0
+
+
+def _fail(line: str, status: int) -> int:
+    sys.stderr.write(f"trunkline: {line}\n")
+    return status
+
+
+def _close_broken_stdout() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush does not fail as well."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -1,0 +1,58 @@
+"""`trunkline node`: the enrolled machines of a workspace."""
+
+from __future__ import annotations
+
+import click
+
+from trunkline.cli.arguments import pairs_of
+from trunkline.cli.output import print_done, print_record, print_records
+from trunkline.cli.session import Invocation, connected
+
+COLUMNS = ("node", "state", "node_id", "clusters", "labels", "agent_version", "last_seen_time")
+
+
+@click.group()
+def node() -> None:
+    """Nodes: the enrolled machines of a workspace."""
+
+
+@node.command("list")
+@click.option(
+    "--state-is", "node_state", metavar="STATE", help="Only nodes that are online, degraded, offline or pending."
+)
+@click.option("--cluster", metavar="NAME", help="Only nodes of this cluster.")
+@click.option("--selector", "-l", "labels", multiple=True, metavar="K=V", help="Only nodes with this label.")
+@connected
+def list_(invocation: Invocation, node_state: str | None, cluster: str | None, labels: tuple[str, ...]) -> None:
+    """List nodes."""
+    wanted = pairs_of(labels, "--selector")
+    records = invocation.collect(
+        lambda session: session.workspace.list_nodes(state=node_state, cluster=cluster, labels=wanted)
+    )
+    print_records(records, COLUMNS, invocation.output)
+
+
+@node.command("get")
+@click.argument("name")
+@connected
+def get(invocation: Invocation, name: str) -> None:
+    """Show one node by its name or id."""
+    print_record(invocation.call(lambda session: session.workspace.get_node(name)), invocation.output)
+
+
+@node.command("health")
+@click.argument("name")
+@connected
+def health(invocation: Invocation, name: str) -> None:
+    """Show a node's health."""
+    print_record(invocation.call(lambda session: session.workspace.get_node_health(name)), invocation.output)
+
+
+@node.command("delete")
+@click.argument("name")
+@click.confirmation_option("--yes", prompt="Delete the node and cut it off?", help="Do not ask.")
+@connected
+def delete(invocation: Invocation, name: str) -> None:
+    """Delete a node by its name or id: its identity is revoked and its link cut."""
+    invocation.call(lambda session: session.workspace.delete_node(name))
+    print_done(f"deleted {name}", invocation.output)

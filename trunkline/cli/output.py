@@ -1,0 +1,89 @@
+"""How results are printed: as a table for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trunkline.cli.exits import printable
+from trunkline.client.records import Record
+
+_STYLES = {
+    "online": "green",
+    "ok": "green",
+    "SUCCEEDED": "green",
+    "degraded": "yellow",
+    "RUNNING": "yellow",
+    "QUEUED": "yellow",
+    "offline": "red",
+    "FAILED": "red",
+    "TIMED_OUT": "red",
+    "LOST": "red",
+}
+_PIPE_WIDTH = 10_000
+
+
+def print_records(records: Sequence[Record], columns: Sequence[str], output: str) -> None:
+    """Print a list: the columns named as a table, or every field as a JSON array."""
+    if output == "json":
+        _print_json([record.model_dump(mode="json", exclude_none=True) for record in records])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.removesuffix("_time").replace("_", " ").upper(), no_wrap=True, overflow="ignore")
+    for record in records:
+        table.add_row(*(_cell(column, getattr(record, column, None)) for column in columns))
+    _console().print(table)
+
+
+def print_record(record: Record, output: str) -> None:
+    """Print one result: a line for each field, or a JSON object."""
+    document = record.model_dump(mode="json", exclude_none=True)
+    if output == "json":
+        _print_json(document)
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in document.items():
+        table.add_row(name, _cell(name, value))
+    _console().print(table)
+
+
+def print_done(line: str, output: str) -> None:
+    """Say that something was done; JSON's reader gets an empty object."""
+    click.echo("{}" if output == "json" else line)
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2))
+
+
+def _console() -> Console:
+    """A console that cuts nothing off when its output goes to a pipe; rich itself honours NO_COLOR."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=True)
+
+
+def _cell(column: str, value: Any) -> Text:
+    text = _text(column, value)
+    return Text(text, style=_STYLES.get(text, ""))
+
+
+def _text(column: str, value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if column.endswith("_time") and isinstance(value, int):
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else "-"
+    if isinstance(value, dict):
+        return printable(", ".join(f"{key}={_text('', entry)}" for key, entry in value.items())) or "-"
+    if isinstance(value, list | tuple):
+        return printable(" ".join(_text("", entry) for entry in value)) or "-"
+    return printable(str(value))

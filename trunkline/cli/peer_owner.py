@@ -1,0 +1,51 @@
+"""Which user holds the other end of a loopback connection, so that a local port serves its owner alone.
+
+Any user of the machine, and any container that shares its network, can connect to a loopback port. The kernel lists
+TCP sockets with their owners in ``/proc/net/tcp``; where that cannot be read, nobody is let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+
+_TABLES = {socket.AF_INET: Path("/proc/net/tcp"), socket.AF_INET6: Path("/proc/net/tcp6")}
+
+
+async def is_own_peer(transport: asyncio.BaseTransport) -> bool:
+    """Whether the connection's other end belongs to the user that runs this process, or to root."""
+    connection = transport.get_extra_info("socket")
+    local, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+    if connection is None or local is None or peer is None:
+        return False
+    table = _TABLES.get(connection.family)
+    if table is None or not table.exists():
+        return False
+    owner = await asyncio.to_thread(owner_in_table, table, peer[:2], local[:2])
+    return owner in (os.geteuid(), 0)
+
+
+def owner_in_table(table: Path, local: tuple[str, int], remote: tuple[str, int]) -> int | None:
+    """The user id of the socket with these two addresses in a table like ``/proc/net/tcp``; None if it is not there."""
+    wanted = [_hexadecimal(local), _hexadecimal(remote)]
+    try:
+        with table.open(encoding="ascii") as lines:
+            next(lines, None)
+            for line in lines:
+                columns = line.split()
+                if columns[1:3] == wanted:
+                    return int(columns[7])
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
+
+
+def _hexadecimal(address: tuple[str, int]) -> str:
+    """An address as the kernel writes it: words of 32 bits in the byte order of the machine."""
+    packed = ipaddress.ip_address(address[0]).packed
+    words = [int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4)]
+    return "".join(f"{word:08X}" for word in words) + f":{address[1]:04X}"

@@ -1,0 +1,92 @@
+"""Where the output of remote commands goes: to our own standard output and error, with or without a node's name.
+
+With one node the bytes pass unchanged, as with ssh. With several nodes each line begins with the node's name and
+arrives whole; then, if the destination is a terminal, control characters are shown in caret form (`^[`), so that one
+node cannot overwrite what another said. A pipe or file gets the node's bytes as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import BinaryIO
+
+LONGEST_LINE_BYTES = 65_536
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+
+
+class PlainOutput:
+    """Passes bytes through."""
+
+    def __init__(self, destination: BinaryIO) -> None:
+        self._destination = destination
+
+    def write(self, piece: bytes) -> None:
+        """Pass a piece on at once."""
+        self._destination.write(piece)
+        self._destination.flush()
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+
+class PrefixedOutput:
+    """Passes whole lines, each behind a prefix; a line longer than `LONGEST_LINE_BYTES` is broken."""
+
+    def __init__(self, destination: BinaryIO, prefix: bytes, *, neutralise: bool) -> None:
+        self._destination = destination
+        self._prefix = prefix
+        self._neutralise = neutralise
+        self._held = b""
+
+    def write(self, piece: bytes) -> None:
+        """Pass the lines that are complete."""
+        *lines, self._held = (self._held + piece).split(b"\n")
+        for line in lines:
+            self._write_line(line)
+        while len(self._held) > LONGEST_LINE_BYTES:
+            self._write_line(self._held[:LONGEST_LINE_BYTES])
+            self._held = self._held[LONGEST_LINE_BYTES:]
+        self._destination.flush()
+
+    def close(self) -> None:
+        """Pass a last line that has no end."""
+        if self._held:
+            self._write_line(self._held)
+            self._held = b""
+            self._destination.flush()
+
+    def _write_line(self, line: bytes) -> None:
+        shown = neutralised(line.removesuffix(b"\r")) if self._neutralise else line
+        self._destination.write(self._prefix + shown + b"\n")
+
+
+Output = PlainOutput | PrefixedOutput
+OutputFor = Callable[[str, str], Output]
+"""Gives the output for a node's name and one of its streams."""
+
+
+def neutralised(line: bytes) -> bytes:
+    """A line whose control characters are shown instead of obeyed; tabs stay."""
+    return _CONTROL.sub(_caret, line)
+
+
+def outputs_for(nodes: list[str], stdout: BinaryIO, stderr: BinaryIO) -> OutputFor:
+    """The outputs of these nodes' commands: plain for one, prefixed and aligned for several."""
+    width = max((len(node) for node in nodes), default=0)
+
+    def output(node: str, stream: str) -> Output:
+        destination = stdout if stream == "stdout" else stderr
+        if len(nodes) == 1:
+            return PlainOutput(destination)
+        prefix = f"{node.ljust(width)} | ".encode()
+        return PrefixedOutput(destination, prefix, neutralise=destination.isatty())
+
+    return output
+
+
+def _caret(match: re.Match[bytes]) -> bytes:
+    code = match[0][-1]
+    if len(match[0]) == 2:
+        return b"\\x%02x" % code
+    return b"^?" if code == 0x7F else b"^" + bytes([code + 0x40])

@@ -1,0 +1,100 @@
+"""`trunkline run`: a command on one node, a cluster, a selection, or all nodes of a workspace."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from trunkline.cli.arguments import pairs_of
+from trunkline.cli.command_status import remark_on, status_of_commands
+from trunkline.cli.exits import CommandFailed
+from trunkline.cli.following import Interruption, follow_all
+from trunkline.cli.remote_output import outputs_for
+from trunkline.cli.session import Invocation, Session, connected
+from trunkline.client.commands import CommandRequest, Target
+
+LARGEST_STDIN_BYTES = 524_288
+
+
+@click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.option("--node", metavar="NAME", help="Run on this node.")
+@click.option("--cluster", metavar="NAME", help="Run on all nodes of this cluster.")
+@click.option("--selector", "-l", "labels", multiple=True, metavar="K=V", help="Run on all nodes with this label.")
+@click.option("--all", "everywhere", is_flag=True, help="Run on all nodes of the workspace.")
+@click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Kill the command after that time.")  # fmt: skip
+@click.option("--env", "environment", multiple=True, metavar="K=V", help="A variable of the command's environment.")
+@click.option("--directory", metavar="DIR", help="The command's working directory on the node.")
+@click.option("--user", metavar="NAME", help="The user on the node that it runs as, if the owner's policy allows it.")
+@click.option("--stdin", "read_stdin", is_flag=True, help="Send our standard input, at most 512 KiB, to the command.")
+@click.option("--id", "command_id", metavar="ID", help="The command's id; the same id runs only once.")
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@connected
+def run(
+    invocation: Invocation,
+    node: str | None,
+    cluster: str | None,
+    labels: tuple[str, ...],
+    everywhere: bool,
+    timeout_seconds: float | None,
+    environment: tuple[str, ...],
+    directory: str | None,
+    user: str | None,
+    read_stdin: bool,
+    command_id: str | None,
+    argv: tuple[str, ...],
+) -> int:
+    """Run CMD on nodes, stream its output, and exit with its status.
+
+    With several nodes each line begins with the node's name, and the status is 0 only if all are, else the largest.
+    124: timed out; 128+n: killed by signal n; 69: lost. Ctrl-C cancels the command on its nodes and exits with 130.
+    """
+    target = _target(node, cluster, pairs_of(labels, "--selector"), everywhere)
+    request = CommandRequest(
+        argv=argv,
+        environment=pairs_of(environment, "--env"),
+        working_directory=directory,
+        user=user,
+        timeout_seconds=timeout_seconds,
+        stdin=_read_stdin() if read_stdin else None,
+        command_id=command_id,
+    )
+
+    async def work(session: Session) -> int:
+        return await _run(session, target, request)
+
+    return invocation.call(work)
+
+
+async def _run(session: Session, target: Target, request: CommandRequest) -> int:
+    api = session.workspace.commands
+    interruption = Interruption()
+    with interruption.watching():
+        commands = await api.submit(target, request)
+        if not commands:
+            raise CommandFailed("no node matches; see `trunkline node list`", os.EX_UNAVAILABLE)
+        outputs = outputs_for([command.node for command in commands], sys.stdout.buffer, sys.stderr.buffer)
+        ended = await follow_all(api, commands, outputs, interruption)
+    for command in ended:
+        remark = remark_on(command, several=len(ended) > 1)
+        if remark is not None:
+            click.echo(f"trunkline: {remark}", err=True)
+    return interruption.status if interruption.requested.is_set() else status_of_commands(ended)
+
+
+def _target(node: str | None, cluster: str | None, selector: dict[str, str], everywhere: bool) -> Target:
+    target = Target(node=node, cluster=cluster, selector=selector or None, everywhere=everywhere)
+    try:
+        target.document()
+    except ValueError:
+        raise click.UsageError("give exactly one of --node, --cluster, --selector and --all") from None
+    return target
+
+
+def _read_stdin() -> bytes:
+    content = sys.stdin.buffer.read(LARGEST_STDIN_BYTES + 1)
+    if len(content) > LARGEST_STDIN_BYTES:
+        raise CommandFailed(f"standard input is larger than {LARGEST_STDIN_BYTES} bytes", os.EX_DATAERR)
+    return content

@@ -1,0 +1,150 @@
+"""`trunkline token`: tokens for calls, for workspaces, for joining nodes and for enrolling relays.
+
+A token goes to standard output and nowhere else; ``--file`` writes it to a new file that only its owner can read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trunkline.cli.arguments import pairs_of
+from trunkline.cli.exits import CommandFailed
+from trunkline.cli.session import Invocation, connected
+from trunkline.client.records import AccessToken, Record
+
+_FILE = click.option(
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the token there, mode 0600.",
+)
+ALL_SCOPES = ("command:submit", "command:read", "health:read", "metrics:read")
+
+
+def _lifetime(default_seconds: int) -> Any:
+    return click.option(
+        "--lifetime", "lifetime_seconds", type=click.IntRange(min=1), default=default_seconds, show_default=True,
+        metavar="SECONDS", help="How long it is good for.",
+    )  # fmt: skip
+
+
+@click.group()
+def token() -> None:
+    """Make tokens."""
+
+
+@token.command("call")
+@click.argument("node")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="A scope, e.g. health:read or port:4040 (default: the agent's API).",
+)
+@_lifetime(900)
+@_FILE
+@connected
+def call(invocation: Invocation, node: str, scopes: tuple[str, ...], lifetime_seconds: int, path: Path | None) -> None:
+    """Make a token for calls to NODE."""
+    record = invocation.call(
+        lambda session: session.workspace.create_call_token(
+            node, scopes or ALL_SCOPES, lifetime_seconds=lifetime_seconds
+        )
+    )
+    _hand_out(record, record.token, invocation.output, path)
+
+
+@token.command("workspace")
+@click.option("--port", "ports", multiple=True, required=True, type=click.IntRange(1, 65_535), help="A shared port.")
+@_lifetime(86_400)
+@_FILE
+@connected
+def workspace(invocation: Invocation, ports: tuple[int, ...], lifetime_seconds: int, path: Path | None) -> None:
+    """Make a token for shared ports of every node of the workspace."""
+    record = invocation.call(
+        lambda session: session.workspace.create_workspace_token(ports, lifetime_seconds=lifetime_seconds)
+    )
+    _hand_out(record, record.token, invocation.output, path)
+
+
+@token.command("join")
+@click.option("--node", "node_name", metavar="NAME", help="The name that the node gets.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="A label that the node gets.")
+@click.option("--cluster", metavar="NAME", help="The cluster that the node joins.")
+@click.option("--uses", type=click.IntRange(min=1), default=1, show_default=True, help="For how many nodes.")
+@_lifetime(3_600)
+@_FILE
+@connected
+def join(
+    invocation: Invocation,
+    node_name: str | None,
+    labels: tuple[str, ...],
+    cluster: str | None,
+    uses: int,
+    lifetime_seconds: int,
+    path: Path | None,
+) -> None:
+    """Make a token by which a machine becomes a node of the workspace."""
+    wanted = pairs_of(labels, "--label")
+    record = invocation.call(
+        lambda session: session.workspace.create_join_token(
+            node_name=node_name, labels=wanted, cluster=cluster, lifetime_seconds=lifetime_seconds, uses=uses
+        )
+    )
+    _hand_out(record, record.join_token or "", invocation.output, path)
+
+
+@token.command("relay")
+@click.argument("name")
+@click.option("--dns-name", "dns_names", multiple=True, required=True, help="A DNS name of the relay.")
+@_lifetime(3_600)
+@_FILE
+@connected
+def relay(
+    invocation: Invocation, name: str, dns_names: tuple[str, ...], lifetime_seconds: int, path: Path | None
+) -> None:
+    """Make a single-use token by which the relay NAME enrols."""
+    record = invocation.call(
+        lambda session: session.control_plane.account.create_relay_join_token(
+            name, dns_names, lifetime_seconds=lifetime_seconds
+        )
+    )
+    _hand_out(record, record.join_token, invocation.output, path)
+
+
+def _hand_out(record: Record, secret: str, output: str, path: Path | None) -> None:
+    if path is not None:
+        _write_new(path, secret)
+        click.echo(f"written to {path}", err=True)
+    if output == "json":
+        hidden = {"token", "join_token"} if path is not None else None
+        click.echo(json.dumps(record.model_dump(mode="json", exclude_none=True, exclude=hidden), indent=2))
+    elif path is None:
+        click.echo(secret)
+    if output == "table":
+        click.echo(_remark(record), err=True)
+
+
+def _remark(record: Record) -> str:
+    expires_at = datetime.fromtimestamp(getattr(record, "expire_time", 0) / 1000, UTC)
+    remark = f"good until {expires_at:%Y-%m-%d %H:%M:%SZ}"
+    if isinstance(record, AccessToken) and record.relays:
+        host = f" for {record.host}" if record.host else ""
+        remark += f"{host} at {' '.join(relay.url for relay in record.relays)}"
+    return remark
+
+
+def _write_new(path: Path, secret: str) -> None:
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(secret + "\n", encoding="ascii")
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be created: {error.strerror}", os.EX_CANTCREAT) from None
