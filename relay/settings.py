@@ -115,6 +115,9 @@ class ReportsSettings(Section):
     """`[reports]`: what goes up to the control plane, and how much may wait."""
 
     interval_seconds: Seconds = 1.0
+    """Between two batches."""
+    fold_seconds: Seconds = 10.0
+    """For how long admissions and refusals are counted before they become report items."""
     max_waiting: Count = 10_000
     max_batch: Annotated[int, Field(ge=1, le=5_000)] = 500
 

@@ -1,0 +1,89 @@
+"""Adoption of a trust document: verified and stored, then in force, then everything that it ends is cut.
+
+The order matters: a document is durable before it is in force, in force before anything is cut (so that nothing new
+slips in behind the cut), and pushed to the nodes only then.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from certs.trust import TrustStore
+from relay.credentials import Credential, Refusal
+from relay.metrics import RelayMetrics
+from relay.registry import Registry, Report
+from relay.standing import Standing
+from relay.trust_in_force import TrustInForce
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+
+class TrustAdoption:
+    """Takes trust documents into force."""
+
+    def __init__(
+        self,
+        *,
+        store: TrustStore,
+        trust: TrustInForce,
+        registry: Registry,
+        roots_changed: Callable[[], None],
+        metrics: RelayMetrics,
+        report: Report,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        self._store = store
+        self._trust = trust
+        self._registry = registry
+        self._roots_changed = roots_changed
+        self._metrics = metrics
+        self._report = report
+        self._clock = clock
+        self._log = log
+        metrics.trust_sequence.set(self.sequence)
+
+    @property
+    def sequence(self) -> int:
+        """Number of the document in force."""
+        return self._trust.standing.sequence
+
+    def adopt(self, document: str) -> bool:
+        """Verify a document (JWS) and take it into force; False if it is the one in force already.
+
+        Raises:
+            CertificateError: it is refused: its form, its signature, or an older number; or it cannot be stored.
+        """
+        arrived = self._clock.monotonic()
+        before, roots = self._store.current, self._store.keyring.roots
+        self._store.replace(document, self._clock.now())
+        if self._store.current is before:
+            return False
+        standing = self._trust.renew()
+        if self._store.keyring.roots != roots:
+            self._roots_changed()
+        cut = self.cut()
+        self._registry.push_trust(document)
+        elapsed = self._clock.monotonic() - arrived
+        self._metrics.trust_sequence.set(standing.sequence)
+        self._report("trust", sequence=standing.sequence, cut=cut, cut_milliseconds=int(elapsed * 1000))
+        self._log.info("trust.adopted", sequence=standing.sequence, cut=cut)
+        return True
+
+    def cut(self) -> int:
+        """End every link and call that the trust in force no longer allows, and return how many those were."""
+        started = self._clock.monotonic()
+        standing: Standing = self._trust.standing
+        cut = self._registry.uses.cut(standing.refusal)
+        for (credential, refusal), count in Counter(cut).items():
+            self._report_cut(credential, refusal, count)
+        if cut:
+            self._metrics.cut_seconds.of("trust_document").observe(self._clock.monotonic() - started)
+        return len(cut)
+
+    def _report_cut(self, credential: Credential, refusal: Refusal, count: int) -> None:
+        self._metrics.cuts.of(refusal.outcome.metric_label).count += count
+        self._report("cut", count=count, reason=refusal.message, token_id=credential.token_id,
+                     certificate=credential.certificate_serial, node_id=credential.node_id,
+                     workspace_id=credential.workspace_id, subject=credential.subject)  # fmt: skip
+        self._log.warning("relay.cut", count=count, reason=refusal.message, token_id=credential.token_id,
+                          node_id=credential.node_id, workspace_id=credential.workspace_id)  # fmt: skip
