@@ -11,21 +11,33 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from node_agent.commands.accounts import Account, NoSuchAccount, find_account
 from node_agent.commands.proc import start_ticks
-from node_agent.commands.spool import CHUNK_BYTES, Spool
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long what a process left behind may go on writing before it is killed, and then until its pipes are given up.
 LINGER_SECONDS = 0.5
 # A pipe holds at most 1 MiB (fs.pipe-max-size), which is this many reads.
 CLOSING_READS = 16
+CHUNK_BYTES = 64 * 1024
 
 
 class StartFailed(Exception):  # noqa: N818 - an expected refusal
     """The process could not be started; the message says why."""
+
+
+class OutputSink(Protocol):
+    """Takes what a process writes; it must not raise."""
+
+    def append(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        ...
+
+    def finish(self) -> None:
+        """Hear that nothing follows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +80,8 @@ class Process:
         loop.add_reader(self._pidfd, self._on_exit)
 
     @classmethod
-    async def start(cls, plan: ProcessPlan, stdout: Spool, stderr: Spool) -> Self:
-        """Start a process whose output goes to the two spools, which must be open.
+    async def start(cls, plan: ProcessPlan, stdout: OutputSink, stderr: OutputSink) -> Self:
+        """Start a process whose output goes to the two sinks.
 
         Raises:
             StartFailed: no such program, user or directory, too many arguments, …
@@ -85,7 +97,7 @@ class Process:
         finally:
             for _, writing in pipes:
                 os.close(writing)
-        outputs = [_Output(reading, spool, loop) for (reading, _), spool in zip(pipes, (stdout, stderr), strict=True)]
+        outputs = [_Output(reading, sink, loop) for (reading, _), sink in zip(pipes, (stdout, stderr), strict=True)]
         return cls(popen, outputs, loop)
 
     def signal_group(self, number: signal.Signals) -> None:
@@ -123,9 +135,9 @@ class Process:
 class _Output:
     """The reading end of a process's standard output or error."""
 
-    def __init__(self, descriptor: int, spool: Spool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, descriptor: int, sink: OutputSink, loop: asyncio.AbstractEventLoop) -> None:
         self._descriptor = descriptor
-        self._spool = spool
+        self._sink = sink
         self._loop = loop
         self.ended: asyncio.Future[None] = loop.create_future()
         os.set_blocking(descriptor, False)
@@ -146,14 +158,14 @@ class _Output:
         if not chunk:
             self._end()
             return False
-        self._spool.append(chunk)
+        self._sink.append(chunk)
         return True
 
     def _end(self) -> None:
         if not self.ended.done():
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
-            self._spool.finish()
+            self._sink.finish()
             self.ended.set_result(None)
 
 

@@ -1,0 +1,92 @@
+"""The application of the agent's API, and how it is served on a stream."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ
+from node_agent.api.commands import CommandsApi
+from node_agent.api.health import HealthApi
+from node_agent.api.routing import CALLER, errors_as_documents, scoped
+from node_agent.exchanges.callers import Caller
+from node_agent.exchanges.watch import CallerWatch
+from trunkline.channel.fields import Field, end_to_end
+from trunkline.channel.heads import RequestHead, write_request_head
+from trunkline.channel.link import LinkStream
+from trunkline.channel.stream_transport import StreamTransport
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+KEEPALIVE_SECONDS = 75.0
+CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
+_TOKEN_FIELD = frozenset({b"proxy-authorization"})
+
+
+def build_application(
+    health: HealthApi, commands: CommandsApi, watch: CallerWatch, *, request_seconds: float
+) -> web.Application:
+    """Return the application; the table of routes is the table of scopes."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
+    routes = (
+        ("GET", "/v1/health", HEALTH_READ, health.health, request_seconds),
+        ("GET", "/v1/metrics", METRICS_READ, health.metrics, request_seconds),
+        ("GET", "/v1/commands", COMMAND_READ, commands.list, request_seconds),
+        ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, request_seconds),
+        ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, request_seconds),
+        ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, request_seconds),
+        ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, None),
+    )
+    for method, path, scope, handler, seconds in routes:
+        app.router.add_route(method, path, scoped(scope, handler, watch, seconds=seconds))
+    return app
+
+
+class ApiServer:
+    """Serves an application on streams. A caller that resets its stream has its handler cancelled."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=0.0,
+            max_line_size=8190,
+            max_field_size=32768,
+        )
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    def serve(self, stream: LinkStream, head: RequestHead, leftover: bytes, caller: Caller) -> None:
+        """Answer the exchange whose head has been read; the application never sees the token."""
+        protocol = self._protocol()
+        tunnel = head.method == b"CONNECT"
+        if tunnel:
+            stream.write(CONNECTED)
+        transport = StreamTransport(self._loop, stream, protocol, extra={CALLER: caller})
+        if not tunnel:
+            protocol.data_received(_without_token(head))
+        if leftover:
+            transport.data_received(leftover)
+
+    def _protocol(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the server is not open")
+        protocol: asyncio.Protocol = server()
+        return protocol
+
+
+def _without_token(head: RequestHead) -> bytes:
+    fields: list[Field] = end_to_end(head.fields, _TOKEN_FIELD)
+    return write_request_head(head.method, head.target_origin, fields)

@@ -1,0 +1,170 @@
+"""`/v1/commands`: submit, list, get, read output, cancel."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import re
+
+from aiohttp import web
+
+from node_agent.api.routing import ApiRefused, caller_of, error_response, json_response
+from node_agent.commands.command import Command
+from node_agent.commands.ledger import CommandLedger, Submitter
+from node_agent.commands.records import OutputStream
+from node_agent.commands.spool import Spool
+from node_agent.commands.states import CommandState
+from node_agent.commands.submission import COMMAND_ID, parse_submission
+from node_agent.exchanges.callers import Caller
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+MAX_OFFSET_DIGITS = 18
+
+_PAGE_TOKEN = re.compile(r"([0-9]{1,18})-([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
+
+
+class CommandsApi:
+    """Answers for the commands of the node."""
+
+    def __init__(self, ledger: CommandLedger, *, stall_seconds: float) -> None:
+        self._ledger = ledger
+        self._stall_seconds = stall_seconds
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """Answer `PUT /v1/commands/{command_id}`: 201 for a new command, 200 for one that is known."""
+        command_id = _command_id(request)
+        body = await request.read()
+        submitter = _submitter(caller_of(request), body)
+        command, created = await self._ledger.submit(command_id, parse_submission(body), submitter)
+        return json_response(command.document(), 201 if created else 200)
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /v1/commands`, the newest first."""
+        _refuse_bound(caller_of(request))
+        state, size, after = _list_query(request)
+        commands = sorted(self._ledger, key=_list_key, reverse=True)
+        if state is not None:
+            commands = [command for command in commands if command.state is state]
+        if after is not None:
+            commands = [command for command in commands if _list_key(command) < after]
+        page = commands[:size]
+        document: dict[str, object] = {"commands": [command.document() for command in page]}
+        if len(commands) > size:
+            document["next_page_token"] = "{}-{}".format(*_list_key(page[-1]))
+        return json_response(document)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /v1/commands/{command_id}`."""
+        _refuse_bound(caller_of(request))
+        return json_response(self._ledger.get(_command_id(request)).document())
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """Answer `POST /v1/commands/{command_id}/cancel`."""
+        caller = caller_of(request)
+        _refuse_bound(caller)
+        command = await self._ledger.cancel(_command_id(request), caller.subject)
+        return json_response(command.document())
+
+    async def output(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /v1/commands/{command_id}/output`: bytes from an offset, until now or until the end."""
+        _refuse_bound(caller_of(request))
+        command = self._ledger.get(_command_id(request))
+        stream, offset, follow = _output_query(request)
+        if command.record.output_removed:
+            raise ApiRefused(410, "RESOURCE_DOES_NOT_EXIST", "the command's output has been deleted to save space")
+        spool = command.spool(stream, self._ledger.store)
+        size = spool.size_bytes
+        if offset > size:
+            message = f"offset {offset} is beyond the end, which is at {size}"
+            return error_response(416, "INVALID_PARAMETER_VALUE", message, {"Trunkline-Size": str(size)})
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Trunkline-Size": str(size),
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "no-store",
+            }
+        )
+        if not follow:
+            response.content_length = size - offset
+        await response.prepare(request)
+        await self._send(response, spool, offset, follow=follow, empty=size == offset and not follow)
+        await response.write_eof()
+        return response
+
+    async def _send(
+        self, response: web.StreamResponse, spool: Spool, offset: int, *, follow: bool, empty: bool
+    ) -> None:
+        if empty or (spool.finished and spool.size_bytes == offset):
+            return
+        with spool.reader() as reader:
+            async for chunk in reader.chunks(offset, follow=follow):
+                async with asyncio.timeout(self._stall_seconds):
+                    await response.write(chunk)
+
+
+def _command_id(request: web.Request) -> str:
+    command_id = request.match_info["command_id"]
+    if not COMMAND_ID.match(command_id):
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "a command id is 1 to 128 of A-Z a-z 0-9 . _ -")
+    return command_id
+
+
+def _submitter(caller: Caller, body: bytes) -> Submitter:
+    """Return who submits; a token that is bound to a body must be bound to this one, and is used up by it."""
+    claims = caller.claims
+    if claims.body_sha256 is None:
+        return Submitter(claims.subject)
+    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode("ascii")
+    if not hmac.compare_digest(digest, claims.body_sha256):
+        raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another body")
+    return Submitter(claims.subject, claims.token_id, claims.expires_at + _LEEWAY_SECONDS, body_bound=True)
+
+
+_LEEWAY_SECONDS = 120  # beyond the leeway that the verifier grants, after which the token is refused anyway
+
+
+def _refuse_bound(caller: Caller) -> None:
+    if caller.claims.body_sha256 is not None:
+        raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to the submit of one body")
+
+
+def _list_key(command: Command) -> tuple[int, str]:
+    return command.record.submit_time, command.command_id
+
+
+def _list_query(request: web.Request) -> tuple[CommandState | None, int, tuple[int, str] | None]:
+    query = request.query
+    size = _number(query.get("page_size", str(DEFAULT_PAGE_SIZE)), "page_size")
+    if not 1 <= size <= MAX_PAGE_SIZE:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", f"page_size is 1 to {MAX_PAGE_SIZE}")
+    after = None
+    if "page_token" in query:
+        matched = _PAGE_TOKEN.fullmatch(query["page_token"])
+        if matched is None:
+            raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "page_token is not one that was given out")
+        after = int(matched[1]), matched[2]
+    try:
+        state = CommandState(query["state"]) if "state" in query else None
+    except ValueError:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "state is not a state of commands") from None
+    return state, size, after
+
+
+def _output_query(request: web.Request) -> tuple[OutputStream, int, bool]:
+    query = request.query
+    try:
+        stream = OutputStream(query.get("stream", "stdout"))
+    except ValueError:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "stream is stdout or stderr") from None
+    follow = query.get("follow", "false")
+    if follow not in ("true", "false"):
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "follow is true or false")
+    return stream, _number(query.get("offset", "0"), "offset"), follow == "true"
+
+
+def _number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_OFFSET_DIGITS):
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", f"{name} is a decimal number")
+    return int(text)

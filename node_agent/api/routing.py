@@ -1,0 +1,106 @@
+"""What all routes of the agent's API share: the caller's scopes, the form of errors, deadlines."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from node_agent.commands.errors import CommandRefused
+from node_agent.commands.submission import SubmissionRefused
+from node_agent.exchanges.callers import Caller
+from node_agent.exchanges.watch import CallerWatch
+
+CALLER = "trunkline_caller"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ApiRefused(Exception):  # noqa: N818 - an expected refusal
+    """A request is refused: HTTP status, `error_code`, and one line that says why."""
+
+    def __init__(self, status: int, error_code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_code = error_code
+        self.message = message
+        self.headers = headers
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Return who makes the request; the stream was admitted for that caller before it came here."""
+    caller = None if request.transport is None else request.transport.get_extra_info(CALLER)
+    if not isinstance(caller, Caller):
+        raise ApiRefused(401, "UNAUTHENTICATED", "the connection carries no token")
+    return caller
+
+
+def json_response(document: Any, status: int = 200) -> web.Response:
+    """Return a JSON answer."""
+    body = json.dumps(document, separators=(",", ":")).encode()
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def error_response(
+    status: int, error_code: str, message: str, headers: dict[str, str] | None = None
+) -> web.StreamResponse:
+    """Return an error in the form of the API."""
+    response = json_response({"error_code": error_code, "message": message}, status)
+    response.headers.update(headers or {})
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def scoped(scope: str, handler: Handler, watch: CallerWatch, *, seconds: float | None) -> Handler:
+    """Return `handler` for callers with `scope` only, ended when the token is revoked or the time is over.
+
+    Args:
+        scope: what the token must allow.
+        handler: the route's own.
+        watch: knows what to cut when a token is revoked.
+        seconds: how long the answer may take; None for answers that follow something.
+    """
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        caller = caller_of(request)
+        if not caller.claims.scopes.allows(scope):
+            raise ApiRefused(403, "PERMISSION_DENIED", f"the token does not allow {scope}")
+        with watch.held(caller.claims, _Cut(request)):
+            async with asyncio.timeout(seconds):
+                return await handler(request)
+
+    return checked
+
+
+class _Cut:
+    """Breaks a request off."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    def cut(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+@web.middleware
+async def errors_as_documents(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every refusal in the form of the API."""
+    try:
+        return await handler(request)
+    except ApiRefused as error:
+        return error_response(error.status, error.error_code, error.message, error.headers)
+    except CommandRefused as error:
+        return error_response(error.reason.status, error.reason.error_code, error.message)
+    except SubmissionRefused as error:
+        return error_response(400, "INVALID_PARAMETER_VALUE", str(error))
+    except web.HTTPNotFound:
+        return error_response(404, "ENDPOINT_NOT_FOUND", "the node's agent has no such route")
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return error_response(405, "METHOD_NOT_ALLOWED", f"this route takes {allowed}", {"Allow": allowed})
+    except web.HTTPRequestEntityTooLarge:
+        return error_response(413, "BAD_REQUEST", "the body is too large")
+    except TimeoutError:
+        return error_response(408, "DEADLINE_EXCEEDED", "the request was not complete in time")

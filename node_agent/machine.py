@@ -1,0 +1,83 @@
+"""What the machine says of itself: load, memory, disk, pressure, boot time."""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trunkline.runtime.clock import Clock
+
+PRESSURE_DIRECTORY = Path("/proc/pressure")
+RESOURCES = ("cpu", "memory", "io")
+# A reading is shared by whoever asks within this time, so that asking often costs little.
+FRESH_SECONDS = 0.5
+
+_PRESSURE_LINE = re.compile(r"(some|full) avg10=([0-9.]+) avg60=([0-9.]+) avg300=([0-9.]+) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The state of the machine at one moment; sizes in bytes, pressure as the percentage of time stalled."""
+
+    load: tuple[float, float, float]
+    memory_total_bytes: int
+    memory_available_bytes: int
+    disk_total_bytes: int
+    disk_free_bytes: int
+    pressure: dict[str, dict[str, dict[str, float]] | None]
+
+    def document(self) -> dict[str, Any]:
+        """Return the reading as the API shows it."""
+        return {
+            "load": list(self.load),
+            "memory": {"total_bytes": self.memory_total_bytes, "available_bytes": self.memory_available_bytes},
+            "disk": {"total_bytes": self.disk_total_bytes, "free_bytes": self.disk_free_bytes},
+            "pressure": self.pressure,
+        }
+
+
+class Machine:
+    """Reads the machine, at most once in `FRESH_SECONDS`; the disk is the one that holds `directory`."""
+
+    def __init__(self, directory: Path, clock: Clock, *, pressure_directory: Path = PRESSURE_DIRECTORY) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._pressure_directory = pressure_directory
+        self._reading: Reading | None = None
+        self._read_at = 0.0
+        self.boot_time = psutil.boot_time()
+
+    def read(self) -> Reading:
+        """Return a reading that is fresh enough."""
+        now = self._clock.monotonic()
+        if self._reading is None or now - self._read_at >= FRESH_SECONDS:
+            self._reading = self._read()
+            self._read_at = now
+        return self._reading
+
+    def _read(self) -> Reading:
+        memory = psutil.virtual_memory()
+        disk = shutil.disk_usage(self._directory)
+        return Reading(
+            load=os.getloadavg(),
+            memory_total_bytes=memory.total,
+            memory_available_bytes=memory.available,
+            disk_total_bytes=disk.total,
+            disk_free_bytes=disk.free,
+            pressure={name: self._pressure(name) for name in RESOURCES},
+        )
+
+    def _pressure(self, resource: str) -> dict[str, dict[str, float]] | None:
+        """Return what the kernel says of one resource, or None where it does not keep count (PSI is off)."""
+        try:
+            text = (self._pressure_directory / resource).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return {
+            kind: {"avg10": float(ten), "avg60": float(sixty), "avg300": float(three_hundred)}
+            for kind, ten, sixty, three_hundred in _PRESSURE_LINE.findall(text)
+        }

@@ -1,0 +1,118 @@
+"""The agent's metrics: one registry of its own, handed in, with every name in one place."""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from node_agent.commands.states import TERMINAL, CommandState
+from node_agent.machine import Machine
+from trunkline.version import __version__
+
+_PREFIX = "trunkline_node_agent"
+EXCHANGE_SECONDS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
+
+
+class AgentMetrics:
+    """Counts what the agent does; every label value comes from a fixed set."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        Gauge(f"{_PREFIX}_build", "Always 1; the version is a label.", ["version"], registry=registry).labels(
+            __version__
+        ).set(1)
+        self.links = Gauge(f"{_PREFIX}_links", "Links to relays that are open.", registry=registry)
+        self.link_attempts = Counter(
+            f"{_PREFIX}_link_attempts_total", "Attempts to open a link, by outcome.", ["outcome"], registry=registry
+        )
+        self.exchanges = Counter(
+            f"{_PREFIX}_exchanges_total", "Streams taken, by what became of them.", ["outcome"], registry=registry
+        )
+        self.open_exchanges = Gauge(f"{_PREFIX}_open_exchanges", "Streams that are open.", registry=registry)
+        self.cut_exchanges = Counter(
+            f"{_PREFIX}_cut_exchanges_total", "Streams cut since their token was revoked.", registry=registry
+        )
+        self.forwarded_bytes = Counter(
+            f"{_PREFIX}_forwarded_bytes_total",
+            "Bytes passed to and from services on loopback.",
+            ["direction"],
+            registry=registry,
+        )
+        self.renewals = Counter(
+            f"{_PREFIX}_renewals_total",
+            "Renewals of the listen token and of the certificate, by outcome.",
+            ["credential", "outcome"],
+            registry=registry,
+        )
+        self.certificate_expiry = Gauge(
+            f"{_PREFIX}_certificate_expiry_timestamp_seconds", "When the node's certificate ends.", registry=registry
+        )
+        self.token_expiry = Gauge(
+            f"{_PREFIX}_listen_token_expiry_timestamp_seconds", "When the listen token ends.", registry=registry
+        )
+        self.trust_sequence = Gauge(
+            f"{_PREFIX}_trust_document_sequence", "Number of the trust document in force.", registry=registry
+        )
+        self.clock_offset = Gauge(
+            f"{_PREFIX}_clock_offset_seconds", "How far this clock is behind the control plane's.", registry=registry
+        )
+        self.commands_submitted = Counter(
+            f"{_PREFIX}_commands_submitted_total", "Commands taken.", registry=registry
+        )
+        self.commands_ended = Counter(
+            f"{_PREFIX}_commands_ended_total", "Commands ended, by final state.", ["state"], registry=registry
+        )
+        self.running_commands = Gauge(f"{_PREFIX}_running_commands", "Commands that run.", registry=registry)
+        self.queued_commands = Gauge(f"{_PREFIX}_queued_commands", "Commands that wait.", registry=registry)
+        self.loop_lag = Histogram(
+            f"{_PREFIX}_event_loop_lag_seconds",
+            "By how much the event loop ran late, measured twice a second.",
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0),
+            registry=registry,
+        )
+        for state in TERMINAL:
+            self.commands_ended.labels(state.value.lower())
+        for direction in ("to_service", "from_service"):
+            self.forwarded_bytes.labels(direction)
+
+    def submitted(self) -> None:
+        """Count a command that was taken."""
+        self.commands_submitted.inc()
+
+    def ended(self, state: CommandState) -> None:
+        """Count a command that has come to a terminal state."""
+        self.commands_ended.labels(state.value.lower()).inc()
+
+
+class MachineCollector(Collector):
+    """Exports the machine's state; it is read when somebody asks."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families of this moment."""
+        reading = self._machine.read()
+        load = GaugeMetricFamily(f"{_PREFIX}_machine_load", "Load average of the machine.", labels=["minutes"])
+        for minutes, value in zip(("1", "5", "15"), reading.load, strict=True):
+            load.add_metric([minutes], value)
+        yield load
+        plain = {
+            "memory_total_bytes": ("Memory of the machine.", reading.memory_total_bytes),
+            "memory_available_bytes": ("Memory that can be had without swapping.", reading.memory_available_bytes),
+            "disk_total_bytes": ("Size of the disk that holds the state directory.", reading.disk_total_bytes),
+            "disk_free_bytes": ("Free space on that disk.", reading.disk_free_bytes),
+            "boot_time_timestamp_seconds": ("When the machine was booted.", self._machine.boot_time),
+        }
+        for name, (documentation, value) in plain.items():
+            yield GaugeMetricFamily(f"{_PREFIX}_machine_{name}", documentation, value=value)
+        pressure = GaugeMetricFamily(
+            f"{_PREFIX}_machine_pressure_ratio",
+            "Share of the last ten seconds in which some tasks, or all, waited for the resource.",
+            labels=["resource", "kind"],
+        )
+        for resource, kinds in reading.pressure.items():
+            for kind, averages in (kinds or {}).items():
+                pressure.add_metric([resource, kind], averages["avg10"] / 100)
+        yield pressure

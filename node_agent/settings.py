@@ -1,0 +1,120 @@
+"""What the agent is told: its settings file, and the environment laid over it (`TRUNKLINE_NODE_AGENT__…`)."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from trunkline.runtime.secret import Secret
+from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, ReadableFile, Section
+
+ENVIRONMENT_PREFIX = "TRUNKLINE_NODE_AGENT"
+DEFAULT_METADATA_URL = "http://169.254.169.254"
+
+
+def _base_url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise ValueError(f"must be {' or '.join(schemes)}://host[:port]")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+HttpsUrl = Annotated[str, _base_url("https")]
+HttpUrl = Annotated[str, _base_url("http", "https")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class ControlPlaneSettings(Section):
+    """`[control_plane]`: where it is, and who vouches for it: a CA file, a root's hash, or else public CAs."""
+
+    url: HttpsUrl
+    ca_file: ReadableFile | None = None
+    root_sha256: Sha256 | None = None
+    request_seconds: float = Field(default=20.0, gt=0, le=300)
+
+    @model_validator(mode="after")
+    def _one_trust(self) -> Self:
+        if self.ca_file is not None and self.root_sha256 is not None:
+            raise ValueError("give ca_file or root_sha256, not both")
+        return self
+
+
+class BootstrapSettings(Section):
+    """`[bootstrap]`: how the node proves what it is when it has no identity."""
+
+    method: Literal["azure", "join_token"]
+    join_token_file: AnyPath | None = None
+    node_name: NodeName | None = None
+    metadata_url: HttpUrl = DEFAULT_METADATA_URL
+    audience: str | None = Field(default=None, min_length=1, max_length=512)
+    client_id: str | None = Field(default=None, pattern=r"^[0-9a-fA-F-]{36}$")
+
+    @model_validator(mode="after")
+    def _method_has_its_keys(self) -> Self:
+        needed = "join_token_file" if self.method == "join_token" else "audience"
+        if getattr(self, needed) is None:
+            raise ValueError(f"the method {self.method} needs {needed}")
+        return self
+
+
+class LinkSettings(Section):
+    """`[links]`: the relays, if not those that the control plane names, and how they are dialled."""
+
+    relays: list[HttpsUrl] = Field(default_factory=list)
+    server_roots: Literal["trust_document", "public"] = "trust_document"
+    carrier: Literal["auto", "yamux", "websocket"] = "auto"
+    dial_seconds: float = Field(default=10.0, gt=0, le=120)
+    keepalive_seconds: float = Field(default=15.0, ge=1, le=300)
+    backoff_cap_seconds: float = Field(default=30.0, gt=0, le=600)
+    clone_backoff_seconds: float = Field(default=300.0, gt=0, le=86400)
+    drain_seconds: float = Field(default=300.0, gt=0)
+    max_streams: int = Field(default=4096, ge=1, le=65536)
+
+
+class PolicySettings(Section):
+    """`[policy]`: the owner's policy file; without one, there are no ports."""
+
+    file: AnyPath | None = None
+
+
+class ProxySettings(Section):
+    """`[proxy]`: the HTTP proxy for everything that the agent dials; the default is HTTPS_PROXY and NO_PROXY."""
+
+    url: Secret | None = None
+
+
+class ExchangeSettings(Section):
+    """`[exchanges]`: bounds of what callers may hold open at the agent. Times in seconds."""
+
+    head_seconds: float = Field(default=10.0, gt=0, le=300)
+    request_seconds: float = Field(default=60.0, gt=0, le=3600)
+    stall_seconds: float = Field(default=120.0, gt=0, le=3600)
+    connect_seconds: float = Field(default=5.0, gt=0, le=120)
+    max_forwarded: int = Field(default=1024, ge=1, le=65536)
+
+
+class CommandSettings(Section):
+    """`[commands]`: how commands are ended and remembered; what they may be is the policy's."""
+
+    grace_seconds: float = Field(default=10.0, gt=0, le=600)
+    retention_seconds: float = Field(default=86400.0, ge=3600)
+    retained_commands: int = Field(default=10_000, ge=100, le=1_000_000)
+    retained_output_bytes: int = Field(default=10 * 1024**3, ge=1024)
+
+
+class AgentSettings(DaemonSettings):
+    """The whole of the agent's settings."""
+
+    control_plane: ControlPlaneSettings
+    bootstrap: BootstrapSettings
+    admin: AdminSettings = AdminSettings(port=9465)
+    links: LinkSettings = LinkSettings()
+    policy: PolicySettings = PolicySettings()
+    proxy: ProxySettings = ProxySettings()
+    exchanges: ExchangeSettings = ExchangeSettings()
+    commands: CommandSettings = CommandSettings()
+    drain_seconds: float = Field(default=30.0, gt=0, le=3600)
