@@ -1,0 +1,33 @@
+"""The sandboxes that end-to-end tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.sandboxes import Sandbox, running_sandbox
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder, and give them the time that processes need."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(180))
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox with two nodes that no test breaks."""
+    with running_sandbox(tmp_path_factory.mktemp("sandbox") / "state") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fragile_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox of the module's own, for tests that kill its daemons."""
+    with running_sandbox(tmp_path_factory.mktemp("fragile") / "state") as running:
+        yield running
