@@ -22,7 +22,7 @@ class TcpForwarder:
         self.refuse = False
         self.port = 0
         self.forwarded_bytes = 0
-        self.accepted = 0
+        self.joined = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
@@ -54,7 +54,6 @@ class TcpForwarder:
             await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -72,6 +71,7 @@ class TcpForwarder:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self.host, self.target_port)
         self._writers.add(far_writer)
+        self.joined.set()
         try:
             await _together(self._pump(reader, far_writer), self._pump(far_reader, writer))
         finally:

@@ -1,0 +1,249 @@
+"""Dialling a link over real TLS on loopback: carriers, proxies, and every way to fail, on both loops."""
+
+import asyncio
+import json
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from tests.support.http_proxy import http_proxy
+from tests.support.identities import IdentityKit
+from tests.support.link_server import Echo, link_server
+from tests.support.tcp_forwarder import tcp_forwarder
+from trunkline.channel.dialing import dial_link
+from trunkline.channel.errors import ConnectionLost, HandshakeFailed
+from trunkline.channel.proxy_connect import ProxyAddress, ProxyRefused
+from trunkline.channel.session import Role
+from trunkline.channel.terms import PLAIN_YAMUX
+from trunkline.channel.upgrade import Carrier, LinkRefused
+
+BOTH_LOOPS = True
+INSTANCE = UUID("6f1c0a52-3c51-4a35-9d8e-6a1f9e5f3b11")
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    return IdentityKit(tmp_path_factory.mktemp("identities"))
+
+
+class Owner:
+    """Owns dialled links; serves no streams."""
+
+    def __init__(self):
+        self.lost = []
+
+    def stream_offered(self, stream):
+        return Echo(stream)
+
+    def go_away_received(self, link, code):
+        pass
+
+    def link_lost(self, link, error):
+        self.lost.append(error)
+
+
+class Collector:
+    """Collects what a stream brings."""
+
+    def __init__(self):
+        self.received = bytearray()
+        self.ended = asyncio.get_running_loop().create_future()
+        self.stream = None
+
+    def data_received(self, data):
+        self.received += data
+        self.stream.consumed(len(data))
+
+    def end_received(self):
+        self.ended.set_result(None)
+
+    def window_opened(self):
+        pass
+
+    def stream_lost(self, error):
+        self.ended.set_exception(error)
+
+
+async def dial(kit, url, *, identity=None, **options):
+    context = kit.client_tls(identity)
+    return await dial_link(url, ssl_context=context, role=Role.SERVER, owner=Owner(), token="a.b.c", **options)
+
+
+async def close(link):
+    link.close()
+    await link.closed
+
+
+async def check_echo(link):
+    """A round trip on a stream that the dialling end opens."""
+    collector = Collector()
+    collector.stream = link.open(collector)
+    collector.stream.write(b"are you there", end=True)
+    await collector.ended
+    assert collector.received == b"are you there"
+
+
+@pytest.mark.parametrize("carrier", ["yamux", "websocket", "auto"])
+async def test_a_link_comes_up_and_carries_streams_both_ways(kit, carrier):
+    node = kit.issue_node()
+    async with link_server(kit.server_tls().context) as server:
+        link = await dial(kit, server.url, identity=node, carrier=carrier, instance=INSTANCE, sequence=4)
+        await check_echo(link)
+        await server.connected.wait()
+        await check_echo(server.links[0])
+        await close(link)
+    (request,) = server.requests
+    assert (request.token, request.instance, request.sequence) == ("a.b.c", INSTANCE, 4)
+    assert request.authority == f"localhost:{server.port}"
+    assert request.carrier is (Carrier.WEBSOCKET if carrier == "websocket" else Carrier.YAMUX)
+    assert server.peer_certificates[0] is not None
+
+
+async def test_plain_yamux_is_agreed_with_a_server_that_says_nothing_of_terms(kit):
+    async with link_server(kit.server_tls().context, terms=PLAIN_YAMUX) as server:
+        link = await dial(kit, server.url)
+        await check_echo(link)
+        await close(link)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+async def test_through_a_proxy(kit, secure):
+    context = kit.server_tls().context if secure else None
+    async with (
+        link_server(kit.server_tls().context) as server,
+        http_proxy(context, authorization="Basic dTpw") as proxy,
+    ):
+        address = ProxyAddress("https" if secure else "http", "localhost", proxy.port, "Basic dTpw")
+        link = await dial(kit, server.url, proxy=address, proxy_ssl_context=kit.client_tls())
+        await check_echo(link)
+        await close(link)
+        assert proxy.requests[0][0] == f"CONNECT localhost:{server.port} HTTP/1.1"
+        with pytest.raises(ProxyRefused, match="user:password@"):
+            await dial(kit, server.url, proxy=replace(address, authorization=None), proxy_ssl_context=kit.client_tls())
+
+
+async def test_a_proxy_that_is_not_one(kit):
+    async with link_server(kit.server_tls().context) as server, http_proxy(answer=b"220 smtp\r\n\r\n") as proxy:
+        with pytest.raises(HandshakeFailed, match="not HTTP"):
+            await dial(kit, server.url, proxy=ProxyAddress("http", "localhost", proxy.port))
+
+
+async def test_nobody_listens(kit):
+    async with link_server(kit.server_tls().context) as server:
+        url = server.url
+    with pytest.raises(ConnectionLost, match="cannot reach localhost"):
+        await dial(kit, url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "https://", "https://localhost/path", "https://h:99999", "x"])
+async def test_a_url_that_names_no_relay(kit, url):
+    with pytest.raises(HandshakeFailed, match="https://host"):
+        await dial(kit, url)
+
+
+async def test_a_server_of_another_authority_is_not_trusted(kit, tmp_path):
+    stranger = IdentityKit(tmp_path)
+    async with link_server(stranger.server_tls().context) as server:
+        with pytest.raises(HandshakeFailed, match="certificate of localhost"):
+            await dial(kit, server.url)
+    assert server.requests == []
+
+
+async def test_a_server_of_another_name_is_not_trusted(kit):
+    async with link_server(kit.server_tls(kit.issue_relay("rl-two", "other.test")).context) as server:
+        with pytest.raises(HandshakeFailed, match="certificate of localhost"):
+            await dial(kit, server.url)
+
+
+async def test_a_server_that_wants_a_certificate_refuses_a_client_without_one(kit):
+    async with link_server(kit.server_tls(client_certificates="required").context) as server:
+        with pytest.raises((HandshakeFailed, ConnectionLost)):
+            await dial(kit, server.url)
+
+
+def a_refusal(status, **fields):
+    body = json.dumps({"error_code": "TEMPORARILY_UNAVAILABLE", "message": "draining, try another relay"}).encode()
+    lines = [b"HTTP/1.1 %d No" % status, b"Content-Length: %d" % len(body)]
+    lines += [b"%s: %s" % (name.replace("_", "-").encode(), value) for name, value in fields.items()]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("carrier", ["yamux", "auto"])
+async def test_the_relays_refusal_keeps_its_words(kit, carrier):
+    answer = a_refusal(503, Retry_After=b"3", Proxy_Status=b"trunkline-relay; error=x", Trunkline_Request_Id=b"rq-5")
+    async with link_server(kit.server_tls().context, refuse=lambda request: answer) as server:
+        with pytest.raises(LinkRefused, match="draining, try another relay") as caught:
+            await dial(kit, server.url, carrier=carrier)
+    refusal = caught.value
+    assert (refusal.status, refusal.error_code, refusal.retry_after_seconds) == (503, "TEMPORARILY_UNAVAILABLE", 3)
+    assert refusal.request_id == "rq-5"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", a_refusal(403), b"HTTP/1.1 502 No\r\n\r\n<html>"], ids=["hung up", "forbidden", "no length"]
+)
+async def test_where_something_between_refuses_the_upgrade_a_websocket_is_tried(kit, answer):
+    def refuse(request):
+        return answer if request.carrier is Carrier.YAMUX else None
+
+    async with link_server(kit.server_tls().context, refuse=refuse) as server:
+        link = await dial(kit, server.url, carrier="auto")
+        await check_echo(link)
+        await close(link)
+        with pytest.raises((LinkRefused, ConnectionLost)):
+            await dial(kit, server.url, carrier="yamux")
+    assert [request.carrier for request in server.requests] == [Carrier.YAMUX, Carrier.WEBSOCKET, Carrier.YAMUX]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: yamux\r\nTrunkline-Version: 9\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"a" * 50_000,
+    ],
+    ids=["ssh", "other upgrade", "other version", "endless"],
+)
+async def test_an_answer_that_is_none(kit, answer):
+    async with link_server(kit.server_tls().context, refuse=lambda request: answer) as server:
+        with pytest.raises(HandshakeFailed):
+            await dial(kit, server.url)
+
+
+async def test_a_relay_that_never_answers(kit):
+    async with (
+        link_server(kit.server_tls().context) as server,
+        tcp_forwarder("127.0.0.1", server.port) as forwarder,
+    ):
+        forwarder.stall()
+        with pytest.raises(ConnectionLost, match=r"within 0\.2 s"):
+            await dial(kit, f"https://localhost:{forwarder.port}", deadline_seconds=0.2)
+    assert server.requests == []
+
+
+async def test_a_dial_that_is_cancelled_leaves_nothing(kit):
+    async with (
+        link_server(kit.server_tls().context) as server,
+        tcp_forwarder("127.0.0.1", server.port) as forwarder,
+    ):
+        forwarder.stall()
+        dialling = asyncio.ensure_future(dial(kit, f"https://localhost:{forwarder.port}"))
+        await forwarder.joined.wait()
+        dialling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+
+
+async def test_a_link_whose_connection_is_cut(kit):
+    async with (
+        link_server(kit.server_tls().context) as server,
+        tcp_forwarder("127.0.0.1", server.port) as forwarder,
+    ):
+        link = await dial(kit, f"https://localhost:{forwarder.port}")
+        await check_echo(link)
+        forwarder.cut()
+        await link.closed
+        assert link.lost

@@ -1,0 +1,245 @@
+"""Dialling a relay: TCP, perhaps through a proxy, then TLS, then the link upgrade, then a Link on the connection.
+
+One total deadline bounds everything. Every way to fail ends in a ChannelError: `ConnectionLost` where trying again may
+help (nobody there, nobody answers, cut off), `HandshakeFailed` where the other side, or the proxy, or the certificate
+check said no; of these `LinkRefused` carries the relay's own words. The link takes the transport over inside the very
+call that parses the `101`, so that no byte behind it can be missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from trunkline.channel.errors import ConnectionLost, HandshakeFailed
+from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.link import Link, LinkOwner
+from trunkline.channel.proxy_connect import ConnectProtocol, ProxyAddress, format_authority
+from trunkline.channel.session import Role
+from trunkline.channel.terms import OWN_TERMS, LinkTerms
+from trunkline.channel.upgrade import Carrier, LinkRefused, LinkRequest, new_websocket_key
+from trunkline.channel.upgrade_protocol import UpgradeBroken, UpgradeProtocol
+
+
+CarrierChoice = Literal["yamux", "websocket", "auto"]
+
+HAPPY_EYEBALLS_DELAY_SECONDS: Final = 0.25
+DIAL_SECONDS: Final = 10.0
+DEFAULT_PORT: Final = 443
+
+
+@dataclass(frozen=True, slots=True)
+class DialPlan:
+    """Where a link goes and what it says there.
+
+    Attributes:
+        url: the relay, `https://host[:port]`.
+        ssl_context: verifies the relay, and holds the client certificate of a listener.
+        token: the listen or call token, or None where the certificate is enough.
+        terms: what to offer.
+        instance: a listener's process.
+        sequence: a listener's link number.
+        carrier: `auto` tries yamux and, where something between the ends breaks it, a WebSocket.
+        proxy: an HTTP proxy to go through.
+        proxy_ssl_context: verifies an `https://` proxy; needed only then.
+        deadline_seconds: for everything together.
+    """
+
+    url: str
+    ssl_context: ssl.SSLContext
+    token: str | None = field(default=None, repr=False)
+    terms: LinkTerms = OWN_TERMS
+    instance: UUID | None = None
+    sequence: int | None = None
+    carrier: CarrierChoice = "yamux"
+    proxy: ProxyAddress | None = None
+    proxy_ssl_context: ssl.SSLContext | None = None
+    deadline_seconds: float = DIAL_SECONDS
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """The relay's host name and port.
+
+        Raises:
+            HandshakeFailed: the URL is not `https://host[:port]`.
+        """
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port, parts = None, None, urlsplit("")
+        if parts.scheme != "https" or not host or parts.path not in ("", "/") or parts.query or parts.username:
+            raise HandshakeFailed("a relay is named as https://host or https://host:port")
+        return host, port or DEFAULT_PORT
+
+
+async def dial_link(
+    url: str,
+    *,
+    ssl_context: ssl.SSLContext,
+    role: Role,
+    owner: LinkOwner,
+    limits: Limits | None = None,
+    token: str | None = None,
+    terms: LinkTerms = OWN_TERMS,
+    instance: UUID | None = None,
+    sequence: int | None = None,
+    carrier: CarrierChoice = "yamux",
+    proxy: ProxyAddress | None = None,
+    proxy_ssl_context: ssl.SSLContext | None = None,
+    budget: CreditBudget | None = None,
+    deadline_seconds: float = DIAL_SECONDS,
+) -> Link:
+    """Open a link to a relay; see `DialPlan` for the arguments that are not said here.
+
+    Args:
+        url: the relay, `https://host[:port]`.
+        ssl_context: verifies the relay, and holds the client certificate of a listener.
+        role: SERVER for a listener, CLIENT for a sender.
+        owner: is offered the streams that the relay opens, and told of the link's end.
+        limits: of the session; the initial window is replaced by the agreed one.
+        token: the listen or call token.
+        terms: what to offer.
+        instance: a listener's process.
+        sequence: a listener's link number.
+        carrier: what carries the mux.
+        proxy: an HTTP proxy to go through.
+        proxy_ssl_context: verifies an `https://` proxy.
+        budget: the process-wide credit.
+        deadline_seconds: for everything together.
+
+    Raises:
+        ConnectionLost: the relay was not reached, or went away, or did not answer in time.
+        HandshakeFailed: TLS, the proxy or the relay refused (`ProxyRefused`, `LinkRefused`).
+    """
+    loop = asyncio.get_running_loop()
+    plan = DialPlan(
+        url, ssl_context, token, terms, instance, sequence, carrier, proxy, proxy_ssl_context, deadline_seconds
+    )
+
+    def make_link(agreed: LinkTerms) -> Link:
+        window_bytes = agreed.initial_window_bytes
+        return Link(
+            role,
+            owner,
+            limits=replace(limits or Limits(), initial_window_bytes=window_bytes),
+            loop=loop,
+            send_window_bytes=window_bytes,
+            compact=agreed.compact,
+            budget=budget,
+        )
+
+    return await dial(plan, make_link)
+
+
+async def dial(plan: DialPlan, make_link: Callable[[LinkTerms], Link]) -> Link:
+    """Carry a plan out; `make_link` builds the link once the terms are known.
+
+    Raises:
+        ConnectionLost: the relay was not reached, or went away, or did not answer in time.
+        HandshakeFailed: TLS, the proxy or the relay refused.
+    """
+    host, _ = plan.host_and_port
+    try:
+        async with asyncio.timeout(plan.deadline_seconds):
+            return await _dial_carriers(plan, make_link)
+    except TimeoutError:
+        raise ConnectionLost(f"the relay {host} did not answer within {plan.deadline_seconds:g} s") from None
+
+
+async def _dial_carriers(plan: DialPlan, make_link: Callable[[LinkTerms], Link]) -> Link:
+    if plan.carrier != "auto":
+        return await _dial_once(plan, Carrier(plan.carrier.encode("ascii")), make_link)
+    try:
+        async with asyncio.timeout(plan.deadline_seconds / 2):
+            return await _dial_once(plan, Carrier.YAMUX, make_link)
+    except (UpgradeBroken, TimeoutError):
+        return await _dial_once(plan, Carrier.WEBSOCKET, make_link)
+    except LinkRefused as refusal:
+        if refusal.from_relay:
+            raise
+        return await _dial_once(plan, Carrier.WEBSOCKET, make_link)
+
+
+async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[LinkTerms], Link]) -> Link:
+    loop = asyncio.get_running_loop()
+    host, port = plan.host_and_port
+    request = LinkRequest(
+        authority=format_authority(host, port),
+        carrier=carrier,
+        terms=plan.terms,
+        token=plan.token,
+        instance=plan.instance,
+        sequence=plan.sequence,
+        websocket_key=new_websocket_key() if carrier is Carrier.WEBSOCKET else None,
+    )
+    upgrade = UpgradeProtocol(request, make_link, loop)
+    try:
+        await _connect(plan, upgrade, loop)
+        return await upgrade.link()
+    except ssl.SSLCertVerificationError as error:
+        raise HandshakeFailed(f"the certificate of {host} is not to be trusted: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise HandshakeFailed(f"TLS with {host} failed: {error.reason or error}") from None
+    except OSError as error:
+        raise ConnectionLost(f"cannot reach {plan.proxy or request.authority}: {_reason(error)}") from None
+    finally:
+        upgrade.abandon()
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+async def _connect(plan: DialPlan, upgrade: UpgradeProtocol, loop: asyncio.AbstractEventLoop) -> None:
+    host, port = plan.host_and_port
+    if plan.proxy is not None:
+        await _connect_through_proxy(plan, plan.proxy, upgrade, loop)
+        return
+    await loop.create_connection(
+        lambda: upgrade,
+        host,
+        port,
+        ssl=plan.ssl_context,
+        server_hostname=host,
+        happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_SECONDS,
+        ssl_handshake_timeout=plan.deadline_seconds,
+    )
+
+
+async def _connect_through_proxy(
+    plan: DialPlan, proxy: ProxyAddress, upgrade: UpgradeProtocol, loop: asyncio.AbstractEventLoop
+) -> None:
+    host, port = plan.host_and_port
+    connect = ConnectProtocol(proxy, host, port, loop)
+    if proxy.secure and plan.proxy_ssl_context is None:
+        raise HandshakeFailed(f"the proxy {proxy} needs a TLS context to verify it")
+    transport, _ = await loop.create_connection(
+        lambda: connect,
+        proxy.host,
+        proxy.port,
+        ssl=plan.proxy_ssl_context if proxy.secure else None,
+        server_hostname=proxy.host if proxy.secure else None,
+        happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_SECONDS,
+        ssl_handshake_timeout=plan.deadline_seconds if proxy.secure else None,
+    )
+    try:
+        await connect.done
+        secured = await loop.start_tls(
+            transport,
+            upgrade,
+            plan.ssl_context,
+            server_hostname=host,
+            ssl_handshake_timeout=plan.deadline_seconds,
+        )
+    except BaseException:
+        transport.abort()
+        raise
+    if secured is None:
+        raise ConnectionLost(f"the proxy {proxy} closed the connection")
+    upgrade.connection_made(secured)
