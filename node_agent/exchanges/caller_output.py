@@ -1,4 +1,4 @@
-"""What goes to the caller of a forwarded exchange: written as far as the stream has room, the rest held for a moment."""
+"""What goes to the caller of a forwarded exchange: written as the stream has room, the rest held for a moment."""
 
 from collections.abc import Callable
 

@@ -7,6 +7,7 @@ from node_agent.exchanges.callers import Caller
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarding import ForwardedExchange, ServiceConnection
 from node_agent.exchanges.refusing import Unwanted
+from node_agent.exchanges.watch import CallerWatch
 from node_agent.metrics import AgentMetrics
 from node_agent.policy import PortRules
 from node_agent.policy_file import PolicySource
@@ -36,6 +37,7 @@ class Forwarder:
         max_forwarded: int,
         lingering: Deadlines[LinkStream],
         metrics: AgentMetrics,
+        watch: CallerWatch,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Prepare a forwarder.
@@ -48,6 +50,7 @@ class Forwarder:
             max_forwarded: exchanges at once.
             lingering: takes streams that have been answered.
             metrics: counts.
+            watch: cuts what is open when a token is revoked.
             loop: the event loop.
         """
         self._policy = policy
@@ -55,6 +58,7 @@ class Forwarder:
         self._connect_seconds = connect_seconds
         self._max_forwarded = max_forwarded
         self._lingering = lingering
+        self._watch = watch
         self._loop = loop
         self._stalls: Deadlines[ForwardedExchange] = Deadlines(stall_seconds, ForwardedExchange.cut, loop)
         self._open: set[ForwardedExchange] = set()
@@ -79,8 +83,9 @@ class Forwarder:
         self, stream: LinkStream, head: RequestHead, leftover: bytes, caller: Caller, port: int, rules: PortRules
     ) -> None:
         """Connect an admitted caller's stream to the service."""
-        exchange = ForwardedExchange(stream, head, caller.claims, self)
+        exchange = ForwardedExchange(stream, head, self)
         self._open.add(exchange)
+        self._watch.add(exchange, caller.claims)
         stream.handler = exchange
         if leftover:
             exchange.data_received(leftover)
@@ -88,13 +93,9 @@ class Forwarder:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    def open_exchanges(self) -> list[ForwardedExchange]:
-        """Return what is open now."""
-        return list(self._open)
-
     def close(self) -> None:
         """Cut everything."""
-        for exchange in self.open_exchanges():
+        for exchange in list(self._open):
             exchange.cut()
         for task in self._connecting:
             task.cancel()
@@ -119,6 +120,7 @@ class Forwarder:
     def ended(self, exchange: ForwardedExchange, stream: LinkStream, *, peer_ended: bool) -> None:
         """Forget an exchange; its stream may still bring something that nobody wants."""
         self._open.discard(exchange)
+        self._watch.discard(exchange)
         self._stalls.discard(exchange)
         if not peer_ended and not stream.lost:
             stream.handler = Unwanted(stream, self._lingering)

@@ -16,7 +16,6 @@ that nobody takes a part for the whole.
 import asyncio
 from typing import Protocol, cast
 
-from certs.tokens import TokenClaims
 from node_agent.exchanges.caller_output import CallerOutput
 from node_agent.exchanges.refusing import write_refusal
 from node_agent.exchanges.service_requests import ServiceBody, service_head
@@ -51,8 +50,7 @@ class ExchangeOwner(Protocol):
 class ForwardedExchange:
     """The handler of the stream; `ServiceConnection` is its other side."""
 
-    def __init__(self, stream: LinkStream, head: RequestHead, claims: TokenClaims, owner: ExchangeOwner) -> None:
-        self.claims = claims
+    def __init__(self, stream: LinkStream, head: RequestHead, owner: ExchangeOwner) -> None:
         self._stream = stream
         self._head = head
         self._owner = owner

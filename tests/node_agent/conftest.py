@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from node_agent.commands.ledger import CommandBounds, CommandLedger
 from node_agent.commands.records import CommandStore
 from node_agent.commands.states import CommandState
 from node_agent.policy_file import PolicySource
+from tests.support.agent_exchanges import agent, kit  # noqa: F401 - fixtures
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.logs import Logger
 
@@ -53,6 +55,11 @@ def logged() -> LogCapture:
 def log(logged: LogCapture) -> Logger:
     """A logger that writes nowhere; `logged.entries` has its events."""
     return cast(Logger, structlog.wrap_logger(None, processors=[logged], wrapper_class=structlog.stdlib.BoundLogger))
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(1)
 
 
 @pytest.fixture

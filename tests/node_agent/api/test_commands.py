@@ -1,0 +1,172 @@
+"""The commands of the agent API, over a real link in memory."""
+
+import asyncio
+import base64
+import hashlib
+import json
+
+import pytest
+
+from node_agent.commands.states import CommandState
+
+
+def submission(*argv, **fields):
+    return json.dumps({"argv": list(argv)} | fields).encode()
+
+
+@pytest.fixture
+def submit(agent):
+    async def put(command_id, *argv, **fields):
+        return await agent.call("PUT", f"/v1/commands/{command_id}", body=submission(*argv, **fields))
+
+    return put
+
+
+async def get(agent, path):
+    answer = await agent.call("GET", path)
+    return json.loads(answer.body)
+
+
+async def test_submit_run_and_read(agent, submit, ledger, until):
+    answer = await submit("c-1", "sh", "-c", "echo out; echo err >&2")
+    assert answer.status == 201
+    await until(lambda: ledger.get("c-1").spooled)
+    document = await get(agent, "/v1/commands/c-1")
+    assert (document["state"], document["exit_code"], document["submitted_by"]) == ("SUCCEEDED", 0, "operator:test")
+    stdout = await agent.call("GET", "/v1/commands/c-1/output")
+    assert (stdout.body, stdout.fields["trunkline-size"]) == (b"out\n", "4")
+    assert stdout.fields["content-type"] == "application/octet-stream"
+    assert (await agent.call("GET", "/v1/commands/c-1/output?stream=stderr&offset=1")).body == b"rr\n"
+
+
+async def test_submitting_again(submit):
+    assert (await submit("c-1", "true")).status == 201
+    assert (await submit("c-1", "true")).status == 200
+    answer = await submit("c-1", "false")
+    assert (answer.status, json.loads(answer.body)["error_code"]) == (409, "RESOURCE_CONFLICT")
+
+
+@pytest.mark.parametrize("command_id", ["-x", "a%2Fb", "%2e%2e", "x" * 129])
+async def test_ids_that_are_none(submit, command_id):
+    assert (await submit(command_id, "true")).status in (400, 404)
+
+
+async def test_bodies_that_are_none(agent):
+    for body in (b"{}", b"x", b'{"argv":["true"],"shell":true}'):
+        answer = await agent.call("PUT", "/v1/commands/c-1", body=body)
+        assert (answer.status, json.loads(answer.body)["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    answer = await agent.call("PUT", "/v1/commands/c-1", body=bytes(9 * 1024 * 1024))
+    assert answer.status == 413
+
+
+async def test_unknown_commands_and_routes(agent):
+    for method, path in (("GET", "/v1/commands/x"), ("POST", "/v1/commands/x/cancel"), ("GET", "/v1/nothing")):
+        assert (await agent.call(method, path)).status == 404
+    assert (await agent.call("DELETE", "/v1/health")).status == 405
+
+
+async def test_a_token_that_is_bound_to_a_body_submits_it_once(agent, kit, ledger):
+    body = submission("true")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode()
+    token = kit.call_token("command:submit", "command:read", body_sha256=digest)
+    other = await agent.call("PUT", "/v1/commands/c-0", token=token, body=submission("false"))
+    assert other.status == 403
+    assert (await agent.call("PUT", "/v1/commands/c-1", token=token, body=body)).status == 201
+    assert (await agent.call("PUT", "/v1/commands/c-1", token=token, body=body)).status == 200
+    replayed = await agent.call("PUT", "/v1/commands/c-2", token=token, body=body)
+    assert (replayed.status, [command.command_id for command in ledger]) == (403, ["c-1"])
+    for method, path in (("GET", ""), ("GET", "/c-1"), ("POST", "/c-1/cancel"), ("GET", "/c-1/output")):
+        assert (await agent.call(method, f"/v1/commands{path}", token=token)).status == 403
+
+
+async def test_read_does_not_submit_and_submit_does_not_read(agent, kit):
+    body = submission("true")
+    assert (await agent.call("PUT", "/v1/commands/c", token=kit.call_token("command:read"), body=body)).status == 403
+    assert (await agent.call("GET", "/v1/commands", token=kit.call_token("command:submit"))).status == 403
+
+
+async def test_pages_of_the_list(agent, submit):
+    for number in range(5):
+        await submit(f"c-{number}", "true")
+    seen, page_token = [], ""
+    while True:
+        page = await get(agent, f"/v1/commands?page_size=2{page_token}")
+        seen += [command["command_id"] for command in page["commands"]]
+        if "next_page_token" not in page:
+            break
+        page_token = f"&page_token={page['next_page_token']}"
+    assert sorted(seen) == [f"c-{number}" for number in range(5)]
+    assert seen[0] == "c-4"
+    for query in ("page_size=0", "page_size=x", "page_token=zz", "state=DONE", "page_size=1001"):
+        assert (await agent.call("GET", f"/v1/commands?{query}")).status == 400
+
+
+async def test_cancel(agent, submit, ledger, until):
+    await submit("c-1", "sleep", "60")
+    assert (await agent.call("POST", "/v1/commands/c-1/cancel")).status == 200
+    await until(lambda: ledger.get("c-1").spooled)
+    assert ledger.get("c-1").state is CommandState.CANCELLED
+
+
+async def test_offsets_beyond_the_end(agent, submit, ledger, until):
+    await submit("c-1", "echo", "hello")
+    await until(lambda: ledger.get("c-1").spooled)
+    answer = await agent.call("GET", "/v1/commands/c-1/output?offset=7")
+    assert (answer.status, answer.fields["trunkline-size"]) == (416, "6")
+    assert (await agent.call("GET", "/v1/commands/c-1/output?offset=6&follow=true")).body == b""
+    for query in ("offset=-1", "offset=x", "stream=stdin", "follow=yes", "offset=1e3"):
+        assert (await agent.call("GET", f"/v1/commands/c-1/output?{query}")).status == 400
+
+
+async def test_follow_brings_output_as_it_comes_and_the_end(agent, kit, submit, tmp_path):
+    hold = tmp_path / "hold"
+    await asyncio.to_thread(__import__("os").mkfifo, hold)
+    await submit("c-1", "sh", "-c", f"echo first; cat {hold}; echo last")
+    reader, writer = agent.open()
+    writer.write(
+        f"GET /v1/commands/c-1/output?follow=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Proxy-Authorization: Bearer {kit.call_token()}\r\n\r\n".encode()
+    )
+    assert await reader.readuntil(b"first\n\r\n")
+    await asyncio.to_thread(hold.write_bytes, b"middle\n")
+    rest = await reader.read()
+    assert b"middle\n" in rest
+    assert rest.endswith(b"last\n\r\n0\r\n\r\n") or b"last" in rest
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_handler_is_cancelled_when_its_caller_goes(agent, kit, submit, ledger, until):
+    await submit("c-1", "sleep", "60")
+    await until(lambda: ledger.get("c-1").state is CommandState.RUNNING)
+    reader, writer = agent.open()
+    writer.write(
+        f"GET /v1/commands/c-1/output?follow=true HTTP/1.1\r\nHost: x\r\n"
+        f"Proxy-Authorization: Bearer {kit.call_token()}\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    await until(lambda: len(agent.watch) == 1)
+    writer.transport.abort()
+    await until(lambda: len(agent.watch) == 0)
+    assert ledger.get("c-1").state is CommandState.RUNNING
+
+
+async def test_a_follower_whose_token_is_revoked_is_cut(agent, kit, submit):
+    await submit("c-1", "sleep", "60")
+    reader, writer = agent.open()
+    writer.write(
+        f"GET /v1/commands/c-1/output?follow=true HTTP/1.1\r\nHost: x\r\n"
+        f"Proxy-Authorization: Bearer {kit.call_token()}\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    assert agent.watch.cut_revoked(lambda claims: True) == 1
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
+async def test_much_output_over_a_link(agent, submit, ledger, until):
+    await submit("c-1", "sh", "-c", "seq 1 1000000")
+    await until(lambda: ledger.get("c-1").spooled)
+    answer = await agent.call("GET", "/v1/commands/c-1/output")
+    assert answer.body == b"".join(b"%d\n" % number for number in range(1, 1000001))

@@ -1,0 +1,32 @@
+import json
+
+
+async def test_health_says_what_the_contract_names(agent):
+    document = json.loads((await agent.call("GET", "/v1/health")).body)
+    assert set(document) == {
+        "status",
+        "node_id",
+        "host",
+        "agent_version",
+        "uptime_seconds",
+        "boot_time",
+        "load",
+        "memory",
+        "disk",
+        "pressure",
+        "clock_offset_seconds",
+        "checks",
+        "trust_sequence",
+        "commands",
+    }
+    assert document["memory"]["total_bytes"] >= document["memory"]["available_bytes"] > 0
+    assert document["disk"]["total_bytes"] >= document["disk"]["free_bytes"] > 0
+    assert len(document["load"]) == 3
+    assert document["trust_sequence"] == 7
+    assert document["commands"] == {"running": 0, "queued": 0}
+
+
+async def test_metrics_are_prometheus_text(agent):
+    answer = await agent.call("GET", "/v1/metrics")
+    assert answer.fields["content-type"].startswith("text/plain")
+    assert b"trunkline_node_agent_exchanges_total" in answer.body

@@ -1,0 +1,403 @@
+"""Forwarding to real services on loopback, through a real link in memory."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import struct
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from certs.assertions import AssertionSigner
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.stream_transport import StreamTransport
+
+
+async def show(request):
+    body = await request.read()
+    return web.json_response(
+        {"method": request.method, "path": request.path_qs, "headers": dict(request.headers), "sha": sha(body)}
+    )
+
+
+def sha(body):
+    return hashlib.sha256(body).hexdigest()
+
+
+async def blob(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(64):
+        await response.write(bytes(65536))
+    return response
+
+
+async def echo_websocket(request):
+    if "refuse" in request.query:
+        return web.Response(status=403, text="no")
+    websocket = web.WebSocketResponse()
+    await websocket.prepare(request)
+    async for message in websocket:
+        await websocket.send_bytes(message.data)
+    return websocket
+
+
+@pytest.fixture
+async def service():
+    """An HTTP service on loopback; gives its port."""
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_get("/ws", echo_websocket)
+    app.router.add_get("/blob", blob)
+    app.router.add_route("*", "/{path:.*}", show)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@pytest.fixture
+def allow(policy_file, policy):
+    def allow_port(port, rules=""):
+        policy_file.write_text(policy_file.read_text() + f"\n[ports.{port}]\n{rules}\n")
+        assert policy.reload()
+
+    return allow_port
+
+
+@contextlib.asynccontextmanager
+async def raw_service(handle):
+    """A TCP service that hands each connection to `handle`."""
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_request_reaches_the_service_without_the_token(agent, kit, service, allow):
+    allow(service)
+    answer = await agent.call(
+        "GET", "/a?b=c", token=kit.call_token(f"port:{service}"), port=service, fields=("Authorization: mine", "X-A: 1")
+    )
+    shown = json.loads(answer.body)
+    assert (answer.status, shown["method"], shown["path"]) == (200, "GET", "/a?b=c")
+    assert shown["headers"]["Authorization"] == "mine"
+    assert shown["headers"]["Host"] == f"vm-1.finance.trunk.internal:{service}"
+    assert "Proxy-Authorization" not in shown["headers"]
+
+
+async def test_bodies_in_both_framings(agent, kit, service, allow):
+    allow(service)
+    body = os.urandom(700_001)
+    token = kit.call_token(f"port:{service}")
+    answer = await agent.call("POST", "/", token=token, port=service, body=body)
+    assert json.loads(answer.body)["sha"] == sha(body)
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:5], body[5:])) + b"0\r\n\r\n"
+    head = (
+        f"PUT / HTTP/1.1\r\nHost: x:{service}\r\nTransfer-Encoding: chunked\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
+    )
+    answer = await agent.exchange(head.encode() + chunked)
+    assert json.loads(answer.body)["sha"] == sha(body)
+
+
+async def test_a_long_answer_is_whole(agent, kit, service, allow):
+    allow(service)
+    answer = await agent.call("GET", "/blob", token=kit.call_token(f"port:{service}"), port=service)
+    assert answer.body == bytes(64 * 65536)
+
+
+async def test_a_second_request_behind_the_first_never_reaches_the_service(agent, kit, service, allow):
+    allow(service)
+    token = kit.call_token(f"port:{service}")
+    smuggled = f"GET / HTTP/1.1\r\nHost: x:{service}\r\nProxy-Authorization: Bearer {token}\r\n\r\nGET /evil HTTP/1.1\r\n"
+    with pytest.raises(ConnectionResetError):
+        await agent.exchange(smuggled.encode())
+
+
+async def test_ports_that_the_owner_does_not_name_are_closed(agent, kit, service):
+    answer = await agent.call("GET", "/", token=kit.call_token(f"port:{service}"), port=service)
+    assert answer.status == 403
+    assert "owner" in json.loads(answer.body)["message"]
+
+
+async def test_ports_that_the_token_does_not_name_are_closed(agent, kit, service, allow):
+    allow(service)
+    answer = await agent.call("GET", "/", token=kit.call_token("health:read"), port=service)
+    assert answer.status == 403
+    assert "token" in json.loads(answer.body)["message"]
+
+
+async def test_the_agents_own_port_stays_closed_whatever_the_policy_says(agent, kit, allow):
+    allow(9465)
+    assert (await agent.call("GET", "/metrics", token=kit.call_token("port:9465"), port=9465)).status == 403
+
+
+async def test_workspace_tokens_open_shared_ports_only(agent, kit, service, allow):
+    signer = AssertionSigner(kit.issue_relay())
+    origin = kit.verifier().verify(kit.workspace_token(service), "tl-workspace+jwt", kit.now)
+    assertion = signer.issue(origin, kit.node_spiffe_id(), service, now=kit.now).text
+    allow(service)
+    assert (await agent.call("GET", "/", token=assertion, port=service)).status == 403
+
+
+async def test_workspace_tokens_open_shared_ports(agent, kit, service, allow):
+    signer = AssertionSigner(kit.issue_relay())
+    origin = kit.verifier().verify(kit.workspace_token(service), "tl-workspace+jwt", kit.now)
+    assertion = signer.issue(origin, kit.node_spiffe_id(), service, now=kit.now).text
+    allow(service, "shared = true")
+    assert (await agent.call("GET", "/", token=assertion, port=service)).status == 200
+
+
+async def test_where_nobody_listens_the_agent_says_so(agent, kit, allow):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    allow(port)
+    answer = await agent.call("GET", "/", token=kit.call_token(f"port:{port}"), port=port)
+    assert (answer.status, json.loads(answer.body)["error_code"]) == (502, "SERVICE_UNREACHABLE")
+    answer = await agent.call("HEAD", "/", token=kit.call_token(f"port:{port}"), port=port)
+    assert (answer.status, answer.body) == (502, b"")
+
+
+async def test_a_service_that_hangs_up_is_not_an_empty_answer(agent, kit, allow):
+    async def hang_up(reader, writer):
+        await reader.read(1)
+        writer.close()
+
+    async with raw_service(hang_up) as port:
+        allow(port)
+        answer = await agent.call("GET", "/", token=kit.call_token(f"port:{port}"), port=port)
+        assert (answer.status, json.loads(answer.body)["error_code"]) == (502, "SERVICE_UNREACHABLE")
+
+
+async def test_a_service_that_breaks_off_is_never_a_clean_end(agent, kit, allow):
+    async def break_off(reader, writer):
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\npart")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        reset_on_close = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_on_close)
+        writer.transport.abort()
+
+    async with raw_service(break_off) as port:
+        allow(port)
+        with pytest.raises(ConnectionResetError):
+            await agent.call("GET", "/", token=kit.call_token(f"port:{port}"), port=port)
+
+
+def connect_head(port, token):
+    return f"CONNECT vm-1:{port} HTTP/1.1\r\nHost: vm-1:{port}\r\nProxy-Authorization: Bearer {token}\r\n\r\n".encode()
+
+
+async def test_raw_bytes_both_ways_with_half_close(agent, kit, allow):
+    async def reverse(reader, writer):
+        writer.write((await reader.read())[::-1])
+        writer.close()
+
+    async with raw_service(reverse) as port:
+        allow(port)
+        reader, writer = agent.open()
+        writer.write(connect_head(port, kit.call_token(f"port:{port}")) + b"early")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\n\r\n"
+        payload = os.urandom(300_000)
+        writer.write(payload)
+        writer.write_eof()
+        assert await reader.read() == (b"early" + payload)[::-1]
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_service_may_end_first(agent, kit, allow):
+    received = asyncio.get_running_loop().create_future()
+
+    async def talk(reader, writer):
+        writer.write(b"bye")
+        writer.write_eof()
+        received.set_result(await reader.read())
+        writer.close()
+
+    async with raw_service(talk) as port:
+        allow(port)
+        reader, writer = agent.open()
+        writer.write(connect_head(port, kit.call_token(f"port:{port}")))
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.read() == b"bye"
+        writer.write(b"still here")
+        writer.write_eof()
+        assert await received == b"still here"
+        writer.close()
+
+
+async def test_a_slow_service_holds_the_caller_back(agent, kit, allow):
+    go_on, total = asyncio.Event(), 0
+
+    async def slow(reader, writer):
+        nonlocal total
+        await go_on.wait()
+        while chunk := await reader.read(65536):
+            total += len(chunk)
+        writer.close()
+
+    async with raw_service(slow) as port:
+        allow(port)
+        stream = agent.relay.open()
+        written = 0
+
+        class Pusher(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+                self.blocked = False
+
+            def pause_writing(self):
+                self.blocked = True
+
+            def resume_writing(self):
+                self.blocked = False
+
+        pusher = Pusher()
+        transport = StreamTransport(asyncio.get_running_loop(), stream, pusher)
+        transport.write(connect_head(port, kit.call_token(f"port:{port}")))
+        for _ in range(400):
+            if not pusher.blocked:
+                transport.write(bytes(65536))
+                written += 65536
+            await asyncio.sleep(0)
+        assert pusher.blocked
+        assert written < 20 * 1024 * 1024
+        go_on.set()
+        while transport.get_write_buffer_size():
+            await asyncio.sleep(0.01)
+        transport.write_eof()
+        while total < written:
+            await asyncio.sleep(0.01)
+        assert total == written
+        transport.close()
+
+
+async def test_a_slow_caller_holds_the_service_back(agent, kit, allow):
+    sent = 0
+
+    async def flood(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(65536))
+                await writer.drain()
+                sent += 65536
+        writer.close()
+
+    async with raw_service(flood) as port:
+        allow(port)
+        reader, writer = agent.open()
+        token = kit.call_token(f"port:{port}")
+        writer.write(f"GET / HTTP/1.1\r\nHost: x:{port}\r\nProxy-Authorization: Bearer {token}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)
+        held = sent
+        await asyncio.sleep(0.1)
+        assert sent == held
+        assert held < 16 * 1024 * 1024
+        assert (await agent.call("GET", "/v1/health")).status == 200
+        writer.transport.abort()
+
+
+async def test_a_caller_that_goes_away_closes_the_connection(agent, kit, allow):
+    closed = asyncio.get_running_loop().create_future()
+
+    async def wait(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        closed.set_result(None)
+
+    async with raw_service(wait) as port:
+        allow(port)
+        _, writer = agent.open()
+        token = kit.call_token(f"port:{port}")
+        writer.write(f"GET / HTTP/1.1\r\nHost: x:{port}\r\nProxy-Authorization: Bearer {token}\r\n\r\n".encode())
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            await closed
+
+
+async def test_a_revocation_cuts_what_is_open(agent, kit, allow):
+    async def wait(reader, writer):
+        await reader.read()
+        writer.close()
+
+    async with raw_service(wait) as port:
+        allow(port)
+        reader, writer = agent.open()
+        writer.write(connect_head(port, kit.call_token(f"port:{port}")))
+        await reader.readuntil(b"\r\n\r\n")
+        assert len(agent.watch) == 1
+        assert agent.watch.cut_revoked(lambda claims: False) == 0
+        assert agent.watch.cut_revoked(lambda claims: True) == 1
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+        assert len(agent.watch) == 0
+
+
+@contextlib.asynccontextmanager
+async def tunnel(agent):
+    """A socket whose bytes go through a stream of the link, for clients that want a socket."""
+    done = set()
+
+    async def relay(reader, writer):
+        stream_reader, stream_writer = agent.open()
+
+        async def pump(source, sink):
+            with contextlib.suppress(ConnectionError, ChannelError):
+                while chunk := await source.read(65536):
+                    sink.write(chunk)
+                    await sink.drain()
+            sink.close()
+
+        tasks = [asyncio.ensure_future(pump(reader, stream_writer)), asyncio.ensure_future(pump(stream_reader, writer))]
+        done.update(tasks)
+        await asyncio.wait(tasks)
+
+    async with raw_service(relay) as port:
+        yield port
+        if done:
+            await asyncio.wait(done)
+
+
+async def test_a_websocket_passes(agent, kit, service, allow):
+    allow(service)
+    headers = {"Proxy-Authorization": f"Bearer {kit.call_token(f'port:{service}')}", "Host": f"vm-1:{service}"}
+    payloads = [b"", b"x", os.urandom(200_000)]
+    async with tunnel(agent) as port, aiohttp.ClientSession() as session:
+        async with session.ws_connect(f"http://127.0.0.1:{port}/ws", headers=headers) as websocket:
+            for payload in payloads:
+                await websocket.send_bytes(payload)
+                assert (await websocket.receive()).data == payload
+        assert websocket.close_code == 1000
+
+
+async def test_an_upgrade_that_is_refused_passes_nothing_behind_it(agent, kit, service, allow):
+    allow(service)
+    token = kit.call_token(f"port:{service}")
+    raw = (
+        f"GET /ws?refuse HTTP/1.1\r\nHost: x:{service}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Proxy-Authorization: Bearer {token}\r\n\r\nGET /evil HTTP/1.1\r\nHost: x\r\n\r\n"
+    ).encode()
+    reader, writer = agent.open()
+    writer.write(raw)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 403")
+    assert await reader.readexactly(2) == b"no"
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()

@@ -1,0 +1,181 @@
+"""An agent's exchanges at one end of a link in memory, and at the other a relay that opens streams."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from certs.tokens import TokenClaims
+from node_agent.api.application import ApiServer, build_application
+from node_agent.api.commands import CommandsApi
+from node_agent.api.health import HealthApi
+from node_agent.checks import Checks
+from node_agent.clock_offset import ClockOffset
+from node_agent.exchanges.callers import Callers
+from node_agent.exchanges.deadlines import Deadlines
+from node_agent.exchanges.forwarder import Forwarder
+from node_agent.exchanges.router import ExchangeRouter, RoutedTo
+from node_agent.exchanges.watch import CallerWatch
+from node_agent.machine import Machine
+from node_agent.metrics import AgentMetrics
+from tests.support.identities import IdentityKit
+from trunkline.channel.heads import parse_response_head
+from trunkline.channel.link import Link, LinkStream, Role
+from trunkline.channel.memory import memory_pair
+from trunkline.channel.stream_transport import open_stream_pair
+from trunkline.runtime.clock import SystemClock
+
+HOST = "vm-1.finance.trunk.internal"
+
+
+@dataclass
+class Answer:
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Agent:
+    """The real components, and the relay's end of the link."""
+
+    kit: IdentityKit
+    metrics: AgentMetrics
+    watch: CallerWatch
+    relay: Link
+    link: Link
+    notices: list[dict[str, Any]] = field(default_factory=list)
+    revoked: set[str] = field(default_factory=set)
+
+    def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return open_stream_pair(self.relay.open())
+
+    async def exchange(self, raw: bytes) -> Answer:
+        """Send a whole request, read the response to its end, and end the stream."""
+        reader, writer = self.open()
+        writer.write(raw)
+        try:
+            return parse_answer(raw, await reader.read())
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionResetError):
+                await writer.wait_closed()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = "",
+        body: bytes = b"",
+        port: int | None = None,
+        fields: tuple[str, ...] = (),
+    ) -> Answer:
+        token = self.kit.call_token() if token == "" else token
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"Host: {HOST}{'' if port is None else f':{port}'}",
+            *([] if token is None else [f"Proxy-Authorization: Bearer {token}"]),
+            *([f"Content-Length: {len(body)}"] if body else []),
+            *fields,
+            "Connection: close",
+        ]
+        return await self.exchange("\r\n".join([*lines, "", ""]).encode() + body)
+
+
+def parse_answer(request: bytes, raw: bytes) -> Answer:
+    head, separator, body = raw.partition(b"\r\n\r\n")
+    parsed = parse_response_head(head + separator, request_method=request.split(b" ")[0])
+    fields = {name.decode().lower(): value.decode() for name, value in parsed.fields}
+    if fields.get("transfer-encoding") == "chunked":
+        body = dechunk(body)
+    return Answer(parsed.status, fields, body)
+
+
+def dechunk(body: bytes) -> bytes:
+    content = b""
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        if int(size, 16) == 0:
+            return content
+        content += body[: int(size, 16)]
+        body = body[int(size, 16) + 2 :]
+
+
+class _AgentEnd:
+    def __init__(self) -> None:
+        self.router: ExchangeRouter | None = None
+        self.notices: list[dict[str, Any]] = []
+
+    def stream_offered(self, stream: LinkStream) -> Any:
+        assert self.router is not None
+        return self.router.offered(stream, self.notices.append)
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        pass
+
+    def link_lost(self, link: Link, error: Any) -> None:
+        pass
+
+
+class _RelayEnd(_AgentEnd):
+    def stream_offered(self, stream: LinkStream) -> Any:
+        return None
+
+
+@pytest.fixture
+def kit(tmp_path) -> IdentityKit:
+    return IdentityKit(tmp_path)
+
+
+@pytest.fixture
+async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]:
+    loop = asyncio.get_running_loop()
+    metrics = AgentMetrics(CollectorRegistry())
+    clock = SystemClock()
+    watch = CallerWatch()
+    revoked: set[str] = set()
+
+    def is_revoked(claims: TokenClaims) -> bool:
+        return claims.token_id in revoked
+
+    lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
+    checks = Checks(policy, rng, log)
+    health = HealthApi(
+        "nd-one", Machine(tmp_path, clock), checks, ledger, ClockOffset(), lambda: 7, metrics.registry
+    )
+    app = build_application(health, CommandsApi(ledger, stall_seconds=5), watch, request_seconds=5)
+    forwarder = Forwarder(
+        policy,
+        own_ports=frozenset({9465}),
+        connect_seconds=5,
+        stall_seconds=5,
+        max_forwarded=100,
+        lingering=lingering,
+        metrics=metrics,
+        watch=watch,
+        loop=loop,
+    )
+    async with ApiServer(app) as api:
+        callers = Callers(kit.node_spiffe_id(), kit.verifier(), is_revoked, clock)
+        router = ExchangeRouter(
+            callers, RoutedTo(api, forwarder), lingering, metrics, head_seconds=0.3, loop=loop
+        )
+        agent_end, relay_end = _AgentEnd(), _RelayEnd()
+        agent_end.router = router
+        link = Link(Role.SERVER, agent_end, loop=loop)
+        relay = Link(Role.CLIENT, relay_end, loop=loop)
+        here, there = memory_pair(loop)
+        here.start(link)
+        there.start(relay)
+        yield Agent(kit, metrics, watch, relay, link, agent_end.notices, revoked)
+        relay.close()
+        link.close()
+        await asyncio.wait([relay.closed, link.closed])
+        router.close()
+        forwarder.close()
+        lingering.close()
