@@ -1,7 +1,7 @@
 """The relay's side of the control plane's API: JSON over HTTPS, with the relay's certificate once it has one."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,17 +34,19 @@ class ControlPlaneUnreachable(Exception):  # noqa: N818 - a state of the world, 
 
 
 class ControlPlaneClient:
-    """Requests to one control plane. Closed and made anew when the relay's identity changes."""
+    """Requests to one control plane. Its connections are made anew when the relay's identity changes."""
 
     def __init__(self, url: str, tls: TlsContext) -> None:
         self._url = url
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
-    async def swap(self, tls: TlsContext) -> None:
-        """Use another identity or trust from the next request on; requests under way are cut."""
+    def swap(self, tls: TlsContext, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """Use another identity from the next request on; requests under way are cut, in a task that `spawn` starts."""
         self._tls = tls
-        await self.close()
+        session, self._session = self._session, None
+        if session is not None:
+            spawn(session.close())
 
     async def close(self) -> None:
         """Close all connections."""

@@ -56,7 +56,7 @@ async def enrol(
         raise StartError(str(error)) from None
     log.info("relay.enrolling", name=settings.name)
     document = {"join_token": token.reveal(), "csr": csr, "name": settings.name}
-    answer = await _ask(client, document, clock, backoff, log)
+    answer = await ask(client, "POST", ENROL_PATH, document, clock=clock, backoff=backoff, log=log)
     try:
         chain = CertificateChain.from_pem(str(answer.get("certificate_chain", "")))
         return Enrolled(Identity(key, chain), str(answer.get("trust_document", "")))
@@ -96,18 +96,30 @@ def _stored_request(path: Path, fresh: str) -> str:
     return read_secret(path).decode("ascii", "replace")
 
 
-async def _ask(
-    client: ControlPlaneClient, document: Mapping[str, Any], clock: Clock, backoff: Backoff, log: Logger
+async def ask(
+    client: ControlPlaneClient,
+    method: str,
+    path: str,
+    document: Mapping[str, Any] | None = None,
+    *,
+    clock: Clock,
+    backoff: Backoff,
+    log: Logger,
 ) -> dict[str, Any]:
+    """Ask what the relay cannot start without, again and again until there is an answer.
+
+    Raises:
+        StartError: the control plane refuses, and would refuse again.
+    """
     while True:
         try:
-            return await client.call("POST", ENROL_PATH, document)
+            return await client.call(method, path, document)
         except ControlPlaneRefused as error:
             if error.permanent:
                 code = EXIT_CONFIGURATION if error.status in (400, 401, 403, 409) else EXIT_UNAVAILABLE
-                raise StartError(f"the control plane refuses the enrolment: {error}", code) from None
+                raise StartError(f"the control plane refuses {path}: {error}", code) from None
             reason = str(error)
         except ControlPlaneUnreachable as error:
             reason = str(error)
-        log.warning("relay.enrolment_waits", reason=reason)
+        log.warning("relay.waits_for_control_plane", reason=reason)
         await asyncio.sleep(max(0.2, backoff.next_delay_seconds(clock.monotonic())))

@@ -54,11 +54,10 @@ class RelayMetrics:
         self.tokens_expired = tallies("listen_tokens_expired", "Links drained since their token was not renewed.")
         self.tokens_renewed = tallies("listen_tokens_renewed", "Listen tokens renewed over their link.")
         self.notices = tallies("notices", "Notices to listeners, by type and result.", "type", "result")
-        self.cuts = tallies("cuts", "Links and calls cut by a revocation or lock, by kind.", "kind")
+        self.cuts = tallies("cuts", "Links and calls cut by a revocation or lock, by outcome.", "outcome")
         self.cut_seconds = Distributions(
             "trunkline_relay_cut_seconds",
             "Seconds from the arrival of a trust document to the last cut that it asked for.",
-            "kind",
             registry=registry,
         )
 
@@ -73,7 +72,7 @@ class RelayMetrics:
         self.reports_dropped = tallies("reports_dropped", "Report items dropped over the bound.")
         self.reports_waiting = gauge("reports_waiting", "Report items that wait to be sent.")
         self.loop_lag_seconds = Distributions(
-            "trunkline_relay_event_loop_lag_seconds", "How late the event loop ran.", "loop", registry=registry
+            "trunkline_relay_event_loop_lag_seconds", "How late the event loop ran.", registry=registry
         )
 
     def refused(self, outcome: Outcome) -> None:

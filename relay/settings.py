@@ -108,6 +108,8 @@ class LimitsSettings(Section):
     """Credit of one link beyond the initial windows."""
     credit_budget_bytes: Bytes = 268_435_456
     """Credit of all links together beyond the initial windows."""
+    held_budget_bytes: Bytes = 536_870_912
+    """Bytes that all links together may hold; above it, the stream that holds most is reset."""
     token_cache_entries: Count = 16_384
 
 

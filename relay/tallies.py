@@ -90,35 +90,37 @@ class Distribution:
 
 
 class Distributions(Collector):
-    """The distributions of one metric, one for each value of one label."""
+    """The distributions of one metric: one for each value of its label, or a single one if it has none."""
 
     def __init__(
         self,
         name: str,
         help_text: str,
-        label: str,
+        label: str | None = None,
         *,
         registry: CollectorRegistry,
         bounds: Sequence[float] = SECONDS_BOUNDS,
     ) -> None:
         self._name = name
         self._help = help_text
-        self._label = label
+        self._labels = [label] if label is not None else []
         self._bounds = bounds
-        self._by_value: dict[str, Distribution] = {}
+        self._by_values: dict[tuple[str, ...], Distribution] = {}
         registry.register(self)
 
-    def of(self, value: str) -> Distribution:
-        """Return the distribution for this label value."""
-        return self._by_value.setdefault(value, Distribution(self._bounds))
+    def of(self, *values: str) -> Distribution:
+        """Return the distribution for this value of the label."""
+        if len(values) != len(self._labels):
+            raise ValueError(f"{self._name} has the labels {self._labels}")
+        return self._by_values.setdefault(values, Distribution(self._bounds))
 
     def describe(self) -> Iterable[Metric]:
         """Name the metric without its numbers."""
-        return [HistogramMetricFamily(self._name, self._help, labels=[self._label])]
+        return [HistogramMetricFamily(self._name, self._help, labels=self._labels)]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric with what was observed."""
-        family = HistogramMetricFamily(self._name, self._help, labels=[self._label])
-        for value, distribution in list(self._by_value.items()):
-            family.add_metric([value], buckets=distribution.buckets(), sum_value=distribution.total)
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        for values, distribution in list(self._by_values.items()):
+            family.add_metric(values, buckets=distribution.buckets(), sum_value=distribution.total)
         yield family

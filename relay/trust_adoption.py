@@ -77,7 +77,7 @@ class TrustAdoption:
         for (credential, refusal), count in Counter(cut).items():
             self._report_cut(credential, refusal, count)
         if cut:
-            self._metrics.cut_seconds.of("trust_document").observe(self._clock.monotonic() - started)
+            self._metrics.cut_seconds.of().observe(self._clock.monotonic() - started)
         return len(cut)
 
     def _report_cut(self, credential: Credential, refusal: Refusal, count: int) -> None:

@@ -1,0 +1,235 @@
+"""The relay daemon: starts, serves until it is asked to end, drains, and goes.
+
+Order: settings, state directory, identity (enrolment if there is none), trust, the listening socket, then everything
+that talks to the control plane, which a relay that has run before does not need in order to serve.
+"""
+
+import asyncio
+import os
+import random
+import resource
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from certs.errors import CertificateError
+from relay.background import Background
+from relay.composition import Foundation, Relay, compose
+from relay.establishing import STATE_FORMAT, Established, control_plane_tls, establish
+from relay.metrics import RelayMetrics
+from relay.presence import announce_port
+from relay.renewal import Renewal
+from relay.serving_tls import ServingTls
+from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
+from relay.trust_feed import TrustFeed
+from trunkline.runtime.admin import AdminServer
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
+from trunkline.runtime.files import StateDirectory
+from trunkline.runtime.lifecycle import Lifecycle
+from trunkline.runtime.logs import get_logger
+from trunkline.runtime.loop import watch_lag
+from trunkline.runtime.systemd import ServiceNotifier
+
+SWEEP_SECONDS = 1.0
+SHUTDOWN_SECONDS = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the relay; returns its exit code."""
+    daemon = Daemon(name="relay", prefix=ENVIRONMENT_PREFIX, settings_class=RelaySettings, serve=serve)
+    return run_daemon(daemon, argv)
+
+
+async def serve(settings: RelaySettings) -> None:
+    """Run the relay until it has drained.
+
+    Raises:
+        StartError, StateDirectoryError: it cannot run; the message says what to do.
+    """
+    log = get_logger("relay")
+    clock, rng = SystemClock(), random.SystemRandom()
+    _raise_file_limit()
+    with (
+        StateDirectory(settings.state_directory, format_name=STATE_FORMAT),
+        Lifecycle(
+            state_directory=settings.state_directory,
+            notifier=ServiceNotifier.from_environment(os.environ),
+            log=log,
+        ) as lifecycle,
+    ):
+        metrics_registry = _metrics_registry()
+        admin = AdminServer(settings.admin.address, settings.admin.port, metrics=metrics_registry, lifecycle=lifecycle)
+        async with admin:
+            established = await _unless_ended(establish(settings, clock=clock, rng=rng, log=log), lifecycle)
+            if established is None:
+                return
+            foundation = _foundation(settings, established, metrics_registry, clock, rng)
+            try:
+                await _run(foundation, lifecycle, admin.url)
+            finally:
+                await foundation.client.close()
+
+
+async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> None:
+    log = get_logger("relay")
+    settings = foundation.settings
+    async with Background() as background:
+        relay = compose(foundation, background)
+        relay.deadlines.start()
+        server = await _listen(foundation, relay)
+        port = server.sockets[0].getsockname()[1]
+        _start_tasks(foundation, relay, lifecycle, background, settings.advertise.port or port)
+        lifecycle.on_reload(foundation.serving.reload)
+        lifecycle.started(url=f"https://{_host(foundation)}:{port}", admin_url=admin_url)
+        await lifecycle.drain_requested.wait()
+        server.close()
+        finished = await lifecycle.within_drain(_drain(relay, settings), settings.limits.drain_seconds)
+        log.info("relay.drained", finished=finished)
+        await _close_links(relay)
+        await relay.port.drain(0)
+        relay.deadlines.stop()
+        await relay.sender.flush(SHUTDOWN_SECONDS)
+
+
+async def _drain(relay: Relay, settings: RelaySettings) -> None:
+    relay.registry.announce_drain()
+    deadline = settings.limits.drain_seconds
+    await asyncio.gather(relay.port.drain(deadline), *(link.drain(deadline) for link in relay.registry.links))
+
+
+async def _close_links(relay: Relay) -> None:
+    links = relay.registry.links
+    for link in links:
+        link.close()
+    if links:
+        await asyncio.wait([link.closed for link in links], timeout=SHUTDOWN_SECONDS)
+
+
+async def _listen(foundation: Foundation, relay: Relay) -> asyncio.Server:
+    listen, limits = foundation.settings.listen, foundation.settings.limits
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(
+            relay.port.connection,
+            listen.address,
+            listen.port,
+            ssl=foundation.serving.context,
+            ssl_handshake_timeout=limits.handshake_seconds,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            backlog=listen.backlog,
+        )
+    except (OSError, OverflowError) as error:
+        where = f"{listen.address}:{listen.port}"
+        raise StartError(f"cannot listen on {where}: {error}; change [listen]", EXIT_UNAVAILABLE) from None
+
+
+def _start_tasks(
+    foundation: Foundation, relay: Relay, lifecycle: Lifecycle, background: Background, advertised_port: int
+) -> None:
+    client, clock, rng, metrics = foundation.client, foundation.clock, foundation.rng, foundation.metrics
+    log = get_logger("relay.control_plane")
+    feed = TrustFeed(
+        client=client,
+        adopter=relay.adoption,
+        metrics=metrics,
+        clock=clock,
+        backoff=Backoff(rng),
+        log=get_logger("relay.trust"),
+    )
+    renewal = Renewal(
+        client=client,
+        identity=foundation.identity,
+        store=foundation.store,
+        metrics=metrics,
+        clock=clock,
+        rng=rng,
+        log=get_logger("relay.identity"),
+    )
+    _follow_identity(foundation, background)
+    background.spawn(feed.run())
+    background.spawn(relay.sender.run())
+    background.spawn(renewal.run())
+    background.spawn(announce_port(advertised_port, client=client, clock=clock, backoff=Backoff(rng), log=log))
+    background.spawn(_sweep(foundation, relay))
+    background.spawn(lifecycle.keep_watchdog())
+    background.spawn(watch_lag(metrics.loop_lag_seconds.of().observe, clock))
+
+
+def _follow_identity(foundation: Foundation, background: Background) -> None:
+    """Keep the control plane's client and the expiry gauge with the identity in force."""
+    identity, metrics = foundation.identity, foundation.metrics
+    settings = foundation.settings.control_plane
+    metrics.certificate_expiry.set(identity.current.not_after)
+    identity.subscribe(lambda renewed: metrics.certificate_expiry.set(renewed.not_after))
+    identity.subscribe(lambda renewed: foundation.client.swap(control_plane_tls(settings, renewed), background.spawn))
+
+
+async def _sweep(foundation: Foundation, relay: Relay) -> None:
+    """Once a second: drain links whose token has ended, and let locks end that have."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        now = foundation.clock.now()
+        relay.registry.drain_expired(now)
+        if now >= relay.trust.standing.valid_until:
+            relay.trust.renew()
+
+
+async def _unless_ended(establishing: Coroutine[Any, Any, Established], lifecycle: Lifecycle) -> Established | None:
+    """Establish, unless the relay is asked to end first, since enrolment may have to wait for long."""
+    task = asyncio.ensure_future(establishing)
+    ended = asyncio.ensure_future(lifecycle.drain_requested.wait())
+    await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task})
+    return None
+
+
+def _foundation(
+    settings: RelaySettings,
+    established: Established,
+    metrics_registry: CollectorRegistry,
+    clock: SystemClock,
+    rng: random.Random,
+) -> Foundation:
+    try:
+        serving = ServingTls(
+            established.identity, established.store, settings.certificate, log=get_logger("relay.identity")
+        )
+    except CertificateError as error:
+        raise StartError(f"[certificate]: {error}") from None
+    return Foundation(
+        settings=settings,
+        identity=established.identity,
+        store=established.store,
+        client=established.client,
+        serving=serving,
+        metrics_registry=metrics_registry,
+        metrics=RelayMetrics(metrics_registry, max_workspaces=settings.metrics.max_workspaces),
+        clock=clock,
+        rng=rng,
+    )
+
+
+def _metrics_registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def _host(foundation: Foundation) -> str:
+    """The name by which this relay is best reached from where it stands."""
+    return foundation.serving.dns_name or foundation.settings.listen.address
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file: take as many as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,137 @@
+"""How the relay is put together: every object once, in the order of what needs what, and nothing wired afterwards."""
+
+import asyncio
+import random
+import secrets
+from dataclasses import dataclass
+
+from certs.trust import TrustStore
+from prometheus_client import CollectorRegistry
+
+from relay.admission import Admission
+from relay.background import Background
+from relay.control_plane_client import ControlPlaneClient
+from relay.deadlines import Deadlines
+from relay.destinations import NodeNames
+from relay.front_door import FrontDoor
+from relay.identity import OwnIdentity
+from relay.link_admission import LinkAdmission
+from relay.link_door import LinkDoor
+from relay.metrics import RelayMetrics
+from relay.registry import Registry
+from relay.report_sender import ReportSender
+from relay.reports import Reports
+from relay.sender_port import SenderPort
+from relay.serving_tls import ServingTls
+from relay.settings import RelaySettings
+from relay.trust_adoption import TrustAdoption
+from relay.trust_in_force import TrustInForce
+from relay.uses import Uses
+from trunkline.channel.flushing import Flusher
+from trunkline.channel.limits import CreditBudget
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import get_logger
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What there is before the relay can be put together: who it is, whom it trusts, where it counts."""
+
+    settings: RelaySettings
+    identity: OwnIdentity
+    store: TrustStore
+    client: ControlPlaneClient
+    serving: ServingTls
+    metrics_registry: CollectorRegistry
+    metrics: RelayMetrics
+    clock: Clock
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """The parts of a running relay that its main coroutine drives."""
+
+    registry: Registry
+    deadlines: Deadlines
+    port: SenderPort
+    trust: TrustInForce
+    adoption: TrustAdoption
+    sender: ReportSender
+
+
+def compose(foundation: Foundation, background: Background) -> Relay:
+    """Put a relay together."""
+    settings, clock, metrics = foundation.settings, foundation.clock, foundation.metrics
+    trust = TrustInForce(foundation.store, clock, cache_entries=settings.limits.token_cache_entries)
+    reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
+    links = LinkAdmission(trust, clock)
+    registry = Registry(
+        limits=settings.limits,
+        metrics=metrics,
+        uses=Uses(),
+        renew=links.renew,
+        spawn=background.spawn,
+        report=reports.add,
+        log=get_logger("relay.registry"),
+    )
+    admission = Admission(
+        registry=registry,
+        links=links,
+        trust=trust,
+        assertions=foundation.identity,
+        reports=reports,
+        metrics=metrics,
+        clock=clock,
+        cache_entries=settings.limits.token_cache_entries,
+    )
+    deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
+    adoption = TrustAdoption(
+        store=foundation.store,
+        trust=trust,
+        registry=registry,
+        roots_changed=foundation.serving.roots_changed,
+        metrics=metrics,
+        report=reports.add,
+        clock=clock,
+        log=get_logger("relay.trust"),
+    )
+    sender = ReportSender(
+        client=foundation.client,
+        reports=reports,
+        reporter=foundation.identity.relay_id,
+        interval_seconds=settings.reports.interval_seconds,
+        clock=clock,
+        backoff=Backoff(foundation.rng),
+        log=get_logger("relay.reports"),
+    )
+    port = _data_path(foundation, registry, admission, deadlines, background)
+    return Relay(registry, deadlines, port, trust, adoption, sender)
+
+
+def _data_path(
+    foundation: Foundation, registry: Registry, admission: Admission, deadlines: Deadlines, background: Background
+) -> SenderPort:
+    loop, limits = asyncio.get_running_loop(), foundation.settings.limits
+    front = FrontDoor(
+        loop=loop,
+        admission=admission,
+        uses=registry.uses,
+        names=NodeNames(foundation.settings.names.suffix),
+        limits=limits,
+        metrics=foundation.metrics,
+        deadlines=deadlines,
+        id_prefix=secrets.token_hex(6),
+        log=get_logger("relay.calls"),
+    )
+    door = LinkDoor(
+        loop=loop,
+        front=front,
+        admission=admission,
+        registry=registry,
+        spawn=background.spawn,
+        budget=CreditBudget(limits.credit_budget_bytes, limits.held_budget_bytes),
+        flusher=Flusher(loop),
+    )
+    return SenderPort(front, door, foundation.metrics)

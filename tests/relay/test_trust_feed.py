@@ -1,0 +1,174 @@
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from certs.errors import CertificateError
+from relay.control_plane_client import ControlPlaneClient
+from relay.metrics import RelayMetrics
+from relay.trust_feed import SNAPSHOT_PATH, TrustFeed
+from tests.support.fake_control_plane import FakeControlPlane
+from tests.support.identities import IdentityKit
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.logs import get_logger
+
+
+class Adopter:
+    """Adopts `doc-<n>` if n is not older; refuses everything else."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.changed = asyncio.Event()
+        self.refused: list[str] = []
+
+    def adopt(self, document: str) -> bool:
+        number = document.removeprefix("doc-")
+        self.changed.set()
+        if not number.isdecimal() or int(number) < self.sequence:
+            self.refused.append(document)
+            raise CertificateError("refused")
+        changed, self.sequence = int(number) != self.sequence, int(number)
+        return changed
+
+    async def reach(self, sequence: int) -> None:
+        while self.sequence < sequence:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+class Following:
+    """A feed that runs against a fake control plane."""
+
+    def __init__(self, control_plane: FakeControlPlane, adopter: Adopter, metrics: CollectorRegistry) -> None:
+        self.control_plane = control_plane
+        self.adopter = adopter
+        self._metrics = metrics
+
+    def metric(self, line: str) -> bool:
+        return f"\ntrunkline_relay_{line}" in generate_latest(self._metrics).decode()
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory) -> IdentityKit:
+    return IdentityKit(tmp_path_factory.mktemp("identities"))
+
+
+@asynccontextmanager
+async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10.0) -> AsyncIterator[Following]:
+    control_plane = FakeControlPlane()
+    control_plane.greeting = list(greeting)
+    registry = CollectorRegistry()
+    adopter = Adopter()
+    async with control_plane.serve(kit.server_tls().context):
+        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
+        feed = TrustFeed(
+            client=client,
+            adopter=adopter,
+            metrics=RelayMetrics(registry),
+            clock=SystemClock(),
+            backoff=Backoff(random.Random(1), cap_seconds=0.01),
+            log=get_logger("test.trust"),
+            silence_seconds=silence_seconds,
+        )
+        task = asyncio.create_task(feed.run())
+        yield Following(control_plane, adopter, registry)
+        task.cancel()
+        await asyncio.wait([task])
+        await client.close()
+
+
+def event(number: int) -> bytes:
+    return f"event: trust_document\ndata: doc-{number}\n\n".encode()
+
+
+def heartbeat(number: int) -> bytes:
+    return f"event: heartbeat\ndata: {number}\n\n".encode()
+
+
+async def test_documents_are_adopted_as_they_come(kit: IdentityKit):
+    async with follow(kit, event(1)) as following:
+        await following.adopter.reach(1)
+        following.control_plane.feed(heartbeat(1) + event(2))
+        await following.adopter.reach(2)
+        assert following.metric('trust_feed_connects_total{result="connected"} 1.0')
+        assert following.metric("trust_feed_last_heard_timestamp_seconds 1")
+        assert following.control_plane.asked == []
+
+
+async def test_a_gap_is_filled_by_a_snapshot(kit: IdentityKit):
+    async with follow(kit, event(1)) as following:
+        following.control_plane.answer("GET", SNAPSHOT_PATH, lambda _: (200, {"trust_document": "doc-5"}))
+        await following.adopter.reach(1)
+        following.control_plane.feed(heartbeat(5))
+        await following.adopter.reach(5)
+
+
+async def test_an_older_document_is_refused_and_the_feed_goes_on(kit: IdentityKit):
+    async with follow(kit, event(7)) as following:
+        await following.adopter.reach(7)
+        following.control_plane.feed(event(6) + b"event: trust_document\ndata: garbage\n\n" + event(8))
+        await following.adopter.reach(8)
+        assert following.adopter.refused == ["doc-6", "garbage"]
+        assert following.metric('trust_documents_refused_total{reason="CertificateError"} 2.0')
+
+
+async def test_it_connects_anew_when_the_stream_ends(kit: IdentityKit):
+    async with follow(kit, event(1)) as following:
+        await following.adopter.reach(1)
+        following.control_plane.greeting = [event(2)]
+        following.control_plane.hang_up()
+        await following.adopter.reach(2)
+        assert following.metric('trust_feed_connects_total{result="connected"} 2.0')
+
+
+async def test_silence_ends_the_stream(kit: IdentityKit):
+    async with follow(kit, event(1), silence_seconds=0.05) as following:
+        await following.adopter.reach(1)
+        following.control_plane.greeting = [event(2)]
+        await following.adopter.reach(2)
+
+
+@pytest.mark.parametrize("garbage", [b"event: heartbeat\ndata: soon\n\n", b"data: \xff\n\n"])
+async def test_garbage_ends_the_stream_and_not_the_feed(kit: IdentityKit, garbage):
+    async with follow(kit, event(1)) as following:
+        await following.adopter.reach(1)
+        following.control_plane.greeting = [event(2)]
+        following.control_plane.feed(garbage)
+        await following.adopter.reach(2)
+
+
+async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: IdentityKit, tmp_path: Path):
+    stranger = IdentityKit(tmp_path)
+    control_plane = FakeControlPlane()
+    control_plane.greeting = [event(1)]
+    registry = CollectorRegistry()
+    adopter = Adopter()
+    failed = asyncio.Event()
+
+    class Clock(SystemClock):
+        def monotonic(self) -> float:
+            failed.set()
+            return 0.0
+
+    async with control_plane.serve(stranger.server_tls().context):
+        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
+        feed = TrustFeed(
+            client=client,
+            adopter=adopter,
+            metrics=RelayMetrics(registry),
+            clock=Clock(),
+            backoff=Backoff(random.Random(1)),
+            log=get_logger("test.trust"),
+        )
+        task = asyncio.create_task(feed.run())
+        await failed.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        await client.close()
+    assert adopter.sequence == 0
+    assert control_plane.followers == []
