@@ -191,9 +191,10 @@ def read_refusal(head: ResponseHead, body: bytes) -> LinkRefused:
     fields: dict[bytes, bytes] = {}
     for name, value in head.fields:
         fields.setdefault(name.lower(), value)
-    error_code, message = _read_error(body)
-    if not fields.get(b"proxy-status", b"").startswith(b"trunkline-relay"):
-        error_code, message = None, f"something between answered the link upgrade with status {head.status}"
+    error_code: str | None = None
+    message = f"something between answered the link upgrade with status {head.status}"
+    if fields.get(b"proxy-status", b"").startswith(b"trunkline-relay"):
+        error_code, message = _read_error(body)
     request_id = fields.get(b"trunkline-request-id")
     return LinkRefused(
         head.status,
