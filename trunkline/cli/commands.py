@@ -7,7 +7,7 @@ import sys
 import click
 
 from trunkline.cli.output import print_record, print_records
-from trunkline.cli.session import Invocation, Session, connected
+from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.commands import OutputStream
 
 COLUMNS = ("command_id", "node", "state", "exit_code", "argv", "submit_time")
@@ -41,7 +41,7 @@ def get(invocation: Invocation, command_id: str) -> None:
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), default="stdout", show_default=True)
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="The byte to begin with.")
 @click.option("--follow", is_flag=True, help="Go on until the command has ended.")
-@connected
+@connected_stream
 def output(invocation: Invocation, command_id: str, stream: OutputStream, offset: int, follow: bool) -> None:
     """Write a command's output, byte for byte, to standard output."""
 

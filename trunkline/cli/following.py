@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
 from trunkline.cli.remote_output import Output, OutputFor
 from trunkline.client.commands import CommandApi, OutputStream
 from trunkline.client.errors import ApiError, TrunklineError
 from trunkline.client.records import Command
 
+T = TypeVar("T")
+
 CANCEL_SECONDS = 15.0
 SILENCE_SECONDS = 10.0
 _NOT_YET_SECONDS = 0.2
-_CHECK_SECONDS = 0.5
 _NOT_YET = frozenset({404, 409})
 
 
@@ -62,10 +64,10 @@ async def follow_all(
         BrokenPipeError: whoever read our output has gone; the commands were asked to end.
         TrunklineError: the control plane cannot say how a command ended.
     """
-    following = asyncio.ensure_future(asyncio.gather(*(_Follower(api, command, outputs).run() for command in commands)))
-    requested = asyncio.ensure_future(interruption.requested.wait())
+    following = asyncio.create_task(_follow(api, commands, outputs))
+    requested = asyncio.create_task(interruption.requested.wait())
     try:
-        await asyncio.wait({following, requested}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([following, requested], return_when=asyncio.FIRST_COMPLETED)
         if not following.done():
             await _cancel_all(api, commands)
             await _wait_for_end(following, interruption)
@@ -74,9 +76,24 @@ async def follow_all(
         await _cancel_all(api, commands)
         raise
     finally:
-        for task in (following, requested):
-            task.cancel()
+        following.cancel()
+        requested.cancel()
         await asyncio.gather(following, requested, return_exceptions=True)
+
+
+async def _follow(api: CommandApi, commands: Sequence[Command], outputs: OutputFor) -> list[Command]:
+    return await _together([_Follower(api, command, outputs).run() for command in commands])
+
+
+async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all; the first error ends the others and is raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _cancel_all(api: CommandApi, commands: Sequence[Command]) -> None:
@@ -86,10 +103,10 @@ async def _cancel_all(api: CommandApi, commands: Sequence[Command]) -> None:
             await asyncio.gather(*(api.cancel(command.command_id) for command in commands), return_exceptions=True)
 
 
-async def _wait_for_end(following: asyncio.Future[list[Command]], interruption: Interruption) -> None:
-    insisted = asyncio.ensure_future(interruption.insisted.wait())
+async def _wait_for_end(following: asyncio.Task[list[Command]], interruption: Interruption) -> None:
+    insisted = asyncio.create_task(interruption.insisted.wait())
     try:
-        await asyncio.wait({following, insisted}, timeout=CANCEL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([following, insisted], timeout=CANCEL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     finally:
         insisted.cancel()
 
@@ -104,28 +121,36 @@ class _Follower:
         self._pieces = 0
 
     async def run(self) -> Command:
-        """Stream until the command has ended and its outputs have."""
-        copying = asyncio.gather(self._copy("stdout"), self._copy("stderr"))
-        ending = asyncio.ensure_future(self._api.wait(self._command.command_id))
+        """Stream until the command has ended and its outputs have.
+
+        The outputs end with the command, so their end is when its state is asked for; that it has ended without them,
+        because its node is gone, is found by asking now and then.
+        """
+        copying = asyncio.create_task(self._copy_both())
+        ending = asyncio.create_task(self._api.wait(self._command.command_id))
         try:
-            await asyncio.wait({copying, ending}, return_when=asyncio.FIRST_EXCEPTION)
-            await self._finish_copying(copying, ending)
-            return await ending
+            await asyncio.wait([copying, ending], return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                await self._copy_what_still_comes(copying)
+            if copying.done():
+                with contextlib.suppress(TrunklineError):  # the state says more about a node that is gone
+                    copying.result()
+            return await (ending if ending.done() else self._api.wait(self._command.command_id))
         finally:
             copying.cancel()
             ending.cancel()
             await asyncio.gather(copying, ending, return_exceptions=True)
 
-    async def _finish_copying(self, copying: asyncio.Future[list[None]], ending: asyncio.Future[Command]) -> None:
-        """Wait for the outputs as long as they come, once the command has ended."""
-        await asyncio.wait({ending})
+    async def _copy_what_still_comes(self, copying: asyncio.Task[None]) -> None:
+        """Wait for the outputs of a command that has ended, as long as anything comes."""
         while not copying.done():
             before = self._pieces
-            await asyncio.wait({copying}, timeout=SILENCE_SECONDS)
+            await asyncio.wait([copying], timeout=SILENCE_SECONDS)
             if self._pieces == before:
                 return
-        with contextlib.suppress(TrunklineError):  # the state says more about a node that is gone
-            copying.result()
+
+    async def _copy_both(self) -> None:
+        await _together([self._copy("stdout"), self._copy("stderr")])
 
     async def _copy(self, stream: OutputStream) -> None:
         output = self._outputs(self._command.node or self._command.node_id, stream)

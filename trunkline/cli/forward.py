@@ -9,7 +9,7 @@ import click
 from trunkline.cli.arguments import LARGEST_PORT, node_and_port
 from trunkline.cli.joining import join
 from trunkline.cli.local_port import LOOPBACK, serve_local_port
-from trunkline.cli.session import Invocation, Session, connected
+from trunkline.cli.session import Invocation, Session, connected_stream
 
 
 @click.command("forward")
@@ -17,7 +17,7 @@ from trunkline.cli.session import Invocation, Session, connected
 @click.option(
     "--local", "local_port", type=click.IntRange(0, LARGEST_PORT), default=0, help="The local port (default: any)."
 )
-@connected
+@connected_stream
 def forward(invocation: Invocation, destination: str, local_port: int) -> None:
     """Open a port on 127.0.0.1 that leads to PORT on NODE's loopback; Ctrl-C ends it.
 

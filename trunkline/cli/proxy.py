@@ -7,7 +7,7 @@ import click
 from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.local_port import LOOPBACK, serve_local_port
 from trunkline.cli.local_proxy import LocalProxy
-from trunkline.cli.session import Invocation, Session, connected
+from trunkline.cli.session import Invocation, Session, connected_stream
 
 
 @click.command("proxy")
@@ -15,7 +15,7 @@ from trunkline.cli.session import Invocation, Session, connected
     "--local", "local_port", type=click.IntRange(0, LARGEST_PORT), default=0, help="The local port (default: any)."
 )
 @click.option("--suffix", default="trunk.internal", show_default=True, help="The suffix of the nodes' names.")
-@connected
+@connected_stream
 def proxy(invocation: Invocation, local_port: int, suffix: str) -> None:
     """Run an HTTP proxy on 127.0.0.1 for the nodes of the workspace; Ctrl-C ends it.
 

@@ -12,7 +12,7 @@ from trunkline.cli.command_status import remark_on, status_of_commands
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.following import Interruption, follow_all
 from trunkline.cli.remote_output import outputs_for
-from trunkline.cli.session import Invocation, Session, connected
+from trunkline.cli.session import Invocation, Session, connected_stream
 from trunkline.client.commands import CommandRequest, Target
 
 LARGEST_STDIN_BYTES = 524_288
@@ -31,7 +31,7 @@ LARGEST_STDIN_BYTES = 524_288
 @click.option("--stdin", "read_stdin", is_flag=True, help="Send our standard input, at most 512 KiB, to the command.")
 @click.option("--id", "command_id", metavar="ID", help="The command's id; the same id runs only once.")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
-@connected
+@connected_stream
 def run(
     invocation: Invocation,
     node: str | None,

@@ -18,8 +18,14 @@ from trunkline.cli.exits import CommandFailed
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.workspace import WorkspaceApi
 
+R = TypeVar("R")
 T = TypeVar("T")
-Command = TypeVar("Command", bound=Callable[..., Any])
+
+_STATE = click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Use the sandbox in DIR.")
+_WORKSPACE = click.option("--workspace", "-w", metavar="NAME", help="The workspace, if not the configured one.")
+_OUTPUT = click.option(
+    "--output", "-o", type=click.Choice(["table", "json"]), default="table", help="How to print results."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +44,24 @@ class Invocation:
     workspace: str | None
     output: str
 
-    def connection(self) -> Connection:
-        """Where the control plane is, raising CommandFailed if nothing says so."""
-        return find_connection(self.state, os.environ, Path.cwd())
-
     def call(self, work: Callable[[Session], Awaitable[T]]) -> T:
-        """Run `work` with a client to the control plane, on an event loop of its own."""
-        connection = self.connection()
+        """Run `work` with a client to the control plane, on an event loop of its own.
 
-        async def connected() -> T:
+        Raises:
+            CommandFailed: nothing says where the control plane is, or what says so is not usable.
+        """
+        connection = find_connection(self.state, os.environ, Path.cwd())
+        workspace = self.workspace or connection.workspace
+
+        async def run() -> T:
             async with _control_plane(connection) as control_plane:
-                return await work(
-                    Session(control_plane, control_plane.workspace(self.workspace or connection.workspace))
-                )
+                return await work(Session(control_plane, control_plane.workspace(workspace)))
 
         with asyncio.Runner() as runner:
-            return runner.run(connected())
+            return runner.run(run())
 
     def collect(self, listing: Callable[[Session], AsyncIterator[T]]) -> list[T]:
-        """Every entry of a listing."""
+        """Every entry of a listing; raises as `call`."""
 
         async def gather(session: Session) -> list[T]:
             return [entry async for entry in listing(session)]
@@ -64,21 +69,20 @@ class Invocation:
         return self.call(gather)
 
 
-def connected(command: Command) -> Command:
+def connected(command: Callable[..., R]) -> Callable[..., R]:
     """Give a sub-command the shared options, and the `Invocation` as its first argument."""
+    return _OUTPUT(connected_stream(command))
 
-    @click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="Use the sandbox in DIR.")
-    @click.option("--workspace", "-w", metavar="NAME", help="The workspace, if not the configured one.")
-    @click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", help="How to print results.")
-    @click.pass_context
-    @functools.wraps(command)
-    def wrapped(
-        context: click.Context, *arguments: Any, state: Path | None, workspace: str | None, output: str, **options: Any
-    ) -> Any:
-        invocation = Invocation(state or context.find_root().obj, workspace, output)
+
+def connected_stream(command: Callable[..., R]) -> Callable[..., R]:
+    """As `connected`, for sub-commands that print no results of the API."""
+
+    def wrapped(context: click.Context, /, *arguments: Any, **options: Any) -> R:
+        state = options.pop("state") or context.find_root().obj
+        invocation = Invocation(state, options.pop("workspace"), options.pop("output", "table"))
         return command(invocation, *arguments, **options)
 
-    return wrapped  # type: ignore[return-value]  # click replaces the callable, the command's author sees the same one
+    return _STATE(_WORKSPACE(functools.update_wrapper(click.pass_context(wrapped), command)))
 
 
 def _control_plane(connection: Connection) -> ControlPlane:

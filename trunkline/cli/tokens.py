@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import click
 
@@ -28,7 +29,10 @@ _FILE = click.option(
 ALL_SCOPES = ("command:submit", "command:read", "health:read", "metrics:read")
 
 
-def _lifetime(default_seconds: int) -> Any:
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _lifetime(default_seconds: int) -> Callable[[F], F]:
     return click.option(
         "--lifetime", "lifetime_seconds", type=click.IntRange(min=1), default=default_seconds, show_default=True,
         metavar="SECONDS", help="How long it is good for.",

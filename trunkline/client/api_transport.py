@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -83,7 +84,7 @@ class ApiTransport:
         *,
         query: Query | None = None,
         document: Mapping[str, Any] | None = None,
-        safe: bool | None = None,
+        safe: bool = True,
         timeout_seconds: float | None = None,
     ) -> dict[str, Any]:
         """Make one request and return the JSON object of its answer.
@@ -93,7 +94,8 @@ class ApiTransport:
             path: from the root, see `path_of`.
             query: parameters; those that are None are left out.
             document: the JSON body.
-            safe: whether the request may be repeated after it perhaps arrived; by default all but POST may.
+            safe: whether the request may be repeated after it perhaps arrived. Every request of the API may; what
+                would leave something unused behind says no.
             timeout_seconds: bound for all attempts together.
 
         Raises:
@@ -103,10 +105,9 @@ class ApiTransport:
             BadResponse: the answer is not a JSON object, or too large.
         """
         timeout_seconds = timeout_seconds or self._timeout_seconds
-        repeatable = method != "POST" if safe is None else safe
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._repeat(method, path, query, document, repeatable=repeatable)
+                return await self._repeat(method, path, query, document, repeatable=safe)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"the control plane {self.url} did not answer within {timeout_seconds:g} s"
@@ -133,10 +134,13 @@ class ApiTransport:
     ) -> dict[str, Any]:
         backoff = Backoff(self._rng, cap_seconds=5.0)
         give_up_at = self._clock.monotonic() + CONNECT_TIMEOUT_SECONDS
+        repeated = False
         while True:
             try:
                 return await self._attempt(method, path, query, document)
             except ApiError as error:
+                if repeated and method == "DELETE" and error.status == HTTPStatus.NOT_FOUND:
+                    return {}  # the attempt whose answer was lost has deleted it
                 failure: TrunklineError = error
                 again = repeatable and error.status in _REPEAT_STATUSES
             except Unreachable as error:
@@ -144,6 +148,7 @@ class ApiTransport:
                 again = error.retry and (repeatable or not error.perhaps_arrived)
             if not again or self._clock.monotonic() >= give_up_at:
                 raise failure
+            repeated = True
             asked_seconds = failure.retry_after_seconds or 0.0 if isinstance(failure, ApiError) else 0.0
             await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=asked_seconds))
 

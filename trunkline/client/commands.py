@@ -91,7 +91,7 @@ class CommandApi:
     async def submit(self, target: Target, request: CommandRequest) -> list[Command]:
         """Submit a command to every node of the target; sent twice it still runs once, thanks to its id."""
         document = {"target": target.document(), **request.document()}
-        answer = await self._transport.call("POST", self._path(), document=document, safe=True)
+        answer = await self._transport.call("POST", self._path(), document=document)
         return [read_record(Command, entry) for entry in answer.get("commands", [])]
 
     async def list(self, *, node: str | None = None, state: str | None = None) -> AsyncIterator[Command]:
@@ -106,7 +106,7 @@ class CommandApi:
 
     async def cancel(self, command_id: str) -> Command:
         """Ask for a command's end; it is CANCELLED once its process has gone."""
-        answer = await self._transport.call("POST", self._path(command_id, "cancel"), document={}, safe=True)
+        answer = await self._transport.call("POST", self._path(command_id, "cancel"), document={})
         return read_record(Command, answer)
 
     async def wait(self, command_id: str, *, timeout_seconds: float | None = None) -> Command:

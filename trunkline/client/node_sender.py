@@ -60,16 +60,17 @@ class NodeSender:
 
         Args:
             relay_url: ``https://host:port``.
-            ssl_context: verifies the relay, and holds the client certificate of whoever has one; called for each new
-                link if it can be called, so that renewed certificates are used.
-            link_token: authorises the link; without it the token of the call that needs the link does, and with a
-                client certificate none is needed.
+            ssl_context: verifies the relay. Whoever has an SVID gives a function: it is called for each new link, so
+                that renewed certificates are used, and then the certificate authorises the link.
+            link_token: authorises the link; with neither it nor an SVID, the token of the call that needs the link
+                does.
             dial: opens a link in place of a TLS connection to `relay_url`.
             link_timeout_seconds: how long a call waits for a link before it fails with `Unreachable`.
             clock: where the time is read.
             rng: the randomness of the back-off.
         """
         self._link_token = link_token
+        self._has_certificate = not isinstance(ssl_context, TlsContext)
         self._link_timeout_seconds = link_timeout_seconds
         self._keeper = LinkKeeper(
             relay_url,
@@ -170,7 +171,8 @@ class NodeSender:
         raise CallInterrupted("the relay takes no further calls at present", retry=True)
 
     async def _acquire(self, token: str | None) -> Link:
-        return await self._keeper.acquire(self._link_token or token, self._link_timeout_seconds)
+        link_token = self._link_token or (None if self._has_certificate else token)
+        return await self._keeper.acquire(link_token, self._link_timeout_seconds)
 
     async def _call(self, method: bytes, head: bytes, body: Body, token: str | None) -> NodeResponse:
         exchange = await self._open(method, token)

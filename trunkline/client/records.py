@@ -35,6 +35,7 @@ class Node(Record):
     workspace_id: str = ""
     workspace: str = ""
     state: str = "pending"
+    state_reason: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     clusters: list[str] = Field(default_factory=list)
     agent_version: str | None = None
@@ -51,6 +52,9 @@ class NodeHealth(Record):
 
     status: str = ""
     state: str = ""
+    state_reason: str | None = None
+    state_time: int | None = None
+    health_time: int | None = None
     node_id: str = ""
     agent_version: str | None = None
     uptime_seconds: float | None = None
@@ -95,6 +99,7 @@ class Relay(Record):
     relay_id: str
     name: str = ""
     url: str | None = None
+    dns_names: list[str] = Field(default_factory=list)
     creation_time: int = 0
     last_seen_time: int | None = None
 
@@ -110,6 +115,7 @@ class AccessToken(Record):
     """A call or workspace token with where to use it."""
 
     token: str = Field(repr=False)
+    token_id: str = ""
     expire_time: int
     host: str | None = None
     relays: list[RelayAddress] = Field(default_factory=list)

@@ -102,7 +102,9 @@ class WorkspaceApi:
         document |= {"node_name": node_name} if node_name else {}
         document |= {"cluster": cluster} if cluster else {}
         document |= {"labels": dict(labels)} if labels else {}
-        return read_record(JoinToken, await self._transport.call("POST", self._path("join-tokens"), document=document))
+        return read_record(
+            JoinToken, await self._transport.call("POST", self._path("join-tokens"), document=document, safe=False)
+        )
 
     async def list_join_tokens(self) -> AsyncIterator[JoinToken]:
         """The join tokens that exist, without the tokens themselves."""
@@ -114,7 +116,7 @@ class WorkspaceApi:
         await self._transport.call("DELETE", self._path("join-tokens", join_token_id))
 
     async def _create_token(self, kind: str, document: Mapping[str, Any]) -> AccessToken:
-        answer = await self._transport.call("POST", self._path("tokens", kind), document=document, safe=True)
+        answer = await self._transport.call("POST", self._path("tokens", kind), document=document)
         return read_record(AccessToken, answer)
 
     def _path(self, *segments: str) -> str:

@@ -28,7 +28,7 @@ class AccountApi:
         return self._account_id
 
     async def create_workspace(self, name: str) -> Workspace:
-        """Create a workspace; a name that is taken is an `ApiError` with status 409."""
+        """Create a workspace; if there is one of that name already, that is the result."""
         document = await self._transport.call("POST", await self._path("workspaces"), document={"workspace": name})
         return read_record(Workspace, document)
 
@@ -61,7 +61,9 @@ class AccountApi:
     ) -> RelayJoinToken:
         """A single-use token by which one relay enrols under these DNS names."""
         document = {"name": name, "dns_names": list(dns_names), "lifetime_seconds": lifetime_seconds}
-        answer = await self._transport.call("POST", await self._path("relay-join-tokens"), document=document)
+        answer = await self._transport.call(
+            "POST", await self._path("relay-join-tokens"), document=document, safe=False
+        )
         return read_record(RelayJoinToken, answer)
 
     async def list_audit_events(self) -> AsyncIterator[AuditEvent]:
@@ -73,7 +75,7 @@ class AccountApi:
     async def revoke(self, kind: RevocationKind, identifier: str) -> int:
         """Revoke a token, node, certificate or workspace; returns the number of the trust document that says so."""
         document = {"kind": kind, "id": identifier}
-        answer = await self._transport.call("POST", path_of("api", "2.0", "revocations"), document=document, safe=True)
+        answer = await self._transport.call("POST", path_of("api", "2.0", "revocations"), document=document)
         return int(answer.get("sequence", 0))
 
     async def list_revocations(self) -> AsyncIterator[Revocation]:
@@ -88,10 +90,6 @@ class AccountApi:
 
 def _read_account_id(document: dict[str, object]) -> str:
     account_id = document.get("account_id")
-    if account_id is None:
-        accounts = document.get("accounts")
-        first = accounts[0] if isinstance(accounts, list) and accounts else {}
-        account_id = first.get("account_id") if isinstance(first, dict) else None
     if not isinstance(account_id, str) or not account_id:
         raise BadResponse("the control plane did not say which account the token belongs to")
     return account_id

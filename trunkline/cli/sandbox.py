@@ -1,0 +1,116 @@
+"""`trunkline up` and `trunkline down`: a whole installation on this machine, for development only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import click
+
+from trunkline.cli.arguments import LARGEST_PORT
+from trunkline.cli.connection import SANDBOX_DIRECTORY
+from trunkline.cli.exits import CommandFailed
+from trunkline.sandbox.daemon import SandboxFailed
+from trunkline.sandbox.description import SandboxDescription, read_description
+from trunkline.sandbox.detached import start_detached
+from trunkline.sandbox.layout import Layout
+from trunkline.sandbox.plan import DEFAULT_PORTS, SandboxPlan
+from trunkline.sandbox.running import AlreadyRunning, stop_leftovers, stop_sandbox, supervision
+from trunkline.sandbox.supervisor import Supervisor
+
+MOST_NODES = 64
+_STATE = click.option(
+    "--state", type=click.Path(path_type=Path), metavar="DIR", help="The sandbox's directory (default: ./.trunkline)."
+)
+
+
+@click.command("up")
+@_STATE
+@click.option("--nodes", type=click.IntRange(1, MOST_NODES), default=2, show_default=True, help="How many nodes.")
+@click.option(
+    "--port", "ports", type=click.IntRange(1, LARGEST_PORT), multiple=True, default=DEFAULT_PORTS, show_default=True,
+    help="A port of this machine's loopback that new nodes open; may be repeated.",
+)  # fmt: skip
+@click.option("--detach", is_flag=True, help="Return once the sandbox is ready, and leave it running.")
+@click.pass_context
+def up(context: click.Context, state: Path | None, nodes: int, ports: tuple[int, ...], detach: bool) -> None:
+    """Start a sandbox: a control plane, a relay, and nodes that only dial out, each its own process.
+
+    For development only: its machines prove what they are to an emulated identity service. Ctrl-C, or `trunkline down`
+    from elsewhere, stops everything. What the directory holds is used again the next time.
+    """
+    plan = SandboxPlan(_layout(context, state), nodes, ports=ports)
+    try:
+        plan.layout.make(plan.nodes)
+        if detach:
+            _start_in_background(plan)
+        else:
+            _run_here(plan)
+    except AlreadyRunning:
+        raise CommandFailed(
+            f"a sandbox is running in {plan.layout.root} already; stop it with `trunkline down`", os.EX_TEMPFAIL
+        ) from None
+    except SandboxFailed as failure:
+        raise CommandFailed(str(failure), os.EX_UNAVAILABLE) from None
+    except OSError as error:
+        raise CommandFailed(f"{error.filename or plan.layout.root}: {error.strerror}", os.EX_CANTCREAT) from None
+
+
+@click.command("down")
+@_STATE
+@click.pass_context
+def down(context: click.Context, state: Path | None) -> None:
+    """Stop a sandbox; its directory stays, for the next `trunkline up`."""
+    layout = _layout(context, state)
+    if stop_sandbox(layout):
+        click.echo(f"stopped the sandbox in {layout.root}")
+    else:
+        click.echo(f"no sandbox is running in {layout.root}", err=True)
+
+
+def _layout(context: click.Context, state: Path | None) -> Layout:
+    return Layout((state or context.find_root().obj or Path(SANDBOX_DIRECTORY)).absolute())
+
+
+def _start_in_background(plan: SandboxPlan) -> None:
+    with supervision(plan.layout):
+        pass  # nobody else has it; the supervisor takes it now
+    start_detached(plan)
+    description = read_description(plan.layout.description_file) or {}
+    click.echo(f"the sandbox is ready in {plan.layout.root}; stop it with `trunkline down{_state_option(plan)}`")
+    click.echo(_what_to_try(plan, str(description.get("relay_url", "")), str(description.get("ca_file", ""))))
+
+
+def _run_here(plan: SandboxPlan) -> None:
+    def ready(description: SandboxDescription) -> None:
+        click.echo(f"the sandbox is ready in {plan.layout.root}; Ctrl-C stops it")
+        click.echo(_what_to_try(plan, description.relay_url, description.ca_file))
+
+    with supervision(plan.layout):
+        stop_leftovers(plan.layout)
+        click.echo(
+            f"starting a control plane, a relay and {plan.node_count} nodes; logs are in {plan.layout.log_directory}"
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(Supervisor(plan, lambda line: click.echo(f"trunkline: {line}", err=True)).run(ready))
+
+
+def _what_to_try(plan: SandboxPlan, relay_url: str, ca_file: str) -> str:
+    option = _state_option(plan)
+    node = f"{relay_url}/v1/workspaces/{plan.workspace}/nodes/vm-1"
+    return f"""
+Try, in another terminal:
+  trunkline node list{option}
+  trunkline run{option} --all -- uname -a
+  trunkline token call vm-1{option} --file vm-1.token
+  curl --cacert {ca_file} --oauth2-bearer "$(cat vm-1.token)" {node}/v1/health
+"""
+
+
+def _state_option(plan: SandboxPlan) -> str:
+    """The option that commands need to find this sandbox from the current directory."""
+    if plan.layout.root == Path(SANDBOX_DIRECTORY).absolute():
+        return ""
+    return f" --state {plan.layout.root}"

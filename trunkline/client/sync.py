@@ -1,0 +1,148 @@
+"""The SDK for programs without an event loop: the same objects, their coroutines awaited on a thread of its own.
+
+`Blocking` stands in front of any object of the SDK: methods that would be awaited return their result, asynchronous
+iterators become plain ones, asynchronous context managers plain ones, and what they give is stood in front of in turn.
+
+    with connect(url, token, ca_file=ca_file) as control_plane:
+        for node in control_plane.workspace("main").list_nodes():
+            print(node.node, node.state)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from trunkline.client.control_plane import ControlPlane
+
+STOP_SECONDS = 10.0
+
+
+class LoopThread:
+    """An event loop on a thread of its own, for calls from all other threads; `stop` ends it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="trunkline-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        """Wait for the result of `work`, which is cancelled if the waiting thread is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and its thread; calls under way are cancelled."""
+        self.run(_cancel_others())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STOP_SECONDS)
+        self._loop.close()
+
+
+class Blocking:
+    """A blocking face on one object; attributes and methods are the object's own."""
+
+    def __init__(self, wrapped: Any, thread: LoopThread) -> None:
+        self._wrapped = wrapped
+        self._thread = thread
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._wrapped, name)
+        if not callable(value) or inspect.isclass(value):
+            return self._face(value)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self._settle(value, arguments, options)
+
+        return call
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterate(self._wrapped.__aiter__())
+
+    def __enter__(self) -> Self:
+        self._thread.run(self._wrapped.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.run(self._wrapped.__aexit__(kind, error, trace))
+
+    def __repr__(self) -> str:
+        return f"Blocking({self._wrapped!r})"
+
+    def _settle(self, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if inspect.iscoroutinefunction(function):
+            return self._face(self._thread.run(function(*arguments, **options)))
+        result = self._thread.run(_call(function, arguments, options))
+        if isinstance(result, AsyncIterator):
+            return self._iterate(result)
+        return self._face(result)
+
+    def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+        try:
+            while True:
+                try:
+                    item = self._thread.run(anext(items))
+                except StopAsyncIteration:
+                    return
+                yield self._face(item)
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                self._thread.run(close())
+
+    def _face(self, value: Any) -> Any:
+        """Stand in front of what has asynchronous methods of its own; records and plain values pass."""
+        module = type(value).__module__
+        if module.startswith("trunkline.client.") and not module.endswith((".records", ".errors", ".sync")):
+            return Blocking(value, self._thread)
+        return value
+
+
+class BlockingControlPlane(Blocking):
+    """A `ControlPlane` with a thread of its own, which ends with the ``with`` block."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._thread.stop()
+
+
+def connect(url: str, token: str, *, ca_file: str | os.PathLike[str] | None = None) -> BlockingControlPlane:
+    """A blocking client of a control plane, to be used in a ``with`` block; the arguments are those of `ControlPlane`.
+
+    Raises:
+        ValueError: `url` is not an https address.
+        CertificateError: `ca_file` cannot be used.
+    """
+    control_plane = ControlPlane(url, token, ca_file=ca_file)
+    return BlockingControlPlane(control_plane, LoopThread())
+
+
+async def _as_coroutine(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+async def _call(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Call on the loop's thread, where objects of the SDK have to be made."""
+    return function(*arguments, **options)
+
+
+async def _cancel_others() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,163 @@
+"""Bringing a sandbox up: each process in its turn, with settings that follow from those before it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from trunkline.client.control_plane import ControlPlane
+from trunkline.client.records import Node
+from trunkline.runtime.files import write_atomic
+from trunkline.sandbox.child import EMULATOR
+from trunkline.sandbox.daemon import Endpoints, SandboxFailed, SandboxProcess
+from trunkline.sandbox.member import Member
+from trunkline.sandbox.plan import SandboxPlan
+from trunkline.sandbox.settings_files import (
+    HOST,
+    Ports,
+    ca_file,
+    operator_token_file,
+    write_agent_settings,
+    write_control_plane_settings,
+    write_policy,
+    write_relay_settings,
+)
+
+ONLINE_SECONDS = 60.0
+RELAY_TOKEN_SECONDS = 3_600
+_POLL_SECONDS = 0.2
+
+
+class BringUp:
+    """Starts the processes of a plan; `members` has those that were started, by role."""
+
+    def __init__(self, plan: SandboxPlan) -> None:
+        self._plan = plan
+        self._layout = plan.layout
+        self._known_ports = _read_ports(plan)
+        self.members: dict[str, Member] = {}
+        self.control_plane_url = ""
+
+    async def run(self) -> list[Node]:
+        """Start everything and wait until every node is online.
+
+        Returns:
+            The nodes, in the plan's order.
+
+        Raises:
+            SandboxFailed: a process did not become ready, or a node did not come online.
+            TrunklineError: the control plane refused what the sandbox needs.
+        """
+        emulator = await self._start_emulator()
+        await self._start_control_plane(emulator)
+        async with self.control_plane() as control_plane:
+            await control_plane.account.create_workspace(self._plan.workspace)
+            await self._start_relay(control_plane)
+            await asyncio.gather(*(self._start_agent(node, emulator) for node in self._plan.nodes))
+            self._write_ports()
+            return await self._wait_until_online(control_plane)
+
+    def control_plane(self) -> ControlPlane:
+        """A client with the operator's token."""
+        token = operator_token_file(self._layout).read_text(encoding="ascii").strip()
+        return ControlPlane(self.control_plane_url, token, ca_file=ca_file(self._layout))
+
+    async def _start_emulator(self) -> Endpoints:
+        directory = self._layout.identity
+        process = SandboxProcess(
+            "identity-emulator",
+            [EMULATOR, str(directory), *self._plan.nodes],
+            state_directory=directory,
+            log_file=self._layout.log_file("identity-emulator"),
+        )
+        return await self._start("identity_emulator", process, lambda ports: None)
+
+    async def _start_control_plane(self, emulator: Endpoints) -> None:
+        def write(ports: Ports) -> None:
+            write_control_plane_settings(
+                self._layout,
+                ports,
+                workspace=self._plan.workspace,
+                authority_url=emulator.url or "",
+                name_suffix=self._plan.name_suffix,
+            )
+
+        write(Ports())
+        making = self._process("control-plane", "control-plane", "init")
+        await making.start()
+        await making.run_to_end()
+        endpoints = await self._start("control_plane", self._process("control-plane", "control-plane"), write)
+        self.control_plane_url = f"https://{HOST}:{endpoints.ports.service}"
+
+    async def _start_relay(self, control_plane: ControlPlane) -> None:
+        def write(ports: Ports) -> None:
+            write_relay_settings(
+                self._layout, ports, control_plane_url=self.control_plane_url, name_suffix=self._plan.name_suffix
+            )
+
+        join_token = await control_plane.account.create_relay_join_token(
+            "relay-1", [HOST], lifetime_seconds=RELAY_TOKEN_SECONDS
+        )
+        write_atomic(self._layout.relay / "join-token", join_token.join_token.encode("ascii"))
+        await self._start("relay", self._process("relay", "relay"), write)
+
+    async def _start_agent(self, node: str, emulator: Endpoints) -> None:
+        def write(ports: Ports) -> None:
+            write_agent_settings(
+                self._layout,
+                node,
+                ports,
+                control_plane_url=self.control_plane_url,
+                metadata_url=emulator.further["metadata_url"],
+            )
+
+        write_policy(self._layout, node, list(self._plan.ports))
+        await self._start(node, self._process(f"nodes/{node}", "node-agent"), write)
+
+    async def _start(self, role: str, process: SandboxProcess, write: Callable[[Ports], None]) -> Endpoints:
+        member = self.members[role] = Member(role, process, write)
+        return await member.start(self._known_ports.get(role, Ports()))
+
+    def _process(self, place: str, daemon: str, *words: str) -> SandboxProcess:
+        directory = self._layout.root / place
+        return SandboxProcess(
+            directory.name,
+            [daemon, *words, "--config", str(directory / "config.toml")],
+            state_directory=directory / "state",
+            log_file=self._layout.log_file(directory.name),
+        )
+
+    async def _wait_until_online(self, control_plane: ControlPlane) -> list[Node]:
+        workspace = control_plane.workspace(self._plan.workspace)
+        states: dict[str, str] = {}
+        try:
+            async with asyncio.timeout(ONLINE_SECONDS):
+                while True:
+                    found = {node.node: node async for node in workspace.list_nodes()}
+                    states = {name: found[name].state if name in found else "missing" for name in self._plan.nodes}
+                    if all(state == "online" for state in states.values()):
+                        return [found[name] for name in self._plan.nodes]
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            seen = ", ".join(f"{name} {state}" for name, state in states.items())
+            raise SandboxFailed(
+                f"the nodes did not come online within {ONLINE_SECONDS:g} s ({seen}); see {self._layout.log_directory}"
+            ) from None
+
+    def _write_ports(self) -> None:
+        ports = {
+            role: [member.endpoints.ports.service, member.endpoints.ports.admin]
+            for role, member in self.members.items()
+            if member.endpoints is not None
+        }
+        write_atomic(self._layout.ports_file, json.dumps(ports).encode())
+
+
+def _read_ports(plan: SandboxPlan) -> dict[str, Ports]:
+    """The ports of the last time, so that whoever remembers the sandbox's addresses finds it again."""
+    try:
+        document = json.loads(plan.layout.ports_file.read_bytes())
+        return {role: Ports(int(service), int(admin)) for role, (service, admin) in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

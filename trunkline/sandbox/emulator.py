@@ -1,0 +1,140 @@
+"""The emulated identity service of a sandbox, as a process of its own: FOR DEVELOPMENT ONLY.
+
+Two loopback ports. The metadata port answers as a cloud's metadata service does, below a path for each machine, since
+all machines of a sandbox share one address: `/vm-1/metadata/identity/oauth2/token?resource=…`, with `Metadata: true`.
+The authority port serves the issuer's configuration and keys over TLS. Whoever can reach the metadata port can be any
+machine of the sandbox; nothing but the sandbox's control plane may ever be made to trust this issuer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from certs.authority import Authority
+from certs.chains import certificates_to_pem
+from certs.identities import Identity, build_csr
+from certs.keyfiles import generate_key
+from certs.tls import ServerTls, TlsContext
+from trunkline.runtime.files import write_atomic
+from trunkline.sandbox.emulated_identity import EmulatedIssuer
+from trunkline.sandbox.settings_files import HOST, LOOPBACK, TENANT
+
+CERTIFICATE_SECONDS = 90 * 86_400
+_TRUST_DOMAIN = "identity-emulator.internal"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the service until SIGTERM; the arguments are its directory and the names of the machines."""
+    directory, *machines = arguments
+    asyncio.run(_serve(Path(directory), machines))
+    return os.EX_OK
+
+
+async def _serve(directory: Path, machines: list[str]) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    tls = _make_tls(directory, time.time())
+    known_ports = _read_ports(directory)
+    async with AsyncExitStack() as stack:
+        authority_socket = _listening(known_ports.get("authority", 0))
+        authority_url = f"https://{HOST}:{authority_socket.getsockname()[1]}"
+        issuer = EmulatedIssuer(directory / "issuer-key.pem", authority_url)
+        await stack.enter_async_context(_site(_authority_application(issuer), authority_socket, tls))
+        metadata_socket = _listening(known_ports.get("metadata", 0))
+        metadata_url = f"http://{LOOPBACK}:{metadata_socket.getsockname()[1]}"
+        await stack.enter_async_context(_site(_metadata_application(issuer, machines), metadata_socket, None))
+        _announce(directory, authority_url, metadata_url)
+        await stopped.wait()
+
+
+def _authority_application(issuer: EmulatedIssuer) -> web.Application:
+    async def configuration(request: web.Request) -> web.Response:
+        return web.json_response(issuer.configuration())
+
+    async def keys(request: web.Request) -> web.Response:
+        return web.json_response(issuer.key_set())
+
+    application = web.Application()
+    application.router.add_get(f"/{TENANT}/v2.0/.well-known/openid-configuration", configuration)
+    application.router.add_get(f"/{TENANT}/.well-known/openid-configuration", configuration)
+    application.router.add_get(f"/{TENANT}/discovery/v2.0/keys", keys)
+    application.router.add_get(f"/{TENANT}/discovery/keys", keys)
+    return application
+
+
+def _metadata_application(issuer: EmulatedIssuer, machines: list[str]) -> web.Application:
+    async def token(request: web.Request) -> web.Response:
+        machine, audience = request.match_info["machine"], request.query.get("resource", "")
+        if request.headers.get("Metadata", "").lower() != "true" or "X-Forwarded-For" in request.headers:
+            return _refusal(400, "bad_request", "Required metadata header not specified")
+        if machine not in machines:
+            return _refusal(404, "not_found", "no such machine in this sandbox")
+        if not audience or not request.query.get("api-version"):
+            return _refusal(400, "invalid_request", "api-version and resource are needed")
+        return web.json_response(issuer.access_token(machine, audience, time.time()))
+
+    application = web.Application()
+    application.router.add_get("/{machine}/metadata/identity/oauth2/token", token)
+    return application
+
+
+def _refusal(status: int, error: str, description: str) -> web.Response:
+    return web.json_response({"error": error, "error_description": description}, status=status)
+
+
+@asynccontextmanager
+async def _site(application: web.Application, listening: socket.socket, tls: TlsContext | None) -> AsyncIterator[None]:
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, ssl_context=tls).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _listening(port: int) -> socket.socket:
+    """A loopback socket on the port that it had before, or on one that the system picks."""
+    return socket.create_server((LOOPBACK, port))
+
+
+def _make_tls(directory: Path, now: float) -> TlsContext:
+    """A certificate from an authority of the emulator's own, which is made at the first start."""
+    place = directory / "authority"
+    if place.exists():
+        authority = Authority.load(place, _TRUST_DOMAIN)
+    else:
+        authority = Authority.create(place, _TRUST_DOMAIN, now=now)
+        write_atomic(directory / "ca.pem", certificates_to_pem(authority.roots).encode(), mode=0o644)
+    key = generate_key()
+    chain = authority.issue_control_plane(build_csr(key), [HOST], CERTIFICATE_SECONDS, now=now)
+    return ServerTls(Identity(key, chain)).context
+
+
+def _read_ports(directory: Path) -> dict[str, int]:
+    try:
+        document = json.loads((directory / "ports.json").read_bytes())
+        return {str(name): int(port) for name, port in document.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _announce(directory: Path, authority_url: str, metadata_url: str) -> None:
+    ports = {
+        name: int(url.rpartition(":")[2]) for name, url in (("authority", authority_url), ("metadata", metadata_url))
+    }
+    write_atomic(directory / "ports.json", json.dumps(ports).encode())
+    document = {"pid": os.getpid(), "url": authority_url, "metadata_url": metadata_url}
+    write_atomic(directory / "endpoints.json", json.dumps(document).encode())

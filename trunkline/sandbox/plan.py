@@ -1,0 +1,33 @@
+"""What a sandbox is to be: how many nodes, in which workspace, with which ports open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trunkline.sandbox.layout import Layout, node_names
+
+DEFAULT_PORTS = (4040, 8000, 8080, 9100)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxPlan:
+    """The choices of whoever starts a sandbox.
+
+    Attributes:
+        layout: where it is.
+        node_count: how many nodes it has, `vm-1` and on.
+        workspace: the workspace that they are in.
+        ports: the ports of this machine's loopback that a new node's policy opens.
+        name_suffix: the suffix of the nodes' names.
+    """
+
+    layout: Layout
+    node_count: int = 2
+    workspace: str = "main"
+    ports: tuple[int, ...] = DEFAULT_PORTS
+    name_suffix: str = "trunk.internal"
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes' names."""
+        return node_names(self.node_count)

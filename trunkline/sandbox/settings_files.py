@@ -1,0 +1,116 @@
+"""The settings files of a sandbox's daemons.
+
+The first start lets the system pick every port; what it picked is then written here, so that a daemon that is started
+again is found where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.runtime.files import write_atomic
+from trunkline.sandbox.layout import Layout
+from trunkline.sandbox.toml import Table, render_toml
+
+LOOPBACK = "127.0.0.1"
+HOST = "localhost"
+TENANT = "00000000-5a4d-b0c5-8000-000000000001"
+AUDIENCE = "api://trunkline-sandbox"
+HEALTH_SECONDS = 2.0
+DRAIN_SECONDS = 3.0
+_HEADING = "Written by `trunkline up`, for development only; it is written again at each start."
+_POLICY_HEADING = "What this node's owner allows. Yours to change: send the agent SIGHUP, or start it again."
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports of a daemon; 0 until the system has picked one."""
+
+    service: int = 0
+    admin: int = 0
+
+
+def write_control_plane_settings(
+    layout: Layout, ports: Ports, *, workspace: str, authority_url: str, name_suffix: str
+) -> None:
+    """Write the control plane's settings; managed identities of the emulated issuer become nodes of `workspace`."""
+    table: Table = {
+        **_common(layout.control_plane.name, layout, ports),
+        "listen": {"address": LOOPBACK, "port": ports.service},
+        "identity": {"dns_names": [HOST], "name_suffix": name_suffix},
+        "health": {"interval_seconds": HEALTH_SECONDS},
+        "limits": {"drain_seconds": DRAIN_SECONDS},
+        "bootstrap": {
+            "azure": {
+                "audience": AUDIENCE,
+                "tenants": [TENANT],
+                "identities": ["*"],
+                "workspace": workspace,
+                "authority_url": authority_url,
+                "allow_insecure_authority": True,
+                "ca_file": str(layout.identity / "ca.pem"),
+            }
+        },
+    }
+    _write(layout, "control-plane/config.toml", table)
+
+
+def write_relay_settings(layout: Layout, ports: Ports, *, control_plane_url: str, name_suffix: str) -> None:
+    """Write the relay's settings."""
+    table: Table = {
+        **_common("relay", layout, ports),
+        "listen": {"address": LOOPBACK, "port": ports.service},
+        "control_plane": {"url": control_plane_url, "ca_file": str(ca_file(layout))},
+        "enrolment": {"join_token_file": str(layout.relay / "join-token"), "name": "relay-1"},
+        "names": {"suffix": name_suffix},
+        "limits": {"drain_seconds": DRAIN_SECONDS},
+    }
+    _write(layout, "relay/config.toml", table)
+
+
+def write_agent_settings(layout: Layout, node: str, ports: Ports, *, control_plane_url: str, metadata_url: str) -> None:
+    """Write an agent's settings; it proves what it is by the emulated metadata service."""
+    table: Table = {
+        **_common(f"nodes/{node}", layout, ports),
+        "drain_seconds": DRAIN_SECONDS,
+        "control_plane": {"url": control_plane_url, "ca_file": str(ca_file(layout))},
+        "bootstrap": {
+            "method": "azure",
+            "node_name": node,
+            "metadata_url": f"{metadata_url}/{node}",
+            "audience": AUDIENCE,
+        },
+        "policy": {"file": str(layout.node(node) / "policy.toml")},
+    }
+    _write(layout, f"nodes/{node}/config.toml", table)
+
+
+def write_policy(layout: Layout, node: str, ports: list[int]) -> None:
+    """Write a node's policy, unless its owner has one already: these ports, shared with workspace tokens."""
+    path = layout.node(node) / "policy.toml"
+    if not path.exists():
+        rules: Table = {"ports": {str(port): {"shared": True} for port in ports}}
+        write_atomic(path, render_toml(rules, _POLICY_HEADING).encode())
+
+
+def ca_file(layout: Layout) -> Path:
+    """The roots that everything in the sandbox trusts."""
+    return layout.control_plane / "state" / "ca.pem"
+
+
+def operator_token_file(layout: Layout) -> Path:
+    """The operator's token, made by `trunkline control-plane init`."""
+    return layout.control_plane / "state" / "operator-token"
+
+
+def _common(place: str, layout: Layout, ports: Ports) -> Table:
+    return {
+        "state_directory": str(layout.root / place / "state"),
+        "admin": {"address": LOOPBACK, "port": ports.admin},
+        "log": {"format": "console"},
+    }
+
+
+def _write(layout: Layout, name: str, table: Table) -> None:
+    write_atomic(layout.root / name, render_toml(table, _HEADING).encode())
