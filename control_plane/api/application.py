@@ -1,0 +1,150 @@
+"""The aiohttp application: routes with their roles, and what holds for every answer.
+
+Every answer carries `Trunkline-Request-Id`, HSTS and `X-Content-Type-Options`; every refusal is JSON. What goes wrong
+inside becomes INTERNAL_ERROR with the request id, under which the log has the reason.
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler as AiohttpHandler
+from aiohttp.typedefs import Middleware
+
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.credentials import Credentials
+from control_plane.api.responses import error_response
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.refusal_ledger import RefusalLedger
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+REQUEST_ID = web.RequestKey("request_id", str)
+HSTS = "max-age=31536000; includeSubDomains"
+_MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_CREDENTIAL_ERRORS = frozenset({ErrorCode.UNAUTHENTICATED, ErrorCode.PERMISSION_DENIED})
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What every request passes through."""
+
+    credentials: Credentials
+    database: Database
+    ledger: RefusalLedger
+    metrics: ControlPlaneMetrics
+    clock: Clock
+    log: Logger
+
+
+def build_application(front: Front, routes: Iterable[Route]) -> web.Application:
+    """Return the application that serves the routes."""
+    app = web.Application(middlewares=[_answering(front)])
+    for route in routes:
+        # GET answers HEAD too, but for streams, which a HEAD would leave running.
+        app.router.add_route(route.method, route.path, _guarded(front, route))
+    app.on_response_prepare.append(_sign)
+    return app
+
+
+def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler behind the check of its role."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        caller = await _authorise(front, route, request)
+        try:
+            return await route.handler(request, caller)
+        except ApiError as error:
+            if route.role is Role.OPERATOR and route.method in _MUTATING:
+                await _audit_failure(front, route, request, caller, error)
+            raise
+
+    return handle
+
+
+async def _authorise(front: Front, route: Route, request: web.Request) -> Caller:
+    try:
+        return await front.credentials.authorise(request, route.role, request[REQUEST_ID])
+    except ApiError as error:
+        if error.code in _CREDENTIAL_ERRORS:
+            front.metrics.refusals.labels(route.role.value, error.code.symbol).inc()
+            actor = Actor("anonymous", request[REQUEST_ID], request.remote)
+            front.ledger.record(action_of(route.method, route.path), error.message, actor)
+        raise
+
+
+async def _audit_failure(front: Front, route: Route, request: web.Request, caller: Caller, error: ApiError) -> None:
+    happening = Happening(
+        action_of(route.method, route.path),
+        f"refused: {error.code.symbol}",
+        resource=request.path[:512],
+        details={"message": error.message[:512]},
+    )
+    try:
+        async with front.database.write() as session:
+            append(session, front.clock.now(), caller.actor, happening)
+    except StorageError as problem:
+        front.log.error("audit.not_written", action=happening.action, reason=str(problem))
+
+
+def action_of(method: str, path: str) -> str:
+    """Return how the audit names an attempt on a route before the handler has named the action itself."""
+    return f"{method} {path}"
+
+
+def _answering(front: Front) -> Middleware:
+    @web.middleware
+    async def answer(request: web.Request, handler: AiohttpHandler) -> web.StreamResponse:
+        request[REQUEST_ID] = f"rq-{secrets.token_hex(10)}"
+        started = time.perf_counter()
+        try:
+            response = await handler(request)
+        except ConnectionError:
+            raise  # the client went away: nobody is left to answer
+        except Exception as error:  # noqa: BLE001 - the edge of the API: whatever happens becomes an answer
+            response = error_response(_refusal(front, request, error))
+        _measure(front.metrics, request, response, time.perf_counter() - started)
+        return response
+
+    return answer
+
+
+def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, StorageBusyError):
+        return ApiError(ErrorCode.TEMPORARILY_UNAVAILABLE, str(error), retry_after_seconds=1)
+    if isinstance(error, StorageFullError):
+        front.log.error("storage.full", reason=str(error))
+        return ApiError(ErrorCode.INSUFFICIENT_STORAGE, str(error))
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"use {', '.join(sorted(error.allowed_methods))} here")
+    if isinstance(error, web.HTTPException):
+        return ApiError(ErrorCode.ENDPOINT_NOT_FOUND, "there is no such endpoint")
+    request_id = request[REQUEST_ID]
+    front.log.error(
+        "api.failed", request_id=request_id, path=request.path[:256], error=type(error).__name__, exc_info=error
+    )
+    return ApiError(ErrorCode.INTERNAL_ERROR, f"the control plane failed; its log knows why under {request_id}")
+
+
+def _measure(metrics: ControlPlaneMetrics, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "none"
+    method = request.method if request.method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") else "other"
+    metrics.requests.labels(method, route, str(response.status)).inc()
+    if not response.prepared:
+        metrics.request_seconds.labels(route).observe(seconds)
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Trunkline-Request-Id"] = request.get(REQUEST_ID, "none")
+    response.headers["Strict-Transport-Security"] = HSTS
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "trunkline-control-plane"

@@ -1,0 +1,60 @@
+"""`/api/2.0/accounts/{account}/audit-events`: who did what, newest first."""
+
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field
+
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.context import ApiContext
+from control_plane.api.pages import PageQuery
+from control_plane.api.requests import read_query
+from control_plane.api.responses import json_response
+from control_plane.api.workspaces import check_account, next_page
+from control_plane.storage import audit
+from control_plane.storage.audit import AuditFilter
+from control_plane.storage.records import AuditEvent
+
+PATH = "/api/2.0/accounts/{account}/audit-events"
+
+
+class AuditQuery(PageQuery):
+    """The filters of the list."""
+
+    workspace_id: str | None = Field(default=None, max_length=64)
+    action: str | None = Field(default=None, max_length=255)
+    actor: str | None = Field(default=None, max_length=512)
+    outcome: str | None = Field(default=None, max_length=255)
+    since_time: int | None = Field(default=None, ge=0)
+    until_time: int | None = Field(default=None, ge=0)
+
+
+class AuditResource:
+    """Audit events, to read only."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this resource."""
+        return [Route("GET", PATH, Role.OPERATOR, self.list)]
+
+    async def list(self, request: web.Request, caller: Caller) -> web.Response:
+        """List events, newest first."""
+        check_account(self._context, request)
+        query = read_query(request, AuditQuery)
+        wanted = AuditFilter(
+            query.workspace_id, query.action, query.actor, query.outcome, query.since_time, query.until_time
+        )
+        start = self._context.pages.start(request.path, query)
+        async with self._context.database.read() as session:
+            before = int(start[0]) if start else None
+            rows = await audit.list_events(session, wanted, before=before, most=query.page_size + 1)
+        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.event_id,))
+        return json_response({"events": [_view(row) for row in page]} | next_page(token))
+
+
+def _view(row: AuditEvent) -> dict[str, Any]:
+    columns = ("event_id", "time", "actor", "action", "outcome", "resource", "workspace_id", "request_id")
+    view = {name: getattr(row, name) for name in (*columns, "source_address", "details")}
+    return {key: value for key, value in view.items() if value is not None}

@@ -1,0 +1,165 @@
+"""`/api/2.0/bootstrap` and `/api/2.0/nodes/self`: how a machine becomes a node, and stays one."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import AfterValidator, Field
+
+from certs.encoding import decode_base64url
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.context import ApiContext
+from control_plane.api.requests import MachineRequest, Name, Text, read_body
+from control_plane.api.responses import json_response
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.identity.bootstrap import Bootstrap, BootstrapRequest
+from control_plane.identity.renewals import Renewals
+from control_plane.storage import relays
+
+LARGEST_EVIDENCE_BYTES = 64 * 1024
+LARGEST_CSR_BYTES = 16 * 1024
+LARGEST_BODY_BYTES = 128 * 1024
+SEALING_KEY_BYTES = 32
+
+
+def _sealing_key(text: str) -> str:
+    try:
+        right = len(decode_base64url(text)) == SEALING_KEY_BYTES
+    except ValueError:
+        right = False
+    if not right:
+        raise ValueError("must be an X25519 public key: 32 bytes as base64url without padding")
+    return text
+
+
+Csr = Annotated[str, Field(max_length=LARGEST_CSR_BYTES)]
+SealingKey = Annotated[str, AfterValidator(_sealing_key)]
+
+
+class Evidence(MachineRequest):
+    """What the machine proves itself with."""
+
+    type: str = Field(max_length=64)
+    token: str = Field(min_length=1, max_length=LARGEST_EVIDENCE_BYTES)
+
+
+class BootstrapBody(MachineRequest):
+    """The body of a bootstrap."""
+
+    evidence: Evidence
+    nonce: str = Field(min_length=1, max_length=128)
+    csr: Csr
+    sealing_key: SealingKey
+    node_name: Name | None = None
+    agent_version: Text = Field(max_length=64)
+
+
+class RenewalBody(MachineRequest):
+    """The body of a renewal."""
+
+    csr: Csr
+
+
+class NothingFromMachine(MachineRequest):
+    """A body in which nothing is asked for."""
+
+
+class BootstrapResource:
+    """What agents call."""
+
+    def __init__(
+        self,
+        context: ApiContext,
+        bootstrap: Bootstrap,
+        renewals: Renewals,
+        *,
+        most_at_once: int,
+        on_confirm: Callable[[], None],
+    ) -> None:
+        self._on_confirm = on_confirm
+        self._context = context
+        self._bootstrap = bootstrap
+        self._renewals = renewals
+        self._slots = asyncio.Semaphore(most_at_once)
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this resource."""
+        return [
+            Route("POST", "/api/2.0/bootstrap/challenge", Role.PUBLIC, self.challenge),
+            Route("POST", "/api/2.0/bootstrap", Role.PUBLIC, self.bootstrap),
+            Route("POST", "/api/2.0/bootstrap/confirm", Role.NODE, self.confirm),
+            Route("POST", "/api/2.0/nodes/self/renew", Role.NODE, self.renew),
+            Route("POST", "/api/2.0/nodes/self/listen-token", Role.NODE, self.listen_token),
+        ]
+
+    async def challenge(self, request: web.Request, caller: Caller) -> web.Response:
+        """Give out a nonce for one bootstrap."""
+        await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
+        nonce, expire_time = await self._bootstrap.challenge()
+        return json_response({"nonce": nonce, "expire_time": expire_time})
+
+    async def bootstrap(self, request: web.Request, caller: Caller) -> web.Response:
+        """Decide about a machine."""
+        body = await read_body(request, BootstrapBody, largest_bytes=LARGEST_BODY_BYTES)
+        if self._slots.locked():
+            raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, "too many bootstraps are under way", retry_after_seconds=1)
+        async with self._slots:
+            answer = await self._bootstrap.decide(_asked(body), caller.actor)
+        return json_response(
+            {
+                "node_id": answer.node_id,
+                "node": answer.node,
+                "workspace_id": answer.workspace_id,
+                "workspace": answer.workspace,
+                "certificate_chain": answer.certificate_chain,
+                "trust_document": self._context.trust.text,
+                "relays": await self._relays(),
+                "listen_token": answer.listen_token,
+                "name_suffix": self._context.settings.identity.name_suffix,
+                "policy": {},
+            }
+        )
+
+    async def confirm(self, request: web.Request, caller: Caller) -> web.Response:
+        """Take note that the node holds its new key; only now would it be handed secrets."""
+        await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
+        if await self._renewals.confirm(caller.workspace_id, caller.subject_id, caller.serial, caller.actor):
+            await self._context.trust.refresh()
+        self._on_confirm()
+        return json_response({"secrets": []})
+
+    async def renew(self, request: web.Request, caller: Caller) -> web.Response:
+        """Issue the node's next leaf and listen token."""
+        body = await read_body(request, RenewalBody, largest_bytes=LARGEST_BODY_BYTES)
+        renewed = await self._renewals.renew_node(caller.workspace_id, caller.subject_id, body.csr, caller.actor)
+        return json_response(
+            {
+                "certificate_chain": renewed.certificate_chain,
+                "listen_token": renewed.listen_token,
+                "relays": await self._relays(),
+                "trust_document": self._context.trust.text,
+            }
+        )
+
+    async def listen_token(self, request: web.Request, caller: Caller) -> web.Response:
+        """Issue a fresh listen token for the leaf that the node presents."""
+        await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
+        token = await self._renewals.listen_token(caller.workspace_id, caller.subject_id, caller.serial, caller.actor)
+        return json_response({"listen_token": token, "relays": await self._relays()})
+
+    async def _relays(self) -> list[dict[str, str]]:
+        async with self._context.database.read() as session:
+            return await relays.addresses(session)
+
+
+def _asked(body: BootstrapBody) -> BootstrapRequest:
+    return BootstrapRequest(
+        evidence_type=body.evidence.type,
+        evidence_token=body.evidence.token,
+        nonce=body.nonce,
+        csr=body.csr,
+        sealing_key=body.sealing_key,
+        agent_version=body.agent_version,
+        node_name=body.node_name,
+    )

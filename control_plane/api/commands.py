@@ -1,0 +1,239 @@
+"""`/w/{workspace}/api/2.0/commands`: submit, list, look at, cancel."""
+
+import base64
+import binascii
+import secrets
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import AfterValidator, Field, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.context import ApiContext, the_workspace
+from control_plane.api.pages import PageQuery
+from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
+from control_plane.api.responses import json_response
+from control_plane.api.workspaces import next_page
+from control_plane.errors import not_found
+from control_plane.fleet.command_steps import UNKNOWN
+from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.submissions import Order, Target, submit
+from control_plane.names import COMMAND_ID_PATTERN
+from control_plane.storage import commands
+from control_plane.storage.audit import Happening, append
+from control_plane.storage.commands import CommandFilter, CommandKey
+from control_plane.storage.records import Command, Submission
+
+PATH = "/w/{workspace}/api/2.0/commands"
+LARGEST_STDIN_BYTES = 4 * 1024 * 1024
+LARGEST_BODY_BYTES = 8 * 1024 * 1024
+MOST_ARGUMENTS = 4096
+LONGEST_ARGUMENT = 120 * 1024
+CANCEL_SECONDS = 3.0
+
+
+def _base64(text: str) -> str:
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+    if size > LARGEST_STDIN_BYTES:
+        raise ValueError(f"must be at most {LARGEST_STDIN_BYTES} bytes before base64")
+    return text
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return text
+
+
+def _variables(environment: dict[str, str]) -> dict[str, str]:
+    if any(not name or "=" in name or "\x00" in name for name in environment):
+        raise ValueError("the name of a variable is empty or holds = or NUL")
+    return environment
+
+
+Argument = Annotated[Text, Field(max_length=LONGEST_ARGUMENT)]
+Variables = Annotated[dict[str, Argument], Field(max_length=MOST_ARGUMENTS), AfterValidator(_variables)]
+
+
+class TargetBody(OperatorRequest):
+    """Which nodes; exactly one way of saying it."""
+
+    node: str | None = Field(default=None, max_length=64)
+    cluster: str | None = Field(default=None, max_length=64)
+    selector: dict[str, str] | None = Field(default=None, min_length=1, max_length=16)
+    all: bool | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "TargetBody":
+        if self.all is False:
+            raise ValueError("all must be true, or left out")
+        if sum(choice is not None for choice in (self.node, self.cluster, self.selector, self.all)) != 1:
+            raise ValueError("give exactly one of node, cluster, selector and all")
+        return self
+
+
+class NewCommand(OperatorRequest):
+    """The body of a submission."""
+
+    command_id: str | None = Field(default=None, pattern=COMMAND_ID_PATTERN.replace(r"\Z", "$"))
+    target: TargetBody
+    argv: list[Argument] = Field(min_length=1, max_length=MOST_ARGUMENTS)
+    environment: Variables = Field(default={})
+    working_directory: Annotated[Text, Field(max_length=4095), AfterValidator(_absolute)] | None = None
+    user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
+    timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    stdin: Annotated[str, AfterValidator(_base64)] | None = None
+
+    def spec(self) -> dict[str, Any]:
+        """Return what a node is sent."""
+        fields = self.model_dump(exclude={"command_id", "target"}, exclude_none=True)
+        return {name: value for name, value in fields.items() if value != {}}
+
+
+class CommandQuery(PageQuery):
+    """The filters of the list."""
+
+    node: str | None = Field(default=None, max_length=64)
+    state: str | None = Field(
+        default=None, pattern="^(QUEUED|RUNNING|CANCELLING|SUCCEEDED|FAILED|TIMED_OUT|CANCELLED|LOST|UNKNOWN)$"
+    )
+
+
+class CommandResource:
+    """Commands as operators see them."""
+
+    def __init__(self, context: ApiContext, dispatcher: Dispatcher) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this resource."""
+        return [
+            Route("POST", PATH, Role.OPERATOR, self.submit),
+            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH + "/{command_id}", Role.OPERATOR, self.get),
+            Route("POST", PATH + "/{command_id}/cancel", Role.OPERATOR, self.cancel),
+        ]
+
+    async def submit(self, request: web.Request, caller: Caller) -> web.Response:
+        """Record a command for each node of the target, durably; the nodes are called after the answer."""
+        body = await read_body(request, NewCommand, largest_bytes=LARGEST_BODY_BYTES)
+        settings = self._context.settings.commands
+        now = self._context.clock.now()
+        order = Order(
+            submission_id=body.command_id or f"cmd-{secrets.token_hex(12)}",
+            target=Target(body.target.node, body.target.cluster, body.target.selector, every=bool(body.target.all)),
+            spec=body.spec(),
+            submitted_by=caller.actor.name,
+            submit_time=int(now * 1000),
+            deliver_before=int((now + settings.delivery_seconds) * 1000),
+        )
+        async with self._context.database.write() as session:
+            workspace = await the_workspace(session, request.match_info["workspace"])
+            accepted = await submit(session, workspace, order, most_open=settings.most_open_per_workspace)
+            if accepted.new:
+                details = {"body_sha256": order.fingerprint(), "nodes": len(accepted.commands)}
+                happening = Happening(
+                    "command.submit",
+                    resource=order.submission_id,
+                    workspace_id=workspace.workspace_id,
+                    details=details,
+                )
+                append(session, now, caller.actor, happening)
+        if accepted.new:
+            for command in accepted.commands:
+                self._dispatcher.kick(CommandKey(command.workspace_id, command.command_id), command.node_id)
+        views = [view_command(command, accepted.submission) for command in accepted.commands]
+        return json_response({"commands": views}, 201 if accepted.new else 200)
+
+    async def list(self, request: web.Request, caller: Caller) -> web.Response:
+        """List commands, newest first, as they were last heard of."""
+        query = read_query(request, CommandQuery)
+        wanted = CommandFilter(query.node, query.state)
+        start = self._context.pages.start(request.path, query)
+        async with self._context.database.read() as session:
+            workspace = await the_workspace(session, request.match_info["workspace"])
+            after = (int(start[0]), str(start[1])) if start else None
+            rows = await commands.list_page(
+                session, workspace.workspace_id, wanted, after=after, most=query.page_size + 1
+            )
+            page, token = self._context.pages.cut(
+                request.path, query, rows, lambda row: (row.submit_time, row.command_id)
+            )
+            submissions = await commands.submissions_of(session, page)
+        views = [view_command(row, submissions[row.workspace_id, row.submission_id]) for row in page]
+        return json_response({"commands": views} | next_page(token))
+
+    async def get(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one command; one that has not ended is asked for at its node first, for a short time."""
+        async with self._context.database.read() as session:
+            command, submission = await found(session, request)
+        if command.final:
+            return json_response(view_command(command, submission))
+        key = CommandKey(command.workspace_id, command.command_id)
+        timeout_seconds = self._context.settings.commands.refresh_timeout_seconds
+        asked = await self._dispatcher.settle(key, command.node_id, timeout_seconds)
+        async with self._context.database.read() as session:
+            command, submission = await found(session, request)
+        view = view_command(command, submission)
+        if not asked and command.delivered and not command.final:
+            view |= {"state": UNKNOWN, "reason": "the node does not answer at present"}
+        return json_response(view)
+
+    async def cancel(self, request: web.Request, caller: Caller) -> web.Response:
+        """Ask for a command's end, durably; one that has ended stays as it is."""
+        await read_body(request, Nothing)
+        async with self._context.database.write() as session:
+            command, submission = await found(session, request)
+            if not command.final and not command.cancel_requested:
+                command.cancel_requested = True
+                happening = Happening("command.cancel", resource=command.command_id, workspace_id=command.workspace_id)
+                append(session, self._context.clock.now(), caller.actor, happening)
+        if not command.final:
+            key = CommandKey(command.workspace_id, command.command_id)
+            await self._dispatcher.settle(key, command.node_id, CANCEL_SECONDS)
+            async with self._context.database.read() as session:
+                command, submission = await found(session, request)
+        return json_response(view_command(command, submission))
+
+
+async def found(session: AsyncSession, request: web.Request) -> tuple[Command, Submission]:
+    """Return the command that the path names.
+
+    Raises:
+        ApiError: there is none.
+    """
+    workspace = await the_workspace(session, request.match_info["workspace"])
+    command_id = request.match_info["command_id"]
+    command = await commands.find(session, CommandKey(workspace.workspace_id, command_id))
+    submission = None
+    if command is not None:
+        submission = await commands.find_submission(session, workspace.workspace_id, command.submission_id)
+    if command is None or submission is None:
+        raise not_found("command", command_id)
+    return command, submission
+
+
+def view_command(command: Command, submission: Submission) -> dict[str, Any]:
+    """Return a command as the API shows it."""
+    view = {
+        "command_id": command.command_id,
+        "node_id": command.node_id,
+        "node": command.node,
+        "state": command.state,
+        "argv": submission.argv,
+        "exit_code": command.exit_code,
+        "signal": command.signal,
+        "reason": command.reason,
+        "submit_time": command.submit_time,
+        "start_time": command.start_time,
+        "end_time": command.end_time,
+        "stdout_bytes": command.stdout_bytes,
+        "stderr_bytes": command.stderr_bytes,
+        "submitted_by": submission.submitted_by,
+    }
+    return {key: value for key, value in view.items() if value is not None}

@@ -1,0 +1,58 @@
+"""What the resources of the API share."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.api.pages import Pages
+from control_plane.errors import not_found
+from control_plane.identity.trust_publisher import TrustPublisher
+from control_plane.settings import ControlPlaneSettings
+from control_plane.storage import nodes, workspaces
+from control_plane.storage.database import Database
+from control_plane.storage.records import Node, Workspace
+from trunkline.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Handed to every resource."""
+
+    database: Database
+    pages: Pages
+    clock: Clock
+    trust: TrustPublisher
+    settings: ControlPlaneSettings
+    account_id: str
+
+    def now_ms(self) -> int:
+        """Return the wall clock in milliseconds."""
+        return int(self.clock.now() * 1000)
+
+    def node_host(self, workspace: Workspace, node: Node) -> str:
+        """Return the name that senders reach the node by."""
+        return f"{node.node}.{workspace.workspace}.{self.settings.identity.name_suffix}"
+
+
+async def the_workspace(session: AsyncSession, address: str) -> Workspace:
+    """Return the workspace with this id or name.
+
+    Raises:
+        ApiError: there is none.
+    """
+    workspace = await workspaces.find(session, address)
+    if workspace is None:
+        raise not_found("workspace", address)
+    return workspace
+
+
+async def the_node(session: AsyncSession, workspace: Workspace, address: str) -> Node:
+    """Return the workspace's node with this id or name.
+
+    Raises:
+        ApiError: there is none.
+    """
+    node = await nodes.find(session, workspace.workspace_id, address)
+    if node is None:
+        raise not_found("node", address)
+    return node

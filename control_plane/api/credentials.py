@@ -1,0 +1,99 @@
+"""Checking credentials: an operator's bearer token, or a client certificate whose SPIFFE id fits the route.
+
+A client certificate got here only if its chain verified in the TLS handshake. What is checked for each request is what
+a handshake cannot know: the role, the trust domain, revocation, and that the node or relay still exists.
+"""
+
+import hmac
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from certs.peers import peer_certificate
+from certs.spiffe import IdentityRole, SpiffeId
+from control_plane.api.callers import Caller, Role
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.storage import nodes, relays, revocations
+from control_plane.storage.accounts import token_hash
+from control_plane.storage.audit import Actor
+from control_plane.storage.database import Database
+
+LONGEST_BEARER = 4096
+
+
+class Credentials:
+    """Turns a request into a caller, or refuses it."""
+
+    def __init__(self, *, database: Database, trust_domain: str, operators: dict[str, str]) -> None:
+        self._database = database
+        self._trust_domain = trust_domain
+        self._operators = operators
+
+    async def authorise(self, request: web.Request, role: Role, request_id: str) -> Caller:
+        """Return the caller if it has the role.
+
+        Raises:
+            ApiError: UNAUTHENTICATED without a valid credential, PERMISSION_DENIED with one of another role.
+        """
+        if role is Role.PUBLIC:
+            return Caller(_actor("anonymous", request, request_id))
+        if role is Role.OPERATOR:
+            return self._operator(request, request_id)
+        return await self._machine(request, role, request_id)
+
+    def _operator(self, request: web.Request, request_id: str) -> Caller:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise ApiError(ErrorCode.UNAUTHENTICATED, "send the operator token: Authorization: Bearer …")
+        presented = token_hash(token.strip()) if len(token) <= LONGEST_BEARER else ""
+        for known, operator_id in self._operators.items():
+            if hmac.compare_digest(known, presented):
+                return Caller(_actor(f"operator/{operator_id}", request, request_id), operator_id)
+        raise ApiError(ErrorCode.UNAUTHENTICATED, "this is not a valid operator token")
+
+    async def _machine(self, request: web.Request, role: Role, request_id: str) -> Caller:
+        identity, serial = self._peer(request)
+        wanted = IdentityRole.NODE if role is Role.NODE else IdentityRole.RELAY
+        if identity.role is not wanted:
+            raise ApiError(ErrorCode.PERMISSION_DENIED, f"this needs the identity of a {role.value}")
+        async with self._database.read() as session:
+            await self._refuse_revoked(session, identity, serial)
+            subject_id = await _existing(session, identity)
+        return Caller(_actor(str(identity), request, request_id), subject_id, identity.workspace_id or "", serial)
+
+    def _peer(self, request: web.Request) -> tuple[SpiffeId, str]:
+        peer = peer_certificate(request.transport)
+        if peer is None:
+            raise ApiError(
+                ErrorCode.UNAUTHENTICATED, "this needs a client certificate: the SVID that was issued to you"
+            )
+        if peer.spiffe_id is None or peer.spiffe_id.trust_domain != self._trust_domain:
+            raise ApiError(ErrorCode.UNAUTHENTICATED, "the certificate states no identity of this trust domain")
+        return peer.spiffe_id, peer.serial
+
+    async def _refuse_revoked(self, session: AsyncSession, identity: SpiffeId, serial: str) -> None:
+        named = [
+            ("certificate", serial),
+            ("node", identity.node_id),
+            ("relay", identity.relay_id),
+            ("workspace", identity.workspace_id),
+        ]
+        for kind, name in named:
+            if name is not None and await revocations.is_revoked(session, kind, name):
+                raise ApiError(ErrorCode.UNAUTHENTICATED, f"this {kind} was revoked")
+
+
+async def _existing(session: AsyncSession, identity: SpiffeId) -> str:
+    if identity.node_id is not None and identity.workspace_id is not None:
+        node = await nodes.find(session, identity.workspace_id, identity.node_id)
+        if node is not None:
+            return node.node_id
+    if identity.relay_id is not None:
+        relay = await relays.find(session, identity.relay_id)
+        if relay is not None:
+            return relay.relay_id
+    raise ApiError(ErrorCode.UNAUTHENTICATED, "what this identity was issued for no longer exists")
+
+
+def _actor(name: str, request: web.Request, request_id: str) -> Actor:
+    return Actor(name, request_id, request.remote)

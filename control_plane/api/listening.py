@@ -1,0 +1,140 @@
+"""The listening socket of the API: TLS, a bound on connections, and deadlines for clients that dawdle.
+
+aiohttp ends a connection that sent no whole request head within the keep-alive time; bodies have their deadline where
+they are read. What is left is a client that does not take its answer: a sweep over the connections, once a second,
+ends those whose unsent bytes have not become fewer for too long.
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from certs.tls import ServerTls
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.settings import LimitSettings, ListenSettings
+from trunkline.runtime.clock import Clock
+
+SWEEP_SECONDS = 1.0
+LARGEST_HEAD_FIELD_BYTES = 16_384
+
+
+class ApiListener:
+    """Serves the application over TLS while it is open."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        listen: ListenSettings,
+        limits: LimitSettings,
+        tls: ServerTls,
+        metrics: ControlPlaneMetrics,
+        clock: Clock,
+    ) -> None:
+        self._listen = listen
+        self._limits = limits
+        self._tls = tls
+        self._metrics = metrics
+        self._clock = clock
+        self._server: asyncio.Server | None = None
+        self._stalls: dict[asyncio.Transport, tuple[int, float]] = {}
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=limits.idle_seconds,
+            lingering_time=2.0,
+            max_line_size=LARGEST_HEAD_FIELD_BYTES,
+            max_field_size=LARGEST_HEAD_FIELD_BYTES,
+            auto_decompress=False,
+            logger=_HttpLogger("control_plane.http"),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accept,
+            self._listen.address,
+            self._listen.port,
+            ssl=self._tls.context,
+            ssl_handshake_timeout=self._limits.handshake_seconds,
+            ssl_shutdown_timeout=2.0,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_accepting()
+        await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._server is not None  # noqa: S101 - asked for before it was opened
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def stop_accepting(self) -> None:
+        """Take no new connections; those that are open go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def drain(self) -> None:
+        """End the connections, each after the answer that it is at."""
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+            await self._runner.server.shutdown(self._limits.drain_seconds)
+
+    async def sweep(self) -> None:
+        """Look after the connections for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._sweep_once(self._clock.monotonic())
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._limits.most_connections:
+            self._metrics.connections_closed.labels("too_many").inc()
+            return _Refusal()
+        return server()
+
+    def _sweep_once(self, now: float) -> None:
+        server = self._runner.server
+        connections = server.connections if server is not None else []
+        self._metrics.connections.set(len(connections))
+        transports = [c.transport for c in connections if isinstance(c.transport, asyncio.Transport)]
+        before, self._stalls = self._stalls, {}
+        for transport in transports:
+            unsent = transport.get_write_buffer_size()
+            if unsent == 0:
+                continue
+            least, since = before.get(transport, (unsent + 1, now))
+            self._stalls[transport] = (unsent, now) if unsent < least else (least, since)
+            if now - self._stalls[transport][1] >= self._limits.write_stall_seconds:
+                self._metrics.connections_closed.labels("write_stall").inc()
+                transport.abort()
+
+
+class _Refusal(asyncio.Protocol):
+    """What a connection beyond the bound meets."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+class _HttpLogger(logging.Logger):
+    """The logger handed to aiohttp: what a client sent wrongly is one line without a traceback."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.parent = logging.getLogger()
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
+        """Log a client's fault shortly, and anything else as usual."""
+        if isinstance(exc_info, HttpProcessingError):
+            self.info("a client sent what is not HTTP: %s", type(exc_info).__name__)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **options)

@@ -1,0 +1,84 @@
+"""`POST /api/2.0/reports`: what relays report, counted by the hour, the grave of it audited.
+
+A report is taken once: the sequence of its reporter (one process of a relay) only grows. Its rows are bounded by relays
+times types times outcomes an hour, whatever is reported.
+"""
+
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field
+
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.context import ApiContext
+from control_plane.api.requests import MachineRequest, Text, read_body
+from control_plane.api.responses import json_response
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.storage import reports
+from control_plane.storage.reports import ReportItem
+
+MOST_ITEMS = 1000
+
+
+class Item(MachineRequest):
+    """One thing reported; `count` says how many like it."""
+
+    type: Text = Field(max_length=64)
+    time: int = Field(ge=0)
+    outcome: Text = Field(default="", max_length=64)
+    count: int = Field(default=1, ge=0, le=2**53)
+    workspace_id: Text | None = Field(default=None, max_length=64)
+    node_id: Text | None = Field(default=None, max_length=64)
+    token_id: Text | None = Field(default=None, max_length=128)
+    certificate: Text | None = Field(default=None, max_length=64)
+    subject: Text | None = Field(default=None, max_length=512)
+    sequence: int | None = Field(default=None, ge=0, le=2**53)
+    reason: Text | None = Field(default=None, max_length=512)
+    message: Text | None = Field(default=None, max_length=1024)
+
+
+class Report(MachineRequest):
+    """A batch."""
+
+    reporter: Text = Field(min_length=1, max_length=128)
+    sequence: int = Field(ge=0, le=2**53)
+    items: list[Item] = Field(default=[], max_length=MOST_ITEMS)
+    dropped: int = Field(default=0, ge=0, le=2**53)
+
+
+class ReportResource:
+    """The intake of reports."""
+
+    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics) -> None:
+        self._context = context
+        self._metrics = metrics
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this resource."""
+        return [Route("POST", "/api/2.0/reports", Role.RELAY, self.take)]
+
+    async def take(self, request: web.Request, caller: Caller) -> web.Response:
+        """Take a report in; sent twice, it counts once."""
+        report = await read_body(request, Report)
+        items = [_item(item) for item in report.items]
+        async with self._context.database.write() as session:
+            new = await reports.take(
+                session,
+                caller.subject_id,
+                report.reporter,
+                report.sequence,
+                items,
+                dropped=report.dropped,
+                actor=caller.actor,
+                now=self._context.clock.now(),
+            )
+        if new:
+            for item in items:
+                self._metrics.report_items.labels(reports.known_type(item.type)).inc(item.count)
+            self._metrics.reports_dropped.inc(report.dropped)
+        return json_response({})
+
+
+def _item(item: Item) -> ReportItem:
+    fields: dict[str, Any] = item.model_dump()
+    return ReportItem(**fields)

@@ -1,0 +1,124 @@
+"""Reading requests: bodies and queries into strict models, with a bound on their size and on their time.
+
+Operators' requests (`OperatorRequest`) take no key they do not know; machines' (`MachineRequest`) ignore such keys, so
+that an agent of another release is understood. In both, every problem is found at once, and none repeats a value,
+since a value may be a secret.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar, get_origin
+
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.names import checked_name
+
+LARGEST_BODY_BYTES = 1024 * 1024
+BODY_SECONDS = 20.0
+MOST_PROBLEMS = 50
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _printable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not hold a NUL character")
+    return text
+
+
+Name = Annotated[str, AfterValidator(checked_name)]
+Text = Annotated[str, AfterValidator(_printable)]
+
+
+class OperatorRequest(BaseModel):
+    """The base of what operators send."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MachineRequest(BaseModel):
+    """The base of what agents and relays send."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+class Query(BaseModel):
+    """The base of query strings: text becomes numbers, unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(OperatorRequest):
+    """An empty body, `{}` or none at all."""
+
+
+async def read_body(request: web.Request, model: type[M], *, largest_bytes: int = LARGEST_BODY_BYTES) -> M:
+    """Read the JSON body of a request into a model.
+
+    Raises:
+        ApiError: it is too large, too slow, no JSON, or not what the model says.
+    """
+    raw = await _read(request, largest_bytes)
+    if raw and request.content_type not in ("application/json", "application/octet-stream"):
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, "the body must be JSON: send Content-Type: application/json")
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+async def _read(request: web.Request, largest_bytes: int) -> bytes:
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > largest_bytes:
+                    raise ApiError(ErrorCode.REQUEST_TOO_LARGE, f"the body may have at most {largest_bytes} bytes")
+    except TimeoutError:
+        raise ApiError(ErrorCode.REQUEST_TIMEOUT, f"the body did not arrive in {BODY_SECONDS:.0f} s") from None
+    except (web.RequestPayloadError, ValueError):
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, "the body ended early or its framing is broken") from None
+    return bytes(body)
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    """Read the query string of a request into a model; only fields that are lists may repeat.
+
+    Raises:
+        ApiError: an unknown, repeated or wrong parameter.
+    """
+    listed = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is list}
+    values: dict[str, Any] = {}
+    for name in request.query:
+        found = request.query.getall(name)
+        if name not in listed and len(found) > 1:
+            raise ApiError(ErrorCode.INVALID_PARAMETER_VALUE, f"{name[:128]}: given more than once")
+        values[name] = list(found) if name in listed else found[0]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: ValidationError) -> ApiError:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(problem["type"] == "json_invalid" for problem in found):
+        return ApiError(ErrorCode.MALFORMED_REQUEST, "the body is not valid JSON")
+    problems = [{"field": _path(problem["loc"]), "problem": _problem(problem)} for problem in found[:MOST_PROBLEMS]]
+    first = problems[0]
+    more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
+    return ApiError(ErrorCode.INVALID_PARAMETER_VALUE, f"{first['field']}: {first['problem']}{more}", details=problems)
+
+
+def _path(location: Iterable[int | str]) -> str:
+    return ".".join(str(part)[:128] for part in location) or "body"
+
+
+def _problem(problem: ErrorDetails | Mapping[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    return str(problem["msg"]).removeprefix("Value error, ")

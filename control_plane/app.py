@@ -1,0 +1,155 @@
+"""The control plane daemon: starts, serves until it is asked to end, drains, and goes.
+
+`main(["init", "--config", FILE])` prepares a new one; see `control_plane.initialise`.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from certs.errors import CertificateError
+from control_plane.composition import ControlPlane, Foundation, compose
+from control_plane.identity.verifiers import evidence_verifiers
+from control_plane.initialise import FORMAT_NAME, run_init
+from control_plane.settings import ControlPlaneSettings
+from control_plane.storage import accounts
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from control_plane.storage.migrate import is_migrated, migrate
+from trunkline.runtime.admin import AdminServer
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
+from trunkline.runtime.files import StateDirectory
+from trunkline.runtime.lifecycle import Lifecycle
+from trunkline.runtime.logs import get_logger
+from trunkline.runtime.systemd import ServiceNotifier
+
+UMASK = 0o077
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the control plane, or prepare it with `init`; returns the exit code."""
+    os.umask(UMASK)
+    daemon = Daemon(
+        name="control-plane", prefix="TRUNKLINE_CONTROL_PLANE", settings_class=ControlPlaneSettings, serve=serve
+    )
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["init"]:
+        return run_init(daemon, arguments[1:])
+    return run_daemon(daemon, arguments)
+
+
+async def serve(settings: ControlPlaneSettings) -> None:
+    """Run the control plane until it has drained.
+
+    Raises:
+        StartError, StateDirectoryError: it cannot run; the message says what to do.
+    """
+    _refuse_unprepared(settings)
+    log = get_logger("control_plane")
+    with (
+        StateDirectory(settings.state_directory, format_name=FORMAT_NAME),
+        Lifecycle(
+            state_directory=settings.state_directory,
+            notifier=ServiceNotifier.from_environment(os.environ),
+            log=log,
+        ) as lifecycle,
+    ):
+        async with AsyncExitStack() as stack:
+            database = Database(settings.database_url)
+            stack.push_async_callback(database.close)
+            foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
+            try:
+                control_plane = compose(foundation)
+            except CertificateError as error:
+                raise StartError(str(error)) from None
+            stack.push_async_callback(control_plane.fleet.reach.close)
+            await control_plane.identities.trust.refresh()
+            admin = AdminServer(
+                settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
+            )
+            await _run(settings, control_plane, lifecycle, admin)
+
+
+async def _run(
+    settings: ControlPlaneSettings, control_plane: ControlPlane, lifecycle: Lifecycle, admin: AdminServer
+) -> None:
+    listener = control_plane.listener
+    try:
+        async with admin, listener, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in _work(control_plane, lifecycle)]
+            lifecycle.on_reload(control_plane.identities.own.reload)
+            host = settings.identity.dns_names[0]
+            lifecycle.started(url=f"https://{host}:{listener.port}", admin_url=admin.url)
+            await lifecycle.drain_requested.wait()
+            listener.stop_accepting()
+            await lifecycle.within_drain(listener.drain(), settings.limits.drain_seconds)
+            for task in tasks:
+                task.cancel()
+    except OSError as error:
+        raise StartError(f"cannot listen: {error.strerror or error}", EXIT_UNAVAILABLE) from None
+    await control_plane.ledger.flush()
+
+
+def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[Any, Any, None]]:
+    return [
+        control_plane.fleet.dispatcher.run(),
+        control_plane.fleet.monitor.run(),
+        control_plane.identities.own.keep(),
+        control_plane.ledger.run(),
+        control_plane.housekeeping.run(),
+        control_plane.listener.sweep(),
+        lifecycle.keep_watchdog(),
+    ]
+
+
+def _refuse_unprepared(settings: ControlPlaneSettings) -> None:
+    if settings.authority_directory.exists() and settings.token_key_file.exists():
+        return
+    raise StartError(_not_initialised(settings))
+
+
+def _not_initialised(settings: ControlPlaneSettings) -> str:
+    directory = settings.state_directory
+    return f"nothing is initialised in {directory}: run `trunkline control-plane init --config FILE` first"
+
+
+async def _foundation(
+    settings: ControlPlaneSettings, database: Database, draining: asyncio.Event, stack: AsyncExitStack
+) -> Foundation:
+    try:
+        if not await is_migrated(database):
+            raise StartError(_not_initialised(settings))
+        await migrate(database)
+        async with database.read() as session:
+            account = await accounts.find_account(session)
+            operators = await accounts.operators(session)
+    except StorageError as error:
+        raise StartError(str(error)) from None
+    if account is None or not operators:
+        raise StartError(_not_initialised(settings))
+    return Foundation(
+        settings=settings,
+        database=database,
+        account_id=account.account_id,
+        page_key=account.page_key,
+        operators=operators,
+        verifiers=await evidence_verifiers(settings.bootstrap, stack),
+        registry=_registry(),
+        clock=SystemClock(),
+        rng=random.SystemRandom(),
+        draining=draining,
+    )
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry

@@ -1,0 +1,266 @@
+"""Composition: the parts of the daemon, put together by hand in the order in which they need each other."""
+
+import asyncio
+import base64
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from certs.authority import Authority
+from certs.identities import control_plane_id
+from certs.keyfiles import load_key
+from certs.keyring import token_key
+from certs.signing import LocalSigningKey
+from certs.tokens import TokenSigner
+from control_plane.api.application import Front, build_application
+from control_plane.api.audit import AuditResource
+from control_plane.api.bootstrap import BootstrapResource
+from control_plane.api.callers import Resource, Route
+from control_plane.api.clusters import ClusterResource
+from control_plane.api.command_output import CommandOutputResource
+from control_plane.api.commands import CommandResource
+from control_plane.api.context import ApiContext
+from control_plane.api.credentials import Credentials
+from control_plane.api.join_tokens import JoinTokenResource
+from control_plane.api.listening import ApiListener
+from control_plane.api.nodes import NodeResource
+from control_plane.api.pages import Pages
+from control_plane.api.relays import RelayResource
+from control_plane.api.reports import ReportResource
+from control_plane.api.revocations import RevocationResource
+from control_plane.api.tokens import TokenResource
+from control_plane.api.trust import TrustResource
+from control_plane.api.workspaces import WorkspaceResource
+from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.health_record import HealthRecord
+from control_plane.fleet.monitor import HealthMonitor
+from control_plane.fleet.node_commands import NodeCommands
+from control_plane.fleet.reach import NodeReach, link_sender
+from control_plane.housekeeping import Housekeeping
+from control_plane.identity.bootstrap import Bootstrap
+from control_plane.identity.enrolment import Enrolment
+from control_plane.identity.evidence import EvidenceVerifier
+from control_plane.identity.issuance import Issuance
+from control_plane.identity.own_identity import OwnIdentity
+from control_plane.identity.renewals import Renewals
+from control_plane.identity.trust_publisher import TrustPublisher
+from control_plane.metrics import ControlPlaneMetrics, NodeCensus
+from control_plane.refusal_ledger import RefusalLedger
+from control_plane.settings import ControlPlaneSettings
+from control_plane.storage.database import Database
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import get_logger
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What everything stands on; `operators` are ids by the hashes of their tokens."""
+
+    settings: ControlPlaneSettings
+    database: Database
+    account_id: str
+    page_key: str
+    operators: Mapping[str, str]
+    verifiers: Mapping[str, EvidenceVerifier]
+    registry: CollectorRegistry
+    clock: Clock
+    rng: random.Random
+    draining: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """What the control plane signs and serves with."""
+
+    own: OwnIdentity
+    issuance: Issuance
+    trust: TrustPublisher
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The control plane as a sender."""
+
+    reach: NodeReach
+    nodes: NodeCommands
+    dispatcher: Dispatcher
+    monitor: HealthMonitor
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """The whole, ready to run."""
+
+    identities: Identities
+    fleet: Fleet
+    ledger: RefusalLedger
+    housekeeping: Housekeeping
+    listener: ApiListener
+    routes: tuple[Route, ...]
+
+
+def compose(foundation: Foundation) -> ControlPlane:
+    """Put the parts together; nothing runs yet.
+
+    Raises:
+        CertificateError: a key or certificate in the state directory is missing or damaged.
+    """
+    metrics = ControlPlaneMetrics(foundation.registry)
+    identities = _identities(foundation, metrics)
+    fleet = _fleet(foundation, metrics, identities)
+    foundation.registry.register(
+        NodeCensus(fleet.monitor.standings, most_nodes=foundation.settings.health.most_nodes_in_metrics)
+    )
+    ledger = RefusalLedger(database=foundation.database, clock=foundation.clock, log=get_logger("control_plane.audit"))
+    routes = _routes(foundation, metrics, identities, fleet, ledger)
+    front = Front(
+        credentials=Credentials(
+            database=foundation.database,
+            trust_domain=foundation.settings.identity.trust_domain,
+            operators=dict(foundation.operators),
+        ),
+        database=foundation.database,
+        ledger=ledger,
+        metrics=metrics,
+        clock=foundation.clock,
+        log=get_logger("control_plane.api"),
+    )
+    listener = ApiListener(
+        build_application(front, routes),
+        listen=foundation.settings.listen,
+        limits=foundation.settings.limits,
+        tls=identities.own.tls,
+        metrics=metrics,
+        clock=foundation.clock,
+    )
+    housekeeping = Housekeeping(
+        database=foundation.database,
+        settings=foundation.settings,
+        clock=foundation.clock,
+        rng=foundation.rng,
+        log=get_logger("control_plane.housekeeping"),
+    )
+    return ControlPlane(identities, fleet, ledger, housekeeping, listener, tuple(routes))
+
+
+def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identities:
+    settings = foundation.settings
+    trust_domain = settings.identity.trust_domain
+    authority = Authority.load(settings.authority_directory, trust_domain)
+    key = LocalSigningKey(load_key(settings.token_key_file))
+    own = OwnIdentity(
+        authority=authority,
+        settings=settings,
+        metrics=metrics,
+        clock=foundation.clock,
+        rng=foundation.rng,
+        log=get_logger("control_plane.identity"),
+    )
+    signer = TokenSigner(key, token_key(key.public_key()).key_id, control_plane_id(trust_domain))
+    issuance = Issuance(authority=authority, signer=signer, tokens=settings.tokens, metrics=metrics)
+    trust = TrustPublisher(
+        database=foundation.database,
+        identity=own,
+        roots=authority.roots,
+        trust_domain=trust_domain,
+        name_suffix=settings.identity.name_suffix,
+        metrics=metrics,
+        clock=foundation.clock,
+    )
+    own.on_renewal(trust.refresh)
+    return Identities(own, issuance, trust)
+
+
+def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Fleet:
+    settings, clock, rng = foundation.settings, foundation.clock, foundation.rng
+    reach = NodeReach(
+        database=foundation.database,
+        sender=link_sender(identities.own.client_tls, clock),
+        metrics=metrics,
+        clock=clock,
+    )
+    nodes = NodeCommands(
+        reach=reach,
+        issuance=identities.issuance,
+        name_suffix=settings.identity.name_suffix,
+        clock=clock,
+        timeout_seconds=settings.commands.call_timeout_seconds,
+    )
+    dispatcher = Dispatcher(
+        database=foundation.database,
+        nodes=nodes,
+        metrics=metrics,
+        clock=clock,
+        rng=rng,
+        log=get_logger("control_plane.commands"),
+        most_at_once=settings.commands.most_at_once,
+    )
+    record = HealthRecord(
+        database=foundation.database,
+        clock=clock,
+        history_interval_seconds=settings.health.history_interval_seconds,
+    )
+    monitor = HealthMonitor(
+        record=record,
+        nodes=nodes,
+        settings=settings.health,
+        on_return=dispatcher.kick_node,
+        clock=clock,
+        rng=rng,
+        log=get_logger("control_plane.health"),
+    )
+    return Fleet(reach, nodes, dispatcher, monitor)
+
+
+def _routes(
+    foundation: Foundation,
+    metrics: ControlPlaneMetrics,
+    identities: Identities,
+    fleet: Fleet,
+    ledger: RefusalLedger,
+) -> list[Route]:
+    settings, database, clock = foundation.settings, foundation.database, foundation.clock
+    issuance = identities.issuance
+    context = ApiContext(
+        database=database,
+        pages=Pages(base64.b64decode(foundation.page_key)),
+        clock=clock,
+        trust=identities.trust,
+        settings=settings,
+        account_id=foundation.account_id,
+    )
+    renewals = Renewals(database=database, issuance=issuance, clock=clock)
+    bootstrap = Bootstrap(
+        database=database,
+        issuance=issuance,
+        verifiers=foundation.verifiers,
+        ledger=ledger,
+        metrics=metrics,
+        clock=clock,
+        most_challenges=settings.limits.most_challenges,
+    )
+    enrolment = Enrolment(database=database, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock)
+    resources: list[Resource] = [
+        WorkspaceResource(context),
+        NodeResource(context),
+        ClusterResource(context),
+        JoinTokenResource(context),
+        TokenResource(context, issuance),
+        CommandResource(context, fleet.dispatcher),
+        CommandOutputResource(context, fleet.dispatcher, fleet.nodes),
+        RevocationResource(context),
+        AuditResource(context),
+        RelayResource(context, enrolment, renewals),
+        BootstrapResource(
+            context,
+            bootstrap,
+            renewals,
+            most_at_once=settings.limits.most_bootstraps_at_once,
+            on_confirm=fleet.monitor.look_again,
+        ),
+        TrustResource(context, metrics, foundation.draining),
+        ReportResource(context, metrics),
+    ]
+    return [route for resource in resources for route in resource.routes()]

@@ -1,0 +1,66 @@
+"""The refusals of the control plane: one table of codes, each with its HTTP status, and the error that carries one."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+
+class ErrorCode(Enum):
+    """Every `error_code` that the API answers, with its HTTP status (RFC 9110 section 15; RFC 4918 section 11.5)."""
+
+    INVALID_PARAMETER_VALUE = "INVALID_PARAMETER_VALUE", 400
+    MALFORMED_REQUEST = "MALFORMED_REQUEST", 400
+    UNAUTHENTICATED = "UNAUTHENTICATED", 401
+    PERMISSION_DENIED = "PERMISSION_DENIED", 403
+    RESOURCE_DOES_NOT_EXIST = "RESOURCE_DOES_NOT_EXIST", 404
+    ENDPOINT_NOT_FOUND = "ENDPOINT_NOT_FOUND", 404
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED", 405
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT", 408
+    RESOURCE_CONFLICT = "RESOURCE_CONFLICT", 409
+    REQUEST_TOO_LARGE = "REQUEST_TOO_LARGE", 413
+    RANGE_NOT_SATISFIABLE = "RANGE_NOT_SATISFIABLE", 416
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED", 429
+    INTERNAL_ERROR = "INTERNAL_ERROR", 500
+    NODE_UNREACHABLE = "NODE_UNREACHABLE", 502
+    BAD_NODE_RESPONSE = "BAD_NODE_RESPONSE", 502
+    TEMPORARILY_UNAVAILABLE = "TEMPORARILY_UNAVAILABLE", 503
+    INSUFFICIENT_STORAGE = "INSUFFICIENT_STORAGE", 507
+
+    def __init__(self, symbol: str, status: int) -> None:
+        self.symbol = symbol
+        self.status = status
+
+
+class ApiError(Exception):
+    """A refusal of a request, as the caller will read it; the message is one line that says what to do."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        details: Sequence[Mapping[str, Any]] | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.retry_after_seconds = retry_after_seconds
+
+
+def invalid(field: str, problem: str) -> ApiError:
+    """Return the refusal of one field of a request."""
+    return ApiError(
+        ErrorCode.INVALID_PARAMETER_VALUE, f"{field}: {problem}", details=[{"field": field, "problem": problem}]
+    )
+
+
+def not_found(kind: str, address: str) -> ApiError:
+    """Return the refusal of an address that nothing is at."""
+    return ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, f"there is no {kind} {address[:128]!r}")
+
+
+def conflict(message: str) -> ApiError:
+    """Return the refusal of a request that contradicts what exists."""
+    return ApiError(ErrorCode.RESOURCE_CONFLICT, message)

@@ -1,0 +1,284 @@
+"""The dispatcher: brings recorded commands to their nodes and follows them until they have ended.
+
+Theory of operation. Every command that is not final has an entry with the time of its next step. One loop takes due
+entries and runs their steps, a bounded number at once, never two of one command. A step reads the record, calls the
+node outside any transaction, and writes what came of it. The entries are only a timetable: all that matters is in the
+database, from which they are made again at start.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import json
+import random
+from dataclasses import dataclass, field
+
+from control_plane.fleet.command_steps import (
+    FINAL_STATES,
+    BadAnswerError,
+    Step,
+    end,
+    heard,
+    next_delay_seconds,
+    next_step,
+    not_asked,
+    read_answer,
+    unanswered,
+    unknown_to_node,
+)
+from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
+from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.storage import commands
+from control_plane.storage.commands import CommandKey
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from control_plane.storage.records import Command
+from trunkline.client.errors import TrunklineError
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+STORAGE_RETRY_SECONDS = 1.0
+_TRY_AGAIN = frozenset({401, 408, 425, 429, 500, 502, 503, 504, 507})
+
+
+@dataclass(slots=True)
+class _Entry:
+    node_id: str
+    due: float
+    attempt: int = 0
+    running: bool = False
+    again: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Dispatcher:
+    """Runs the steps of commands that are not final."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        nodes: NodeCommands,
+        metrics: ControlPlaneMetrics,
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
+        most_at_once: int,
+    ) -> None:
+        self._database = database
+        self._nodes = nodes
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._slots = asyncio.Semaphore(most_at_once)
+        self._entries: dict[CommandKey, _Entry] = {}
+        self._timetable: list[tuple[float, str, str]] = []
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Take up what a previous process left, and run steps for ever."""
+        await self._take_up()
+        async with asyncio.TaskGroup() as steps:
+            while True:
+                key = await self._next_due()
+                await self._slots.acquire()
+                entry = self._entries.get(key)
+                if entry is None or entry.running:
+                    self._slots.release()
+                    continue
+                entry.running, entry.again = True, False
+                steps.create_task(self._run_step(key, entry), name="trunkline-command-step")
+
+    def kick(self, key: CommandKey, node_id: str) -> None:
+        """Run the command's next step now; one that is running is followed by another."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(node_id, self._clock.monotonic())
+            self._metrics.commands_open.set(len(self._entries))
+        entry.attempt = 0
+        entry.again = True
+        if not entry.running:
+            self._schedule(key, entry, 0.0)
+
+    def kick_node(self, node_id: str) -> None:
+        """Run the next steps of all the node's commands now, since it has come back."""
+        for key in [key for key, entry in self._entries.items() if entry.node_id == node_id]:
+            self.kick(key, node_id)
+
+    async def settle(self, key: CommandKey, node_id: str, timeout_seconds: float) -> bool:
+        """Run the command's next step now and wait for it; False if it took longer than that."""
+        self.kick(key, node_id)
+        return await self.wait_for_step(key, timeout_seconds)
+
+    async def wait_for_step(self, key: CommandKey, timeout_seconds: float) -> bool:
+        """Wait until the next step of the command has been run; False if it took longer than that."""
+        entry = self._entries.get(key)
+        if entry is None:
+            await asyncio.sleep(0)
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await entry.changed.wait()
+                return True
+        return False
+
+    async def _take_up(self) -> None:
+        async with self._database.read() as session:
+            keys = await commands.open_keys(session)
+        for key, node_id in keys:
+            self.kick(key, node_id)
+
+    async def _next_due(self) -> CommandKey:
+        while True:
+            self._wake.clear()
+            now = self._clock.monotonic()
+            if self._timetable and self._timetable[0][0] <= now:
+                _, workspace_id, command_id = heapq.heappop(self._timetable)
+                key = CommandKey(workspace_id, command_id)
+                entry = self._entries.get(key)
+                if entry is not None and not entry.running and entry.due <= now:
+                    return key
+                continue
+            pause = self._timetable[0][0] - now if self._timetable else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    def _schedule(self, key: CommandKey, entry: _Entry, delay_seconds: float) -> None:
+        entry.due = self._clock.monotonic() + delay_seconds
+        heapq.heappush(self._timetable, (entry.due, key.workspace_id, key.command_id))
+        self._wake.set()
+
+    async def _run_step(self, key: CommandKey, entry: _Entry) -> None:
+        step, final = Step.NOTHING, False
+        try:
+            step, final = await self._advance(key, entry)
+            delay = next_delay_seconds(step, entry.attempt)
+        except StorageError as error:
+            self._log.error("command.not_recorded", command_id=key.command_id, reason=str(error))
+            delay = STORAGE_RETRY_SECONDS
+        finally:
+            entry.running = False
+            self._slots.release()
+            entry.changed.set()
+            entry.changed = asyncio.Event()
+        entry.attempt += 1
+        if final:
+            self._entries.pop(key, None)
+            self._metrics.commands_open.set(len(self._entries))
+        else:
+            self._schedule(key, entry, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
+
+    async def _advance(self, key: CommandKey, entry: _Entry) -> tuple[Step, bool]:
+        """Run one step; returns it and whether the command is final."""
+        async with self._database.read() as session:
+            command = await commands.find(session, key)
+            if command is None or command.final:
+                return Step.NOTHING, True
+            found = await commands.node_of(session, command)
+            submission = await commands.find_submission(session, key.workspace_id, command.submission_id)
+        step = next_step(command, self._now_ms())
+        if found is None:
+            return step, False  # being deleted: the deletion itself ends the command
+        change = await self._perform(
+            step, NodeAddress(*found), command, dict(submission.spec or {}) if submission else {}
+        )
+        return step, await self._record(key, entry, change)
+
+    async def _perform(self, step: Step, address: NodeAddress, command: Command, spec: dict[str, object]) -> "_Change":
+        if step is Step.CANCEL_UNSENT:
+            return _Change(end_as=("CANCELLED", "cancelled before it reached the node"))
+        if step is Step.GIVE_UP:
+            return _Change(end_as=("LOST", f"it never reached the node: {command.reason or 'no attempt was made'}"))
+        until_ms = self._nodes.accepted_until_ms()
+        try:
+            answer = await self._call(step, address, command, spec)
+            body = await answer.response.read(limit_bytes=LARGEST_ANSWER_BYTES, timeout_seconds=CONTENT_READ_SECONDS)
+        except NotReachedError as error:
+            return _Change(not_asked=str(error))
+        except (UnansweredError, TrunklineError) as error:
+            return _Change(not_asked=str(error), perhaps_until_ms=until_ms if step is Step.DELIVER else None)
+        return _judged(step, answer.response.status, body, until_ms)
+
+    async def _call(self, step: Step, address: NodeAddress, command: Command, spec: dict[str, object]) -> NodeAnswer:
+        if step is Step.DELIVER:
+            return await self._nodes.submit(address, command.command_id, spec)
+        if step is Step.CANCEL:
+            return await self._nodes.cancel(address, command.command_id)
+        return await self._nodes.ask(address, command.command_id)
+
+    async def _record(self, key: CommandKey, entry: _Entry, change: "_Change") -> bool:
+        async with self._database.write() as session:
+            command = await commands.find(session, key)
+            if command is None or command.final:
+                return True
+            before = _visible(command)
+            change.apply(command, self._now_ms())
+            if _visible(command) != before:
+                entry.attempt = 0
+            await session.flush()
+            if command.delivered or command.final:
+                await commands.forget_spec(session, command)
+            final = command.state in FINAL_STATES
+        if final:
+            self._metrics.commands.labels(command.state).inc()
+            self._log.info("command.ended", command_id=key.command_id, node=command.node, state=command.state)
+        return final
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a step found out; at most one of these is set, beside `perhaps_until_ms`."""
+
+    said: bytes | None = None
+    not_known: bool = False
+    end_as: tuple[str, str] | None = None
+    not_asked: str | None = None
+    perhaps_until_ms: int | None = None
+
+    def apply(self, command: Command, now_ms: int) -> None:
+        """Take it over into the record."""
+        if self.said is not None:
+            heard(command, read_answer(self.said))
+        elif self.not_known:
+            unknown_to_node(command, now_ms)
+        elif self.end_as is not None:
+            end(command, *self.end_as, now_ms)
+        elif self.perhaps_until_ms is not None:
+            unanswered(command, self.not_asked or "", accepted_until_ms=self.perhaps_until_ms)
+        else:
+            not_asked(command, self.not_asked or "")
+
+
+def _judged(step: Step, status: int, body: bytes, until_ms: int) -> _Change:
+    """Return what a node's answer means for the command."""
+    if status in (200, 201, 202):
+        try:
+            read_answer(body)
+        except BadAnswerError as error:
+            return _Change(not_asked=str(error), perhaps_until_ms=until_ms if step is Step.DELIVER else None)
+        return _Change(said=body)
+    if status == 404 and step is not Step.DELIVER:
+        return _Change(not_known=True)
+    if step is not Step.DELIVER or status in _TRY_AGAIN:
+        return _Change(not_asked=f"the node answered {status}: {_message(body)}")
+    return _Change(end_as=("LOST", f"the node refused it ({status}): {_message(body)}"))
+
+
+def _message(body: bytes) -> str:
+    """Return the message of a node's error document, or the beginning of whatever it sent."""
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(body)
+        message = document.get("message") if isinstance(document, dict) else None
+        if isinstance(message, str):
+            return message[:400]
+    return body[:200].decode("utf-8", "replace").strip()
+
+
+def _visible(command: Command) -> tuple[object, ...]:
+    return (command.state, command.delivered, command.stdout_bytes, command.stderr_bytes)

@@ -1,0 +1,66 @@
+"""One health check of one node: the call, and what its answer means."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from control_plane.fleet.health_states import CheckResult
+from control_plane.fleet.node_commands import NodeAddress, NodeCommands
+from control_plane.fleet.reach import NotReachedError, UnansweredError
+from trunkline.client.errors import TrunklineError
+from trunkline.runtime.clock import Clock
+
+LARGEST_HEALTH_BYTES = 64 * 1024
+LONGEST_REASON = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check found; `health` is what the agent said, `relay_id` where it was reached."""
+
+    result: CheckResult
+    reason: str | None = None
+    health: dict[str, Any] | None = None
+    rtt_seconds: float | None = None
+    relay_id: str | None = None
+
+
+async def check_node(nodes: NodeCommands, address: NodeAddress, timeout_seconds: float, clock: Clock) -> Check:
+    """Ask a node how it is; everything that can go wrong is a result."""
+    started = clock.monotonic()
+    try:
+        answer = await nodes.health(address, timeout_seconds)
+        status = answer.response.status
+        body = await answer.response.read(limit_bytes=LARGEST_HEALTH_BYTES, timeout_seconds=timeout_seconds)
+    except NotReachedError as error:
+        return Check(CheckResult.NOT_REACHED, str(error)[:LONGEST_REASON])
+    except (UnansweredError, TrunklineError) as error:
+        return Check(CheckResult.UNANSWERED, str(error)[:LONGEST_REASON])
+    rtt_seconds = clock.monotonic() - started
+    if status != 200:
+        return Check(CheckResult.BAD_ANSWER, f"the agent answered {status}", None, rtt_seconds, answer.relay_id)
+    return _understood(body, address, rtt_seconds, answer.relay_id)
+
+
+def _understood(body: bytes, address: NodeAddress, rtt_seconds: float, relay_id: str) -> Check:
+    try:
+        health = json.loads(body)
+    except (ValueError, RecursionError):
+        health = None
+    if not isinstance(health, dict) or health.get("status") not in ("ok", "degraded"):
+        return Check(CheckResult.BAD_ANSWER, "the agent's answer is not a health document", None, rtt_seconds, relay_id)
+    if health.get("node_id", address.node.node_id) != address.node.node_id:
+        return Check(CheckResult.BAD_ANSWER, "another node answered", None, rtt_seconds, relay_id)
+    if health["status"] == "ok":
+        return Check(CheckResult.OK, None, health, rtt_seconds, relay_id)
+    return Check(CheckResult.DEGRADED, _failing_checks(health), health, rtt_seconds, relay_id)
+
+
+def _failing_checks(health: dict[str, Any]) -> str:
+    checks = health.get("checks")
+    failing = [
+        f"{check.get('name')}: {check.get('message') or check.get('status')}"
+        for check in (checks if isinstance(checks, list) else [])
+        if isinstance(check, dict) and check.get("status") != "ok"
+    ]
+    return ("; ".join(failing) or "the agent says that it is degraded")[:LONGEST_REASON]

@@ -1,0 +1,119 @@
+"""What the health monitor writes down: the last verdict of each node, and observations for its history."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+
+from control_plane.fleet.health_check import Check
+from control_plane.fleet.health_states import NodeState
+from control_plane.fleet.node_commands import NodeAddress
+from control_plane.storage.database import Database
+from control_plane.storage.records import HealthObservation, Node, Workspace
+from trunkline.runtime.clock import Clock
+
+MOST_UNWRITTEN = 20_000
+LONGEST_VERSION = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A check and the state after it; `changed` says that the state is another than before."""
+
+    state: NodeState
+    check: Check
+    changed: bool
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    finding: Finding
+    time_ms: int
+    changed_ms: int | None
+
+
+class HealthRecord:
+    """Keeps findings until the next flush; of each node the last one, and that its state changed."""
+
+    def __init__(self, *, database: Database, clock: Clock, history_interval_seconds: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._history_interval_ms = int(history_interval_seconds * 1000)
+        self._unwritten: dict[str, _Unwritten] = {}
+        self._observed_ms: dict[str, int] = {}
+
+    async def addresses(self) -> list[NodeAddress]:
+        """Return all nodes with their workspaces."""
+        query = select(Workspace, Node).join(Node, Node.workspace_id == Workspace.workspace_id)
+        async with self._database.read() as session:
+            rows = (await session.execute(query)).all()
+        found = {node.node_id for _, node in rows}
+        self._observed_ms = {node_id: at for node_id, at in self._observed_ms.items() if node_id in found}
+        return [NodeAddress(workspace, node) for workspace, node in rows]
+
+    def note(self, node_id: str, finding: Finding) -> None:
+        """Remember a finding for the next flush."""
+        now_ms = int(self._clock.now() * 1000)
+        before = self._unwritten.get(node_id)
+        if before is None and len(self._unwritten) >= MOST_UNWRITTEN:
+            return
+        changed_ms = now_ms if finding.changed else (before.changed_ms if before is not None else None)
+        self._unwritten[node_id] = _Unwritten(finding, now_ms, changed_ms)
+
+    async def flush(self) -> None:
+        """Write everything down in one transaction; what cannot be written is kept for the next time.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        batch, self._unwritten = self._unwritten, {}
+        if not batch:
+            return
+        try:
+            async with self._database.write() as session:
+                known = set((await session.scalars(select(Node.node_id).where(Node.node_id.in_(batch)))).all())
+                for node_id in known & batch.keys():
+                    await session.execute(update(Node).where(Node.node_id == node_id).values(_columns(batch[node_id])))
+                    if self._is_worth_keeping(node_id, batch[node_id]):
+                        session.add(_observation(node_id, batch[node_id]))
+        except BaseException:
+            self._unwritten = batch | self._unwritten
+            raise
+
+    def _is_worth_keeping(self, node_id: str, unwritten: _Unwritten) -> bool:
+        last = self._observed_ms.get(node_id)
+        due = last is None or unwritten.time_ms - last >= self._history_interval_ms
+        if due or unwritten.changed_ms is not None:
+            self._observed_ms[node_id] = unwritten.time_ms
+            return True
+        return False
+
+
+def _columns(unwritten: _Unwritten) -> dict[str, object]:
+    """Return what the finding changes in the node's row."""
+    finding = unwritten.finding
+    columns: dict[str, object] = {"state": finding.state.value, "state_reason": finding.check.reason}
+    if unwritten.changed_ms is not None:
+        columns["state_time"] = unwritten.changed_ms
+    if finding.check.result.answered:
+        columns |= {"last_seen_time": unwritten.time_ms, "relay_id": finding.check.relay_id}
+    health = finding.check.health
+    if health is not None:
+        columns |= {"health": health, "health_time": unwritten.time_ms}
+        version, sequence = health.get("agent_version"), health.get("trust_sequence")
+        if isinstance(version, str) and version:
+            columns["agent_version"] = version[:LONGEST_VERSION]
+        if type(sequence) is int and 0 <= sequence < 2**53:
+            columns["trust_sequence"] = sequence
+    return columns
+
+
+def _observation(node_id: str, unwritten: _Unwritten) -> HealthObservation:
+    check = unwritten.finding.check
+    return HealthObservation(
+        node_id=node_id,
+        time=unwritten.time_ms,
+        state=unwritten.finding.state.value,
+        result=check.result.value,
+        reason=check.reason,
+        rtt_milliseconds=int(check.rtt_seconds * 1000) if check.rtt_seconds is not None else None,
+    )

@@ -1,0 +1,180 @@
+"""The health monitor: asks every node through the relay how it is, and keeps what it learns.
+
+Each node is asked at its own time, spread over the interval, and then once an interval with jitter. While something
+changes (a new node, a failure, a recovery) it is asked sooner, so that a state is settled within seconds. Verdicts are
+in memory for the metrics page and written to the database once a second, all together.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from control_plane.fleet.health_check import Check, check_node
+from control_plane.fleet.health_record import Finding, HealthRecord
+from control_plane.fleet.health_states import NodeState, Standing, observe
+from control_plane.fleet.node_commands import NodeAddress, NodeCommands
+from control_plane.metrics import NodeStanding
+from control_plane.settings import HealthSettings
+from control_plane.storage.errors import StorageError
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+FLUSH_SECONDS = 1.0
+SETTLING_SECONDS = 1.0
+FIRST_CHECKS_PER_SECOND = 50.0
+LOOK_SECONDS = 2.0
+NEWCOMER_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One node under watch; `due` and `since` are monotonic seconds."""
+
+    address: NodeAddress
+    standing: Standing
+    due: float
+    since: float
+    running: bool = False
+    up: bool = False
+    seen_time: float | None = None
+    rtt_seconds: float | None = None
+
+
+class HealthMonitor:
+    """Watches all nodes."""
+
+    def __init__(
+        self,
+        *,
+        record: HealthRecord,
+        nodes: NodeCommands,
+        settings: HealthSettings,
+        on_return: Callable[[str], None],
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
+    ) -> None:
+        self._record = record
+        self._nodes = nodes
+        self._settings = settings
+        self._on_return = on_return
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._slots = asyncio.Semaphore(settings.most_at_once)
+        self._watched: dict[str, _Watched] = {}
+        self._look = asyncio.Event()
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        await self._look_for_nodes()
+        async with asyncio.TaskGroup() as checks:
+            checks.create_task(self._keep_looking(), name="trunkline-health-look")
+            checks.create_task(self._keep_writing(), name="trunkline-health-write")
+            while True:
+                for watched in self._due():
+                    await self._slots.acquire()
+                    watched.running = True
+                    checks.create_task(self._check(watched), name="trunkline-health-check")
+                await self._nap()
+
+    def look_again(self) -> None:
+        """Look for new nodes now instead of a little later."""
+        self._look.set()
+
+    def standings(self) -> Iterable[NodeStanding]:
+        """Return what the metrics page says about each node."""
+        return [
+            NodeStanding(
+                workspace=watched.address.workspace.workspace,
+                node=watched.address.node.node,
+                up=watched.up,
+                state=watched.standing.state.value,
+                seen_time=watched.seen_time,
+                rtt_seconds=watched.rtt_seconds,
+            )
+            for watched in self._watched.values()
+        ]
+
+    def _due(self) -> list[_Watched]:
+        now = self._clock.monotonic()
+        return [watched for watched in self._watched.values() if not watched.running and watched.due <= now]
+
+    async def _nap(self) -> None:
+        now = self._clock.monotonic()
+        soonest = min((watched.due for watched in self._watched.values() if not watched.running), default=now + 1.0)
+        await asyncio.sleep(min(1.0, max(0.02, soonest - now)))
+
+    async def _check(self, watched: _Watched) -> None:
+        try:
+            check = await check_node(self._nodes, watched.address, self._settings.timeout_seconds, self._clock)
+            self._take(watched, check)
+        finally:
+            watched.running = False
+            self._slots.release()
+
+    def _take(self, watched: _Watched, check: Check) -> None:
+        before = watched.standing
+        watched.standing = observe(before, check.result)
+        watched.up = check.result.answered
+        watched.rtt_seconds = check.rtt_seconds
+        if check.result.answered:
+            watched.seen_time = self._clock.now()
+        changed = watched.standing.state is not before.state
+        if changed:
+            self._log.info(
+                "node.state",
+                node=watched.address.node.node,
+                workspace=watched.address.workspace.workspace,
+                state=watched.standing.state.value,
+                reason=check.reason,
+            )
+        if check.result.answered and before.failures > 0:
+            self._on_return(watched.address.node.node_id)
+        self._record.note(watched.address.node.node_id, Finding(watched.standing.state, check, changed))
+        watched.due = self._clock.monotonic() + self._pause_seconds(watched, before, check)
+
+    def _pause_seconds(self, watched: _Watched, before: Standing, check: Check) -> float:
+        settings = self._settings
+        fresh = self._clock.monotonic() - watched.since < NEWCOMER_SECONDS
+        pending = watched.standing.state is NodeState.PENDING and fresh
+        settled = watched.standing.state is before.state and (
+            check.result.answered or watched.standing.state is NodeState.OFFLINE
+        )
+        interval = (
+            settings.interval_seconds if settled and not pending else min(SETTLING_SECONDS, settings.interval_seconds)
+        )
+        return interval * self._rng.uniform(0.8, 1.2)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look.wait()
+            self._look.clear()
+            with contextlib.suppress(StorageError):
+                await self._look_for_nodes()
+
+    async def _look_for_nodes(self) -> None:
+        found = {address.node.node_id: address for address in await self._record.addresses()}
+        for gone in self._watched.keys() - found.keys():
+            del self._watched[gone]
+        newcomers = [address for node_id, address in found.items() if node_id not in self._watched]
+        spread = min(self._settings.interval_seconds, len(newcomers) / FIRST_CHECKS_PER_SECOND)
+        now = self._clock.monotonic()
+        for address in newcomers:
+            node = address.node
+            standing = Standing(NodeState(node.state))
+            watched = _Watched(address, standing, due=now + self._rng.uniform(0.0, spread), since=now)
+            watched.seen_time = node.last_seen_time / 1000 if node.last_seen_time is not None else None
+            self._watched[node.node_id] = watched
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            try:
+                await self._record.flush()
+            except StorageError as error:
+                self._log.error("health.not_recorded", reason=str(error))

@@ -1,0 +1,114 @@
+"""The commands' side of a node's API: submit, ask, cancel, output, each with a token of its own."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from certs.claims import LEEWAY_SECONDS
+from certs.encoding import encode_base64url
+from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ
+from certs.spiffe import control_plane_id
+from control_plane.fleet.reach import NodeAnswer, NodeCall, NodeReach
+from control_plane.identity.issuance import Issuance
+from control_plane.storage.records import Node, Workspace
+from trunkline.runtime.clock import Clock
+
+TOKEN_SECONDS = 60
+LARGEST_ANSWER_BYTES = 256 * 1024
+CONTENT_READ_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddress:
+    """A node and the workspace that it is in."""
+
+    workspace: Workspace
+    node: Node
+
+
+class NodeCommands:
+    """Speaks to agents; nothing is repeated or remembered here."""
+
+    def __init__(
+        self, *, reach: NodeReach, issuance: Issuance, name_suffix: str, clock: Clock, timeout_seconds: float
+    ) -> None:
+        self._reach = reach
+        self._issuance = issuance
+        self._name_suffix = name_suffix
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._subject = str(control_plane_id(issuance.trust_domain))
+
+    def accepted_until_ms(self) -> int:
+        """Return until when a node could still accept a submit that is sent now."""
+        return int((self._clock.now() + self._timeout_seconds + TOKEN_SECONDS + LEEWAY_SECONDS) * 1000)
+
+    async def submit(self, address: NodeAddress, command_id: str, spec: dict[str, object]) -> NodeAnswer:
+        """Submit a command; its id is the idempotency key, its token is good for this body and for one use."""
+        body = json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()
+        digest = encode_base64url(hashlib.sha256(body).digest())
+        token = self._token(address, COMMAND_SUBMIT, body_sha256=digest)
+        return await self._call(address, "PUT", _path(command_id), token, "submit", body)
+
+    async def ask(self, address: NodeAddress, command_id: str) -> NodeAnswer:
+        """Ask how a command is."""
+        token = self._token(address, COMMAND_READ)
+        return await self._call(address, "GET", _path(command_id), token, "ask")
+
+    async def cancel(self, address: NodeAddress, command_id: str) -> NodeAnswer:
+        """Ask for a command's end."""
+        token = self._token(address, COMMAND_SUBMIT)
+        return await self._call(address, "POST", f"{_path(command_id)}/cancel", token, "cancel", b"{}")
+
+    async def output(
+        self, address: NodeAddress, command_id: str, *, stream: str, offset: int, follow: bool
+    ) -> NodeAnswer:
+        """Open the output of a command from an offset on."""
+        query = urlencode({"stream": stream, "offset": offset, "follow": "true" if follow else "false"})
+        token = self._token(address, COMMAND_READ)
+        return await self._call(address, "GET", f"{_path(command_id)}/output?{query}", token, "output")
+
+    async def health(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
+        """Ask a node how it is."""
+        token = self._token(address, HEALTH_READ)
+        return await self._call(address, "GET", "/v1/health", token, "health", timeout_seconds=timeout_seconds)
+
+    def _token(self, address: NodeAddress, scope: str, *, body_sha256: str | None = None) -> str:
+        issued = self._issuance.call_token(
+            address.workspace,
+            address.node,
+            subject=self._subject,
+            scopes=[scope],
+            lifetime_seconds=TOKEN_SECONDS,
+            now=self._clock.now(),
+            body_sha256=body_sha256,
+        )
+        return issued.text
+
+    async def _call(
+        self,
+        address: NodeAddress,
+        method: str,
+        path: str,
+        token: str,
+        purpose: str,
+        body: bytes | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> NodeAnswer:
+        call = NodeCall(
+            node_id=address.node.node_id,
+            host=f"{address.node.node}.{address.workspace.workspace}.{self._name_suffix}",
+            method=method,
+            path=path,
+            token=token,
+            purpose=purpose,
+            timeout_seconds=timeout_seconds or self._timeout_seconds,
+            body=body,
+        )
+        return await self._reach.call(call)
+
+
+def _path(command_id: str) -> str:
+    return f"/v1/commands/{quote(command_id, safe='')}"

@@ -1,0 +1,146 @@
+"""Submitting: a request to run something becomes one recorded command per node, before any node hears of it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.errors import ApiError, ErrorCode, conflict, invalid, not_found
+from control_plane.storage import clusters, commands, nodes
+from control_plane.storage.nodes import NodeFilter
+from control_plane.storage.records import Command, Node, Submission, Workspace
+
+MOST_NODES = 10_000
+LONGEST_COMMAND_ID = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which nodes: exactly one of these is set."""
+
+    node: str | None = None
+    cluster: str | None = None
+    selector: dict[str, str] | None = None
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to run where; `spec` is what nodes are sent, times are milliseconds."""
+
+    submission_id: str
+    target: Target
+    spec: dict[str, Any]
+    submitted_by: str
+    submit_time: int
+    deliver_before: int
+
+    def fingerprint(self) -> str:
+        """Return the hash by which a repetition is told from a conflict."""
+        target = {
+            "node": self.target.node,
+            "cluster": self.target.cluster,
+            "selector": self.target.selector,
+            "all": self.target.every,
+        }
+        text = json.dumps([target, self.spec], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The submission with its commands; `new` is False for a repetition."""
+
+    submission: Submission
+    commands: Sequence[Command]
+    new: bool
+
+
+async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, most_open: int) -> Accepted:
+    """Record a submission; the same id with the same body gives what it gave before.
+
+    Raises:
+        ApiError: the id is taken by another body, the target is nothing, or too much is open.
+    """
+    known = await commands.find_submission(session, workspace.workspace_id, order.submission_id)
+    if known is not None:
+        if known.body_sha256 != order.fingerprint():
+            raise conflict(f"the command id {order.submission_id!r} was used for something else")
+        found = await commands.of_submission(session, workspace.workspace_id, order.submission_id)
+        return Accepted(known, found, new=False)
+    targets = await _targets(session, workspace, order.target)
+    if await commands.count_open(session, workspace.workspace_id) + len(targets) > most_open:
+        raise ApiError(
+            ErrorCode.RESOURCE_EXHAUSTED, f"the workspace may have {most_open} open commands", retry_after_seconds=10
+        )
+    submission = _submission(workspace, order)
+    rows = [_command(workspace, order, node) for node in targets]
+    if await _any_taken(session, workspace, rows):
+        raise conflict(f"the command id {order.submission_id!r} was used for something else")
+    session.add(submission)
+    session.add_all(rows)
+    return Accepted(submission, rows, new=True)
+
+
+async def _targets(session: AsyncSession, workspace: Workspace, target: Target) -> Sequence[Node]:
+    if target.node is not None:
+        node = await nodes.find(session, workspace.workspace_id, target.node)
+        if node is None:
+            raise not_found("node", target.node)
+        return [node]
+    if target.cluster is not None and await clusters.find(session, workspace.workspace_id, target.cluster) is None:
+        raise not_found("cluster", target.cluster)
+    wanted = NodeFilter(cluster=target.cluster, labels=target.selector or {})
+    found = await nodes.select_nodes(session, workspace.workspace_id, wanted, most=MOST_NODES + 1)
+    if not found:
+        raise invalid("target", "no node is meant by it")
+    if len(found) > MOST_NODES:
+        raise invalid("target", f"more than {MOST_NODES} nodes are meant by it")
+    return found
+
+
+async def _any_taken(session: AsyncSession, workspace: Workspace, rows: Sequence[Command]) -> bool:
+    ids = [row.command_id for row in rows]
+    for start in range(0, len(ids), 1000):
+        if await commands.taken_ids(session, workspace.workspace_id, ids[start : start + 1000]):
+            return True
+    return False
+
+
+def _submission(workspace: Workspace, order: Order) -> Submission:
+    return Submission(
+        workspace_id=workspace.workspace_id,
+        submission_id=order.submission_id,
+        body_sha256=order.fingerprint(),
+        argv=order.spec["argv"],
+        spec=order.spec,
+        submitted_by=order.submitted_by,
+        creation_time=order.submit_time,
+    )
+
+
+def _command(workspace: Workspace, order: Order, node: Node) -> Command:
+    """Return the record of one node's command; a node target's id is exactly the one asked for."""
+    command_id = order.submission_id
+    if order.target.node is None:
+        command_id = f"{command_id}.{node.node_id}"
+    if len(command_id) > LONGEST_COMMAND_ID:
+        raise invalid("command_id", "too long: with the node's id at its end it would exceed 128 characters")
+    return Command(
+        workspace_id=workspace.workspace_id,
+        command_id=command_id,
+        submission_id=order.submission_id,
+        node_id=node.node_id,
+        node=node.node,
+        state="QUEUED",
+        final=False,
+        delivered=False,
+        deliver_before=order.deliver_before,
+        cancel_requested=False,
+        submit_time=order.submit_time,
+        stdout_bytes=0,
+        stderr_bytes=0,
+    )

@@ -1,0 +1,76 @@
+"""Housekeeping: once a minute, what has run out is forgotten, so that no table grows for ever."""
+
+import asyncio
+import random
+
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.settings import DAY_SECONDS, ControlPlaneSettings
+from control_plane.storage import (
+    bootstraps,
+    certificates,
+    commands,
+    health,
+    join_tokens,
+    reports,
+    revocations,
+)
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from control_plane.storage.records import Node
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+PAUSE_SECONDS = 60.0
+KEPT_AFTER_EXPIRY_SECONDS = DAY_SECONDS
+REPORT_DAYS = 30
+UNCONFIRMED_DAYS = 8
+
+
+class Housekeeping:
+    """Forgets what has run out."""
+
+    def __init__(
+        self, *, database: Database, settings: ControlPlaneSettings, clock: Clock, rng: random.Random, log: Logger
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+
+    async def run(self) -> None:
+        """Clean up for ever."""
+        while True:
+            await asyncio.sleep(PAUSE_SECONDS * self._rng.uniform(0.8, 1.2))
+            try:
+                await self.clean()
+            except StorageError as error:
+                self._log.error("housekeeping.failed", reason=str(error))
+
+    async def clean(self) -> None:
+        """Clean up once, in short transactions of their own."""
+        now = self._clock.now()
+        expired = int((now - KEPT_AFTER_EXPIRY_SECONDS) * 1000)
+        async with self._database.write() as session:
+            await bootstraps.remove_expired(session, int(now * 1000))
+        async with self._database.write() as session:
+            await join_tokens.remove_expired(session, expired)
+            await certificates.remove_expired(session, expired)
+            await revocations.remove_expired(session, expired)
+            await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
+        async with self._database.write() as session:
+            await commands.remove_old(session, _days_before(now, self._settings.commands.history_days))
+        async with self._database.write() as session:
+            await health.remove_old(session, _days_before(now, self._settings.health.history_days))
+            await reports.remove_old(session, _days_before(now, REPORT_DAYS))
+
+
+async def _remove_unconfirmed(session: AsyncSession, before_ms: int) -> None:
+    """Forget nodes that never proved to hold their key; whatever they were issued has expired long ago."""
+    await session.execute(delete(Node).where(Node.confirm_time.is_(None), Node.creation_time < before_ms))
+
+
+def _days_before(now: float, days: int) -> int:
+    return int((now - days * DAY_SECONDS) * 1000)

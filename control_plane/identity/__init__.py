@@ -1,0 +1,1 @@
+"""Who may be what: bootstrap, enrolment, issuance, the trust document, and the control plane's own identity."""

@@ -1,0 +1,63 @@
+"""Endings: deleting a workspace, a node or a relay, which revokes in the same transaction what it was issued.
+
+The revocation is kept until nothing that was issued before can still be valid.
+"""
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.settings import DAY_SECONDS
+from control_plane.storage import nodes, relays, revocations, workspaces
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.records import Command, Node, Relay, Workspace
+
+LONGEST_ISSUED_SECONDS = 31 * DAY_SECONDS
+"""Nothing issued lives longer: workspace tokens 30 days, SVIDs of relays at most 30; a day more for clocks."""
+
+
+async def end_workspace(session: AsyncSession, workspace: Workspace, actor: Actor, now: float) -> int:
+    """Delete a workspace and all that is in it; returns the number of the trust document that says so."""
+    sequence = await _revoke(session, "workspace", workspace.workspace_id, actor, now)
+    await workspaces.remove(session, workspace.workspace_id)
+    happening = Happening("workspace.delete", resource=workspace.workspace, workspace_id=workspace.workspace_id)
+    append(session, now, actor, happening)
+    return sequence
+
+
+async def end_node(session: AsyncSession, node: Node, actor: Actor, now: float) -> int:
+    """Delete a node; commands that it had not finished are lost. Returns the number of the trust document."""
+    sequence = await _revoke(session, "node", node.node_id, actor, now)
+    lost = {"state": "LOST", "final": True, "reason": "the node was deleted", "end_time": int(now * 1000)}
+    await session.execute(update(Command).where(Command.node_id == node.node_id, Command.final.is_(False)).values(lost))
+    await nodes.remove(session, node.node_id)
+    happening = Happening(
+        "node.delete", resource=node.node, workspace_id=node.workspace_id, details={"node_id": node.node_id}
+    )
+    append(session, now, actor, happening)
+    return sequence
+
+
+async def end_relay(session: AsyncSession, relay: Relay, actor: Actor, now: float) -> None:
+    """Delete a relay; its live certificates are revoked one by one, since trust documents name no relays."""
+    for certificate in await relays.live_certificates(session, relay.relay_id, int(now * 1000)):
+        await revocations.revoke(
+            session,
+            "certificate",
+            certificate.serial,
+            expire_time=certificate.expire_time,
+            revoked_by=actor.name,
+            now_ms=int(now * 1000),
+        )
+    await relays.remove(session, relay.relay_id)
+    append(session, now, actor, Happening("relay.delete", resource=relay.relay, details={"relay_id": relay.relay_id}))
+
+
+async def _revoke(session: AsyncSession, kind: str, name: str, actor: Actor, now: float) -> int:
+    return await revocations.revoke(
+        session,
+        kind,
+        name,
+        expire_time=int((now + LONGEST_ISSUED_SECONDS) * 1000),
+        revoked_by=actor.name,
+        now_ms=int(now * 1000),
+    )

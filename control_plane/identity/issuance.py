@@ -1,0 +1,143 @@
+"""Issuing: SVIDs and the tokens that go with them, recorded in the transaction that decided it."""
+
+import hashlib
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from certs.authority import Authority
+from certs.chains import CertificateChain
+from certs.errors import CertificateError
+from certs.identities import public_key_of_csr
+from certs.spiffe import SpiffeId, node_id, relay_id, workspace_id
+from certs.tokens import IssuedToken, TokenSigner
+from control_plane.errors import invalid
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.settings import TokenSettings
+from control_plane.storage import certificates
+from control_plane.storage.records import Certificate, Node, Relay, Workspace
+
+
+def csr_hash(csr: str) -> str:
+    """Return the hexadecimal SHA-256 of a signing request's text.
+
+    Raises:
+        ApiError: it is not a signing request for a P-256 key, signed by that key.
+    """
+    try:
+        public_key_of_csr(csr)
+    except CertificateError as error:
+        raise invalid("csr", str(error)) from None
+    return hashlib.sha256(csr.encode()).hexdigest()
+
+
+class Issuance:
+    """Issues what nodes, relays and operators are given, with the lifetimes of the settings."""
+
+    def __init__(
+        self, *, authority: Authority, signer: TokenSigner, tokens: TokenSettings, metrics: ControlPlaneMetrics
+    ) -> None:
+        self._authority = authority
+        self._signer = signer
+        self._tokens = tokens
+        self._metrics = metrics
+        self.trust_domain = authority.trust_domain
+
+    async def node_certificate(
+        self, session: AsyncSession, node: Node, csr: str, *, origin: str, now: float
+    ) -> Certificate:
+        """Issue a node's SVID; the same CSR asked for again gets the same certificate."""
+        known = await certificates.find_for_csr(session, node.node_id, csr_hash(csr), int(now * 1000))
+        if known is not None:
+            return known
+        identity = node_id(self.trust_domain, node.workspace_id, node.node_id)
+        chain = self._authority.issue_node(csr, identity, self._tokens.svid_seconds, now=now)
+        return self._record(session, chain, "node", node.node_id, csr, origin, now)
+
+    async def relay_certificate(
+        self, session: AsyncSession, relay: Relay, csr: str, *, origin: str, now: float
+    ) -> Certificate:
+        """Issue a relay's SVID, with the DNS names of its record; the same CSR gets the same certificate."""
+        known = await certificates.find_for_csr(session, relay.relay_id, csr_hash(csr), int(now * 1000))
+        if known is not None:
+            return known
+        identity = relay_id(self.trust_domain, relay.relay_id)
+        chain = self._authority.issue_relay(csr, identity, relay.dns_names, self._tokens.relay_svid_seconds, now=now)
+        return self._record(session, chain, "relay", relay.relay_id, csr, origin, now)
+
+    def listen_token(self, workspace: Workspace, node: Node, certificate_chain: str, now: float) -> str:
+        """Issue a node's listen token, bound to the leaf of the chain."""
+        issued = self._signer.issue_listen(
+            self.node_identity(node),
+            workspace=workspace.workspace,
+            node_name=node.node,
+            certificate_thumbprint=CertificateChain.from_pem(certificate_chain).thumbprint,
+            now=now,
+            lifetime_seconds=self._tokens.listen_seconds,
+        )
+        return issued.text
+
+    def call_token(
+        self,
+        workspace: Workspace,
+        node: Node,
+        *,
+        subject: str,
+        scopes: Sequence[str],
+        lifetime_seconds: float,
+        now: float,
+        body_sha256: str | None = None,
+    ) -> IssuedToken:
+        """Issue a call token for one node."""
+        return self._signer.issue_call(
+            self.node_identity(node),
+            subject=subject,
+            workspace=workspace.workspace,
+            node_name=node.node,
+            scopes=scopes,
+            now=now,
+            lifetime_seconds=lifetime_seconds,
+            body_sha256=body_sha256,
+        )
+
+    def workspace_token(
+        self, workspace: Workspace, *, subject: str, ports: Sequence[int], lifetime_seconds: float, now: float
+    ) -> IssuedToken:
+        """Issue a workspace token."""
+        return self._signer.issue_workspace(
+            workspace_id(self.trust_domain, workspace.workspace_id),
+            subject=subject,
+            workspace=workspace.workspace,
+            ports=ports,
+            now=now,
+            lifetime_seconds=lifetime_seconds,
+        )
+
+    def node_identity(self, node: Node) -> SpiffeId:
+        """Return a node's SPIFFE id."""
+        return node_id(self.trust_domain, node.workspace_id, node.node_id)
+
+    def _record(
+        self,
+        session: AsyncSession,
+        chain: CertificateChain,
+        kind: str,
+        subject_id: str,
+        csr: str,
+        origin: str,
+        now: float,
+    ) -> Certificate:
+        certificate = Certificate(
+            serial=chain.serial,
+            subject_kind=kind,
+            subject_id=subject_id,
+            origin=origin,
+            csr_sha256=csr_hash(csr),
+            chain=chain.pem,
+            issue_time=int(now * 1000),
+            expire_time=int(chain.not_after * 1000),
+            confirm_time=None,
+        )
+        session.add(certificate)
+        self._metrics.issued.labels(kind).inc()
+        return certificate

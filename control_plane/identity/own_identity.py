@@ -1,0 +1,129 @@
+"""The control plane's own identity: its SVID, made anew at each start and renewed by itself, and its serving TLS.
+
+The SVID's key is in memory only. It serves the API (unless a certificate from files does), signs trust documents, and
+is what the relays know the control plane by when it dials their link door.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from cryptography import x509
+
+from certs.authority import Authority
+from certs.errors import CertificateError
+from certs.identities import Identity, build_csr
+from certs.keyfiles import generate_key
+from certs.tls import ServerTls, TlsContext, client_context
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.settings import ControlPlaneSettings, TlsSettings
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+EARLIEST_RENEWAL = 0.5
+LATEST_RENEWAL = 0.7
+LONGEST_NAP_SECONDS = 60.0
+
+
+class OwnIdentity:
+    """The SVID of this control plane and the TLS that stands on it."""
+
+    def __init__(
+        self,
+        *,
+        authority: Authority,
+        settings: ControlPlaneSettings,
+        metrics: ControlPlaneMetrics,
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
+    ) -> None:
+        self._authority = authority
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._renewed: list[Callable[[], Awaitable[None]]] = []
+        self.svid = self._issue()
+        self._from_files = load_serving(settings.tls)
+        self.tls = ServerTls(self._serving, authority.roots, "optional", presented_roots=self._presented_roots)
+        self._tell()
+
+    def on_renewal(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Await the callback after each renewal of the SVID."""
+        self._renewed.append(callback)
+
+    def client_tls(self) -> TlsContext:
+        """Return a context that trusts the own roots and presents the present SVID."""
+        return client_context(self._authority.roots, identity=self.svid)
+
+    async def renew(self) -> None:
+        """Replace the SVID; connections that stand are left alone."""
+        self.svid = self._issue()
+        self._swap()
+        self._log.info("identity.renewed", expires_at=int(self.svid.chain.not_after))
+        for callback in self._renewed:
+            await callback()
+
+    def reload(self) -> None:
+        """Read the serving certificate's files again; if they are no good, the one in use stays."""
+        try:
+            self._from_files = load_serving(self._settings.tls)
+            self._swap()
+        except CertificateError as error:
+            self._log.error("identity.certificate_not_reloaded", reason=str(error))
+
+    async def keep(self) -> None:
+        """Renew the SVID for ever, each time at a random 50 to 70 % of its life."""
+        while True:
+            life = self.svid.chain.not_after - self._clock.now()
+            due = self._clock.now() + life * self._rng.uniform(EARLIEST_RENEWAL, LATEST_RENEWAL)
+            await self._wait_until(due)
+            await self.renew()
+
+    async def _wait_until(self, due: float) -> None:
+        left = due - self._clock.now()
+        while left > 0:
+            await asyncio.sleep(min(left, LONGEST_NAP_SECONDS))  # short naps: the wall clock may jump
+            left = due - self._clock.now()
+
+    @property
+    def _serving(self) -> Identity:
+        return self._from_files or self.svid
+
+    @property
+    def _presented_roots(self) -> tuple[x509.Certificate, ...]:
+        """Roots go along with the own certificate, for clients that were given a root's hash only."""
+        return () if self._from_files is not None else self._authority.roots
+
+    def _swap(self) -> None:
+        self.tls.swap(self._serving, self._authority.roots, presented_roots=self._presented_roots)
+        self._tell()
+
+    def _issue(self) -> Identity:
+        key = generate_key()
+        chain = self._authority.issue_control_plane(
+            build_csr(key),
+            self._settings.identity.dns_names,
+            self._settings.tokens.own_svid_seconds,
+            now=self._clock.now(),
+        )
+        return Identity(key, chain)
+
+    def _tell(self) -> None:
+        expiry = self._metrics.certificate_expiry
+        expiry.labels("svid").set(self.svid.chain.not_after)
+        expiry.labels("serving").set(self._serving.chain.not_after)
+        expiry.labels("issuing").set(self._authority.not_after)
+
+
+def load_serving(tls: TlsSettings) -> Identity | None:
+    """Return the serving certificate that the settings name, or None if the own authority's is to be used.
+
+    Raises:
+        CertificateError: the files are missing, damaged, or do not belong together.
+    """
+    if tls.certificate_file is None or tls.key_file is None:
+        return None
+    return Identity.load_pair(tls.certificate_file, tls.key_file)

@@ -1,0 +1,125 @@
+"""What nodes and relays ask for with the identity they have: confirmation, renewal, a fresh listen token."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.identity.issuance import Issuance
+from control_plane.storage import certificates, nodes, relays, revocations
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.database import Database
+from control_plane.storage.records import Certificate, Node, Relay, Workspace
+from trunkline.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class RenewedNode:
+    """A node's next leaf with the listen token that is bound to it."""
+
+    certificate_chain: str
+    listen_token: str
+
+
+class Renewals:
+    """Serves authenticated nodes and relays."""
+
+    def __init__(self, *, database: Database, issuance: Issuance, clock: Clock) -> None:
+        self._database = database
+        self._issuance = issuance
+        self._clock = clock
+
+    async def confirm(self, workspace_id: str, node_id: str, serial: str, actor: Actor) -> bool:
+        """Take note that a node holds the key of this certificate.
+
+        What the node had before a new *bootstrap* ends here; a renewed leaf lets the old one run out, since calls may
+        still use it. Asked again, nothing changes.
+
+        Returns:
+            Whether the trust document changed.
+        """
+        now = self._clock.now()
+        async with self._database.write() as session:
+            _, node = await self._found(session, workspace_id, node_id)
+            certificate = await certificates.find(session, serial)
+            if certificate is None or certificate.confirm_time is not None:
+                return False
+            certificate.confirm_time = int(now * 1000)
+            if node.confirm_time is None:
+                node.confirm_time = int(now * 1000)
+            append(session, now, actor, Happening("node.confirm", resource=node.node, workspace_id=workspace_id))
+            return certificate.origin == "bootstrap" and await self._end_earlier(session, certificate, actor, now)
+
+    async def renew_node(self, workspace_id: str, node_id: str, csr: str, actor: Actor) -> RenewedNode:
+        """Issue a node's next leaf and listen token; the same CSR gets the same leaf."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            workspace, node = await self._found(session, workspace_id, node_id)
+            certificate = await self._issuance.node_certificate(session, node, csr, origin="renewal", now=now)
+            token = self._issuance.listen_token(workspace, node, certificate.chain, now)
+            happening = Happening(
+                "node.renew", resource=node.node, workspace_id=workspace_id, details={"certificate": certificate.serial}
+            )
+            append(session, now, actor, happening)
+        return RenewedNode(certificate.chain, token)
+
+    async def listen_token(self, workspace_id: str, node_id: str, serial: str, actor: Actor) -> str:
+        """Issue a fresh listen token for the leaf that the node presented."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            workspace, node = await self._found(session, workspace_id, node_id)
+            certificate = await certificates.find(session, serial)
+            if certificate is None or certificate.subject_id != node_id:
+                raise ApiError(ErrorCode.UNAUTHENTICATED, "this certificate is not on record: renew it, then ask again")
+            token = self._issuance.listen_token(workspace, node, certificate.chain, now)
+            happening = Happening("node.listen_token", resource=node.node, workspace_id=workspace_id)
+            append(session, now, actor, happening)
+        return token
+
+    async def renew_relay(self, relay_id: str, csr: str, actor: Actor) -> str:
+        """Issue a relay's next leaf; the same CSR gets the same leaf."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            relay = await self._relay(session, relay_id)
+            certificate = await self._issuance.relay_certificate(session, relay, csr, origin="renewal", now=now)
+            happening = Happening("relay.renew", resource=relay.relay, details={"certificate": certificate.serial})
+            append(session, now, actor, happening)
+        return certificate.chain
+
+    async def place_relay(self, relay_id: str, port: int, actor: Actor) -> None:
+        """Record on which port a relay is reached, under the first of its DNS names."""
+        now = self._clock.now()
+        async with self._database.write() as session:
+            relay = await self._relay(session, relay_id)
+            url = f"https://{relay.dns_names[0]}:{port}"
+            relay.last_seen_time = int(now * 1000)
+            if relay.url == url:
+                return
+            relay.url = url
+            append(session, now, actor, Happening("relay.place", resource=relay.relay, details={"url": url}))
+
+    async def _found(self, session: AsyncSession, workspace_id: str, node_id: str) -> tuple[Workspace, Node]:
+        workspace = await session.get(Workspace, workspace_id)
+        node = await nodes.find(session, workspace_id, node_id)
+        if workspace is None or node is None:
+            raise ApiError(ErrorCode.UNAUTHENTICATED, "this node was deleted")
+        return workspace, node
+
+    async def _relay(self, session: AsyncSession, relay_id: str) -> Relay:
+        relay = await relays.find(session, relay_id)
+        if relay is None:
+            raise ApiError(ErrorCode.UNAUTHENTICATED, "this relay was deleted")
+        return relay
+
+    async def _end_earlier(self, session: AsyncSession, certificate: Certificate, actor: Actor, now: float) -> bool:
+        earlier = await certificates.live_before(session, certificate, int(now * 1000))
+        for old in earlier:
+            await revocations.revoke(
+                session,
+                "certificate",
+                old.serial,
+                expire_time=old.expire_time,
+                revoked_by=actor.name,
+                now_ms=int(now * 1000),
+            )
+        return bool(earlier)

@@ -1,0 +1,90 @@
+"""`init`: making what a control plane needs once: the authority, the token key, the database, the operator token.
+
+Each part is made only if it is missing, so that `init` may be run again: after an interruption it goes on, and where
+only the operator token's file was removed it makes a new token, which ends the old one.
+"""
+
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from certs.authority import Authority
+from certs.errors import CertificateError
+from certs.keyfiles import load_or_create_key, read_secret, write_public, write_secret
+from certs.keyring import describe_token_key, token_key
+from control_plane.settings import ControlPlaneSettings
+from control_plane.storage import accounts
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from control_plane.storage.migrate import migrate
+from control_plane.storage.token_keys import add_token_key
+from trunkline.runtime.clock import Clock, SystemClock
+from trunkline.runtime.daemon import EXIT_CANNOT_CREATE, Daemon, StartError, run_daemon
+from trunkline.runtime.files import StateDirectory
+
+FORMAT_NAME = "trunkline-control-plane 1"
+LOCAL = Actor("local/init")
+
+
+def run_init(daemon: Daemon[ControlPlaneSettings], argv: Sequence[str]) -> int:
+    """Run `init --config FILE`; the settings are those of the daemon."""
+    initialising = Daemon(daemon.name, daemon.prefix, daemon.settings_class, initialise)
+    return run_daemon(initialising, argv)
+
+
+async def initialise(settings: ControlPlaneSettings) -> None:
+    """Make whatever is missing, and say where the operator token and the roots are.
+
+    Raises:
+        StartError: something cannot be made.
+    """
+    clock = SystemClock()
+    with StateDirectory(settings.state_directory, format_name=FORMAT_NAME):
+        try:
+            authority = _authority(settings, clock)
+            write_public(settings.ca_file, authority.roots_pem.encode("ascii"))
+            load_or_create_key(settings.token_key_file)
+            await _prepare_database(settings, clock)
+        except (CertificateError, StorageError, OSError) as error:
+            raise StartError(f"init failed, nothing was damaged: {error}", EXIT_CANNOT_CREATE) from None
+    sys.stdout.write(f"operator token: {settings.operator_token_file}\nroots: {settings.ca_file}\n")
+
+
+def _authority(settings: ControlPlaneSettings, clock: Clock) -> Authority:
+    directory, trust_domain = settings.authority_directory, settings.identity.trust_domain
+    if not directory.exists():
+        return Authority.create(directory, trust_domain, now=clock.now())
+    return Authority.load(directory, trust_domain)
+
+
+async def _prepare_database(settings: ControlPlaneSettings, clock: Clock) -> None:
+    database = Database(settings.database_url)
+    try:
+        await migrate(database)
+        await _fill(database, settings, clock)
+    finally:
+        await database.close()
+
+
+async def _fill(database: Database, settings: ControlPlaneSettings, clock: Clock) -> None:
+    now = clock.now()
+    key = token_key(load_or_create_key(settings.token_key_file).public_key())
+    async with database.write() as session:
+        if await accounts.find_account(session) is None:
+            account = accounts.add_account(session, int(now * 1000))
+            await session.flush()
+            append(session, now, LOCAL, Happening("account.create", resource=account.account_id))
+        await add_token_key(session, describe_token_key(key), int(now * 1000))
+        if _is_current(settings.operator_token_file, await accounts.operators(session)):
+            return
+        token = f"tlo-{secrets.token_urlsafe(32)}"
+        operator_id = await accounts.replace_operator(session, token, int(now * 1000))
+        append(session, now, LOCAL, Happening("operator.create", resource=operator_id))
+        # The file before the commit: a token that is in the file only is replaced by the next `init`.
+        write_secret(settings.operator_token_file, f"{token}\n".encode())
+
+
+def _is_current(path: Path, operators: Mapping[str, str]) -> bool:
+    return path.exists() and accounts.token_hash(read_secret(path).decode("ascii", "replace").strip()) in operators

@@ -1,0 +1,139 @@
+"""The metrics of the control plane, made once in `app.py` and handed down."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStanding:
+    """What the metrics page says about one node; `seen_time` is seconds since the epoch."""
+
+    workspace: str
+    node: str
+    up: bool
+    state: str
+    seen_time: float | None
+    rtt_seconds: float | None
+
+
+class ControlPlaneMetrics:
+    """The counters, gauges and histograms that the parts of the daemon move."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "trunkline_control_plane_requests",
+            "API requests answered.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "trunkline_control_plane_request_duration_seconds",
+            "Time from the head of an API request to its answer; streams are not counted.",
+            ["route"],
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "trunkline_control_plane_refusals",
+            "Requests refused for their credentials, by role of the route.",
+            ["role", "error_code"],
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "trunkline_control_plane_connections", "Connections open to the API.", registry=registry
+        )
+        self.connections_closed = Counter(
+            "trunkline_control_plane_connections_closed",
+            "Connections that the control plane closed for their behaviour.",
+            ["reason"],
+            registry=registry,
+        )
+        self.bootstraps = Counter(
+            "trunkline_control_plane_bootstraps",
+            "Bootstraps and enrolments decided.",
+            ["method", "outcome"],
+            registry=registry,
+        )
+        self.issued = Counter(
+            "trunkline_control_plane_certificates_issued", "SVIDs issued.", ["role"], registry=registry
+        )
+        self.trust_sequence = Gauge(
+            "trunkline_control_plane_trust_document_sequence",
+            "Number of the current trust document.",
+            registry=registry,
+        )
+        self.trust_feeds = Gauge(
+            "trunkline_control_plane_trust_document_feeds", "Relays that follow the trust document.", registry=registry
+        )
+        self.certificate_expiry = Gauge(
+            "trunkline_control_plane_certificate_expiry_timestamp_seconds",
+            "When the certificates that the control plane stands on end.",
+            ["certificate"],
+            registry=registry,
+        )
+        self.commands = Counter(
+            "trunkline_control_plane_commands", "Commands that reached a final state.", ["state"], registry=registry
+        )
+        self.commands_open = Gauge(
+            "trunkline_control_plane_commands_open", "Commands that are not in a final state.", registry=registry
+        )
+        self.node_calls = Counter(
+            "trunkline_control_plane_node_calls",
+            "Calls to nodes through the relay, by what came of them.",
+            ["purpose", "outcome"],
+            registry=registry,
+        )
+        self.report_items = Counter(
+            "trunkline_control_plane_report_items", "Items that relays reported.", ["type"], registry=registry
+        )
+        self.reports_dropped = Counter(
+            "trunkline_control_plane_report_items_dropped", "Items that relays said they dropped.", registry=registry
+        )
+
+
+class NodeCensus(Collector):
+    """Node states at the moment of the scrape: per node up to a bound, and always as sums."""
+
+    def __init__(self, standings: Callable[[], Iterable[NodeStanding]], *, most_nodes: int) -> None:
+        self._standings = standings
+        self._most_nodes = most_nodes
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families; called by the registry at each scrape."""
+        standings = list(self._standings())
+        sums = GaugeMetricFamily("trunkline_nodes", "Nodes by state.", labels=["state"])
+        for state in ("online", "degraded", "offline", "pending"):
+            sums.add_metric([state], sum(1 for standing in standings if standing.state == state))
+        yield sums
+        up = GaugeMetricFamily(
+            "trunkline_node_up", "1 if the node answered its last health check.", labels=["workspace", "node"]
+        )
+        seen = GaugeMetricFamily(
+            "trunkline_node_last_seen_timestamp_seconds",
+            "When the node last answered a health check.",
+            labels=["workspace", "node"],
+        )
+        rtt = GaugeMetricFamily(
+            "trunkline_node_health_check_duration_seconds",
+            "How long the node's last health check took.",
+            labels=["workspace", "node"],
+        )
+        for standing in standings[: self._most_nodes]:
+            name = [standing.workspace, standing.node]
+            up.add_metric(name, 1.0 if standing.up else 0.0)
+            if standing.seen_time is not None:
+                seen.add_metric(name, standing.seen_time)
+            if standing.rtt_seconds is not None:
+                rtt.add_metric(name, standing.rtt_seconds)
+        yield from (up, seen, rtt)
+        yield GaugeMetricFamily(
+            "trunkline_nodes_without_metrics",
+            "Nodes beyond the bound on metrics of single nodes.",
+            value=max(0, len(standings) - self._most_nodes),
+        )

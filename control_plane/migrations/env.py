@@ -1,0 +1,13 @@
+"""How Alembic runs our migrations: on the connection it is given, inside the transaction that is open on it."""
+
+from alembic import context
+
+from control_plane.storage.records import Record
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Record.metadata,
+    render_as_batch=True,
+    compare_type=True,
+)
+context.run_migrations()

@@ -1,0 +1,1 @@
+"""One migration a file, each with the revision it follows."""

@@ -1,0 +1,93 @@
+"""Refusals, counted before they are written: the audit learns of each kind of refusal, whatever flood arrives.
+
+Theory of operation. Refusals are counted by (action, reason). The first of a kind is written to the audit at the next
+flush; the same kind is then written at most after 10 s, 1 min, 10 min, and from then on once an hour, each time with
+the number counted since and a few of the addresses and evidence hashes. A kind that was quiet for an hour starts anew.
+There are as many kinds as routes times reasons, so the table grows by a bounded number of rows a day.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+PAUSES_SECONDS = (0.0, 10.0, 60.0, 600.0, 3600.0)
+FLUSH_SECONDS = 0.5
+MOST_KINDS = 512
+MOST_SAMPLES = 8
+OVERFLOW = "other"
+
+
+@dataclass(slots=True)
+class _Kind:
+    count: int = 0
+    step: int = 0
+    written_at: float = float("-inf")
+    addresses: set[str] = field(default_factory=set)
+    evidence: set[str] = field(default_factory=set)
+
+
+class RefusalLedger:
+    """Counts refusals and writes them to the audit at a bounded rate."""
+
+    def __init__(self, *, database: Database, clock: Clock, log: Logger) -> None:
+        self._database = database
+        self._clock = clock
+        self._log = log
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+
+    def record(self, action: str, reason: str, actor: Actor, evidence_sha256: str | None = None) -> None:
+        """Count one refusal."""
+        key = (action, reason)
+        if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            key = (OVERFLOW, OVERFLOW)
+        kind = self._kinds.setdefault(key, _Kind())
+        kind.count += 1
+        if actor.source_address is not None and len(kind.addresses) < MOST_SAMPLES:
+            kind.addresses.add(actor.source_address)
+        if evidence_sha256 is not None and len(kind.evidence) < MOST_SAMPLES:
+            kind.evidence.add(evidence_sha256)
+
+    async def flush(self) -> None:
+        """Write what is due, in one transaction; what cannot be written is counted on."""
+        due = [(key, kind) for key, kind in self._kinds.items() if self._is_due(kind)]
+        self._forget_quiet()
+        if not due:
+            return
+        now = self._clock.now()
+        async with self._database.write() as session:
+            for (action, reason), kind in due:
+                details = {"count": kind.count, "source_addresses": sorted(kind.addresses)}
+                if kind.evidence:
+                    details["evidence_sha256"] = sorted(kind.evidence)
+                append(session, now, Actor("anonymous"), Happening(action, f"refused: {reason}", details=details))
+            for _, kind in due:
+                self._settle(kind)
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            try:
+                await self.flush()
+            except StorageError as error:
+                self._log.error("audit.refusals_not_written", reason=str(error))
+
+    def _is_due(self, kind: _Kind) -> bool:
+        return kind.count > 0 and self._clock.monotonic() - kind.written_at >= PAUSES_SECONDS[kind.step]
+
+    def _settle(self, kind: _Kind) -> None:
+        kind.count = 0
+        kind.step = min(kind.step + 1, len(PAUSES_SECONDS) - 1)
+        kind.written_at = self._clock.monotonic()
+        kind.addresses.clear()
+        kind.evidence.clear()
+
+    def _forget_quiet(self) -> None:
+        limit = self._clock.monotonic() - PAUSES_SECONDS[-1]
+        for key in [key for key, kind in self._kinds.items() if kind.count == 0 and kind.written_at < limit]:
+            del self._kinds[key]

@@ -1,0 +1,164 @@
+"""The settings of the control plane: what may be in its TOML file, with units, bounds and defaults."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from control_plane.names import checked_name
+from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
+
+DAY_SECONDS = 86_400
+DATABASE_FILE = "control-plane.db"
+
+WorkspaceName = Annotated[str, AfterValidator(checked_name)]
+
+
+class ListenSettings(Section):
+    """`[listen]`: where the API is served, over TLS; port 0 lets the system pick one."""
+
+    address: str = "0.0.0.0"  # noqa: S104 - agents and relays come from elsewhere
+    port: Port = 8443
+
+
+class ControlPlaneAdmin(AdminSettings):
+    """`[admin]`: the loopback endpoint."""
+
+    port: Port = 9466
+
+
+class IdentitySettings(Section):
+    """`[identity]`: the trust domain, and the names that the API is reached under.
+
+    `dns_names` are what the serving certificate from the own authority is valid for.
+    """
+
+    trust_domain: str = Field(default="trunkline.internal", pattern=r"^[a-z0-9._-]{1,255}$")
+    dns_names: list[str] = Field(default=["localhost"], min_length=1, max_length=16)
+    name_suffix: str = Field(default="trunk.internal", pattern=r"^[a-z0-9]([a-z0-9.-]{0,125}[a-z0-9])?$")
+
+
+class TlsSettings(Section):
+    """`[tls]`: a serving certificate from files, where clients do not know the own authority; reloaded at SIGHUP."""
+
+    certificate_file: ReadableFile | None = None
+    key_file: ReadableFile | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "TlsSettings":
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file come together")
+        return self
+
+
+class DatabaseSettings(Section):
+    """`[database]`: by default an SQLite file in the state directory."""
+
+    url: str | None = Field(default=None, pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://")
+
+
+class TokenSettings(Section):
+    """`[tokens]`: lifetimes of what is issued."""
+
+    svid_seconds: int = Field(default=DAY_SECONDS, ge=60, le=7 * DAY_SECONDS)
+    listen_seconds: int = Field(default=DAY_SECONDS, ge=60, le=DAY_SECONDS)
+    relay_svid_seconds: int = Field(default=7 * DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
+    own_svid_seconds: int = Field(default=7 * DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
+    longest_call_seconds: int = Field(default=900, ge=1, le=900)
+    longest_workspace_seconds: int = Field(default=30 * DAY_SECONDS, ge=1, le=30 * DAY_SECONDS)
+
+
+class HealthSettings(Section):
+    """`[health]`: how nodes are watched."""
+
+    interval_seconds: float = Field(default=15.0, ge=0.5, le=3600)
+    timeout_seconds: float = Field(default=5.0, ge=0.1, le=60)
+    most_at_once: int = Field(default=64, ge=1, le=4096)
+    history_days: int = Field(default=7, ge=1, le=365)
+    history_interval_seconds: float = Field(default=300.0, ge=1, le=DAY_SECONDS)
+    most_nodes_in_metrics: int = Field(default=5000, ge=0, le=100_000)
+
+
+class CommandSettings(Section):
+    """`[commands]`: how commands are brought to nodes and watched."""
+
+    delivery_seconds: int = Field(default=60, ge=1, le=3600)
+    call_timeout_seconds: float = Field(default=10.0, ge=0.5, le=60)
+    refresh_timeout_seconds: float = Field(default=2.0, ge=0.1, le=30)
+    most_at_once: int = Field(default=64, ge=1, le=4096)
+    most_open_per_workspace: int = Field(default=10_000, ge=1, le=1_000_000)
+    history_days: int = Field(default=30, ge=1, le=3650)
+
+
+class AzureSettings(Section):
+    """`[bootstrap.azure]`: which managed identities become nodes, and of which workspace.
+
+    `identities` are object ids or application ids; `["*"]` admits every identity of the tenants. `authority_url` and
+    `allow_insecure_authority` exist for an emulated issuer on a developer's machine.
+    """
+
+    audience: str = Field(min_length=1, max_length=512)
+    tenants: list[str] = Field(min_length=1, max_length=64)
+    identities: list[str] = Field(min_length=1, max_length=10_000)
+    workspace: WorkspaceName
+    authority_url: str | None = None
+    allow_insecure_authority: bool = False
+    ca_file: ReadableFile | None = None
+
+
+class BootstrapSettings(Section):
+    """`[bootstrap]`: how machines may prove what they are, besides join tokens."""
+
+    azure: AzureSettings | None = None
+
+
+class LimitSettings(Section):
+    """`[limits]`: what one control plane holds at once, and how long it waits for slow clients."""
+
+    most_connections: int = Field(default=4096, ge=16, le=100_000)
+    handshake_seconds: float = Field(default=10.0, ge=1, le=60)
+    idle_seconds: float = Field(default=30.0, ge=1, le=600)
+    write_stall_seconds: float = Field(default=30.0, ge=1, le=600)
+    most_challenges: int = Field(default=10_000, ge=16, le=1_000_000)
+    most_bootstraps_at_once: int = Field(default=64, ge=1, le=1024)
+    drain_seconds: float = Field(default=20.0, ge=0, le=600)
+
+
+class ControlPlaneSettings(DaemonSettings):
+    """Everything that the control plane is told."""
+
+    listen: ListenSettings = ListenSettings()
+    admin: ControlPlaneAdmin = ControlPlaneAdmin()
+    identity: IdentitySettings = IdentitySettings()
+    tls: TlsSettings = TlsSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    tokens: TokenSettings = TokenSettings()
+    health: HealthSettings = HealthSettings()
+    commands: CommandSettings = CommandSettings()
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.database.url or f"sqlite+aiosqlite:///{self.state_directory / DATABASE_FILE}"
+
+    @property
+    def authority_directory(self) -> Path:
+        """Where the authority's keys and certificates are."""
+        return self.state_directory / "authority"
+
+    @property
+    def token_key_file(self) -> Path:
+        """Where the key that signs tokens is."""
+        return self.state_directory / "token-key.pem"
+
+    @property
+    def operator_token_file(self) -> AnyPath:
+        """Where `init` leaves the operator token."""
+        return self.state_directory / "operator-token"
+
+    @property
+    def ca_file(self) -> AnyPath:
+        """Where the roots are for clients."""
+        return self.state_directory / "ca.pem"

@@ -1,0 +1,79 @@
+"""Audit events: appending them inside the transaction that they tell of, and listing them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.storage.records import AuditEvent
+
+LONGEST_TEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks: the SPIFFE id or operator id, with where from and under which request id."""
+
+    name: str
+    request_id: str | None = None
+    source_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which events to list; None means any. Times are milliseconds, `since` included, `until` not."""
+
+    workspace_id: str | None = None
+    action: str | None = None
+    actor: str | None = None
+    outcome: str | None = None
+    since_time: int | None = None
+    until_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What to record: the action (`node.delete`), what came of it, and on what."""
+
+    action: str
+    outcome: str = "ok"
+    resource: str | None = None
+    workspace_id: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def append(session: AsyncSession, now: float, actor: Actor, happening: Happening) -> None:
+    """Add an event to the transaction; it is kept exactly if the transaction is."""
+    session.add(
+        AuditEvent(
+            time=int(now * 1000),
+            actor=actor.name[:LONGEST_TEXT],
+            action=happening.action,
+            outcome=happening.outcome,
+            resource=happening.resource[:LONGEST_TEXT] if happening.resource else None,
+            workspace_id=happening.workspace_id,
+            request_id=actor.request_id,
+            source_address=actor.source_address,
+            details=dict(happening.details),
+        )
+    )
+
+
+async def list_events(
+    session: AsyncSession, wanted: AuditFilter, *, before: int | None, most: int
+) -> Sequence[AuditEvent]:
+    """Return events, newest first, that come before the event with the id `before`."""
+    query = select(AuditEvent).order_by(AuditEvent.event_id.desc()).limit(most)
+    if before is not None:
+        query = query.where(AuditEvent.event_id < before)
+    for column in ("workspace_id", "action", "actor", "outcome"):
+        value = getattr(wanted, column)
+        if value is not None:
+            query = query.where(getattr(AuditEvent, column) == value)
+    if wanted.since_time is not None:
+        query = query.where(AuditEvent.time >= wanted.since_time)
+    if wanted.until_time is not None:
+        query = query.where(AuditEvent.time < wanted.until_time)
+    return (await session.scalars(query)).all()

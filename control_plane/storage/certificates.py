@@ -1,0 +1,44 @@
+"""SVIDs that were issued: to answer the same CSR alike, to confirm, and to revoke what an identity had before."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.storage.records import Certificate
+
+
+async def find(session: AsyncSession, serial: str) -> Certificate | None:
+    """Return the certificate with this serial number (lower-case hexadecimal)."""
+    return await session.get(Certificate, serial)
+
+
+async def find_for_csr(session: AsyncSession, subject_id: str, csr_sha256: str, now_ms: int) -> Certificate | None:
+    """Return the live certificate that the subject was given for this very CSR."""
+    query = (
+        select(Certificate)
+        .where(
+            Certificate.subject_id == subject_id,
+            Certificate.csr_sha256 == csr_sha256,
+            Certificate.expire_time > now_ms,
+        )
+        .order_by(Certificate.issue_time.desc())
+        .limit(1)
+    )
+    return (await session.scalars(query)).one_or_none()
+
+
+async def live_before(session: AsyncSession, certificate: Certificate, now_ms: int) -> Sequence[Certificate]:
+    """Return the subject's other certificates that were issued no later and have not expired."""
+    query = select(Certificate).where(
+        Certificate.subject_id == certificate.subject_id,
+        Certificate.serial != certificate.serial,
+        Certificate.issue_time <= certificate.issue_time,
+        Certificate.expire_time > now_ms,
+    )
+    return (await session.scalars(query)).all()
+
+
+async def remove_expired(session: AsyncSession, before_ms: int) -> None:
+    """Forget certificates that expired before this time."""
+    await session.execute(delete(Certificate).where(Certificate.expire_time < before_ms))

@@ -1,0 +1,136 @@
+"""Commands and submissions: recording, finding, listing, and what is forgotten when it is no longer needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.names import is_id
+from control_plane.storage.records import Command, Node, Submission, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class CommandKey:
+    """What names a command."""
+
+    workspace_id: str
+    command_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFilter:
+    """Which commands; None means any."""
+
+    node: str | None = None
+    state: str | None = None
+
+
+async def find(session: AsyncSession, key: CommandKey) -> Command | None:
+    """Return the command."""
+    return await session.get(Command, (key.workspace_id, key.command_id))
+
+
+async def find_submission(session: AsyncSession, workspace_id: str, submission_id: str) -> Submission | None:
+    """Return the submission."""
+    return await session.get(Submission, (workspace_id, submission_id))
+
+
+async def of_submission(session: AsyncSession, workspace_id: str, submission_id: str) -> Sequence[Command]:
+    """Return the commands that a submission became, by node."""
+    query = select(Command).where(Command.workspace_id == workspace_id, Command.submission_id == submission_id)
+    return (await session.scalars(query.order_by(Command.node, Command.command_id))).all()
+
+
+async def submissions_of(session: AsyncSession, commands: Sequence[Command]) -> dict[tuple[str, str], Submission]:
+    """Return the submissions of the commands by (workspace id, submission id)."""
+    found: dict[tuple[str, str], Submission] = {}
+    for workspace_id in {command.workspace_id for command in commands}:
+        names = {command.submission_id for command in commands if command.workspace_id == workspace_id}
+        query = select(Submission).where(Submission.workspace_id == workspace_id, Submission.submission_id.in_(names))
+        for submission in (await session.scalars(query)).all():
+            found[workspace_id, submission.submission_id] = submission
+    return found
+
+
+async def count_open(session: AsyncSession, workspace_id: str | None = None) -> int:
+    """Return how many commands are not final."""
+    query = select(func.count()).select_from(Command).where(Command.final.is_(False))
+    if workspace_id is not None:
+        query = query.where(Command.workspace_id == workspace_id)
+    return (await session.scalars(query)).one()
+
+
+async def open_keys(session: AsyncSession) -> Sequence[tuple[CommandKey, str]]:
+    """Return the commands that are not final, with their nodes' ids, oldest first."""
+    query = (
+        select(Command.workspace_id, Command.command_id, Command.node_id)
+        .where(Command.final.is_(False))
+        .order_by(Command.submit_time)
+    )
+    rows = (await session.execute(query)).all()
+    return [(CommandKey(workspace_id, command_id), node_id) for workspace_id, command_id, node_id in rows]
+
+
+async def taken_ids(session: AsyncSession, workspace_id: str, command_ids: Sequence[str]) -> bool:
+    """Tell whether any of the command ids is taken."""
+    query = select(Command.command_id).where(Command.workspace_id == workspace_id, Command.command_id.in_(command_ids))
+    return (await session.scalars(query.limit(1))).first() is not None
+
+
+async def node_of(session: AsyncSession, command: Command) -> tuple[Workspace, Node] | None:
+    """Return where the command is to run, or None if that was deleted."""
+    workspace = await session.get(Workspace, command.workspace_id)
+    node = await session.get(Node, command.node_id)
+    return (workspace, node) if workspace is not None and node is not None else None
+
+
+async def list_page(
+    session: AsyncSession, workspace_id: str, wanted: CommandFilter, *, after: tuple[int, str] | None, most: int
+) -> Sequence[Command]:
+    """Return commands, newest first, that come after (submit time, command id)."""
+    query = select(Command).where(Command.workspace_id == workspace_id)
+    if wanted.node is not None:
+        column = Command.node_id if is_id(wanted.node) else Command.node
+        query = query.where(column == wanted.node)
+    if wanted.state is not None:
+        query = query.where(Command.state == wanted.state)
+    if after is not None:
+        query = query.where(_older_than(*after))
+    order = (Command.submit_time.desc(), Command.command_id.desc())
+    return (await session.scalars(query.order_by(*order).limit(most))).all()
+
+
+def _older_than(submit_time: int, command_id: str) -> ColumnElement[bool]:
+    return or_(
+        Command.submit_time < submit_time,
+        and_(Command.submit_time == submit_time, Command.command_id < command_id),
+    )
+
+
+async def forget_spec(session: AsyncSession, command: Command) -> None:
+    """Forget what nodes were to be sent, once every command of the submission was delivered or has ended."""
+    query = (
+        select(func.count())
+        .select_from(Command)
+        .where(
+            Command.workspace_id == command.workspace_id,
+            Command.submission_id == command.submission_id,
+            Command.final.is_(False),
+            Command.delivered.is_(False),
+        )
+    )
+    if (await session.scalars(query)).one() == 0:
+        statement = update(Submission).where(
+            Submission.workspace_id == command.workspace_id, Submission.submission_id == command.submission_id
+        )
+        await session.execute(statement.values(spec=None))
+
+
+async def remove_old(session: AsyncSession, before_ms: int) -> None:
+    """Forget commands that ended before this time, and submissions of which nothing is left."""
+    await session.execute(delete(Command).where(Command.final.is_(True), Command.end_time < before_ms))
+    left = select(Command.command_id).where(
+        Command.workspace_id == Submission.workspace_id, Command.submission_id == Submission.submission_id
+    )
+    await session.execute(delete(Submission).where(Submission.creation_time < before_ms, ~left.exists()))

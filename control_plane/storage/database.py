@@ -1,0 +1,121 @@
+"""Transactions on the control plane's database.
+
+On SQLite there are two engines over one file: readers run in WAL snapshots that never wait, and writers take the write
+lock at BEGIN (`BEGIN IMMEDIATE`), one at a time in this process. A transaction that began by reading can therefore
+never fail with "database is locked" half-way, which no timeout would help against (https://sqlite.org/isolation.html).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from control_plane.storage.errors import StorageBusyError, translated
+
+BUSY_TIMEOUT_SECONDS = 5.0
+BUSY_ATTEMPTS = 4
+READERS = 4
+
+
+class Database:
+    """One database; every transaction is either all done and on the disk, or not done at all."""
+
+    def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        parsed = make_url(url)
+        self._writing = asyncio.Lock()
+        self._engines = _engines(parsed, busy_timeout_seconds)
+        self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
+        self._writer = async_sessionmaker(self._engines[-1], expire_on_commit=False)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that sees one moment of the database and cannot change it.
+
+        Raises:
+            StorageError: the database cannot be read.
+        """
+        try:
+            async with self._reader() as session:
+                yield session
+        except DBAPIError as error:
+            raise translated(error) from None
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction that is committed, durably, when the block ends without an exception.
+
+        Raises:
+            StorageFullError: the disk is full or read-only; nothing was changed.
+            StorageBusyError: another process kept the database; nothing was changed.
+        """
+        async with self._writing:
+            try:
+                async with self._writer() as session:
+                    await _begin(session)
+                    yield session
+                    await session.commit()
+            except DBAPIError as error:
+                raise translated(error) from None
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The engine that may write, for migrations."""
+        return self._engines[-1]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for engine in self._engines:
+            await engine.dispose()
+
+
+async def _begin(session: AsyncSession) -> None:
+    for attempt in range(1, BUSY_ATTEMPTS + 1):
+        try:
+            await session.connection()
+        except DBAPIError as error:
+            typed = translated(error)
+            if not isinstance(typed, StorageBusyError) or attempt == BUSY_ATTEMPTS:
+                raise typed from None
+            await session.rollback()
+        else:
+            return
+
+
+def _engines(url: URL, busy_timeout_seconds: float) -> tuple[AsyncEngine, ...]:
+    if url.get_backend_name() != "sqlite":
+        return (create_async_engine(url, pool_pre_ping=True),)
+    if url.database:
+        _make_private(Path(url.database))
+    writer = _sqlite_engine(url, 1, busy_timeout_seconds, "BEGIN IMMEDIATE", read_only=False)
+    reader = _sqlite_engine(url, READERS, busy_timeout_seconds, "BEGIN", read_only=True)
+    return (reader, writer)
+
+
+def _make_private(path: Path) -> None:
+    """Create the file with mode 0600; SQLite gives its -wal and -shm the same."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _sqlite_engine(url: URL, size: int, busy_timeout_seconds: float, begin: str, *, read_only: bool) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args={"timeout": busy_timeout_seconds})
+
+    def prepare(connection: DBAPIConnection, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine

@@ -1,0 +1,46 @@
+"""The typed errors of the database, and the one place that translates the driver's into them."""
+
+import sqlite3
+
+from sqlalchemy.exc import DBAPIError
+
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_POSTGRES_FULL = {"53100", "25006"}  # disk_full, read_only_sql_transaction
+_POSTGRES_BUSY = {"40001", "40P01", "55P03"}  # serialization_failure, deadlock_detected, lock_not_available
+
+
+class StorageError(Exception):
+    """The database could not do what was asked; nothing of it was done."""
+
+
+class StorageFullError(StorageError):
+    """The database cannot grow or be written: the disk is full, or its file system is read-only."""
+
+
+class StorageBusyError(StorageError):
+    """Another process held the database for longer than we wait; the same request may be made again."""
+
+
+def translated(error: DBAPIError) -> Exception:
+    """Return the typed error for what the driver raised, or the driver's own if it means a fault of ours."""
+    code = _primary_code(error)
+    if code in _FULL or code in _POSTGRES_FULL:
+        return StorageFullError("the control plane cannot write to its database: the disk is full or read-only")
+    if code in _BUSY or code in _POSTGRES_BUSY:
+        return StorageBusyError("the control plane's database is in use by another process; try again")
+    return error
+
+
+def _primary_code(error: DBAPIError) -> int | str | None:
+    """Return SQLite's primary result code (https://sqlite.org/rescode.html) or PostgreSQL's SQLSTATE."""
+    cause: BaseException | None = error.orig
+    while cause is not None:
+        code = getattr(cause, "sqlite_errorcode", None)
+        if isinstance(code, int):
+            return code & 0xFF
+        state = getattr(cause, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+        cause = cause.__cause__
+    return None

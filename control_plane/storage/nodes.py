@@ -1,0 +1,101 @@
+"""Nodes: creating, finding by id or name, listing with filters, labels, state, deleting."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Select, delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.names import is_id
+from control_plane.storage.records import Cluster, ClusterMember, Node, NodeLabel
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFilter:
+    """Which nodes: None and empty mean any."""
+
+    state: str | None = None
+    cluster: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeExtras:
+    """What belongs to a node and is kept beside it."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    clusters: list[str] = field(default_factory=list)
+
+
+async def find(session: AsyncSession, workspace_id: str, address: str) -> Node | None:
+    """Return the workspace's node with this id or name."""
+    column = Node.node_id if is_id(address) else Node.node
+    return (
+        await session.scalars(select(Node).where(Node.workspace_id == workspace_id, column == address))
+    ).one_or_none()
+
+
+async def find_attested(session: AsyncSession, workspace_id: str, attested_as: str) -> Node | None:
+    """Return the node that this evidence was accepted for before."""
+    query = select(Node).where(Node.workspace_id == workspace_id, Node.attested_as == attested_as)
+    return (await session.scalars(query)).one_or_none()
+
+
+async def taken_names(session: AsyncSession, workspace_id: str, names: Sequence[str]) -> set[str]:
+    """Return which of the names nodes of the workspace have."""
+    query = select(Node.node).where(Node.workspace_id == workspace_id, Node.node.in_(names))
+    return set((await session.scalars(query)).all())
+
+
+async def select_nodes(
+    session: AsyncSession, workspace_id: str, wanted: NodeFilter, *, after: str | None = None, most: int
+) -> Sequence[Node]:
+    """Return nodes by name, those after the name given, that match every part of the filter."""
+    query = select(Node).where(Node.workspace_id == workspace_id).order_by(Node.node).limit(most)
+    if after is not None:
+        query = query.where(Node.node > after)
+    return (await session.scalars(_filtered(query, workspace_id, wanted))).all()
+
+
+async def extras(session: AsyncSession, node_ids: Sequence[str]) -> dict[str, NodeExtras]:
+    """Return the labels and cluster names of the nodes, by node id."""
+    found = {node_id: NodeExtras() for node_id in node_ids}
+    labels = select(NodeLabel).where(NodeLabel.node_id.in_(node_ids))
+    for label in (await session.scalars(labels)).all():
+        found[label.node_id].labels[label.label] = label.label_value
+    memberships = (
+        select(ClusterMember.node_id, Cluster.cluster)
+        .join(Cluster, Cluster.cluster_id == ClusterMember.cluster_id)
+        .where(ClusterMember.node_id.in_(node_ids))
+        .order_by(Cluster.cluster)
+    )
+    for node_id, cluster in (await session.execute(memberships)).all():
+        found[node_id].clusters.append(cluster)
+    return found
+
+
+def add_labels(session: AsyncSession, node_id: str, labels: Mapping[str, str]) -> None:
+    """Give a new node its labels."""
+    session.add_all(NodeLabel(node_id=node_id, label=key, label_value=value) for key, value in labels.items())
+
+
+async def remove(session: AsyncSession, node_id: str) -> None:
+    """Delete a node with its labels, memberships and observations; its commands stay as history."""
+    await session.execute(delete(Node).where(Node.node_id == node_id))
+
+
+def _filtered(query: Select[Node], workspace_id: str, wanted: NodeFilter) -> Select[Node]:
+    if wanted.state is not None:
+        query = query.where(Node.state == wanted.state)
+    if wanted.cluster is not None:
+        column = Cluster.cluster_id if is_id(wanted.cluster) else Cluster.cluster
+        members = (
+            select(ClusterMember.node_id)
+            .join(Cluster, Cluster.cluster_id == ClusterMember.cluster_id)
+            .where(Cluster.workspace_id == workspace_id, column == wanted.cluster)
+        )
+        query = query.where(Node.node_id.in_(members))
+    for key, value in wanted.labels.items():
+        holders = select(NodeLabel.node_id).where(NodeLabel.label == key, NodeLabel.label_value == value)
+        query = query.where(Node.node_id.in_(holders))
+    return query

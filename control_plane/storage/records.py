@@ -1,0 +1,350 @@
+"""The tables, one class each; times are integer milliseconds since the epoch.
+
+Only SQL that SQLite and PostgreSQL both know is used. Secrets (operator, join and relay join tokens) are here as
+SHA-256 hashes only: they are 256 random bits, so a slow hash would add nothing.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+# SQLite numbers rows by itself only where the key's type is INTEGER.
+_COUNTER = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Record(DeclarativeBase):
+    """The base of all tables."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        int: BigInteger(),
+        str: String(255),
+        dict[str, str]: JSON(),
+        dict[str, Any]: JSON(),
+        list[str]: JSON(),
+    }
+
+
+class Account(Record):
+    """The owner of everything; exactly one row."""
+
+    __tablename__ = "accounts"
+
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    page_key: Mapped[str]
+    trust_sequence: Mapped[int]
+    trust_change_time: Mapped[int]
+    creation_time: Mapped[int]
+
+
+class Operator(Record):
+    """A holder of an operator token."""
+
+    __tablename__ = "operators"
+
+    operator_id: Mapped[str] = mapped_column(primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    creation_time: Mapped[int]
+
+
+class Workspace(Record):
+    """A tenant."""
+
+    __tablename__ = "workspaces"
+
+    workspace_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
+    workspace: Mapped[str] = mapped_column(unique=True)
+    creation_time: Mapped[int]
+
+
+class Node(Record):
+    """One enrolled machine; `attested_as` is what its evidence said it is, so that it is known again."""
+
+    __tablename__ = "nodes"
+    __table_args__ = (UniqueConstraint("workspace_id", "node"), UniqueConstraint("workspace_id", "attested_as"))
+
+    node_id: Mapped[str] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"))
+    node: Mapped[str]
+    attested_as: Mapped[str | None] = mapped_column(String(1024))
+    sealing_key: Mapped[str]
+    agent_version: Mapped[str]
+    host: Mapped[str | None]
+    state: Mapped[str]
+    state_reason: Mapped[str | None] = mapped_column(String(1024))
+    state_time: Mapped[int]
+    health: Mapped[dict[str, Any] | None]
+    health_time: Mapped[int | None]
+    creation_time: Mapped[int]
+    confirm_time: Mapped[int | None]
+    last_seen_time: Mapped[int | None]
+    relay_id: Mapped[str | None]
+    trust_sequence: Mapped[int | None]
+
+
+class NodeLabel(Record):
+    """One label of a node."""
+
+    __tablename__ = "node_labels"
+    __table_args__ = (Index(None, "label", "label_value"),)
+
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"), primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    label_value: Mapped[str]
+
+
+class Cluster(Record):
+    """A named group of nodes of one workspace."""
+
+    __tablename__ = "clusters"
+    __table_args__ = (UniqueConstraint("workspace_id", "cluster"),)
+
+    cluster_id: Mapped[str] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"))
+    cluster: Mapped[str]
+    creation_time: Mapped[int]
+
+
+class ClusterMember(Record):
+    """A node's membership in a cluster."""
+
+    __tablename__ = "cluster_members"
+
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("clusters.cluster_id", ondelete="CASCADE"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class JoinToken(Record):
+    """Leave for a number of machines to become nodes of a workspace."""
+
+    __tablename__ = "join_tokens"
+
+    join_token_id: Mapped[str] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"), index=True)
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    node_name: Mapped[str | None]
+    labels: Mapped[dict[str, str]]
+    cluster_id: Mapped[str | None] = mapped_column(ForeignKey("clusters.cluster_id", ondelete="SET NULL"))
+    uses: Mapped[int]
+    used: Mapped[int]
+    expire_time: Mapped[int]
+    creation_time: Mapped[int]
+
+
+class RelayJoinToken(Record):
+    """Leave for one relay to enrol under the DNS names that the operator gave."""
+
+    __tablename__ = "relay_join_tokens"
+
+    join_token_id: Mapped[str] = mapped_column(primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    dns_names: Mapped[list[str]]
+    relay_id: Mapped[str | None]
+    expire_time: Mapped[int]
+    creation_time: Mapped[int]
+
+
+class Relay(Record):
+    """An enrolled relay; `url` is known once it has said on which port it listens."""
+
+    __tablename__ = "relays"
+
+    relay_id: Mapped[str] = mapped_column(primary_key=True)
+    relay: Mapped[str] = mapped_column(unique=True)
+    dns_names: Mapped[list[str]]
+    url: Mapped[str | None]
+    trust_sequence: Mapped[int | None]
+    creation_time: Mapped[int]
+    last_seen_time: Mapped[int | None]
+
+
+class Certificate(Record):
+    """An SVID that was issued; `subject_id` is a node or a relay, `origin` how it came: bootstrap, renewal, enrol."""
+
+    __tablename__ = "certificates"
+    __table_args__ = (Index(None, "subject_id", "csr_sha256"),)
+
+    serial: Mapped[str] = mapped_column(primary_key=True)
+    subject_kind: Mapped[str]
+    subject_id: Mapped[str]
+    origin: Mapped[str]
+    csr_sha256: Mapped[str]
+    chain: Mapped[str] = mapped_column(Text())
+    issue_time: Mapped[int]
+    expire_time: Mapped[int] = mapped_column(index=True)
+    confirm_time: Mapped[int | None]
+
+
+class Challenge(Record):
+    """A nonce that was given out and not yet used."""
+
+    __tablename__ = "challenges"
+
+    nonce_sha256: Mapped[str] = mapped_column(primary_key=True)
+    expire_time: Mapped[int] = mapped_column(index=True)
+
+
+class IssuedAnswer(Record):
+    """What a bootstrap was answered, for ten minutes; the key is the nonce or join token it was proved with."""
+
+    __tablename__ = "issued_answers"
+
+    credential_sha256: Mapped[str] = mapped_column(primary_key=True)
+    csr_sha256: Mapped[str] = mapped_column(primary_key=True)
+    subject_id: Mapped[str]
+    answer: Mapped[dict[str, Any]]
+    expire_time: Mapped[int] = mapped_column(index=True)
+
+
+class TokenKey(Record):
+    """A public key that tokens are verified with; the private half is in a file."""
+
+    __tablename__ = "token_keys"
+
+    kid: Mapped[str] = mapped_column(primary_key=True)
+    alg: Mapped[str]
+    jwk: Mapped[dict[str, Any]]
+    creation_time: Mapped[int]
+
+
+class Revocation(Record):
+    """Something that ended before its time; without `expire_time` it is kept for good."""
+
+    __tablename__ = "revocations"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(index=True)
+    expire_time: Mapped[int | None]
+    creation_time: Mapped[int]
+    revoked_by: Mapped[str]
+
+
+class Lock(Record):
+    """A revocation with an expiry and a reason, which can be lifted."""
+
+    __tablename__ = "locks"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    expire_time: Mapped[int]
+    reason: Mapped[str]
+
+
+class Submission(Record):
+    """One accepted request to run a command; the hash of its body tells a repetition from a conflict.
+
+    `spec` is what nodes are sent. It may hold secrets, so it is forgotten as soon as no node needs it any more.
+    """
+
+    __tablename__ = "submissions"
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"), primary_key=True)
+    submission_id: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[str]
+    argv: Mapped[list[str]]
+    spec: Mapped[dict[str, Any] | None]
+    submitted_by: Mapped[str]
+    creation_time: Mapped[int]
+
+
+class Command(Record):
+    """One process to run on one node.
+
+    `delivered` says that the node has it; `maybe_delivered_until` that an attempt ended without an answer, and until
+    when (milliseconds) the node could still accept it.
+    """
+
+    __tablename__ = "commands"
+    __table_args__ = (
+        Index(None, "workspace_id", "submission_id"),
+        Index(None, "workspace_id", "submit_time", "command_id"),
+        Index(None, "final", "end_time"),
+        Index(None, "node_id"),
+    )
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"), primary_key=True)
+    command_id: Mapped[str] = mapped_column(primary_key=True)
+    submission_id: Mapped[str]
+    node_id: Mapped[str]
+    node: Mapped[str]
+    state: Mapped[str]
+    final: Mapped[bool]
+    delivered: Mapped[bool]
+    maybe_delivered_until: Mapped[int | None]
+    deliver_before: Mapped[int]
+    cancel_requested: Mapped[bool]
+    exit_code: Mapped[int | None]
+    signal: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(String(1024))
+    submit_time: Mapped[int]
+    start_time: Mapped[int | None]
+    end_time: Mapped[int | None]
+    stdout_bytes: Mapped[int]
+    stderr_bytes: Mapped[int]
+
+
+class HealthObservation(Record):
+    """What one health check of a node found; kept for a bounded time."""
+
+    __tablename__ = "health_observations"
+    __table_args__ = (Index(None, "node_id", "observation_id"),)
+
+    observation_id: Mapped[int] = mapped_column(_COUNTER, primary_key=True, autoincrement=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"))
+    time: Mapped[int] = mapped_column(index=True)
+    state: Mapped[str]
+    result: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(String(1024))
+    rtt_milliseconds: Mapped[int | None]
+
+
+class Reporter(Record):
+    """How far the reports of one process of a relay have been taken in."""
+
+    __tablename__ = "reporters"
+
+    relay_id: Mapped[str] = mapped_column(ForeignKey("relays.relay_id", ondelete="CASCADE"), primary_key=True)
+    reporter: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int]
+    dropped: Mapped[int]
+    time: Mapped[int]
+
+
+class ReportTotal(Record):
+    """How many events of a kind a relay reported in one hour; `hour` is its first millisecond."""
+
+    __tablename__ = "report_totals"
+
+    relay_id: Mapped[str] = mapped_column(ForeignKey("relays.relay_id", ondelete="CASCADE"), primary_key=True)
+    hour: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    total: Mapped[int]
+
+
+class AuditEvent(Record):
+    """Who did what and what came of it; triggers refuse every UPDATE and DELETE."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index(None, "action", "event_id"), Index(None, "workspace_id", "event_id"))
+
+    event_id: Mapped[int] = mapped_column(_COUNTER, primary_key=True, autoincrement=True)
+    time: Mapped[int] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(String(512))
+    action: Mapped[str]
+    outcome: Mapped[str]
+    resource: Mapped[str | None] = mapped_column(String(512))
+    workspace_id: Mapped[str | None]
+    request_id: Mapped[str | None]
+    source_address: Mapped[str | None]
+    details: Mapped[dict[str, Any]]

@@ -1,0 +1,136 @@
+"""Transactions on a real SQLite file: durable or not at all, one writer at a time, typed errors."""
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageBusyError, StorageFullError
+from control_plane.storage.migrate import migrate
+from control_plane.storage.records import Challenge
+
+
+def url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path / 'x.db'}"
+
+
+@pytest.fixture
+async def database(tmp_path: Path):
+    made = Database(url(tmp_path))
+    await migrate(made)
+    yield made
+    await made.close()
+
+
+async def count(database: Database) -> int:
+    async with database.read() as session:
+        return (await session.scalars(select(func.count()).select_from(Challenge))).one()
+
+
+async def test_what_was_written_is_there_for_another_process(database: Database, tmp_path: Path):
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a", expire_time=1))
+    with sqlite3.connect(tmp_path / "x.db") as other:
+        assert other.execute("SELECT nonce_sha256 FROM challenges").fetchall() == [("a",)]
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.close()
+
+
+async def test_the_writer_is_durable_and_checks_keys(database: Database):
+    async with database.write() as session:
+        assert (await session.execute(text("PRAGMA synchronous"))).scalar() == 2
+        assert (await session.execute(text("PRAGMA foreign_keys"))).scalar() == 1
+
+
+async def test_an_exception_leaves_nothing(database: Database):
+    with pytest.raises(RuntimeError):
+        async with database.write() as session:
+            session.add(Challenge(nonce_sha256="a", expire_time=1))
+            await session.flush()
+            raise RuntimeError
+    assert await count(database) == 0
+
+
+async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(database: Database):
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        async with database.write() as session:
+            session.add(Challenge(nonce_sha256="a", expire_time=1))
+            await session.flush()
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await entered.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="b", expire_time=1))
+    assert await count(database) == 1
+
+
+async def test_many_writers_at_once_all_succeed(database: Database):
+    async def add(number: int) -> None:
+        async with database.write() as session:
+            already = (await session.scalars(select(func.count()).select_from(Challenge))).one()
+            session.add(Challenge(nonce_sha256=f"{number}", expire_time=already))
+
+    await asyncio.gather(*(add(number) for number in range(50)))
+    async with database.read() as session:
+        seen = (await session.scalars(select(Challenge.expire_time))).all()
+    assert sorted(seen) == list(range(50))
+
+
+async def test_readers_do_not_wait_for_a_writer(database: Database):
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a", expire_time=1))
+        await session.flush()
+        assert await count(database) == 0
+    assert await count(database) == 1
+
+
+async def test_a_reader_cannot_write(database: Database):
+    with pytest.raises(StorageFullError):
+        async with database.read() as session:
+            await session.execute(text("DELETE FROM challenges"))
+
+
+async def test_another_process_that_holds_the_database_is_a_typed_error(tmp_path: Path):
+    database = Database(url(tmp_path), busy_timeout_seconds=0.05)
+    await migrate(database)
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageBusyError):
+        async with database.write():
+            pass
+    other.execute("ROLLBACK")
+    other.close()
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a", expire_time=1))
+    await database.close()
+
+
+async def test_a_full_disk_is_a_typed_error_and_nothing_is_half_written(database: Database):
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="before", expire_time=1))
+    async with database.engine.connect() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StorageFullError, match="disk is full"):
+        async with database.write() as session:
+            session.add_all(Challenge(nonce_sha256="x" * 200 + str(n), expire_time=n) for n in range(500))
+    assert await count(database) == 1
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_nobody_else_may_read_the_files(database: Database, tmp_path: Path):
+    await count(database)
+    assert {mode(path) for path in tmp_path.glob("x.db*")} == {0o600}
