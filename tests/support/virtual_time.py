@@ -9,17 +9,21 @@ With a runner:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(main())
 
-With pytest-asyncio, in the test module (or in a conftest.py for a whole folder):
+As a test, with or without fixtures (which must not need a loop of their own):
 
-    @pytest.fixture
-    def event_loop_policy():
-        return VirtualTimePolicy()
+    @in_virtual_time
+    async def test_a_long_call(): ...
 
 `asyncio.get_running_loop().time()` is the virtual time, from 0.
 """
 
 import asyncio
+import functools
 import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -52,8 +56,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-class VirtualTimePolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes virtual-time loops; for pytest-asyncio's `event_loop_policy` fixture."""
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Make an async test an ordinary one that runs on a loop of its own, in virtual time, and leaves no task."""
 
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return VirtualTimeLoop()
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(_alone(test(*args, **kwargs)))
+
+    return run
+
+
+async def _alone(test: Coroutine[Any, Any, None]) -> None:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    await test
+    assert not failures, f"the loop was told of {failures}"
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"the test left {left}"

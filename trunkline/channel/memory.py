@@ -29,8 +29,7 @@ class Split(Enum):
 class _Line:
     """The properties of the connection, the same in both directions."""
 
-    def __init__(self, split: Split, delay_seconds: float, loss: float, seed: int) -> None:
-        self.delay_seconds = delay_seconds
+    def __init__(self, split: Split, loss: float, seed: int) -> None:
         self._split = split
         self._loss = loss
         self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
@@ -64,29 +63,35 @@ _Item = bytes | Exception | None
 class _Direction:
     """What is on its way from one end, the source, to the other, the sink."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, delay_seconds: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay_seconds: float, capacity_bytes: int) -> None:
         self._loop = loop
         self._delay_seconds = delay_seconds
+        self._capacity_bytes = capacity_bytes
         self._items: deque[tuple[float, _Item]] = deque()
-        self.size_bytes = 0
+        self._size_bytes = 0
         self.sink_gone = False
         self.end_taken = False
         self.on_arrival: Callable[[], None]
         self.on_taken: Callable[[], None]
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the connection itself does not hold, and the source has to keep."""
+        return max(0, self._size_bytes - self._capacity_bytes)
 
     def put(self, item: _Item) -> None:
         """Send something."""
         if self.sink_gone:
             self._note_taken(item)
             return
-        self.size_bytes += len(item) if isinstance(item, bytes) else 0
+        self._size_bytes += len(item) if isinstance(item, bytes) else 0
         self._items.append((self._loop.time() + self._delay_seconds, item))
         self.on_arrival()
 
     def break_off(self, error: Exception) -> None:
         """Drop what is on its way, and break the connection."""
         self._items.clear()
-        self.size_bytes = 0
+        self._size_bytes = 0
         self.put(error)
 
     def due_at(self) -> float | None:
@@ -100,7 +105,7 @@ class _Direction:
     def take(self) -> None:
         """Remove what arrives next, and tell the source."""
         item = self._items.popleft()[1]
-        self.size_bytes -= len(item) if isinstance(item, bytes) else 0
+        self._size_bytes -= len(item) if isinstance(item, bytes) else 0
         self._note_taken(item)
 
     def take_part(self, size: int) -> None:
@@ -108,7 +113,7 @@ class _Direction:
         due, item = self._items.popleft()
         if isinstance(item, bytes):
             self._items.appendleft((due, item[size:]))
-        self.size_bytes -= size
+        self._size_bytes -= size
         self.on_taken()
 
     def lose_sink(self) -> None:
@@ -189,10 +194,10 @@ class MemoryTransport(asyncio.Transport):
         Raises:
             RuntimeError: after `write_eof`.
         """
-        if self._eof_written:
-            raise RuntimeError("cannot write after write_eof")
         if self._closing or not data:
             return
+        if self._eof_written:
+            raise RuntimeError("cannot write after write_eof")
         if self._outgoing.sink_gone:
             self._finish(ConnectionResetError("the other end is gone"))
             return
@@ -216,7 +221,7 @@ class MemoryTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes written that the peer has not taken."""
-        return self._outgoing.size_bytes
+        return self._outgoing.kept_bytes
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """The marks (low, high), in bytes."""
@@ -254,7 +259,7 @@ class MemoryTransport(asyncio.Transport):
         self._finish(ConnectionResetError("the connection was lost"))
 
     def _pause_protocol_if_full(self) -> None:
-        full = self._outgoing.size_bytes > self._high_bytes
+        full = self._outgoing.kept_bytes > self._high_bytes
         if full and not self._protocol_paused and self._protocol is not None:
             self._protocol_paused = True
             self._protocol.pause_writing()
@@ -266,7 +271,7 @@ class MemoryTransport(asyncio.Transport):
         if self._closing:
             if self._outgoing.end_taken:
                 self._finish(None)
-        elif self._protocol_paused and self._outgoing.size_bytes <= self._low_bytes and self._protocol is not None:
+        elif self._protocol_paused and self._outgoing.kept_bytes <= self._low_bytes and self._protocol is not None:
             self._protocol_paused = False
             self._protocol.resume_writing()
 
@@ -333,6 +338,7 @@ def memory_pair(
     *,
     split: Split = Split.WHOLE,
     delay_seconds: float = 0.0,
+    capacity_bytes: int = 0,
     loss: float = 0.0,
     seed: int = 0,
 ) -> tuple[MemoryTransport, MemoryTransport]:
@@ -342,9 +348,11 @@ def memory_pair(
         loop: the loop of both.
         split: how writes are cut.
         delay_seconds: how long each byte is on its way.
+        capacity_bytes: how much the connection holds in each direction before the writer has to keep anything; a
+            long fat pipe needs some.
         loss: the chance, from 0 to 1, that a write breaks the connection.
         seed: what everything random follows from.
     """
-    line = _Line(split, delay_seconds, loss, seed)
-    there, back = _Direction(loop, delay_seconds), _Direction(loop, delay_seconds)
+    line = _Line(split, loss, seed)
+    there, back = (_Direction(loop, delay_seconds, capacity_bytes) for _ in range(2))
     return MemoryTransport(loop, line, back, there), MemoryTransport(loop, line, there, back)

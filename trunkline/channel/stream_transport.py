@@ -158,10 +158,10 @@ class StreamTransport(asyncio.Transport):
         Raises:
             RuntimeError: after `write_eof`.
         """
-        if self._eof_written:
-            raise RuntimeError("cannot write after write_eof")
         if self._closing or not data:
             return
+        if self._eof_written:
+            raise RuntimeError("cannot write after write_eof")
         rest = bytes(data)
         if not self._outbox:
             rest = self._write_now(rest)

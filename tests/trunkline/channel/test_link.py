@@ -1,0 +1,609 @@
+import asyncio
+import gc
+import socket
+import time
+import weakref
+
+import pytest
+
+from tests.support.links import Echo, LinkPair, Owner, Recorder, Source, ticks, until
+from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
+from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded, LocalProtocolError, StreamReset
+from trunkline.channel.frames import encode_header
+from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.link import Link, Role
+from trunkline.channel.memory import Split, memory_pair
+
+KIB = 1024
+SMALL_WINDOWS = Limits(initial_window_bytes=64 * KIB)
+
+
+def _pattern(size):
+    return bytes(number * 7 % 251 for number in range(251)) * (size // 251 + 1)
+
+
+def _open(link, **options):
+    handler = Recorder(**options)
+    handler.stream = link.open(handler)
+    return handler
+
+
+# Calls
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("split", list(Split))
+@in_virtual_time
+async def test_a_call_there_and_back(compact, split):
+    pair = LinkPair(Echo, limits=SMALL_WINDOWS, compact=compact, split=split, delay_seconds=0.01)
+    question = _pattern(3000 if split is Split.BYTES else 300_000)
+    call = Source(question)
+    call.begin(pair.client)
+    await call.over
+    assert call.received == question
+    assert call.calls[-1] == "end"
+    await ticks()
+    await asyncio.sleep(1)
+    assert (pair.client.streams, pair.server.streams) == (0, 0)
+    await pair.close()
+
+
+@in_virtual_time
+async def test_both_sides_can_open():
+    pair = LinkPair(Echo)
+    calls = [Source(b"from the client"), Source(b"from the server")]
+    calls[0].begin(pair.client)
+    calls[1].begin(pair.server)
+    for call in calls:
+        await call.over
+    assert [bytes(call.received) for call in calls] == [b"from the client", b"from the server"]
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_thousand_streams_at_once():
+    pair = LinkPair(Echo, delay_seconds=0.005, limits=SMALL_WINDOWS)
+    calls = []
+
+    def open_more():
+        while len(calls) < 1000 and pair.client.openable:
+            call = Source(_pattern(len(calls) * 20 % 5000 + 1)[: len(calls) * 20 % 5000 + 1])
+            calls.append(call)
+            call.begin(pair.client)
+        if len(calls) < 1000:
+            pair.client.call_when_openable(open_more)
+
+    open_more()
+    assert len(calls) == 256, "as many as may wait for the peer"
+    await until(lambda: len(calls) == 1000)
+    for call in calls:
+        await call.over
+        assert call.received == _pattern(5000)[: len(call.received)]
+        assert len(call.received) > 0
+    await asyncio.sleep(1)
+    assert (pair.client.streams, pair.server.streams) == (0, 0)
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_thousand_streams_stay_open_at_once():
+    pair = LinkPair()
+    handlers = []
+    for _ in range(1000):
+        await until(lambda: pair.client.openable)
+        handlers.append(_open(pair.client))
+    await asyncio.sleep(1)
+    assert pair.client.streams == pair.server.streams == 1000
+    for handler in handlers:
+        handler.stream.write(b"x", end=True)
+    await asyncio.sleep(1)
+    assert all(bytes(handler.received) == b"x" for handler in pair.server_owner.handlers)
+    await pair.close()
+
+
+# Flow control
+
+
+@in_virtual_time
+async def test_a_reader_that_never_reads_holds_its_window_and_stops_nobody():
+    pair = LinkPair(lambda stream: Recorder(stream, consume=stream.id != 1), limits=SMALL_WINDOWS)
+    stuck = Source(bytes(1_000_000))
+    stuck.begin(pair.client)
+    others = [Source(bytes(500_000)) for _ in range(5)]
+    for other in others:
+        other.begin(pair.client)
+    await asyncio.sleep(5)
+    received = [len(handler.received) for handler in pair.server_owner.handlers]
+    assert received == [64 * KIB] + [500_000] * 5
+    assert len(stuck.left) == 1_000_000 - 64 * KIB
+    pair.server_owner.handlers[0].consume = True
+    pair.server_owner.handlers[0].stream.consumed(64 * KIB)
+    await asyncio.sleep(5)
+    assert len(pair.server_owner.handlers[0].received) == 1_000_000
+    await pair.close()
+
+
+@in_virtual_time
+async def test_bulk_writers_take_turns():
+    pair = LinkPair(limits=Limits(initial_window_bytes=4096 * KIB))
+    pair.server_transport.pause_reading()
+    writers = [Source(bytes(4_000_000)) for _ in range(8)]
+    for writer in writers:
+        writer.begin(pair.client)
+    for _ in range(30):
+        pair.server_transport.resume_reading()
+        await ticks(3)
+        pair.server_transport.pause_reading()
+        left = [len(writer.left) for writer in writers]
+        assert max(left) - min(left) <= 128 * KIB
+    assert sum(left) < 8 * 4_000_000
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_small_call_beside_bulk_waits_for_a_bounded_number_of_bytes():
+    pair = LinkPair(limits=Limits(initial_window_bytes=4096 * KIB))
+    bulk = [Source(bytes(4_000_000)) for _ in range(4)]
+    for writer in bulk:
+        writer.begin(pair.client)
+    pair.server_transport.pause_reading()
+    await asyncio.sleep(0.1)
+    small = _open(pair.client)
+    small.stream.write(b"urgent", end=True)
+    before = sum(len(handler.received) for handler in pair.server_owner.handlers)
+    pair.server_transport.resume_reading()
+    handlers = pair.server_owner.handlers
+    await until(lambda: len(handlers) == 5 and bool(handlers[4].received), step_seconds=0)
+    assert sum(len(handler.received) for handler in pair.server_owner.handlers) - before <= 512 * KIB
+    await pair.close()
+
+
+@in_virtual_time
+async def test_there_is_no_room_while_the_transport_is_full():
+    pair = LinkPair(limits=Limits(initial_window_bytes=1024 * KIB))
+    pair.server_transport.pause_reading()
+    writer = Source(bytes(1_000_000))
+    stream = writer.begin(pair.client)
+    await asyncio.sleep(0.1)
+    assert stream.send_window > 0
+    assert stream.send_room_bytes == 0
+    kept = pair.client_transport.get_write_buffer_size() + pair.client.queued_bytes
+    assert kept <= 512 * KIB
+    pair.server_transport.resume_reading()
+    await asyncio.sleep(0.1)
+    assert not writer.left
+    await pair.close()
+
+
+@in_virtual_time
+async def test_the_stream_that_holds_most_is_cut_when_the_process_holds_too_much():
+    budget = CreditBudget(held_limit_bytes=300 * KIB)
+    pair = LinkPair(lambda stream: Recorder(stream, consume=False), budget=budget)
+    sizes = (50, 200, 20, 100)
+    for size in sizes:
+        handler = _open(pair.client)
+        handler.stream.write(bytes(size * KIB))
+    await asyncio.sleep(0.1)
+    assert [handler.calls[-1] for handler in pair.server_owner.handlers] == ["data", "lost", "data", "data"]
+    assert pair.server_owner.handlers[1].error.code is ErrorCode.BUDGET_EXCEEDED
+    assert budget.held_bytes == 170 * KIB
+    await pair.close()
+    assert budget.held_bytes == 0
+
+
+# The ends of streams
+
+
+@in_virtual_time
+async def test_half_close():
+    pair = LinkPair()
+    here = _open(pair.client)
+    here.stream.write(b"question", end=True)
+    await asyncio.sleep(0.1)
+    there = pair.server_owner.handlers[0]
+    assert there.calls == ["data", "end"]
+    there.stream.write(b"answer")
+    await asyncio.sleep(0.1)
+    assert here.received == b"answer"
+    there.stream.end()
+    await asyncio.sleep(0.1)
+    assert here.calls == ["data", "end"]
+    assert pair.client.streams == 0
+    with pytest.raises(LocalProtocolError):
+        here.stream.write(b"more")
+    await pair.close()
+    assert here.calls == ["data", "end"], "a stream that has ended is not lost with its link"
+
+
+@in_virtual_time
+async def test_reset_is_the_last_call_for_the_peer_and_no_call_here():
+    pair = LinkPair()
+    here = _open(pair.client)
+    here.stream.write(b"x")
+    await asyncio.sleep(0.1)
+    here.stream.reset()
+    here.stream.write(b"dropped")
+    here.stream.end()
+    await asyncio.sleep(0.1)
+    there = pair.server_owner.handlers[0]
+    assert there.calls == ["data", "lost"]
+    assert isinstance(there.error, StreamReset)
+    there.stream.write(b"dropped too")
+    assert here.calls == []
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_stream_that_is_not_wanted_is_reset():
+    pair = LinkPair(lambda stream: None)
+    here = _open(pair.client)
+    await asyncio.sleep(0.1)
+    assert here.calls == ["lost"]
+    await pair.close()
+
+
+class Broken(Recorder):
+    """Fails at one of its calls."""
+
+    fails_at = ""
+
+    def data_received(self, data):
+        super().data_received(data)
+        assert self.fails_at != "data", "on purpose"
+
+    def end_received(self):
+        super().end_received()
+        assert self.fails_at != "end", "on purpose"
+
+    def window_opened(self):
+        super().window_opened()
+        assert self.fails_at != "room", "on purpose"
+
+    def stream_lost(self, error):
+        super().stream_lost(error)
+        assert self.fails_at != "lost", "on purpose"
+
+
+@pytest.mark.parametrize("call", ["data", "end", "room", "lost"])
+@in_virtual_time
+async def test_an_exception_in_a_handler_costs_its_stream_only(call):
+    failures = []
+    pair = LinkPair(Recorder, on_handler_error=lambda stream, error: failures.append((stream.id, str(error))))
+    broken = Broken()
+    broken.fails_at = call
+    broken.stream = pair.client.open(broken)
+    good = _open(pair.client)
+    broken.stream.write(b"hello")
+    good.stream.write(b"hello")
+    await asyncio.sleep(0.1)
+    there = pair.server_owner.handlers[0].stream
+    if call == "room":
+        broken.stream.write(bytes(64 * KIB))
+        assert broken.stream.send_room_bytes == 0
+    elif call == "lost":
+        there.reset()
+    else:
+        there.write(b"x", end=call == "end")
+    await asyncio.sleep(0.1)
+    assert len(failures) == 1
+    assert failures[0][0] == 1
+    assert "on purpose" in failures[0][1]
+    assert broken.calls[-1] == "lost"
+    pair.server_owner.handlers[1].stream.write(b"still here", end=True)
+    await asyncio.sleep(0.1)
+    assert good.received == b"still here"
+    await pair.close()
+
+
+@in_virtual_time
+async def test_an_exception_in_the_owner_costs_the_stream_only():
+    failures = []
+
+    def refuse(stream):
+        raise ValueError("no idea")
+
+    pair = LinkPair(refuse, on_handler_error=lambda stream, error: failures.append(error))
+    here = _open(pair.client)
+    await asyncio.sleep(0.1)
+    assert here.calls == ["lost"]
+    assert [type(failure) for failure in failures] == [ValueError]
+    assert not pair.server.lost
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_call_leaves_no_garbage_cycle():
+    pair = LinkPair(Echo)
+    gc.collect()
+    gc.disable()
+    try:
+        call = Source(b"hello")
+        call.begin(pair.client)
+        await call.over
+        await asyncio.sleep(0.1)
+        there = pair.server_owner.handlers.pop()
+        assert there.stream.handler is None
+        assert call.stream.handler is None
+        gone = weakref.ref(there)
+        del there
+        assert gone() is None
+    finally:
+        gc.enable()
+    await pair.close()
+
+
+# Drain and close
+
+
+@in_virtual_time
+async def test_drain_refuses_new_streams_lets_old_ones_finish_and_closes():
+    pair = LinkPair()
+    here = _open(pair.client)
+    here.stream.write(b"x")
+    await asyncio.sleep(0.1)
+    draining = asyncio.ensure_future(pair.server.drain(60))
+    await asyncio.sleep(1)
+    assert pair.client_owner.codes == [0]
+    assert pair.client.draining
+    assert pair.server.draining
+    for link in (pair.client, pair.server):
+        with pytest.raises(LimitExceeded) as caught:
+            link.open()
+        assert caught.value.code is ErrorCode.DRAINING
+    pair.server_owner.handlers[0].stream.write(b"finished", end=True)
+    await asyncio.sleep(1)
+    assert not draining.done()
+    here.stream.end()
+    assert await draining
+    assert here.calls == ["data", "end"]
+    assert pair.server_owner.losses == [None]
+    await pair.client.closed
+    await ticks()
+    assert isinstance(pair.client_owner.losses[0], ConnectionLost)
+
+
+@in_virtual_time
+async def test_drain_gives_up_after_its_time():
+    pair = LinkPair()
+    here = _open(pair.client)
+    await asyncio.sleep(0.1)
+    started = asyncio.get_running_loop().time()
+    assert not await pair.server.drain(30)
+    assert asyncio.get_running_loop().time() - started == pytest.approx(30, abs=1)
+    await asyncio.sleep(0.1)
+    assert here.calls == ["lost"]
+
+
+@in_virtual_time
+async def test_close_sends_what_is_queued():
+    pair = LinkPair()
+    here = _open(pair.client)
+    here.stream.write(b"last words", end=True)
+    pair.client.close()
+    pair.client.close()
+    await pair.server.closed
+    await pair.client.closed
+    assert pair.server_owner.handlers[0].received == b"last words"
+    assert pair.server_owner.codes == [0]
+    assert here.calls == ["lost"]
+
+
+@in_virtual_time
+async def test_a_close_that_cannot_send_is_an_abort_in_the_end():
+    pair = LinkPair()
+    pair.server_transport.pause_reading()
+    _open(pair.client).stream.write(b"x")
+    pair.client.close()
+    async with asyncio.timeout(10):
+        await pair.client.closed
+    pair.server.abort()
+    await pair.server.closed
+
+
+@in_virtual_time
+async def test_a_lost_connection_is_told_to_streams_then_to_the_owner():
+    pair = LinkPair()
+    here = _open(pair.client)
+    waiting = []
+    pair.client.call_when_openable(lambda: waiting.append(pair.client.openable))
+    await asyncio.sleep(0.1)
+    ping = asyncio.ensure_future(pair.client.ping())
+    await asyncio.sleep(0)
+    pair.client.connection_lost(OSError("unplugged"))
+    assert here.error.code is ErrorCode.CONNECTION_LOST
+    await ticks()
+    assert "unplugged" in str(pair.client_owner.losses[0])
+    assert waiting == [True]
+    with pytest.raises(ConnectionLost):
+        await ping
+    with pytest.raises(ConnectionLost):
+        await pair.client.ping()
+    with pytest.raises(ConnectionLost):
+        pair.client.open()
+    pair.client_transport.abort()
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_broken_wire_loses_every_stream_and_nothing_else():
+    for seed in range(20):
+        pair = LinkPair(Echo, limits=SMALL_WINDOWS, split=Split.RANDOM, loss=0.05, seed=seed, delay_seconds=0.01)
+        calls = [Source(_pattern(200_000)[:200_000]) for _ in range(5)]
+        for call in calls:
+            call.begin(pair.client)
+        for call in calls:
+            await call.over
+            assert call.received == _pattern(200_000)[: len(call.received)]
+            assert call.error is not None or len(call.received) == 200_000
+        await pair.close()
+        assert len(pair.client_owner.losses) <= 1
+
+
+# Hostile peers
+
+
+@in_virtual_time
+async def test_garbage_gets_a_go_away_and_a_closed_connection():
+    loop = asyncio.get_running_loop()
+    owner = Owner()
+    link = Link(Role.SERVER, owner, loop=loop)
+    near, far = memory_pair(loop)
+    near.start(link)
+    received = []
+
+    class Hostile(asyncio.Protocol):
+        def data_received(self, data):
+            received.append(data)
+
+    far.start(Hostile())
+    far.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await link.closed
+    assert b"".join(received) == encode_header(3 << 16, 0, 1)
+    assert [loss.code for loss in owner.losses] == [ErrorCode.REMOTE_PROTOCOL]
+
+
+@in_virtual_time
+async def test_a_peer_that_breaks_the_rules_and_reads_nothing_is_cut_off():
+    loop = asyncio.get_running_loop()
+    owner = Owner()
+    link = Link(Role.SERVER, owner, loop=loop)
+    near, far = memory_pair(loop)
+    near.start(link)
+    far.start(asyncio.Protocol())
+    far.pause_reading()
+    far.write(encode_header(2 << 16 | 1, 0, 0) * 150 + b"\xff" * 12)
+    await ticks()
+    assert len(owner.losses) == 1, "the owner knows at once"
+    async with asyncio.timeout(10):
+        await link.closed
+    far.abort()
+
+
+# Time
+
+
+@in_virtual_time
+async def test_two_quiet_links_live_for_hours_on_pings():
+    pair = LinkPair(Echo)
+    await asyncio.sleep(2 * 3600)
+    call = Source(b"still there?")
+    call.begin(pair.client)
+    await call.over
+    assert call.received == b"still there?"
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_two_hour_call_is_not_cut():
+    pair = LinkPair()
+    here = _open(pair.client)
+    here.stream.write(b"slow question")
+    await asyncio.sleep(2 * 3600)
+    pair.server_owner.handlers[0].stream.write(b"slow answer", end=True)
+    await asyncio.sleep(1)
+    assert here.received == b"slow answer"
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_half_open_link_is_noticed_within_twenty_seconds():
+    loop = asyncio.get_running_loop()
+    owner = Owner()
+    link = Link(Role.CLIENT, owner, loop=loop)
+    near, far = memory_pair(loop)
+    near.start(link)
+    far.start(asyncio.Protocol())
+    here = _open(link)
+    await here.over
+    assert loop.time() <= 20.1
+    assert here.error.code is ErrorCode.PEER_SILENT
+    await link.closed
+    await ticks()
+    assert [loss.code for loss in owner.losses] == [ErrorCode.PEER_SILENT]
+
+
+@in_virtual_time
+async def test_ping_measures_the_way_there_and_back():
+    pair = LinkPair(delay_seconds=0.25)
+    assert await pair.client.ping() == pytest.approx(0.5, abs=0.01)
+    pair.server_transport.pause_reading()
+    with pytest.raises(ConnectionLost) as caught:
+        await pair.client.ping()
+    assert caught.value.code is ErrorCode.PEER_SILENT
+    await pair.close()
+
+
+@in_virtual_time
+async def test_windows_grow_on_a_long_fat_pipe():
+    budget = CreditBudget()
+    pair = LinkPair(limits=SMALL_WINDOWS, delay_seconds=0.05, capacity_bytes=8192 * KIB, budget=budget)
+    writer = Source(bytes(40_000_000))
+    writer.begin(pair.client)
+    started = asyncio.get_running_loop().time()
+    handlers = pair.server_owner.handlers
+    await until(lambda: bool(handlers) and "end" in handlers[0].calls)
+    # 64 KiB a round trip would take 61 s.
+    assert asyncio.get_running_loop().time() - started < 4
+    assert budget.reserved_bytes == 4096 * KIB - 64 * KIB
+    pair.server_owner.handlers[0].stream.end()
+    await asyncio.sleep(1)
+    assert budget.reserved_bytes == 0
+    await pair.close()
+
+
+# Real loops
+
+
+def test_a_thousand_idle_links_cost_next_to_nothing():
+    async def run():
+        pairs = [LinkPair() for _ in range(500)]
+        await asyncio.sleep(20)
+        started_at, started_cpu = asyncio.get_running_loop().time(), time.process_time()
+        await asyncio.sleep(300)
+        spent = (time.process_time() - started_cpu) / (asyncio.get_running_loop().time() - started_at)
+        for pair in pairs:
+            await pair.close()
+        return spent
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(run()) < 0.02, "share of a processor"
+
+
+@pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
+def test_over_a_socket(loop_name):
+    factory = asyncio.new_event_loop if loop_name == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        client, server = (Link(role, Owner(Echo), loop=loop, limits=SMALL_WINDOWS, send_window_bytes=64 * KIB)
+                          for role in Role)  # fmt: skip
+        left, right = socket.socketpair()
+        await loop.create_connection(lambda: client, sock=left)
+        await loop.create_connection(lambda: server, sock=right)
+        question = _pattern(2_000_000)
+        calls = [Source(question) for _ in range(4)]
+        for call in calls:
+            call.begin(client)
+        for call in calls:
+            await call.over
+            assert call.received == question
+        assert await client.drain(5)
+        await server.closed
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(asyncio.wait_for(run(), 30))
+
+
+@in_virtual_time
+async def test_a_link_adopts_a_transport_and_what_was_received_behind_the_upgrade():
+    loop = asyncio.get_running_loop()
+    near, far = memory_pair(loop)
+    near.start(asyncio.Protocol())
+    far.start(asyncio.Protocol())
+    owner = Owner()
+    link = Link(Role.SERVER, owner, loop=loop)
+    link.adopt(near, encode_header(1, 1, 5) + b"hello")
+    assert near.get_protocol() is link
+    assert owner.handlers[0].received == b"hello"
+    link.abort()
+    await link.closed
