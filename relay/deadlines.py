@@ -1,0 +1,64 @@
+"""Deadlines of connections and calls: one coarse sweep for all of them, in place of a timer for each.
+
+A deadline is an attribute that its owner sets by plain assignment, `NEVER` when nothing is waited for; the sweep looks
+at all of them four times a second. So a deadline costs a call nothing, and comes up to one interval late.
+"""
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final, Protocol
+
+NEVER: Final = float("inf")
+SWEEP_INTERVAL_SECONDS: Final = 0.25
+
+
+class Watched(Protocol):
+    """Something with a deadline, in seconds of the loop's clock."""
+
+    deadline: float
+
+    def deadline_reached(self, now: float) -> None:
+        """Act, and set the next deadline; must not raise."""
+        ...
+
+
+class Deadlines:
+    """The sweep. `now` is the loop's time at the last sweep, `date` the wall clock's for a Date field."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wall: Callable[[], float]) -> None:
+        self._loop = loop
+        self._wall = wall
+        self._watched: set[Watched] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._read_clocks()
+
+    def start(self) -> None:
+        """Begins to sweep."""
+        self._timer = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._sweep)
+        self._read_clocks()
+
+    def stop(self) -> None:
+        """Ends it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def watch(self, owner: Watched) -> None:
+        """Looks at the owner's deadline from now on."""
+        self._watched.add(owner)
+
+    def forget(self, owner: Watched) -> None:
+        """Looks at it no more."""
+        self._watched.discard(owner)
+
+    def _read_clocks(self) -> None:
+        self.now = self._loop.time()
+        self.date = formatdate(self._wall(), usegmt=True).encode("ascii")
+
+    def _sweep(self) -> None:
+        self._timer = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._sweep)
+        self._read_clocks()
+        now = self.now
+        for owner in [owner for owner in self._watched if owner.deadline <= now]:
+            owner.deadline_reached(now)

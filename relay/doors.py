@@ -1,0 +1,123 @@
+"""The doors: which of them a request head is at, where it wants to go, and the token that it brings.
+
+Everything here is a pure function of the head, so that its result can be kept for heads that come again.
+"""
+
+import base64
+import binascii
+import re
+from enum import Enum
+from typing import Final, NamedTuple
+
+from relay.credentials import Destination
+from relay.destinations import NodeNames, gateway_target
+from trunkline.channel.heads import RequestHead
+from trunkline.channel.outcomes import Outcome
+from trunkline.channel.targets import TargetForm
+from trunkline.channel.upgrade import LINK_PATH
+
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_MAX_CREDENTIALS_BYTES: Final = 8 * 1024
+
+
+class Door(Enum):
+    """By which of the three doors a call comes; the value is its label in metrics."""
+
+    PROXY = "proxy"
+    GATEWAY = "gateway"
+    LINK = "link"
+
+
+class Entry(NamedTuple):
+    """A request that names a node: `target` is what the node will see in its request line."""
+
+    door: Door
+    destination: Destination
+    target: bytes
+    token: str | None
+
+
+class DoorRefusal(NamedTuple):
+    """A request that is answered at the door."""
+
+    door: Door
+    outcome: Outcome
+    message: str
+
+
+class LinkAttempt(NamedTuple):
+    """A request for `/v1/link`."""
+
+    head: RequestHead
+
+
+def choose_door(head: RequestHead, names: NodeNames) -> Entry | DoorRefusal | LinkAttempt:
+    """Decides for a head that came on a TLS connection."""
+    refusal = _refused_method(head, Door.GATEWAY if head.target_form is TargetForm.ORIGIN else Door.PROXY)
+    if refusal is not None:
+        return refusal
+    if head.target_form is TargetForm.ORIGIN:
+        return _at_gateway(head)
+    if head.target_form is TargetForm.ASTERISK:
+        return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, "the relay itself has no options")
+    return _at_proxy(head, names, Door.PROXY)
+
+
+def enter_by_link(head: RequestHead, names: NodeNames) -> Entry | DoorRefusal:
+    """Decides for a head that came on a stream of a sender's link: origin-form with Host, or CONNECT."""
+    refusal = _refused_method(head, Door.LINK)
+    if refusal is not None:
+        return refusal
+    if head.target_form is TargetForm.ABSOLUTE:
+        return DoorRefusal(Door.LINK, Outcome.BAD_REQUEST, "on a link, write the path in the request line and Host")
+    return _at_proxy(head, names, Door.LINK)
+
+
+def _refused_method(head: RequestHead, door: Door) -> DoorRefusal | None:
+    """TRACE would echo credentials; OPTIONS with Max-Forwards asks for a hop that counts (RFC 9110 section 7.6.2)."""
+    if head.method == b"TRACE" or (head.method == b"OPTIONS" and b"max-forwards" in head.watched):
+        return DoorRefusal(door, Outcome.NOT_IMPLEMENTED, "TRACE and Max-Forwards are not supported")
+    return None
+
+
+def _at_gateway(head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
+    if head.target == LINK_PATH:
+        return LinkAttempt(head)
+    found = gateway_target(head.target)
+    if found is None:
+        message = "call a node at /v1/workspaces/<workspace>/nodes/<node>[:port]/<path>"
+        return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, message)
+    return Entry(Door.GATEWAY, found.destination, found.target, bearer_token(head.watched.get(b"authorization")))
+
+
+def _at_proxy(head: RequestHead, names: NodeNames, door: Door) -> Entry | DoorRefusal:
+    token = proxy_token(head.watched.get(b"proxy-authorization"))
+    destination = names.destination(head.host, head.port) if head.host is not None else None
+    if destination is not None:
+        return Entry(door, destination, head.target_origin, token)
+    if token is None:
+        return DoorRefusal(door, Outcome.NO_TOKEN, "a token is needed in Proxy-Authorization")
+    return DoorRefusal(door, Outcome.NOT_FOUND, "this relay reaches only <node>.<workspace>.<suffix>")
+
+
+def bearer_token(value: bytes | None) -> str | None:
+    """The token of a Bearer credential (RFC 6750); None when there is none or it is malformed."""
+    scheme, _, token = (value or b"").partition(b" ")
+    token = token.strip(b" ")
+    if scheme.lower() != b"bearer" or len(token) > _MAX_CREDENTIALS_BYTES or not _TOKEN.fullmatch(token):
+        return None
+    return token.decode("ascii")
+
+
+def proxy_token(value: bytes | None) -> str | None:
+    """The token of a Bearer credential, or the password of a Basic one (RFC 7617)."""
+    scheme, _, encoded = (value or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return bearer_token(value)
+    if len(encoded) > _MAX_CREDENTIALS_BYTES:
+        return None
+    try:
+        _, _, password = base64.b64decode(encoded.strip(b" "), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return password.decode("ascii") if _TOKEN.fullmatch(password) else None

@@ -1,0 +1,505 @@
+"""One call: the node's stream on one side and a sender on the other, from the request's head to the response's end.
+
+Theory of operation. The sender's side has read the request's head; the exchange opens a stream on the listener's link,
+writes the canonical head, and passes the request's content on as the node's credit allows. What comes back is parsed
+strictly, and goes to the sender in the relay's own framing; the node gets credit only for what the sender's side has
+taken. The response's states are
+
+    HEAD ──▶ COUNTED | FRAMED ──▶ DONE        FRAMED is content in chunks, or up to the end of the stream
+      └────▶ RAW ───────────────▶ DONE        after a 2xx to CONNECT, or a 101 that was asked for
+
+An exchange belongs to one stream and to one call of one sender. Once it is DONE nothing of the stream can reach the
+sender any more: bytes that come late reset the stream. No FIN goes to the node before the response has ended, except
+as half-close of raw bytes. An ending that is not the response's own end is never passed on as one: the sender gets an
+answer of the relay if none of the response has been sent yet, and a broken connection otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, Protocol
+
+from relay.deadlines import NEVER
+from relay.forwarding import ForwardedRequest, ForwardedResponse, forward_interim, forward_trailers
+from relay.stream_sender import StreamSender
+from trunkline.channel.bodies import BodyError, BodyReader, Chunk, encode_chunk, encode_last_chunk
+from trunkline.channel.errors import ChannelError, ErrorCode
+from trunkline.channel.fields import Field, Framing
+from trunkline.channel.heads import HeadBuffer, HeadError, parse_response_head
+from trunkline.channel.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from relay.front_door import FrontDoor
+    from relay.grants import Grant
+
+JOIN_BYTES: Final = 16 * 1024
+MAX_INTERIM_RESPONSES: Final = 16
+LINGER_SECONDS: Final = 5.0
+SENDER_LOST: Final = "sender_lost"
+
+
+class State(Enum):
+    """How far the response is."""
+
+    HEAD = auto()
+    COUNTED = auto()
+    FRAMED = auto()
+    RAW = auto()
+    DONE = auto()
+
+
+_HEAD, _COUNTED, _FRAMED, _RAW, _DONE = State
+
+
+class SenderSide(Protocol):
+    """What an exchange needs of its sender. None of the calls may raise."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the sender takes no more bytes at present; `Exchange.sender_ready` follows."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether the response must be the last on this connection."""
+
+    def deliver(self, data: Chunk) -> None:
+        """Sends bytes of the response."""
+
+    def deliver_pieces(self, pieces: list[Chunk]) -> None:
+        """Sends bytes of the response that lie in several pieces."""
+
+    def call_ended(self, *, keep_alive: bool) -> None:
+        """The response was sent to its end."""
+
+    def call_refused(self, outcome: Outcome, message: str) -> None:
+        """Nothing of the response was sent: the relay answers itself."""
+
+    def call_broken(self) -> None:
+        """Part of the response was sent, and the rest will not come."""
+
+    def request_taken(self) -> None:
+        """The node has room for more of the request."""
+
+    def became_raw(self) -> None:
+        """From here on both sides send raw bytes."""
+
+    def raw_ended(self) -> None:
+        """The node sends no more raw bytes."""
+
+
+class Exchange(StreamSender):
+    """One call; also the handler of its stream."""
+
+    __slots__ = (
+        "_buffer", "_front", "_grant", "_interims", "_owed_bytes", "_reader", "_remaining", "_response", "_sender",
+        "_started_at", "_state", "deadline", "request", "request_ended", "request_id",
+    )  # fmt: skip
+
+    def __init__(self, front: FrontDoor, sender: SenderSide, request: ForwardedRequest, grant: Grant) -> None:
+        self._stream = None
+        self._waiting = None
+        self._ending = False
+        self._front = front
+        self._sender = sender
+        self._grant = grant
+        self._state = _HEAD
+        self._owed_bytes = 0
+        self._buffer: HeadBuffer | None = None
+        self._interims = 0
+        self._remaining = 0
+        self._reader: BodyReader | None = None
+        self._response: ForwardedResponse | None = None
+        self.request = request
+        self.request_ended = not request.has_content
+        self.request_id = front.mint_request_id()
+        self.deadline = NEVER
+        self._started_at = front.call_started(self, grant, request.door)
+
+    # What the sender's side asks for.
+
+    def open(self) -> None:
+        """Opens the stream and sends the request's head; a failure is told to the sender's side."""
+        try:
+            stream = self._stream = self._grant.listener.link.open(self)
+        except ChannelError as error:
+            self._not_opened(error)
+            return
+        head = self.request.head(self._grant.assertion, self.request_id)
+        if len(head) <= stream.send_window:
+            stream.write(head)
+            if self._waiting is not None:
+                self._send_waiting()
+        else:
+            self._queue(head, first=True)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the listener has shown that it took the stream."""
+        return self._stream is not None and self._stream.acknowledged
+
+    @property
+    def response_begun(self) -> bool:
+        """Whether the final response's head has been sent on."""
+        return self._response is not None
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the sender may still wait for a 100 before it sends content."""
+        return self.request.expect_continue and not self._interims
+
+    def silent(self, now: float) -> bool:
+        """Whether the listener has had its time to take the stream, and has not."""
+        return not self.accepted and now - self._started_at >= self._front.limits.listener_seconds
+
+    def send_content(self, chunks: list[Chunk]) -> None:
+        """Passes content of the request on, in the request's own framing."""
+        chunked = self.request.framing is Framing.CHUNKED
+        for chunk in chunks:
+            self._front.sent_bytes.count += len(chunk)
+            if not chunked:
+                self._send(chunk)
+            elif len(chunk) < JOIN_BYTES:
+                self._send(encode_chunk(chunk))
+            else:
+                self._send(b"%x\r\n" % len(chunk))
+                self._send(chunk)
+                self._send(b"\r\n")
+
+    def end_content(self, trailers: list[Field]) -> None:
+        """The request's content is complete."""
+        self.request_ended = True
+        if self.request.framing is Framing.CHUNKED:
+            self._send(encode_last_chunk(trailers))
+
+    def send_raw(self, data: Chunk) -> None:
+        """Passes raw bytes on."""
+        self._front.sent_bytes.count += len(data)
+        self._send(data)
+
+    def end_raw(self) -> None:
+        """The sender sends no more raw bytes: half-close, once those that wait are sent."""
+        self._end()
+        self._check_raw_end()
+
+    def sender_ready(self) -> None:
+        """The sender takes bytes again: the node gets the credit that was held back."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        if owed and self._stream is not None:
+            self._stream.consumed(owed)
+
+    def sender_lost(self) -> None:
+        """The sender is gone: the stream is reset, and the node's handler cancelled with it."""
+        if self._state is not _DONE:
+            self._close(SENDER_LOST)
+
+    def sender_finished(self) -> None:
+        """The sender has closed in good order behind its last raw byte; what waits for the node is still sent."""
+        if self._state is _RAW and self._stream is not None and self._stream.writable:
+            self._sender = _NOBODY
+            self.sender_ready()
+            self.deadline = self._front.deadlines.now + self._front.limits.write_stall_seconds
+            self._front.deadlines.watch(self)
+            if not self._ending:
+                self.end_raw()
+        else:
+            self.sender_lost()
+
+    def fail(self, outcome: Outcome, message: str) -> None:
+        """Ends the call with an outcome of the relay's."""
+        if self._state is _DONE:
+            return
+        begun = self._response is not None
+        self._close(outcome.metric_label)
+        if begun:
+            self._sender.call_broken()
+        else:
+            self._sender.call_refused(outcome, message)
+
+    def cut(self, outcome: Outcome) -> None:
+        """The credential of the call is no longer good."""
+        self.fail(outcome, "the credential of this call was revoked")
+
+    def deadline_reached(self, now: float) -> None:
+        """The node took too long to end its side."""
+        self._front.deadlines.forget(self)
+        self._reset()
+        if self._state is not _DONE:
+            self._close(SENDER_LOST)
+
+    # What the stream tells.
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Bytes of the response."""
+        state = self._state
+        if state is _HEAD:
+            self._head_received(data)
+        elif state is _COUNTED:
+            self._counted_received(data)
+        elif state is _FRAMED:
+            self._framed_received(data)
+        elif state is _RAW:
+            self._deliver(data, len(data))
+        else:
+            self._front.deadlines.forget(self)
+            self._reset()
+
+    def end_received(self) -> None:
+        """The node sends no more."""
+        state = self._state
+        if state is _DONE:
+            self._front.deadlines.forget(self)
+        elif state is _HEAD:
+            self.fail(Outcome.BAD_RESPONSE, "the node ended the stream without a response")
+        elif state is _RAW:
+            self._raw_end_received()
+        else:
+            self._content_cut_short()
+
+    def stream_lost(self, error: ChannelError) -> None:
+        """The node reset the stream, or its link is gone."""
+        self._stream = None
+        self._front.deadlines.forget(self)
+        if error.code is ErrorCode.BUDGET_EXCEEDED:
+            self.fail(Outcome.OVER_QUOTA, "the relay ran short of memory for this call")
+        else:
+            self.fail(Outcome.LISTENER_LOST, "the node ended the call before it was complete")
+
+    # Opening.
+
+    def _not_opened(self, error: ChannelError) -> None:
+        link = self._grant.listener.link
+        if error.code is ErrorCode.TOO_MANY_UNACKED:
+            link.call_when_openable(self._open_again)
+        elif error.code is ErrorCode.TOO_MANY_STREAMS:
+            self.fail(Outcome.OVER_QUOTA, "the node has as many calls open as its link allows")
+        else:
+            self.fail(Outcome.NO_LISTENER, "the node is just leaving this relay")
+
+    def _open_again(self) -> None:
+        if self._state is _HEAD:
+            self.open()
+
+    def _all_sent(self) -> None:
+        self._check_raw_end()
+        self._sender.request_taken()
+
+    # The response's direction.
+
+    def _head_received(self, data: bytes | memoryview) -> None:
+        if type(data) is not bytes:
+            data = bytes(data)
+        end = data.find(b"\r\n\r\n") + 4
+        if self._buffer is not None or end == 3:
+            self._head_in_pieces(data)
+            return
+        known = self.request.known_responses
+        response = known.get(data[:end]) if known is not None else None
+        if response is None or self._sender.closing or not self.request_ended:
+            self._head_in_pieces(data)
+        elif response.framing is Framing.LENGTH and len(data) - end == response.content_length:
+            # The common case: the whole response at once, passed on in one piece.
+            self._response = response
+            content = data[end:]
+            self._front.received_bytes.count += len(content)
+            self._sender.deliver(response.head + content)
+            self._end_response()
+        else:
+            self._begin_response(response, data[end:])
+
+    def _head_in_pieces(self, data: bytes) -> None:
+        """Collects the head, over interim responses, and begins the response that follows it."""
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = HeadBuffer()
+        received = len(data)
+        try:
+            response = None
+            while response is None:
+                raw = buffer.receive_data(data)
+                if raw is None:
+                    break
+                data, buffer.leftover = buffer.leftover, b""
+                response = self._read_head(raw)
+        except HeadError as error:
+            self.fail(Outcome.BAD_RESPONSE, f"the node's response was refused: {error}")
+            return
+        if response is not None:
+            self._buffer = None
+            self._credit(received - len(data))
+            self._begin_response(response, data)
+        elif self._stream is not None:
+            self._credit(received)
+
+    def _read_head(self, raw: bytes) -> ForwardedResponse | None:
+        """Parses a head; None for an interim response, which is passed on at once."""
+        request, sender = self.request, self._sender
+        head = parse_response_head(raw, request_method=request.method, upgrade=request.upgrade)
+        if head.status < 200 and head.status != 101:
+            self._interims += 1
+            if self._interims > MAX_INTERIM_RESPONSES:
+                raise HeadError("too_many_interim_responses", "too many interim responses")
+            if request.minor_version == 1:
+                sender.deliver(forward_interim(head, request))
+            return None
+        close = sender.closing or not self.request_ended
+        response = ForwardedResponse(head, request, close=close, date=self._front.deadlines.date)
+        known = request.known_responses
+        if known is not None and not close and b"date" in head.watched:
+            self._front.remember(known, raw, response)
+        return response
+
+    def _begin_response(self, response: ForwardedResponse, rest: bytes) -> None:
+        """Sends the head and turns to what follows it."""
+        self._response = response
+        framing = response.framing
+        if framing is Framing.NONE or (framing is Framing.LENGTH and response.content_length <= len(rest)):
+            self._whole_response(response, rest)
+            return
+        if framing is Framing.LENGTH:
+            self._sender.deliver(response.head)
+            self._state = _COUNTED
+            self._remaining = response.content_length
+        elif framing is Framing.TUNNEL:
+            self._state = _RAW
+            self.request_ended = False
+            self._sender.deliver(response.head)
+            self._sender.became_raw()
+        else:
+            self._sender.deliver(response.head)
+            self._state = _FRAMED
+            self._reader = BodyReader(framing)
+        if rest and self._state is not _DONE:
+            self.data_received(rest)
+
+    def _whole_response(self, response: ForwardedResponse, rest: bytes) -> None:
+        size = response.content_length if response.framing is Framing.LENGTH else 0
+        self._front.received_bytes.count += size
+        self._sender.deliver(response.head + rest[:size])
+        self._end_response(late=len(rest) > size)
+
+    def _counted_received(self, data: Chunk) -> None:
+        size = len(data)
+        if size < self._remaining:
+            self._remaining -= size
+            self._deliver(data, size)
+        else:
+            content = data if size == self._remaining else memoryview(data)[: self._remaining]
+            self._front.received_bytes.count += len(content)
+            self._sender.deliver(content)
+            self._end_response(late=size > self._remaining)
+
+    def _framed_received(self, data: Chunk) -> None:
+        reader, response = self._reader, self._response
+        assert reader is not None  # noqa: S101 - the state says so
+        assert response is not None  # noqa: S101
+        try:
+            piece = reader.receive_data(data)
+        except BodyError:
+            self.fail(Outcome.BAD_RESPONSE, "the node's response breaks its framing")
+            return
+        for chunk in piece.chunks:
+            self._front.received_bytes.count += len(chunk)
+            self._deliver_framed(chunk, response)
+        if piece.ended:
+            self._end_framed(response, reader, late=len(piece.leftover) > 0)
+        else:
+            self._credit(len(data))
+
+    def _deliver_framed(self, chunk: Chunk, response: ForwardedResponse) -> None:
+        if response.framing_out is not Framing.CHUNKED:
+            self._sender.deliver(chunk)
+        elif len(chunk) < JOIN_BYTES:
+            self._sender.deliver(encode_chunk(chunk))
+        else:
+            self._sender.deliver_pieces([b"%x\r\n" % len(chunk), chunk, b"\r\n"])
+
+    def _end_framed(self, response: ForwardedResponse, reader: BodyReader, *, late: bool = False) -> None:
+        if response.framing_out is Framing.CHUNKED:
+            self._sender.deliver(encode_last_chunk(forward_trailers(reader.trailers, self.request.door)))
+        self._end_response(late=late)
+
+    def _content_cut_short(self) -> None:
+        """The stream ended inside a response: complete only where its end is the response's."""
+        response, reader = self._response, self._reader
+        if response is not None and reader is not None and response.framing is Framing.CLOSE:
+            self._end_framed(response, reader)
+        else:
+            self.fail(Outcome.BAD_RESPONSE, "the node ended the response before its end")
+
+    def _raw_end_received(self) -> None:
+        self._sender.raw_ended()
+        self._check_raw_end()
+
+    def _check_raw_end(self) -> None:
+        """Raw bytes are over once both sides have ended theirs."""
+        stream = self._stream
+        if self._state is _RAW and stream is not None and stream.end_delivered and not stream.writable:
+            self._end_response()
+
+    def _deliver(self, data: Chunk, size: int) -> None:
+        self._front.received_bytes.count += size
+        self._sender.deliver(data)
+        self._credit(size)
+
+    def _credit(self, size: int) -> None:
+        if self._sender.congested:
+            self._owed_bytes += size
+        elif self._stream is not None:
+            self._stream.consumed(size)
+
+    # The end.
+
+    def _end_response(self, *, late: bool = False) -> None:
+        """The response is complete: let go of the stream, then of the sender."""
+        response, stream = self._response, self._stream
+        self._state = _DONE
+        self._front.call_ended(self, self.request.door, self._started_at)
+        if stream is not None:
+            if late or not (self.request_ended or self._ending) or self._waiting is not None:
+                self._reset()
+            else:
+                self._end_sending()
+                if stream.readable:
+                    self.deadline = self._front.deadlines.now + LINGER_SECONDS
+                    self._front.deadlines.watch(self)
+        self._sender.call_ended(keep_alive=response is not None and response.keep_alive)
+
+    def _close(self, label: str) -> None:
+        """The call ends without its response's end."""
+        self._state = _DONE
+        self._front.call_failed(self, self.request.door, self._started_at, label)
+        self._reset()
+
+
+class _Nobody:
+    """Stands in for a sender that has gone while the node still takes its last bytes."""
+
+    congested = False
+    closing = True
+
+    def deliver(self, data: Chunk) -> None:
+        pass
+
+    def deliver_pieces(self, pieces: list[Chunk]) -> None:
+        pass
+
+    def call_ended(self, *, keep_alive: bool) -> None:
+        pass
+
+    def call_refused(self, outcome: Outcome, message: str) -> None:
+        pass
+
+    def call_broken(self) -> None:
+        pass
+
+    def request_taken(self) -> None:
+        pass
+
+    def became_raw(self) -> None:
+        pass
+
+    def raw_ended(self) -> None:
+        pass
+
+
+_NOBODY: Final = _Nobody()

@@ -1,0 +1,179 @@
+"""What all connections and calls of the data path share: admission, names, limits, caches of heads, and the counts."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from relay.credentials import Destination, Refusal
+from relay.deadlines import Deadlines
+from relay.destinations import NodeNames
+from relay.doors import Door, DoorRefusal, Entry, LinkAttempt, choose_door, enter_by_link
+from relay.forwarding import ForwardedRequest, ForwardedResponse
+from relay.grants import Grant
+from relay.metrics import RelayMetrics
+from relay.settings import LimitsSettings
+from relay.tallies import Distribution, Tally
+from relay.uses import Cuttable, Uses
+from trunkline.channel.fields import Framing
+from trunkline.channel.heads import parse_request_head
+from trunkline.channel.limits import RateBound
+from trunkline.channel.outcomes import Outcome
+from trunkline.runtime.logs import Logger
+
+MAX_KNOWN_HEADS: Final = 1024
+MAX_KNOWN_HEAD_BYTES: Final = 4096
+LOG_BURST: Final = 100
+LOG_LINES_PER_SECOND: Final = 10.0
+FORWARDED: Final = "forwarded"
+
+T = TypeVar("T")
+
+
+class CallAdmission(Protocol):
+    """Decides on calls; see `relay.admission`."""
+
+    def admit(self, token: str | None, destination: Destination) -> Grant | Refusal:
+        """Decide on one call, at once."""
+        ...
+
+
+class _DoorCounts:
+    """The numbers of one door, fetched once."""
+
+    __slots__ = ("forwarded", "open", "seconds")
+
+    def __init__(self, metrics: RelayMetrics, door: Door) -> None:
+        self.open: Tally = metrics.calls_open.of(door.value)
+        self.forwarded: Tally = metrics.calls.of(door.value, FORWARDED)
+        self.seconds: Distribution = metrics.call_seconds.of(door.value)
+
+
+class FrontDoor:
+    """The shared part of the data path; one for a relay."""
+
+    __slots__ = (
+        "_counts", "_head_caches", "_id_prefix", "_known_requests", "_log", "_log_bound", "_metrics", "_minted",
+        "_names", "_time", "_uses", "_workspace_calls", "admission", "deadlines", "draining", "limits",
+        "received_bytes", "sent_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        admission: CallAdmission,
+        uses: Uses,
+        names: NodeNames,
+        limits: LimitsSettings,
+        metrics: RelayMetrics,
+        deadlines: Deadlines,
+        id_prefix: str,
+        log: Logger,
+    ) -> None:
+        """Wires the data path; `id_prefix` begins every request id, and should be fresh for each process."""
+        self.admission = admission
+        self.limits = limits
+        self.deadlines = deadlines
+        self.draining = False
+        self.sent_bytes: Tally = metrics.bytes.of("to_node")
+        self.received_bytes: Tally = metrics.bytes.of("to_sender")
+        self._time: Callable[[], float] = loop.time
+        self._uses = uses
+        self._names = names
+        self._metrics = metrics
+        self._log = log
+        self._log_bound = RateBound(LOG_BURST, LOG_LINES_PER_SECOND, loop.time())
+        self._id_prefix = id_prefix
+        self._minted = 0
+        self._counts = {door: _DoorCounts(metrics, door) for door in Door}
+        self._known_requests: tuple[dict[bytes, ForwardedRequest], dict[bytes, ForwardedRequest]] = ({}, {})
+        self._head_caches: dict[tuple[Door, bool], dict[bytes, ForwardedResponse]] = {}
+        self._workspace_calls: dict[str, Tally] = {}
+
+    # Heads.
+
+    def known_requests(self, *, by_link: bool) -> dict[bytes, ForwardedRequest]:
+        """Requests by the bytes of their heads, as they came before; a plain dictionary, for the fast path."""
+        return self._known_requests[by_link]
+
+    def read_request(self, raw: bytes, *, by_link: bool = False) -> ForwardedRequest | DoorRefusal | LinkAttempt:
+        """Understands a whole request head; raises HeadError."""
+        head = parse_request_head(raw)
+        entry = enter_by_link(head, self._names) if by_link else choose_door(head, self._names)
+        if not isinstance(entry, Entry):
+            return entry
+        request = ForwardedRequest(head, entry, self._names)
+        if request.has_plain_response:
+            request.known_responses = self._head_caches.setdefault((request.door, request.keep_alive), {})
+        if request.framing is Framing.NONE:
+            self.remember(self._known_requests[by_link], raw, request)
+        return request
+
+    def remember(self, cache: dict[bytes, T], raw: bytes, parsed: T) -> None:
+        """Keeps what was made of a head's bytes, in bounded memory."""
+        if len(raw) <= MAX_KNOWN_HEAD_BYTES:
+            if len(cache) >= MAX_KNOWN_HEADS:
+                cache.clear()
+            cache[raw] = parsed
+
+    # Calls.
+
+    def decide(self, request: ForwardedRequest) -> Grant | Refusal:
+        """Asks admission; a relay that drains takes no new calls."""
+        if self.draining:
+            return Refusal(Outcome.DRAINING, "the relay is draining; call again")
+        return self.admission.admit(request.token, request.destination)
+
+    def mint_request_id(self) -> str:
+        """A request id of this process, in 7-bit characters that need no quoting."""
+        self._minted += 1
+        return f"{self._id_prefix}-{self._minted:x}"
+
+    def call_started(self, call: Cuttable, grant: Grant, door: Door) -> float:
+        """Counts an admitted call, and makes it one that a revocation finds; returns its start."""
+        self._uses.begin(call, grant.credential)
+        self._counts[door].open.count += 1
+        workspace = grant.destination.workspace
+        tally = self._workspace_calls.get(workspace)
+        if tally is None:
+            tally = self._new_workspace(workspace)
+        tally.count += 1
+        return self._time()
+
+    def call_ended(self, call: Cuttable, door: Door, started_at: float) -> None:
+        """Counts a call whose response, from the node, was complete."""
+        self._uses.end(call)
+        counts = self._counts[door]
+        counts.open.count -= 1
+        counts.forwarded.count += 1
+        counts.seconds.observe(self._time() - started_at)
+
+    def call_failed(self, call: Cuttable, door: Door, started_at: float, label: str) -> None:
+        """Counts a call that ended otherwise; `label` is an outcome's, or SENDER_LOST."""
+        self._uses.end(call)
+        counts = self._counts[door]
+        counts.open.count -= 1
+        counts.seconds.observe(self._time() - started_at)
+        self._metrics.calls.of(door.value, label).count += 1
+
+    def refused(self, door: Door, outcome: Outcome) -> None:
+        """Counts a call that never began."""
+        self._metrics.calls.of(door.value, outcome.metric_label).count += 1
+
+    def log_outcome(self, outcome: Outcome, message: str, request_id: str, door: Door) -> None:
+        """Logs an answer of the relay's; a flood of them is thinned, the counts are not."""
+        if self._log_bound.spend(self._time()):
+            write = getattr(self._log, outcome.log_level)
+            write("call.answered", outcome=outcome.code, reason=message, request_id=request_id, door=door.value)
+
+    def deadline_passed(self, which: str) -> None:
+        """Counts a connection or call that was ended by a deadline."""
+        self._metrics.deadlines.of(which).count += 1
+
+    def _new_workspace(self, workspace: str) -> Tally:
+        """The tally of a workspace; names come from verified tokens, and the metrics bound how many are kept apart."""
+        tally = self._metrics.workspace(workspace)
+        if len(self._workspace_calls) >= MAX_KNOWN_HEADS:
+            self._workspace_calls.clear()
+        self._workspace_calls[workspace] = tally
+        return tally

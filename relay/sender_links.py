@@ -1,0 +1,278 @@
+"""Links of senders, and their streams: each stream carries one call, with its own token."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+from relay.credentials import Refusal
+from relay.deadlines import NEVER
+from relay.doors import Door, DoorRefusal
+from relay.exchange import LINGER_SECONDS, Exchange
+from relay.forwarding import ForwardedRequest
+from relay.stream_sender import StreamSender
+from trunkline.channel.bodies import BodyError, BodyReader, Chunk
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.heads import HeadBuffer, HeadError
+from trunkline.channel.link import Link, LinkStream
+from trunkline.channel.outcomes import Outcome, outcome_of_head_error, relay_response
+
+if TYPE_CHECKING:
+    from relay.front_door import FrontDoor
+    from relay.registry import Registry
+
+RETRY_AFTER_SECONDS: Final = 1
+
+
+class SenderLink:
+    """The owner of a sender's link."""
+
+    link: Link
+
+    def __init__(self, front: FrontDoor, registry: Registry) -> None:
+        self._front = front
+        self._registry = registry
+
+    def stream_offered(self, stream: LinkStream) -> SenderStream:
+        """Serve a call."""
+        return SenderStream(self._front, stream)
+
+    def go_away_received(self, link: Link, code: Any) -> None:
+        """The sender opens no more calls; those in progress go on."""
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """The link has ended."""
+        self._registry.detach_sender(self)
+
+    def cut(self, outcome: Outcome) -> None:
+        """The credential that the link was opened with is no longer good."""
+        self.link.abort()
+
+
+class State(Enum):
+    """What the stream's next bytes are."""
+
+    HEAD = auto()
+    CONTENT = auto()
+    BUSY = auto()
+    RAW = auto()
+    DONE = auto()
+
+
+_HEAD, _CONTENT, _BUSY, _RAW, _DONE = State
+
+
+class SenderStream(StreamSender):
+    """One stream of a sender's link: the handler of the stream, and the sender's side of its call."""
+
+    __slots__ = ("_buffer", "_exchange", "_front", "_owed_bytes", "_reader", "_state", "deadline")
+
+    closing: Final = False
+
+    def __init__(self, front: FrontDoor, stream: LinkStream) -> None:
+        self._stream = stream
+        self._waiting = None
+        self._ending = False
+        self._front = front
+        self._state = _HEAD
+        self._buffer: HeadBuffer | None = None
+        self._exchange: Exchange | None = None
+        self._reader: BodyReader | None = None
+        self._owed_bytes = 0
+        self.deadline = front.deadlines.now + front.limits.head_seconds
+        front.deadlines.watch(self)
+
+    # What the stream tells.
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Bytes of the sender."""
+        state = self._state
+        if state is _HEAD:
+            self._take_head(data)
+        elif state is _CONTENT:
+            self._take_content(data)
+            self._credit(len(data))
+        elif state is _RAW and self._exchange is not None:
+            self._exchange.send_raw(data)
+            self._credit(len(data))
+        elif state is _BUSY:
+            self._break(Outcome.BAD_REQUEST, "a stream carries one request")
+        elif self._stream is not None:
+            self._stream.consumed(len(data))
+
+    def end_received(self) -> None:
+        """The sender sends no more: half-close of raw bytes, the end of an unfinished request, else nothing."""
+        if self._state is _RAW and self._exchange is not None:
+            self._exchange.end_raw()
+        elif self._state is _HEAD or self._state is _CONTENT:
+            self._break(Outcome.BAD_REQUEST, "the stream ended inside the request")
+        elif self._state is _DONE:
+            self._front.deadlines.forget(self)
+
+    def stream_lost(self, error: ChannelError) -> None:
+        """The sender gave the call up, or its link is gone."""
+        self._stream = None
+        exchange, self._exchange = self._exchange, None
+        self._state = _DONE
+        self._front.deadlines.forget(self)
+        if exchange is not None:
+            exchange.sender_lost()
+
+    def deadline_reached(self, now: float) -> None:
+        """The head did not come, the listener gave no sign, or the stream was never ended."""
+        self.deadline = NEVER
+        if self._state is _HEAD:
+            self._front.deadline_passed("head")
+            self._refuse(Outcome.REQUEST_TIMEOUT, "the request's head did not come in time")
+        elif self._exchange is None:
+            self._front.deadlines.forget(self)
+            self._reset()
+        elif self._exchange.silent(now):
+            self._front.deadline_passed("listener")
+            self._exchange.fail(Outcome.LISTENER_SILENT, "the node did not take the call in time")
+
+    def _all_sent(self) -> None:
+        if self._exchange is not None:
+            self._exchange.sender_ready()
+
+    # The request.
+
+    def _take_head(self, data: bytes | memoryview) -> None:
+        if type(data) is not bytes:
+            data = bytes(data)
+        if self._buffer is None:
+            request = self._front.known_requests(by_link=True).get(data)
+            if request is not None:
+                self._begin(request)
+                return
+            self._buffer = HeadBuffer()
+        try:
+            raw = self._buffer.receive_data(data)
+            if raw is None:
+                return
+            read = self._front.read_request(raw, by_link=True)
+        except HeadError as error:
+            self._refuse(outcome_of_head_error(error), str(error))
+            return
+        leftover, self._buffer = self._buffer.leftover, None
+        if isinstance(read, ForwardedRequest):
+            self._begin(read)
+            if leftover:
+                self.data_received(leftover)
+        elif isinstance(read, DoorRefusal):
+            self._refuse(read.outcome, read.message)
+
+    def _begin(self, request: ForwardedRequest) -> None:
+        front = self._front
+        grant = front.decide(request)
+        if isinstance(grant, Refusal):
+            self._refuse(grant.outcome, grant.message, head_only=request.method == b"HEAD")
+            return
+        self.deadline = front.deadlines.now + front.limits.listener_seconds
+        self._exchange = exchange = Exchange(front, self, request, grant)
+        if request.has_content:
+            self._state = _CONTENT
+            self._reader = BodyReader(request.framing, request.content_length)
+        else:
+            self._state = _BUSY
+        exchange.open()
+
+    def _take_content(self, data: Chunk) -> None:
+        reader, exchange = self._reader, self._exchange
+        if reader is None or exchange is None:
+            return
+        try:
+            piece = reader.receive_data(data)
+        except BodyError as error:
+            exchange.fail(Outcome.BAD_REQUEST, str(error))
+            return
+        exchange.send_content(piece.chunks)
+        if piece.ended and self._state is _CONTENT:
+            self._state = _BUSY
+            exchange.end_content(reader.trailers)
+            if piece.leftover:
+                self._break(Outcome.BAD_REQUEST, "a stream carries one request")
+
+    def _credit(self, size: int) -> None:
+        """Lets the sender send more, once the node has room."""
+        if self._exchange is not None and self._exchange.congested:
+            self._owed_bytes += size
+        elif self._stream is not None:
+            self._stream.consumed(size)
+
+    def _break(self, outcome: Outcome, message: str) -> None:
+        if self._exchange is not None:
+            self._exchange.fail(outcome, message)
+        else:
+            self._refuse(outcome, message)
+
+    # What the exchange asks for.
+
+    def deliver(self, data: Chunk) -> None:
+        """Sends bytes of the response."""
+        self._send(data)
+
+    def deliver_pieces(self, pieces: list[Chunk]) -> None:
+        """Sends bytes of the response that lie in several pieces."""
+        for piece in pieces:
+            self._send(piece)
+
+    def call_ended(self, *, keep_alive: bool) -> None:
+        """The response was sent to its end, and so is the stream."""
+        self._finish()
+
+    def call_refused(self, outcome: Outcome, message: str) -> None:
+        """Nothing of a response was sent: the relay answers."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            head_only = exchange.request.method == b"HEAD"
+            self._refuse(outcome, message, request_id=exchange.request_id, head_only=head_only)
+
+    def call_broken(self) -> None:
+        """The response cannot be completed, which the sender sees from the reset."""
+        self._exchange = None
+        self._state = _DONE
+        self._front.deadlines.forget(self)
+        self._reset()
+
+    def request_taken(self) -> None:
+        """The node has room for more."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        if owed and self._stream is not None:
+            self._stream.consumed(owed)
+
+    def became_raw(self) -> None:
+        """From here on bytes pass as they are."""
+        self._state = _RAW
+        self.deadline = NEVER
+
+    def raw_ended(self) -> None:
+        """The node sends no more raw bytes; the other direction goes on."""
+        self._end()
+
+    # The end.
+
+    def _refuse(
+        self, outcome: Outcome, message: str, *, request_id: str | None = None, head_only: bool = False
+    ) -> None:
+        if request_id is None:
+            request_id = self._front.mint_request_id()
+            self._front.refused(Door.LINK, outcome)
+        self._front.log_outcome(outcome, message, request_id, Door.LINK)
+        retry = RETRY_AFTER_SECONDS if outcome in (Outcome.DRAINING, Outcome.OVER_QUOTA) else None
+        answer = relay_response(
+            outcome, message, request_id=request_id, close=True, head_only=head_only, retry_after_seconds=retry
+        )
+        self._send(answer)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Ends the stream; the sender is given a while to end its side."""
+        self._exchange = None
+        self._state = _DONE
+        self._end()
+        stream = self._stream
+        if stream is not None and (stream.readable or self._waiting is not None):
+            self.deadline = self._front.deadlines.now + LINGER_SECONDS
+        else:
+            self._front.deadlines.forget(self)

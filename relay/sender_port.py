@@ -1,0 +1,62 @@
+"""The relay's one port: makes the protocol of each connection, bounds how many there are, and drains them."""
+
+import asyncio
+
+from relay.front_door import FrontDoor
+from relay.link_door import LinkDoor
+from relay.metrics import RelayMetrics
+from relay.registry import LISTENER, SENDER
+from relay.sender_connection import SenderConnection
+
+
+class SenderPort:
+    """The factory of connections; pass `port.connection` to `create_server`."""
+
+    def __init__(self, front: FrontDoor, links: LinkDoor, metrics: RelayMetrics) -> None:
+        self.front = front
+        self.links = links
+        self._metrics = metrics
+        self._accepted = metrics.connections.of()
+        self._open = metrics.connections_open.of()
+        self._links = metrics.links.of(LISTENER), metrics.links.of(SENDER)
+        self._connections: set[SenderConnection] = set()
+        self._none_left: asyncio.Future[None] | None = None
+
+    def connection(self) -> SenderConnection:
+        """The protocol for a new connection."""
+        return SenderConnection(self)
+
+    def admit(self, connection: SenderConnection) -> bool:
+        """Takes a connection whose handshake is done; False when there are too many."""
+        self._accepted.count += 1
+        links = sum(tally.count for tally in self._links)
+        if len(self._connections) + links >= self.front.limits.max_connections:
+            self._metrics.connections_refused.of().count += 1
+            return False
+        self._connections.add(connection)
+        self._open.count += 1
+        self.front.deadlines.watch(connection)
+        return True
+
+    def forget(self, connection: SenderConnection) -> None:
+        """A connection has ended, or a link has taken it over."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        self._open.count -= 1
+        self.front.deadlines.forget(connection)
+        if not self._connections and self._none_left is not None and not self._none_left.done():
+            self._none_left.set_result(None)
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Refuses new calls, lets those in progress end, then closes; returns whether all ended in time."""
+        self.front.draining = True
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            self._none_left = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._none_left], timeout=timeout_seconds)
+        finished = not self._connections
+        for connection in list(self._connections):
+            connection.abort()
+        return finished

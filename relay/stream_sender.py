@@ -1,0 +1,84 @@
+"""Sending on a link's stream within its credit: what does not fit waits, and the side that it comes from is held."""
+
+from collections import deque
+
+from trunkline.channel.bodies import Chunk
+from trunkline.channel.link import LinkStream
+
+
+class StreamSender:
+    """The sending half of a stream's handler. What waits is bounded by whoever heeds `congested` and stops sending."""
+
+    __slots__ = ("_ending", "_stream", "_waiting")
+
+    def __init__(self) -> None:
+        self._stream: LinkStream | None = None
+        self._waiting: deque[Chunk] | None = None
+        self._ending = False
+
+    @property
+    def congested(self) -> bool:
+        """Whether bytes wait for credit; `_all_sent` follows."""
+        return self._waiting is not None
+
+    def window_opened(self) -> None:
+        """The peer has room."""
+        if self._waiting is not None:
+            self._send_waiting()
+
+    def _all_sent(self) -> None:
+        """Nothing waits any more."""
+
+    def _send(self, data: Chunk) -> None:
+        stream = self._stream
+        if self._waiting is None and stream is not None and len(data) <= stream.send_room_bytes:
+            stream.write(data)
+        else:
+            self._queue(data)
+
+    def _queue(self, data: Chunk, *, first: bool = False) -> None:
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = deque()
+        if first:
+            waiting.appendleft(data)
+        else:
+            waiting.append(data)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Sends what the credit allows; the rest waits for `window_opened`."""
+        stream, waiting = self._stream, self._waiting
+        if stream is None or waiting is None:
+            return
+        while waiting:
+            room = stream.send_room_bytes
+            if not room:
+                return
+            piece = waiting.popleft()
+            if len(piece) > room:
+                view = memoryview(piece)
+                waiting.appendleft(view[room:])
+                piece = view[:room]
+            stream.write(piece)
+        self._waiting = None
+        if self._ending:
+            self._end_sending()
+        self._all_sent()
+
+    def _end(self) -> None:
+        """Sends FIN, behind what waits."""
+        self._ending = True
+        if self._waiting is None:
+            self._end_sending()
+
+    def _end_sending(self) -> None:
+        stream = self._stream
+        if stream is not None and stream.writable:
+            stream.end()
+
+    def _reset(self) -> None:
+        stream, self._stream = self._stream, None
+        self._waiting = None
+        if stream is not None:
+            stream.reset()

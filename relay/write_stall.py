@@ -1,0 +1,38 @@
+"""The deadline of a sender that does not take what is written to it."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relay.front_door import FrontDoor
+
+
+class WriteStall:
+    """Watches a congested transport: whoever takes not one byte for `write_stall_seconds` is cut off.
+
+    A slow reader that takes some is left alone, for as long as it likes; it holds its own call only.
+    """
+
+    __slots__ = ("_front", "_transport", "_unsent_bytes", "deadline")
+
+    def __init__(self, transport: asyncio.Transport, front: "FrontDoor") -> None:
+        self._front = front
+        self._transport = transport
+        self._unsent_bytes = transport.get_write_buffer_size()
+        self.deadline = front.deadlines.now + front.limits.write_stall_seconds
+        front.deadlines.watch(self)
+
+    def end(self) -> None:
+        """The transport takes bytes again, or is gone."""
+        self._front.deadlines.forget(self)
+
+    def deadline_reached(self, now: float) -> None:
+        """Cuts, unless some bytes went out."""
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self.deadline = now + self._front.limits.write_stall_seconds
+        else:
+            self.end()
+            self._front.deadline_passed("write_stall")
+            self._transport.abort()

@@ -1,0 +1,342 @@
+"""A relay's data path over transports in memory: real connections, links, registry and exchanges; scripted nodes."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+import structlog.testing
+from prometheus_client import CollectorRegistry
+
+from relay.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
+from relay.deadlines import Deadlines
+from relay.destinations import NodeNames
+from relay.front_door import FrontDoor
+from relay.grants import Grant
+from relay.link_door import LinkDoor
+from relay.listeners import Listener
+from relay.metrics import RelayMetrics
+from relay.registry import Registry
+from relay.sender_port import SenderPort
+from relay.settings import LimitsSettings
+from relay.standing import Standing
+from relay.uses import Uses
+from tests.support.virtual_time import VirtualTimeLoop
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.flushing import Flusher
+from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.link import Link, LinkStream, Role
+from trunkline.channel.memory import MemoryTransport, memory_pair
+from trunkline.channel.outcomes import Outcome
+
+SUFFIX = "trunk.internal"
+HOST = b"vm-1.finance.trunk.internal"
+
+
+class KnownTokens:
+    """Admission by a table: `good` opens every node that is there, `workspace` does with an assertion."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._credentials: dict[str, Credential] = {}
+        self.link_grant: ListenerGrant | SenderGrant | None = None
+
+    def credential(self, token: str) -> Credential:
+        return self._credentials.setdefault(token, Credential(None, subject=token, ends_at=2e9))
+
+    def admit(self, token: str | None, destination: Destination) -> Grant | Refusal:
+        if token is None:
+            return Refusal(Outcome.NO_TOKEN, "no token")
+        if token not in ("good", "workspace"):
+            return Refusal(Outcome.BAD_TOKEN, "not a token")
+        listener = self._registry.find(destination.workspace, destination.node)
+        if listener is None:
+            return Refusal(Outcome.NO_LISTENER, "no link")
+        assertion = "the-assertion" if token == "workspace" else None
+        standing = Standing.__new__(Standing)
+        return Grant(
+            listener, self.credential(token), destination, assertion=assertion, good_until=2e9, standing=standing
+        )
+
+    def admit_link(self, token: str | None, peer: Any) -> ListenerGrant | SenderGrant | Refusal:
+        if token == "good":
+            return SenderGrant(self.credential(token), "ws-1")
+        if token == "listen":
+            return listener_grant("finance", "vm-1")
+        return Refusal(Outcome.NO_TOKEN, "no token")
+
+
+def listener_grant(workspace: str, node: str) -> ListenerGrant:
+    credential = Credential(None, subject=node, ends_at=2e9)
+    return ListenerGrant(credential, f"ws-{workspace}", f"nd-{node}", workspace, node, f"spiffe://t/{node}", "thumb")
+
+
+class NodeCall:
+    """A stream at the node, as a script sees it. Credit is given back at once unless `greedy` is False."""
+
+    def __init__(self, node: "Node", stream: LinkStream) -> None:
+        self.node = node
+        self.stream = stream
+        self.received = bytearray()
+        self.held_bytes = 0
+        self.ended = False
+        self.lost: ChannelError | None = None
+        self._outgoing = bytearray()
+        self._end = False
+
+    @property
+    def head(self) -> bytes:
+        return bytes(self.received.partition(b"\r\n\r\n")[0])
+
+    @property
+    def content(self) -> bytes:
+        return bytes(self.received.partition(b"\r\n\r\n")[2])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        self.received += data
+        if self.node.greedy:
+            self.stream.consumed(len(data))
+        else:
+            self.held_bytes += len(data)
+        self.node.script(self)
+
+    def take(self) -> None:
+        held, self.held_bytes = self.held_bytes, 0
+        self.stream.consumed(held)
+
+    def end_received(self) -> None:
+        self.ended = True
+
+    def window_opened(self) -> None:
+        while self._outgoing and (room := self.stream.send_room_bytes):
+            piece = bytes(self._outgoing[:room])
+            del self._outgoing[:room]
+            self.stream.write(piece)
+        if self._end and not self._outgoing and self.stream.writable:
+            self.stream.end()
+
+    def stream_lost(self, error: ChannelError) -> None:
+        self.lost = error
+
+    def answer(self, data: bytes, *, end: bool = True) -> None:
+        self._outgoing += data
+        self._end = end
+        self.window_opened()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return len(self._outgoing)
+
+
+class Node:
+    """A node's end of a link."""
+
+    def __init__(self) -> None:
+        self.calls: list[NodeCall] = []
+        self.script: Callable[[NodeCall], None] = lambda call: None
+        self.greedy = True
+        self.accepting = True
+        self.link: Link
+
+    def stream_offered(self, stream: LinkStream) -> NodeCall | None:
+        call = NodeCall(self, stream)
+        self.calls.append(call)
+        return call
+
+    def go_away_received(self, link: Link, code: Any) -> None:
+        pass
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        pass
+
+
+class Sender(asyncio.Protocol):
+    """A sender's plain connection."""
+
+    transport: MemoryTransport
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.ended = False
+        self.lost = False
+        self.error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, MemoryTransport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def eof_received(self) -> None:
+        self.ended = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.error = exc
+
+    def send(self, data: bytes) -> None:
+        """Writes in pieces no larger than what a socket would give at once."""
+        for start in range(0, len(data), 65_536):
+            self.transport.write(data[start : start + 65_536])
+
+    def take(self) -> bytes:
+        data = bytes(self.received)
+        self.received.clear()
+        return data
+
+
+class SmallRelay:
+    """The data path, wired as the relay wires it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, **limits: Any) -> None:
+        self.loop = loop
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.limits = LimitsSettings(**limits)
+        self.registry_of_metrics = CollectorRegistry()
+        self.metrics = RelayMetrics(self.registry_of_metrics)
+        self.uses = Uses()
+        self.log_lines = structlog.testing.CapturingLogger()
+        log = structlog.wrap_logger(self.log_lines)
+        self.registry = Registry(
+            limits=self.limits,
+            metrics=self.metrics,
+            uses=self.uses,
+            spawn=self.spawn,
+            report=lambda *arguments, **members: None,
+            renew=lambda listener, token: None,
+            log=log,
+        )
+        self.admission = KnownTokens(self.registry)
+        self.deadlines = Deadlines(loop, lambda: 1_800_000_000.0)
+        self.deadlines.start()
+        self.front = FrontDoor(
+            loop=loop,
+            admission=self.admission,
+            uses=self.uses,
+            names=NodeNames(SUFFIX),
+            limits=self.limits,
+            metrics=self.metrics,
+            deadlines=self.deadlines,
+            id_prefix="t",
+            log=log,
+        )
+        self.budget = CreditBudget()
+        links = LinkDoor(
+            loop=loop,
+            front=self.front,
+            admission=self.admission,
+            registry=self.registry,
+            spawn=self.spawn,
+            budget=self.budget,
+            flusher=Flusher(loop),
+        )
+        self.port = SenderPort(self.front, links, self.metrics)
+        self._ends: list[MemoryTransport] = []
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def attach_node(self, node: str = "vm-1", *, compact: bool = True, window_bytes: int = 65_536) -> Node:
+        """Attaches a node without its HTTP upgrade, which has tests of its own."""
+        end = Node()
+        listener = Listener(listener_grant("finance", node), "instance", 1, owner=self.registry, limits=self.limits)
+        limits = Limits(initial_window_bytes=window_bytes, max_streams=self.limits.max_streams_per_link)
+        ours, theirs = (
+            Link(
+                role,
+                owner,
+                loop=self.loop,
+                limits=limits,
+                send_window_bytes=window_bytes,
+                compact=compact,
+                keepalive_seconds=None,
+                budget=budget,
+            )
+            for role, owner, budget in ((Role.CLIENT, listener, self.budget), (Role.SERVER, end, None))
+        )
+        left, right = memory_pair(self.loop)
+        left.start(ours)
+        right.start(theirs)
+        end.link = theirs
+        self.registry.attach(listener, ours)
+        self._ends += [left, right]
+        return end
+
+    def connect(self, **line: Any) -> Sender:
+        """A sender's connection."""
+        sender = Sender()
+        left, right = memory_pair(self.loop, **line)
+        right.start(self.port.connection())
+        left.start(sender)
+        self._ends += [left, right]
+        return sender
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.abort()
+        self.deadlines.stop()
+        for task in self.tasks:
+            task.cancel()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry_of_metrics.get_sample_value(f"trunkline_relay_{name}", labels) or 0.0
+
+
+def get(
+    path: bytes = b"/", *fields: bytes, host: bytes = HOST, method: bytes = b"GET", token: bytes = b"good"
+) -> bytes:
+    """A request at the proxy door."""
+    lines = [
+        method + b" http://" + host + path + b" HTTP/1.1",
+        b"Host: " + host,
+        b"Proxy-Authorization: Bearer " + token,
+        *fields,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def reply(content: bytes = b"hello", *fields: bytes, status: bytes = b"200 OK") -> bytes:
+    """A node's complete response."""
+    lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(content), *fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + content
+
+
+async def settle() -> None:
+    """Lets everything that is ready happen; time is virtual."""
+    await asyncio.sleep(0.001)
+
+
+def on_relay(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Runs a test in virtual time with a SmallRelay as its first argument; nothing may be left when it is over."""
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        async def run(*arguments: Any, **named: Any) -> None:
+            relay = SmallRelay(asyncio.get_running_loop(), **limits)
+            problems: list[Any] = []
+            relay.loop.set_exception_handler(lambda loop, context: problems.append(context))
+            try:
+                await test(relay, *arguments, **named)
+            finally:
+                relay.close()
+                await asyncio.sleep(1)
+            assert not problems
+            assert not relay.uses.open.keys() - relay.registry.listeners
+            assert all(relay.metric("calls_open", door=door) == 0 for door in ("proxy", "gateway", "link"))
+
+        @functools.wraps(test)
+        def wrapper(*arguments: Any, **named: Any) -> None:
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                runner.run(run(*arguments, **named))
+
+        signature = inspect.signature(test)
+        rest = list(signature.parameters.values())[1:]
+        wrapper.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
