@@ -61,7 +61,8 @@ def test_byte_by_byte_is_the_same_as_at_once(data, role):
 
 @given(TRAFFIC, st.lists(st.integers(1, 50), min_size=1))
 def test_any_split_is_the_same_as_at_once(data, sizes):
-    pieces, position = [], 0
+    pieces: list[bytes] = []
+    position = 0
     while position < len(data):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(data[position : position + size])

@@ -1,6 +1,7 @@
 """Two sessions and a slow wire between them, driven at random: what one sends is what the other gets."""
 
 from collections import deque
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -38,8 +39,8 @@ class End:
         self.finished = set()
         self.reset = set()
         self.pings = set()
-        self.wire = deque()
-        self.peer = None
+        self.wire: deque[bytes] = deque()
+        self.peer: Any = None
         self.written = 0
 
     def flush(self):

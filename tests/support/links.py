@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.limits import CreditBudget, Limits
@@ -13,15 +14,15 @@ class Recorder:
     """A handler that keeps what it is told; with `consume=False` it never gives credit back."""
 
     def __init__(self, stream: LinkStream | None = None, *, consume: bool = True) -> None:
-        self.stream = stream
+        if stream is not None:
+            self.stream: LinkStream = stream
         self.consume = consume
         self.received = bytearray()
         self.calls: list[str] = []
-        self.error: ChannelError | None = None
+        self.error: Any = None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes | memoryview) -> None:
-        assert self.stream is not None
         self.received += data
         self.calls.append("data")
         if self.consume:
@@ -60,7 +61,6 @@ class Echo(Recorder):
         self.window_opened()
 
     def window_opened(self) -> None:
-        assert self.stream is not None
         while self._outbox and (room := self.stream.send_room_bytes):
             piece = bytes(self._outbox[:room])
             del self._outbox[:room]
@@ -83,7 +83,6 @@ class Source(Recorder):
         return self.stream
 
     def window_opened(self) -> None:
-        assert self.stream is not None
         while self.left and (room := self.stream.send_room_bytes):
             self.stream.write(self.left[:room])
             self.left = self.left[room:]
@@ -94,13 +93,13 @@ class Source(Recorder):
 class Owner:
     """Gives every stream offered a handler of the kind wanted."""
 
-    def __init__(self, handler: Callable[[LinkStream], Recorder | None] = Recorder) -> None:
+    def __init__(self, handler: Callable[[LinkStream], Any] = Recorder) -> None:
         self._handler = handler
-        self.handlers: list[Recorder] = []
+        self.handlers: list[Any] = []
         self.codes: list[int] = []
-        self.losses: list[ChannelError | None] = []
+        self.losses: list[Any] = []
 
-    def stream_offered(self, stream: LinkStream) -> Recorder | None:
+    def stream_offered(self, stream: LinkStream) -> Any:
         handler = self._handler(stream)
         if handler is not None:
             self.handlers.append(handler)
@@ -118,7 +117,7 @@ class LinkPair:
 
     def __init__(
         self,
-        handler: Callable[[LinkStream], Recorder | None] = Recorder,
+        handler: Callable[[LinkStream], Any] = Recorder,
         *,
         limits: Limits | None = None,
         compact: bool = False,

@@ -20,7 +20,7 @@ def _word(entry):
 
 def _join(received):
     """Frames with their payload put together again."""
-    joined = []
+    joined: list[tuple[int, int, int, bytes]] = []
     for word, stream_id, length, payload in received:
         if word == CONTINUED:
             last = joined[-1]

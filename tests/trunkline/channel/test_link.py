@@ -63,7 +63,7 @@ async def test_both_sides_can_open():
 @in_virtual_time
 async def test_a_thousand_streams_at_once():
     pair = LinkPair(Echo, delay_seconds=0.005, limits=SMALL_WINDOWS)
-    calls = []
+    calls: list[Source] = []
 
     def open_more():
         while len(calls) < 1000 and pair.client.openable:
@@ -268,7 +268,9 @@ class Broken(Recorder):
 @in_virtual_time
 async def test_an_exception_in_a_handler_costs_its_stream_only(call):
     failures = []
-    pair = LinkPair(Recorder, on_handler_error=lambda stream, error: failures.append((stream.id, str(error))))
+    pair = LinkPair(
+        Recorder, on_handler_error=lambda stream, error: failures.append((stream and stream.id, str(error)))
+    )
     broken = Broken()
     broken.fails_at = call
     broken.stream = pair.client.open(broken)
