@@ -24,7 +24,6 @@ from relay.grants import CallCredential, Grant
 from relay.link_admission import LinkAdmission
 from relay.listeners import Listener
 from relay.metrics import RelayMetrics
-from relay.registry import Registry
 from relay.trust_in_force import TrustInForce
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
@@ -35,6 +34,14 @@ SENDER_KINDS = frozenset({TokenKind.CALL, TokenKind.WORKSPACE})
 ASSERTION_SECONDS = 30.0
 """How long one assertion is sent again; it is valid for twice that."""
 MAX_GRANTS_PER_TOKEN = 1024
+
+
+class ListenerIndex(Protocol):
+    """Knows which listener bears a name; the registry."""
+
+    def find(self, workspace: str, node: str) -> Listener | None:
+        """Return the listener that new calls for this name go to."""
+        ...
 
 
 class Assertions(Protocol):
@@ -63,7 +70,7 @@ class Admission:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: ListenerIndex,
         links: LinkAdmission,
         trust: TrustInForce,
         assertions: Assertions,

@@ -6,15 +6,28 @@ slips in behind the cut), and pushed to the nodes only then.
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from certs.trust import TrustStore
+
 from relay.credentials import Credential, Refusal
 from relay.metrics import RelayMetrics
-from relay.registry import Registry, Report
+from relay.registry import Report
 from relay.standing import Standing
 from relay.trust_in_force import TrustInForce
+from relay.uses import Uses
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+
+
+class Links(Protocol):
+    """What adoption needs of the links: their credentials, and a way to push a document down; the registry."""
+
+    uses: Uses
+
+    def push_trust(self, document: str) -> None:
+        """Send a trust document (JWS) to every listener."""
+        ...
 
 
 class TrustAdoption:
@@ -25,7 +38,7 @@ class TrustAdoption:
         *,
         store: TrustStore,
         trust: TrustInForce,
-        registry: Registry,
+        registry: Links,
         roots_changed: Callable[[], None],
         metrics: RelayMetrics,
         report: Report,

@@ -12,8 +12,8 @@ from relay.metrics import RelayMetrics
 from relay.report_sender import REPORTS_PATH, ReportSender
 from relay.reports import MAX_REFUSAL_KINDS, Reports
 from relay.settings import ReportsSettings
-from tests.support.fake_control_plane import FakeControlPlane
 from tests.support.identities import IdentityKit
+from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import ManualClock, SystemClock
@@ -116,7 +116,7 @@ def kit(tmp_path_factory) -> IdentityKit:
 
 async def test_a_batch_is_sent_again_under_its_number_until_it_is_taken(kit: IdentityKit):
     fixture = Fixture()
-    control_plane = FakeControlPlane()
+    control_plane = ScriptedControlPlane()
     answers = iter([(503, {"error_code": "X", "message": "later"}), (500, {}), (200, {})])
     control_plane.answer("POST", REPORTS_PATH, lambda _: next(answers))
     async with control_plane.serve(kit.server_tls().context):

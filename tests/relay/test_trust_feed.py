@@ -11,8 +11,8 @@ from certs.errors import CertificateError
 from relay.control_plane_client import ControlPlaneClient
 from relay.metrics import RelayMetrics
 from relay.trust_feed import SNAPSHOT_PATH, TrustFeed
-from tests.support.fake_control_plane import FakeControlPlane
 from tests.support.identities import IdentityKit
+from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.logs import get_logger
@@ -44,7 +44,7 @@ class Adopter:
 class Following:
     """A feed that runs against a fake control plane."""
 
-    def __init__(self, control_plane: FakeControlPlane, adopter: Adopter, metrics: CollectorRegistry) -> None:
+    def __init__(self, control_plane: ScriptedControlPlane, adopter: Adopter, metrics: CollectorRegistry) -> None:
         self.control_plane = control_plane
         self.adopter = adopter
         self._metrics = metrics
@@ -60,7 +60,7 @@ def kit(tmp_path_factory) -> IdentityKit:
 
 @asynccontextmanager
 async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10.0) -> AsyncIterator[Following]:
-    control_plane = FakeControlPlane()
+    control_plane = ScriptedControlPlane()
     control_plane.greeting = list(greeting)
     registry = CollectorRegistry()
     adopter = Adopter()
@@ -144,7 +144,7 @@ async def test_garbage_ends_the_stream_and_not_the_feed(kit: IdentityKit, garbag
 
 async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: IdentityKit, tmp_path: Path):
     stranger = IdentityKit(tmp_path)
-    control_plane = FakeControlPlane()
+    control_plane = ScriptedControlPlane()
     control_plane.greeting = [event(1)]
     registry = CollectorRegistry()
     adopter = Adopter()

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import json
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -85,8 +85,8 @@ class _Refused(asyncio.Protocol):
     """A connection over the bound: dropped as soon as it is there."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()
+        # Not every loop's transports are derived from asyncio.Transport.
+        cast(asyncio.Transport, transport).abort()
 
 
 async def _close_after(request: web.Request, response: web.StreamResponse) -> None:
