@@ -13,6 +13,7 @@ from tests.support.link_server import Echo, link_server
 from tests.support.tcp_forwarder import tcp_forwarder
 from trunkline.channel.dialing import dial_link
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
+from trunkline.channel.link import LinkStream
 from trunkline.channel.proxy_connect import ProxyAddress, ProxyRefused
 from trunkline.channel.session import Role
 from trunkline.channel.terms import PLAIN_YAMUX
@@ -49,7 +50,7 @@ class Collector:
     def __init__(self):
         self.received = bytearray()
         self.ended = asyncio.get_running_loop().create_future()
-        self.stream = None
+        self.stream: LinkStream
 
     def data_received(self, data):
         self.received += data

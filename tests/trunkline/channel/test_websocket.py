@@ -16,7 +16,7 @@ class Below(asyncio.Transport):
 
     def __init__(self):
         super().__init__()
-        self.protocol = None
+        self.protocol: asyncio.Protocol
         self.written = bytearray()
         self.closed = False
         self.aborted = False
@@ -191,6 +191,7 @@ def test_a_breach_of_the_protocol_ends_it_with_its_close_code(data, close_code):
     assert end.below.closed
     peer = Protocol(Side.CLIENT, state=State.OPEN)
     peer.receive_data(end.below.take())
+    assert peer.close_rcvd is not None
     assert peer.close_rcvd.code == close_code
 
 
