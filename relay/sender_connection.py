@@ -180,6 +180,8 @@ class SenderConnection(asyncio.Protocol):
         if isinstance(request, ForwardedRequest):
             self._begin(request)
         elif isinstance(request, LinkAttempt):
+            # The link may take the transport over at once, and with it what came behind the request.
+            self._held, leftover = leftover, b""
             self._begin_link(request)
         else:
             self._refuse(request.door, request.outcome, request.message, close=True)

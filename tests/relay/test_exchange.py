@@ -1,0 +1,447 @@
+import asyncio
+
+import pytest
+
+from tests.support.small_relay import HOST, SmallRelay, get, on_relay, reply, settle
+from trunkline.channel.bodies import BodyReader
+from trunkline.channel.fields import Framing
+from trunkline.channel.heads import parse_response_head
+
+CONNECT = b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
+UPGRADE = get(b"/ws", b"Connection: Upgrade", b"Upgrade: websocket")
+SWITCHING = b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def read(raw: bytes, method: bytes = b"GET"):
+    """Head, content, trailers and leftover of what a sender got, read strictly; the response must be complete."""
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    parsed = parse_response_head(head + b"\r\n\r\n", request_method=method)
+    reader = BodyReader(parsed.framing, parsed.content_length or 0)
+    piece = reader.receive_data(rest)
+    assert reader.ended
+    return parsed, b"".join(piece.chunks), reader.trailers, bytes(piece.leftover)
+
+
+async def begin(relay: SmallRelay, request: bytes | None = None, **node):
+    end, sender = relay.attach_node(**node), relay.connect()
+    sender.send(get() if request is None else request)
+    await settle()
+    return end.calls[0], sender
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize(
+    ("method", "answer", "content"),
+    [
+        (b"GET", reply(b"hello"), b"hello"),
+        (b"GET", reply(b""), b""),
+        (b"GET", reply(b"x" * 300_000), b"x" * 300_000),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", b""),
+        (b"GET", b"HTTP/1.1 204 No\r\n\r\n", b""),
+        (b"GET", b"HTTP/1.1 304 Same\r\nContent-Length: 7\r\n\r\n", b""),
+        (b"GET", b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (b"GET", b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (b"GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", b"hello"),
+        (b"GET", b"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 X\r\nA: b\r\n\r\n" + reply(b"hello"), b"hello"),
+    ],
+)
+@on_relay()
+async def test_responses_of_every_framing_keep_the_connection(
+    relay: SmallRelay, method: bytes, answer: bytes, content: bytes, compact: bool
+) -> None:
+    call, sender = await begin(relay, get(method=method), compact=compact)
+    call.answer(answer)
+    await asyncio.sleep(1)
+    raw = sender.take()
+    while raw.startswith(b"HTTP/1.1 1"):
+        raw = raw.partition(b"\r\n\r\n")[2]
+    _, got, _, leftover = read(raw, method)
+    assert (got, leftover) == (content, b"")
+    assert call.ended
+    assert call.lost is None
+    sender.send(get(b"/again"))
+    await settle()
+    call.node.calls[1].answer(reply(b"again"))
+    await settle()
+    assert sender.received.endswith(b"again")
+    await asyncio.sleep(10)
+    assert call.node.link.streams == 0
+
+
+@pytest.mark.parametrize("step", [1, 7])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(b"hello", b"Date: x"),
+        b"HTTP/1.1 200 OK\r\nDate: x\r\n\r\nuntil the end",
+        b"HTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\n",
+    ],
+)
+@on_relay()
+async def test_any_split_of_the_response_gives_the_same_content(relay: SmallRelay, answer: bytes, step: int) -> None:
+    call, sender = await begin(relay)
+    call.answer(answer)
+    await settle()
+    whole = bytes(sender.received)
+    other = relay.connect()
+    other.send(get())
+    await settle()
+    call = call.node.calls[1]
+    for start in range(0, len(answer), step):
+        if call.stream.writable:
+            call.answer(answer[start : start + step], end=start + step >= len(answer))
+            await settle()
+    if whole.startswith(b"HTTP/1.1 502"):
+        assert other.received.startswith(b"HTTP/1.1 502")
+    elif other.error is not None:
+        assert sender.error is not None
+    else:
+        assert read(bytes(other.received))[1:] == read(whole)[1:]
+
+
+@on_relay()
+async def test_trailers_pass(relay: SmallRelay) -> None:
+    request = get(b"/", b"Transfer-Encoding: chunked", b"Trailer: T", method=b"POST") + b"3\r\nabc\r\n0\r\nT: u\r\n\r\n"
+    call, sender = await begin(relay, request)
+    assert call.content == b"3\r\nabc\r\n0\r\nT: u\r\n\r\n"
+    call.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: u\r\n\r\n")
+    await settle()
+    assert read(bytes(sender.received))[1:] == (b"abc", [(b"T", b"u")], b"")
+
+
+@on_relay()
+async def test_large_content_both_ways_is_identical(relay: SmallRelay) -> None:
+    content = bytes(range(256)) * 8000
+    call, sender = await begin(relay, get(b"/", b"Content-Length: %d" % len(content), method=b"PUT") + content)
+    await asyncio.sleep(1)
+    assert call.content == content
+    call.answer(reply(content))
+    await asyncio.sleep(1)
+    assert read(bytes(sender.received))[1] == content
+    chunked = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (content[:100_000], content[100_000:]))
+    sender.take()
+    sender.send(get(b"/", b"Transfer-Encoding: chunked", method=b"PUT") + chunked + b"0\r\n\r\n")
+    await asyncio.sleep(1)
+    call = call.node.calls[1]
+    reader = BodyReader(Framing.CHUNKED)
+    assert b"".join(reader.receive_data(call.content).chunks) == content
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n" + content)
+    await asyncio.sleep(1)
+    assert read(bytes(sender.received))[1] == content
+
+
+GARBAGE = {
+    "not_http": b"\x00\x01\x02 garbage",
+    "not_http_with_end": b"hello there\r\n\r\n",
+    "cl_te": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+    "te_te": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n",
+    "cl_cl": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    "fold": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+    "bare_lf": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+    "nul": b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n",
+    "unasked_101": b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "204_with_length": b"HTTP/1.1 204 X\r\nContent-Length: 3\r\n\r\nabc",
+    "too_many_interims": b"HTTP/1.1 103 X\r\n\r\n" * 17 + reply(),
+    "http_2": b"HTTP/2.0 200 OK\r\n\r\n",
+    "status_999": b"HTTP/1.1 999 X\r\n\r\n",
+    "too_large": b"HTTP/1.1 200 OK\r\nA: " + b"a" * 40_000 + b"\r\n\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
+@on_relay()
+async def test_garbage_from_the_node_is_a_502(relay: SmallRelay, answer: bytes) -> None:
+    call, sender = await begin(relay)
+    call.answer(answer)
+    await settle()
+    raw = sender.take()
+    while raw.startswith(b"HTTP/1.1 1"):
+        raw = raw.partition(b"\r\n\r\n")[2]
+    head, content, _, leftover = read(raw)
+    assert (head.status, leftover) == (502, b"")
+    assert b"BAD_NODE_RESPONSE" in content
+    assert b"proxy-status" in {name.lower() for name, _ in head.fields}
+    assert relay.metric("calls_total", door="proxy", outcome="bad_response") == 1
+    sender.send(get(b"/again"))
+    await settle()
+    call.node.calls[1].answer(reply(b"again"))
+    await settle()
+    assert read(bytes(sender.received))[1] == b"again"
+
+
+CUT_SHORT = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "chunked_garbage": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3;x\r\nabc\r\n",
+    "chunked_framing_trailer": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 1\r\n\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", CUT_SHORT.values(), ids=CUT_SHORT.keys())
+@on_relay()
+async def test_response_cut_short_is_never_a_success(relay: SmallRelay, answer: bytes) -> None:
+    call, sender = await begin(relay)
+    call.answer(answer)
+    await settle()
+    assert isinstance(sender.error, ConnectionResetError)
+    assert b"0\r\n\r\n" not in bytes(sender.received)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nabc",
+    ],
+)
+@on_relay()
+async def test_reset_and_lost_link_break_the_response(relay: SmallRelay, answer: bytes) -> None:
+    call, sender = await begin(relay)
+    other = relay.connect()
+    other.send(get())
+    await settle()
+    call.answer(answer, end=False)
+    call.node.calls[1].answer(answer, end=False)
+    await settle()
+    call.stream.reset()
+    await settle()
+    assert isinstance(sender.error, ConnectionResetError)
+    call.node.link.abort()
+    await settle()
+    assert isinstance(other.error, ConnectionResetError)
+
+
+@on_relay()
+async def test_reset_before_the_response_is_a_502(relay: SmallRelay) -> None:
+    call, sender = await begin(relay)
+    call.stream.reset()
+    await settle()
+    head, content, _, _ = read(sender.take())
+    assert head.status == 502
+    assert b"NODE_UNREACHABLE" in content
+    sender.send(get())
+    await settle()
+    call.node.link.abort()
+    await settle()
+    assert read(bytes(sender.received))[0].status == 502
+
+
+@on_relay()
+async def test_late_bytes_reach_nobody(relay: SmallRelay) -> None:
+    call, sender = await begin(relay)
+    call.answer(reply(b"hello") + reply(b"poison"), end=False)
+    await settle()
+    assert read(sender.take())[1:] == (b"hello", [], b"")
+    assert call.lost is not None
+    sender.send(get(b"/again"))
+    await settle()
+    again = call.node.calls[1]
+    again.answer(reply(b"again"), end=False)
+    await settle()
+    again.answer(reply(b"poison"), end=False)
+    await settle()
+    assert read(sender.take())[1:] == (b"again", [], b"")
+    assert again.lost is not None
+
+
+@on_relay()
+async def test_node_that_never_ends_its_stream_is_reset(relay: SmallRelay) -> None:
+    call, sender = await begin(relay)
+    call.answer(reply(b"hello"), end=False)
+    await settle()
+    assert sender.received.endswith(b"hello")
+    assert call.ended
+    await asyncio.sleep(6)
+    assert call.lost is not None
+    assert call.node.link.streams == 0
+
+
+@on_relay()
+async def test_listener_that_does_not_take_the_stream_is_silent(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.link._transport.pause_reading()
+    sender.send(get())
+    await asyncio.sleep(relay.limits.listener_seconds - 1)
+    assert not sender.received
+    await asyncio.sleep(2)
+    head, content, _, _ = read(bytes(sender.received))
+    assert head.status == 504
+    assert b"NODE_TIMEOUT" in content
+    assert relay.metric("deadlines_total", deadline="listener") == 1
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@on_relay()
+async def test_connect_passes_raw_bytes_with_half_close(relay: SmallRelay, compact: bool) -> None:
+    call, sender = await begin(relay, CONNECT + b"early", compact=compact)
+    assert call.head.startswith(b"CONNECT %b:22 HTTP/1.1\r\n" % HOST)
+    assert call.content == b""
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\nbanner", end=False)
+    await settle()
+    head, _, rest = bytes(sender.received).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert rest == b"banner"
+    assert call.content == b"early"
+    sender.send(b"\x00\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    await asyncio.sleep(3600)
+    assert call.content == b"early\x00\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+    call.answer(b"bye")
+    await settle()
+    assert sender.received.endswith(b"bye")
+    assert sender.lost
+    assert sender.error is None
+    await settle()
+    assert call.ended
+    assert relay.metric("calls_total", door="proxy", outcome="forwarded") == 1
+
+
+@on_relay()
+async def test_sender_that_closes_a_raw_stream_half_closes_the_node(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, CONNECT)
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    call.node.greedy = False
+    await settle()
+    content = b"x" * 200_000
+    sender.send(content)
+    sender.transport.close()
+    await asyncio.sleep(1)
+    assert len(call.content) < 70_000
+    for _ in range(10):
+        call.take()
+        await settle()
+    assert call.content == content
+    assert call.ended
+    assert call.lost is None
+    call.answer(b"nobody reads this")
+    await settle()
+    assert call.node.link.streams == 0
+
+
+@on_relay()
+async def test_sender_that_closes_a_raw_stream_does_not_wait_for_ever(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, CONNECT)
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle()
+    sender.transport.close()
+    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
+    assert call.lost is not None
+
+
+@on_relay()
+async def test_raw_stream_that_breaks_is_aborted(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, CONNECT)
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\nabc", end=False)
+    await settle()
+    call.stream.reset()
+    await settle()
+    assert isinstance(sender.error, ConnectionResetError)
+    other = relay.connect()
+    other.send(CONNECT)
+    await settle()
+    again = call.node.calls[1]
+    again.answer(b"HTTP/1.1 200 OK\r\n\r\nabc", end=False)
+    await settle()
+    other.transport.abort()
+    await settle()
+    assert again.lost is not None
+
+
+@on_relay()
+async def test_websocket_passes(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, UPGRADE)
+    assert b"Connection: Upgrade\r\nUpgrade: websocket\r\n" in call.received
+    call.answer(SWITCHING + b"\x81\x02hi", end=False)
+    await settle()
+    assert bytes(sender.received).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert sender.received.endswith(b"\r\n\r\n\x81\x02hi")
+    sender.send(b"\x81\x82abcd")
+    await asyncio.sleep(7200)
+    assert call.content == b"\x81\x82abcd"
+    assert not sender.lost
+
+
+@on_relay()
+async def test_bytes_behind_an_accepted_upgrade_are_the_protocols(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, UPGRADE + b"\x81\x80abcd")
+    assert call.content == b""
+    call.answer(SWITCHING, end=False)
+    await settle()
+    assert call.content == b"\x81\x80abcd"
+    assert not sender.lost
+
+
+@on_relay()
+async def test_slow_raw_reader_holds_its_window_only(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, CONNECT)
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle()
+    sender.transport.pause_reading()
+    call.answer(b"x" * 2_000_000, end=False)
+    await settle()
+    assert call.unsent_bytes > 1_700_000
+    sender.transport.resume_reading()
+    await asyncio.sleep(1)
+    assert sender.received.endswith(b"x" * 2_000_000)
+
+
+@on_relay(max_streams_per_link=2000)
+async def test_a_thousand_calls_at_once_on_one_link(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    senders = [relay.connect() for _ in range(1000)]
+    for number, sender in enumerate(senders):
+        sender.send(get(b"/%d" % number))
+    await asyncio.sleep(2)
+    assert len(node.calls) == 1000
+    for call in reversed(node.calls):
+        call.answer(reply(call.head.split()[1]))
+    await asyncio.sleep(1)
+    for number, sender in enumerate(senders):
+        assert read(bytes(sender.received))[1] == b"/%d" % number
+
+
+@on_relay(max_streams_per_link=2)
+async def test_streams_of_a_link_are_bounded(relay: SmallRelay) -> None:
+    relay.attach_node()
+    senders = [relay.connect() for _ in range(3)]
+    for sender in senders:
+        sender.send(get())
+    await settle()
+    head, content, _, _ = read(bytes(senders[2].received))
+    assert head.status == 429
+    assert head.get(b"retry-after") == b"1"
+    assert b"RESOURCE_EXHAUSTED" in content
+
+
+@on_relay()
+async def test_waiting_calls_fail_with_their_link(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    node.link._transport.pause_reading()
+    senders = [relay.connect() for _ in range(300)]
+    for sender in senders:
+        sender.send(get())
+    await settle()
+    node.link.abort()
+    await settle()
+    assert {read(bytes(sender.received))[0].status for sender in senders} == {502}
+
+
+@on_relay()
+async def test_answers_are_not_mixed_up_between_senders(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    first, second = relay.connect(), relay.connect()
+    first.send(get(b"/first"))
+    second.send(get(b"/second"))
+    await settle()
+    by_path = {call.head.split()[1]: call for call in node.calls}
+    first.transport.abort()
+    await settle()
+    by_path[b"/first"].answer(reply(b"first"))
+    by_path[b"/second"].answer(reply(b"second"))
+    await settle()
+    assert read(bytes(second.received))[1] == b"second"
