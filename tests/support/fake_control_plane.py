@@ -1,90 +1,203 @@
-"""A control plane as a relay sees it: scripted answers, over TLS, on a loopback port."""
+"""A control plane's API as clients see it, over TLS and in a thread of its own; the test makes the answers."""
+
+from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from certs.tls import TlsContext
+from certs.chains import certificates_to_pem
+from tests.support.identities import IdentityKit
+from trunkline.client.sync import LoopThread
 
-Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
+ACCOUNT = "ac-aaaaaaaaaaaaaaaaaaaa"
+TOKEN = "operator-token-for-tests"
 
 
+@dataclass
+class CannedCommand:
+    """How a command goes on one node."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    state: str = "SUCCEEDED"
+    exit_code: int | None = 0
+    signal: str | None = None
+    reason: str | None = None
+    endless: bool = False
+    cut_after_bytes: int | None = None
+
+
+@dataclass
 class FakeControlPlane:
-    """Answers what it is told to, keeps what it was asked, and feeds events to whoever follows them."""
+    """What it answers, and what it has been asked."""
 
-    def __init__(self) -> None:
-        self.answers: dict[tuple[str, str], Answer] = {}
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
-        self.followers: list[asyncio.Queue[bytes | None]] = []
-        self.followed = asyncio.Event()
-        self.greeting: list[bytes] = []
-        self.url = ""
-        self._heard = asyncio.Event()
+    url: str = ""
+    ca_file: Path = Path()
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    canned: dict[str, CannedCommand] = field(default_factory=dict)
+    page_size: int = 2
+    failures: list[web.Response] = field(default_factory=list)
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    commands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def answer(self, method: str, path: str, answer: Answer) -> None:
-        """Answer requests to this path in this way."""
-        self.answers[method, path] = answer
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the command line needs to find it."""
+        return {
+            "TRUNKLINE_CONTROL_PLANE_URL": self.url,
+            "TRUNKLINE_TOKEN": TOKEN,
+            "TRUNKLINE_CA_FILE": str(self.ca_file),
+            "TRUNKLINE_WORKSPACE": "main",
+        }
 
-    def feed(self, text: bytes) -> None:
-        """Send bytes to every follower."""
-        for queue in self.followers:
-            queue.put_nowait(text)
+    def add_node(self, name: str, canned: CannedCommand | None = None, **labels: str) -> None:
+        self.nodes.append({"node_id": f"nd-{name}", "node": name, "state": "online", "labels": labels, "new_field": 1})
+        self.canned[name] = canned or CannedCommand()
 
-    def hang_up(self) -> None:
-        """End every follower's stream."""
-        for queue in self.followers:
-            queue.put_nowait(None)
-        self.followers.clear()
-        self.followed.clear()
+    def forget_ends(self) -> None:
+        """Let endless commands be endless again, after a test has cancelled some."""
+        self._ended.clear()
 
-    async def wait_for(self, path: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until a path was asked so often, and return the documents."""
-        while True:
-            documents = [document for _, asked, document in self.asked if asked == path]
-            if len(documents) >= count:
-                return documents
-            self._heard.clear()
-            await self._heard.wait()
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard])
+        routes = application.router
+        account, workspace = f"/api/2.0/accounts/{ACCOUNT}", "/w/main/api/2.0"
+        routes.add_get("/api/2.0/accounts", self._account)
+        routes.add_post(f"{account}/workspaces", self._echo)
+        routes.add_get(f"{account}/workspaces/{{name}}", self._workspace)
+        routes.add_delete(f"{account}/workspaces/{{name}}", self._nothing)
+        routes.add_post(f"{account}/relay-join-tokens", self._join_token)
+        routes.add_post("/api/2.0/revocations", self._revoke)
+        routes.add_get(f"{workspace}/nodes", self._nodes)
+        routes.add_get(f"{workspace}/nodes/{{name}}", self._node)
+        routes.add_delete(f"{workspace}/nodes/{{name}}", self._nothing)
+        routes.add_post(f"{workspace}/join-tokens", self._join_token)
+        routes.add_post(f"{workspace}/tokens/{{kind}}", self._token)
+        routes.add_post(f"{workspace}/commands", self._submit)
+        routes.add_get(f"{workspace}/commands/{{id}}", self._command)
+        routes.add_get(f"{workspace}/commands/{{id}}/output", self._output)
+        routes.add_post(f"{workspace}/commands/{{id}}/cancel", self._cancel)
+        return application
 
-    @asynccontextmanager
-    async def serve(self, context: TlsContext) -> AsyncIterator["FakeControlPlane"]:
-        """Listen while the block runs."""
-        app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_get("/api/2.0/trust-document/events", self._follow)
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        port = runner.addresses[0][1]
-        self.url = f"https://localhost:{port}"
-        try:
-            yield self
-        finally:
-            self.hang_up()
-            await runner.cleanup()
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        raw = await request.read()
+        self.requests.append((request.method, request.path_qs, json.loads(raw) if raw else None))
+        if self.failures:
+            return self.failures.pop(0)
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return error(401, "UNAUTHENTICATED", "the token is not known")
+        answer: web.StreamResponse = await handler(request)
+        return answer
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        document = await request.json() if request.can_read_body else {}
-        self.asked.append((request.method, request.path, document))
-        self._heard.set()
-        answer = self.answers.get((request.method, request.path))
-        if answer is None:
-            return web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such path"}, status=404)
-        status, body = answer(document)
-        return web.json_response(body, status=status)
+    async def _account(self, request: web.Request) -> web.Response:
+        return web.json_response({"account_id": ACCOUNT})
 
-    async def _follow(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    async def _echo(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({"workspace_id": "ws-1", "creation_time": 1_800_000_000_000, **body}, status=201)
+
+    async def _workspace(self, request: web.Request) -> web.Response:
+        return web.json_response({"workspace_id": "ws-1", "workspace": request.match_info["name"]})
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async def _join_token(self, request: web.Request) -> web.Response:
+        return web.json_response({"join_token": "tlj-secret", "expire_time": 1_800_000_000_000}, status=201)
+
+    async def _token(self, request: web.Request) -> web.Response:
+        relays = [{"relay_id": "rl-1", "url": "https://relay.test"}]
+        return web.json_response({"token": "secret-token", "expire_time": 1_800_000_000_000, "relays": relays})
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        return web.json_response({"sequence": 7})
+
+    async def _nodes(self, request: web.Request) -> web.Response:
+        start = int(request.query.get("page_token", 0))
+        page = self.nodes[start : start + self.page_size]
+        following = {"next_page_token": str(start + self.page_size)} if start + self.page_size < len(self.nodes) else {}
+        return web.json_response({"nodes": page, **following})
+
+    async def _node(self, request: web.Request) -> web.Response:
+        found = [node for node in self.nodes if node["node"] == request.match_info["name"]]
+        return web.json_response(found[0]) if found else error(404, "RESOURCE_DOES_NOT_EXIST", "there is no such node")
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        target = body["target"]
+        chosen = [node for node in self.nodes if target.get("all") or target.get("node") == node["node"]]
+        answer = []
+        for node in chosen:
+            identifier = body["command_id"] if "node" in target else f"{body['command_id']}.{node['node_id']}"
+            command = {"command_id": identifier, "node": node["node"], "node_id": node["node_id"], "state": "RUNNING"}
+            answer.append(self.commands.setdefault(identifier, command | {"argv": body["argv"]}))
+        return web.json_response({"commands": answer})
+
+    async def _command(self, request: web.Request) -> web.Response:
+        return web.json_response(self.commands[request.match_info["id"]])
+
+    async def _output(self, request: web.Request) -> web.StreamResponse:
+        command = self.commands[request.match_info["id"]]
+        canned = self.canned[command["node"]]
+        content = canned.stdout if request.query["stream"] == "stdout" else canned.stderr
+        offset = int(request.query["offset"])
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.followers.append(queue)
-        for text in self.greeting:
-            await response.write(text)
-        self.followed.set()
-        while (text := await queue.get()) is not None:
-            await response.write(text)
+        if canned.cut_after_bytes is not None and offset == 0 and content:
+            await response.write(content[: canned.cut_after_bytes])
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        await response.write(content[offset:])
+        if canned.endless:
+            await self._ended.wait()
+        if command["state"] == "RUNNING":
+            ending = {"exit_code": canned.exit_code, "signal": canned.signal, "reason": canned.reason}
+            command |= {"state": canned.state} | {name: value for name, value in ending.items() if value is not None}
+        await response.write_eof()
         return response
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        command = self.commands[request.match_info["id"]]
+        self.cancelled.append(command["command_id"])
+        self._ended.set()
+        command["state"] = "CANCELLED"
+        return web.json_response(command)
+
+
+def error(status: int, code: str, message: str, **headers: str) -> web.Response:
+    return web.json_response({"error_code": code, "message": message}, status=status, headers=headers)
+
+
+@contextmanager
+def fake_control_plane(directory: Path) -> Iterator[FakeControlPlane]:
+    """A running fake, its CA file in `directory`."""
+    kit = IdentityKit(directory)
+    fake = FakeControlPlane(ca_file=directory / "ca.pem")
+    fake.ca_file.write_text(certificates_to_pem(kit.roots))
+    thread = LoopThread()
+    runner = web.AppRunner(fake.application(), shutdown_timeout=0.1)
+
+    async def start() -> None:
+        await runner.setup()
+        tls = kit.server_tls(kit.issue_control_plane("localhost"))
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.context)
+        await site.start()
+        fake.url = f"https://localhost:{runner.addresses[0][1]}"
+
+    thread.run(start())
+    try:
+        yield fake
+    finally:
+        thread.run(runner.cleanup())
+        thread.stop()

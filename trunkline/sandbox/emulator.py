@@ -96,7 +96,7 @@ def _refusal(status: int, error: str, description: str) -> web.Response:
 
 @asynccontextmanager
 async def _site(application: web.Application, listening: socket.socket, tls: TlsContext | None) -> AsyncIterator[None]:
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.SockSite(runner, listening, ssl_context=tls).start()

@@ -1,0 +1,111 @@
+"""Where the command finds its control plane."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from trunkline.cli.connection import find_connection
+from trunkline.cli.exits import CommandFailed
+
+ENVIRONMENT = {"TRUNKLINE_CONTROL_PLANE_URL": "https://cp.test", "TRUNKLINE_TOKEN": "t-env"}
+
+
+def write_sandbox(directory: Path, content: str = "t-sandbox") -> Path:
+    directory.mkdir(mode=0o700, exist_ok=True)
+    (directory / "token").write_text(f"{content}\n")
+    document = {
+        "control_plane_url": "https://localhost:1",
+        "relay_url": "https://localhost:2",
+        "ca_file": str(directory / "ca.pem"),
+        "workspace": "main",
+        "admin_token_file": str(directory / "token"),
+        "more": 1,
+    }
+    path = directory / "sandbox.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_the_sandbox_of_the_directory_comes_first(tmp_path: Path) -> None:
+    write_sandbox(tmp_path / ".trunkline")
+    connection = find_connection(None, ENVIRONMENT, tmp_path)
+    assert (connection.control_plane_url, connection.token) == ("https://localhost:1", "t-sandbox")
+    assert connection.ca_file == tmp_path / ".trunkline" / "ca.pem"
+
+
+def test_a_sandbox_can_be_named(tmp_path: Path) -> None:
+    write_sandbox(tmp_path / ".trunkline", "t-near")
+    write_sandbox(tmp_path / "far", "t-far")
+    assert find_connection(tmp_path / "far", {}, tmp_path).token == "t-far"
+
+
+def test_a_named_sandbox_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="does not exist") as caught:
+        find_connection(tmp_path / "none", ENVIRONMENT, tmp_path)
+    assert caught.value.status == os.EX_NOINPUT
+
+
+@pytest.mark.parametrize("mode", [0o622, 0o666])
+def test_a_sandbox_that_others_can_write_is_not_used(tmp_path: Path, mode: int) -> None:
+    write_sandbox(tmp_path / ".trunkline").chmod(mode)
+    with pytest.raises(CommandFailed, match="another user"):
+        find_connection(None, {}, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"admin_token_file": 3}', "not json"])
+def test_a_broken_sandbox_file_says_what_to_do(tmp_path: Path, content: str) -> None:
+    write_sandbox(tmp_path / ".trunkline").write_text(content)
+    with pytest.raises(CommandFailed, match="trunkline up"):
+        find_connection(None, {}, tmp_path)
+
+
+def test_the_environment(tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("t-file\n")
+    environment = ENVIRONMENT | {"TRUNKLINE_TOKEN_FILE": str(token_file), "TRUNKLINE_WORKSPACE": "finance"}
+    connection = find_connection(None, environment, tmp_path)
+    assert (connection.token, connection.workspace, connection.ca_file) == ("t-file", "finance", None)
+    assert "t-file" not in repr(connection)
+
+
+def test_the_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t-config")
+    directory = tmp_path / ".config" / "trunkline"
+    directory.mkdir(parents=True)
+    (directory / "config.toml").write_text(
+        f'control_plane_url = "https://cp.test"\ntoken_file = "{tmp_path}/token"\nworkspace = "w"\n'
+    )
+    connection = find_connection(None, {"HOME": str(tmp_path)}, tmp_path)
+    assert (connection.control_plane_url, connection.token, connection.workspace) == (
+        "https://cp.test",
+        "t-config",
+        "w",
+    )
+
+
+def test_all_problems_of_the_configuration_file_at_once(tmp_path: Path) -> None:
+    directory = tmp_path / "config" / "trunkline"
+    directory.mkdir(parents=True)
+    (directory / "config.toml").write_text('colour = "red"\nca_file = 3\n')
+    with pytest.raises(CommandFailed, match="colour: unknown key; ca_file: must be text") as caught:
+        find_connection(None, {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path)
+    assert caught.value.status == os.EX_CONFIG
+
+
+def test_nothing_known_says_what_there_is_to_set(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"TRUNKLINE_CONTROL_PLANE_URL.*trunkline up") as caught:
+        find_connection(None, {"HOME": str(tmp_path)}, tmp_path)
+    assert caught.value.status == os.EX_CONFIG
+
+
+@pytest.mark.parametrize("content", ["", "two words\nlines", "\x00", "ü"])
+def test_a_file_without_a_token(tmp_path: Path, content: str) -> None:
+    (tmp_path / "token").write_text(content)
+    environment = ENVIRONMENT | {"TRUNKLINE_TOKEN_FILE": str(tmp_path / "token")}
+    with pytest.raises(CommandFailed, match="does not hold a token"):
+        find_connection(None, environment, tmp_path)

@@ -1,0 +1,170 @@
+"""The tree of sub-commands, errors and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_control_plane import ACCOUNT, FakeControlPlane, error
+from tests.trunkline.cli.conftest import Trunkline
+from trunkline.cli.main import _COMMANDS, main
+from trunkline.version import __version__
+
+HEAVY = ("aiohttp", "pydantic", "cryptography", "structlog", "rich", "asyncio")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"trunkline {__version__}\n"
+
+
+def test_version_imports_nothing_heavy() -> None:
+    code = "import sys; from trunkline.cli.main import main; main(['--version']); print(*sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    loaded = finished.stdout.splitlines()[-1].split()
+    assert not [name for name in HEAVY if name in loaded]
+
+
+@pytest.mark.parametrize("name", sorted(set(_COMMANDS) - {"relay", "node-agent", "control-plane"}))
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: trunkline {name}")
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["node"], ["node", "list", "--bogus"], [], ["node", "get"]])
+def test_wrong_usage_is_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == os.EX_USAGE
+    assert capsys.readouterr().err
+
+
+def test_an_unknown_daemon_option_is_the_daemons_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["relay", "--config", "/nonexistent.toml", "--check-config"]) == os.EX_CONFIG
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "_TRUNKLINE_COMPLETE" in capsys.readouterr().out
+
+
+def test_a_long_list_comes_page_by_page_as_a_table(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    for number in range(5):
+        fake.add_node(f"vm-{number}", zone="a\x1b[31m")
+    outcome = trunkline("node", "list")
+    assert outcome.status == 0
+    lines = outcome.stdout.decode().splitlines()
+    assert lines[0].split()[:3] == ["NODE", "STATE", "NODE"]
+    assert [line.split()[0] for line in lines[1:]] == [f"vm-{number}" for number in range(5)]
+    assert "\x1b" not in outcome.stdout.decode()
+    assert all(line == line.rstrip() or len(line) < 300 for line in lines)
+    pages = [path for method, path, _ in fake.requests if "/nodes" in path]
+    assert [("page_token=2" in path, "page_token=4" in path) for path in pages] == [
+        (False, False), (True, False), (False, True),
+    ]  # fmt: skip
+
+
+def test_json_is_for_programs(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1", zone="a")
+    (node,) = json.loads(trunkline("node", "list", "-o", "json").stdout)
+    assert node["node"] == "vm-1"
+    assert node["labels"] == {"zone": "a"}
+    assert json.loads(trunkline("node", "get", "vm-1", "-o", "json").stdout)["node_id"] == "nd-vm-1"
+    assert json.loads(trunkline("node", "delete", "vm-1", "--yes", "-o", "json").stdout) == {}
+
+
+def test_filters_become_parameters(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    trunkline("node", "list", "-l", "a=1", "-l", "b=2", "--state-is", "online", "--cluster", "c")
+    path = fake.requests[-1][1]
+    assert "state=online" in path
+    assert "cluster=c" in path
+    assert "label=a%3D1&label=b%3D2" in path
+
+
+def test_workspaces_are_the_accounts(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    assert trunkline("workspace", "create", "finance").status == 0
+    assert fake.requests[-1][:2] == ("POST", f"/api/2.0/accounts/{ACCOUNT}/workspaces")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (error(400, "INVALID_PARAMETER_VALUE", "no"), os.EX_DATAERR),
+        (error(401, "UNAUTHENTICATED", "no"), os.EX_NOPERM),
+        (error(403, "PERMISSION_DENIED", "no"), os.EX_NOPERM),
+        (error(404, "RESOURCE_DOES_NOT_EXIST", "no"), os.EX_NOINPUT),
+        (error(409, "RESOURCE_CONFLICT", "no"), os.EX_DATAERR),
+        (error(500, "INTERNAL_ERROR", "no"), os.EX_UNAVAILABLE),
+    ],
+)
+def test_refusals_are_one_line_and_a_status(fake: FakeControlPlane, trunkline: Trunkline, failure, status: int) -> None:
+    fake.failures = [failure]
+    outcome = trunkline("node", "get", "vm-1")
+    assert outcome.status == status
+    assert outcome.stderr.startswith("trunkline: no")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_a_passing_failure_is_tried_again(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1")
+    fake.failures = [error(503, "TEMPORARILY_UNAVAILABLE", "no"), error(429, "RESOURCE_EXHAUSTED", "no")]
+    assert trunkline("node", "get", "vm-1").status == 0
+
+
+def test_a_control_plane_that_is_not_trusted(
+    trunkline: Trunkline, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from tests.support.identities import IdentityKit
+
+    other = IdentityKit(tmp_path_factory.mktemp("other"))
+    monkeypatch.setenv("TRUNKLINE_CA_FILE", str(other.ca_file))
+    outcome = trunkline("node", "get", "vm-1")
+    assert outcome.status == os.EX_UNAVAILABLE
+    assert "certificate" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_tokens_go_to_standard_output_or_into_a_private_file(trunkline: Trunkline, tmp_path: Path) -> None:
+    outcome = trunkline("token", "call", "vm-1", "--scope", "port:9100")
+    assert outcome.stdout == b"secret-token\n"
+    path = tmp_path / "token"
+    outcome = trunkline("token", "join", "--uses", "3", "--label", "a=b", "--file", str(path))
+    assert outcome.stdout == b""
+    assert "secret" not in outcome.stderr
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("tlj-secret\n", 0o600)
+    again = trunkline("token", "join", "--file", str(path))
+    assert again.status == os.EX_CANTCREAT
+
+
+def test_revoke(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    assert trunkline("revoke", "token", "jti-1").stdout == b"revoked token jti-1 (trust document 7)\n"
+    assert fake.requests[-1][2] == {"kind": "token", "id": "jti-1"}
+
+
+def test_a_reader_that_goes_is_no_error(fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path) -> None:
+    for number in range(2000):
+        fake.add_node(f"vm-{number}")
+    fake.page_size = 1000
+    environment = os.environ | fake.environment
+    command = f"{sys.executable} -m trunkline node list | head -1"
+    finished = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], env=environment, capture_output=True, timeout=60, check=False
+    )
+    assert finished.stderr == b""
+    assert finished.stdout.startswith(b"NODE")
+    fake.page_size = 2
+
+
+def test_version_is_quick() -> None:
+    command = [str(Path(sys.executable).with_name("trunkline")), "--version"]
+    times = []
+    for _ in range(5):
+        began_at = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        times.append(time.perf_counter() - began_at)
+    assert min(times) < 0.15

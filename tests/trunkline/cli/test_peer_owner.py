@@ -1,0 +1,34 @@
+"""Who holds the other end of a loopback connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from trunkline.cli.peer_owner import owner_in_table
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+LINE = "   0: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000  1000        0 1 1\n"
+
+
+def test_a_table_as_the_kernel_writes_it(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    table.write_text(HEADER + LINE)
+    assert owner_in_table(table, ("127.0.0.1", 8080), ("127.0.0.1", 50000)) == 1000
+    assert owner_in_table(table, ("127.0.0.1", 50000), ("127.0.0.1", 8080)) is None
+
+
+def test_nonsense_and_nothing_have_no_owner(tmp_path: Path) -> None:
+    table = tmp_path / "tcp"
+    table.write_text(HEADER + "0: x\n")
+    assert owner_in_table(table, ("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+    assert owner_in_table(tmp_path / "none", ("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+
+
+def test_a_connection_of_our_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
+        far, _ = server.accept()
+        with far:
+            owner = owner_in_table(Path("/proc/net/tcp"), near.getsockname(), near.getpeername())
+    assert owner == os.geteuid()

@@ -1,0 +1,51 @@
+"""Prefixes, whole lines, and control characters."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from trunkline.cli.remote_output import LONGEST_LINE_BYTES, PrefixedOutput, neutralised, outputs_for
+
+
+def prefixed(*pieces: bytes, neutralise: bool = False) -> bytes:
+    destination = io.BytesIO()
+    output = PrefixedOutput(destination, b"n | ", neutralise=neutralise)
+    for piece in pieces:
+        output.write(piece)
+    output.close()
+    return destination.getvalue()
+
+
+def test_lines_are_whole_however_they_come() -> None:
+    assert prefixed(b"a", b"b\nc", b"\n\nd") == b"n | ab\nn | c\nn | \nn | d\n"
+
+
+def test_a_line_without_end_is_broken() -> None:
+    lines = prefixed(b"x" * (LONGEST_LINE_BYTES + 10)).splitlines()
+    assert [len(line) for line in lines] == [LONGEST_LINE_BYTES + 4, 14]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"a\x1b[2Jb\tc", b"a^[[2Jb\tc"),
+        (b"\x00\x7f\x08", b"^@^?^H"),
+        (b"over\rwritten", b"over^Mwritten"),
+        ("ü €".encode(), "ü €".encode()),
+        (b"\xc2\x9b31m", b"\\x9b31m"),
+        (b"\xff\xfe", b"\xff\xfe"),
+    ],
+)
+def test_control_characters_are_shown_and_text_is_kept(line: bytes, shown: bytes) -> None:
+    assert neutralised(line) == shown
+    assert prefixed(line + b"\r\n", neutralise=True) == b"n | " + shown + b"\n"
+
+
+def test_one_node_has_no_prefix_and_several_are_aligned() -> None:
+    stdout, stderr = io.BytesIO(), io.BytesIO()
+    outputs_for(["vm-1"], stdout, stderr)("vm-1", "stderr").write(b"raw\x1b")
+    assert (stdout.getvalue(), stderr.getvalue()) == (b"", b"raw\x1b")
+    outputs_for(["vm-1", "vm-10"], stdout, stderr)("vm-1", "stdout").write(b"x\n")
+    assert stdout.getvalue() == b"vm-1  | x\n"

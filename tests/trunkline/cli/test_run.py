@@ -1,0 +1,152 @@
+"""`trunkline run`: outputs, statuses, interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.fake_control_plane import CannedCommand, FakeControlPlane
+from tests.trunkline.cli.conftest import Trunkline
+
+
+def test_one_nodes_outputs_pass_unchanged_and_apart(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"out\x1b[31m\x00\xff", stderr=b"err\n", state="FAILED", exit_code=3))
+    outcome = trunkline("run", "--node", "vm-1", "--", "cmd", "--flag")
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (3, b"out\x1b[31m\x00\xff", "err\n")
+    body = next(body for method, path, body in fake.requests if method == "POST")
+    assert body["target"] == {"node": "vm-1"}
+    assert body["argv"] == ["cmd", "--flag"]
+
+
+def test_what_can_be_said_of_a_command_is_sent(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1")
+    options = [
+        "--env",
+        "A=1",
+        "--env",
+        "B=x=y",
+        "--timeout",
+        "2.5",
+        "--directory",
+        "/tmp",
+        "--user",
+        "joe",
+        "--id",
+        "c-1",
+    ]
+    assert trunkline("run", "--node", "vm-1", *options, "--", "true").status == 0
+    body = next(body for method, path, body in fake.requests if method == "POST")
+    assert body == {
+        "command_id": "c-1",
+        "target": {"node": "vm-1"},
+        "argv": ["true"],
+        "environment": {"A": "1", "B": "x=y"},
+        "working_directory": "/tmp",
+        "user": "joe",
+        "timeout_seconds": 2.5,
+    }
+
+
+def test_several_nodes_lines_carry_their_names_and_the_largest_status_counts(
+    fake: FakeControlPlane, trunkline: Trunkline
+) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"one\ntwo"))
+    fake.add_node("vm-10", CannedCommand(stdout=b"\x1b[2Jthree\n", stderr=b"bad\n", state="FAILED", exit_code=4))
+    fake.add_node("vm-2", CannedCommand(state="FAILED", exit_code=2))
+    outcome = trunkline("run", "--all", "--", "cmd")
+    assert outcome.status == 4
+    assert sorted(outcome.stdout.splitlines()) == [b"vm-1  | one", b"vm-1  | two", b"vm-10 | \x1b[2Jthree"]
+    assert "vm-10 | bad" in outcome.stderr
+    assert "trunkline: vm-10: exit status 4" in outcome.stderr
+    assert "trunkline: vm-2: exit status 2" in outcome.stderr
+
+
+def test_all_nodes_well_is_status_0(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1")
+    fake.add_node("vm-2")
+    outcome = trunkline("run", "--all", "--", "true")
+    assert (outcome.status, outcome.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("canned", "status", "remark"),
+    [
+        (CannedCommand(state="FAILED", exit_code=None, signal="SIGKILL"), 137, "killed by signal SIGKILL"),
+        (CannedCommand(state="TIMED_OUT", exit_code=None), 124, "timed out"),
+        (CannedCommand(state="CANCELLED", exit_code=None), 130, "cancelled"),
+        (
+            CannedCommand(state="LOST", exit_code=None, reason="the\x1b node"),
+            69,
+            "no longer knows how it ended (the  node)",
+        ),
+        (CannedCommand(state="FAILED", exit_code=None, reason="no such file"), 69, "could not be run (no such file)"),
+    ],
+)
+def test_endings_without_an_exit_status(
+    fake: FakeControlPlane, trunkline: Trunkline, canned: CannedCommand, status: int, remark: str
+) -> None:
+    fake.add_node("vm-1", canned)
+    outcome = trunkline("run", "--node", "vm-1", "--", "cmd")
+    assert outcome.status == status
+    assert outcome.stderr.startswith("trunkline: vm-1: ")
+    assert remark in outcome.stderr
+
+
+def test_an_output_that_breaks_is_taken_up_where_it_broke(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    content = bytes(range(256)) * 1000
+    fake.add_node("vm-1", CannedCommand(stdout=content, cut_after_bytes=70_000))
+    outcome = trunkline("run", "--node", "vm-1", "--", "cmd")
+    assert (outcome.status, outcome.stdout) == (0, content)
+
+
+def test_no_node_matches(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    outcome = trunkline("run", "--selector", "gpu=yes", "--", "cmd")
+    assert outcome.status == os.EX_UNAVAILABLE
+    assert "no node matches" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--", "cmd"), ("--all", "--node", "vm-1", "--", "cmd"), ("--all",), ("--all", "--env", "X", "--", "cmd")],
+)
+def test_wrong_usage_is_64_and_one_line(trunkline: Trunkline, arguments: tuple[str, ...]) -> None:
+    outcome = trunkline("run", *arguments)
+    assert outcome.status == os.EX_USAGE
+    assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_cancels_remotely(
+    fake: FakeControlPlane, trunkline: Trunkline, number: signal.Signals, status: int
+) -> None:
+    fake.add_node("vm-1", CannedCommand(endless=True))
+    fake.add_node("vm-2", CannedCommand(endless=True))
+    with _when(lambda: len(fake.commands) == 2, lambda: os.kill(os.getpid(), number)):
+        outcome = trunkline("run", "--all", "--", "sleep", "1000")
+    assert outcome.status == status
+    assert sorted(fake.cancelled) == sorted(fake.commands)
+
+
+class _when:  # noqa: N801 - reads as a sentence
+    """Does something from another thread once a condition holds."""
+
+    def __init__(self, condition: Callable[[], bool], act: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=self._wait, args=(condition, act))
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool], act: Callable[[], None]) -> None:
+        give_up_at = time.monotonic() + 20
+        while not condition() and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+        act()

@@ -1,0 +1,156 @@
+"""The client of the control plane's API, and its face for programs without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_control_plane import ACCOUNT, TOKEN, CannedCommand, FakeControlPlane, error, fake_control_plane
+from trunkline.client.commands import CommandRequest, Target
+from trunkline.client.control_plane import ControlPlane
+from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, Unreachable
+from trunkline.client.records import CommandState
+from trunkline.client.sync import connect
+
+
+@pytest.fixture(scope="module")
+def shared_fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeControlPlane]:
+    with fake_control_plane(tmp_path_factory.mktemp("control-plane")) as fake:
+        yield fake
+
+
+@pytest.fixture
+def fake(shared_fake: FakeControlPlane) -> FakeControlPlane:
+    shared_fake.nodes, shared_fake.canned, shared_fake.commands = [], {}, {}
+    shared_fake.requests, shared_fake.failures = [], []
+    return shared_fake
+
+
+async def test_records_ignore_what_a_newer_service_says(fake: FakeControlPlane) -> None:
+    fake.add_node("vm-1", zone="a")
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        node = await control_plane.workspace("main").get_node("vm-1")
+    assert (node.node, node.labels) == ("vm-1", {"zone": "a"})
+
+
+async def test_an_errors_code_and_details(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, "wrong", ca_file=fake.ca_file) as control_plane:
+        with pytest.raises(ApiError) as caught:
+            await control_plane.account.account_id()
+    assert (caught.value.status, caught.value.error_code) == (401, "UNAUTHENTICATED")
+    assert not caught.value.retry
+
+
+async def test_the_account_is_asked_for_once(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        await control_plane.account.create_workspace("a")
+        await control_plane.account.create_workspace("b")
+        assert await control_plane.account.account_id() == ACCOUNT
+    assert [path for _, path, _ in fake.requests].count("/api/2.0/accounts") == 1
+
+
+async def test_what_would_leave_something_behind_is_not_repeated(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(503, "TEMPORARILY_UNAVAILABLE", "no")]
+        with pytest.raises(ApiError):
+            await control_plane.workspace("main").create_join_token(lifetime_seconds=60)
+        fake.failures = [error(503, "TEMPORARILY_UNAVAILABLE", "no")]
+        assert (await control_plane.workspace("main").create_call_token("vm-1", ["health:read"])).token
+
+
+async def test_a_deletion_whose_first_answer_was_lost(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(502, "X", "no"), error(404, "RESOURCE_DOES_NOT_EXIST", "gone")]
+        await control_plane.workspace("main").delete_node("vm-1")
+
+
+async def test_a_redirect_takes_the_token_nowhere(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(307, "X", "elsewhere", Location="https://evil.test/")]
+        with pytest.raises(ApiError) as caught:
+            await control_plane.account.account_id()
+    assert caught.value.status == 307
+
+
+async def test_an_answer_that_is_no_object(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(200, "X", "no")]
+        fake.failures[0].text = "[1]"
+        with pytest.raises(BadResponse):
+            await control_plane.account.account_id()
+
+
+async def test_deadlines_bound_all_attempts(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file, timeout_seconds=0.3) as control_plane:
+        fake.failures = [error(503, "X", "no", **{"Retry-After": "60"})]
+        with pytest.raises(DeadlineExceeded):
+            await control_plane.account.account_id()
+
+
+async def test_a_port_where_nobody_listens(fake: FakeControlPlane) -> None:
+    async with ControlPlane("https://localhost:1", TOKEN, ca_file=fake.ca_file, timeout_seconds=0.5) as control_plane:
+        with pytest.raises((Unreachable, DeadlineExceeded)) as caught:
+            await control_plane.account.account_id()
+    assert caught.value.retry
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost", "ftp://x", ""])
+def test_only_https(url: str, fake: FakeControlPlane) -> None:
+    with pytest.raises(ValueError, match="https"):
+        ControlPlane(url, TOKEN, ca_file=fake.ca_file)
+
+
+def test_the_token_is_in_no_representation(fake: FakeControlPlane) -> None:
+    control_plane = ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file)
+    assert TOKEN not in repr(vars(control_plane)) + repr(vars(control_plane._transport))
+
+
+async def test_a_command_from_submission_to_end(fake: FakeControlPlane) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"x" * 100_000))
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        commands = control_plane.workspace("main").commands
+        (command,) = await commands.submit(Target(node="vm-1"), CommandRequest(["true"], command_id="c-1"))
+        pieces = [piece async for piece in commands.output(command.command_id, follow=True, offset=10)]
+        ended = await commands.wait(command.command_id, timeout_seconds=5)
+    assert b"".join(pieces) == b"x" * 99_990
+    assert ended.state is CommandState.SUCCEEDED
+
+
+@pytest.mark.parametrize("target", [Target(), Target(node="a", everywhere=True)])
+def test_a_command_has_one_target(target: Target) -> None:
+    with pytest.raises(ValueError, match="one target"):
+        target.document()
+
+
+def test_the_blocking_face(fake: FakeControlPlane) -> None:
+    for number in range(3):
+        fake.add_node(f"vm-{number}", CannedCommand(stdout=b"out"))
+    with connect(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        workspace = control_plane.workspace("main")
+        assert [node.node for node in workspace.list_nodes()] == ["vm-0", "vm-1", "vm-2"]
+        (command,) = workspace.commands.submit(Target(node="vm-1"), CommandRequest(["true"]))
+        assert b"".join(workspace.commands.output(command.command_id, follow=True)) == b"out"
+        first = next(iter(workspace.list_nodes()))
+        assert first.node == "vm-0"
+        with pytest.raises(ApiError):
+            workspace.get_node("none")
+
+
+def test_the_blocking_face_inside_an_event_loop(fake: FakeControlPlane) -> None:
+    fake.add_node("vm-1")
+
+    async def main() -> str:
+        with connect(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+            return str(control_plane.workspace("main").get_node("vm-1").node)
+
+    assert asyncio.run(main()) == "vm-1"
+
+
+def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
+    from certs.errors import CertificateError
+
+    with pytest.raises(CertificateError):
+        ControlPlane("https://localhost", TOKEN, ca_file=tmp_path / "none.pem")
