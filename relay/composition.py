@@ -100,7 +100,7 @@ def compose(foundation: Foundation, background: Background) -> Relay:
     sender = ReportSender(
         client=foundation.client,
         reports=reports,
-        reporter=foundation.identity.relay_id,
+        reporter=f"{foundation.identity.relay_id}.{secrets.token_hex(6)}",
         interval_seconds=settings.reports.interval_seconds,
         clock=clock,
         backoff=Backoff(foundation.rng),

@@ -98,6 +98,7 @@ class Reports:
             count, grant.admitted = grant.admitted, 0
             self.add(
                 "admission",
+                outcome="granted",
                 count=count,
                 token_id=grant.credential.token_id,
                 subject=grant.credential.subject,

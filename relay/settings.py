@@ -121,7 +121,7 @@ class ReportsSettings(Section):
     fold_seconds: Seconds = 10.0
     """For how long admissions and refusals are counted before they become report items."""
     max_waiting: Count = 10_000
-    max_batch: Annotated[int, Field(ge=1, le=5_000)] = 500
+    max_batch: Annotated[int, Field(ge=1, le=1_000)] = 500
 
 
 class MetricsSettings(Section):

@@ -95,7 +95,7 @@ class TrustAdoption:
 
     def _report_cut(self, credential: Credential, refusal: Refusal, count: int) -> None:
         self._metrics.cuts.of(refusal.outcome.metric_label).count += count
-        self._report("cut", count=count, reason=refusal.message, token_id=credential.token_id,
+        self._report("cut", outcome=refusal.outcome.metric_label, count=count, reason=refusal.message, token_id=credential.token_id,
                      certificate=credential.certificate_serial, node_id=credential.node_id,
                      workspace_id=credential.workspace_id, subject=credential.subject)  # fmt: skip
         self._log.warning("relay.cut", count=count, reason=refusal.message, token_id=credential.token_id,

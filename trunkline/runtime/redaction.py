@@ -20,7 +20,7 @@ _SECRET_TEXT = re.compile(
     r"|\b(?:Bearer|Basic)[ :=]+[A-Za-z0-9._~+/=-]{16,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"
     r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)"
-    r"|\btl(?:jt|op)-[A-Za-z0-9_-]{16,}",
+    r"|\btl[a-z]-[A-Za-z0-9_-]{16,}",
     re.DOTALL | re.IGNORECASE,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

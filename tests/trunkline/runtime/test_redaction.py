@@ -14,6 +14,7 @@ CANARY = "c4n4ryc4n4ryc4n4ryc4n4ry"
         f"got eyJhbGciOiJFUzI1NiJ9.{CANARY}.{CANARY} from a peer",
         f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----",
         f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}",
+        f"enrolled with tlj-{CANARY}",
         f"postgresql://trunkline:{CANARY}@db/trunkline",
     ],
 )

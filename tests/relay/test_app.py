@@ -1,0 +1,223 @@
+"""The relay as a whole, in this process, against a scripted control plane."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiohttp
+import pytest
+
+from certs.identities import Identity, relay_id
+from relay.app import main, serve
+from relay.enrolment import ENROL_PATH
+from relay.presence import PRESENCE_PATH
+from relay.report_sender import REPORTS_PATH
+from relay.settings import RelaySettings
+from tests.support.identities import NODE_ID, IdentityKit
+from tests.support.relay_trust import TrustPress
+from tests.support.scripted_control_plane import ScriptedControlPlane
+from trunkline.channel.upgrade import LinkRequest, write_link_request
+from trunkline.runtime.daemon import StartError
+from trunkline.runtime.loop import EventLoopName, run
+
+INSTANCE = UUID("11111111-2222-3333-4444-555555555555")
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory) -> IdentityKit:
+    return IdentityKit(tmp_path_factory.mktemp("identities"))
+
+
+class Fixture:
+    """One relay's directory, the control plane it belongs to, and what it is while it runs."""
+
+    def __init__(self, kit: IdentityKit, directory: Path) -> None:
+        self.kit = kit
+        self.press = TrustPress(kit)
+        self.control_plane = ScriptedControlPlane()
+        self.control_plane.answer("POST", ENROL_PATH, self._enrol)
+        self.control_plane.answer("PUT", PRESENCE_PATH, lambda _: (200, {}))
+        self.control_plane.answer("POST", REPORTS_PATH, lambda _: (200, {}))
+        self.state = directory / "state"
+        self.token_file = directory / "join-token"
+        self.token_file.write_text("a-join-token")
+        self.token_file.chmod(0o600)
+        self.url = "https://localhost:1"
+
+    def _enrol(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        spiffe_id = relay_id(self.kit.trust_domain, "rl-one")
+        chain = self.kit.authority.issue_relay(document["csr"], spiffe_id, ("localhost",), 86400, now=self.kit.now)
+        return 200, {"relay_id": "rl-one", "certificate_chain": chain.pem, "trust_document": self.press.document()}
+
+    def settings(self, **changes: Any) -> RelaySettings:
+        return RelaySettings(
+            **{
+                "state_directory": self.state,
+                "control_plane": {"url": self.url, "ca_file": str(self.kit.ca_file)},
+                "enrolment": {"join_token_file": str(self.token_file), "name": "relay-1"},
+                "listen": {"address": "127.0.0.1", "port": 0},
+                "admin": {"port": 0},
+                **changes,
+            }
+        )
+
+    @asynccontextmanager
+    async def with_control_plane(self) -> AsyncIterator[None]:
+        async with self.control_plane.serve(self.kit.server_tls().context):
+            self.url = self.control_plane.url
+            yield
+
+    @asynccontextmanager
+    async def running(self, **changes: Any) -> AsyncIterator[dict[str, Any]]:
+        """Run the relay and yield its endpoints; it is asked to end with the block."""
+        task = asyncio.create_task(serve(self.settings(**changes)))
+        while not (self.state / "endpoints.json").exists() and not task.done():  # noqa: ASYNC110 - a file tells
+            await asyncio.sleep(0.005)
+        if task.done():
+            task.result()
+        try:
+            yield json.loads((self.state / "endpoints.json").read_text())
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await task
+
+    async def call(self, url: str, token: str | None = None) -> tuple[int, dict[str, str], str]:
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        connector = aiohttp.TCPConnector(ssl=self.kit.client_tls())
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=headers) as response:
+            return response.status, dict(response.headers), await response.text()
+
+    async def attach(self, url: str, own: Identity, sequence: int = 1) -> tuple[asyncio.StreamReader, Any, bytes]:
+        """Ask for a listener's link; returns the connection and the head of the answer."""
+        port = int(url.rsplit(":", 1)[1])
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=self.kit.client_tls(own), server_hostname="localhost"
+        )
+        request = LinkRequest("localhost", token=self.kit.listen_token(own), instance=INSTANCE, sequence=sequence)
+        writer.write(write_link_request(request))
+        return reader, writer, await reader.readuntil(b"\r\n\r\n")
+
+
+@pytest.fixture
+def relay(kit: IdentityKit, tmp_path: Path) -> Fixture:
+    return Fixture(kit, tmp_path)
+
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+
+
+@pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
+def test_it_enrols_serves_drains_and_starts_again_without_a_control_plane(relay: Fixture, event_loop: EventLoopName):
+    async def first() -> None:
+        async with relay.with_control_plane(), relay.running() as endpoints:
+            assert endpoints["pid"] == os.getpid()
+            node_url = f"{endpoints['url']}/v1/workspaces/finance/nodes/vm-1/v1/health"
+            status, headers, text = await relay.call(node_url, relay.kit.call_token())
+            assert (status, json.loads(text)["error_code"]) == (502, "NODE_UNREACHABLE")
+            assert headers["Proxy-Status"].startswith("trunkline-relay; error=")
+            assert (await relay.call(node_url))[0] == 401
+            port = int(endpoints["url"].rsplit(":", 1)[1])
+            assert await relay.control_plane.wait_for(PRESENCE_PATH) == [{"port": port}]
+            assert (await relay.call(f"{endpoints['admin_url']}/readyz"))[0] == 200
+            metrics = (await relay.call(f"{endpoints['admin_url']}/metrics"))[2]
+            assert "trunkline_relay_trust_document_sequence 1.0" in metrics
+            assert 'trunkline_relay_admission_refusals_total{outcome="no_listener"} 1.0' in metrics
+        items = [item for document in await relay.control_plane.wait_for(REPORTS_PATH) for item in document["items"]]
+        assert {item["outcome"] for item in items if item["type"] == "refusal"} == {"no_listener", "no_token"}
+
+    async def second() -> None:
+        relay.url = "https://localhost:1"
+        async with relay.running(enrolment={}) as endpoints:
+            node_url = f"{endpoints['url']}/v1/workspaces/finance/nodes/vm-1/v1/health"
+            assert (await relay.call(node_url, relay.kit.call_token()))[0] == 502
+
+    run(first, event_loop=event_loop)
+    kept = ["format", "identity.pem", "lock", "trust-document.jws"]
+    assert sorted(path.name for path in relay.state.iterdir()) == kept
+    run(second, event_loop=event_loop)
+    assert sorted(path.name for path in relay.state.iterdir()) == kept
+
+
+@pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
+def test_a_revocation_cuts_a_listener_and_keeps_it_out(relay: Fixture, event_loop: EventLoopName):
+    async def body() -> None:
+        own = relay.kit.issue_node()
+        async with relay.with_control_plane(), relay.running() as endpoints:
+            reader, writer, answer = await relay.attach(endpoints["url"], own)
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            await relay.control_plane.followed.wait()
+            revoking = relay.press.document(nodes=[NODE_ID])
+            relay.control_plane.feed(f"event: trust_document\ndata: {revoking}\n\n".encode())
+            async with asyncio.timeout(2.0):
+                await reader.read()
+            writer.close()
+            _, writer, answer = await relay.attach(endpoints["url"], own, sequence=2)
+            assert answer.startswith(b"HTTP/1.1 401 ")
+            writer.close()
+
+    run(body, event_loop=event_loop)
+
+
+@pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
+def test_draining_says_goodbye_to_links(relay: Fixture, event_loop: EventLoopName):
+    async def body() -> None:
+        own = relay.kit.issue_node()
+        async with relay.with_control_plane():
+            async with relay.running(limits={"drain_seconds": 0.2, "notice_seconds": 0.1}) as endpoints:
+                reader, writer, answer = await relay.attach(endpoints["url"], own)
+                assert answer.startswith(b"HTTP/1.1 101 ")
+            frames = await reader.read()
+            writer.close()
+        assert b'{"type":"draining"}' in frames
+        assert b"\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" in frames
+
+    run(body, event_loop=event_loop)
+
+
+def test_a_port_that_is_taken_is_a_clear_failure(relay: Fixture):
+    async def body() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            async with relay.with_control_plane():
+                await serve(relay.settings(listen={"address": "127.0.0.1", "port": port}))
+
+    with pytest.RaisesGroup(StartError, allow_unwrapped=True, flatten_subgroups=True):
+        run(body, event_loop="asyncio")
+
+
+def test_without_identity_and_join_token_it_says_what_to_do(relay: Fixture):
+    async def body() -> None:
+        await serve(relay.settings(enrolment={}))
+
+    with pytest.raises(StartError, match="trunkline token relay"):
+        run(body, event_loop="asyncio")
+
+
+def test_it_can_be_ended_while_it_waits_for_the_control_plane(relay: Fixture):
+    async def body() -> None:
+        task = asyncio.create_task(serve(relay.settings()))
+        while not (relay.state / "enrolment-request.pem").exists():  # noqa: ASYNC110 - a file tells
+            await asyncio.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await task
+
+    run(body, event_loop="asyncio")
+
+
+def test_the_front_checks_the_settings(tmp_path, capsys):
+    config = tmp_path / "relay.toml"
+    config.write_text(f'state_directory = "{tmp_path}"\n[control_plane]\nurl = "https://localhost:1"\n')
+    assert main(["--config", str(config), "--check-config"]) == 0
+    assert capsys.readouterr().out == "ok\n"
+    config.write_text("[control_plane]\nurl = 1\n")
+    assert main(["--config", str(config)]) == 78
+    assert len(capsys.readouterr().err.splitlines()) == 2
