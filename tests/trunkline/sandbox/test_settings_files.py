@@ -15,7 +15,7 @@ from trunkline.sandbox.settings_files import (
     write_policy,
     write_relay_settings,
 )
-from trunkline.sandbox.toml import render_toml
+from trunkline.sandbox.toml import Table, render_toml
 
 
 @pytest.fixture
@@ -76,5 +76,5 @@ def test_a_policy_is_its_owners_once_it_is_there(layout: Layout) -> None:
 
 
 def test_toml_of_every_kind_of_value_reads_back() -> None:
-    table = {"a": 'q"\\\n\x7fü', "b": 1, "c": 2.5, "d": True, "e": ["x", "y"], "t": {"k": "v", "u": {"w": False}}}
+    table: Table = {"a": 'q"\\\n\x7fü', "b": 1, "c": 2.5, "d": True, "e": ["x", "y"], "t": {"k": "v", "u": {"w": False}}}
     assert tomllib.loads(render_toml(table, "heading")) == table
