@@ -20,7 +20,7 @@ from jwt.exceptions import PyJWTError
 from certs.chains import MAX_CHAIN_CERTIFICATES, CertificateChain
 from certs.encoding import canonical_json, decode_base64, decode_base64url, encode_base64url, strict_json_object
 from certs.errors import CertificateError, TokenError, TokenErrorCode
-from certs.signing import ALGORITHMS, PublicKey, SigningKey, algorithm_of, jws_signature
+from certs.signing import ALGORITHMS, PublicKey, SigningKey, algorithm_of, jws_signature, signing_public_key
 
 MAX_TOKEN_BYTES = 4096
 """Longest token accepted; it travels in a header field."""
@@ -75,19 +75,28 @@ def write_compact(header: Mapping[str, Any], claims: Mapping[str, Any], key: Sig
     return f"{message}.{encode_base64url(jws_signature(key, message.encode('ascii')))}"
 
 
-def check_signature(token: CompactToken, key: PublicKey) -> None:
+def check_signature(token: CompactToken, key: object) -> None:
     """Let PyJWT check the signature with `key` and the key's own algorithm.
 
     Raises:
-        TokenError: ALGORITHM when the token names another one, BAD_SIGNATURE when it is not signed by the key.
+        TokenError: ALGORITHM when the token names another one or the key is of a kind that never signs here,
+            BAD_SIGNATURE when it is not signed by the key.
     """
-    algorithm = algorithm_of(key)
+    public, algorithm = _usable(key)
     if token.algorithm != algorithm:
         raise TokenError(TokenErrorCode.ALGORITHM, "the token's algorithm is not that of its key")
     try:
-        PyJWS(algorithms=[algorithm]).decode(token.text, key, algorithms=[algorithm])
+        PyJWS(algorithms=[algorithm]).decode(token.text, public, algorithms=[algorithm])
     except (PyJWTError, ValueError, TypeError) as error:
         raise TokenError(TokenErrorCode.BAD_SIGNATURE, "the token's signature is wrong") from error
+
+
+def _usable(key: object) -> tuple[PublicKey, str]:
+    try:
+        public = signing_public_key(key)
+    except CertificateError as error:
+        raise TokenError(TokenErrorCode.ALGORITHM, "the key is neither P-256 nor Ed25519") from error
+    return public, algorithm_of(public)
 
 
 def chain_of(token: CompactToken) -> CertificateChain:

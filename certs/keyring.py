@@ -59,7 +59,6 @@ def jwk_of(key: PublicKey) -> dict[str, str]:
     if isinstance(key, ed25519.Ed25519PublicKey):
         raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
         return {"kty": "OKP", "crv": "Ed25519", "x": encode_base64url(raw)}
-    algorithm_of(key)
     numbers = key.public_numbers()
     x, y = (encode_base64url(n.to_bytes(_COORDINATE_BYTES, "big")) for n in (numbers.x, numbers.y))
     return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
@@ -94,11 +93,7 @@ def key_id_of(key: PublicKey) -> str:
 
 
 def token_key(key: PublicKey) -> TokenKey:
-    """`key` under its own thumbprint.
-
-    Raises:
-        CertificateError: the key is neither P-256 nor Ed25519.
-    """
+    """`key` under its own thumbprint."""
     return TokenKey(key_id_of(key), key)
 
 

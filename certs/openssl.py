@@ -23,7 +23,7 @@ _GET_SESSION_CACHE_MODE: Final = 45
 _SET_GROUPS_LIST: Final = 92
 _CACHE_OFF: Final = 0
 
-TlsContext = ssl.SSLContext  # noqa: TID251 -- the name under which everybody else says "a TLS context"
+TlsContext = ssl.SSLContext
 """The type of TLS contexts, for annotations."""
 
 

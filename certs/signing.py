@@ -39,7 +39,7 @@ class LocalSigningKey:
 
     def __init__(self, key: PrivateKey) -> None:
         self._key = key
-        self.algorithm = algorithm_of(key.public_key())
+        self.algorithm = algorithm_of(signing_public_key(key.public_key()))
 
     def public_key(self) -> PublicKey:
         """The public half."""
@@ -52,16 +52,21 @@ class LocalSigningKey:
         return self._key.sign(message, _ECDSA)
 
 
-def algorithm_of(key: object) -> str:
-    """The one JWS algorithm that a public key may be used with.
+def algorithm_of(key: PublicKey) -> str:
+    """The one JWS algorithm that a public key may be used with."""
+    return EDDSA if isinstance(key, ed25519.Ed25519PublicKey) else ES256
+
+
+def signing_public_key(key: object) -> PublicKey:
+    """`key`, if it is of a kind that signs here.
 
     Raises:
-        CertificateError: neither P-256 nor Ed25519.
+        CertificateError: it is neither P-256 nor Ed25519.
     """
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return ES256
+        return key
     if isinstance(key, ed25519.Ed25519PublicKey):
-        return EDDSA
+        return key
     msg = "only P-256 and Ed25519 keys sign here"
     raise CertificateError(msg)
 

@@ -11,6 +11,7 @@ from certs.keyring import KeyRing, TokenKey, token_key
 from certs.signing import LocalSigningKey
 from certs.tls import ServerTls, TlsContext, client_context
 from certs.tokens import TokenSigner, TokenVerifier
+from certs.trust import Revocations, TrustDocument, TrustLock, sign_trust_document
 
 TRUST_DOMAIN = "trunkline.test"
 WORKSPACE_ID = "ws-finance"
@@ -109,6 +110,22 @@ class IdentityKit:
             now=self.now,
         )
         return issued.text
+
+    def trust_document(
+        self, sequence: int = 1, *, revocations: Revocations | None = None, locks: tuple[TrustLock, ...] = ()
+    ) -> str:
+        """A signed trust document with this kit's roots and token key."""
+        document = TrustDocument(
+            trust_domain=self.trust_domain,
+            sequence=sequence,
+            issued_at=int(self.now),
+            roots=self.roots,
+            token_keys=self.keyring.keys,
+            revocations=revocations or Revocations(),
+            locks=locks,
+            name_suffix="trunk.internal",
+        )
+        return sign_trust_document(document, self.control_plane)
 
     def assertion_signer(self, relay: Identity) -> AssertionSigner:
         """Signs assertions as `relay`."""

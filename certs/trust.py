@@ -1,0 +1,189 @@
+"""Trust documents, signed and verified, and the store that holds the one in force.
+
+A document is a compact JWS whose header carries the chain of the control plane's SVID (`x5c`). A holder verifies that
+chain against the roots it trusts *already*, takes no document with a number below the one it holds, and makes the new
+one durable before it is in force.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography import x509
+
+from certs.chains import verify_chain
+from certs.encoding import canonical_json
+from certs.errors import CertificateError, TokenError, TrustError
+from certs.identities import Identity
+from certs.jose import CompactToken, chain_member, chain_of, check_signature, parse_compact, write_compact
+from certs.keyfiles import read_secret, write_secret
+from certs.keyring import KeyRing
+from certs.spiffe import IdentityRole
+from certs.trust_form import Revocations, TrustDocument, TrustLock, read_trust_claims, write_trust_claims
+
+__all__ = [
+    "Revocations",
+    "TrustDocument",
+    "TrustLock",
+    "TrustStore",
+    "sign_trust_document",
+    "verify_first_trust_document",
+    "verify_trust_document",
+]
+
+TRUST_MEDIA_TYPE = "tl-trust+jwt"
+MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
+"""Longest document: room for some 50,000 revocations."""
+_CLAIMS_DEPTH = 5
+
+
+def sign_trust_document(document: TrustDocument, identity: Identity) -> str:
+    """The document as a compact JWS, signed with the control plane's SVID.
+
+    Raises:
+        CertificateError: the identity is not the control plane's, or the document is malformed or too long.
+    """
+    if identity.spiffe_id.role is not IdentityRole.CONTROL_PLANE:
+        msg = "only the control plane signs trust documents"
+        raise TrustError(msg)
+    claims = write_trust_claims(document)
+    read_trust_claims(claims)
+    header = {"typ": TRUST_MEDIA_TYPE, "x5c": chain_member(identity.chain.certificates)}
+    text = write_compact(header, claims, identity.signing_key())
+    if len(text) > MAX_DOCUMENT_BYTES:
+        msg = f"the trust document is longer than {MAX_DOCUMENT_BYTES} bytes"
+        raise TrustError(msg)
+    return text
+
+
+def verify_trust_document(text: str, roots: Sequence[x509.Certificate], now: float) -> TrustDocument:
+    """The document in `text`, signed by the control plane of its trust domain under one of `roots`.
+
+    Raises:
+        CertificateError: it is refused; never anything else, whatever `text` is.
+    """
+    token = _parse(text)
+    return _verified(token, read_trust_claims(token.claims), roots, now)
+
+
+def verify_first_trust_document(text: str, now: float) -> TrustDocument:
+    """The document in `text`, signed under a root that it states itself.
+
+    It proves only that the document is whole: use it for one that came over a verified connection to the control
+    plane, by whoever holds no document yet, and for one's own file.
+
+    Raises:
+        CertificateError: as `verify_trust_document`.
+    """
+    token = _parse(text)
+    document = read_trust_claims(token.claims)
+    return _verified(token, document, document.roots, now)
+
+
+class TrustStore:
+    """Holds the document in force, on disk and in memory, and the key ring that follows it."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Take up the document stored at `path`, if there is one; None keeps documents in memory only.
+
+        Raises:
+            CertificateError: the stored document is damaged or readable by others.
+        """
+        self._path = path
+        self._subscribers: list[Callable[[TrustDocument], None]] = []
+        self.keyring = KeyRing()
+        self.current: TrustDocument | None = None
+        self.text: str | None = None
+        if path is not None and path.exists():
+            self._take(*_load(path))
+
+    def replace(self, text: str, now: float) -> bool:
+        """Put the document in `text` in force, if it is newer; whether it was. The first is taken as it is.
+
+        It is on disk before it is in force, and in force before subscribers are called.
+
+        Raises:
+            CertificateError: it is refused: older than the one in force, other content under the same number, another
+                trust domain, not signed by the control plane, malformed; or it cannot be stored.
+        """
+        current = self.current
+        if current is None:
+            document = verify_first_trust_document(text, now)
+        elif text == self.text:
+            return False
+        else:
+            document = verify_trust_document(text, current.roots, now)
+            if not _is_newer(document, current):
+                return False
+        if self._path is not None:
+            write_secret(self._path, text.encode("ascii"))
+        self._take(text, document)
+        for subscriber in tuple(self._subscribers):
+            subscriber(document)
+        return True
+
+    def subscribe(self, subscriber: Callable[[TrustDocument], None]) -> Callable[[], None]:
+        """Call `subscriber` with each new document, from inside `replace`; the result ends that. It must not raise."""
+        self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def _take(self, text: str, document: TrustDocument) -> None:
+        self.current, self.text = document, text
+        self.keyring.replace(document.token_keys, document.roots)
+
+
+def _is_newer(document: TrustDocument, current: TrustDocument) -> bool:
+    if document.trust_domain != current.trust_domain:
+        msg = "the trust document is of another trust domain"
+        raise TrustError(msg)
+    if document.sequence < current.sequence:
+        msg = f"the trust document has number {document.sequence}, older than {current.sequence} in force"
+        raise TrustError(msg)
+    if document.sequence > current.sequence:
+        return True
+    if _content(document) != _content(current):
+        msg = f"another trust document with the number {current.sequence} is in force already"
+        raise TrustError(msg)
+    return False
+
+
+def _content(document: TrustDocument) -> bytes:
+    return canonical_json({**write_trust_claims(document), "issued_at": 0})
+
+
+def _parse(text: str) -> CompactToken:
+    token = parse_compact(text, maximum_bytes=MAX_DOCUMENT_BYTES, claims_depth=_CLAIMS_DEPTH)
+    if token.media_type != TRUST_MEDIA_TYPE:
+        msg = "this is not a trust document"
+        raise TrustError(msg)
+    return token
+
+
+def _verified(
+    token: CompactToken, document: TrustDocument, roots: Sequence[x509.Certificate], now: float
+) -> TrustDocument:
+    chain = chain_of(token)
+    signer = verify_chain(chain, roots, now)
+    if signer.role is not IdentityRole.CONTROL_PLANE or signer.trust_domain != document.trust_domain:
+        msg = "the trust document is not signed by the control plane of its trust domain"
+        raise TrustError(msg)
+    check_signature(token, chain.leaf.public_key())
+    return document
+
+
+def _load(path: Path) -> tuple[str, TrustDocument]:
+    """What was stored after it was verified: it need not be verifiable today, when its signer's SVID may be old."""
+    try:
+        text = read_secret(path).decode("ascii")
+        token = _parse(text)
+        document = read_trust_claims(token.claims)
+        check_signature(token, chain_of(token).leaf.public_key())
+    except (UnicodeDecodeError, TokenError, TrustError) as error:
+        msg = f"{path} holds no trust document ({error}): remove it, and a new one will be fetched"
+        raise CertificateError(msg) from error
+    return text, document

@@ -1,0 +1,236 @@
+"""The content of a trust document, and its form as JSON claims: reading it strictly, writing it canonically.
+
+Members that are unknown are ignored, as in every machine document; those that are known must have their exact form.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography import x509
+
+from certs.chains import MAX_ROOTS, certificates_from_pem, certificates_to_pem
+from certs.claims import MAX_TIME, TokenClaims
+from certs.errors import CertificateError, TrustError
+from certs.keyring import TokenKey, describe_token_key, read_token_key
+from certs.spiffe import control_plane_id
+
+FORMAT_VERSION = 1
+MAX_TOKEN_KEYS = 64
+MAX_SEQUENCE = 2**53 - 1
+LOCK_KINDS = frozenset({"token", "node", "certificate", "workspace"})
+
+_NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
+_SUFFIX = re.compile(r"[a-z0-9.-]{0,200}", re.ASCII)
+_MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TrustLock:
+    """A revocation that ends by itself: of a `token`, `node`, `certificate` or `workspace`, with its reason."""
+
+    kind: str
+    id: str
+    expires_at: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """What is revoked: token ids and certificate serials until they would have expired anyway, nodes and workspaces.
+
+    Serial numbers are lower-case hexadecimal without leading zeros, times seconds since the epoch.
+    """
+
+    token_ids: Mapping[str, int] = field(default_factory=dict)
+    certificates: Mapping[str, int] = field(default_factory=dict)
+    nodes: Collection[str] = frozenset()
+    workspaces: Collection[str] = frozenset()
+
+    def pruned(self, now: float) -> "Revocations":
+        """The same without those whose credential has expired by `now`: nobody needs to be told any more."""
+        return Revocations(
+            {name: until for name, until in self.token_ids.items() if until > now},
+            {name: until for name, until in self.certificates.items() if until > now},
+            self.nodes,
+            self.workspaces,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustDocument:
+    """The content of a trust document. `sequence` grows with each change; `issued_at` is seconds since the epoch."""
+
+    trust_domain: str
+    sequence: int
+    issued_at: int
+    roots: Sequence[x509.Certificate]
+    token_keys: Sequence[TokenKey]
+    revocations: Revocations = field(default_factory=Revocations)
+    locks: Sequence[TrustLock] = ()
+    name_suffix: str = ""
+    version: int = FORMAT_VERSION
+
+    def is_revoked(self, claims: TokenClaims, now: float, *, certificate_serial: str | None = None) -> bool:
+        """Whether a token, the certificate behind it, its node or its workspace is revoked, or locked at `now`.
+
+        `certificate_serial` is that of the connection the token came over, where it is bound to one. Constant time in
+        the number of revocations; locks are few and looked at in turn.
+        """
+        revoked, serials = self.revocations, (claims.signer_serial, certificate_serial)
+        return (
+            claims.token_id in revoked.token_ids
+            or claims.origin_token_id in revoked.token_ids
+            or any(serial in revoked.certificates for serial in serials)
+            or claims.node_id in revoked.nodes
+            or claims.workspace_id in revoked.workspaces
+            or (bool(self.locks) and self._is_locked(claims, now, serials))
+        )
+
+    def _is_locked(self, claims: TokenClaims, now: float, serials: tuple[str | None, ...]) -> bool:
+        names = {
+            "token": (claims.token_id, claims.origin_token_id),
+            "certificate": serials,
+            "node": (claims.node_id,),
+            "workspace": (claims.workspace_id,),
+        }
+        return any(lock.expires_at > now and lock.id in names[lock.kind] for lock in self.locks)
+
+
+def write_trust_claims(document: TrustDocument) -> dict[str, Any]:
+    """The document as JSON claims, in one form only for equal documents."""
+    revoked = document.revocations
+    return {
+        "version": document.version,
+        "trust_domain": document.trust_domain,
+        "sequence": document.sequence,
+        "issued_at": document.issued_at,
+        "roots": [certificates_to_pem([root]) for root in document.roots],
+        "token_keys": [describe_token_key(key) for key in document.token_keys],
+        "revocations": {
+            "token_ids": dict(revoked.token_ids),
+            "certificates": dict(revoked.certificates),
+            "nodes": sorted(revoked.nodes),
+            "workspaces": sorted(revoked.workspaces),
+        },
+        "locks": [
+            {"kind": lock.kind, "id": lock.id, "expires_at": lock.expires_at, "reason": lock.reason}
+            for lock in document.locks
+        ],
+        "name_suffix": document.name_suffix,
+    }
+
+
+def read_trust_claims(claims: Mapping[str, Any]) -> TrustDocument:
+    """The document that these claims describe.
+
+    Raises:
+        TrustError: another format version, or a member that is missing or malformed.
+    """
+    if claims.get("version") != FORMAT_VERSION:
+        msg = "the trust document's format is of another version"
+        raise TrustError(msg)
+    revoked = _object(claims, "revocations")
+    return TrustDocument(
+        trust_domain=_trust_domain(claims),
+        sequence=_integer(claims, "sequence", MAX_SEQUENCE),
+        issued_at=_integer(claims, "issued_at", MAX_TIME),
+        roots=_roots(claims),
+        token_keys=_token_keys(claims),
+        revocations=Revocations(
+            _expiring(revoked, "token_ids"),
+            _expiring(revoked, "certificates"),
+            frozenset(_names(revoked, "nodes")),
+            frozenset(_names(revoked, "workspaces")),
+        ),
+        locks=tuple(_lock(entry) for entry in _list(claims, "locks")),
+        name_suffix=_matching(claims, "name_suffix", _SUFFIX),
+    )
+
+
+def _trust_domain(claims: Mapping[str, Any]) -> str:
+    value = claims.get("trust_domain")
+    try:
+        return control_plane_id(value if isinstance(value, str) else "").trust_domain
+    except CertificateError as error:
+        raise _malformed("trust_domain") from error
+
+
+def _roots(claims: Mapping[str, Any]) -> tuple[x509.Certificate, ...]:
+    entries = _list(claims, "roots")
+    if not 0 < len(entries) <= MAX_ROOTS:
+        raise _malformed("roots")
+    try:
+        return tuple(certificates_from_pem(str(entry), maximum=1)[0] for entry in entries)
+    except CertificateError as error:
+        raise _malformed("roots") from error
+
+
+def _token_keys(claims: Mapping[str, Any]) -> tuple[TokenKey, ...]:
+    entries = _list(claims, "token_keys")
+    if len(entries) > MAX_TOKEN_KEYS or not all(isinstance(entry, dict) for entry in entries):
+        raise _malformed("token_keys")
+    try:
+        keys = tuple(read_token_key(entry) for entry in entries)
+    except CertificateError as error:
+        raise _malformed("token_keys") from error
+    if len({key.key_id for key in keys}) != len(keys):
+        raise _malformed("token_keys")
+    return keys
+
+
+def _lock(entry: object) -> TrustLock:
+    if not isinstance(entry, dict) or entry.get("kind") not in LOCK_KINDS:
+        raise _malformed("locks")
+    reason = entry.get("reason", "")
+    if not isinstance(reason, str) or len(reason) > _MAX_REASON:
+        raise _malformed("locks")
+    return TrustLock(entry["kind"], _matching(entry, "id", _NAME), _integer(entry, "expires_at", MAX_TIME), reason)
+
+
+def _expiring(revoked: Mapping[str, Any], member: str) -> dict[str, int]:
+    entries = _object(revoked, member)
+    for name, until in entries.items():
+        if not _NAME.fullmatch(name) or type(until) is not int:
+            raise _malformed(member)
+    return dict(entries)
+
+
+def _names(revoked: Mapping[str, Any], member: str) -> list[str]:
+    entries = _list(revoked, member)
+    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in entries):
+        raise _malformed(member)
+    return entries
+
+
+def _integer(claims: Mapping[str, Any], member: str, maximum: int) -> int:
+    value = claims.get(member)
+    if type(value) is not int or not 0 < value <= maximum:
+        raise _malformed(member)
+    return value
+
+
+def _matching(claims: Mapping[str, Any], member: str, grammar: re.Pattern[str]) -> str:
+    value = claims.get(member)
+    if not isinstance(value, str) or not grammar.fullmatch(value):
+        raise _malformed(member)
+    return value
+
+
+def _object(claims: Mapping[str, Any], member: str) -> dict[str, Any]:
+    value = claims.get(member)
+    if not isinstance(value, dict):
+        raise _malformed(member)
+    return value
+
+
+def _list(claims: Mapping[str, Any], member: str) -> list[Any]:
+    value = claims.get(member)
+    if not isinstance(value, list):
+        raise _malformed(member)
+    return value
+
+
+def _malformed(member: str) -> TrustError:
+    return TrustError(f"the trust document's member {member} is missing or malformed")
