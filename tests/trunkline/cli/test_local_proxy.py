@@ -82,5 +82,5 @@ async def test_another_sites_requests_are_refused(port: int, site: bytes) -> Non
          b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n", 501),
     ],
 )  # fmt: skip
-async def test_heads_are_read_as_strictly_as_by_the_relay(port: int, request_bytes: bytes, status: int) -> None:
+async def test_heads_are_read_strictly(port: int, request_bytes: bytes, status: int) -> None:
     assert (await ask(port, request_bytes))[0] == status
