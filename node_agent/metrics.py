@@ -57,9 +57,7 @@ class AgentMetrics:
         self.clock_offset = Gauge(
             f"{_PREFIX}_clock_offset_seconds", "How far this clock is behind the control plane's.", registry=registry
         )
-        self.commands_submitted = Counter(
-            f"{_PREFIX}_commands_submitted_total", "Commands taken.", registry=registry
-        )
+        self.commands_submitted = Counter(f"{_PREFIX}_commands_submitted_total", "Commands taken.", registry=registry)
         self.commands_ended = Counter(
             f"{_PREFIX}_commands_ended_total", "Commands ended, by final state.", ["state"], registry=registry
         )

@@ -97,9 +97,7 @@ async def test_bodies_in_both_framings(agent, kit, service, allow):
     answer = await agent.call("POST", "/", token=token, port=service, body=body)
     assert json.loads(answer.body)["sha"] == sha(body)
     chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:5], body[5:])) + b"0\r\n\r\n"
-    head = (
-        f"PUT / HTTP/1.1\r\nHost: x:{service}\r\nTransfer-Encoding: chunked\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
-    )
+    head = f"PUT / HTTP/1.1\r\nHost: x:{service}\r\nTransfer-Encoding: chunked\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
     answer = await agent.exchange(head.encode() + chunked)
     assert json.loads(answer.body)["sha"] == sha(body)
 
@@ -113,7 +111,9 @@ async def test_a_long_answer_is_whole(agent, kit, service, allow):
 async def test_a_second_request_behind_the_first_never_reaches_the_service(agent, kit, service, allow):
     allow(service)
     token = kit.call_token(f"port:{service}")
-    smuggled = f"GET / HTTP/1.1\r\nHost: x:{service}\r\nProxy-Authorization: Bearer {token}\r\n\r\nGET /evil HTTP/1.1\r\n"
+    smuggled = (
+        f"GET / HTTP/1.1\r\nHost: x:{service}\r\nProxy-Authorization: Bearer {token}\r\n\r\nGET /evil HTTP/1.1\r\n"
+    )
     with pytest.raises(ConnectionResetError):
         await agent.exchange(smuggled.encode())
 

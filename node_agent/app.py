@@ -1,0 +1,180 @@
+"""The node agent: starts, becomes a node if it is none, serves until it is asked to end, drains, and goes.
+
+Order: settings, policy, state directory, the commands of the agent before this one, identity (bootstrap if there is
+none), then the links to the relays. With a valid identity nothing asks the control plane before the links are up, so
+that a node serves through an outage of it.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from node_agent.checks import Checks
+from node_agent.clock_offset import ClockOffset
+from node_agent.composition import Foundation, Serving, command_ledger, compose
+from node_agent.establishing import establish_identity, prepare_enrolment, proxies
+from node_agent.identity.node_identity import NodeIdentity
+from node_agent.machine import Machine
+from node_agent.metrics import AgentMetrics, MachineCollector
+from node_agent.policy_file import PolicyError, PolicySource
+from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
+from trunkline.runtime.admin import AdminServer
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
+from trunkline.runtime.files import StateDirectory, StateDirectoryError
+from trunkline.runtime.lifecycle import Lifecycle
+from trunkline.runtime.logs import Logger, get_logger
+from trunkline.runtime.loop import watch_lag
+from trunkline.runtime.systemd import ServiceNotifier
+
+STATE_FORMAT = "trunkline-node-agent 1"
+GAUGE_SECONDS = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node agent; returns its exit code."""
+    daemon = Daemon(name="node-agent", prefix=ENVIRONMENT_PREFIX, settings_class=AgentSettings, serve=serve)
+    return run_daemon(daemon, argv)
+
+
+async def serve(settings: AgentSettings) -> None:
+    """Run the agent until it has drained.
+
+    Raises:
+        StartError, StateDirectoryError: it cannot run; the message says what to do.
+    """
+    log = get_logger("node_agent")
+    with (
+        StateDirectory(settings.state_directory, format_name=STATE_FORMAT),
+        Lifecycle(
+            state_directory=settings.state_directory,
+            notifier=ServiceNotifier.from_environment(os.environ),
+            log=log,
+        ) as lifecycle,
+    ):
+        foundation = _foundation(settings)
+        lifecycle.on_reload(lambda: _reload(foundation.policy))
+        linked = lifecycle.condition("relay_link")
+        admin = AdminServer(
+            settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
+        )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(admin)
+            await _open_ledger(foundation)
+            stack.push_async_callback(foundation.ledger.stop)
+            node = await _unless_ended(establish_identity(foundation.enrolment, foundation.clock, log), lifecycle)
+            if node is None:
+                return
+            own_ports = frozenset({port} if (port := urlsplit(admin.url).port) else ())
+            serving = await compose(foundation, node, linked, own_ports, stack)
+            await _run(foundation, serving, lifecycle, admin.url, log)
+
+
+async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, admin_url: str, log: Logger) -> None:
+    """Run everything until the agent is asked to end, then drain."""
+    moved = asyncio.Event()
+    served = serving.credentials.current.spiffe_id
+    serving.credentials.subscribe(lambda before, node: moved.set() if node.spiffe_id != served else None)
+    async with asyncio.TaskGroup() as group:
+        background = [
+            group.create_task(work)
+            for work in (
+                serving.links.run(),
+                serving.renewal.run(),
+                foundation.checks.run(),
+                foundation.ledger.run(),
+                _set_gauges(foundation),
+                lifecycle.keep_watchdog(),
+                watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
+            )
+        ]
+        serving.links.configure(serving.credentials.current.relays)
+        lifecycle.started(admin_url=admin_url)
+        await _first(lifecycle.drain_requested, moved)
+        drain_seconds = foundation.settings.drain_seconds
+        work = asyncio.gather(foundation.ledger.stop(), serving.links.drain(drain_seconds))
+        finished = await lifecycle.within_drain(work, drain_seconds)
+        log.info("agent.drained", finished=finished)
+        for task in background:
+            task.cancel()
+    if moved.is_set():
+        raise StartError("the node has become another one by its bootstrap; start the agent again", EXIT_TEMPORARY)
+
+
+def _foundation(settings: AgentSettings) -> Foundation:
+    clock, rng = SystemClock(), random.SystemRandom()
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    metrics = AgentMetrics(registry)
+    machine = Machine(settings.state_directory, clock)
+    registry.register(MachineCollector(machine))
+    try:
+        policy = PolicySource(settings.policy.file, get_logger("node_agent.policy"))
+    except PolicyError as error:
+        raise StartError(str(error)) from None
+    proxy_for, clock_offset = proxies(settings), ClockOffset()
+    return Foundation(
+        settings=settings,
+        registry=registry,
+        metrics=metrics,
+        machine=machine,
+        policy=policy,
+        ledger=command_ledger(settings, policy, metrics, settings.state_directory, clock),
+        checks=Checks(policy, rng, get_logger("node_agent.checks")),
+        enrolment=prepare_enrolment(settings, proxy_for=proxy_for, clock_offset=clock_offset, clock=clock, rng=rng),
+        proxy_for=proxy_for,
+        clock_offset=clock_offset,
+        clock=clock,
+        rng=rng,
+    )
+
+
+async def _open_ledger(foundation: Foundation) -> None:
+    try:
+        await foundation.ledger.open()
+    except OSError as error:
+        raise StateDirectoryError(f"the commands' directory cannot be used: {error.strerror}") from None
+
+
+def _reload(policy: PolicySource) -> None:
+    policy.reload()
+
+
+async def _set_gauges(foundation: Foundation) -> None:
+    """Keep the gauges that nobody else sets."""
+    metrics = foundation.metrics
+    while True:
+        running, queued = foundation.ledger.counts()
+        metrics.running_commands.set(running)
+        metrics.queued_commands.set(queued)
+        if foundation.clock_offset.seconds is not None:
+            metrics.clock_offset.set(foundation.clock_offset.seconds)
+        await asyncio.sleep(GAUGE_SECONDS)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def _unless_ended(establishing: Coroutine[Any, Any, NodeIdentity], lifecycle: Lifecycle) -> NodeIdentity | None:
+    """Establish the identity, unless the agent is asked to end first, since a bootstrap may have to wait for long."""
+    task = asyncio.ensure_future(establishing)
+    ended = asyncio.ensure_future(lifecycle.drain_requested.wait())
+    await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task})
+    return None

@@ -1,0 +1,226 @@
+"""The agent put together by hand, in the order in which its parts depend on each other."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from certs.identities import Identity
+from certs.tls import TlsContext, client_context
+from certs.tokens import TokenClaims, TokenVerifier
+from node_agent.api.application import ApiServer, build_application
+from node_agent.api.commands import CommandsApi
+from node_agent.api.health import HealthApi
+from node_agent.checks import Checks
+from node_agent.clock_offset import ClockOffset
+from node_agent.commands.ledger import CommandBounds, CommandLedger
+from node_agent.commands.records import CommandStore
+from node_agent.commands.retention import RetentionBounds
+from node_agent.establishing import Enrolment, ProxyFor
+from node_agent.exchanges.callers import Callers
+from node_agent.exchanges.deadlines import Deadlines
+from node_agent.exchanges.forwarder import Forwarder
+from node_agent.exchanges.router import ExchangeRouter, RoutedTo
+from node_agent.exchanges.watch import CallerWatch
+from node_agent.identity.credentials import Credentials, token_span
+from node_agent.identity.node_identity import NodeIdentity
+from node_agent.identity.renewal import Renewal
+from node_agent.links.dialer import Dialer, DialOptions
+from node_agent.links.relay_links import RelayLinks
+from node_agent.machine import Machine
+from node_agent.metrics import AgentMetrics
+from node_agent.policy import Narrowing
+from node_agent.policy_file import PolicySource
+from node_agent.settings import AgentSettings
+from trunkline.channel.link import LinkStream
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.lifecycle import Condition
+from trunkline.runtime.logs import get_logger
+
+COMMANDS_DIRECTORY = "commands"
+TOKEN_CACHE_ENTRIES = 1024
+LINGERING_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What there is before the node knows who it is."""
+
+    settings: AgentSettings
+    registry: CollectorRegistry
+    metrics: AgentMetrics
+    machine: Machine
+    policy: PolicySource
+    ledger: CommandLedger
+    checks: Checks
+    enrolment: Enrolment
+    proxy_for: ProxyFor
+    clock_offset: ClockOffset
+    clock: Clock
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What runs once the node knows who it is."""
+
+    links: RelayLinks
+    renewal: Renewal
+    credentials: Credentials
+
+
+def command_ledger(
+    settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics, directory: Path, clock: Clock
+) -> CommandLedger:
+    """Build the ledger of commands."""
+    asked = settings.commands
+    bounds = CommandBounds(
+        grace_seconds=asked.grace_seconds,
+        retention=RetentionBounds(asked.retention_seconds, asked.retained_commands, asked.retained_output_bytes),
+    )
+    store = CommandStore(directory / COMMANDS_DIRECTORY)
+    return CommandLedger(store, policy, bounds, metrics, clock, get_logger("node_agent.commands"))
+
+
+async def compose(
+    foundation: Foundation, node: NodeIdentity, ready: Condition, own_ports: frozenset[int], stack: AsyncExitStack
+) -> Serving:
+    """Build what serves this node; `stack` closes it. Nothing is dialled yet."""
+    credentials = Credentials(node, foundation.enrolment.store)
+    watch = CallerWatch()
+    router = await _router(foundation, node, watch, own_ports, stack)
+    links = _links(foundation, credentials, router, ready, renewal := _renewal(foundation, credentials))
+    _follow_trust(foundation, node, watch)
+    _follow_identity(foundation, credentials)
+    credentials.subscribe(links.identity_changed)
+    stack.push_async_callback(links.close)
+    return Serving(links, renewal, credentials)
+
+
+async def _router(
+    foundation: Foundation, node: NodeIdentity, watch: CallerWatch, own_ports: frozenset[int], stack: AsyncExitStack
+) -> ExchangeRouter:
+    loop, bounds, trust = asyncio.get_running_loop(), foundation.settings.exchanges, foundation.enrolment.trust
+    spiffe_id = node.spiffe_id
+    lingering: Deadlines[LinkStream] = Deadlines(LINGERING_SECONDS, LinkStream.reset, loop)
+    stack.callback(lingering.close)
+    forwarder = Forwarder(
+        foundation.policy,
+        own_ports=own_ports,
+        connect_seconds=bounds.connect_seconds,
+        stall_seconds=bounds.stall_seconds,
+        max_forwarded=bounds.max_forwarded,
+        lingering=lingering,
+        metrics=foundation.metrics,
+        watch=watch,
+        loop=loop,
+    )
+    stack.callback(forwarder.close)
+    health = HealthApi(
+        node.node_id,
+        foundation.machine,
+        foundation.checks,
+        foundation.ledger,
+        foundation.clock_offset,
+        lambda: trust.sequence,
+        foundation.registry,
+    )
+    commands = CommandsApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
+    app = build_application(health, commands, watch, request_seconds=bounds.request_seconds)
+    api = await stack.enter_async_context(ApiServer(app))
+    verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
+
+    def is_revoked(claims: TokenClaims) -> bool:
+        return trust.is_revoked(claims, spiffe_id)
+
+    callers = Callers(spiffe_id, verifier, is_revoked, foundation.clock)
+    router = ExchangeRouter(
+        callers, RoutedTo(api, forwarder), lingering, foundation.metrics, head_seconds=bounds.head_seconds, loop=loop
+    )
+    stack.callback(router.close)
+    return router
+
+
+def _renewal(foundation: Foundation, credentials: Credentials) -> Renewal:
+    enrolment = foundation.enrolment
+    return Renewal(
+        control_plane=enrolment.control_plane,
+        credentials=credentials,
+        trust=enrolment.trust,
+        bootstrap=enrolment.bootstrap.run,
+        directory=foundation.settings.state_directory,
+        metrics=foundation.metrics,
+        clock=foundation.clock,
+        rng=foundation.rng,
+        log=get_logger("node_agent.identity"),
+    )
+
+
+def _links(
+    foundation: Foundation, credentials: Credentials, router: ExchangeRouter, ready: Condition, renewal: Renewal
+) -> RelayLinks:
+    settings, trust = foundation.settings.links, foundation.enrolment.trust
+
+    def relay_tls(identity: Identity) -> TlsContext:
+        roots = trust.store.keyring.roots if settings.server_roots == "trust_document" else None
+        return client_context(roots, identity=identity)
+
+    dialer = Dialer(
+        credentials,
+        relay_tls,
+        foundation.proxy_for,
+        client_context,
+        DialOptions(settings.carrier, settings.dial_seconds, settings.keepalive_seconds, settings.max_streams),
+    )
+    return RelayLinks(
+        dialer=dialer,
+        offer=router.offered,
+        take_trust=trust.offer,
+        ask_for_token=renewal.ask_for_token,
+        settings=settings,
+        ready=ready,
+        metrics=foundation.metrics,
+        clock=foundation.clock,
+        rng=foundation.rng,
+        log=get_logger("node_agent.links"),
+    )
+
+
+def _follow_trust(foundation: Foundation, node: NodeIdentity, watch: CallerWatch) -> None:
+    """Cut what a newer trust document revokes."""
+    trust, metrics, log = foundation.enrolment.trust, foundation.metrics, get_logger("node_agent.trust")
+    spiffe_id = node.spiffe_id
+
+    def changed() -> None:
+        metrics.trust_sequence.set(trust.sequence)
+        cut = watch.cut_revoked(lambda claims: trust.is_revoked(claims, spiffe_id))
+        if cut:
+            metrics.cut_exchanges.inc(cut)
+            log.warning("trust.exchanges_cut", count=cut, sequence=trust.sequence)
+
+    metrics.trust_sequence.set(trust.sequence)
+    trust.subscribe(changed)
+
+
+def _follow_identity(foundation: Foundation, credentials: Credentials) -> None:
+    """Keep the gauges, and the control plane's part of the policy, with the identity in force."""
+    metrics, policy, clock = foundation.metrics, foundation.policy, foundation.clock
+    log = get_logger("node_agent.policy")
+
+    def changed(before: NodeIdentity | None, node: NodeIdentity) -> None:
+        metrics.certificate_expiry.set(node.identity.not_after)
+        metrics.token_expiry.set(token_span(node.listen_token, clock.now()).end)
+        try:
+            policy.narrow(Narrowing.model_validate(node.policy))
+        except ValidationError:
+            log.error(
+                "policy.addition_refused", consequence="commands are off until the control plane mends its policy"
+            )
+            policy.narrow(Narrowing(commands_enabled=False, ports=[]))
+
+    changed(None, credentials.current)
+    credentials.subscribe(changed)

@@ -1,0 +1,129 @@
+"""What the agent does before it can serve: find or get its identity, and open the trust that it holds."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from certs.errors import CertificateError
+from node_agent.clock_offset import ClockOffset
+from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
+from node_agent.identity.control_plane import ControlPlane
+from node_agent.identity.control_plane_tls import ControlPlaneTls
+from node_agent.identity.evidence import AzureIdentity, EvidenceSource, JoinToken
+from node_agent.identity.metadata_service import MetadataService
+from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from node_agent.identity.sealed_secrets import NodeSecrets
+from node_agent.identity.trust_in_force import TrustInForce
+from node_agent.settings import AgentSettings, BootstrapSettings
+from trunkline.channel.proxy_connect import ProxyAddress, parse_proxy_url
+from trunkline.client.outbound_proxy import outbound_proxy
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
+from trunkline.runtime.logs import Logger, get_logger
+
+BOOTSTRAP_BACKOFF_CAP_SECONDS = 60.0
+
+ProxyFor = Callable[[str], ProxyAddress | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """How this machine gets, and keeps, an identity."""
+
+    control_plane: ControlPlane
+    store: IdentityStore
+    trust: TrustInForce
+    secrets: NodeSecrets
+    bootstrap: Bootstrap
+
+
+def proxies(settings: AgentSettings) -> ProxyFor:
+    """Return what says through which proxy an address is dialled.
+
+    Raises:
+        StartError: the proxy's URL is none.
+    """
+    try:
+        configured = None if settings.proxy.url is None else parse_proxy_url(settings.proxy.url.reveal())
+        outbound_proxy(settings.control_plane.url)
+    except ValueError as error:
+        raise StartError(f"the proxy cannot be used: {error}; change [proxy] url or HTTPS_PROXY") from None
+    return outbound_proxy if configured is None else lambda url: configured
+
+
+def prepare_enrolment(
+    settings: AgentSettings, *, proxy_for: ProxyFor, clock_offset: ClockOffset, clock: Clock, rng: random.Random
+) -> Enrolment:
+    """Wire what gets and keeps the identity.
+
+    Raises:
+        StartError: what is stored, or the CA file, cannot be used.
+    """
+    log = get_logger("node_agent.identity")
+    asked, proxy = settings.control_plane, proxy_for(settings.control_plane.url)
+    tls = ControlPlaneTls(asked.url, ca_file=asked.ca_file, root_sha256=asked.root_sha256, proxy=proxy)
+    try:
+        tls.check()
+        trust = TrustInForce(settings.state_directory, clock, get_logger("node_agent.trust"))
+    except CertificateError as error:
+        raise StartError(str(error)) from None
+    control_plane = ControlPlane(
+        asked.url,
+        tls,
+        proxy=proxy,
+        request_seconds=asked.request_seconds,
+        clock=clock,
+        clock_offset=clock_offset,
+    )
+    store = IdentityStore(settings.state_directory)
+    secrets = NodeSecrets(log)
+    bootstrap = Bootstrap(
+        control_plane=control_plane,
+        evidence=evidence_source(settings.bootstrap, rng),
+        store=store,
+        directory=settings.state_directory,
+        take_trust=trust.take,
+        secrets=secrets,
+        node_name=settings.bootstrap.node_name,
+        backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
+        clock=clock,
+        log=log,
+    )
+    return Enrolment(control_plane, store, trust, secrets, bootstrap)
+
+
+def evidence_source(settings: BootstrapSettings, rng: random.Random) -> EvidenceSource:
+    """Return where this machine's evidence comes from."""
+    if settings.method == "join_token":
+        if settings.join_token_file is None:
+            raise StartError("[bootstrap] join_token_file is missing")
+        return JoinToken(settings.join_token_file)
+    metadata = MetadataService(settings.metadata_url, rng)
+    return AzureIdentity(metadata, settings.audience or "", settings.client_id)
+
+
+async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) -> NodeIdentity:
+    """Return the stored identity while it is valid, without asking anybody; else bootstrap.
+
+    Raises:
+        StartError: the stored identity is unusable, or the control plane does not admit this machine.
+    """
+    try:
+        node = enrolment.store.load()
+        if node is not None and node.is_valid(clock.now()) and enrolment.trust.sequence:
+            log.info("identity.loaded", node_id=node.node_id, node=node.node, workspace=node.workspace, pid=os.getpid())
+            return node
+        if node is not None:
+            log.error(
+                "identity.expired",
+                node_id=node.node_id,
+                serial=node.identity.serial,
+                consequence="the node bootstraps again, by its evidence",
+            )
+        return await enrolment.bootstrap.run()
+    except BootstrapRefused as error:
+        raise StartError(str(error), EXIT_NO_PERMISSION) from None
+    except CertificateError as error:
+        raise StartError(str(error)) from None

@@ -1,0 +1,214 @@
+"""Bootstrap: a machine without an identity becomes a node.
+
+Theory of operation. Each step is on the disk before the next is taken, so that an agent that is killed anywhere goes on
+where it was:
+
+1. The attempt: a fresh key, its signing request and a sealing key. Then the nonce, as soon as it is there. Asking again
+   with the same nonce and request is answered the same for ten minutes, so a lost answer costs nothing.
+2. The answer: the trust document, then the whole identity, as *unconfirmed*. An identity in force stays in force.
+3. The confirmation, over mTLS with the new key. Then the unconfirmed identity is put in force by a rename, and the
+   attempt is removed.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from certs.errors import CertificateError
+from certs.identities import build_csr
+from certs.keyfiles import PrivateKey, generate_key, key_from_pem, key_to_pem, read_secret, write_secret
+from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.evidence import EvidenceSource, EvidenceUnavailable
+from node_agent.identity.node_identity import IdentityStore, NodeIdentity, identity_from_answer
+from node_agent.identity.sealed_secrets import NodeSecrets, new_sealing_key, public_sealing_key
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+from trunkline.runtime.secret import Secret
+from trunkline.version import __version__
+
+CHALLENGE_PATH = "/api/2.0/bootstrap/challenge"
+BOOTSTRAP_PATH = "/api/2.0/bootstrap"
+CONFIRM_PATH = "/api/2.0/bootstrap/confirm"
+ATTEMPT_FILE = "bootstrap.json"
+# For so long the control plane answers the same question with the same answer.
+ANSWER_SECONDS = 600.0
+REFUSED_PAUSE_SECONDS = 60.0
+
+
+class BootstrapRefused(Exception):  # noqa: N818 - an answer, not a mistake
+    """The control plane does not take this machine, and asking again is of no use; the message says what to do."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt to become a node, as it is kept on the disk."""
+
+    key: PrivateKey
+    csr: str
+    sealing_key: Secret
+    nonce: str | None = None
+    nonce_at: float = 0.0
+
+    def to_json(self) -> bytes:
+        """Return the attempt as it stands in its file."""
+        document = {
+            "key": key_to_pem(self.key).decode("ascii"),
+            "csr": self.csr,
+            "sealing_key": self.sealing_key.reveal(),
+            "nonce": self.nonce,
+            "nonce_at": self.nonce_at,
+        }
+        return json.dumps(document).encode()
+
+
+class Bootstrap:
+    """Brings an identity into force, however long it takes."""
+
+    def __init__(
+        self,
+        *,
+        control_plane: ControlPlane,
+        evidence: EvidenceSource,
+        store: IdentityStore,
+        directory: Path,
+        take_trust: Callable[[str], None],
+        secrets: NodeSecrets,
+        node_name: str | None,
+        backoff: Backoff,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        self._control_plane = control_plane
+        self._evidence = evidence
+        self._store = store
+        self._attempt_path = directory / ATTEMPT_FILE
+        self._take_trust = take_trust
+        self._secrets = secrets
+        self._node_name = node_name
+        self._backoff = backoff
+        self._clock = clock
+        self._log = log
+        self._nonce_is_new = False
+
+    async def run(self) -> NodeIdentity:
+        """Return the node's new identity, in force.
+
+        Raises:
+            BootstrapRefused: it will not get one without an operator.
+            CertificateError: the state directory cannot be read or written.
+        """
+        while True:
+            try:
+                node = await self._once()
+            except (ControlPlaneUnreachable, EvidenceUnavailable) as error:
+                await self._pause(str(error))
+            except ControlPlaneRefused as error:
+                waits = error.permanent and self._nonce_is_new
+                await self._pause(str(error), at_least_seconds=REFUSED_PAUSE_SECONDS if waits else 0.0)
+            else:
+                self._log.info("bootstrap.done", node_id=node.node_id, node=node.node, workspace=node.workspace)
+                return node
+
+    async def _once(self) -> NodeIdentity:
+        node = self._store.load_unconfirmed()
+        if node is None or not node.is_valid(self._clock.now()):
+            node = await self._obtain()
+        return await self._confirm(node)
+
+    async def _obtain(self) -> NodeIdentity:
+        attempt = self._load_attempt() or self._begin()
+        evidence = await self._evidence.evidence()
+        await self._ensure_nonce(attempt)
+        document: dict[str, Any] = {
+            "evidence": evidence,
+            "nonce": attempt.nonce,
+            "csr": attempt.csr,
+            "sealing_key": public_sealing_key(attempt.sealing_key),
+            "agent_version": __version__,
+        }
+        if self._node_name is not None:
+            document["node_name"] = self._node_name
+        try:
+            answer = await self._control_plane.call(BOOTSTRAP_PATH, document)
+        except ControlPlaneRefused as error:
+            self._judge(error, attempt)
+            raise
+        return self._take(answer, attempt)
+
+    def _take(self, answer: dict[str, Any], attempt: Attempt) -> NodeIdentity:
+        try:
+            node = identity_from_answer(answer, attempt.key, attempt.sealing_key)
+            self._take_trust(str(answer.get("trust_document", "")))
+        except CertificateError as error:
+            raise ControlPlaneUnreachable(f"the control plane's answer is unusable: {error}") from None
+        self._store.save_unconfirmed(node)
+        return node
+
+    async def _confirm(self, node: NodeIdentity) -> NodeIdentity:
+        try:
+            answer = await self._control_plane.call(CONFIRM_PATH, {}, identity=node.identity)
+        except ControlPlaneRefused as error:
+            if error.permanent:
+                self._store.drop_unconfirmed()
+                self._attempt_path.unlink(missing_ok=True)
+            raise
+        self._store.confirm()
+        self._attempt_path.unlink(missing_ok=True)
+        self._secrets.take(answer.get("secrets"), node)
+        return node
+
+    async def _ensure_nonce(self, attempt: Attempt) -> None:
+        now = self._clock.now()
+        self._nonce_is_new = False
+        if attempt.nonce is not None and 0 <= now - attempt.nonce_at < ANSWER_SECONDS:
+            return
+        answer = await self._control_plane.call(CHALLENGE_PATH, {})
+        nonce = answer.get("nonce")
+        if not isinstance(nonce, str) or not nonce:
+            raise ControlPlaneUnreachable("the control plane gave no nonce")
+        self._nonce_is_new = True
+        attempt.nonce, attempt.nonce_at = nonce, now
+        self._save_attempt(attempt)
+
+    def _begin(self) -> Attempt:
+        key = generate_key()
+        attempt = Attempt(key, build_csr(key), new_sealing_key())
+        self._save_attempt(attempt)
+        return attempt
+
+    def _load_attempt(self) -> Attempt | None:
+        if not self._attempt_path.exists():
+            return None
+        try:
+            document = json.loads(read_secret(self._attempt_path))
+            return Attempt(
+                key=key_from_pem(document["key"].encode("ascii")),
+                csr=document["csr"],
+                sealing_key=Secret(document["sealing_key"]),
+                nonce=document["nonce"],
+                nonce_at=float(document["nonce_at"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, CertificateError):
+            self._log.warning("bootstrap.attempt_damaged", file=str(self._attempt_path), consequence="it begins anew")
+            return None
+
+    def _save_attempt(self, attempt: Attempt) -> None:
+        write_secret(self._attempt_path, attempt.to_json())
+
+    def _judge(self, error: ControlPlaneRefused, attempt: Attempt) -> None:
+        """Take the nonce away, which may be what is refused; and give up where the evidence can only be it."""
+        if not error.permanent:
+            return
+        if self._nonce_is_new and self._evidence.single_use:
+            raise BootstrapRefused(f"the control plane does not admit this node: {error}")
+        attempt.nonce = None
+        self._save_attempt(attempt)
+
+    async def _pause(self, reason: str, *, at_least_seconds: float = 0.0) -> None:
+        delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least_seconds)
+        self._log.warning("bootstrap.failed", reason=reason, retry_seconds=round(delay, 1))
+        await asyncio.sleep(delay)

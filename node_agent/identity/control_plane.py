@@ -1,0 +1,132 @@
+"""The agent's side of the control plane's API: JSON over HTTPS, with the node's certificate where it has one."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from certs.errors import CertificateError
+from certs.identities import Identity
+from node_agent.clock_offset import ClockOffset
+from node_agent.identity.control_plane_tls import ControlPlaneTls
+from trunkline.channel.proxy_connect import ProxyAddress
+from trunkline.runtime.clock import Clock
+from trunkline.version import __version__
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+FIRST_ERROR_STATUS = 300
+
+
+class ControlPlaneRefused(Exception):  # noqa: N818 - an answer, not a mistake
+    """The control plane has answered with an error."""
+
+    def __init__(self, status: int, error_code: str, message: str) -> None:
+        super().__init__(f"{message} ({error_code or status})")
+        self.status = status
+        self.error_code = error_code
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the same request would be refused again."""
+        return 400 <= self.status < 500 and self.status not in (408, 425, 429)
+
+
+class ControlPlaneUnreachable(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """There is no usable answer: no connection, no trust, no time, or no JSON."""
+
+
+class ControlPlane:
+    """Requests to one control plane. They are rare, so each has a connection of its own."""
+
+    def __init__(
+        self,
+        url: str,
+        tls: ControlPlaneTls,
+        *,
+        proxy: ProxyAddress | None,
+        request_seconds: float,
+        clock: Clock,
+        clock_offset: ClockOffset,
+    ) -> None:
+        self.url = url
+        self._tls = tls
+        self._proxy = proxy
+        self._timeout = aiohttp.ClientTimeout(total=request_seconds)
+        self._clock = clock
+        self._clock_offset = clock_offset
+
+    async def call(
+        self, path: str, document: Mapping[str, Any] | None = None, *, identity: Identity | None = None
+    ) -> dict[str, Any]:
+        """POST one document and return the JSON object of the answer.
+
+        Raises:
+            ControlPlaneRefused: it was answered with an error.
+            ControlPlaneUnreachable: it was not answered, or not in a usable way.
+        """
+        try:
+            connector = aiohttp.TCPConnector(ssl=await self._tls.context(identity), force_close=True)
+            async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
+                return await self._post(session, path, document or {})
+        except (TimeoutError, aiohttp.ClientError, OSError, CertificateError) as error:
+            raise ControlPlaneUnreachable(f"cannot reach the control plane {self.url}: {_reason(error)}") from None
+
+    async def _post(self, session: aiohttp.ClientSession, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        sent_at = self._clock.now()
+        async with session.post(
+            self.url + path,
+            json=document,
+            allow_redirects=False,
+            headers={"User-Agent": f"trunkline-node-agent/{__version__}"},
+            proxy=None if self._proxy is None else str(self._proxy),
+            proxy_headers=self._proxy_headers(),
+        ) as response:
+            self._clock_offset.observe(response.headers.get("Date"), sent_at, self._clock.now())
+            body = await _read_bounded(response)
+        if response.status >= FIRST_ERROR_STATUS:
+            raise _refusal(response.status, body)
+        return _object_of(body)
+
+    def _proxy_headers(self) -> dict[str, str] | None:
+        if self._proxy is None or self._proxy.authorization is None:
+            return None
+        return {"Proxy-Authorization": self._proxy.authorization}
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ControlPlaneUnreachable(f"the control plane's answer is larger than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
+
+
+def _object_of(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ControlPlaneUnreachable("the control plane's answer is not a JSON object; is the address right?")
+    return document
+
+
+def _refusal(status: int, body: bytes) -> ControlPlaneRefused:
+    try:
+        document = _object_of(body)
+    except ControlPlaneUnreachable:
+        document = {}
+    message = str(document.get("message") or f"the control plane answered with status {status}")
+    return ControlPlaneRefused(status, str(document.get("error_code", "")), message)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,197 @@
+"""The node's identity as the agent keeps it.
+
+Key, chain, names, listen token and relays are in one file, so that they can never disagree.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from certs.chains import CertificateChain
+from certs.errors import CertificateError
+from certs.identities import Identity
+from certs.keyfiles import PrivateKey, read_secret, write_secret
+from certs.spiffe import SpiffeId
+from trunkline.runtime.files import sync_directory
+from trunkline.runtime.secret import Secret
+
+CONFIRMED_FILE = "identity.json"
+UNCONFIRMED_FILE = "identity-unconfirmed.json"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Who this node is, and what it attaches to relays with."""
+
+    identity: Identity
+    node_id: str
+    node: str
+    workspace_id: str
+    workspace: str
+    name_suffix: str
+    listen_token: Secret
+    sealing_key: Secret
+    relays: tuple[str, ...] = ()
+    policy: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spiffe_id(self) -> SpiffeId:
+        """The SPIFFE id in the certificate."""
+        return self.identity.spiffe_id
+
+    def is_valid(self, now: float) -> bool:
+        """Whether the certificate is valid at wall time `now` (seconds)."""
+        return self.identity.chain.not_before - 60 <= now < self.identity.not_after
+
+    def renewed(self, answer: dict[str, Any], key: PrivateKey | None = None) -> "NodeIdentity":
+        """Return this identity with what the control plane's answer replaces; `key` is that of a new chain.
+
+        Raises:
+            CertificateError: the answer lacks something, or the chain does not belong to the key.
+        """
+        identity = self.identity
+        if key is not None:
+            identity = Identity(key, CertificateChain.from_pem(_text(answer, "certificate_chain")))
+            if identity.spiffe_id != self.spiffe_id:
+                raise CertificateError("the control plane renewed the identity of another node")
+        return replace(
+            self, identity=identity, listen_token=Secret(_text(answer, "listen_token")), relays=_relays(answer)
+        )
+
+
+def identity_from_answer(answer: dict[str, Any], key: PrivateKey, sealing_key: Secret) -> NodeIdentity:
+    """Read the control plane's answer to a bootstrap.
+
+    Raises:
+        CertificateError: it lacks something, or the chain does not belong to the key.
+    """
+    identity = Identity(key, CertificateChain.from_pem(_text(answer, "certificate_chain")))
+    node = NodeIdentity(
+        identity=identity,
+        node_id=_text(answer, "node_id"),
+        node=_text(answer, "node"),
+        workspace_id=_text(answer, "workspace_id"),
+        workspace=_text(answer, "workspace"),
+        name_suffix=_text(answer, "name_suffix"),
+        listen_token=Secret(_text(answer, "listen_token")),
+        sealing_key=sealing_key,
+        relays=_relays(answer),
+        policy=_policy(answer),
+    )
+    if (node.spiffe_id.workspace_id, node.spiffe_id.node_id) != (node.workspace_id, node.node_id):
+        raise CertificateError("the certificate names another node than the answer that it came in")
+    return node
+
+
+class IdentityStore:
+    """The identity's files: the one in force, and one that the control plane has not confirmed yet."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self) -> NodeIdentity | None:
+        """Return the identity in force, or None.
+
+        Raises:
+            CertificateError: its file is damaged, or others can read it.
+        """
+        return self._load(CONFIRMED_FILE)
+
+    def load_unconfirmed(self) -> NodeIdentity | None:
+        """Return the identity that waits for its confirmation, or None.
+
+        Raises:
+            CertificateError: its file is damaged, or others can read it.
+        """
+        return self._load(UNCONFIRMED_FILE)
+
+    def save(self, node: NodeIdentity) -> None:
+        """Put an identity in force, durably.
+
+        Raises:
+            KeyFileError: the file system refuses.
+        """
+        write_secret(self._directory / CONFIRMED_FILE, _to_json(node))
+
+    def save_unconfirmed(self, node: NodeIdentity) -> None:
+        """Keep an identity that is to be confirmed; the one in force stays.
+
+        Raises:
+            KeyFileError: the file system refuses.
+        """
+        write_secret(self._directory / UNCONFIRMED_FILE, _to_json(node))
+
+    def confirm(self) -> None:
+        """Put the unconfirmed identity in force.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        (self._directory / UNCONFIRMED_FILE).replace(self._directory / CONFIRMED_FILE)
+        sync_directory(self._directory)
+
+    def drop_unconfirmed(self) -> None:
+        """Forget the unconfirmed identity."""
+        (self._directory / UNCONFIRMED_FILE).unlink(missing_ok=True)
+
+    def _load(self, name: str) -> NodeIdentity | None:
+        path = self._directory / name
+        if not path.exists():
+            return None
+        try:
+            document = json.loads(read_secret(path))
+            return _from_json(document, str(path))
+        except (ValueError, TypeError, AttributeError):
+            raise CertificateError(f"{path} is damaged; remove it and the agent will bootstrap again") from None
+
+
+def _to_json(node: NodeIdentity) -> bytes:
+    document = {
+        "identity": node.identity.to_pem().decode("ascii"),
+        "node_id": node.node_id,
+        "node": node.node,
+        "workspace_id": node.workspace_id,
+        "workspace": node.workspace,
+        "name_suffix": node.name_suffix,
+        "listen_token": node.listen_token.reveal(),
+        "sealing_key": node.sealing_key.reveal(),
+        "relays": list(node.relays),
+        "policy": node.policy,
+    }
+    return json.dumps(document).encode()
+
+
+def _from_json(document: dict[str, Any], source: str) -> NodeIdentity:
+    return NodeIdentity(
+        identity=Identity.from_pem(_text(document, "identity").encode("ascii"), source),
+        node_id=_text(document, "node_id"),
+        node=_text(document, "node"),
+        workspace_id=_text(document, "workspace_id"),
+        workspace=_text(document, "workspace"),
+        name_suffix=_text(document, "name_suffix"),
+        listen_token=Secret(_text(document, "listen_token")),
+        sealing_key=Secret(_text(document, "sealing_key")),
+        relays=tuple(document["relays"]),
+        policy=_policy(document),
+    )
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or not value:
+        raise CertificateError(f"{name} is missing")
+    return value
+
+
+def _relays(document: dict[str, Any]) -> tuple[str, ...]:
+    """Return the relays' addresses; entries without one are of a later release, and ignored."""
+    relays = document.get("relays")
+    listed = relays if isinstance(relays, list) else []
+    urls = [entry.get("url") for entry in listed if isinstance(entry, dict)]
+    return tuple(dict.fromkeys(url for url in urls if isinstance(url, str) and url.startswith("https://")))
+
+
+def _policy(document: dict[str, Any]) -> dict[str, Any]:
+    policy = document.get("policy")
+    return policy if isinstance(policy, dict) else {}

@@ -1,0 +1,99 @@
+"""Dialling a relay with the credentials that are in force at that moment."""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from certs.identities import Identity
+from certs.tls import TlsContext
+from node_agent.identity.credentials import Credentials
+from node_agent.links.attachment import Attachment
+from trunkline.channel.dialing import CarrierChoice, DialPlan, dial
+from trunkline.channel.flushing import Flusher
+from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.link import Link, Role
+from trunkline.channel.proxy_connect import ProxyAddress
+from trunkline.channel.terms import LinkTerms
+
+ServerRoots = Literal["trust_document", "public"]
+
+
+@dataclass(frozen=True, slots=True)
+class DialOptions:
+    """How relays are dialled; times in seconds."""
+
+    carrier: CarrierChoice = "auto"
+    dial_seconds: float = 10.0
+    keepalive_seconds: float = 15.0
+    max_streams: int = 4096
+
+
+class Dialer:
+    """Makes links. All links of a process have its instance and a number, by which relays tell newer from older."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        make_tls: Callable[[Identity], TlsContext],
+        proxy_for: Callable[[str], ProxyAddress | None],
+        proxy_tls: Callable[[], TlsContext],
+        options: DialOptions,
+    ) -> None:
+        self._credentials = credentials
+        self._make_tls = make_tls
+        self._proxy_for = proxy_for
+        self._proxy_tls = proxy_tls
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._flusher = Flusher(self._loop)
+        self._budget = CreditBudget()
+        self._sequences = itertools.count(1)
+        self.instance = uuid.uuid4()
+
+    def next_sequence(self) -> int:
+        """Return the number of the next link."""
+        return next(self._sequences)
+
+    async def attach(self, attachment: Attachment) -> None:
+        """Dial the attachment's relay, and give it its link.
+
+        Raises:
+            ChannelError: the relay cannot be reached, or refuses.
+        """
+        node = self._credentials.current
+        proxy = self._proxy_for(attachment.url)
+        plan = DialPlan(
+            attachment.url,
+            self._make_tls(node.identity),
+            token=node.listen_token.reveal(),
+            instance=self.instance,
+            sequence=attachment.sequence,
+            carrier=self._options.carrier,
+            proxy=proxy,
+            proxy_ssl_context=self._proxy_tls() if proxy is not None and proxy.secure else None,
+            deadline_seconds=self._options.dial_seconds,
+        )
+
+        def make_link(agreed: LinkTerms) -> Link:
+            attachment.link = self._make_link(attachment, agreed)
+            return attachment.link
+
+        await dial(plan, make_link)
+
+    def _make_link(self, attachment: Attachment, agreed: LinkTerms) -> Link:
+        window_bytes = agreed.initial_window_bytes
+        limits = replace(Limits(), initial_window_bytes=window_bytes, max_streams=self._options.max_streams)
+        return Link(
+            Role.SERVER,
+            attachment,
+            limits=limits,
+            loop=self._loop,
+            send_window_bytes=window_bytes,
+            compact=agreed.compact,
+            budget=self._budget,
+            keepalive_seconds=self._options.keepalive_seconds,
+            flusher=self._flusher,
+        )

@@ -1,0 +1,185 @@
+"""The links to all relays: one supervisor an address, changed with the list of addresses and with the credentials."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from node_agent.exchanges.control import put_token
+from node_agent.identity.node_identity import NodeIdentity
+from node_agent.links.attachment import Attachment, Offer
+from node_agent.links.relay_supervisor import Dials, RelaySupervisor
+from node_agent.metrics import AgentMetrics
+from node_agent.settings import LinkSettings
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.link import Link
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.lifecycle import Condition
+from trunkline.runtime.logs import Logger
+
+# Without any link, or any address, for so long, the control plane is asked again where the relays are; then seldomer.
+LONELY_SECONDS = 30.0
+NO_ADDRESS_SECONDS = 1.0
+LONGEST_LONELY_SECONDS = 120.0
+
+
+class RelayLinks:
+    """Keeps the links. `run` is cancelled to end them at once; `drain` ends them in order."""
+
+    def __init__(
+        self,
+        *,
+        dialer: Dials,
+        offer: Offer,
+        take_trust: Callable[[object], None],
+        ask_for_token: Callable[[], None],
+        settings: LinkSettings,
+        ready: Condition,
+        metrics: AgentMetrics,
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
+    ) -> None:
+        self._dialer = dialer
+        self._offer = offer
+        self._take_trust = take_trust
+        self._ask_for_token = ask_for_token
+        self._settings = settings
+        self._ready = ready
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._supervisors: dict[str, tuple[RelaySupervisor, asyncio.Task[None]]] = {}
+        self._up: set[Attachment] = set()
+        self._open: set[Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Look, while there is no link, for relays elsewhere; until cancelled."""
+        asked = 0
+        while True:
+            seconds = LONELY_SECONDS if self._supervisors else NO_ADDRESS_SECONDS
+            await asyncio.sleep(min(seconds * 2**asked, LONGEST_LONELY_SECONDS) * self._rng.uniform(0.8, 1.2))
+            if self._up or self._draining:
+                asked = 0
+            else:
+                asked = min(asked + 1, 10)
+                self._ask_for_token()
+
+    def configure(self, relays: tuple[str, ...]) -> None:
+        """Keep links to these addresses (to those of the settings, if they name any) and to no others."""
+        wanted = tuple(dict.fromkeys(self._settings.relays or relays))
+        if self._draining:
+            return
+        for url in set(self._supervisors) - set(wanted):
+            self._stop(url)
+        for url in wanted:
+            if url not in self._supervisors:
+                self._start(url)
+        if not wanted:
+            self._log.warning("links.no_relays", consequence="the control plane is asked again in a while")
+
+    def identity_changed(self, before: NodeIdentity, node: NodeIdentity) -> None:
+        """Follow renewed credentials: a new leaf means new links, a new token is handed over on those that are up."""
+        if before.identity.serial != node.identity.serial:
+            for supervisor, _ in self._supervisors.values():
+                supervisor.replace()
+        elif before.listen_token.reveal() != node.listen_token.reveal():
+            for attachment in self._up:
+                self._spawn(self._hand_over_token(attachment, node))
+        self.configure(node.relays)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Take no new streams, let those that are open finish, and close."""
+        self._draining = True
+        for _, task in self._supervisors.values():
+            task.cancel()
+        await asyncio.gather(*(link.drain(timeout_seconds) for link in list(self._open)))
+
+    async def close(self) -> None:
+        """Cut everything that is left."""
+        self._draining = True
+        tasks = [*(task for _, task in self._supervisors.values()), *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in self._open:
+            link.close()
+        if self._open:
+            await asyncio.wait([link.closed for link in self._open])
+
+    # What the supervisors tell
+
+    def attached(self, attachment: Attachment) -> None:
+        """A link is up."""
+        link = attachment.link
+        if link is not None:
+            self._open.add(link)
+            link.closed.add_done_callback(lambda closed: self._open.discard(link))
+        self._up.add(attachment)
+        self._metrics.links.set(len(self._up))
+        self._ready.met()
+
+    def detached(self, attachment: Attachment) -> None:
+        """A link is gone, or no longer the one to use."""
+        self._up.discard(attachment)
+        self._metrics.links.set(len(self._up))
+        if not self._up:
+            self._ready.unmet("no link to any relay")
+
+    def attempted(self, outcome: str) -> None:
+        """Count an attempt."""
+        self._metrics.link_attempts.labels(outcome).inc()
+
+    def token_refused(self) -> None:
+        """A relay does not take the listen token."""
+        self._ask_for_token()
+
+    def _start(self, url: str) -> None:
+        supervisor = RelaySupervisor(
+            url,
+            dialer=self._dialer,
+            make_attachment=self._attachment,
+            events=self,
+            spawn=self._spawn,
+            backoff=Backoff(self._rng, cap_seconds=self._settings.backoff_cap_seconds),
+            clone_backoff_seconds=self._settings.clone_backoff_seconds,
+            drain_seconds=self._settings.drain_seconds,
+            clock=self._clock,
+            rng=self._rng,
+            log=self._log,
+        )
+        self._supervisors[url] = supervisor, asyncio.create_task(supervisor.run())
+
+    def _stop(self, url: str) -> None:
+        self._log.info("links.relay_removed", relay=url)
+        supervisor, task = self._supervisors.pop(url)
+        task.cancel()
+        if supervisor.current is not None:
+            self.detached(supervisor.current)
+            self._spawn(supervisor.retire(supervisor.current))
+
+    def _attachment(self, url: str, sequence: int) -> Attachment:
+        return Attachment(url, sequence, self._offer, self._take_trust, self._log)
+
+    async def _hand_over_token(self, attachment: Attachment, node: NodeIdentity) -> None:
+        """Give a relay the new token on the link; one that does not take it is dialled again with it."""
+        supervised = self._supervisors.get(attachment.url)
+        if attachment.link is None or supervised is None:
+            return
+        try:
+            status = await put_token(attachment.link, node.listen_token.reveal())
+            outcome = "taken" if 200 <= status < 300 else f"refused with status {status}"
+        except ChannelError as error:
+            outcome = str(error)
+        self._log.info("link.token_handed_over", relay=attachment.url, outcome=outcome)
+        if outcome != "taken" and supervised[0].current is attachment:
+            supervised[0].replace()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

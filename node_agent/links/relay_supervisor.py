@@ -1,0 +1,187 @@
+"""Keeping one link to one relay address.
+
+Theory of operation. The supervisor dials until it has a link, with a `Backoff` between attempts, and waits until that
+link ends as the one to use (`Ending`):
+
+* `LOST`: dial again. The backoff begins anew only if the link had lasted; a relay that accepts and hangs up is not
+  dialled in a circle.
+* `DRAINING`, `REPLACED`: dial first, and only then let the old link finish what is on it (make before break). The new
+  link has a higher number, by which the relay knows that it supersedes the old one.
+* `SUPERSEDED`: another process speaks for this node now. The address is not dialled any more.
+
+A refusal as a clone means that two machines have one identity: an operator has to see it, so it is logged as an error,
+counted, and tried again only seldom.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from node_agent.links.attachment import Attachment, Ending
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.upgrade import LinkRefused
+from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+LASTING_SECONDS = 10.0
+REFUSED_PAUSE_SECONDS = 1.0
+CONFLICT_STATUS = 409
+CREDENTIAL_STATUSES = (401, 403)
+
+
+class Dials(Protocol):
+    """Makes links."""
+
+    def next_sequence(self) -> int:
+        """Return the number of the next link."""
+        ...
+
+    async def attach(self, attachment: Attachment) -> None:
+        """Give the attachment its link.
+
+        Raises:
+            ChannelError: it could not be made.
+        """
+        ...
+
+
+class LinkEvents(Protocol):
+    """What is told of links."""
+
+    def attached(self, attachment: Attachment) -> None:
+        """A link is up."""
+        ...
+
+    def detached(self, attachment: Attachment) -> None:
+        """A link is gone, or no longer the one to use."""
+        ...
+
+    def attempted(self, outcome: str) -> None:
+        """An attempt has ended so."""
+        ...
+
+    def token_refused(self) -> None:
+        """A relay does not take the listen token."""
+        ...
+
+
+class RelaySupervisor:
+    """Keeps a link to one address while `run` runs."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        dialer: Dials,
+        make_attachment: Callable[[str, int], Attachment],
+        events: LinkEvents,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        backoff: Backoff,
+        clone_backoff_seconds: float,
+        drain_seconds: float,
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
+    ) -> None:
+        self.url = url
+        self.current: Attachment | None = None
+        self._dialer = dialer
+        self._make_attachment = make_attachment
+        self._events = events
+        self._spawn = spawn
+        self._backoff = backoff
+        self._clone_backoff_seconds = clone_backoff_seconds
+        self._drain_seconds = drain_seconds
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._retry_after_seconds = 0.0
+
+    async def run(self) -> None:
+        """Keep a link until cancelled, or until another process takes the node's place."""
+        former: Attachment | None = None
+        while True:
+            attachment = await self._attach()
+            if former is not None:
+                self._spawn(self.retire(former))
+            attached_at = self._clock.monotonic()
+            ending = await attachment.ending
+            self._let_go(attachment)
+            self._log.info("link.ending", relay=self.url, sequence=attachment.sequence, ending=ending.value)
+            if ending is Ending.SUPERSEDED:
+                self._log.error(
+                    "link.superseded", relay=self.url, consequence="this process does not dial the relay any more"
+                )
+                await self.retire(attachment)
+                return
+            former = attachment if ending in (Ending.DRAINING, Ending.REPLACED) else None
+            self._retry_after_seconds = attachment.retry_after_seconds
+            if self._clock.monotonic() - attached_at >= LASTING_SECONDS:
+                self._backoff.reset()
+            if ending is Ending.LOST:
+                await self._pause()
+
+    def replace(self) -> None:
+        """Make a new link with the credentials now in force, then let the present one finish."""
+        if self.current is not None:
+            self.current.end(Ending.REPLACED)
+
+    async def retire(self, attachment: Attachment) -> None:
+        """Let a link that has a successor finish what is on it, and close it."""
+        link = attachment.link
+        if link is not None:
+            try:
+                await link.drain(self._drain_seconds)
+            finally:
+                link.close()
+
+    def _let_go(self, attachment: Attachment) -> None:
+        self.current = None
+        self._events.detached(attachment)
+
+    async def _attach(self) -> Attachment:
+        while True:
+            attachment = self._make_attachment(self.url, self._dialer.next_sequence())
+            try:
+                await self._dialer.attach(attachment)
+            except asyncio.CancelledError:
+                if attachment.link is not None:
+                    attachment.link.abort()
+                raise
+            except LinkRefused as refusal:
+                await self._refused(refusal)
+            except ChannelError as error:
+                self._events.attempted("failed")
+                self._log.info("link.not_made", relay=self.url, reason=str(error))
+                await self._pause()
+            else:
+                self._events.attempted("attached")
+                self.current = attachment
+                self._events.attached(attachment)
+                self._log.info("link.attached", relay=self.url, sequence=attachment.sequence)
+                return attachment
+
+    async def _refused(self, refusal: LinkRefused) -> None:
+        if refusal.status == CONFLICT_STATUS and refusal.from_relay:
+            self._events.attempted("clone")
+            self._log.error(
+                "link.refused_as_clone",
+                relay=self.url,
+                reason=str(refusal),
+                advice="another machine uses this node's identity: find it, revoke the node and bootstrap anew",
+            )
+            await asyncio.sleep(self._clone_backoff_seconds * self._rng.uniform(0.5, 1.0))
+            return
+        self._events.attempted("refused")
+        self._log.warning("link.refused", relay=self.url, status=refusal.status, reason=str(refusal))
+        self._retry_after_seconds = float(refusal.retry_after_seconds or 0)
+        if refusal.status in CREDENTIAL_STATUSES and refusal.from_relay:
+            self._events.token_refused()
+            self._retry_after_seconds = max(self._retry_after_seconds, REFUSED_PAUSE_SECONDS)
+        await self._pause()
+
+    async def _pause(self) -> None:
+        at_least, self._retry_after_seconds = self._retry_after_seconds, 0.0
+        await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least))
