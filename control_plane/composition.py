@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +13,7 @@ from certs.identities import control_plane_id
 from certs.keyfiles import load_key
 from certs.keyring import token_key
 from certs.signing import LocalSigningKey
+from certs.tls import TlsContext
 from certs.tokens import TokenSigner
 from control_plane.api.application import Front, build_application
 from control_plane.api.audit import AuditResource
@@ -37,7 +38,7 @@ from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health_record import HealthRecord
 from control_plane.fleet.monitor import HealthMonitor
 from control_plane.fleet.node_commands import NodeCommands
-from control_plane.fleet.reach import NodeReach, link_sender
+from control_plane.fleet.reach import NodeReach, Sender, link_sender
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
@@ -56,7 +57,10 @@ from trunkline.runtime.logs import get_logger
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What everything stands on; `operators` are ids by the hashes of their tokens."""
+    """What everything stands on.
+
+    `operators` are ids by the hashes of their tokens; `make_link_sender` is given the TLS context for dialling relays.
+    """
 
     settings: ControlPlaneSettings
     database: Database
@@ -68,6 +72,7 @@ class Foundation:
     clock: Clock
     rng: random.Random
     draining: asyncio.Event
+    make_link_sender: Callable[[Callable[[], TlsContext], Clock], Callable[[str], Sender]] = link_sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,7 @@ def compose(foundation: Foundation) -> ControlPlane:
     housekeeping = Housekeeping(
         database=foundation.database,
         settings=foundation.settings,
+        trust=identities.trust,
         clock=foundation.clock,
         rng=foundation.rng,
         log=get_logger("control_plane.housekeeping"),
@@ -177,7 +183,7 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
     settings, clock, rng = foundation.settings, foundation.clock, foundation.rng
     reach = NodeReach(
         database=foundation.database,
-        sender=link_sender(identities.own.client_tls, clock),
+        sender=foundation.make_link_sender(identities.own.client_tls, clock),
         metrics=metrics,
         clock=clock,
     )

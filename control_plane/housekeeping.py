@@ -6,6 +6,7 @@ import random
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.settings import DAY_SECONDS, ControlPlaneSettings
 from control_plane.storage import (
     bootstraps,
@@ -32,8 +33,16 @@ class Housekeeping:
     """Forgets what has run out."""
 
     def __init__(
-        self, *, database: Database, settings: ControlPlaneSettings, clock: Clock, rng: random.Random, log: Logger
+        self,
+        *,
+        database: Database,
+        settings: ControlPlaneSettings,
+        trust: TrustPublisher,
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
     ) -> None:
+        self._trust = trust
         self._database = database
         self._settings = settings
         self._clock = clock
@@ -60,6 +69,7 @@ class Housekeeping:
             await certificates.remove_expired(session, expired)
             await revocations.remove_expired(session, expired)
             await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
+        await self._trust.refresh()
         async with self._database.write() as session:
             await commands.remove_old(session, _days_before(now, self._settings.commands.history_days))
         async with self._database.write() as session:

@@ -62,7 +62,8 @@ def observe(standing: Standing, result: CheckResult) -> Standing:
     if result is CheckResult.DEGRADED:
         return Standing(NodeState.DEGRADED, successes=successes)
     if recovering and successes < SUCCESSES_TO_ONLINE:
-        return Standing(NodeState.DEGRADED, failures=standing.failures, successes=successes)
+        # On probation: one more failure and it is offline again.
+        return Standing(NodeState.DEGRADED, failures=FAILURES_TO_OFFLINE, successes=successes)
     return Standing(NodeState.ONLINE, successes=successes)
 
 

@@ -4,11 +4,11 @@ A node is tried at the relay that had it last, then at the others. What went wro
 the call certainly did not reach the node, or nobody knows.
 """
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from certs.tls import TlsContext
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import relays
 from control_plane.storage.database import Database
@@ -175,7 +175,7 @@ class NodeReach:
         self._metrics.node_calls.labels(call.purpose, outcome).inc()
 
 
-def link_sender(client_tls: Callable[[], ssl.SSLContext], clock: Clock) -> Callable[[str], Sender]:
+def link_sender(client_tls: Callable[[], TlsContext], clock: Clock) -> Callable[[str], Sender]:
     """Return what makes the sender to a relay: a link over TLS with the control plane's SVID."""
 
     def make(url: str) -> Sender:

@@ -1,22 +1,28 @@
 """The trust document: built from the database, signed, and handed at once to whoever waits for it.
 
-What changes it (a revocation) counts the sequence up in the transaction that records the change, so the number is
-durable before anything is acknowledged, and a restart publishes the same number again. The signed text is made anew
-when the number or the signing SVID changes.
+What changes it (a revocation) counts the number up in the transaction that records the change, so the number is
+durable before anything is acknowledged. One number stands for one content for ever: a fingerprint of the content is
+kept beside the number, and where they disagree (another setting, revocations that ran out) the number goes up. A
+restart therefore publishes the same document again, under the same number, with another signature.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 
-from certs.trust import TrustDocument, sign_trust_document
 from cryptography import x509
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from certs.encoding import canonical_json
+from certs.keyring import read_token_key
+from certs.trust import Revocations, TrustDocument, TrustLock, sign_trust_document
+from certs.trust_form import write_trust_claims
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import revocations
-from control_plane.storage.accounts import the_account
+from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
-from control_plane.storage.records import Account, Lock, Revocation, TokenKey
+from control_plane.storage.records import Lock, Revocation, TokenKey
 from control_plane.storage.token_keys import list_token_keys
 from trunkline.runtime.clock import Clock
 
@@ -44,18 +50,20 @@ class TrustPublisher:
         self._clock = clock
         self._refreshing = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._signed_by = ""
         self.sequence = 0
         self.text = ""
 
     async def refresh(self) -> None:
-        """Publish what the database says now."""
+        """Publish what the database says now, signed with the present SVID."""
         async with self._refreshing:
             document = await self._build()
-            text = sign_trust_document(document, self._identity.svid)
-            if document.sequence < self.sequence:
+            svid = self._identity.svid
+            if document.sequence == self.sequence and svid.chain.serial == self._signed_by:
                 return
+            self.text = sign_trust_document(document, svid)
             self.sequence = document.sequence
-            self.text = text
+            self._signed_by = svid.chain.serial
         self._metrics.trust_sequence.set(self.sequence)
         self._changed.set()
         self._changed = asyncio.Event()
@@ -72,15 +80,58 @@ class TrustPublisher:
         return True
 
     async def _build(self) -> TrustDocument:
-        now_ms = int(self._clock.now() * 1000)
-        async with self._database.read() as session:
+        async with self._database.write() as session:
             account = await the_account(session)
-            keys = await list_token_keys(session)
-            revoked = await revocations.live(session, now_ms)
-            locks = await revocations.locks(session, now_ms)
-        return self._document(account, keys, revoked, locks)
+            content = await self._content(session)
+            fingerprint = hashlib.sha256(canonical_json(write_trust_claims(content))).hexdigest()
+            if account.trust_fingerprint not in (None, fingerprint):
+                await next_trust_sequence(session, int(self._clock.now() * 1000))
+                await session.refresh(account)
+            if account.trust_fingerprint != fingerprint:
+                account.trust_fingerprint = fingerprint
+        return TrustDocument(
+            trust_domain=content.trust_domain,
+            sequence=account.trust_sequence,
+            issued_at=account.trust_change_time // 1000,
+            roots=content.roots,
+            token_keys=content.token_keys,
+            revocations=content.revocations,
+            locks=content.locks,
+            name_suffix=content.name_suffix,
+        )
 
-    def _document(
-        self, account: Account, keys: Sequence[TokenKey], revoked: Sequence[Revocation], locks: Sequence[Lock]
-    ) -> TrustDocument:
-        raise NotImplementedError
+    async def _content(self, session: AsyncSession) -> TrustDocument:
+        """Return the document without its number and time, which are the same in all: what the fingerprint is of."""
+        keys = await list_token_keys(session)
+        return TrustDocument(
+            trust_domain=self._trust_domain,
+            sequence=1,
+            issued_at=1,
+            roots=self._roots,
+            token_keys=[read_token_key(_described(key)) for key in keys],
+            revocations=_revocations(await revocations.all_revocations(session)),
+            locks=[_lock(lock) for lock in await revocations.all_locks(session)],
+            name_suffix=self._name_suffix,
+        )
+
+
+def _described(key: TokenKey) -> dict[str, object]:
+    return {"kid": key.kid, "alg": key.alg, "jwk": dict(key.jwk)}
+
+
+def _lock(lock: Lock) -> TrustLock:
+    return TrustLock(lock.kind, lock.id, lock.expire_time // 1000, lock.reason)
+
+
+def _revocations(revoked: Sequence[Revocation]) -> Revocations:
+    return Revocations(
+        token_ids=_expiring(revoked, "token"),
+        certificates=_expiring(revoked, "certificate"),
+        nodes=frozenset(row.id for row in revoked if row.kind == "node"),
+        workspaces=frozenset(row.id for row in revoked if row.kind == "workspace"),
+    )
+
+
+def _expiring(revoked: Sequence[Revocation], kind: str) -> dict[str, int]:
+    """Return when each of the kind can be forgotten, rounded up to whole seconds."""
+    return {row.id: -(-(row.expire_time or 0) // 1000) for row in revoked if row.kind == kind}

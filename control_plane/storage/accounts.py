@@ -38,7 +38,8 @@ def add_account(session: AsyncSession, now_ms: int) -> Account:
 
 async def next_trust_sequence(session: AsyncSession, now_ms: int) -> int:
     """Count the trust document one up, in this transaction, and return its new number."""
-    await session.execute(update(Account).values(trust_sequence=Account.trust_sequence + 1, trust_change_time=now_ms))
+    changed = {"trust_sequence": Account.trust_sequence + 1, "trust_change_time": now_ms, "trust_fingerprint": None}
+    await session.execute(update(Account).values(changed))
     return (await session.scalars(select(Account.trust_sequence))).one()
 
 

@@ -41,6 +41,7 @@ class Account(Record):
     page_key: Mapped[str]
     trust_sequence: Mapped[int]
     trust_change_time: Mapped[int]
+    trust_fingerprint: Mapped[str | None]
     creation_time: Mapped[int]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.accounts import next_trust_sequence
@@ -33,10 +33,9 @@ async def revoke(
     return sequence
 
 
-async def live(session: AsyncSession, now_ms: int) -> Sequence[Revocation]:
-    """Return the revocations that still matter."""
-    query = select(Revocation).where(or_(Revocation.expire_time.is_(None), Revocation.expire_time > now_ms))
-    return (await session.scalars(query)).all()
+async def all_revocations(session: AsyncSession) -> Sequence[Revocation]:
+    """Return all revocations."""
+    return (await session.scalars(select(Revocation))).all()
 
 
 async def is_revoked(session: AsyncSession, kind: str, name: str) -> bool:
@@ -54,9 +53,9 @@ async def list_page(session: AsyncSession, *, kind: str | None, after: int | Non
     return (await session.scalars(query)).all()
 
 
-async def locks(session: AsyncSession, now_ms: int) -> Sequence[Lock]:
-    """Return the locks that have not expired."""
-    return (await session.scalars(select(Lock).where(Lock.expire_time > now_ms))).all()
+async def all_locks(session: AsyncSession) -> Sequence[Lock]:
+    """Return all locks, each kind together."""
+    return (await session.scalars(select(Lock).order_by(Lock.kind, Lock.id))).all()
 
 
 async def remove_expired(session: AsyncSession, before_ms: int) -> None:

@@ -31,6 +31,7 @@ def upgrade() -> None:
     sa.Column('page_key', sa.String(length=255), nullable=False),
     sa.Column('trust_sequence', sa.BigInteger(), nullable=False),
     sa.Column('trust_change_time', sa.BigInteger(), nullable=False),
+    sa.Column('trust_fingerprint', sa.String(length=255), nullable=True),
     sa.Column('creation_time', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('account_id', name=op.f('pk_accounts'))
     )

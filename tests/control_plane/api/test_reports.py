@@ -1,0 +1,70 @@
+"""Reports: each counts once, and no flood makes the tables grow without bound."""
+
+from sqlalchemy import func, select
+
+from control_plane.storage.records import Reporter, ReportTotal
+from tests.support.control_planes import RunningControlPlane
+
+PATH = "/api/2.0/reports"
+
+
+async def totals(plane: RunningControlPlane) -> dict[tuple[str, str], int]:
+    async with plane.database.read() as session:
+        rows = (await session.scalars(select(ReportTotal))).all()
+    return {(row.type, row.outcome): row.total for row in rows}
+
+
+def report(sequence: int, *items: dict[str, object], reporter: str = "p1", **more: object) -> dict[str, object]:
+    return {"reporter": reporter, "sequence": sequence, "items": list(items), "dropped": 0, **more}
+
+
+async def test_a_report_counts_once(plane: RunningControlPlane):
+    relay = await plane.relay()
+    item = {"type": "admission", "time": 1, "count": 5, "token_id": "t", "port": 80}
+    for sequence in (1, 1, 1, 2, 1):
+        await plane.ok("POST", PATH, report(sequence, item), identity=relay.identity)
+    assert await totals(plane) == {("admission", ""): 10}
+
+
+async def test_cuts_and_alarms_are_audited(plane: RunningControlPlane):
+    relay = await plane.relay()
+    cut = {"type": "cut", "time": 1, "count": 3, "reason": "revoked", "node_id": "nd-x", "cut_in_future": 1}
+    alarm = {"type": "clone_alarm", "time": 2, "node_id": "nd-y", "instance": "u"}
+    await plane.ok("POST", PATH, report(1, cut, alarm), identity=relay.identity)
+    [event] = await plane.audit(action="relay.cut")
+    assert (event["details"]["count"], event["details"]["reason"], event["resource"]) == (3, "revoked", "nd-x")
+    assert len(await plane.audit(action="relay.clone_alarm")) == 1
+
+
+async def test_adoption_is_known(plane: RunningControlPlane):
+    relay = await plane.relay()
+    item = {"type": "trust", "time": 1, "sequence": 7, "cut": 0}
+    await plane.ok("POST", PATH, report(1, item), identity=relay.identity)
+    [shown] = (await plane.ok("GET", f"{plane.account}/relays"))["relays"]
+    assert shown["trust_sequence"] == 7
+    assert "last_seen_time" in shown
+
+
+async def test_tables_are_bounded(plane: RunningControlPlane):
+    relay = await plane.relay()
+    for sequence in range(80):
+        items = [{"type": f"t{n}", "time": 1, "outcome": f"{sequence}-{n}"} for n in range(20)]
+        await plane.ok("POST", PATH, report(1, *items, reporter=f"p{sequence}"), identity=relay.identity)
+    found = await totals(plane)
+    assert len(found) <= 65
+    assert sum(found.values()) == 1600
+    async with plane.database.read() as session:
+        assert (await session.scalars(select(func.count()).select_from(Reporter))).one() <= 64
+
+
+async def test_bad_reports(plane: RunningControlPlane):
+    relay = await plane.relay()
+    for body in (
+        {},
+        report(-1),
+        report(1, {"type": "cut"}),
+        report(1, {"type": "x" * 65, "time": 1}),
+        report(1, *[{"type": "cut", "time": 1}] * 1001),
+        report(1, {"type": "cut", "time": 1, "count": "5"}),
+    ):
+        assert (await plane.call("POST", PATH, body, identity=relay.identity)).status == 400

@@ -1,0 +1,133 @@
+"""The trust document: what is in it, its feed, and that a revocation is in it before it is acknowledged."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from certs.trust import TrustDocument, verify_trust_document
+from tests.support.control_planes import EnrolledRelay, RunningControlPlane, running_control_plane
+
+EVENTS = "/api/2.0/trust-document/events"
+
+
+async def document(plane: RunningControlPlane) -> TrustDocument:
+    text = (await plane.ok("GET", "/api/2.0/trust-document", token=None))["trust_document"]
+    return verify_trust_document(text, plane.authority.roots, plane.foundation.clock.now())
+
+
+class Feed:
+    """One relay's feed, event by event."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def next(self) -> tuple[str, str]:
+        async with asyncio.timeout(5):
+            event = (await self._response.content.readuntil(b"\n\n")).decode().strip().split("\n")
+        return event[0].removeprefix("event: "), event[1].removeprefix("data: ")
+
+    async def next_document(self) -> str:
+        while True:
+            kind, text = await self.next()
+            if kind == "trust_document":
+                return text
+
+
+async def follow(plane: RunningControlPlane, relay: EnrolledRelay) -> tuple[aiohttp.ClientResponse, Feed]:
+    response = await plane.session(relay.identity).get(plane.url + EVENTS)
+    assert (response.status, response.content_type) == (200, "text/event-stream")
+    return response, Feed(response)
+
+
+async def test_what_it_says(plane: RunningControlPlane):
+    found = await document(plane)
+    assert found.trust_domain == "trunkline.test"
+    assert found.name_suffix == "trunk.internal"
+    assert len(found.roots) == 1
+    assert [key.algorithm for key in found.token_keys] == ["ES256"]
+
+
+async def test_the_feed_begins_with_the_document_and_then_beats(plane: RunningControlPlane):
+    relay = await plane.relay()
+    response, feed = await follow(plane, relay)
+    assert await feed.next() == ("trust_document", plane.control_plane.identities.trust.text)
+    started = time.monotonic()
+    assert await feed.next() == ("heartbeat", str(plane.control_plane.identities.trust.sequence))
+    assert await feed.next() == ("heartbeat", str(plane.control_plane.identities.trust.sequence))
+    assert 1.5 < time.monotonic() - started < 4
+    response.close()
+
+
+async def test_a_revocation_reaches_every_follower_at_once(plane: RunningControlPlane):
+    relays = [await plane.relay(f"relay-{number}") for number in range(3)]
+    feeds = [await follow(plane, relay) for relay in relays]
+    for _, feed in feeds:
+        await feed.next_document()
+    started = time.monotonic()
+    answer = await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "jti-1"})
+    for response, feed in feeds:
+        found = verify_trust_document(await feed.next_document(), plane.authority.roots, time.time())
+        assert found.sequence == answer["sequence"]
+        assert "jti-1" in found.revocations.token_ids
+        response.close()
+    assert time.monotonic() - started < 0.7
+
+
+async def test_the_feed_ends_when_the_control_plane_drains(plane: RunningControlPlane):
+    response, feed = await follow(plane, await plane.relay())
+    await feed.next_document()
+    plane.foundation.draining.set()
+    async with asyncio.timeout(5):
+        await response.content.read()
+    assert response.content.at_eof()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("token", "abc"), ("certificate", "1f"), ("node", "nd-" + "a" * 20), ("workspace", "ws-" + "a" * 20)],
+)
+async def test_revocations_are_in_the_document_and_survive_a_restart(tmp_path: Path, kind: str, name: str):
+    async with running_control_plane(tmp_path) as plane:
+        before = (await document(plane)).sequence
+        first = await plane.ok("POST", "/api/2.0/revocations", {"kind": kind, "id": name})
+        again = await plane.ok("POST", "/api/2.0/revocations", {"kind": kind, "id": name})
+        assert first == again == {"sequence": before + 1}
+    async with running_control_plane(tmp_path) as plane:
+        found = await document(plane)
+        assert found.sequence == before + 1
+        revoked = found.revocations
+        named = [*revoked.token_ids, *revoked.certificates, *revoked.nodes, *revoked.workspaces]
+        assert named == [name]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "token"},
+        {"kind": "planet", "id": "x"},
+        {"kind": "node", "id": "vm-1"},
+        {"kind": "certificate", "id": "xyz"},
+        {"kind": "certificate", "id": "0"},
+        {"kind": "token", "id": "a b"},
+        {"kind": "token", "id": "x", "why": "because"},
+    ],
+)
+async def test_bad_revocations(plane: RunningControlPlane, body: dict[str, str]):
+    assert (await plane.call("POST", "/api/2.0/revocations", body)).status == 400
+
+
+async def test_serial_numbers_in_other_spellings(plane: RunningControlPlane):
+    await plane.ok("POST", "/api/2.0/revocations", {"kind": "certificate", "id": "0x00AB"})
+    [listed] = (await plane.ok("GET", "/api/2.0/revocations?kind=certificate"))["revocations"]
+    assert listed["id"] == "ab"
+
+
+async def test_a_new_svid_signs_the_same_number_again(plane: RunningControlPlane):
+    before = await document(plane)
+    text = plane.control_plane.identities.trust.text
+    await plane.control_plane.identities.own.renew()
+    assert plane.control_plane.identities.trust.text != text
+    assert (await document(plane)).sequence == before.sequence

@@ -1,0 +1,13 @@
+"""One control plane per test."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.control_planes import running_control_plane
+
+
+@pytest.fixture
+async def plane(tmp_path: Path):
+    async with running_control_plane(tmp_path) as running:
+        yield running

@@ -1,0 +1,139 @@
+"""An agent's API as the control plane sees it through a relay's link, in memory; every way of failing can be told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from certs.claims import TokenKind
+from certs.encoding import encode_base64url
+from certs.tokens import TokenClaims, TokenVerifier
+from tests.support.canned_relay import CannedCall, CannedRelay
+
+NO_LISTENER = (
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nContent-Length: 57\r\n"
+    b'Proxy-Status: trunkline-relay; error=destination_unavailable; details="no link"\r\n\r\n'
+    b'{"error_code":"NODE_UNREACHABLE","message":"no link here"}'[:57]
+)
+
+
+@dataclass
+class FakeAgent:
+    """All nodes at once: commands by (host, id), and how the next calls fail."""
+
+    verifier: TokenVerifier | None = None
+    commands: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    output: dict[str, bytes] = field(default_factory=dict)
+    state: str = "SUCCEEDED"
+    status: str = "ok"
+    mode: dict[str, str] = field(default_factory=dict)
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+    claims: list[TokenClaims] = field(default_factory=list)
+    hold: asyncio.Event = field(default_factory=asyncio.Event)
+    cut_output_after: int | None = None
+
+    def relay(self) -> CannedRelay:
+        """A relay all of whose streams end here."""
+        return CannedRelay(self.answer)
+
+    def count(self, method: str, end: str = "") -> int:
+        return sum(1 for called, _, path in self.calls if called == method and path.endswith(end))
+
+    async def answer(self, call: CannedCall) -> None:
+        method, target = call.head.method.decode(), call.head.target.decode()
+        host = (call.head.get(b"host") or b"").decode()
+        length = int(call.head.get(b"content-length") or b"0")
+        body = await call.reader.readexactly(length) if length else b""
+        self.calls.append((method, host, target))
+        mode = self.mode.get(host, self.mode.get(f"{method} *", self.mode.get("*", "")))
+        if mode == "offline":
+            call.answer(NO_LISTENER)
+            return
+        if mode == "reset before":
+            call.reset()
+            return
+        if mode == "silent":
+            await self.hold.wait()
+            return
+        if mode.isdigit():
+            _json(call, int(mode), {"error_code": "SOMETHING", "message": "the policy refuses it"})
+            return
+        if mode == "garbage":
+            call.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+            return
+        self._check(call, host, method, body)
+        await self._serve(call, method, host, target, body)
+        if mode == "reset after":
+            call.reset()
+
+    def _check(self, call: CannedCall, host: str, method: str, body: bytes) -> None:
+        if self.verifier is None:
+            return
+        import time
+
+        scheme, _, token = (call.head.get(b"proxy-authorization") or b"").decode().partition(" ")
+        assert scheme == "Bearer"
+        claims = self.verifier.verify(token, TokenKind.CALL, time.time())
+        assert host.startswith(f"{claims.node}.{claims.workspace}.")
+        if method == "PUT":
+            assert claims.body_sha256 == encode_base64url(hashlib.sha256(body).digest())
+        self.claims.append(claims)
+
+    async def _serve(self, call: CannedCall, method: str, host: str, target: str, body: bytes) -> None:
+        path, _, query = target.partition("?")
+        if path == "/v1/health":
+            _json(call, 200, {"status": self.status, "agent_version": "9.9", "load": [0, 0, 0], "trust_sequence": 3})
+            return
+        words = path.removeprefix("/v1/commands/").split("/")
+        key = (host, words[0])
+        if method == "PUT":
+            self._submit(call, key, body)
+        elif key not in self.commands:
+            _json(call, 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "unknown"})
+        elif words[1:] == ["cancel"]:
+            self.commands[key]["state"] = "CANCELLED"
+            _json(call, 200, self.commands[key])
+        elif words[1:] == ["output"]:
+            await self._output(call, dict(pair.split("=") for pair in query.split("&")))
+        else:
+            _json(call, 200, self.commands[key])
+
+    def _submit(self, call: CannedCall, key: tuple[str, str], body: bytes) -> None:
+        known = self.bodies.get(key)
+        if known is not None and known != body:
+            _json(call, 409, {"error_code": "RESOURCE_CONFLICT", "message": "another body"})
+            return
+        self.bodies[key] = body
+        document = self.commands.setdefault(key, {"command_id": key[1], "state": self.state, "stdout_bytes": 3})
+        if self.state == "SUCCEEDED":
+            document["exit_code"] = 0
+        _json(call, 200 if known is not None else 201, document)
+
+    async def _output(self, call: CannedCall, query: dict[str, str]) -> None:
+        whole = self.output.get(query["stream"], b"")
+        offset = int(query["offset"])
+        if offset > len(whole):
+            _json(call, 416, {"error_code": "RANGE", "message": "beyond"})
+            return
+        head = f"HTTP/1.1 200 OK\r\nTrunkline-Size: {len(whole)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        call.writer.write(head.encode())
+        for start in range(offset, len(whole), 65536):
+            piece = whole[start : start + 65536]
+            call.writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await call.writer.drain()
+            if self.cut_output_after is not None and start >= self.cut_output_after:
+                call.reset()
+                return
+        if query.get("follow") == "true":
+            await self.hold.wait()
+        call.writer.write(b"0\r\n\r\n")
+
+
+def _json(call: CannedCall, status: int, document: dict[str, Any]) -> None:
+    body = json.dumps(document).encode()
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    call.answer(head.encode() + body)
