@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from certs.errors import CertificateError
 from relay.background import Background
 from relay.composition import Foundation, Relay, compose
-from relay.establishing import STATE_FORMAT, Established, control_plane_tls, establish
+from relay.establishing import STATE_FORMAT, Established, Establishing
 from relay.metrics import RelayMetrics
 from relay.presence import announce_port
 from relay.renewal import Renewal
@@ -63,7 +63,7 @@ async def serve(settings: RelaySettings) -> None:
         metrics_registry = _metrics_registry()
         admin = AdminServer(settings.admin.address, settings.admin.port, metrics=metrics_registry, lifecycle=lifecycle)
         async with admin:
-            established = await _unless_ended(establish(settings, clock=clock, rng=rng, log=log), lifecycle)
+            established = await _unless_ended(Establishing(settings, clock=clock, rng=rng, log=log).run(), lifecycle)
             if established is None:
                 return
             foundation = _foundation(settings, established, metrics_registry, clock, rng)
@@ -161,10 +161,9 @@ def _start_tasks(
 def _follow_identity(foundation: Foundation, background: Background) -> None:
     """Keep the control plane's client and the expiry gauge with the identity in force."""
     identity, metrics = foundation.identity, foundation.metrics
-    settings = foundation.settings.control_plane
     metrics.certificate_expiry.set(identity.current.not_after)
     identity.subscribe(lambda renewed: metrics.certificate_expiry.set(renewed.not_after))
-    identity.subscribe(lambda renewed: foundation.client.swap(control_plane_tls(settings, renewed), background.spawn))
+    identity.subscribe(lambda renewed: foundation.client.swap(foundation.trust.tls(renewed), background.spawn))
 
 
 async def _sweep(foundation: Foundation, relay: Relay) -> None:
@@ -207,6 +206,7 @@ def _foundation(
         settings=settings,
         identity=established.identity,
         store=established.store,
+        trust=established.trust,
         client=established.client,
         serving=serving,
         metrics_registry=metrics_registry,

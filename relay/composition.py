@@ -5,12 +5,13 @@ import random
 import secrets
 from dataclasses import dataclass
 
-from certs.trust import TrustStore
 from prometheus_client import CollectorRegistry
 
+from certs.trust import TrustStore
 from relay.admission import Admission
 from relay.background import Background
 from relay.control_plane_client import ControlPlaneClient
+from relay.control_plane_trust import ControlPlaneTrust
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
 from relay.front_door import FrontDoor
@@ -41,6 +42,7 @@ class Foundation:
     settings: RelaySettings
     identity: OwnIdentity
     store: TrustStore
+    trust: ControlPlaneTrust
     client: ControlPlaneClient
     serving: ServingTls
     metrics_registry: CollectorRegistry
@@ -86,6 +88,8 @@ def compose(foundation: Foundation, background: Background) -> Relay:
         clock=clock,
         cache_entries=settings.limits.token_cache_entries,
     )
+    if foundation.store.text is not None:
+        registry.push_trust(foundation.store.text)
     deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
     adoption = TrustAdoption(
         store=foundation.store,

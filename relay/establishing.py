@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 from certs.errors import CertificateError
 from certs.identities import Identity
-from certs.pins import pinned_context
-from certs.tls import TlsContext, client_context
 from certs.trust import TrustStore
 from relay.control_plane_client import ControlPlaneClient
+from relay.control_plane_trust import ControlPlaneTrust
 from relay.enrolment import ask, enrol, finish_enrolment
 from relay.identity import IDENTITY_FILE, OwnIdentity, load_identity
-from relay.settings import ControlPlaneSettings, RelaySettings
+from relay.settings import RelaySettings
 from relay.trust_feed import SNAPSHOT_PATH
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
@@ -27,67 +26,70 @@ class Established(NamedTuple):
 
     identity: OwnIdentity
     store: TrustStore
+    trust: ControlPlaneTrust
     client: ControlPlaneClient
 
 
-async def establish(settings: RelaySettings, *, clock: Clock, rng: random.Random, log: Logger) -> Established:
-    """Load the identity and the trust document, or enrol.
+class Establishing:
+    """Loads the identity and the trust document, or enrols."""
 
-    Raises:
-        StartError: what is stored is unusable, or there is nothing and no way to get it.
-    """
-    directory = settings.state_directory
-    try:
-        identity = load_identity(directory)
-        store = TrustStore(directory / TRUST_FILE)
+    def __init__(self, settings: RelaySettings, *, clock: Clock, rng: random.Random, log: Logger) -> None:
+        self._settings = settings
+        self._directory = settings.state_directory
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+
+    async def run(self) -> Established:
+        """Do it, waiting for the control plane where it is needed.
+
+        Raises:
+            StartError: what is stored is unusable, or there is nothing and no way to get it.
+        """
+        try:
+            return await self._establish(ControlPlaneTrust(self._settings.control_plane))
+        except CertificateError as error:
+            raise StartError(str(error)) from None
+
+    async def _establish(self, trust: ControlPlaneTrust) -> Established:
+        path = self._directory / IDENTITY_FILE
+        identity = load_identity(self._directory)
+        store = TrustStore(self._directory / TRUST_FILE)
         if identity is None:
-            identity = await _enrol(settings, store, clock, rng, log)
-        elif identity.not_after <= clock.now():
-            raise StartError(
-                f"the relay's certificate has expired; remove {directory / IDENTITY_FILE} and enrol with a new join token"
-            )
-        own = OwnIdentity(identity, directory / IDENTITY_FILE)
-        client = ControlPlaneClient(settings.control_plane.url, control_plane_tls(settings.control_plane, identity))
+            identity = await self._enrol(trust, store)
+        elif identity.not_after <= self._clock.now():
+            raise StartError(f"the relay's certificate has expired: remove {path}, and enrol with a new join token")
+        own = OwnIdentity(identity, path)
+        client = ControlPlaneClient(self._settings.control_plane.url, trust.tls(identity))
         if store.current is None:
-            await _fetch_trust(client, store, clock, rng, log)
-    except CertificateError as error:
-        raise StartError(str(error)) from None
-    return Established(own, store, client)
+            await self._fetch_document(client, store)
+        return Established(own, store, trust, client)
 
+    async def _enrol(self, trust: ControlPlaneTrust, store: TrustStore) -> Identity:
+        client = ControlPlaneClient(self._settings.control_plane.url, trust.tls(None))
+        try:
+            enrolled = await enrol(
+                self._settings.enrolment,
+                client=client,
+                state_directory=self._directory,
+                clock=self._clock,
+                backoff=Backoff(self._rng),
+                log=self._log,
+            )
+        finally:
+            await client.close()
+        store.replace(enrolled.trust_document, self._clock.now())
+        finish_enrolment(enrolled, self._directory)
+        self._log.info("relay.enrolled", identity=str(enrolled.identity.spiffe_id))
+        return enrolled.identity
 
-async def _enrol(settings: RelaySettings, store: TrustStore, clock: Clock, rng: random.Random, log: Logger) -> Identity:
-    client = ControlPlaneClient(settings.control_plane.url, control_plane_tls(settings.control_plane, None))
-    try:
-        enrolled = await enrol(
-            settings.enrolment,
-            client=client,
-            state_directory=settings.state_directory,
-            clock=clock,
-            backoff=Backoff(rng),
-            log=log,
-        )
-    finally:
-        await client.close()
-    store.replace(enrolled.trust_document, clock.now())
-    finish_enrolment(enrolled, settings.state_directory)
-    log.info("relay.enrolled", identity=str(enrolled.identity.spiffe_id))
-    return enrolled.identity
-
-
-async def _fetch_trust(
-    client: ControlPlaneClient, store: TrustStore, clock: Clock, rng: random.Random, log: Logger
-) -> None:
-    """Get a trust document anew where the stored one was lost."""
-    answer = await ask(client, "GET", SNAPSHOT_PATH, clock=clock, backoff=Backoff(rng), log=log)
-    store.replace(str(answer.get("trust_document", "")), clock.now())
-
-
-def control_plane_tls(settings: ControlPlaneSettings, identity: Identity | None) -> TlsContext:
-    """The TLS to the control plane, trusted as the settings say.
-
-    Raises:
-        CertificateError: the CA file or the identity is unusable.
-    """
-    if settings.root_sha256 is not None:
-        return pinned_context(settings.root_sha256, identity=identity)
-    return client_context(ca_file=settings.ca_file, identity=identity)
+    async def _fetch_document(self, client: ControlPlaneClient, store: TrustStore) -> None:
+        """Get a trust document anew where the stored one was lost."""
+        try:
+            answer = await ask(
+                client, "GET", SNAPSHOT_PATH, clock=self._clock, backoff=Backoff(self._rng), log=self._log
+            )
+            store.replace(str(answer.get("trust_document", "")), self._clock.now())
+        except BaseException:
+            await client.close()
+            raise

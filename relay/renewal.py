@@ -46,13 +46,13 @@ class Renewal:
         """Sleep until it is time, renew, and begin again; failures are tried again until the end."""
         while True:
             await self._sleep_until(renew_at(self._identity.current, self._rng))
-            while not await self._renew():
+            while not await self._renew():  # noqa: ASYNC110 - a delay between attempts, not polling
                 await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
             self._backoff.reset()
 
     async def _sleep_until(self, moment: float) -> None:
         """Sleep in short pieces, since the wall clock may be set meanwhile."""
-        while (left := moment - self._clock.now()) > 0:
+        while (left := moment - self._clock.now()) > 0:  # noqa: ASYNC110 - nothing tells of a clock that was set
             await asyncio.sleep(min(left, LONGEST_SLEEP_SECONDS))
 
     async def _renew(self) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from relay.credentials import Refusal
 from relay.deadlines import NEVER
@@ -90,8 +90,8 @@ class SenderConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up; the first request is awaited."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio hands to a stream protocol
-        self._transport = transport
+        # Transports of uvloop and aiofastnet have its methods, and are not derived from it.
+        self._transport = transport = cast(asyncio.Transport, transport)
         if self._port.admit(self):
             self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
         else:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certs.trust import TrustStore
-
 from relay.credentials import Credential, Refusal
 from relay.metrics import RelayMetrics
 from relay.registry import Report
@@ -67,9 +66,8 @@ class TrustAdoption:
             CertificateError: it is refused: its form, its signature, or an older number; or it cannot be stored.
         """
         arrived = self._clock.monotonic()
-        before, roots = self._store.current, self._store.keyring.roots
-        self._store.replace(document, self._clock.now())
-        if self._store.current is before:
+        roots = self._store.keyring.roots
+        if not self._store.replace(document, self._clock.now()):
             return False
         standing = self._trust.renew()
         if self._store.keyring.roots != roots:
@@ -95,8 +93,14 @@ class TrustAdoption:
 
     def _report_cut(self, credential: Credential, refusal: Refusal, count: int) -> None:
         self._metrics.cuts.of(refusal.outcome.metric_label).count += count
-        self._report("cut", outcome=refusal.outcome.metric_label, count=count, reason=refusal.message, token_id=credential.token_id,
-                     certificate=credential.certificate_serial, node_id=credential.node_id,
-                     workspace_id=credential.workspace_id, subject=credential.subject)  # fmt: skip
-        self._log.warning("relay.cut", count=count, reason=refusal.message, token_id=credential.token_id,
-                          node_id=credential.node_id, workspace_id=credential.workspace_id)  # fmt: skip
+        named = {
+            "count": count,
+            "reason": refusal.message,
+            "token_id": credential.token_id,
+            "certificate": credential.certificate_serial,
+            "node_id": credential.node_id,
+            "workspace_id": credential.workspace_id,
+            "subject": credential.subject,
+        }
+        self._report("cut", outcome=refusal.outcome.metric_label, **named)
+        self._log.warning("relay.cut", **named)
