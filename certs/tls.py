@@ -47,13 +47,23 @@ def client_context(
     if roots is not None and ca_file is not None:
         msg = "give roots or a CA file, not both"
         raise CertificateError(msg)
-    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    context = client_context_without_roots(identity=identity, alpn=alpn)
     if roots is not None:
         _trust(context, tuple(roots))
     elif ca_file is not None:
         _trust_file(context, ca_file)
     else:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return context
+
+
+def client_context_without_roots(*, identity: Identity | None = None, alpn: Sequence[str] = (HTTP_1_1,)) -> TlsContext:
+    """A context for dialling out that trusts nobody: every handshake fails until it is told whom to trust.
+
+    Raises:
+        CertificateError: the identity cannot be used for TLS.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
     if identity is not None:
         load_identity(context, identity)
     if alpn:
