@@ -395,14 +395,15 @@ def test_the_senders_grant_names_the_workspace_that_its_link_counts_for(relay: F
 def test_revoked_and_locked_links_are_refused(relay: Fixture):
     kit, own = relay.kit, relay.kit.issue_node()
     token = kit.listen_token(own)
-    for changes, expected in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"certificates": [own.serial]}, "revoked"),
         ({"nodes": [NODE_ID]}, "revoked"),
         ({"workspaces": [WORKSPACE_ID]}, "revoked"),
         ({"locks": (lock("node", NODE_ID),)}, "locked"),
         ({"locks": (lock("certificate", own.serial),)}, "locked"),
         ({}, "listener"),
-    ]:
+    ]
+    for changes, expected in cases:
         relay.trust_now(**changes)
         assert decide(relay, token, own) == expected, changes
     relay.trust_now(certificates=[kit.control_plane.serial])

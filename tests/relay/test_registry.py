@@ -156,7 +156,7 @@ async def test_another_process_wins_when_the_first_has_said_goodbye(relay: Fixtu
 
 async def test_another_process_wins_when_the_first_does_not_answer(relay: Fixture):
     listener, agent = await relay.attach("a", 1)
-    agent.link._transport.pause_reading()  # type: ignore[union-attr]
+    agent.link._transport.pause_reading()
     other, _ = await relay.attach("b", 1)
     assert relay.registry.find("finance", "vm-1") is other
     assert listener.link.lost
@@ -165,7 +165,7 @@ async def test_another_process_wins_when_the_first_does_not_answer(relay: Fixtur
 
 async def test_a_second_stranger_does_not_share_the_first_ones_ping(relay: Fixture):
     _, agent = await relay.attach("a", 1)
-    agent.link._transport.pause_reading()  # type: ignore[union-attr]
+    agent.link._transport.pause_reading()
     first = asyncio.create_task(relay.registry.claim(grant(), "b", 1))
     await asyncio.sleep(0)
     assert await relay.refused("c", 1) is Outcome.OVER_QUOTA

@@ -85,6 +85,6 @@ class ScriptedControlPlane:
         for text in self.greeting:
             await response.write(text)
         self.followed.set()
-        while (text := await queue.get()) is not None:
-            await response.write(text)
+        while (event := await queue.get()) is not None:
+            await response.write(event)
         return response
