@@ -83,7 +83,7 @@ class Link(LinkOutput, asyncio.Protocol):
             loop: the loop that all calls come from.
             limits: the bounds; the first window in it is the one agreed with the peer.
             send_window_bytes: the peer's first window.
-            compact: the peer is one of ours, and FIN may ride on DATA.
+            compact: the peer is one of ours: SYN and FIN may ride on DATA.
             budget: the credit shared by all links of the process.
             keepalive_seconds: ping the peer after so long a silence; None for never. A peer is given up
                 `limits.ping_timeout_seconds` later.

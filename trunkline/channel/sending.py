@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, LimitExceeded, LocalProtocolError
 from trunkline.channel.frames import (
     ACK,
+    DATA,
     FIN,
     GO_AWAY,
     HEADER_BYTES,
@@ -88,7 +89,7 @@ class SendingSession(Generic[S]):
             now: the time, in seconds.
             stream_type: makes a stream from (id, send window, receive window, first flags); `Stream` will do.
             send_window_bytes: the peer's first window.
-            compact: the peer is one of ours, and FIN may ride on DATA.
+            compact: the peer is one of ours: SYN and FIN may ride on DATA.
             budget: the credit that the process shares; None for no common bound.
             keepalive_seconds: ping after so long a silence; None for never.
         """
@@ -141,7 +142,7 @@ class SendingSession(Generic[S]):
         return bool(self._outgoing) or bool(self._unannounced) or len(self._unsent_acks) > self._limits.max_unsent_acks
 
     def open_stream(self) -> S:
-        """Open a stream; its SYN rides on the first frame.
+        """Open a stream; the peer learns of it with the first frame.
 
         Raises:
             LimitExceeded: too many streams, too many that the peer has not acknowledged (wait and try again), or
@@ -178,9 +179,7 @@ class SendingSession(Generic[S]):
             if end:
                 self._end_local(stream, by_frame=True)
             return
-        word = stream.first_flags
-        if word:
-            self._first_frame_sent(stream)
+        word = self._take_first_flags(stream) if stream.first_flags else DATA
         if end and self._compact:
             word |= FIN
         stream.send_window -= size
@@ -246,8 +245,7 @@ class SendingSession(Generic[S]):
         """Take the frames to send now, as pieces to be written in order; the list is the caller's."""
         if self._unannounced:
             for stream in tuple(self._unannounced.values()):
-                self._send_control(WINDOW_UPDATE | SYN, stream.id, 0)
-                self._first_frame_sent(stream)
+                self._announce(stream)
         if len(self._unsent_acks) > self._limits.max_unsent_acks:
             self._send_acks()
         outgoing = self._outgoing
@@ -300,15 +298,28 @@ class SendingSession(Generic[S]):
 
     def _end_local(self, stream: S, *, by_frame: bool) -> None:
         if by_frame:
-            word = WINDOW_UPDATE | FIN | stream.first_flags
-            if stream.first_flags:
-                self._first_frame_sent(stream)
-            self._send_control(word, stream.id, 0)
+            first_flags = self._take_first_flags(stream)
+            self._send_control(WINDOW_UPDATE | FIN | first_flags, stream.id, 0)
         stream.writable = False
         if not stream.readable:
             self._forget(stream)
 
-    def _first_frame_sent(self, stream: S) -> None:
+    def _take_first_flags(self, stream: S) -> int:
+        """The flags that the next frame of the stream has to carry, often none."""
+        flags = stream.first_flags
+        if flags == SYN and not self._compact:
+            self._announce(stream)
+            return 0
+        if flags:
+            self._drop_first_flags(stream)
+        return flags
+
+    def _announce(self, stream: S) -> None:
+        """Open the stream by a frame of its own."""
+        self._send_control(WINDOW_UPDATE | SYN, stream.id, 0)
+        self._drop_first_flags(stream)
+
+    def _drop_first_flags(self, stream: S) -> None:
         (self._unannounced if stream.first_flags & SYN else self._unsent_acks).pop(stream.id, None)
         stream.first_flags = 0
 
@@ -326,10 +337,7 @@ class SendingSession(Generic[S]):
             self.ping(now)
         grant = due + self._growth.grow(stream, now, rtt)
         stream.receive_window += grant
-        word = WINDOW_UPDATE | stream.first_flags
-        if stream.first_flags:
-            self._first_frame_sent(stream)
-        self._send_control(word, stream.id, grant)
+        self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)
 
     def _send_control(self, word: int, stream_id: int, length: int) -> None:
         self._outgoing.append(encode_header(word, stream_id, length))
@@ -345,7 +353,7 @@ class SendingSession(Generic[S]):
         del self.streams[stream.id]
         self._drain_bytes += stream.receive_window
         if stream.first_flags:
-            self._first_frame_sent(stream)
+            self._drop_first_flags(stream)
         if not stream.acknowledged:
             stream.acknowledged = True
             self._unacknowledged -= 1

@@ -7,10 +7,10 @@ no clock (`now` is in seconds, monotonic), logs nothing and calls nobody back.
 * A stream is a member of `streams` from its SYN until both sides have sent FIN or either has sent RST. Frames for
   streams that are not members are dropped, as they may have crossed our RST. How many bytes may come so is bounded by
   the credit that those streams still had.
-* SYN rides on the first frame of a stream, ACK on the first one back. A stream that was opened but not written to is
-  announced by the next `data_to_send`; an accepted one that stays quiet is acknowledged after a short while.
-* FIN has a frame of its own, unless the peer is `compact`: the Go library wakes its reader on FIN before it has
-  copied the payload of the same frame.
+* ACK rides on the first frame that an accepted stream sends; one that stays quiet is acknowledged after a short while.
+* SYN and FIN ride on DATA only if the peer is `compact`, and have frames of their own otherwise. yamux-js drops the
+  payload of a frame with SYN, and the Go library wakes its reader on FIN before it has copied the payload of the same
+  frame. A stream that was opened but not written to is announced by the next `data_to_send`.
 * A mistake of the peer ends the session: a GoAway with code 1 is queued and `SessionFailed` is the last event. A
   mistake of the owner raises `LocalProtocolError` and changes nothing. What the owner sends to a stream that is lost
   is dropped, since the owner may not have seen the event yet.
