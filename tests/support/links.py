@@ -159,6 +159,13 @@ class LinkPair:
         await asyncio.wait([self.client.closed, self.server.closed])
 
 
+def open_recorder(link: Link) -> Recorder:
+    """Open a stream with a handler that writes down what it is told."""
+    handler = Recorder()
+    handler.stream = link.open(handler)
+    return handler
+
+
 async def ticks(count: int = 10) -> None:
     """Let the loop go round."""
     for _ in range(count):

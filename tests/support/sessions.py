@@ -83,3 +83,19 @@ def _line(event: Event[Stream]) -> tuple[object, ...]:
             return ("go away", event.code)
         case SessionFailed():
             return ("failed", event.error.code, sorted(stream.id for stream in event.streams))
+
+
+def accepted(session: Session[Stream], stream_id: int = 1, *, now: float = 0.0) -> Stream:
+    """Have the peer open a stream, acknowledged."""
+    session.receive_data(frame(WINDOW_UPDATE, SYN, stream_id), now)
+    session.handle_deadline(now + 1)
+    sent(session)
+    return session.streams[stream_id]
+
+
+def opened(session: Session[Stream]) -> Stream:
+    """Open a stream that the peer acknowledges."""
+    stream = session.open_stream()
+    sent(session)
+    session.receive_data(frame(WINDOW_UPDATE, ACK, stream.id), 0.0)
+    return stream

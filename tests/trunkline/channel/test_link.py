@@ -6,9 +6,9 @@ import weakref
 
 import pytest
 
-from tests.support.links import Echo, LinkPair, Owner, Recorder, Source, ticks, until
+from tests.support.links import Echo, LinkPair, Owner, Recorder, Source, open_recorder, ticks, until
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
-from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded, LocalProtocolError, StreamReset
+from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded
 from trunkline.channel.frames import encode_header
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, Role
@@ -20,12 +20,6 @@ SMALL_WINDOWS = Limits(initial_window_bytes=64 * KIB)
 
 def _pattern(size):
     return bytes(number * 7 % 251 for number in range(251)) * (size // 251 + 1)
-
-
-def _open(link, **options):
-    handler = Recorder(**options)
-    handler.stream = link.open(handler)
-    return handler
 
 
 # Calls
@@ -49,7 +43,7 @@ async def test_a_call_there_and_back(compact, split):
 
 
 @in_virtual_time
-async def test_both_sides_can_open():
+async def test_both_sides_canopen_recorder():
     pair = LinkPair(Echo)
     calls = [Source(b"from the client"), Source(b"from the server")]
     calls[0].begin(pair.client)
@@ -91,7 +85,7 @@ async def test_a_thousand_streams_stay_open_at_once():
     handlers = []
     for _ in range(1000):
         await until(lambda: pair.client.openable)
-        handlers.append(_open(pair.client))
+        handlers.append(open_recorder(pair.client))
     await asyncio.sleep(1)
     assert pair.client.streams == pair.server.streams == 1000
     for handler in handlers:
@@ -101,142 +95,13 @@ async def test_a_thousand_streams_stay_open_at_once():
     await pair.close()
 
 
-# Flow control
-
-
-@in_virtual_time
-async def test_a_reader_that_never_reads_holds_its_window_and_stops_nobody():
-    pair = LinkPair(lambda stream: Recorder(stream, consume=stream.id != 1), limits=SMALL_WINDOWS)
-    stuck = Source(bytes(1_000_000))
-    stuck.begin(pair.client)
-    others = [Source(bytes(500_000)) for _ in range(5)]
-    for other in others:
-        other.begin(pair.client)
-    await asyncio.sleep(5)
-    received = [len(handler.received) for handler in pair.server_owner.handlers]
-    assert received == [64 * KIB] + [500_000] * 5
-    assert len(stuck.left) == 1_000_000 - 64 * KIB
-    pair.server_owner.handlers[0].consume = True
-    pair.server_owner.handlers[0].stream.consumed(64 * KIB)
-    await asyncio.sleep(5)
-    assert len(pair.server_owner.handlers[0].received) == 1_000_000
-    await pair.close()
-
-
-@in_virtual_time
-async def test_bulk_writers_take_turns():
-    pair = LinkPair(limits=Limits(initial_window_bytes=4096 * KIB))
-    pair.server_transport.pause_reading()
-    writers = [Source(bytes(4_000_000)) for _ in range(8)]
-    for writer in writers:
-        writer.begin(pair.client)
-    for _ in range(30):
-        pair.server_transport.resume_reading()
-        await ticks(3)
-        pair.server_transport.pause_reading()
-        left = [len(writer.left) for writer in writers]
-        assert max(left) - min(left) <= 128 * KIB
-    assert sum(left) < 8 * 4_000_000
-    await pair.close()
-
-
-@in_virtual_time
-async def test_a_small_call_beside_bulk_waits_for_a_bounded_number_of_bytes():
-    pair = LinkPair(limits=Limits(initial_window_bytes=4096 * KIB))
-    bulk = [Source(bytes(4_000_000)) for _ in range(4)]
-    for writer in bulk:
-        writer.begin(pair.client)
-    pair.server_transport.pause_reading()
-    await asyncio.sleep(0.1)
-    small = _open(pair.client)
-    small.stream.write(b"urgent", end=True)
-    before = sum(len(handler.received) for handler in pair.server_owner.handlers)
-    pair.server_transport.resume_reading()
-    handlers = pair.server_owner.handlers
-    await until(lambda: len(handlers) == 5 and bool(handlers[4].received), step_seconds=0)
-    assert sum(len(handler.received) for handler in pair.server_owner.handlers) - before <= 512 * KIB
-    await pair.close()
-
-
-@in_virtual_time
-async def test_there_is_no_room_while_the_transport_is_full():
-    pair = LinkPair(limits=Limits(initial_window_bytes=1024 * KIB))
-    pair.server_transport.pause_reading()
-    writer = Source(bytes(1_000_000))
-    stream = writer.begin(pair.client)
-    await asyncio.sleep(0.1)
-    assert stream.send_window > 0
-    assert stream.send_room_bytes == 0
-    kept = pair.client_transport.get_write_buffer_size() + pair.client.queued_bytes
-    assert kept <= 512 * KIB
-    pair.server_transport.resume_reading()
-    await asyncio.sleep(0.1)
-    assert not writer.left
-    await pair.close()
-
-
-@in_virtual_time
-async def test_the_stream_that_holds_most_is_cut_when_the_process_holds_too_much():
-    budget = CreditBudget(held_limit_bytes=300 * KIB)
-    pair = LinkPair(lambda stream: Recorder(stream, consume=False), budget=budget)
-    sizes = (50, 200, 20, 100)
-    for size in sizes:
-        handler = _open(pair.client)
-        handler.stream.write(bytes(size * KIB))
-    await asyncio.sleep(0.1)
-    assert [handler.calls[-1] for handler in pair.server_owner.handlers] == ["data", "lost", "data", "data"]
-    assert pair.server_owner.handlers[1].error.code is ErrorCode.BUDGET_EXCEEDED
-    assert budget.held_bytes == 170 * KIB
-    await pair.close()
-    assert budget.held_bytes == 0
-
-
-# The ends of streams
-
-
-@in_virtual_time
-async def test_half_close():
-    pair = LinkPair()
-    here = _open(pair.client)
-    here.stream.write(b"question", end=True)
-    await asyncio.sleep(0.1)
-    there = pair.server_owner.handlers[0]
-    assert there.calls == ["data", "end"]
-    there.stream.write(b"answer")
-    await asyncio.sleep(0.1)
-    assert here.received == b"answer"
-    there.stream.end()
-    await asyncio.sleep(0.1)
-    assert here.calls == ["data", "end"]
-    assert pair.client.streams == 0
-    with pytest.raises(LocalProtocolError):
-        here.stream.write(b"more")
-    await pair.close()
-    assert here.calls == ["data", "end"], "a stream that has ended is not lost with its link"
-
-
-@in_virtual_time
-async def test_reset_is_the_last_call_for_the_peer_and_no_call_here():
-    pair = LinkPair()
-    here = _open(pair.client)
-    here.stream.write(b"x")
-    await asyncio.sleep(0.1)
-    here.stream.reset()
-    here.stream.write(b"dropped")
-    here.stream.end()
-    await asyncio.sleep(0.1)
-    there = pair.server_owner.handlers[0]
-    assert there.calls == ["data", "lost"]
-    assert isinstance(there.error, StreamReset)
-    there.stream.write(b"dropped too")
-    assert here.calls == []
-    await pair.close()
+# Mistakes of handlers, and too much held
 
 
 @in_virtual_time
 async def test_a_stream_that_is_not_wanted_is_reset():
     pair = LinkPair(lambda stream: None)
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     await asyncio.sleep(0.1)
     assert here.calls == ["lost"]
     await pair.close()
@@ -274,7 +139,7 @@ async def test_an_exception_in_a_handler_costs_its_stream_only(call):
     broken = Broken()
     broken.fails_at = call
     broken.stream = pair.client.open(broken)
-    good = _open(pair.client)
+    good = open_recorder(pair.client)
     broken.stream.write(b"hello")
     good.stream.write(b"hello")
     await asyncio.sleep(0.1)
@@ -305,7 +170,7 @@ async def test_an_exception_in_the_owner_costs_the_stream_only():
         raise ValueError("no idea")
 
     pair = LinkPair(refuse, on_handler_error=lambda stream, error: failures.append(error))
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     await asyncio.sleep(0.1)
     assert here.calls == ["lost"]
     assert [type(failure) for failure in failures] == [ValueError]
@@ -334,13 +199,29 @@ async def test_a_call_leaves_no_garbage_cycle():
     await pair.close()
 
 
+@in_virtual_time
+async def test_the_stream_that_holds_most_is_cut_when_the_process_holds_too_much():
+    budget = CreditBudget(held_limit_bytes=300 * KIB)
+    pair = LinkPair(lambda stream: Recorder(stream, consume=False), budget=budget)
+    sizes = (50, 200, 20, 100)
+    for size in sizes:
+        handler = open_recorder(pair.client)
+        handler.stream.write(bytes(size * KIB))
+    await asyncio.sleep(0.1)
+    assert [handler.calls[-1] for handler in pair.server_owner.handlers] == ["data", "lost", "data", "data"]
+    assert pair.server_owner.handlers[1].error.code is ErrorCode.BUDGET_EXCEEDED
+    assert budget.held_bytes == 170 * KIB
+    await pair.close()
+    assert budget.held_bytes == 0
+
+
 # Drain and close
 
 
 @in_virtual_time
 async def test_drain_refuses_new_streams_lets_old_ones_finish_and_closes():
     pair = LinkPair()
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     here.stream.write(b"x")
     await asyncio.sleep(0.1)
     draining = asyncio.ensure_future(pair.server.drain(60))
@@ -367,7 +248,7 @@ async def test_drain_refuses_new_streams_lets_old_ones_finish_and_closes():
 @in_virtual_time
 async def test_drain_gives_up_after_its_time():
     pair = LinkPair()
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     await asyncio.sleep(0.1)
     started = asyncio.get_running_loop().time()
     assert not await pair.server.drain(30)
@@ -379,7 +260,7 @@ async def test_drain_gives_up_after_its_time():
 @in_virtual_time
 async def test_close_sends_what_is_queued():
     pair = LinkPair()
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     here.stream.write(b"last words", end=True)
     pair.client.close()
     pair.client.close()
@@ -394,7 +275,7 @@ async def test_close_sends_what_is_queued():
 async def test_a_close_that_cannot_send_is_an_abort_in_the_end():
     pair = LinkPair()
     pair.server_transport.pause_reading()
-    _open(pair.client).stream.write(b"x")
+    open_recorder(pair.client).stream.write(b"x")
     pair.client.close()
     async with asyncio.timeout(10):
         await pair.client.closed
@@ -405,7 +286,7 @@ async def test_a_close_that_cannot_send_is_an_abort_in_the_end():
 @in_virtual_time
 async def test_a_lost_connection_is_told_to_streams_then_to_the_owner():
     pair = LinkPair()
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     waiting = []
     pair.client.call_when_openable(lambda: waiting.append(pair.client.openable))
     await asyncio.sleep(0.1)
@@ -498,7 +379,7 @@ async def test_two_quiet_links_live_for_hours_on_pings():
 @in_virtual_time
 async def test_a_two_hour_call_is_not_cut():
     pair = LinkPair()
-    here = _open(pair.client)
+    here = open_recorder(pair.client)
     here.stream.write(b"slow question")
     await asyncio.sleep(2 * 3600)
     pair.server_owner.handlers[0].stream.write(b"slow answer", end=True)
@@ -515,7 +396,7 @@ async def test_a_half_open_link_is_noticed_within_twenty_seconds():
     near, far = memory_pair(loop)
     near.start(link)
     far.start(asyncio.Protocol())
-    here = _open(link)
+    here = open_recorder(link)
     await here.over
     assert loop.time() <= 20.1
     assert here.error.code is ErrorCode.PEER_SILENT

@@ -12,8 +12,10 @@ from tests.support.sessions import (
     RST,
     SYN,
     WINDOW_UPDATE,
+    accepted,
     frame,
     new_session,
+    opened,
     sent,
     transcript,
 )
@@ -21,33 +23,16 @@ from trunkline.channel.errors import (
     ConnectionLost,
     ErrorCode,
     LimitExceeded,
-    LocalProtocolError,
     RemoteProtocolError,
 )
 from trunkline.channel.events import PongReceived, SessionFailed
-from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.limits import Limits
 from trunkline.channel.session import Role
 
 KIB = 1024
 WINDOW = 256 * KIB
 PROTOCOL_ERROR = frame(GO_AWAY, 0, 0, 1)
 CONVERSATIONS = json.loads((Path(__file__).parents[2] / "vectors" / "frames.json").read_text())["conversations"]
-
-
-def _accepted(session, stream_id=1, *, now=0.0):
-    """Have the peer open a stream, acknowledged."""
-    session.receive_data(frame(WINDOW_UPDATE, SYN, stream_id), now)
-    session.handle_deadline(now + 1)
-    sent(session)
-    return session.streams[stream_id]
-
-
-def _opened(session):
-    """Open a stream that the peer acknowledges."""
-    stream = session.open_stream()
-    sent(session)
-    session.receive_data(frame(WINDOW_UPDATE, ACK, stream.id), 0.0)
-    return stream
 
 
 def _fails(session, data, code=ErrorCode.REMOTE_PROTOCOL):
@@ -123,7 +108,7 @@ def test_many_quiet_streams_are_acknowledged_at_once():
 
 def test_half_close_leaves_the_other_direction_open():
     client = new_session(Role.CLIENT)
-    stream = _opened(client)
+    stream = opened(client)
     client.end_stream(stream)
     assert sent(client) == frame(WINDOW_UPDATE, FIN, 1)
     assert transcript(client.receive_data(frame(DATA, 0, 1, payload=b"late"), 0.0)) == [("data", 1, b"late", False)]
@@ -133,7 +118,7 @@ def test_half_close_leaves_the_other_direction_open():
 
 def test_reset_forgets_the_stream_at_once():
     client = new_session(Role.CLIENT)
-    stream = _opened(client)
+    stream = opened(client)
     client.reset_stream(stream)
     assert sent(client) == frame(WINDOW_UPDATE, RST, 1)
     assert client.streams == {}
@@ -152,7 +137,7 @@ def test_a_stream_reset_before_it_was_announced_never_shows():
 
 def test_what_is_sent_to_a_stream_that_the_peer_has_reset_is_dropped():
     client = new_session(Role.CLIENT)
-    stream = _opened(client)
+    stream = opened(client)
     assert transcript(client.receive_data(frame(WINDOW_UPDATE, RST, 1), 0.0)) == [("reset", 1)]
     client.send_data(stream, b"too late", end=True)
     client.end_stream(stream)
@@ -180,7 +165,7 @@ def test_the_payload_of_a_ping_is_echoed():
 
 def test_after_a_go_away_old_streams_finish_and_new_ones_are_refused():
     server = new_session()
-    stream = _accepted(server)
+    stream = accepted(server)
     server.go_away()
     server.go_away()
     assert sent(server) == frame(GO_AWAY, 0, 0, 0)
@@ -195,7 +180,7 @@ def test_after_a_go_away_old_streams_finish_and_new_ones_are_refused():
 
 def test_a_go_away_received_forbids_new_streams_only():
     client = new_session(Role.CLIENT)
-    stream = _opened(client)
+    stream = opened(client)
     assert transcript(client.receive_data(frame(GO_AWAY, 0, 0, 0), 0.0)) == [("go away", 0)]
     assert not client.can_open
     client.send_data(stream, b"still")
@@ -205,7 +190,7 @@ def test_a_go_away_received_forbids_new_streams_only():
 @pytest.mark.parametrize("code", [1, 2, 3, 0xFFFFFFFF])
 def test_any_other_go_away_ends_the_session_without_an_answer(code):
     client = new_session(Role.CLIENT)
-    stream = _opened(client)
+    stream = opened(client)
     lines = transcript(client.receive_data(frame(GO_AWAY, 0, 0, code) + frame(PING, SYN, 0), 0.0))
     assert lines == [("go away", code), ("failed", ErrorCode.PEER_FAILED, [1])]
     assert stream.lost
@@ -214,194 +199,12 @@ def test_any_other_go_away_ends_the_session_without_an_answer(code):
         client.open_stream()
 
 
-# The owner's mistakes change nothing
-
-
-def test_sending_more_than_the_window_is_refused():
-    client = new_session(Role.CLIENT, send_window_bytes=64 * KIB)
-    stream = _opened(client)
-    with pytest.raises(LocalProtocolError):
-        client.send_data(stream, bytes(64 * KIB + 1))
-    assert sent(client) == b""
-    assert stream.send_window == 64 * KIB
-    client.send_data(stream, bytes(64 * KIB))
-    assert stream.send_window == 0
-
-
-def test_sending_after_the_end_is_refused():
-    client = new_session(Role.CLIENT)
-    stream = _opened(client)
-    client.end_stream(stream)
-    sent(client)
-    with pytest.raises(LocalProtocolError):
-        client.send_data(stream, b"x")
-    with pytest.raises(LocalProtocolError):
-        client.end_stream(stream)
-    assert sent(client) == b""
-
-
-def test_consuming_more_than_was_delivered_is_refused():
-    server = new_session()
-    stream = _accepted(server)
-    server.receive_data(frame(DATA, 0, 1, payload=b"12345"), 0.0)
-    for size in (6, -1):
-        with pytest.raises(LocalProtocolError):
-            server.consumed(stream, size, 0.0)
-    assert stream.unconsumed_bytes == 5
-
-
-def test_sending_nothing_sends_nothing():
-    client = new_session(Role.CLIENT)
-    stream = _opened(client)
-    client.send_data(stream, b"")
-    assert sent(client) == b""
-    client.send_data(stream, b"", end=True)
-    assert sent(client) == frame(WINDOW_UPDATE, FIN, 1)
-
-
-def test_streams_and_unacknowledged_streams_are_bounded():
-    client = new_session(Role.CLIENT, limits=Limits(max_streams=300))
-    for _ in range(256):
-        client.open_stream()
-    with pytest.raises(LimitExceeded) as caught:
-        client.open_stream()
-    assert caught.value.code is ErrorCode.TOO_MANY_UNACKED
-    sent(client)
-    client.receive_data(b"".join(frame(WINDOW_UPDATE, ACK, 2 * number + 1) for number in range(256)), 0.0)
-    for _ in range(44):
-        client.open_stream()
-    with pytest.raises(LimitExceeded) as caught:
-        client.open_stream()
-    assert caught.value.code is ErrorCode.TOO_MANY_STREAMS
-
-
-# Credit
-
-
-def test_credit_is_granted_when_half_of_the_window_is_consumed():
-    server = new_session()
-    stream = _accepted(server)
-    for _ in range(2):
-        server.receive_data(frame(DATA, 0, 1, payload=bytes(64 * KIB)), 0.0)
-    server.consumed(stream, 128 * KIB - 1, 0.0)
-    assert sent(server) == b""
-    server.consumed(stream, 1, 0.0)
-    assert frame(WINDOW_UPDATE, 0, 1, 128 * KIB) in sent(server)
-    assert stream.receive_window == WINDOW
-
-
-def test_no_credit_is_granted_to_a_peer_that_has_ended():
-    server = new_session()
-    stream = _accepted(server)
-    server.receive_data(frame(DATA, 0, 1, payload=bytes(200 * KIB)) + frame(WINDOW_UPDATE, FIN, 1), 0.0)
-    server.consumed(stream, 200 * KIB, 0.0)
-    assert sent(server) == b""
-
-
-def test_a_window_that_opens_from_zero_is_an_event():
-    client = new_session(Role.CLIENT)
-    stream = _opened(client)
-    client.send_data(stream, bytes(WINDOW))
-    grant = frame(WINDOW_UPDATE, 0, 1, 100 * KIB)
-    assert transcript(client.receive_data(grant + grant, 0.0)) == [("window", 1)]
-    assert stream.send_window == 200 * KIB
-
-
-def test_a_window_cannot_be_opened_beyond_what_a_number_holds():
-    client = new_session(Role.CLIENT)
-    _opened(client)
-    _fails(client, frame(WINDOW_UPDATE, 0, 1, 0xFFFFFFFF))
-
-
-def test_credit_may_ride_on_the_frames_that_open_and_accept():
-    server = new_session()
-    server.receive_data(frame(WINDOW_UPDATE, SYN, 1, 1000), 0.0)
-    assert server.streams[1].send_window == WINDOW + 1000
-    client = new_session(Role.CLIENT)
-    stream = client.open_stream()
-    sent(client)
-    client.receive_data(frame(WINDOW_UPDATE, ACK, 1, 5000), 0.0)
-    assert stream.send_window == WINDOW + 5000
-
-
-def test_a_window_doubles_when_half_of_it_is_consumed_within_two_round_trips():
-    budget = CreditBudget()
-    server = new_session(limits=Limits(initial_window_bytes=64 * KIB), budget=budget)
-    stream = _accepted(server)
-    server.ping(0.0)
-    sent(server)
-    server.receive_data(frame(PING, ACK, 0, 0), 0.1)
-    now = 1.0
-    sizes = []
-    for _ in range(8):
-        half = stream.window_bytes // 2
-        server.receive_data(frame(DATA, 0, 1, payload=bytes(half)), now)
-        server.consumed(stream, half, now)
-        sizes.append(stream.window_bytes // KIB)
-        now += 0.15
-    assert sizes == [64, 128, 256, 512, 1024, 2048, 4096, 4096]
-    assert budget.reserved_bytes == 4032 * KIB
-    assert budget.held_bytes == 0
-    server.reset_stream(stream)
-    assert budget.reserved_bytes == 0
-
-
-def test_a_window_does_not_grow_for_a_slow_reader():
-    server = new_session(limits=Limits(initial_window_bytes=64 * KIB))
-    stream = _accepted(server)
-    server.ping(0.0)
-    server.receive_data(frame(PING, ACK, 0, 0), 0.01)
-    for now in range(1, 10):
-        server.receive_data(frame(DATA, 0, 1, payload=bytes(32 * KIB)), now)
-        server.consumed(stream, 32 * KIB, now)
-    assert stream.window_bytes == 64 * KIB
-
-
-def test_windows_grow_only_inside_the_budgets():
-    limits = Limits(initial_window_bytes=64 * KIB, link_budget_bytes=64 * KIB)
-    server = new_session(limits=limits)
-    streams = [_accepted(server, 1), _accepted(server, 3)]
-    server.ping(0.0)
-    server.receive_data(frame(PING, ACK, 0, 0), 0.1)
-    for stream in streams * 3:
-        half = stream.window_bytes // 2
-        server.receive_data(frame(DATA, 0, stream.id, payload=bytes(half)), 1.0)
-        server.consumed(stream, half, 1.0)
-    assert [stream.window_bytes for stream in streams] == [128 * KIB, 64 * KIB]
-
-
-def test_the_first_grant_measures_the_round_trip():
-    server = new_session()
-    stream = _accepted(server)
-    server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW)), 0.0)
-    server.consumed(stream, WINDOW, 0.0)
-    assert frame(PING, SYN, 0, 0) in sent(server)
-
-
-def test_held_bytes_are_counted_until_they_are_consumed_or_the_stream_ends():
-    budget = CreditBudget()
-    server = new_session(budget=budget)
-    stream, other = _accepted(server, 1), _accepted(server, 3)
-    server.receive_data(frame(DATA, 0, 1, payload=bytes(1000)) + frame(DATA, 0, 3, payload=bytes(500)), 0.0)
-    assert budget.held_bytes == server.held_bytes() == 1500
-    largest = server.largest_holder()
-    assert largest is not None
-    assert largest.id == stream.id
-    server.consumed(stream, 400, 0.0)
-    assert budget.held_bytes == 1100
-    server.reset_stream(stream)
-    assert budget.held_bytes == 500
-    server.end(ConnectionLost("gone"))
-    assert budget.held_bytes == 0
-    assert other.lost
-
-
 # The peer's mistakes end the session before anything is made of them
 
 
 def test_a_length_beyond_the_window_is_refused_by_its_header_alone():
     server = new_session()
-    _accepted(server)
+    accepted(server)
     _fails(server, frame(DATA, 0, 1, WINDOW + 1), ErrorCode.WINDOW_EXCEEDED)
 
 
@@ -411,9 +214,15 @@ def test_a_stream_cannot_open_with_more_than_its_window(length):
     assert _fails(server, frame(DATA, SYN, 1, length), ErrorCode.WINDOW_EXCEEDED)[:-1] == []
 
 
+def test_a_window_cannot_be_opened_beyond_what_a_number_holds():
+    client = new_session(Role.CLIENT)
+    opened(client)
+    _fails(client, frame(WINDOW_UPDATE, 0, 1, 0xFFFFFFFF))
+
+
 def test_the_window_is_spent_over_several_frames():
     server = new_session()
-    _accepted(server)
+    accepted(server)
     server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW - 10)), 0.0)
     server.receive_data(frame(DATA, 0, 1, payload=bytes(10)), 0.0)
     _fails(server, frame(DATA, 0, 1, payload=b"x"), ErrorCode.WINDOW_EXCEEDED)
@@ -442,7 +251,7 @@ def test_the_window_is_spent_over_several_frames():
 )
 def test_a_frame_that_makes_no_sense_ends_the_session(wrong):
     server = new_session()
-    _accepted(server)
+    accepted(server)
     _fails(server, wrong)
 
 
@@ -451,7 +260,7 @@ def test_a_frame_that_makes_no_sense_ends_the_session(wrong):
 
 def test_data_for_an_ended_stream_is_dropped_up_to_the_credit_it_had():
     server = new_session()
-    stream = _accepted(server)
+    stream = accepted(server)
     server.reset_stream(stream)
     sent(server)
     for _ in range(8):
@@ -461,7 +270,7 @@ def test_data_for_an_ended_stream_is_dropped_up_to_the_credit_it_had():
 
 def test_fin_reset_and_credit_for_an_ended_stream_are_ignored():
     server = new_session()
-    server.reset_stream(_accepted(server))
+    server.reset_stream(accepted(server))
     late = frame(WINDOW_UPDATE, FIN, 1) + frame(WINDOW_UPDATE, RST, 1) + frame(WINDOW_UPDATE, 0, 1, 5)
     assert server.receive_data(late + frame(DATA, FIN, 99, payload=b"x"), 0.0) == []
     assert server.failure is None
@@ -469,7 +278,7 @@ def test_fin_reset_and_credit_for_an_ended_stream_are_ignored():
 
 def test_a_reset_in_the_middle_of_a_payload_drops_the_rest_of_it():
     server = new_session()
-    stream = _accepted(server)
+    stream = accepted(server)
     whole = frame(DATA, FIN, 1, payload=b"0123456789")
     assert transcript(server.receive_data(whole[:15], 0.0)) == [("data", 1, b"012", False)]
     server.reset_stream(stream)
@@ -479,7 +288,7 @@ def test_a_reset_in_the_middle_of_a_payload_drops_the_rest_of_it():
 
 def test_data_after_fin_is_dropped_as_the_go_library_may_send_it():
     server = new_session()
-    _accepted(server)
+    accepted(server)
     server.receive_data(frame(WINDOW_UPDATE, FIN, 1), 0.0)
     assert server.receive_data(frame(DATA, 0, 1, payload=b"raced") + frame(WINDOW_UPDATE, FIN, 1), 0.0) == []
     assert server.failure is None
@@ -487,7 +296,7 @@ def test_data_after_fin_is_dropped_as_the_go_library_may_send_it():
 
 def test_a_reset_that_carries_data_drops_it():
     server = new_session()
-    _accepted(server)
+    accepted(server)
     assert transcript(server.receive_data(frame(DATA, RST, 1, payload=b"x") + frame(PING, SYN, 0), 0.0)) == [
         ("reset", 1)
     ]
@@ -519,14 +328,14 @@ FLOODS = [
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_ends_the_session(flood):
     server = new_session(limits=SMALL)
-    _accepted(server)
+    accepted(server)
     _fails(server, b"".join(flood(number) for number in range(20)), ErrorCode.RATE_EXCEEDED)
 
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_the_same_in_good_time_does_not(flood):
     server = new_session(limits=SMALL)
-    _accepted(server)
+    accepted(server)
     for number in range(40):
         server.receive_data(flood(number), number * 0.2)
         sent(server)
@@ -551,7 +360,7 @@ def test_too_many_streams_are_reset_one_by_one():
 
 def test_a_quiet_peer_is_pinged_and_a_silent_one_given_up():
     client = new_session(Role.CLIENT, keepalive_seconds=15.0, now=100.0)
-    stream = _opened(client)
+    stream = opened(client)
     client.receive_data(frame(PING, SYN, 0), 100.0)
     sent(client)
     assert client.next_deadline() == 115.0

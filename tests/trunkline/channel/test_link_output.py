@@ -1,0 +1,79 @@
+import asyncio
+
+from tests.support.links import LinkPair, Recorder, Source, open_recorder, ticks, until
+from tests.support.virtual_time import in_virtual_time
+from trunkline.channel.limits import Limits
+
+KIB = 1024
+SMALL_WINDOWS = Limits(initial_window_bytes=64 * KIB)
+
+
+@in_virtual_time
+async def test_a_reader_that_never_reads_holds_its_window_and_stops_nobody():
+    pair = LinkPair(lambda stream: Recorder(stream, consume=stream.id != 1), limits=SMALL_WINDOWS)
+    stuck = Source(bytes(1_000_000))
+    stuck.begin(pair.client)
+    others = [Source(bytes(500_000)) for _ in range(5)]
+    for other in others:
+        other.begin(pair.client)
+    await asyncio.sleep(5)
+    received = [len(handler.received) for handler in pair.server_owner.handlers]
+    assert received == [64 * KIB] + [500_000] * 5
+    assert len(stuck.left) == 1_000_000 - 64 * KIB
+    pair.server_owner.handlers[0].consume = True
+    pair.server_owner.handlers[0].stream.consumed(64 * KIB)
+    await asyncio.sleep(5)
+    assert len(pair.server_owner.handlers[0].received) == 1_000_000
+    await pair.close()
+
+
+@in_virtual_time
+async def test_bulk_writers_take_turns():
+    pair = LinkPair(limits=Limits(initial_window_bytes=4096 * KIB))
+    pair.server_transport.pause_reading()
+    writers = [Source(bytes(4_000_000)) for _ in range(8)]
+    for writer in writers:
+        writer.begin(pair.client)
+    for _ in range(30):
+        pair.server_transport.resume_reading()
+        await ticks(3)
+        pair.server_transport.pause_reading()
+        left = [len(writer.left) for writer in writers]
+        assert max(left) - min(left) <= 128 * KIB
+    assert sum(left) < 8 * 4_000_000
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_small_call_beside_bulk_waits_for_a_bounded_number_of_bytes():
+    pair = LinkPair(limits=Limits(initial_window_bytes=4096 * KIB))
+    bulk = [Source(bytes(4_000_000)) for _ in range(4)]
+    for writer in bulk:
+        writer.begin(pair.client)
+    pair.server_transport.pause_reading()
+    await asyncio.sleep(0.1)
+    small = open_recorder(pair.client)
+    small.stream.write(b"urgent", end=True)
+    before = sum(len(handler.received) for handler in pair.server_owner.handlers)
+    pair.server_transport.resume_reading()
+    handlers = pair.server_owner.handlers
+    await until(lambda: len(handlers) == 5 and bool(handlers[4].received), step_seconds=0)
+    assert sum(len(handler.received) for handler in pair.server_owner.handlers) - before <= 512 * KIB
+    await pair.close()
+
+
+@in_virtual_time
+async def test_there_is_no_room_while_the_transport_is_full():
+    pair = LinkPair(limits=Limits(initial_window_bytes=1024 * KIB))
+    pair.server_transport.pause_reading()
+    writer = Source(bytes(1_000_000))
+    stream = writer.begin(pair.client)
+    await asyncio.sleep(0.1)
+    assert stream.send_window > 0
+    assert stream.send_room_bytes == 0
+    kept = pair.client_transport.get_write_buffer_size() + pair.client.queued_bytes
+    assert kept <= 512 * KIB
+    pair.server_transport.resume_reading()
+    await asyncio.sleep(0.1)
+    assert not writer.left
+    await pair.close()

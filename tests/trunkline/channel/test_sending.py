@@ -1,0 +1,198 @@
+import pytest
+
+from tests.support.sessions import (
+    ACK,
+    DATA,
+    FIN,
+    PING,
+    SYN,
+    WINDOW_UPDATE,
+    accepted,
+    frame,
+    new_session,
+    opened,
+    sent,
+    transcript,
+)
+from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded, LocalProtocolError
+from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.session import Role
+
+KIB = 1024
+WINDOW = 256 * KIB
+
+
+# The owner's mistakes change nothing
+
+
+def test_sending_more_than_the_window_is_refused():
+    client = new_session(Role.CLIENT, send_window_bytes=64 * KIB)
+    stream = opened(client)
+    with pytest.raises(LocalProtocolError):
+        client.send_data(stream, bytes(64 * KIB + 1))
+    assert sent(client) == b""
+    assert stream.send_window == 64 * KIB
+    client.send_data(stream, bytes(64 * KIB))
+    assert stream.send_window == 0
+
+
+def test_sending_after_the_end_is_refused():
+    client = new_session(Role.CLIENT)
+    stream = opened(client)
+    client.end_stream(stream)
+    sent(client)
+    with pytest.raises(LocalProtocolError):
+        client.send_data(stream, b"x")
+    with pytest.raises(LocalProtocolError):
+        client.end_stream(stream)
+    assert sent(client) == b""
+
+
+def test_consuming_more_than_was_delivered_is_refused():
+    server = new_session()
+    stream = accepted(server)
+    server.receive_data(frame(DATA, 0, 1, payload=b"12345"), 0.0)
+    for size in (6, -1):
+        with pytest.raises(LocalProtocolError):
+            server.consumed(stream, size, 0.0)
+    assert stream.unconsumed_bytes == 5
+
+
+def test_sending_nothing_sends_nothing():
+    client = new_session(Role.CLIENT)
+    stream = opened(client)
+    client.send_data(stream, b"")
+    assert sent(client) == b""
+    client.send_data(stream, b"", end=True)
+    assert sent(client) == frame(WINDOW_UPDATE, FIN, 1)
+
+
+def test_streams_and_unacknowledged_streams_are_bounded():
+    client = new_session(Role.CLIENT, limits=Limits(max_streams=300))
+    for _ in range(256):
+        client.open_stream()
+    with pytest.raises(LimitExceeded) as caught:
+        client.open_stream()
+    assert caught.value.code is ErrorCode.TOO_MANY_UNACKED
+    sent(client)
+    client.receive_data(b"".join(frame(WINDOW_UPDATE, ACK, 2 * number + 1) for number in range(256)), 0.0)
+    for _ in range(44):
+        client.open_stream()
+    with pytest.raises(LimitExceeded) as caught:
+        client.open_stream()
+    assert caught.value.code is ErrorCode.TOO_MANY_STREAMS
+
+
+# Credit
+
+
+def test_credit_is_granted_when_half_of_the_window_is_consumed():
+    server = new_session()
+    stream = accepted(server)
+    for _ in range(2):
+        server.receive_data(frame(DATA, 0, 1, payload=bytes(64 * KIB)), 0.0)
+    server.consumed(stream, 128 * KIB - 1, 0.0)
+    assert sent(server) == b""
+    server.consumed(stream, 1, 0.0)
+    assert frame(WINDOW_UPDATE, 0, 1, 128 * KIB) in sent(server)
+    assert stream.receive_window == WINDOW
+
+
+def test_no_credit_is_granted_to_a_peer_that_has_ended():
+    server = new_session()
+    stream = accepted(server)
+    server.receive_data(frame(DATA, 0, 1, payload=bytes(200 * KIB)) + frame(WINDOW_UPDATE, FIN, 1), 0.0)
+    server.consumed(stream, 200 * KIB, 0.0)
+    assert sent(server) == b""
+
+
+def test_a_window_that_opens_from_zero_is_an_event():
+    client = new_session(Role.CLIENT)
+    stream = opened(client)
+    client.send_data(stream, bytes(WINDOW))
+    grant = frame(WINDOW_UPDATE, 0, 1, 100 * KIB)
+    assert transcript(client.receive_data(grant + grant, 0.0)) == [("window", 1)]
+    assert stream.send_window == 200 * KIB
+
+
+def test_credit_may_ride_on_the_frames_that_open_and_accept():
+    server = new_session()
+    server.receive_data(frame(WINDOW_UPDATE, SYN, 1, 1000), 0.0)
+    assert server.streams[1].send_window == WINDOW + 1000
+    client = new_session(Role.CLIENT)
+    stream = client.open_stream()
+    sent(client)
+    client.receive_data(frame(WINDOW_UPDATE, ACK, 1, 5000), 0.0)
+    assert stream.send_window == WINDOW + 5000
+
+
+def test_a_window_doubles_when_half_of_it_is_consumed_within_two_round_trips():
+    budget = CreditBudget()
+    server = new_session(limits=Limits(initial_window_bytes=64 * KIB), budget=budget)
+    stream = accepted(server)
+    server.ping(0.0)
+    sent(server)
+    server.receive_data(frame(PING, ACK, 0, 0), 0.1)
+    now = 1.0
+    sizes = []
+    for _ in range(8):
+        half = stream.window_bytes // 2
+        server.receive_data(frame(DATA, 0, 1, payload=bytes(half)), now)
+        server.consumed(stream, half, now)
+        sizes.append(stream.window_bytes // KIB)
+        now += 0.15
+    assert sizes == [64, 128, 256, 512, 1024, 2048, 4096, 4096]
+    assert budget.reserved_bytes == 4032 * KIB
+    assert budget.held_bytes == 0
+    server.reset_stream(stream)
+    assert budget.reserved_bytes == 0
+
+
+def test_a_window_does_not_grow_for_a_slow_reader():
+    server = new_session(limits=Limits(initial_window_bytes=64 * KIB))
+    stream = accepted(server)
+    server.ping(0.0)
+    server.receive_data(frame(PING, ACK, 0, 0), 0.01)
+    for now in range(1, 10):
+        server.receive_data(frame(DATA, 0, 1, payload=bytes(32 * KIB)), now)
+        server.consumed(stream, 32 * KIB, now)
+    assert stream.window_bytes == 64 * KIB
+
+
+def test_windows_grow_only_inside_the_budgets():
+    limits = Limits(initial_window_bytes=64 * KIB, link_budget_bytes=64 * KIB)
+    server = new_session(limits=limits)
+    streams = [accepted(server, 1), accepted(server, 3)]
+    server.ping(0.0)
+    server.receive_data(frame(PING, ACK, 0, 0), 0.1)
+    for stream in streams * 3:
+        half = stream.window_bytes // 2
+        server.receive_data(frame(DATA, 0, stream.id, payload=bytes(half)), 1.0)
+        server.consumed(stream, half, 1.0)
+    assert [stream.window_bytes for stream in streams] == [128 * KIB, 64 * KIB]
+
+
+def test_the_first_grant_measures_the_round_trip():
+    server = new_session()
+    stream = accepted(server)
+    server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW)), 0.0)
+    server.consumed(stream, WINDOW, 0.0)
+    assert frame(PING, SYN, 0, 0) in sent(server)
+
+
+def test_held_bytes_are_counted_until_they_are_consumed_or_the_stream_ends():
+    budget = CreditBudget()
+    server = new_session(budget=budget)
+    stream, other = accepted(server, 1), accepted(server, 3)
+    server.receive_data(frame(DATA, 0, 1, payload=bytes(1000)) + frame(DATA, 0, 3, payload=bytes(500)), 0.0)
+    assert budget.held_bytes == server.held_bytes() == 1500
+    largest = server.largest_holder()
+    assert largest is not None
+    assert largest.id == stream.id
+    server.consumed(stream, 400, 0.0)
+    assert budget.held_bytes == 1100
+    server.reset_stream(stream)
+    assert budget.held_bytes == 500
+    server.end(ConnectionLost("gone"))
+    assert budget.held_bytes == 0
+    assert other.lost
