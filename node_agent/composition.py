@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from certs.identities import Identity
 from certs.tls import TlsContext, client_context
-from certs.tokens import TokenClaims, TokenVerifier
+from certs.tokens import TokenVerifier
 from node_agent.api.application import ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
@@ -94,7 +94,7 @@ async def compose(
     watch = CallerWatch()
     router = await _router(foundation, node, watch, own_ports, stack)
     links = _links(foundation, credentials, router, ready, renewal := _renewal(foundation, credentials))
-    _follow_trust(foundation, node, watch)
+    _follow_trust(foundation, watch)
     _follow_identity(foundation, credentials)
     credentials.subscribe(links.identity_changed)
     stack.push_async_callback(links.close)
@@ -133,11 +133,7 @@ async def _router(
     app = build_application(health, commands, watch, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
-
-    def is_revoked(claims: TokenClaims) -> bool:
-        return trust.is_revoked(claims, spiffe_id)
-
-    callers = Callers(spiffe_id, verifier, is_revoked, foundation.clock)
+    callers = Callers(spiffe_id, verifier, trust.is_revoked, foundation.clock)
     router = ExchangeRouter(
         callers, RoutedTo(api, forwarder), lingering, foundation.metrics, head_seconds=bounds.head_seconds, loop=loop
     )
@@ -190,14 +186,13 @@ def _links(
     )
 
 
-def _follow_trust(foundation: Foundation, node: NodeIdentity, watch: CallerWatch) -> None:
+def _follow_trust(foundation: Foundation, watch: CallerWatch) -> None:
     """Cut what a newer trust document revokes."""
     trust, metrics, log = foundation.enrolment.trust, foundation.metrics, get_logger("node_agent.trust")
-    spiffe_id = node.spiffe_id
 
     def changed() -> None:
         metrics.trust_sequence.set(trust.sequence)
-        cut = watch.cut_revoked(lambda claims: trust.is_revoked(claims, spiffe_id))
+        cut = watch.cut_revoked(trust.is_revoked)
         if cut:
             metrics.cut_exchanges.inc(cut)
             log.warning("trust.exchanges_cut", count=cut, sequence=trust.sequence)

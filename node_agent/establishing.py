@@ -63,9 +63,9 @@ def prepare_enrolment(
     """
     log = get_logger("node_agent.identity")
     asked, proxy = settings.control_plane, proxy_for(settings.control_plane.url)
-    tls = ControlPlaneTls(asked.url, ca_file=asked.ca_file, root_sha256=asked.root_sha256, proxy=proxy)
+    tls = ControlPlaneTls(asked.ca_file, asked.root_sha256)
     try:
-        tls.check()
+        tls.context()
         trust = TrustInForce(settings.state_directory, clock, get_logger("node_agent.trust"))
     except CertificateError as error:
         raise StartError(str(error)) from None

@@ -24,7 +24,7 @@ def _base_url(*schemes: str) -> AfterValidator:
 
 HttpsUrl = Annotated[str, _base_url("https")]
 HttpUrl = Annotated[str, _base_url("http", "https")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f:]{64,95}$")]
 NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 
 

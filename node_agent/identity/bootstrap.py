@@ -152,6 +152,7 @@ class Bootstrap:
         try:
             answer = await self._control_plane.call(CONFIRM_PATH, {}, identity=node.identity)
         except ControlPlaneRefused as error:
+            self._nonce_is_new = False
             if error.permanent:
                 self._store.drop_unconfirmed()
                 self._attempt_path.unlink(missing_ok=True)

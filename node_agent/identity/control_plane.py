@@ -66,7 +66,7 @@ class ControlPlane:
             ControlPlaneUnreachable: it was not answered, or not in a usable way.
         """
         try:
-            connector = aiohttp.TCPConnector(ssl=await self._tls.context(identity), force_close=True)
+            connector = aiohttp.TCPConnector(ssl=self._tls.context(identity), force_close=True)
             async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
                 return await self._post(session, path, document or {})
         except (TimeoutError, aiohttp.ClientError, OSError, CertificateError) as error:

@@ -27,7 +27,7 @@ SHORTEST_INTERVAL_SECONDS = 1.0
 
 
 class Renewal:
-    """Renews the node's credentials for ever. Of two that are due, the certificate goes first: a token comes with it."""
+    """Renews the node's credentials for ever. Where both are due, the certificate goes first: a token comes along."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Renewal:
             token_at = token_span(node.listen_token, now).renew_at(self._rng)
             await self._sleep_until(min(certificate_at, token_at))
             renew = self._renew_certificate if self._clock.now() >= certificate_at else self._renew_token
-            while not await self._attempt(renew):
+            while not await self._attempt(renew):  # noqa: ASYNC110 - a retry, not a condition to wait for
                 await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
             self._backoff.reset()
 

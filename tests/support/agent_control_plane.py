@@ -1,0 +1,184 @@
+"""A control plane as an agent sees it: real certificates and tokens, over TLS, with faults on demand."""
+
+import asyncio
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from certs.chains import CertificateChain
+from certs.fingerprints import serial_hex
+from certs.peers import peer_certificate
+from certs.spiffe import SpiffeId
+from certs.trust import Revocations, TrustDocument, sign_trust_document
+from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID, IdentityKit
+
+JOIN_TOKEN = "tljt-0123456789abcdef0123"
+Fault = Callable[[dict[str, Any]], web.Response | None]
+
+
+def error(status: int, error_code: str) -> web.Response:
+    return web.json_response({"error_code": error_code, "message": f"refused with {error_code}"}, status=status)
+
+
+class AgentControlPlane:
+    """Admits one node. `faults` by path may answer instead of it; `asked` has every request's path and document."""
+
+    def __init__(self, kit: IdentityKit) -> None:
+        self.kit = kit
+        self.node_id = NODE_ID
+        self.relays: list[str] = []
+        self.secrets: Callable[[SpiffeId], list[dict[str, str]]] = lambda node: []
+        self.sequence = 1
+        self.revocations = Revocations()
+        self.node_lifetime_seconds = 86400.0
+        self.faults: dict[str, list[Fault]] = defaultdict(list)
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.nonces: set[str] = set()
+        self.answers: dict[tuple[str, str], dict[str, Any]] = {}
+        self.confirmed: list[str] = []
+        self.url = ""
+        self.reachable = True
+        self._heard = asyncio.Event()
+
+    def count(self, path: str) -> int:
+        return sum(asked == path for asked, _ in self.asked)
+
+    async def asked_for(self, path: str, count: int = 1) -> None:
+        async with asyncio.timeout(10):
+            while self.count(path) < count:
+                self._heard.clear()
+                await self._heard.wait()
+
+    def trust_document(self) -> str:
+        document = TrustDocument(
+            trust_domain=self.kit.trust_domain,
+            sequence=self.sequence,
+            issued_at=int(self.kit.now),
+            roots=tuple(self.kit.roots),
+            token_keys=(self.kit.token_key,),
+            revocations=self.revocations,
+            name_suffix="trunk.internal",
+        )
+        return sign_trust_document(document, self.kit.control_plane)
+
+    @asynccontextmanager
+    async def serve(self, *, presented_roots: bool = False) -> AsyncIterator["AgentControlPlane"]:
+        app = web.Application()
+        for path, handler in (
+            ("/api/2.0/bootstrap/challenge", self._challenge),
+            ("/api/2.0/bootstrap", self._bootstrap),
+            ("/api/2.0/bootstrap/confirm", self._confirm),
+            ("/api/2.0/nodes/self/renew", self._renew),
+            ("/api/2.0/nodes/self/listen-token", self._listen_token),
+        ):
+            app.router.add_post(path, self._faulty(path, handler))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        tls = self.kit.server_tls()
+        if presented_roots:
+            tls.swap(self.kit.control_plane, self.kit.roots, presented_roots=self.kit.roots)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.context)
+        await site.start()
+        self.url = f"https://localhost:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    def _faulty(self, path: str, handler: Any) -> Any:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            document = json.loads(await request.read() or b"{}")
+            self.asked.append((path, document))
+            self._heard.set()
+            if not self.reachable:
+                assert request.transport is not None
+                request.transport.close()
+            if self.faults[path]:
+                fault = self.faults[path].pop(0)(document)
+                if fault is not None:
+                    return fault
+            response: web.StreamResponse = await handler(request, document)
+            return response
+
+        return answer
+
+    async def _challenge(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        nonce = f"nonce-{len(self.asked)}"
+        self.nonces.add(nonce)
+        return web.json_response({"nonce": nonce, "expire_time": 0})
+
+    async def _bootstrap(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        evidence = document["evidence"]
+        credential = evidence["token"] if evidence["type"] == "join_token" else document["nonce"]
+        key = credential, hashlib.sha256(document["csr"].encode()).hexdigest()
+        if key not in self.answers:
+            if document["nonce"] not in self.nonces:
+                return error(401, "UNAUTHENTICATED")
+            self.nonces.discard(document["nonce"])
+            if evidence["type"] == "join_token" and evidence["token"] != JOIN_TOKEN:
+                return error(401, "UNAUTHENTICATED")
+            if any(used == credential for used, _ in self.answers):
+                return error(409, "RESOURCE_CONFLICT")
+            self.answers[key] = self._identity(document["csr"])
+        return web.json_response(self.answers[key])
+
+    async def _confirm(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        peer = self._peer(request)
+        if peer is None:
+            return error(401, "UNAUTHENTICATED")
+        self.confirmed.append(peer.serial)
+        return web.json_response({"secrets": self.secrets(peer.spiffe_id)})
+
+    async def _renew(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        if self._peer(request) is None:
+            return error(401, "UNAUTHENTICATED")
+        identity = self._identity(document["csr"])
+        names = ("certificate_chain", "listen_token", "relays", "trust_document")
+        return web.json_response({name: identity[name] for name in names})
+
+    async def _listen_token(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        peer = self._peer(request)
+        if peer is None:
+            return error(401, "UNAUTHENTICATED")
+        token = self._token(peer.thumbprint)
+        return web.json_response({"listen_token": token, "relays": self._relays()})
+
+    def _peer(self, request: web.Request) -> Any:
+        return peer_certificate(request.transport)
+
+    def _identity(self, csr: str) -> dict[str, Any]:
+        spiffe_id = self.kit.node_spiffe_id(node=self.node_id)
+        chain: CertificateChain = self.kit.authority.issue_node(
+            csr, spiffe_id, self.node_lifetime_seconds, now=self.kit.now
+        )
+        return {
+            "node_id": self.node_id,
+            "node": NODE,
+            "workspace_id": WORKSPACE_ID,
+            "workspace": WORKSPACE,
+            "certificate_chain": chain.pem,
+            "trust_document": self.trust_document(),
+            "relays": self._relays(),
+            "listen_token": self._token(chain.thumbprint),
+            "name_suffix": "trunk.internal",
+            "policy": {},
+            "serial": serial_hex(chain.leaf),
+        }
+
+    def _token(self, thumbprint: str) -> str:
+        issued = self.kit.signer.issue_listen(
+            self.kit.node_spiffe_id(node=self.node_id),
+            workspace=WORKSPACE,
+            node_name=NODE,
+            certificate_thumbprint=thumbprint,
+            now=self.kit.now,
+        )
+        return issued.text
+
+    def _relays(self) -> list[dict[str, str]]:
+        return [{"relay_id": f"rl-{number}", "url": url} for number, url in enumerate(self.relays)]
