@@ -8,7 +8,7 @@ that the key prescribes, never the token.
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,19 @@ class CompactToken:
 
 
 def parse_compact(
-    text: str, *, maximum_bytes: int = MAX_TOKEN_BYTES, claims_depth: int = MAX_CLAIMS_DEPTH
+    text: str,
+    *,
+    maximum_bytes: int = MAX_TOKEN_BYTES,
+    claims_depth: int = MAX_CLAIMS_DEPTH,
+    algorithms: Collection[str] = ALGORITHMS,
+    signature_bytes: Collection[int] = (SIGNATURE_BYTES,),
 ) -> CompactToken:
     """Take `text` apart without trusting any of it.
 
+    `algorithms` and `signature_bytes` differ from ours only for tokens of other issuers.
+
     Raises:
-        TokenError: TOO_LARGE, MALFORMED, or ALGORITHM when `alg` is not ES256 or EdDSA; never anything else.
+        TokenError: TOO_LARGE, MALFORMED, or ALGORITHM when `alg` is not among `algorithms`; never anything else.
     """
     if len(text) > maximum_bytes:
         raise TokenError(TokenErrorCode.TOO_LARGE, f"the token is longer than {maximum_bytes} bytes")
@@ -63,9 +70,9 @@ def parse_compact(
         raise _malformed("the token is not three parts of base64url")
     header = _json_part(parts[1], MAX_HEADER_DEPTH)
     claims = _json_part(parts[2], claims_depth)
-    if len(_decoded(parts[3])) != SIGNATURE_BYTES:
+    if len(_decoded(parts[3])) not in signature_bytes:
         raise _malformed("the signature has the wrong length")
-    return CompactToken(text, header, claims, _media_type(header), _algorithm(header), _key_id(header))
+    return CompactToken(text, header, claims, _media_type(header), _algorithm(header, algorithms), _key_id(header))
 
 
 def write_compact(header: Mapping[str, Any], claims: Mapping[str, Any], key: SigningKey) -> str:
@@ -143,10 +150,10 @@ def _media_type(header: Mapping[str, Any]) -> str:
     return media_type
 
 
-def _algorithm(header: Mapping[str, Any]) -> str:
+def _algorithm(header: Mapping[str, Any], algorithms: Collection[str]) -> str:
     algorithm = header.get("alg")
-    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise TokenError(TokenErrorCode.ALGORITHM, "the token's algorithm is neither ES256 nor EdDSA")
+    if not isinstance(algorithm, str) or algorithm not in algorithms:
+        raise TokenError(TokenErrorCode.ALGORITHM, f"the token's algorithm is not {' or '.join(sorted(algorithms))}")
     return algorithm
 
 
