@@ -1,8 +1,8 @@
 """The pump between a session and an asyncio transport: it owns the transport, the timer and the turns of writing.
 
 Theory of operation. What the transport receives goes to the session, and the events straight to the handlers of the
-streams; writing is in `link_output`. One timer serves all of a session's deadlines: when it fires the session is asked
-again, so deadlines that only move away, as on a busy link, cost nothing.
+streams (`link_delivery`); writing is in `link_output`. One timer serves all of a session's deadlines: when it fires the
+session is asked again, so deadlines that only move away, as on a busy link, cost nothing.
 
 The end: `stream_lost` to every handler at once, `link_lost` to the owner one tick later, and `closed` is done when
 the transport is gone.
@@ -14,7 +14,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, StreamReset
 from trunkline.channel.events import (
@@ -31,7 +31,8 @@ from trunkline.channel.events import (
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 from trunkline.channel.limits import CreditBudget, Limits
-from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES, LinkOutput
+from trunkline.channel.link_delivery import LinkDelivery, LinkOwner
+from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
 from trunkline.channel.link_stream import LinkStream, StreamHandler
 from trunkline.channel.session import Role, Session
 
@@ -42,23 +43,7 @@ CLOSE_SECONDS = 5.0
 _TIMER_MARGIN_SECONDS = 0.001
 
 
-class LinkOwner(Protocol):
-    """What is told of a link. All calls come from the loop and return at once."""
-
-    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
-        """The peer opens a stream: return its handler, or None to reset it."""
-        ...
-
-    def go_away_received(self, link: Link, code: int) -> None:
-        """The peer takes no new streams."""
-        ...
-
-    def link_lost(self, link: Link, error: ChannelError | None) -> None:
-        """The link is over; the error is None if it was closed here. This is the last call."""
-        ...
-
-
-class Link(LinkOutput, asyncio.Protocol):
+class Link(LinkDelivery, asyncio.Protocol):
     """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`."""
 
     def __init__(
@@ -91,12 +76,9 @@ class Link(LinkOutput, asyncio.Protocol):
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
         """
-        LinkOutput.__init__(self, flusher if flusher is not None else Flusher(loop))
-        self._owner = owner
-        self._loop = loop
+        LinkDelivery.__init__(self, owner, loop, flusher if flusher is not None else Flusher(loop), on_handler_error)
         self._limits = limits if limits is not None else Limits()
         self._budget = budget
-        self._on_handler_error = on_handler_error if on_handler_error is not None else self._report_to_loop
         self.now: Callable[[], float] = loop.time
         self.session: Session[LinkStream] = Session(
             role,
@@ -124,6 +106,11 @@ class Link(LinkOutput, asyncio.Protocol):
     def streams(self) -> int:
         """How many streams are open."""
         return len(self.session.streams)
+
+    @property
+    def rtt_seconds(self) -> float | None:
+        """The smoothed round trip; None before the first ping has come back."""
+        return self.session.rtt_seconds
 
     @property
     def draining(self) -> bool:
@@ -314,58 +301,6 @@ class Link(LinkOutput, asyncio.Protocol):
                 self._owner.go_away_received(self, event.code)
             except Exception as error:  # noqa: BLE001 - reported; the link goes on
                 self._on_handler_error(None, error)
-
-    def _offer(self, stream: LinkStream) -> None:
-        if stream.lost:
-            return
-        try:
-            handler = self._owner.stream_offered(stream)
-        except Exception as error:  # noqa: BLE001 - reported; costs this stream only
-            self._handler_failed(stream, error)
-            return
-        if handler is None:
-            stream.reset()
-        elif not stream.lost:
-            stream.handler = handler
-
-    def _deliver_end(self, stream: LinkStream) -> None:
-        handler = stream.handler
-        if handler is None:
-            return
-        stream.end_delivered = True
-        try:
-            handler.end_received()
-        except Exception as error:  # noqa: BLE001
-            self._handler_failed(stream, error)
-        if not stream.writable:
-            stream.handler = None
-
-    def _deliver_room(self, stream: LinkStream) -> None:
-        handler = stream.handler
-        if handler is not None:
-            try:
-                handler.window_opened()
-            except Exception as error:  # noqa: BLE001
-                self._handler_failed(stream, error)
-
-    def _deliver_loss(self, stream: LinkStream, error: ChannelError) -> None:
-        handler = stream.handler
-        stream.handler = None
-        if handler is not None:
-            try:
-                handler.stream_lost(error)
-            except Exception as failure:  # noqa: BLE001
-                self._on_handler_error(stream, failure)
-
-    def _handler_failed(self, stream: LinkStream, error: Exception) -> None:
-        """Reset the stream whose handler let an exception out; its owner still learns that it is over."""
-        self._on_handler_error(stream, error)
-        self.session.reset_stream(stream)
-        self.request_flush()
-        self._deliver_loss(stream, StreamReset("the handler of the stream failed"))
-
-    def _report_to_loop(self, stream: LinkStream | None, error: Exception) -> None:
-        self._loop.call_exception_handler({"message": f"a handler failed on {stream!r}", "exception": error})
 
     def _shed(self, budget: CreditBudget) -> None:
         """Cut the streams that hold most, on whichever link, until the process holds no more than it may."""
