@@ -14,6 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from certs.errors import CertificateError
+from relay.arrivals import ArrivingConnection
 from relay.background import Background
 from relay.composition import Foundation, Relay, compose
 from relay.establishing import STATE_FORMAT, Established, Establishing
@@ -111,9 +112,10 @@ async def _close_links(relay: Relay) -> None:
 async def _listen(foundation: Foundation, relay: Relay) -> asyncio.Server:
     listen, limits = foundation.settings.listen, foundation.settings.limits
     loop = asyncio.get_running_loop()
+    failures = foundation.metrics.handshake_failures.of()
     try:
         return await loop.create_server(
-            relay.port.connection,
+            lambda: ArrivingConnection(relay.port, failures),
             listen.address,
             listen.port,
             ssl=foundation.serving.context,

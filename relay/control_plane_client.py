@@ -66,8 +66,8 @@ class ControlPlaneClient:
             return _object_of(await _read_bounded(response))
 
     @asynccontextmanager
-    async def follow(self, path: str, *, silence_seconds: float) -> AsyncIterator[aiohttp.StreamReader]:
-        """Open a stream of events, on which nothing may be silent for longer than the time given.
+    async def follow(self, path: str, *, silence_seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a stream of events, which may not be silent for longer than the time given; yields its bytes.
 
         Raises:
             ControlPlaneRefused, ControlPlaneUnreachable: as `call`; inside the block too.
@@ -76,7 +76,7 @@ class ControlPlaneClient:
         async with self._request("GET", path, None, timeout) as response:
             if response.content_type != "text/event-stream":
                 raise ControlPlaneUnreachable("the control plane's answer is no stream of events")
-            yield response.content
+            yield _pieces(response)
 
     @asynccontextmanager
     async def _request(
@@ -89,7 +89,7 @@ class ControlPlaneClient:
                 if response.status >= 300:
                     raise await _refusal(response)
                 yield response
-        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise ControlPlaneUnreachable(f"cannot reach the control plane {self._url}: {_reason(error)}") from None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -101,6 +101,17 @@ class ControlPlaneClient:
                 read_bufsize=256 * 1024,
             )
         return self._session
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    pieces = response.content.iter_any()
+    while True:
+        try:
+            yield await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except RuntimeError as error:  # what aiohttp raises where the session was closed between two reads
+            raise ControlPlaneUnreachable(f"the stream of events was closed: {error}") from None
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

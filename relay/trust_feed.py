@@ -75,9 +75,9 @@ class TrustFeed:
             await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
 
     async def _follow(self) -> None:
-        async with self._client.follow(EVENTS_PATH, silence_seconds=self._silence_seconds) as stream:
+        async with self._client.follow(EVENTS_PATH, silence_seconds=self._silence_seconds) as pieces:
             reader = EventReader()
-            async for piece in stream.iter_any():
+            async for piece in pieces:
                 for event in reader.receive_data(piece):
                     await self._take(event)
 

@@ -1,11 +1,13 @@
 """The relay as a whole, in this process, against a scripted control plane."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,13 @@ def relay(kit: IdentityKit, tmp_path: Path) -> Fixture:
     return Fixture(kit, tmp_path)
 
 
-Main = Callable[[], Coroutine[Any, Any, None]]
+async def speak_no_tls(port: int) -> None:
+    """Send what is no TLS, and wait until the relay has hung up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        await reader.read()
+    writer.close()
 
 
 @pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
@@ -124,10 +132,13 @@ def test_it_enrols_serves_drains_and_starts_again_without_a_control_plane(relay:
             assert headers["Proxy-Status"].startswith("trunkline-relay; error=")
             assert (await relay.call(node_url))[0] == 401
             port = int(endpoints["url"].rsplit(":", 1)[1])
+            await speak_no_tls(port)
+            gc.collect()  # asyncio's own TLS leaves what failed to the collector
             assert await relay.control_plane.wait_for(PRESENCE_PATH) == [{"port": port}]
             assert (await relay.call(f"{endpoints['admin_url']}/readyz"))[0] == 200
             metrics = (await relay.call(f"{endpoints['admin_url']}/metrics"))[2]
             assert "trunkline_relay_trust_document_sequence 1.0" in metrics
+            assert "trunkline_relay_handshake_failures_total 1.0" in metrics
             assert 'trunkline_relay_admission_refusals_total{outcome="no_listener"} 1.0' in metrics
         items = [item for document in await relay.control_plane.wait_for(REPORTS_PATH) for item in document["items"]]
         assert {item["outcome"] for item in items if item["type"] == "refusal"} == {"no_listener", "no_token"}

@@ -95,6 +95,23 @@ async def test_a_stranger_is_not_believed(kit: IdentityKit, tmp_path):
     assert json.dumps(fake.asked) == "[]"
 
 
+async def test_a_stream_that_is_followed_ends_with_the_identity_it_was_opened_with(
+    kit: IdentityKit, client: ControlPlaneClient, control_plane: ScriptedControlPlane
+):
+    control_plane.greeting = [b": hello\n\n"]
+    closing: list[Any] = []
+
+    async def follow() -> None:
+        async with client.follow("/api/2.0/trust-document/events", silence_seconds=10.0) as pieces:
+            assert await anext(pieces)
+            client.swap(kit.client_tls(kit.issue_relay()), closing.append)
+            await closing[0]
+            await anext(pieces)
+
+    with pytest.raises(ControlPlaneUnreachable):
+        await follow()
+
+
 async def test_a_renewed_identity_is_used_from_the_next_request_on(
     kit: IdentityKit, client: ControlPlaneClient, control_plane: ScriptedControlPlane
 ):
