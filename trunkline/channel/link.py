@@ -14,7 +14,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, StreamReset
 from trunkline.channel.events import (
@@ -31,7 +31,7 @@ from trunkline.channel.events import (
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 from trunkline.channel.limits import CreditBudget, Limits
-from trunkline.channel.link_delivery import LinkDelivery, LinkOwner
+from trunkline.channel.link_delivery import LinkDelivery
 from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
 from trunkline.channel.link_stream import LinkStream, StreamHandler
 from trunkline.channel.session import Role, Session
@@ -41,6 +41,22 @@ __all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
 CLOSE_SECONDS = 5.0
 """A closing link that cannot send its last bytes in this time is aborted."""
 _TIMER_MARGIN_SECONDS = 0.001
+
+
+class LinkOwner(Protocol):
+    """What is told of a link. All calls come from the loop and return at once."""
+
+    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
+        """The peer opens a stream: return its handler, or None to reset it."""
+        ...
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        """The peer takes no new streams."""
+        ...
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """The link is over; the error is None if it was closed here. This is the last call."""
+        ...
 
 
 class Link(LinkDelivery, asyncio.Protocol):
@@ -76,7 +92,8 @@ class Link(LinkDelivery, asyncio.Protocol):
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
         """
-        LinkDelivery.__init__(self, owner, loop, flusher if flusher is not None else Flusher(loop), on_handler_error)
+        LinkDelivery.__init__(self, loop, flusher if flusher is not None else Flusher(loop), on_handler_error)
+        self._owner = owner
         self._limits = limits if limits is not None else Limits()
         self._budget = budget
         self.now: Callable[[], float] = loop.time
@@ -302,6 +319,19 @@ class Link(LinkDelivery, asyncio.Protocol):
             except Exception as error:  # noqa: BLE001 - reported; the link goes on
                 self._on_handler_error(None, error)
 
+    def _offer(self, stream: LinkStream) -> None:
+        if stream.lost:
+            return
+        try:
+            handler = self._owner.stream_offered(stream)
+        except Exception as error:  # noqa: BLE001 - reported; costs this stream only
+            self._handler_failed(stream, error)
+            return
+        if handler is None:
+            stream.reset()
+        elif not stream.lost:
+            stream.handler = handler
+
     def _shed(self, budget: CreditBudget) -> None:
         """Cut the streams that hold most, on whichever link, until the process holds no more than it may."""
         while budget.overdrawn:
@@ -309,10 +339,10 @@ class Link(LinkDelivery, asyncio.Protocol):
             stream = holder.largest_holder() if holder is not None else None
             if not isinstance(stream, LinkStream):
                 return
-            stream.link.session.reset_stream(stream)
-            stream.link.request_flush()
-            error = StreamReset("the reader of the stream stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED)
-            stream.link._deliver_loss(stream, error)  # noqa: SLF001 - of the same class
+            try:
+                stream.cut(StreamReset("its reader stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED))
+            except Exception as error:  # noqa: BLE001 - reported; the stream is reset all the same
+                self._on_handler_error(stream, error)
 
     def _settle(self) -> None:
         """Tell those who wait for room to open a stream, or for the last stream to end."""

@@ -1,4 +1,4 @@
-"""The telling half of a link: handlers and the owner are called, and their exceptions kept from the others.
+"""The telling half of a link: the handlers of streams are called, and their exceptions kept from the others.
 
 An exception that a handler lets out resets its stream, which costs nobody else anything, and is reported.
 """
@@ -7,31 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
 
 from trunkline.channel.errors import ChannelError, StreamReset
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.link_output import LinkOutput
-from trunkline.channel.link_stream import LinkStream, StreamHandler
-
-if TYPE_CHECKING:
-    from trunkline.channel.link import Link
-
-
-class LinkOwner(Protocol):
-    """What is told of a link. All calls come from the loop and return at once."""
-
-    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
-        """The peer opens a stream: return its handler, or None to reset it."""
-        ...
-
-    def go_away_received(self, link: Link, code: int) -> None:
-        """The peer takes no new streams."""
-        ...
-
-    def link_lost(self, link: Link, error: ChannelError | None) -> None:
-        """The link is over; the error is None if it was closed here. This is the last call."""
-        ...
+from trunkline.channel.link_stream import LinkStream
 
 
 class LinkDelivery(LinkOutput):
@@ -39,28 +19,13 @@ class LinkDelivery(LinkOutput):
 
     def __init__(
         self,
-        owner: LinkOwner,
         loop: asyncio.AbstractEventLoop,
         flusher: Flusher,
         on_handler_error: Callable[[LinkStream | None, Exception], None] | None,
     ) -> None:
         LinkOutput.__init__(self, flusher)
-        self._owner = owner
         self._loop = loop
         self._on_handler_error = on_handler_error if on_handler_error is not None else self._report_to_loop
-
-    def _offer(self, stream: LinkStream) -> None:
-        if stream.lost:
-            return
-        try:
-            handler = self._owner.stream_offered(stream)
-        except Exception as error:  # noqa: BLE001 - reported; costs this stream only
-            self._handler_failed(stream, error)
-            return
-        if handler is None:
-            stream.reset()
-        elif not stream.lost:
-            stream.handler = handler
 
     def _deliver_end(self, stream: LinkStream) -> None:
         handler = stream.handler

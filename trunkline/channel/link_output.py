@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
 
 from trunkline.channel.flushing import Flusher, write_pieces
-from trunkline.channel.link_stream import TURN_BYTES
-
-if TYPE_CHECKING:
-    from trunkline.channel.link_stream import LinkStream
-    from trunkline.channel.session import Session
+from trunkline.channel.link_stream import TURN_BYTES, LinkStream
+from trunkline.channel.session import Session
 
 OUTPUT_BYTES = 128 * 1024
 TRANSPORT_HIGH_BYTES = 128 * 1024

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from trunkline.channel.errors import ChannelError
+from trunkline.channel.session import Session
 from trunkline.channel.streams import Stream
-
-if TYPE_CHECKING:
-    from trunkline.channel.link import Link
 
 TURN_BYTES = 64 * 1024
 """A stream writes so much, then waits until the others that want to write have had their turn."""
@@ -37,6 +35,28 @@ class StreamHandler(Protocol):
         ...
 
 
+class StreamLink(Protocol):
+    """What a stream needs of its link."""
+
+    session: Session[LinkStream]
+    blocked: bool
+    queued_bytes: int
+    output_bytes: int
+    flush_requested: bool
+
+    def now(self) -> float:
+        """The time of the loop, in seconds."""
+        ...
+
+    def wait(self, stream: LinkStream) -> None:
+        """Have the stream's handler called when it may write again."""
+        ...
+
+    def request_flush(self) -> None:
+        """Write soon what has collected."""
+        ...
+
+
 class LinkStream(Stream):
     """One stream of a `Link`. Not for other threads.
 
@@ -47,7 +67,7 @@ class LinkStream(Stream):
     __slots__ = ("end_delivered", "handler", "link", "turn_bytes", "waiting")
 
     def __init__(
-        self, link: Link, stream_id: int, send_window_bytes: int, receive_window_bytes: int, first_flags: int
+        self, link: StreamLink, stream_id: int, send_window_bytes: int, receive_window_bytes: int, first_flags: int
     ) -> None:
         Stream.__init__(self, stream_id, send_window_bytes, receive_window_bytes, first_flags)
         self.link = link
