@@ -74,7 +74,7 @@ class CommandOutputResource:
             if command.delivered or command.final or not wait:
                 return command
             key = CommandKey(command.workspace_id, command.command_id)
-            await self._dispatcher.wait_for_step(key, DELIVERY_CHECK_SECONDS)
+            await self._dispatcher.wait_for_steps(key, 1, DELIVERY_CHECK_SECONDS)
             await asyncio.sleep(DELIVERY_PAUSE_SECONDS)
             if request.transport is None:
                 raise ConnectionResetError

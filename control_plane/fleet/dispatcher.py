@@ -49,6 +49,7 @@ class _Entry:
     attempt: int = 0
     running: bool = False
     again: bool = False
+    steps: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -108,19 +109,20 @@ class Dispatcher:
             self.kick(key, node_id)
 
     async def settle(self, key: CommandKey, node_id: str, timeout_seconds: float) -> bool:
-        """Run the command's next step now and wait for it; False if it took longer than that."""
-        self.kick(key, node_id)
-        return await self.wait_for_step(key, timeout_seconds)
-
-    async def wait_for_step(self, key: CommandKey, timeout_seconds: float) -> bool:
-        """Wait until the next step of the command has been run; False if it took longer than that."""
+        """Run a step of the command that begins now, and wait for it; False if it took longer than that."""
         entry = self._entries.get(key)
-        if entry is None:
-            await asyncio.sleep(0)
-            return True
+        more = 2 if entry is not None and entry.running else 1
+        self.kick(key, node_id)
+        return await self.wait_for_steps(key, more, timeout_seconds)
+
+    async def wait_for_steps(self, key: CommandKey, more: int, timeout_seconds: float) -> bool:
+        """Wait until so many more steps of the command have ended, or it is final; False if that took too long."""
+        entry = self._entries.get(key)
+        wanted = entry.steps + more if entry is not None else 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await entry.changed.wait()
+                while entry is not None and entry.steps < wanted and self._entries.get(key) is entry:
+                    await entry.changed.wait()
                 return True
         return False
 
@@ -162,14 +164,15 @@ class Dispatcher:
         finally:
             entry.running = False
             self._slots.release()
-            entry.changed.set()
-            entry.changed = asyncio.Event()
         entry.attempt += 1
+        entry.steps += 1
         if final:
             self._entries.pop(key, None)
             self._metrics.commands_open.set(len(self._entries))
         else:
             self._schedule(key, entry, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
+        entry.changed.set()
+        entry.changed = asyncio.Event()
 
     async def _advance(self, key: CommandKey, entry: _Entry) -> tuple[Step, bool]:
         """Run one step; returns it and whether the command is final."""

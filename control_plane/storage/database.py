@@ -31,6 +31,7 @@ class Database:
     def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         parsed = make_url(url)
         self._writing = asyncio.Lock()
+        self._ending: set[asyncio.Future[None]] = set()
         self._engines = _engines(parsed, busy_timeout_seconds)
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
         self._writer = async_sessionmaker(self._engines[-1], expire_on_commit=False)
@@ -42,11 +43,13 @@ class Database:
         Raises:
             StorageError: the database cannot be read.
         """
+        session = self._reader()
         try:
-            async with self._reader() as session:
-                yield session
+            yield session
         except DBAPIError as error:
             raise translated(error) from None
+        finally:
+            await self._end(session)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -57,13 +60,15 @@ class Database:
             StorageBusyError: another process kept the database; nothing was changed.
         """
         async with self._writing:
+            session = self._writer()
             try:
-                async with self._writer() as session:
-                    await _begin(session)
-                    yield session
-                    await session.commit()
+                await _begin(session)
+                yield session
+                await session.commit()
             except DBAPIError as error:
                 raise translated(error) from None
+            finally:
+                await self._end(session)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -71,9 +76,18 @@ class Database:
         return self._engines[-1]
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, once the transactions under way have ended."""
+        if self._ending:
+            await asyncio.wait(self._ending)
         for engine in self._engines:
             await engine.dispose()
+
+    async def _end(self, session: AsyncSession) -> None:
+        """Give the connection back, also when the task that used it is cancelled meanwhile."""
+        ending = asyncio.ensure_future(session.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        await asyncio.shield(ending)
 
 
 async def _begin(session: AsyncSession) -> None:

@@ -33,6 +33,7 @@ from trunkline.client.node_sender import NodeSender
 from trunkline.runtime.clock import Clock, SystemClock
 
 TRUST_DOMAIN = "trunkline.test"
+OPERATOR = "operator"
 SEALING_KEY = encode_base64url(b"s" * 32)
 
 
@@ -88,14 +89,14 @@ class RunningControlPlane:
         path: str,
         body: Any = None,
         *,
-        token: str | None = "operator",
+        token: str | None = OPERATOR,
         identity: Identity | None = None,
         raw: bytes | None = None,
     ) -> Answer:
         """Make a request, as the operator unless told otherwise."""
         headers = {"Content-Type": "application/json"}
         if token is not None and identity is None:
-            headers["Authorization"] = f"Bearer {self.operator_token if token == 'operator' else token}"
+            headers["Authorization"] = f"Bearer {self.operator_token if token == OPERATOR else token}"
         content = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
         request = self.session(identity).request(method, self.url + path, data=content, headers=headers)
         async with request as response:

@@ -13,11 +13,11 @@ from certs.encoding import encode_base64url
 from certs.tokens import TokenClaims, TokenVerifier
 from tests.support.canned_relay import CannedCall, CannedRelay
 
+_NO_LINK = b'{"error_code":"NODE_UNREACHABLE","message":"no link here"}'
 NO_LISTENER = (
-    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nContent-Length: 57\r\n"
-    b'Proxy-Status: trunkline-relay; error=destination_unavailable; details="no link"\r\n\r\n'
-    b'{"error_code":"NODE_UNREACHABLE","message":"no link here"}'[:57]
-)
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b'Proxy-Status: trunkline-relay; error=destination_unavailable; details="no link"\r\n\r\n' % len(_NO_LINK)
+) + _NO_LINK
 
 
 @dataclass
@@ -66,9 +66,11 @@ class FakeAgent:
             call.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
             return
         self._check(call, host, method, body)
-        await self._serve(call, method, host, target, body)
         if mode == "reset after":
+            self._submit(None, (host, target.removeprefix("/v1/commands/")), body)
             call.reset()
+            return
+        await self._serve(call, method, host, target, body)
 
     def _check(self, call: CannedCall, host: str, method: str, body: bytes) -> None:
         if self.verifier is None:
@@ -102,7 +104,7 @@ class FakeAgent:
         else:
             _json(call, 200, self.commands[key])
 
-    def _submit(self, call: CannedCall, key: tuple[str, str], body: bytes) -> None:
+    def _submit(self, call: CannedCall | None, key: tuple[str, str], body: bytes) -> None:
         known = self.bodies.get(key)
         if known is not None and known != body:
             _json(call, 409, {"error_code": "RESOURCE_CONFLICT", "message": "another body"})
@@ -133,7 +135,9 @@ class FakeAgent:
         call.writer.write(b"0\r\n\r\n")
 
 
-def _json(call: CannedCall, status: int, document: dict[str, Any]) -> None:
+def _json(call: CannedCall | None, status: int, document: dict[str, Any]) -> None:
+    if call is None:
+        return
     body = json.dumps(document).encode()
     head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     call.answer(head.encode() + body)

@@ -47,11 +47,14 @@ async def test_the_writer_is_durable_and_checks_keys(database: Database):
 
 
 async def test_an_exception_leaves_nothing(database: Database):
-    with pytest.raises(RuntimeError):
+    async def add_and_fail() -> None:
         async with database.write() as session:
             session.add(Challenge(nonce_sha256="a", expire_time=1))
             await session.flush()
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await add_and_fail()
     assert await count(database) == 0
 
 
@@ -127,10 +130,10 @@ async def test_a_full_disk_is_a_typed_error_and_nothing_is_half_written(database
     assert await count(database) == 1
 
 
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
+def modes(directory: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in directory.glob("x.db*")}
 
 
 async def test_nobody_else_may_read_the_files(database: Database, tmp_path: Path):
     await count(database)
-    assert {mode(path) for path in tmp_path.glob("x.db*")} == {0o600}
+    assert modes(tmp_path) == {0o600}

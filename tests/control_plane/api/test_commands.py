@@ -1,0 +1,382 @@
+"""Commands over the API: recorded before anything else, delivered once, followed to their end, whatever fails."""
+
+import asyncio
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane.settings import ControlPlaneSettings
+from tests.support.canned_relay import CannedRelay
+from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
+from tests.support.fake_agent import FakeAgent
+
+PATH = "/w/finance/api/2.0/commands"
+HOST = "vm-1.finance.trunk.internal"
+
+
+def quick(directory: Path, **commands: Any) -> ControlPlaneSettings:
+    return settings_for(
+        directory,
+        commands={"delivery_seconds": 2, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4, **commands},
+        health={"interval_seconds": 60.0, "timeout_seconds": 0.5},
+    )
+
+
+class Stage:
+    """A control plane whose fleet runs, with one relay in memory and one agent behind it."""
+
+    def __init__(self, plane: RunningControlPlane, agent: FakeAgent, relay: CannedRelay) -> None:
+        self.plane = plane
+        self.agent = agent
+        self.relay = relay
+
+    async def submit(self, **fields: Any) -> dict[str, Any]:
+        body = {"command_id": "c-1", "target": {"node": "vm-1"}, "argv": ["uname", "-a"], **fields}
+        [command] = (await self.plane.ok("POST", PATH, body))["commands"]
+        return dict(command)
+
+    async def until(self, state: str, command_id: str = "c-1", seconds: float = 8.0) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while True:
+            found = await self.plane.ok("GET", f"{PATH}/{command_id}")
+            if found["state"] == state:
+                return found
+            assert time.monotonic() < end, found
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path):
+    agent = FakeAgent()
+    relay = agent.relay()
+    async with running_control_plane(tmp_path, settings=quick(tmp_path), dial=relay.dial, fleet=True) as plane:
+        agent.verifier = await plane.verifier()
+        await plane.relay()
+        await plane.node("vm-1", labels={"role": "web"})
+        agent.verifier = await plane.verifier()
+        yield Stage(plane, agent, relay)
+        agent.hold.set()
+    await relay.close()
+
+
+async def test_a_command_is_delivered_and_followed(stage: Stage):
+    answer = await stage.submit(environment={"A": "b"}, stdin=base64.b64encode(b"hi").decode(), timeout_seconds=5)
+    assert (answer["state"], answer["argv"], answer["node"]) == ("QUEUED", ["uname", "-a"], "vm-1")
+    done = await stage.until("SUCCEEDED")
+    assert (done["exit_code"], done["stdout_bytes"]) == (0, 3)
+    assert done["submitted_by"].startswith("operator/op-")
+    body = stage.agent.bodies[HOST, "c-1"]
+    assert body == b'{"argv":["uname","-a"],"environment":{"A":"b"},"stdin":"aGk=","timeout_seconds":5.0}'
+    assert len(stage.relay.links) == 1
+    [event] = await stage.plane.audit(action="command.submit")
+    assert event["resource"] == "c-1"
+    assert "uname" not in str(event)
+
+
+async def test_submitted_twice_runs_once_and_another_body_is_a_conflict(stage: Stage):
+    body = {"command_id": "c-1", "target": {"node": "vm-1"}, "argv": ["true"]}
+    answers = await asyncio.gather(*(stage.plane.call("POST", PATH, body) for _ in range(20)))
+    assert sorted(answer.status for answer in answers) == [200] * 19 + [201]
+    await stage.until("SUCCEEDED")
+    again = await stage.plane.call("POST", PATH, body)
+    assert (again.status, again.document["commands"][0]["state"]) == (200, "SUCCEEDED")
+    for change in ({"argv": ["false"]}, {"target": {"all": True}}, {"timeout_seconds": 1.0}):
+        conflict = await stage.plane.call("POST", PATH, body | change)
+        assert (conflict.status, conflict.error_code) == (409, "RESOURCE_CONFLICT")
+    assert stage.agent.count("PUT") == 1
+
+
+async def test_targets(stage: Stage):
+    await stage.plane.node("vm-2", labels={"role": "web"})
+    await stage.plane.node("vm-3", labels={"role": "db"})
+    await stage.plane.ok("POST", "/w/finance/api/2.0/clusters", {"cluster": "blue", "nodes": ["vm-1", "vm-3"]})
+    for name, target, nodes in [
+        ("a", {"all": True}, ["vm-1", "vm-2", "vm-3"]),
+        ("b", {"cluster": "blue"}, ["vm-1", "vm-3"]),
+        ("c", {"selector": {"role": "web"}}, ["vm-1", "vm-2"]),
+    ]:
+        body = {"command_id": name, "target": target, "argv": ["true"]}
+        found = (await stage.plane.ok("POST", PATH, body))["commands"]
+        assert [command["node"] for command in found] == nodes
+        assert all(command["command_id"] == f"{name}.{command['node_id']}" for command in found)
+        assert (await stage.plane.ok("POST", PATH, body))["commands"][0]["command_id"] == found[0]["command_id"]
+    listed = await stage.plane.ok("GET", f"{PATH}?page_size=5")
+    rest = await stage.plane.ok("GET", f"{PATH}?page_size=5&page_token={listed['next_page_token']}")
+    assert len({one["command_id"] for one in listed["commands"] + rest["commands"]}) == 7
+    assert {one["node"] for one in (await stage.plane.ok("GET", f"{PATH}?node=vm-3"))["commands"]} == {"vm-3"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"target": {}}, 400),
+        ({"target": {"node": "vm-1", "all": True}}, 400),
+        ({"target": {"all": False}}, 400),
+        ({"target": {"node": "vm-9"}}, 404),
+        ({"target": {"cluster": "x"}}, 404),
+        ({"target": {"selector": {"role": "none"}}}, 400),
+        ({"target": {"selector": {}}}, 400),
+        ({"argv": []}, 400),
+        ({"argv": ["a\x00"]}, 400),
+        ({"argv": "true"}, 400),
+        ({"argv": ["x" * 130_000]}, 400),
+        ({"environment": {"A=B": "c"}}, 400),
+        ({"environment": {"": "c"}}, 400),
+        ({"environment": {"A": "\x00"}}, 400),
+        ({"stdin": "not base64!"}, 400),
+        ({"working_directory": "relative"}, 400),
+        ({"user": "Root User"}, 400),
+        ({"timeout_seconds": 0}, 400),
+        ({"timeout_seconds": -1}, 400),
+        ({"command_id": "a/b"}, 400),
+        ({"command_id": "../x"}, 400),
+        ({"command_id": "x" * 129}, 400),
+        ({"command_id": "x" * 110, "target": {"all": True}}, 400),
+        ({"command_id": "c\n"}, 400),
+        ({"colour": "red"}, 400),
+    ],
+)
+async def test_bad_submissions_reach_nobody(stage: Stage, change: dict[str, Any], status: int):
+    body = {"command_id": "c-1", "target": {"node": "vm-1"}, "argv": ["true"]} | change
+    assert (await stage.plane.call("POST", PATH, body)).status == status
+    assert (await stage.plane.ok("GET", PATH))["commands"] == []
+    assert stage.agent.count("PUT") == 0
+
+
+async def test_a_node_that_is_never_reached_loses_the_command_with_the_reason(stage: Stage):
+    stage.agent.mode[HOST] = "offline"
+    await stage.submit()
+    waiting = await stage.until("UNKNOWN")
+    assert "no link here" in waiting["reason"]
+    lost = await stage.until("LOST")
+    assert lost["reason"].startswith("it never reached the node")
+    stage.agent.mode.clear()
+    await asyncio.sleep(0.3)
+    assert (await stage.plane.ok("GET", f"{PATH}/c-1"))["state"] == "LOST"
+    assert stage.agent.commands == {}
+
+
+async def test_a_node_that_comes_back_in_time_gets_it(stage: Stage):
+    stage.agent.mode[HOST] = "offline"
+    await stage.submit()
+    await stage.until("UNKNOWN")
+    stage.agent.mode.clear()
+    await stage.until("SUCCEEDED")
+
+
+@pytest.mark.parametrize("mode", ["reset after", "garbage", "silent"])
+async def test_a_lost_reply_is_never_called_lost_while_the_node_may_have_it(stage: Stage, mode: str):
+    stage.agent.mode["PUT *"] = mode
+    await stage.submit()
+    await stage.until("UNKNOWN")
+    await asyncio.sleep(2.5)  # past the delivery deadline, with the node silent about it
+    found = await stage.plane.ok("GET", f"{PATH}/c-1")
+    assert found["state"] in ("UNKNOWN", "SUCCEEDED")
+    stage.agent.mode.clear()
+    if mode == "reset after":
+        await stage.until("SUCCEEDED")
+        assert len(stage.agent.commands) == 1
+
+
+@pytest.mark.parametrize("status", ["400", "403", "409", "422"])
+async def test_a_refusal_of_the_node_is_final_and_says_why(stage: Stage, status: str):
+    stage.agent.mode[HOST] = status
+    await stage.submit()
+    lost = await stage.until("LOST")
+    assert lost["reason"] == f"the node refused it ({status}): the policy refuses it"
+
+
+async def test_a_busy_node_is_asked_again(stage: Stage):
+    stage.agent.mode[HOST] = "503"
+    await stage.submit()
+    await stage.until("UNKNOWN")
+    stage.agent.mode.clear()
+    await stage.until("SUCCEEDED")
+
+
+async def test_a_silent_node_makes_the_view_unknown_and_not_the_end(stage: Stage):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await stage.until("RUNNING")
+    stage.agent.mode[HOST] = "silent"
+    found = await stage.until("UNKNOWN")
+    assert found["reason"]
+    stage.agent.mode.clear()
+    stage.agent.commands[HOST, "c-1"] |= {"state": "FAILED", "exit_code": 3}
+    assert (await stage.until("FAILED"))["exit_code"] == 3
+
+
+async def test_a_node_that_forgot_it_lost_it(stage: Stage):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await stage.until("RUNNING")
+    stage.agent.commands.clear()
+    assert (await stage.until("LOST"))["reason"] == "the node no longer knows this command"
+
+
+async def test_cancel_at_the_node(stage: Stage):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await stage.until("RUNNING")
+    assert (await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {}))["state"] == "CANCELLED"
+    again = await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {})
+    assert again["state"] == "CANCELLED"
+    assert stage.agent.count("POST", "/cancel") == 1
+    assert len(await stage.plane.audit(action="command.cancel")) == 1
+
+
+async def test_cancel_before_delivery_never_reaches_the_node(stage: Stage):
+    stage.agent.mode[HOST] = "offline"
+    await stage.submit()
+    await stage.until("UNKNOWN")
+    stage.agent.mode.clear()
+    stage.agent.mode["PUT *"] = "offline"
+    cancelled = await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {})
+    assert (cancelled["state"], cancelled["reason"]) == ("CANCELLED", "cancelled before it reached the node")
+    stage.agent.mode.clear()
+    await asyncio.sleep(0.3)
+    assert stage.agent.commands == {}
+
+
+async def test_deleting_the_node_ends_its_commands(stage: Stage):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await stage.until("RUNNING")
+    await stage.plane.ok("DELETE", "/w/finance/api/2.0/nodes/vm-1")
+    found = await stage.plane.ok("GET", f"{PATH}/c-1")
+    assert (found["state"], found["reason"]) == ("LOST", "the node was deleted")
+
+
+async def test_the_environment_is_forgotten_once_delivered(stage: Stage):
+    await stage.submit(environment={"PASSWORD": "s3cret-value"})
+    await stage.until("SUCCEEDED")
+    from control_plane.storage.records import Submission
+
+    async with stage.plane.database.read() as session:
+        submission = await session.get(
+            Submission, ((await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1"))["workspace_id"], "c-1")
+        )
+    assert submission is not None
+    assert submission.spec is None
+    assert "s3cret-value" not in str(await stage.plane.audit())
+
+
+async def test_undelivered_and_running_commands_survive_a_restart(tmp_path: Path):
+    agent = FakeAgent(state="RUNNING")
+    agent.mode["vm-2.finance.trunk.internal"] = "offline"
+    relay = agent.relay()
+    settings = quick(tmp_path, delivery_seconds=30)
+    async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
+        await plane.relay()
+        await plane.node("vm-1")
+        await plane.node("vm-2")
+        await plane.ok("POST", PATH, {"command_id": "c", "target": {"all": True}, "argv": ["true"]})
+        stage = Stage(plane, agent, relay)
+        [first, second] = (await plane.ok("GET", PATH))["commands"]
+        ids = {one["node"]: one["command_id"] for one in (first, second)}
+        await stage.until("RUNNING", ids["vm-1"])
+        await stage.until("UNKNOWN", ids["vm-2"])
+    agent.mode.clear()
+    agent.state = "SUCCEEDED"
+    for document in agent.commands.values():
+        document |= {"state": "SUCCEEDED", "exit_code": 0}
+    async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
+        stage = Stage(plane, agent, relay)
+        for command_id in ids.values():
+            await stage.until("SUCCEEDED", command_id)
+    assert sorted(key[1] for key in agent.commands) == sorted(ids.values())
+    assert agent.count("PUT", ids["vm-1"]) == 1
+    await relay.close()
+
+
+async def test_too_many_open_commands_are_refused(tmp_path: Path):
+    async with running_control_plane(tmp_path, settings=quick(tmp_path, most_open_per_workspace=2)) as plane:
+        await plane.node("vm-1")
+        for number in range(2):
+            await plane.ok("POST", PATH, {"command_id": f"c{number}", "target": {"node": "vm-1"}, "argv": ["true"]})
+        answer = await plane.call("POST", PATH, {"target": {"node": "vm-1"}, "argv": ["true"]})
+        assert (answer.status, answer.error_code) == (429, "RESOURCE_EXHAUSTED")
+
+
+async def test_output_is_streamed_from_any_offset(stage: Stage):
+    whole = bytes(range(256)) * 8192
+    stage.agent.output["stdout"] = whole
+    stage.agent.output["stderr"] = b"oops"
+    await stage.submit()
+    await stage.until("SUCCEEDED")
+    headers = {"Authorization": f"Bearer {stage.plane.operator_token}"}
+    for query, expected in [
+        ("", whole),
+        ("?offset=1000000", whole[1_000_000:]),
+        (f"?offset={len(whole)}", b""),
+        ("?stream=stderr&offset=2", b"ps"),
+    ]:
+        url = f"{stage.plane.url}{PATH}/c-1/output{query}"
+        async with stage.plane.session().get(url, headers=headers) as response:
+            assert response.status == 200
+            assert response.content_type == "application/octet-stream"
+            assert await response.read() == expected
+    beyond = await stage.plane.call("GET", f"{PATH}/c-1/output?offset={len(whole) + 1}")
+    assert (beyond.status, beyond.error_code) == (416, "RANGE_NOT_SATISFIABLE")
+    for query in ("?stream=both", "?offset=-1", "?offset=x", "?colour=red"):
+        assert (await stage.plane.call("GET", f"{PATH}/c-1/output{query}")).status == 400
+
+
+async def test_output_that_breaks_off_does_not_look_whole(stage: Stage):
+    import aiohttp
+
+    stage.agent.output["stdout"] = b"x" * 1_000_000
+    stage.agent.cut_output_after = 300_000
+    await stage.submit()
+    await stage.until("SUCCEEDED")
+    headers = {"Authorization": f"Bearer {stage.plane.operator_token}"}
+    async with stage.plane.session().get(f"{stage.plane.url}{PATH}/c-1/output", headers=headers) as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_output_of_an_unreachable_node_is_a_typed_error(stage: Stage):
+    await stage.submit()
+    await stage.until("SUCCEEDED")
+    stage.agent.mode[HOST] = "offline"
+    answer = await stage.plane.call("GET", f"{PATH}/c-1/output")
+    assert (answer.status, answer.error_code, answer.headers["Retry-After"]) == (502, "NODE_UNREACHABLE", "1")
+
+
+async def test_output_of_what_never_arrived_is_empty(stage: Stage):
+    stage.agent.mode[HOST] = "offline"
+    await stage.submit()
+    await stage.until("LOST")
+    answer = await stage.plane.call("GET", f"{PATH}/c-1/output?follow=true")
+    assert (answer.status, answer.headers["Trunkline-Size"]) == (200, "0")
+
+
+async def test_a_follower_that_goes_resets_the_stream_to_the_node(stage: Stage):
+    stage.agent.state = "RUNNING"
+    stage.agent.output["stdout"] = b"first"
+    await stage.submit()
+    await stage.until("RUNNING")
+    headers = {"Authorization": f"Bearer {stage.plane.operator_token}"}
+    response = await stage.plane.session().get(f"{stage.plane.url}{PATH}/c-1/output?follow=true", headers=headers)
+    assert await response.content.readexactly(5) == b"first"
+    streams = stage.relay.links[0].streams
+    response.close()
+    async with asyncio.timeout(5):
+        while stage.relay.links[0].streams >= streams:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_follower_waits_for_the_delivery(stage: Stage):
+    stage.agent.mode["PUT *"] = "offline"
+    stage.agent.output["stdout"] = b"done"
+    stage.agent.hold.set()
+    await stage.submit()
+    reading = asyncio.create_task(stage.plane.call("GET", f"{PATH}/c-1/output?follow=true"))
+    await stage.until("UNKNOWN")
+    assert not reading.done()
+    stage.agent.mode.clear()
+    async with asyncio.timeout(5):
+        assert (await reading).document == {"text": "done"}
