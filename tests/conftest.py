@@ -1,11 +1,29 @@
-"""What holds for every test: nothing is left behind."""
+"""What holds for every test: on which event loops it runs, and that nothing is left behind."""
 
+import asyncio
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.support.virtual_time import VirtualTimeLoop
+from trunkline.runtime.loop import loop_factory
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """asyncio's own loop, but for modules that ask for more.
+
+    `BOTH_LOOPS = True` (those that open sockets): asyncio's and the fast one. `VIRTUAL_TIME = True` (those that open
+    none): a loop whose time jumps when nothing is to be done.
+    """
+    module = getattr(item, "module", None)
+    if getattr(module, "BOTH_LOOPS", False):
+        return {"asyncio": asyncio.new_event_loop, "fast": loop_factory("auto")}
+    if getattr(module, "VIRTUAL_TIME", False):
+        return {"virtual": VirtualTimeLoop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 def _open_sockets() -> set[str]:
