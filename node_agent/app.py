@@ -34,7 +34,6 @@ from trunkline.runtime.loop import watch_lag
 from trunkline.runtime.systemd import ServiceNotifier
 
 STATE_FORMAT = "trunkline-node-agent 1"
-GAUGE_SECONDS = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +88,6 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 serving.renewal.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),
-                _set_gauges(foundation),
                 lifecycle.keep_watchdog(),
                 watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
             )
@@ -120,6 +118,7 @@ def _foundation(settings: AgentSettings) -> Foundation:
     except PolicyError as error:
         raise StartError(str(error)) from None
     proxy_for, clock_offset = proxies(settings), ClockOffset()
+    metrics.clock_offset.set_function(lambda: clock_offset.seconds or 0.0)
     return Foundation(
         settings=settings,
         registry=registry,
@@ -145,18 +144,6 @@ async def _open_ledger(foundation: Foundation) -> None:
 
 def _reload(policy: PolicySource) -> None:
     policy.reload()
-
-
-async def _set_gauges(foundation: Foundation) -> None:
-    """Keep the gauges that nobody else sets."""
-    metrics = foundation.metrics
-    while True:
-        running, queued = foundation.ledger.counts()
-        metrics.running_commands.set(running)
-        metrics.queued_commands.set(queued)
-        if foundation.clock_offset.seconds is not None:
-            metrics.clock_offset.set(foundation.clock_offset.seconds)
-        await asyncio.sleep(GAUGE_SECONDS)
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -83,7 +83,10 @@ def command_ledger(
         retention=RetentionBounds(asked.retention_seconds, asked.retained_commands, asked.retained_output_bytes),
     )
     store = CommandStore(directory / COMMANDS_DIRECTORY)
-    return CommandLedger(store, policy, bounds, metrics, clock, get_logger("node_agent.commands"))
+    ledger = CommandLedger(store, policy, bounds, metrics, clock, get_logger("node_agent.commands"))
+    metrics.running_commands.set_function(lambda: float(ledger.counts()[0]))
+    metrics.queued_commands.set_function(lambda: float(ledger.counts()[1]))
+    return ledger
 
 
 async def compose(
@@ -97,6 +100,7 @@ async def compose(
     _follow_trust(foundation, watch)
     _follow_identity(foundation, credentials)
     credentials.subscribe(links.identity_changed)
+    foundation.metrics.open_exchanges.set_function(lambda: float(len(watch)))
     stack.push_async_callback(links.close)
     return Serving(links, renewal, credentials)
 

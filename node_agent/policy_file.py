@@ -25,12 +25,14 @@ def read_policy_file(path: Path) -> Policy:
         PolicyError: the file is missing, writable by others, not TOML, or says what a policy cannot say.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            _check_owner(path, os.fstat(descriptor))
+            content = os.read(descriptor, MAX_POLICY_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise PolicyError(f"policy file {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        _check_owner(path, os.fstat(descriptor))
-        content = file.read(MAX_POLICY_BYTES + 1)
     return _parse(path, content)
 
 

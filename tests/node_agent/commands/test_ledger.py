@@ -28,7 +28,7 @@ def sh(script, **fields):
 @pytest.fixture
 def ended(until):
     async def wait(command: Command) -> None:
-        await until(lambda: command.spooled and not command.unsaved)
+        await until(lambda: command.spooled and not command.unsaved and not command._saving.locked())
 
     return wait
 

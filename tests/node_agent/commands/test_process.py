@@ -87,12 +87,12 @@ async def test_working_directory_and_user(tmp_path):
     ],
 )
 async def test_what_cannot_be_started_says_why_and_leaves_nothing(tmp_path, process_plan):
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    open_before = open_descriptors()
     with pytest.raises(StartFailed) as failed:
         await run(tmp_path, process_plan)
     assert "\n" not in str(failed.value)
     assert len(str(failed.value)) < 400
-    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+    assert open_descriptors() == open_before
 
 
 async def test_stop_ends_a_process_that_hears(tmp_path):
@@ -130,6 +130,10 @@ async def test_a_daemon_that_keeps_the_pipe_does_not_keep_the_command(tmp_path):
 async def test_much_output_is_whole(tmp_path):
     _, stdout, _ = await run(tmp_path, plan("sh", "-c", "seq 1 500000"))
     assert stdout == b"".join(b"%d\n" % number for number in range(1, 500001))
+
+
+def open_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def gone(pid):

@@ -97,7 +97,8 @@ async def test_bodies_in_both_framings(agent, kit, service, allow):
     answer = await agent.call("POST", "/", token=token, port=service, body=body)
     assert json.loads(answer.body)["sha"] == sha(body)
     chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:5], body[5:])) + b"0\r\n\r\n"
-    head = f"PUT / HTTP/1.1\r\nHost: x:{service}\r\nTransfer-Encoding: chunked\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
+    head = f"PUT / HTTP/1.1\r\nHost: x:{service}\r\nProxy-Authorization: Bearer {token}\r\n"
+    head += "Transfer-Encoding: chunked\r\n\r\n"
     answer = await agent.exchange(head.encode() + chunked)
     assert json.loads(answer.body)["sha"] == sha(body)
 
@@ -233,7 +234,7 @@ async def test_the_service_may_end_first(agent, kit, allow):
         writer.close()
 
 
-async def test_a_slow_service_holds_the_caller_back(agent, kit, allow):
+async def test_a_slow_service_holds_the_caller_back(agent, kit, allow, until):
     go_on, total = asyncio.Event(), 0
 
     async def slow(reader, writer):
@@ -270,11 +271,9 @@ async def test_a_slow_service_holds_the_caller_back(agent, kit, allow):
         assert pusher.blocked
         assert written < 20 * 1024 * 1024
         go_on.set()
-        while transport.get_write_buffer_size():
-            await asyncio.sleep(0.01)
+        await until(lambda: not transport.get_write_buffer_size())
         transport.write_eof()
-        while total < written:
-            await asyncio.sleep(0.01)
+        await until(lambda: total == written)
         assert total == written
         transport.close()
 

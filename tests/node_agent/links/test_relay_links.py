@@ -1,0 +1,352 @@
+"""Links to real TLS listeners that grant upgrades, over loopback."""
+
+import asyncio
+import json
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from certs.tls import client_context
+from node_agent.exchanges.control import NoticeExchange
+from node_agent.exchanges.deadlines import Deadlines
+from node_agent.identity.credentials import Credentials
+from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from node_agent.links.dialer import Dialer, DialOptions
+from node_agent.links.relay_links import RelayLinks
+from node_agent.metrics import AgentMetrics
+from node_agent.settings import LinkSettings
+from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID
+from tests.support.link_server import link_server
+from trunkline.channel.heads import HeadBuffer, parse_request_head
+from trunkline.channel.link import LinkStream
+from trunkline.channel.stream_transport import open_stream_pair
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.lifecycle import Condition
+from trunkline.runtime.secret import Secret
+
+REFUSAL = (
+    b"HTTP/1.1 %d No\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"
+    b"Proxy-Status: trunkline-relay; error=http_request_denied\r\nTrunkline-Request-Id: rq-1\r\n\r\n%b"
+)
+
+
+def refusal(status, error_code):
+    body = json.dumps({"error_code": error_code, "message": "no"}).encode()
+    return REFUSAL % (status, len(body), body)
+
+
+class Node:
+    """The links under test, and what they were told to do with streams."""
+
+    def __init__(self, kit, state, log):
+        self.kit, self.log = kit, log
+        self.asked_for_token = 0
+        self.trust = []
+        self.ready = Condition("relay_link", lambda: None)
+        loop = asyncio.get_running_loop()
+        self._lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
+        self.credentials = Credentials(self.identity(), IdentityStore(state))
+        dialer = Dialer(
+            self.credentials,
+            lambda identity: client_context(kit.roots, identity=identity),
+            lambda url: None,
+            client_context,
+            DialOptions(carrier="yamux", dial_seconds=5),
+        )
+        self.instance = dialer.instance
+        self.links = RelayLinks(
+            dialer=dialer,
+            offer=self.offer,
+            take_trust=self.trust.append,
+            ask_for_token=self.ask_for_token,
+            settings=LinkSettings(clone_backoff_seconds=60.0, drain_seconds=5.0, backoff_cap_seconds=0.1),
+            ready=self.ready,
+            metrics=AgentMetrics(CollectorRegistry()),
+            clock=SystemClock(),
+            rng=random.Random(1),
+            log=log,
+        )
+        self.credentials.subscribe(self.links.identity_changed)
+
+    def identity(self, **changes):
+        identity = self.kit.issue_node()
+        fields = {
+            "identity": identity,
+            "node_id": NODE_ID,
+            "node": NODE,
+            "workspace_id": WORKSPACE_ID,
+            "workspace": WORKSPACE,
+            "name_suffix": "trunk.internal",
+            "listen_token": Secret(self.kit.listen_token(identity)),
+            "sealing_key": Secret("x"),
+        }
+        return NodeIdentity(**(fields | changes))
+
+    def ask_for_token(self):
+        self.asked_for_token += 1
+
+    def offer(self, stream, notices):
+        return _Head(stream, notices, self._lingering)
+
+    def close(self):
+        self._lingering.close()
+
+
+class _Head:
+    """Serves notices, and echoes every other stream until its end."""
+
+    def __init__(self, stream, notices, lingering):
+        self._stream, self._notices, self._lingering = stream, notices, lingering
+        self._buffer = HeadBuffer()
+
+    def data_received(self, data):
+        raw = self._buffer.receive_data(data)
+        if raw is None:
+            return
+        head = parse_request_head(raw)
+        self._stream.consumed(len(data) - len(self._buffer.leftover))
+        if head.host == b"link.internal":
+            self._stream.handler = exchange = NoticeExchange(self._stream, head, self._notices, self._lingering)
+            exchange.data_received(self._buffer.leftover)
+        else:
+            self._stream.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    def end_received(self):
+        if self._stream.writable:
+            self._stream.end()
+
+    def window_opened(self):
+        pass
+
+    def stream_lost(self, error):
+        pass
+
+
+@pytest.fixture
+async def node(kit, tmp_path, log):
+    node = Node(kit, tmp_path, log)
+    yield node
+    await node.links.close()
+    node.close()
+
+
+@asynccontextmanager
+async def relays(kit, count=1, **behaviour):
+    async with AsyncExitStack() as stack:
+        tls = kit.server_tls(kit.issue_relay())
+        yield [await stack.enter_async_context(link_server(tls.context, **behaviour)) for _ in range(count)]
+
+
+async def notice(link, **members):
+    reader, writer = open_stream_pair(link.open())
+    body = json.dumps(members).encode()
+    head = b"POST /v1/notice HTTP/1.1\r\nHost: link.internal\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    writer.write(head % len(body) + body)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 204")
+
+
+async def test_a_link_is_attached_with_the_nodes_credentials(node, kit, until):
+    async with relays(kit, 2) as servers:
+        node.links.configure(tuple(server.url for server in servers))
+        await until(lambda: all(server.links for server in servers))
+        for server in servers:
+            request = server.requests[0]
+            assert request.instance == node.instance
+            assert request.token == node.credentials.current.listen_token.reveal()
+            assert server.peer_certificates[0] is not None
+        assert sorted(server.requests[0].sequence for server in servers) == [1, 2]
+        await until(lambda: node.ready.reason is None)
+        await node.links.close()
+
+
+async def test_a_lost_link_is_back_at_once(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        loop = asyncio.get_running_loop()
+        lost_at = loop.time()
+        server.links[0].abort()
+        await until(lambda: len(server.links) == 2)
+        assert loop.time() - lost_at < 0.5
+        assert server.requests[1].sequence > server.requests[0].sequence
+        await node.links.close()
+
+
+async def test_a_relay_that_hangs_up_each_time_is_not_dialled_in_a_circle(node, kit):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(10):
+            await server.connected.wait()
+            server.connected.clear()
+            server.links[-1].abort()
+        # The first is dialled again at once, the others after 50 ms on average.
+        assert loop.time() - began > 0.15
+        await node.links.close()
+
+
+async def test_a_draining_relay_gets_a_new_link_before_the_old_one_goes(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        old = server.links[0]
+        reader, writer = open_stream_pair(old.open())
+        writer.write(b"GET / HTTP/1.1\r\nHost: vm-1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        await notice(old, type="draining")
+        await until(lambda: len(server.links) == 2)
+        assert not old.lost
+        await until(lambda: old.session.go_away_received)
+        assert old.streams == 1
+        writer.write_eof()
+        await old.closed
+        writer.close()
+        await node.links.close()
+
+
+async def test_go_away_alone_says_the_same(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        server.links[0].go_away()
+        await until(lambda: len(server.links) == 2)
+        await node.links.close()
+
+
+async def test_a_superseded_process_does_not_dial_again(node, kit, logged, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        await notice(server.links[0], type="superseded")
+        await server.links[0].closed
+        await asyncio.sleep(0.1)
+        assert len(server.requests) == 1
+        assert any(entry["event"] == "link.superseded" for entry in logged.entries)
+        assert node.ready.reason is not None
+        await node.links.close()
+
+
+async def test_a_clone_stays_away_and_raises_the_alarm(node, kit, logged, until):
+    async with relays(kit, refuse=lambda request: refusal(409, "RESOURCE_CONFLICT")) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: any(entry["event"] == "link.refused_as_clone" for entry in logged.entries))
+        await asyncio.sleep(0.1)
+        assert len(server.requests) == 1
+        await node.links.close()
+
+
+async def test_a_refused_token_is_renewed(node, kit, until):
+    async with relays(kit, refuse=lambda request: refusal(401, "UNAUTHENTICATED")) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.asked_for_token == 1)
+        await node.links.close()
+
+
+async def test_the_list_of_relays_is_followed(node, kit, until):
+    async with relays(kit, 2) as (first, second):
+        node.links.configure((first.url,))
+        await until(lambda: len(first.links) == 1)
+        node.credentials.adopt(node.identity(relays=(second.url,), identity=node.credentials.current.identity))
+        await until(lambda: len(second.links) == 1)
+        await first.links[0].closed
+        await asyncio.sleep(0.05)
+        assert len(first.requests) == 1
+        await node.links.close()
+
+
+class TokenDoor:
+    """Takes `PUT /v1/token` as a relay does."""
+
+    def __init__(self, stream, taken, status):
+        self._stream, self._taken, self._status = stream, taken, status
+        self._received = b""
+
+    def data_received(self, data):
+        self._stream.consumed(len(data))
+        self._received += data
+        head, _, body = self._received.partition(b"\r\n\r\n")
+        if body:
+            self._taken.append((head.split(b"\r\n")[0], body))
+            self._stream.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n" % self._status, end=True)
+
+    def end_received(self):
+        pass
+
+    def window_opened(self):
+        pass
+
+    def stream_lost(self, error):
+        pass
+
+
+async def test_a_new_token_is_handed_over_on_the_link(node, kit, until):
+    taken = []
+    async with relays(kit) as (server,):
+        server.stream_offered = lambda stream: TokenDoor(stream, taken, 204)
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        await until(lambda: node.ready.reason is None)
+        renewed = node.identity(relays=(server.url,), identity=node.credentials.current.identity)
+        node.credentials.adopt(renewed)
+        await until(lambda: bool(taken))
+        assert taken == [(b"PUT /v1/token HTTP/1.1", renewed.listen_token.reveal().encode())]
+        await asyncio.sleep(0.05)
+        assert len(server.links) == 1
+        await node.links.close()
+
+
+async def test_a_link_that_does_not_take_the_new_token_is_replaced(node, kit, until):
+    taken = []
+    async with relays(kit) as (server,):
+        server.stream_offered = lambda stream: TokenDoor(stream, taken, 401)
+        node.links.configure((server.url,))
+        await until(lambda: node.ready.reason is None)
+        node.credentials.adopt(node.identity(relays=(server.url,), identity=node.credentials.current.identity))
+        await until(lambda: len(server.links) == 2)
+        await node.links.close()
+
+
+async def test_a_new_leaf_means_a_new_link_before_the_old_one_goes(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.ready.reason is None)
+        node.credentials.adopt(node.identity(relays=(server.url,)))
+        await until(lambda: len(server.links) == 2)
+        assert server.peer_certificates[0] != server.peer_certificates[1]
+        assert server.requests[1].token == node.credentials.current.listen_token.reveal()
+        await server.links[0].closed
+        assert not server.links[1].lost
+        await node.links.close()
+
+
+async def test_trust_documents_are_passed_on(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        await notice(server.links[0], type="trust_document", trust_document="a.b.c")
+        await notice(server.links[0], type="of_a_later_release")
+        assert node.trust == ["a.b.c"]
+        assert not server.links[0].lost
+        await node.links.close()
+
+
+async def test_drain_lets_what_is_open_finish(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        reader, writer = open_stream_pair(server.links[0].open())
+        writer.write(b"GET / HTTP/1.1\r\nHost: vm-1\r\n\r\n")
+        await reader.readline()
+        draining = asyncio.ensure_future(node.links.drain(10))
+        await until(lambda: server.links[0].session.go_away_received)
+        assert not draining.done()
+        writer.write_eof()
+        await draining
+        writer.close()
+        await server.links[0].closed
+        assert len(server.requests) == 1

@@ -1,0 +1,46 @@
+import pytest
+
+from node_agent.clock_offset import ClockOffset
+from node_agent.machine import Machine
+from trunkline.runtime.clock import ManualClock
+
+PRESSURE = "some avg10=1.50 avg60=0.20 avg300=0.30 total=100\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+
+
+def test_pressure_is_read_where_the_kernel_counts_it(tmp_path):
+    (tmp_path / "cpu").write_text(PRESSURE)
+    (tmp_path / "io").write_text("")
+    reading = Machine(tmp_path, ManualClock(), pressure_directory=tmp_path).read()
+    assert reading.pressure == {
+        "cpu": {
+            "some": {"avg10": 1.5, "avg60": 0.2, "avg300": 0.3},
+            "full": {"avg10": 0.0, "avg60": 0.0, "avg300": 0.0},
+        },
+        "memory": None,
+        "io": {},
+    }
+
+
+def test_a_reading_is_shared_for_a_moment(tmp_path):
+    clock = ManualClock()
+    machine = Machine(tmp_path, clock)
+    first = machine.read()
+    assert machine.read() is first
+    clock.advance(1)
+    assert machine.read() is not first
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 50.5),
+        ("Thu, 01 Jan 1970 00:00:40 GMT", -9.5),
+        (None, None),
+        ("yesterday", None),
+        ("Thu, 99 Jan 1970 00:01:40 GMT", None),
+    ],
+)
+def test_the_offset_is_that_of_the_middle_of_the_round_trip(date, seconds):
+    offset = ClockOffset()
+    offset.observe(date, 49.0, 51.0)
+    assert offset.seconds == seconds
