@@ -53,7 +53,8 @@ def remark_on(command: Command, *, several: bool) -> str | None:
         ending = f"exit status {command.exit_code}"
     if ending is None:
         return None
-    reason = f" ({command.reason})" if command.reason else ""
+    says_more = command.state in (CommandState.LOST, CommandState.FAILED) and command.signal is None
+    reason = f" ({command.reason})" if command.reason and says_more else ""
     return printable(f"{command.node or command.node_id}: {ending}{reason}")
 
 

@@ -64,6 +64,8 @@ def find_connection(state: Path | None, environ: Mapping[str, str], directory: P
 
 
 def _from_sandbox(path: Path) -> Connection:
+    if not path.exists():
+        raise CommandFailed(f"no sandbox is running in {path.parent}: start it with `trunkline up`", os.EX_NOINPUT)
     document = _read_own_json(path)
     try:
         token_file = Path(document["admin_token_file"])

@@ -50,8 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(lambda: cli.main(args=argv, prog_name="trunkline", standalone_mode=False))
         sys.stdout.flush()
     except BrokenPipeError:
-        _close_broken_stdout()
-        return BROKEN_PIPE
+        return _end_on_broken_pipe()
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # click ends the program there
+            return _end_on_broken_pipe()
+        raise
     return status
 
 
@@ -84,8 +87,9 @@ def _fail(line: str, status: int) -> int:
     return status
 
 
-def _close_broken_stdout() -> None:
+def _end_on_broken_pipe() -> int:
     """Point standard output at nothing, so that the interpreter's last flush does not fail as well."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+    return BROKEN_PIPE

@@ -41,7 +41,7 @@ def print_records(records: Sequence[Record], columns: Sequence[str], output: str
         table.add_column(column.removesuffix("_time").replace("_", " ").upper(), no_wrap=True, overflow="ignore")
     for record in records:
         table.add_row(*(_cell(column, getattr(record, column, None)) for column in columns))
-    _console().print(table)
+    _print_table(table)
 
 
 def print_record(record: Record, output: str) -> None:
@@ -55,7 +55,7 @@ def print_record(record: Record, output: str) -> None:
     table.add_column(overflow="fold")
     for name, value in document.items():
         table.add_row(name, _cell(name, value))
-    _console().print(table)
+    _print_table(table)
 
 
 def print_done(line: str, output: str) -> None:
@@ -67,9 +67,12 @@ def _print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def _console() -> Console:
-    """A console that cuts nothing off when its output goes to a pipe; rich itself honours NO_COLOR."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=True)
+def _print_table(table: Table) -> None:
+    """Print a table; nothing is cut off when the output goes to a pipe. Rich itself honours NO_COLOR."""
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=True)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), color=True)
 
 
 def _cell(column: str, value: Any) -> Text:

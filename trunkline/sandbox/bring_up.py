@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.records import Node
@@ -30,12 +31,18 @@ _POLL_SECONDS = 0.2
 
 
 class BringUp:
-    """Starts the processes of a plan; `members` has those that were started, by role."""
+    """Starts the processes of a plan.
+
+    Attributes:
+        processes: all that were made, also those that have done their work.
+        members: those that are to go on running, by role.
+    """
 
     def __init__(self, plan: SandboxPlan) -> None:
         self._plan = plan
         self._layout = plan.layout
         self._known_ports = _read_ports(plan)
+        self.processes: list[SandboxProcess] = []
         self.members: dict[str, Member] = {}
         self.control_plane_url = ""
 
@@ -65,12 +72,7 @@ class BringUp:
 
     async def _start_emulator(self) -> Endpoints:
         directory = self._layout.identity
-        process = SandboxProcess(
-            "identity-emulator",
-            [EMULATOR, str(directory), *self._plan.nodes],
-            state_directory=directory,
-            log_file=self._layout.log_file("identity-emulator"),
-        )
+        process = self._made("identity-emulator", [EMULATOR, str(directory), *self._plan.nodes], directory)
         return await self._start("identity_emulator", process, lambda ports: None)
 
     async def _start_control_plane(self, emulator: Endpoints) -> None:
@@ -121,12 +123,14 @@ class BringUp:
 
     def _process(self, place: str, daemon: str, *words: str) -> SandboxProcess:
         directory = self._layout.root / place
-        return SandboxProcess(
-            directory.name,
-            [daemon, *words, "--config", str(directory / "config.toml")],
-            state_directory=directory / "state",
-            log_file=self._layout.log_file(directory.name),
-        )
+        arguments = [daemon, *words, "--config", str(directory / "config.toml")]
+        return self._made(directory.name, arguments, directory / "state")
+
+    def _made(self, name: str, arguments: list[str], state_directory: Path) -> SandboxProcess:
+        log_file = self._layout.log_file(name)
+        process = SandboxProcess(name, arguments, state_directory=state_directory, log_file=log_file)
+        self.processes.append(process)
+        return process
 
     async def _wait_until_online(self, control_plane: ControlPlane) -> list[Node]:
         workspace = control_plane.workspace(self._plan.workspace)

@@ -42,7 +42,12 @@ class Endpoints:
 
 
 class SandboxProcess:
-    """A daemon as a process of its own; `start` it again after it has ended."""
+    """A daemon as a process of its own; `start` it again after it has ended.
+
+    Attributes:
+        name: what people call it.
+        starting: whether there may be a process whose id is not known yet.
+    """
 
     def __init__(self, name: str, arguments: list[str], *, state_directory: Path, log_file: Path) -> None:
         """Describe a process.
@@ -58,6 +63,7 @@ class SandboxProcess:
         self._endpoints_file = state_directory / "endpoints.json"
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
+        self.starting = False
 
     @property
     def pid(self) -> int:
@@ -71,19 +77,23 @@ class SandboxProcess:
 
     async def start(self) -> None:
         """Start the process; it ends with this one."""
-        with self._log_file.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                CHILD_MODULE,
-                str(os.getpid()),
-                *self._arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=child_environment(os.environ),
-                start_new_session=True,
-            )
+        self.starting = True
+        try:
+            with self._log_file.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    CHILD_MODULE,
+                    str(os.getpid()),
+                    *self._arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=child_environment(os.environ),
+                    start_new_session=True,
+                )
+        finally:
+            self.starting = False
 
     async def ready(self, timeout_seconds: float = READY_SECONDS) -> Endpoints:
         """Wait until it says that it is ready.

@@ -96,6 +96,7 @@ class EmulatedIssuer:
             "idtyp": "app",
             "ver": "2.0",
             "uti": uuid.uuid4().hex,
+            "xms_az_rid": _resource_id(machine),
             "xms_mirid": _resource_id(machine),
         }
         return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"kid": self._key_id})

@@ -135,7 +135,10 @@ class Supervisor:
                         await asyncio.sleep(_POLL_SECONDS)
 
     def _reap(self) -> None:
-        reap_adopted({member.process.pid for member in self._bring_up.members.values()})
+        """Collect adopted processes that have ended; while one of ours is being made, its id is not known: later."""
+        processes = self._bring_up.processes
+        if not any(process.starting for process in processes):
+            reap_adopted({process.pid for process in processes})
 
     def _describe(self) -> SandboxDescription:
         members = self._bring_up.members

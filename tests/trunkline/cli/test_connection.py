@@ -45,7 +45,7 @@ def test_a_sandbox_can_be_named(tmp_path: Path) -> None:
 
 
 def test_a_named_sandbox_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="does not exist") as caught:
+    with pytest.raises(CommandFailed, match="no sandbox is running") as caught:
         find_connection(tmp_path / "none", ENVIRONMENT, tmp_path)
     assert caught.value.status == os.EX_NOINPUT
 

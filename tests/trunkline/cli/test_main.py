@@ -62,7 +62,7 @@ def test_a_long_list_comes_page_by_page_as_a_table(fake: FakeControlPlane, trunk
     assert lines[0].split()[:3] == ["NODE", "STATE", "NODE"]
     assert [line.split()[0] for line in lines[1:]] == [f"vm-{number}" for number in range(5)]
     assert "\x1b" not in outcome.stdout.decode()
-    assert all(line == line.rstrip() or len(line) < 300 for line in lines)
+    assert all(line == line.rstrip() for line in lines)
     pages = [path for method, path, _ in fake.requests if "/nodes" in path]
     assert [("page_token=2" in path, "page_token=4" in path) for path in pages] == [
         (False, False), (True, False), (False, True),
@@ -151,12 +151,11 @@ def test_a_reader_that_goes_is_no_error(fake: FakeControlPlane, trunkline: Trunk
         fake.add_node(f"vm-{number}")
     fake.page_size = 1000
     environment = os.environ | fake.environment
-    command = f"{sys.executable} -m trunkline node list | head -1"
-    finished = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], env=environment, capture_output=True, timeout=60, check=False
-    )
-    assert finished.stderr == b""
-    assert finished.stdout.startswith(b"NODE")
+    command = f"{sys.executable} -m trunkline node list | head -1; echo ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, timeout=60, check=False)
+    first, status = finished.stdout.splitlines()
+    assert (finished.stderr, first[:4]) == (b"", b"NODE")
+    assert int(status) in (0, 141), "0 where all of it had fitted into the pipe"
     fake.page_size = 2
 
 
