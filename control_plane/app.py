@@ -7,7 +7,7 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from certs.errors import CertificateError
 from control_plane.composition import ControlPlane, Foundation, compose
+from control_plane.identity.evidence import EvidenceVerifier
 from control_plane.identity.verifiers import evidence_verifiers
 from control_plane.initialise import FORMAT_NAME, run_init
 from control_plane.settings import ControlPlaneSettings
@@ -134,18 +135,28 @@ async def _foundation(
         raise StartError(str(error)) from None
     if account is None or not operators:
         raise StartError(_not_initialised(settings))
+    clock = SystemClock()
     return Foundation(
         settings=settings,
         database=database,
         account_id=account.account_id,
         page_key=account.page_key,
         operators=operators,
-        verifiers=await evidence_verifiers(settings.bootstrap, stack),
+        verifiers=await _verifiers(settings, stack, clock),
         registry=_registry(),
-        clock=SystemClock(),
+        clock=clock,
         rng=random.SystemRandom(),
         draining=draining,
     )
+
+
+async def _verifiers(
+    settings: ControlPlaneSettings, stack: AsyncExitStack, clock: SystemClock
+) -> Mapping[str, EvidenceVerifier]:
+    try:
+        return await evidence_verifiers(settings.bootstrap, stack, clock)
+    except CertificateError as error:
+        raise StartError(str(error)) from None
 
 
 def _registry() -> CollectorRegistry:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler as AiohttpHandler
 from aiohttp.typedefs import Middleware
 
@@ -104,6 +104,7 @@ def _answering(front: Front) -> Middleware:
         request[REQUEST_ID] = f"rq-{secrets.token_hex(10)}"
         started = time.perf_counter()
         try:
+            _refuse_old_protocol(request)
             response = await handler(request)
         except ConnectionError:
             raise  # the client went away: nobody is left to answer
@@ -113,6 +114,11 @@ def _answering(front: Front) -> Middleware:
         return response
 
     return answer
+
+
+def _refuse_old_protocol(request: web.Request) -> None:
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, "speak HTTP/1.1")
 
 
 def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:

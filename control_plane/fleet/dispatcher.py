@@ -39,6 +39,7 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 STORAGE_RETRY_SECONDS = 1.0
+FAULT_RETRY_SECONDS = 30.0
 _TRY_AGAIN = frozenset({401, 408, 425, 429, 500, 502, 503, 504, 507})
 
 
@@ -161,6 +162,9 @@ class Dispatcher:
         except StorageError as error:
             self._log.error("command.not_recorded", command_id=key.command_id, reason=str(error))
             delay = STORAGE_RETRY_SECONDS
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one command must not stop all others
+            self._log.error("command.step_failed", command_id=key.command_id, exc_info=error)
+            delay = FAULT_RETRY_SECONDS
         finally:
             entry.running = False
             self._slots.release()

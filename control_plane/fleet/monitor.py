@@ -111,6 +111,9 @@ class HealthMonitor:
         try:
             check = await check_node(self._nodes, watched.address, self._settings.timeout_seconds, self._clock)
             self._take(watched, check)
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one node must not stop the watch of all others
+            self._log.error("node.check_failed", node=watched.address.node.node, exc_info=error)
+            watched.due = self._clock.monotonic() + self._settings.interval_seconds
         finally:
             watched.running = False
             self._slots.release()

@@ -57,5 +57,5 @@ async def operators(session: AsyncSession) -> dict[str, str]:
 
 
 def token_hash(token: str) -> str:
-    """Return the hexadecimal SHA-256 of a token of 256 random bits."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    """Return the hexadecimal SHA-256 of a token of 256 random bits, or of whatever was presented as one."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 import secrets
@@ -97,8 +98,8 @@ class RunningControlPlane:
         headers = {"Content-Type": "application/json"}
         if token is not None and identity is None:
             headers["Authorization"] = f"Bearer {self.operator_token if token == OPERATOR else token}"
-        content = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
-        request = self.session(identity).request(method, self.url + path, data=content, headers=headers)
+        content = raw if raw is not None else (json.dumps(body).encode() if body is not None else b"")
+        request = self.session(identity).request(method, self.url + path, data=io.BytesIO(content), headers=headers)
         async with request as response:
             text = await response.text()
             document = json.loads(text) if response.content_type == "application/json" else {"text": text}
@@ -247,7 +248,7 @@ async def running_control_plane(
             account_id=account.account_id,
             page_key=account.page_key,
             operators=operators,
-            verifiers=await evidence_verifiers(settings.bootstrap, stack),
+            verifiers=await evidence_verifiers(settings.bootstrap, stack, clock or SystemClock()),
             registry=CollectorRegistry(),
             clock=clock or SystemClock(),
             rng=random.Random(secrets.randbits(32)),

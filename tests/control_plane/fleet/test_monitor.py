@@ -1,0 +1,109 @@
+"""The health monitor with real links in memory: verdicts, history, recovery, metrics."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
+from tests.support.fake_agent import FakeAgent
+
+HOST = "vm-1.finance.trunk.internal"
+NODE = "/w/finance/api/2.0/nodes/vm-1"
+
+
+@pytest.fixture
+async def watched(tmp_path: Path):
+    agent = FakeAgent()
+    relay = agent.relay()
+    settings = settings_for(tmp_path, health={"interval_seconds": 0.5, "timeout_seconds": 0.5})
+    async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
+        await plane.relay()
+        await plane.node("vm-1")
+        yield plane, agent
+        agent.hold.set()
+    await relay.close()
+
+
+async def until(plane: RunningControlPlane, state: str, seconds: float = 10.0) -> dict[str, Any]:
+    end = time.monotonic() + seconds
+    while True:
+        found = await plane.ok("GET", f"{NODE}/health")
+        if found["state"] == state:
+            return found
+        assert time.monotonic() < end, found
+        await asyncio.sleep(0.05)
+
+
+def metric(plane: RunningControlPlane, name: str) -> str:
+    lines = generate_latest(plane.foundation.registry).decode().splitlines()
+    return next(line.rpartition(" ")[2] for line in lines if line.startswith(name))
+
+
+async def test_a_node_comes_online_goes_and_comes_back(watched: tuple[RunningControlPlane, FakeAgent]):
+    plane, agent = watched
+    found = await until(plane, "online")
+    assert (found["agent_version"], found["load"], found["status"]) == ("9.9", [0, 0, 0], "ok")
+    assert metric(plane, 'trunkline_node_up{node="vm-1",workspace="finance"}') == "1.0"
+    assert metric(plane, 'trunkline_nodes{state="online"}') == "1.0"
+    agent.mode[HOST] = "offline"
+    assert "no link here" in (await until(plane, "offline"))["state_reason"]
+    assert metric(plane, 'trunkline_node_up{node="vm-1",workspace="finance"}') == "0.0"
+    agent.mode.clear()
+    await until(plane, "online")
+    seen = [one["state"] for one in (await plane.ok("GET", f"{NODE}/health/history"))["history"]]
+    changes = [state for number, state in enumerate(seen) if number == 0 or seen[number - 1] != state]
+    assert changes[0] == "online"
+    assert "offline" in changes
+    assert changes[-1] in ("online", "pending")
+    node = await plane.ok("GET", NODE)
+    assert node["relay_id"].startswith("rl-")
+    assert node["agent_version"] == "9.9"
+
+
+@pytest.mark.parametrize("mode", ["silent", "garbage", "reset before", "500"])
+async def test_connected_but_not_answering_is_not_online(watched: tuple[RunningControlPlane, FakeAgent], mode: str):
+    plane, agent = watched
+    await until(plane, "online")
+    agent.mode[HOST] = mode
+    await until(plane, "offline")
+
+
+async def test_what_the_agent_says_of_itself_counts(watched: tuple[RunningControlPlane, FakeAgent]):
+    plane, agent = watched
+    await until(plane, "online")
+    agent.status = "degraded"
+    await until(plane, "degraded")
+    agent.status = "ok"
+    await until(plane, "online")
+
+
+async def test_a_deleted_node_leaves_the_metrics(watched: tuple[RunningControlPlane, FakeAgent]):
+    plane, _ = watched
+    await until(plane, "online")
+    await plane.ok("DELETE", NODE)
+    plane.control_plane.fleet.monitor.look_again()
+    end = time.monotonic() + 5
+    while list(plane.control_plane.fleet.monitor.standings()):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    assert b'node="vm-1"' not in generate_latest(plane.foundation.registry)
+
+
+async def test_single_nodes_are_in_the_metrics_up_to_a_bound(tmp_path: Path):
+    agent = FakeAgent()
+    relay = agent.relay()
+    settings = settings_for(tmp_path, health={"interval_seconds": 0.5, "most_nodes_in_metrics": 1})
+    async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
+        await plane.relay()
+        await plane.node("vm-1")
+        await plane.node("vm-2")
+        end = time.monotonic() + 5
+        while len(list(plane.control_plane.fleet.monitor.standings())) < 2:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
+        assert metric(plane, "trunkline_nodes_without_metrics") == "1.0"
+    await relay.close()

@@ -1,0 +1,78 @@
+"""Housekeeping: what ran out is forgotten, what did not is kept, and the trust document tells of it by a new number."""
+
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from control_plane.storage.records import Certificate, Challenge, Command, IssuedAnswer, JoinToken, Revocation
+from tests.support.control_planes import RunningControlPlane, running_control_plane
+from trunkline.runtime.clock import SystemClock
+
+DAY = 86_400.0
+
+
+class OffsetClock(SystemClock):
+    """The machine's clock, moved forwards by the test."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.offset
+
+
+async def counts(plane: RunningControlPlane) -> dict[str, int]:
+    tables = (Challenge, IssuedAnswer, JoinToken, Certificate, Revocation, Command)
+    async with plane.database.read() as session:
+        return {
+            table.__tablename__: (await session.scalars(select(func.count()).select_from(table))).one()
+            for table in tables
+        }
+
+
+async def test_what_ran_out_is_forgotten(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        await plane.node("vm-1")
+        await plane.ok("POST", "/w/finance/api/2.0/commands", {"target": {"node": "vm-1"}, "argv": ["true"]})
+        await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "t"})
+        await plane.ok("POST", "/api/2.0/revocations", {"kind": "workspace", "id": "ws-" + "a" * 20})
+        await plane.ok("DELETE", "/w/finance/api/2.0/nodes/vm-1")
+        await plane.nonce()
+        sequence = plane.control_plane.identities.trust.sequence
+        before = await counts(plane)
+        assert before == {
+            "challenges": 1,
+            "issued_answers": 1,
+            "join_tokens": 1,
+            "certificates": 1,
+            "revocations": 3,
+            "commands": 1,
+        }
+        await plane.control_plane.housekeeping.clean()
+        assert await counts(plane) == before
+        assert plane.control_plane.identities.trust.sequence == sequence
+        clock.offset = 40 * DAY
+        await plane.control_plane.housekeeping.clean()
+        assert await counts(plane) == {
+            "challenges": 0,
+            "issued_answers": 0,
+            "join_tokens": 0,
+            "certificates": 0,
+            "revocations": 1,
+            "commands": 0,
+        }
+        assert plane.control_plane.identities.trust.sequence == sequence + 1
+
+
+async def test_nodes_that_never_confirmed_are_forgotten(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        await plane.node("confirmed")
+        body, _ = await plane.bootstrap_body(await plane.join_token(), node_name="not-confirmed")
+        await plane.ok("POST", "/api/2.0/bootstrap", body, token=None)
+        clock.offset = 9 * DAY
+        await plane.control_plane.housekeeping.clean()
+        assert [one["node"] for one in (await plane.ok("GET", "/w/finance/api/2.0/nodes"))["nodes"]] == ["confirmed"]
