@@ -10,8 +10,8 @@ from typing import Any
 from trunkline.client.api_transport import path_of
 from trunkline.client.call_tokens import CallTokens
 from trunkline.client.commands import CommandRequest, OutputStream
-from trunkline.client.errors import ApiError, NodeUnreachable, Unauthenticated
-from trunkline.client.node_response import NodeResponse
+from trunkline.client.errors import NodeUnreachable, Unauthenticated
+from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.node_sender import Body, Fields, NodeSender
 from trunkline.client.pages import read_record
 from trunkline.client.records import AccessToken, Command, NodeHealth
@@ -108,7 +108,7 @@ class Node:
         path = path_of("v1", "commands", command_id, "output") + query
         async with await self.request("GET", path, scopes=(READ,)) as response:
             if response.status >= 300:
-                raise await _read_error(response)
+                raise await read_error(response, "the node answered")
             async for piece in response:
                 yield piece
 
@@ -135,15 +135,5 @@ def _authority(token: AccessToken, port: int) -> str:
 
 async def _read_good(response: NodeResponse) -> bytes:
     if response.status >= 300:
-        raise await _read_error(response)
+        raise await read_error(response, "the node answered")
     return await response.read()
-
-
-async def _read_error(response: NodeResponse) -> ApiError:
-    try:
-        document = json.loads(await response.read())
-    except (ValueError, RecursionError):
-        document = None
-    known = document if isinstance(document, dict) else {}
-    message = str(known.get("message") or f"the node answered with status {response.status}")
-    return ApiError(response.status, str(known.get("error_code", "")), message)

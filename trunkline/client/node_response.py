@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
-from trunkline.client.errors import BadResponse, DeadlineExceeded
+from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded
 from trunkline.client.exchange import Exchange
 
 READ_LIMIT_BYTES = 16_777_216
 READ_TIMEOUT_SECONDS = 60.0
+LARGEST_ERROR_BYTES = 65_536
 
 
 class NodeResponse:
@@ -100,3 +101,14 @@ class NodeResponse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def read_error(response: NodeResponse, summary: str) -> ApiError:
+    """The error document of a node's agent as an error; `summary` stands for what it does not say."""
+    try:
+        document = json.loads(await response.read(limit_bytes=LARGEST_ERROR_BYTES))
+    except (ValueError, RecursionError):
+        document = None
+    known = document if isinstance(document, dict) else {}
+    message = str(known.get("message") or f"{summary} with status {response.status}")
+    return ApiError(response.status, str(known.get("error_code", "")), message)

@@ -19,10 +19,10 @@ from trunkline.channel.errors import ChannelError, ErrorCode, LimitExceeded
 from trunkline.channel.heads import ResponseHead, write_request_head
 from trunkline.channel.link import Link
 from trunkline.channel.stream_transport import adopt_stream_pair
-from trunkline.client.errors import CallInterrupted, DeadlineExceeded, NodeUnreachable, TrunklineError
+from trunkline.client.errors import CallInterrupted, DeadlineExceeded, TrunklineError
 from trunkline.client.exchange import IDEMPOTENT_METHODS, Exchange
 from trunkline.client.link_keeper import Dial, LinkKeeper, tls_dial
-from trunkline.client.node_response import NodeResponse
+from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.refusals import LARGEST_REFUSAL_BYTES, is_relay_made, refused_call
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
@@ -133,7 +133,8 @@ class NodeSender:
         Port 80 is the agent's own API. Closing the writer ends the stream, and aborting its transport resets it.
 
         Raises:
-            TrunklineError: as `request`; `NodeUnreachable` also when the node refuses or cannot reach the port.
+            ApiError: the node's agent refuses the port, or cannot reach it.
+            TrunklineError: as `request`.
         """
         authority = f"{host}:{port}"
         head = _request_head(b"CONNECT", authority, authority, token, (), None)
@@ -204,10 +205,7 @@ class NodeSender:
             return adopt_stream_pair(*exchange.detach())
         response = NodeResponse(answer.status, _decoded_fields(answer), exchange)
         await _raise_if_refused(response, b"CONNECT")
-        reason = (await response.read(limit_bytes=LARGEST_REFUSAL_BYTES)).decode("utf-8", "replace")[:300]
-        raise NodeUnreachable(
-            answer.status, "", "", f"the node refused {authority} ({answer.status}): {reason}", retry=False
-        )
+        raise await read_error(response, f"the node refused {authority}")
 
 
 def _request_head(method: bytes, host: str, path: str, token: str | None, fields: Fields, body: Body) -> bytes:

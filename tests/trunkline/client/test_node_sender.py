@@ -13,6 +13,7 @@ from tests.support.canned_relay import CannedCall, CannedRelay
 from trunkline.channel.outcomes import Outcome, relay_response
 from trunkline.channel.upgrade import LinkRefused
 from trunkline.client.errors import (
+    ApiError,
     BadResponse,
     CallInterrupted,
     DeadlineExceeded,
@@ -324,9 +325,12 @@ async def test_raw_bytes_with_half_close(start: Start) -> None:
 
 
 async def test_a_refused_port_says_what_the_node_said(start: Start) -> None:
-    sender, _ = start(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 11\r\n\r\nnot allowed")
-    with pytest.raises(NodeUnreachable, match="not allowed"):
+    sender, _ = start(
+        b'HTTP/1.1 403 Forbidden\r\nContent-Length: 44\r\n\r\n{"error_code": "X", "message": "forbidden"}\n'
+    )
+    with pytest.raises(ApiError, match=r"^forbidden$") as caught:
         await sender.open_connection(HOST, 22)
+    assert (caught.value.status, caught.value.error_code) == (403, "X")
 
 
 async def test_thousands_of_calls_share_one_link(start: Start) -> None:
