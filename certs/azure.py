@@ -48,6 +48,8 @@ class AzurePolicy:
 
     def tenant_of(self, issuer: object) -> str | None:
         """The allowed tenant whose issuer this is, or None."""
+        if not isinstance(issuer, str):
+            return None
         v1 = PUBLIC_AUTHORITY_V1 if self.authority_url == PUBLIC_AUTHORITY else self.authority_url
         for tenant in self.tenants:
             if issuer in {f"{self.authority_url}/{tenant}/v2.0", f"{v1}/{tenant}/"}:

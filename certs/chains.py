@@ -131,7 +131,7 @@ def certificates_from_pem(pem: str | bytes, *, maximum: int = MAX_ROOTS) -> tupl
     Raises:
         CertificateError: none, too many, too long, or one that cannot be read.
     """
-    raw = pem.encode("utf-8", "surrogateescape") if isinstance(pem, str) else pem
+    raw = pem.encode("utf-8", "surrogatepass") if isinstance(pem, str) else pem
     if len(raw) > 2 * maximum * MAX_CERTIFICATE_BYTES or raw.count(b"-----BEGIN CERTIFICATE-----") > maximum:
         msg = f"more than {maximum} certificates, or too long ones"
         raise CertificateError(msg)

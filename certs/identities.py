@@ -152,7 +152,7 @@ def public_key_of_csr(csr_pem: str | bytes) -> ec.EllipticCurvePublicKey:
     Raises:
         CertificateError: not a request, longer than `MAX_CSR_BYTES`, a key that is not P-256, or a false signature.
     """
-    raw = csr_pem.encode("utf-8", "surrogateescape") if isinstance(csr_pem, str) else csr_pem
+    raw = csr_pem.encode("utf-8", "surrogatepass") if isinstance(csr_pem, str) else csr_pem
     if len(raw) > MAX_CSR_BYTES:
         msg = f"the signing request is longer than {MAX_CSR_BYTES} bytes"
         raise CertificateError(msg)

@@ -48,11 +48,14 @@ def read_secret(path: Path) -> bytes:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            _refuse_loose(path, os.fstat(descriptor))
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise KeyFileError(_cannot("read", path, error)) from error
-    with os.fdopen(descriptor, "rb") as file:
-        _refuse_loose(path, os.fstat(file.fileno()))
-        content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         msg = f"{path} is larger than {MAX_FILE_BYTES} bytes"
         raise KeyFileError(msg)

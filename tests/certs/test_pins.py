@@ -15,6 +15,8 @@ from certs.tls import ServerTls, TlsContext
 from tests.support.identities import IdentityKit
 from trunkline.runtime.loop import loop_factory
 
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> IdentityKit:
@@ -63,42 +65,44 @@ def presenting(kit: IdentityKit, *, roots_of: IdentityKit | None = None) -> Serv
     return ServerTls(kit.control_plane, presented_roots=(roots_of or kit).roots)
 
 
-def test_the_pinned_root_is_trusted(kit: IdentityKit, run) -> None:
+def test_the_pinned_root_is_trusted(kit: IdentityKit, run: Run) -> None:
     context = pinned_context(sha256_hex(kit.roots[0]))
     assert run(reaches(presenting(kit), context))
     assert run(reaches(presenting(kit), context)), "and again: nothing is remembered or lost"
 
 
-def test_another_root_is_not(kit: IdentityKit, stranger: IdentityKit, run) -> None:
+def test_another_root_is_not(kit: IdentityKit, stranger: IdentityKit, run: Run) -> None:
     assert not run(reaches(presenting(stranger), pinned_context(sha256_hex(kit.roots[0]))))
 
 
-def test_a_stranger_who_presents_the_pinned_root_is_not_trusted(kit: IdentityKit, stranger: IdentityKit, run) -> None:
+def test_a_stranger_who_presents_the_pinned_root_is_not_trusted(
+    kit: IdentityKit, stranger: IdentityKit, run: Run
+) -> None:
     imposter = presenting(stranger, roots_of=kit)
     assert not run(reaches(imposter, pinned_context(sha256_hex(kit.roots[0]))))
 
 
-def test_a_root_that_is_not_presented_is_not_found(kit: IdentityKit, run) -> None:
+def test_a_root_that_is_not_presented_is_not_found(kit: IdentityKit, run: Run) -> None:
     assert not run(reaches(ServerTls(kit.control_plane), pinned_context(sha256_hex(kit.roots[0]))))
 
 
-def test_the_host_name_is_checked(kit: IdentityKit, run) -> None:
+def test_the_host_name_is_checked(kit: IdentityKit, run: Run) -> None:
     context = pinned_context(sha256_hex(kit.roots[0]))
     assert not run(reaches(presenting(kit), context, "elsewhere.example"))
     assert not run(reaches(ServerTls(kit.issue_node(), presented_roots=kit.roots), context))
 
 
-def test_times_are_checked(tmp_path: Path, kit: IdentityKit, run) -> None:
+def test_times_are_checked(tmp_path: Path, kit: IdentityKit, run: Run) -> None:
     old = IdentityKit(tmp_path, now=kit.now - 100 * 86400)
     assert not run(reaches(presenting(old), pinned_context(sha256_hex(old.roots[0]))))
 
 
-def test_the_pin_of_a_leaf_or_issuing_ca_is_not_enough(kit: IdentityKit, run) -> None:
+def test_the_pin_of_a_leaf_or_issuing_ca_is_not_enough(kit: IdentityKit, run: Run) -> None:
     for certificate in kit.control_plane.chain.certificates:
         assert not run(reaches(presenting(kit), pinned_context(sha256_hex(certificate))))
 
 
-def test_the_client_s_identity_is_presented(kit: IdentityKit, run) -> None:
+def test_the_client_s_identity_is_presented(kit: IdentityKit, run: Run) -> None:
     server_tls = ServerTls(kit.control_plane, kit.roots, "required", presented_roots=kit.roots)
     assert run(reaches(server_tls, pinned_context(sha256_hex(kit.roots[0]), identity=kit.issue_node())))
 

@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import ssl
 import subprocess
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,10 @@ from tests.support.identities import IdentityKit
 from trunkline.runtime.loop import EventLoopName, loop_factory
 
 LOOPS: list[EventLoopName] = ["asyncio", "uvloop", "auto"]
+
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Probe = Callable[..., list[subprocess.CompletedProcess[str]]]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ class _Greeter(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def serving(server_tls: ServerTls, seen: list[PeerCertificate | None] | None = None):
+async def serving(server_tls: ServerTls, seen: list[PeerCertificate | None] | None = None) -> AsyncIterator[int]:
     sightings = [] if seen is None else seen
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)
@@ -91,8 +95,9 @@ async def refused(port: int, context: TlsContext) -> bool:
         return True
 
 
-def test_both_ends_learn_who_the_other_is(kit: IdentityKit, run, any_way) -> None:
-    node, relay, seen = kit.issue_node(), kit.issue_relay(), []
+def test_both_ends_learn_who_the_other_is(kit: IdentityKit, run: Run, any_way: None) -> None:
+    node, relay = kit.issue_node(), kit.issue_relay()
+    seen: list[PeerCertificate | None] = []
 
     async def main() -> None:
         async with serving(ServerTls(relay, kit.roots, "required"), seen) as port:
@@ -105,7 +110,7 @@ def test_both_ends_learn_who_the_other_is(kit: IdentityKit, run, any_way) -> Non
 
 
 def test_an_optional_certificate_may_be_absent_but_not_foreign(
-    kit: IdentityKit, stranger: IdentityKit, run, any_way
+    kit: IdentityKit, stranger: IdentityKit, run: Run, any_way: None
 ) -> None:
     seen: list[PeerCertificate | None] = []
 
@@ -118,7 +123,7 @@ def test_an_optional_certificate_may_be_absent_but_not_foreign(
     assert seen == [None]
 
 
-def test_a_required_certificate_may_not_be_absent(kit: IdentityKit, run, any_way) -> None:
+def test_a_required_certificate_may_not_be_absent(kit: IdentityKit, run: Run, any_way: None) -> None:
     async def main() -> None:
         async with serving(ServerTls(kit.issue_relay(), kit.roots, "required")) as port:
             assert await refused(port, kit.client_tls())
@@ -126,7 +131,7 @@ def test_a_required_certificate_may_not_be_absent(kit: IdentityKit, run, any_way
     run(main())
 
 
-def test_an_expired_certificate_is_refused(kit: IdentityKit, tmp_path: Path, run, any_way) -> None:
+def test_an_expired_certificate_is_refused(kit: IdentityKit, tmp_path: Path, run: Run, any_way: None) -> None:
     long_ago = IdentityKit(tmp_path, now=kit.now - 40 * 86400)
 
     async def main() -> None:
@@ -136,7 +141,7 @@ def test_an_expired_certificate_is_refused(kit: IdentityKit, tmp_path: Path, run
     run(main())
 
 
-def test_a_server_is_verified_by_chain_and_name(kit: IdentityKit, stranger: IdentityKit, run) -> None:
+def test_a_server_is_verified_by_chain_and_name(kit: IdentityKit, stranger: IdentityKit, run: Run) -> None:
     async def main() -> None:
         async with serving(ServerTls(kit.issue_relay("rl-x", "relay.example"))) as port:
             assert await refused(port, kit.client_tls())
@@ -149,7 +154,9 @@ def test_a_server_is_verified_by_chain_and_name(kit: IdentityKit, stranger: Iden
     run(main())
 
 
-def test_swap_replaces_certificate_and_client_roots_both(kit: IdentityKit, stranger: IdentityKit, run, any_way) -> None:
+def test_swap_replaces_certificate_and_client_roots_both(
+    kit: IdentityKit, stranger: IdentityKit, run: Run, any_way: None
+) -> None:
     server_tls = ServerTls(kit.issue_relay(), kit.roots, "required")
 
     async def main() -> None:
@@ -168,7 +175,9 @@ def test_swap_replaces_certificate_and_client_roots_both(kit: IdentityKit, stran
     run(main())
 
 
-def test_a_connection_that_stands_survives_a_swap(kit: IdentityKit, stranger: IdentityKit, run, any_way) -> None:
+def test_a_connection_that_stands_survives_a_swap(
+    kit: IdentityKit, stranger: IdentityKit, run: Run, any_way: None
+) -> None:
     server_tls = ServerTls(kit.issue_relay(), kit.roots, "required")
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -195,7 +204,7 @@ def test_a_connection_that_stands_survives_a_swap(kit: IdentityKit, stranger: Id
     run(main())
 
 
-def test_a_bad_swap_changes_nothing(kit: IdentityKit, run, any_way) -> None:
+def test_a_bad_swap_changes_nothing(kit: IdentityKit, run: Run, any_way: None) -> None:
     relay = kit.issue_relay()
     server_tls = ServerTls(relay, kit.roots, "required")
 
@@ -246,7 +255,7 @@ def s_client(port: int, *options: str, stdin: str = "") -> subprocess.CompletedP
 
 
 @pytest.fixture
-def probe(kit: IdentityKit, run) -> Callable[..., list[subprocess.CompletedProcess[str]]]:
+def probe(kit: IdentityKit, run: Run) -> Callable[..., list[subprocess.CompletedProcess[str]]]:
     """Runs openssl s_client with each list of options against a server of ours."""
 
     def run_all(*attempts: list[str], stdin: str = "") -> list[subprocess.CompletedProcess[str]]:
@@ -261,7 +270,7 @@ def probe(kit: IdentityKit, run) -> Callable[..., list[subprocess.CompletedProce
     return run_all
 
 
-def test_openssl_sees_only_new_protocol_versions(probe) -> None:
+def test_openssl_sees_only_new_protocol_versions(probe: Probe) -> None:
     old, older, good, best = probe(
         ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], ["-tls1", "-cipher", "ALL:@SECLEVEL=0"], ["-tls1_2"], ["-tls1_3"]
     )
@@ -287,7 +296,7 @@ def test_weak_ciphers_find_no_agreement(kit: IdentityKit, ciphers: str) -> None:
     assert "Cipher is (NONE)" in result.stdout or "Error with command" in result.stderr
 
 
-def test_groups_are_ours_in_our_order(probe) -> None:
+def test_groups_are_ours_in_our_order(probe: Probe) -> None:
     p256, p384, x448, p521 = probe(
         ["-groups", "P-256"], ["-groups", "P-384"], ["-groups", "X448"], ["-groups", "P-521"]
     )
@@ -298,7 +307,7 @@ def test_groups_are_ours_in_our_order(probe) -> None:
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-def test_nothing_can_be_resumed(probe, tmp_path: Path, version: str) -> None:
+def test_nothing_can_be_resumed(probe: Probe, tmp_path: Path, version: str) -> None:
     session = str(tmp_path / "session")
     first, again = probe([version, "-sess_out", session], [version, "-reconnect"], stdin="hello\n")
     assert "TLS session ticket:" not in first.stdout
@@ -324,7 +333,7 @@ def test_the_server_keeps_no_sessions(kit: IdentityKit) -> None:
     assert server_tls.context.session_stats()["hits"] == 0
 
 
-def test_renegotiation_is_refused(kit: IdentityKit, run) -> None:
+def test_renegotiation_is_refused(kit: IdentityKit, run: Run) -> None:
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()

@@ -1,0 +1,291 @@
+import dataclasses
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certs.encoding import decode_base64url
+from certs.errors import CertificateError
+from certs.identities import Identity
+from certs.jose import chain_member, write_compact
+from certs.keyfiles import generate_key
+from certs.keyring import token_key
+from certs.tokens import TokenClaims, TokenError, TokenKind, TokenVerifier
+from certs.trust import (
+    Revocations,
+    TrustDocument,
+    TrustLock,
+    TrustStore,
+    sign_trust_document,
+    verify_first_trust_document,
+    verify_trust_document,
+)
+from certs.trust_form import write_trust_claims
+from tests.support.identities import IdentityKit
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> IdentityKit:
+    return IdentityKit(tmp_path_factory.mktemp("kit"), now=NOW)
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> IdentityKit:
+    return IdentityKit(tmp_path_factory.mktemp("stranger"), now=NOW)
+
+
+def document(kit: IdentityKit, **changes: Any) -> TrustDocument:
+    content = {
+        "trust_domain": kit.trust_domain, "sequence": 1, "issued_at": int(NOW), "roots": kit.roots,
+        "token_keys": kit.keyring.keys, "name_suffix": "trunk.internal", **changes,
+    }  # fmt: skip
+    return TrustDocument(**content)
+
+
+def forge(signer: Identity, claims: dict[str, Any], **header: Any) -> str:
+    full = {"typ": "tl-trust+jwt", "x5c": chain_member(signer.chain.certificates), **header}
+    return write_compact(full, claims, signer.signing_key())
+
+
+def test_a_document_there_and_back(kit: IdentityKit) -> None:
+    full = document(
+        kit,
+        revocations=Revocations({"jti": int(NOW)}, {"ab12": int(NOW)}, frozenset({"nd-1"}), frozenset({"ws-1"})),
+        locks=(TrustLock("node", "nd-2", int(NOW) + 60, "under investigation: “später”"),),
+    )
+    assert verify_trust_document(sign_trust_document(full, kit.control_plane), kit.roots, NOW) == full
+
+
+def test_only_the_control_plane_signs(kit: IdentityKit, stranger: IdentityKit) -> None:
+    for identity in (kit.issue_relay(), kit.issue_node()):
+        with pytest.raises(CertificateError, match="only the control plane"):
+            sign_trust_document(document(kit), identity)
+        with pytest.raises(CertificateError, match="not signed by the control plane"):
+            verify_trust_document(forge(identity, write_trust_claims(document(kit))), kit.roots, NOW)
+    foreign = forge(stranger.control_plane, write_trust_claims(document(kit)))
+    with pytest.raises(CertificateError, match="not trusted"):
+        verify_trust_document(foreign, kit.roots, NOW)
+    with pytest.raises(CertificateError, match="not trusted"):
+        verify_first_trust_document(foreign, NOW)
+
+
+def test_a_borrowed_chain_does_not_help(kit: IdentityKit, stranger: IdentityKit) -> None:
+    claims = write_trust_claims(document(kit))
+    text = forge(stranger.control_plane, claims, x5c=chain_member(kit.control_plane.chain.certificates))
+    with pytest.raises(TokenError, match="signature"):
+        verify_trust_document(text, kit.roots, NOW)
+
+
+def test_an_expired_signer_is_refused(kit: IdentityKit) -> None:
+    with pytest.raises(CertificateError, match="not trusted"):
+        verify_trust_document(kit.trust_document(), kit.roots, NOW + 31 * 86400)
+
+
+def test_a_token_is_no_trust_document(kit: IdentityKit) -> None:
+    with pytest.raises(CertificateError, match="not a trust document"):
+        verify_trust_document(kit.call_token(), kit.roots, NOW)
+    with pytest.raises(TokenError):
+        kit.verifier().verify(kit.trust_document(), tuple(TokenKind), NOW)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("version", 2), ("version", None), ("trust_domain", "UPPER"), ("trust_domain", None), ("trust_domain", 5),
+        ("sequence", 0), ("sequence", -1), ("sequence", "1"), ("sequence", True), ("sequence", None),
+        ("issued_at", 0), ("issued_at", "x"), ("roots", []), ("roots", ["garbage"]), ("roots", [5]), ("roots", "x"),
+        ("token_keys", [5]), ("token_keys", [{}]), ("token_keys", {}), ("revocations", None), ("revocations", []),
+        ("revocations", {"token_ids": [], "certificates": {}, "nodes": [], "workspaces": []}),
+        ("revocations", {"token_ids": {"a b": 1}, "certificates": {}, "nodes": [], "workspaces": []}),
+        ("revocations", {"token_ids": {"a": "1"}, "certificates": {}, "nodes": [], "workspaces": []}),
+        ("revocations", {"token_ids": {}, "certificates": {}, "nodes": [5], "workspaces": []}),
+        ("revocations", {"token_ids": {}, "certificates": {}, "nodes": {}, "workspaces": []}),
+        ("locks", None), ("locks", [5]), ("locks", [{"kind": "galaxy", "id": "x", "expires_at": 1, "reason": ""}]),
+        ("locks", [{"kind": "node", "id": "", "expires_at": 1}]), ("locks", [{"kind": "node", "id": "x"}]),
+        ("locks", [{"kind": "node", "id": "x", "expires_at": 1, "reason": "x" * 501}]),
+        ("name_suffix", None), ("name_suffix", "UPPER"),
+    ],
+)  # fmt: skip
+def test_members_have_their_exact_form(kit: IdentityKit, member: str, value: Any) -> None:
+    text = forge(kit.control_plane, {**write_trust_claims(document(kit)), member: value})
+    with pytest.raises(CertificateError):
+        verify_trust_document(text, kit.roots, NOW)
+
+
+def test_a_key_id_names_one_key(kit: IdentityKit) -> None:
+    twice = dataclasses.replace(token_key(generate_key().public_key()), key_id=kit.token_key.key_id)
+    with pytest.raises(CertificateError, match="token_keys"):
+        sign_trust_document(document(kit, token_keys=[kit.token_key, twice]), kit.control_plane)
+
+
+def test_unknown_members_are_ignored(kit: IdentityKit) -> None:
+    text = forge(kit.control_plane, {**write_trust_claims(document(kit)), "hints": {"colour": "blue"}})
+    assert verify_trust_document(text, kit.roots, NOW) == verify_trust_document(kit.trust_document(), kit.roots, NOW)
+
+
+def test_no_private_key_is_in_a_document(kit: IdentityKit) -> None:
+    payload = json.loads(decode_base64url(kit.trust_document().split(".")[1]))
+    assert set(payload["token_keys"][0]["jwk"]) == {"kty", "crv", "x", "y"}
+
+
+def test_the_store_takes_newer_documents_only(kit: IdentityKit) -> None:
+    store, seen = TrustStore(), []
+    store.subscribe(lambda current: seen.append(current.sequence))
+    assert store.replace(kit.trust_document(5), NOW)
+    held = store.current
+    assert not store.replace(kit.trust_document(5), NOW), "signed anew, but the same"
+    assert store.current is held
+    assert store.replace(kit.trust_document(6), NOW)
+    for older in (5, 1):
+        with pytest.raises(CertificateError, match="older than 6"):
+            store.replace(kit.trust_document(older), NOW)
+    assert store.current is not None
+    assert store.current.sequence == 6
+    assert seen == [5, 6]
+
+
+def test_an_empty_store_trusts_nothing() -> None:
+    store = TrustStore()
+    assert store.current is None
+    assert store.keyring.keys == ()
+    assert store.keyring.roots == ()
+
+
+def test_two_documents_with_one_number_are_an_alarm(kit: IdentityKit) -> None:
+    store = TrustStore()
+    store.replace(kit.trust_document(5), NOW)
+    with pytest.raises(CertificateError, match="another trust document with the number 5"):
+        store.replace(kit.trust_document(5, revocations=Revocations(nodes=frozenset({"nd-1"}))), NOW)
+
+
+def test_the_trust_domain_never_changes(kit: IdentityKit, tmp_path: Path) -> None:
+    other = IdentityKit(tmp_path, trust_domain="other.test", now=NOW)
+    store = TrustStore()
+    store.replace(kit.trust_document(1), NOW)
+    mixed = document(kit, sequence=2, roots=[*kit.roots, *other.roots])
+    store.replace(sign_trust_document(mixed, kit.control_plane), NOW)
+    with pytest.raises(CertificateError, match="another trust domain"):
+        store.replace(other.trust_document(3), NOW)
+
+
+def test_new_roots_come_signed_under_old_ones(kit: IdentityKit, stranger: IdentityKit) -> None:
+    store = TrustStore()
+    store.replace(kit.trust_document(1), NOW)
+    with pytest.raises(CertificateError, match="not trusted"):
+        store.replace(stranger.trust_document(2), NOW)
+    both = document(kit, sequence=2, roots=[*kit.roots, *stranger.roots])
+    store.replace(sign_trust_document(both, kit.control_plane), NOW)
+    assert store.replace(stranger.trust_document(3), NOW)
+    with pytest.raises(CertificateError, match="not trusted"):
+        store.replace(kit.trust_document(4), NOW)
+
+
+def test_the_key_ring_follows_the_document(kit: IdentityKit) -> None:
+    store = TrustStore()
+    tokens = TokenVerifier(store.keyring, kit.trust_domain)
+    store.replace(kit.trust_document(1), NOW)
+    token = kit.call_token()
+    tokens.verify(token, TokenKind.CALL, NOW)
+    store.replace(sign_trust_document(document(kit, sequence=2, token_keys=[]), kit.control_plane), NOW)
+    with pytest.raises(TokenError, match="not trusted"):
+        tokens.verify(token, TokenKind.CALL, NOW)
+
+
+def test_a_document_outlives_the_process_and_its_signer(kit: IdentityKit, tmp_path: Path) -> None:
+    path = tmp_path / "trust.jws"
+    TrustStore(path).replace(kit.trust_document(7), NOW)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = TrustStore(path)
+    assert again.current is not None
+    assert again.current.sequence == 7
+    assert again.keyring.find(kit.token_key.key_id) == kit.token_key
+    assert again.text == path.read_text()
+
+
+def test_a_document_is_stored_before_it_is_in_force(kit: IdentityKit, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    store = TrustStore(tmp_path / "state" / "trust.jws")
+    store.replace(kit.trust_document(1), NOW)
+    (tmp_path / "state").rename(tmp_path / "gone")
+    with pytest.raises(CertificateError, match="cannot write"):
+        store.replace(kit.trust_document(2), NOW)
+    assert store.current is not None
+    assert store.current.sequence == 1
+
+
+def test_a_damaged_file_says_what_to_do(kit: IdentityKit, tmp_path: Path) -> None:
+    path = tmp_path / "trust.jws"
+    TrustStore(path).replace(kit.trust_document(1), NOW)
+    text = path.read_bytes()
+    for damaged in (b"", text[:-9], b"\xff" + text, text.replace(b".", b"..", 1), text[:-3] + b"AAA"):
+        path.write_bytes(damaged)
+        with pytest.raises(CertificateError, match="remove it"):
+            TrustStore(path)
+    path.chmod(0o644)
+    with pytest.raises(CertificateError, match="chmod 600"):
+        TrustStore(path)
+
+
+def test_a_subscription_ends(kit: IdentityKit) -> None:
+    store, seen = TrustStore(), []
+    unsubscribe = store.subscribe(lambda current: seen.append(current.sequence))
+    unsubscribe()
+    unsubscribe()
+    store.replace(kit.trust_document(1), NOW)
+    assert seen == []
+
+
+CLAIMS = TokenClaims(
+    kind=TokenKind.ASSERTION, token_id="j", subject="s", issuer="i", audience="a", issued_at=1, expires_at=2,
+    workspace_id="ws-1", node_id="nd-1", origin_token_id="o", signer_serial="ab",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "revocations",
+    [Revocations(token_ids={"j": 9}), Revocations(token_ids={"o": 9}), Revocations(certificates={"ab": 9}),
+     Revocations(certificates={"cd": 9}), Revocations(nodes=["nd-1"]), Revocations(workspaces=["ws-1"])],
+)  # fmt: skip
+def test_each_revocation_is_found(kit: IdentityKit, revocations: Revocations) -> None:
+    revoked = document(kit, revocations=revocations)
+    assert revoked.is_revoked(CLAIMS, NOW, certificate_serial="cd")
+    assert not document(kit).is_revoked(CLAIMS, NOW, certificate_serial="cd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("token", "j"),
+        ("token", "o"),
+        ("certificate", "ab"),
+        ("certificate", "cd"),
+        ("node", "nd-1"),
+        ("workspace", "ws-1"),
+    ],
+)
+def test_locks_end_by_themselves(kit: IdentityKit, kind: str, name: str) -> None:
+    locked = document(kit, locks=(TrustLock(kind, name, int(NOW)),))
+    assert locked.is_revoked(CLAIMS, NOW - 1, certificate_serial="cd")
+    assert not locked.is_revoked(CLAIMS, NOW, certificate_serial="cd")
+    other = document(kit, locks=(TrustLock(kind, "other", int(NOW)),))
+    assert not other.is_revoked(CLAIMS, NOW - 1, certificate_serial="cd")
+
+
+def test_revocations_of_what_has_expired_are_pruned() -> None:
+    kept = Revocations({"a": 9, "b": 10, "c": 11}, {"d": 10, "e": 12}, frozenset({"n"}), frozenset({"w"})).pruned(10)
+    assert kept == Revocations({"c": 11}, {"e": 12}, frozenset({"n"}), frozenset({"w"}))
+
+
+def test_large_documents_are_bounded_and_bearable(kit: IdentityKit) -> None:
+    many = Revocations(token_ids={f"{n:032x}": 2_000_000_000 for n in range(40_000)})
+    text = kit.trust_document(1, revocations=many)
+    assert len(verify_trust_document(text, kit.roots, NOW).revocations.token_ids) == 40_000
+    too_many = Revocations(token_ids={f"{n:032x}": 2_000_000_000 for n in range(80_000)})
+    with pytest.raises(CertificateError, match="longer than"):
+        kit.trust_document(1, revocations=too_many)
+    with pytest.raises(CertificateError, match="longer than"):
+        verify_trust_document("A" * (4 * 1024 * 1024 + 1), kit.roots, NOW)
