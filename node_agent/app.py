@@ -98,6 +98,8 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
         drain_seconds = foundation.settings.drain_seconds
         work = asyncio.gather(foundation.ledger.stop(), serving.links.drain(drain_seconds))
         finished = await lifecycle.within_drain(work, drain_seconds)
+        if not finished:
+            foundation.ledger.kill()
         log.info("agent.drained", finished=finished)
         for task in background:
             task.cancel()

@@ -1,10 +1,12 @@
 """The application of the agent's API, and how it is served on a stream."""
 
 import asyncio
+import logging
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ
 from node_agent.api.commands import CommandsApi
@@ -50,6 +52,8 @@ class ApiServer:
             app,
             handle_signals=False,
             access_log=None,
+            logger=_ServerLog("node_agent.api"),
+            shutdown_timeout=1.0,
             handler_cancellation=True,
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=0.0,
@@ -85,6 +89,21 @@ class ApiServer:
             raise RuntimeError("the server is not open")
         protocol: asyncio.Protocol = server()
         return protocol
+
+
+class _ServerLog(logging.Logger):
+    """The logger handed to aiohttp: what a caller sent wrongly is one line without a traceback."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.parent = logging.getLogger()
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
+        """Log a caller's fault shortly, and anything else as usual."""
+        if isinstance(exc_info, HttpProcessingError):
+            self.info("a caller sent what is not HTTP: %s", type(exc_info).__name__)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **options)
 
 
 def _without_token(head: RequestHead) -> bytes:

@@ -89,7 +89,12 @@ class CommandsApi:
         if not follow:
             response.content_length = size - offset
         await response.prepare(request)
-        await self._send(response, spool, offset, follow=follow, empty=size == offset and not follow)
+        try:
+            await self._send(response, spool, offset, follow=follow, empty=size == offset and not follow)
+        except TimeoutError:  # the caller does not read; a part must not look like the whole
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         await response.write_eof()
         return response
 

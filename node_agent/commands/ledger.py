@@ -69,6 +69,7 @@ class CommandLedger:
         self._recording: dict[str, asyncio.Task[None]] = {}
         self._waiting: deque[tuple[Command, ProcessPlan]] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._runs: dict[str, CommandRun] = {}
         self._stopping = False
         policy.subscribe(self._policy_changed)
 
@@ -171,6 +172,11 @@ class CommandLedger:
             self._commands[command_id].ask_stop(StopCause.AGENT)
         if self._running:
             await asyncio.wait(self._running.values())
+
+    def kill(self) -> None:
+        """Cut the grace of what is being ended: there is no more time."""
+        for run in self._runs.values():
+            run.kill()
 
     def _check(self, command_id: str, submission: Submission, submitter: Submitter) -> None:
         if self._stopping:
@@ -304,10 +310,11 @@ class CommandLedger:
             max_output_bytes=rules.max_output_bytes,
             grace_seconds=self._bounds.grace_seconds,
         )
+        self._runs[command.command_id] = run
         try:
             await run.run()
         finally:
-            del self._running[command.command_id]
+            del self._running[command.command_id], self._runs[command.command_id]
             self._meter.ended(command.state)
             self._start_next()
 

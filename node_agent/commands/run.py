@@ -35,6 +35,7 @@ class CommandRun:
         self._log = log
         self._max_output_bytes = max_output_bytes
         self._grace_seconds = grace_seconds
+        self._process: Process | None = None
 
     async def run(self) -> None:
         """Start the process, wait for its end or end it, and record what came of it."""
@@ -51,7 +52,13 @@ class CommandRun:
         record = command.record
         self._log.info("command.ended", command_id=command.command_id, state=record.state.value, reason=record.reason)
 
+    def kill(self) -> None:
+        """Kill the process at once, if there is one; the run then comes to its end."""
+        if self._process is not None and not self._process.exited.done():
+            self._process.signal_group(signal.SIGKILL)
+
     async def _run_to_end(self, process: Process) -> None:
+        self._process = process
         await self._started(process)
         cause = await self._until_end(process)
         self._ended(cause, await process.finish())

@@ -27,6 +27,7 @@ from trunkline.runtime.logs import Logger
 
 LASTING_SECONDS = 10.0
 REFUSED_PAUSE_SECONDS = 1.0
+TOLD_SECONDS = 1.0
 CONFLICT_STATUS = 409
 CREDENTIAL_STATUSES = (401, 403)
 
@@ -98,6 +99,7 @@ class RelaySupervisor:
         self._rng = rng
         self._log = log
         self._retry_after_seconds = 0.0
+        self._failures = 0
 
     async def run(self) -> None:
         """Keep a link until cancelled, or until another process takes the node's place."""
@@ -154,9 +156,9 @@ class RelaySupervisor:
                 await self._refused(refusal)
             except ChannelError as error:
                 self._events.attempted("failed")
-                self._log.info("link.not_made", relay=self.url, reason=str(error))
-                await self._pause()
+                await self._pause("link.not_made", str(error))
             else:
+                self._failures = 0
                 self._events.attempted("attached")
                 self.current = attachment
                 self._events.attached(attachment)
@@ -175,13 +177,18 @@ class RelaySupervisor:
             await asyncio.sleep(self._clone_backoff_seconds * self._rng.uniform(0.5, 1.0))
             return
         self._events.attempted("refused")
-        self._log.warning("link.refused", relay=self.url, status=refusal.status, reason=str(refusal))
         self._retry_after_seconds = float(refusal.retry_after_seconds or 0)
         if refusal.status in CREDENTIAL_STATUSES and refusal.from_relay:
             self._events.token_refused()
             self._retry_after_seconds = max(self._retry_after_seconds, REFUSED_PAUSE_SECONDS)
-        await self._pause()
+        await self._pause("link.refused", f"{refusal} (status {refusal.status})")
 
-    async def _pause(self) -> None:
+    async def _pause(self, event: str | None = None, reason: str = "") -> None:
+        """Wait before the next attempt; of failures in a row the first is told, and those with a long wait behind."""
         at_least, self._retry_after_seconds = self._retry_after_seconds, 0.0
-        await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least))
+        delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least)
+        if event is not None:
+            told = self._log.warning if not self._failures or delay >= TOLD_SECONDS else self._log.debug
+            told(event, relay=self.url, reason=reason, attempts=self._failures + 1, retry_seconds=round(delay, 2))
+            self._failures += 1
+        await asyncio.sleep(delay)

@@ -246,6 +246,19 @@ async def test_after_a_clean_stop_everything_is_lost_and_gone(ledger, make_ledge
     assert again.get("one").document()["reason"] == "the agent stopped, and ended it"
 
 
+async def test_a_stop_that_has_no_more_time_kills(make_ledger, tmp_path, until):
+    ledger = make_ledger(CommandBounds(grace_seconds=60))
+    await ledger.open()
+    command, _ = await ledger.submit("one", sh(f"trap '' TERM; touch {tmp_path}/here; sleep 60; sleep 60"), CALLER)
+    await until((tmp_path / "here").exists)
+    stopping = asyncio.ensure_future(ledger.stop())
+    await asyncio.sleep(0.05)
+    ledger.kill()
+    async with asyncio.timeout(5):
+        await stopping
+    assert command.state is CommandState.LOST
+
+
 def crashed_record(command_id, **fields):
     record = {
         "command_id": command_id,
@@ -282,7 +295,7 @@ async def test_after_a_crash_what_ran_is_lost_and_its_processes_are_killed(make_
         write_record(tmp_path, crashed_record("marked"))
         write_record(tmp_path, crashed_record("recorded", pid=recorded.pid, pid_start_ticks=start_ticks(recorded.pid)))
         write_record(
-            tmp_path, crashed_record("stranger", pid=stranger.pid, pid_start_ticks=start_ticks(stranger.pid) + 1)
+            tmp_path, crashed_record("stranger", pid=stranger.pid, pid_start_ticks=(start_ticks(stranger.pid) or 0) + 1)
         )
         write_record(tmp_path, crashed_record("waiting", state="QUEUED"))
         write_record(tmp_path, crashed_record("rebooted", boot_id="another"))

@@ -14,7 +14,7 @@ def test_every_state_has_a_line_in_the_table():
     assert set(TRANSITIONS) == set(CommandState)
 
 
-@pytest.mark.parametrize("state", sorted(TERMINAL, key=lambda state: state.value))
+@pytest.mark.parametrize("state", [state for state in CommandState if state in TERMINAL])
 @pytest.mark.parametrize("event", list(CommandEvent))
 def test_nothing_leads_out_of_a_terminal_state(state, event):
     with pytest.raises(TransitionRefused):

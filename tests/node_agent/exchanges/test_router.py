@@ -103,6 +103,18 @@ async def test_other_control_exchanges_are_refused(agent):
     assert (await agent.exchange(b"GET /v1/health HTTP/1.1\r\nHost: link.internal\r\n\r\n")).status == 404
 
 
+async def test_garbage_inside_connect_is_refused_without_a_traceback(agent, kit, caplog):
+    reader, writer = agent.open()
+    writer.write(
+        f"CONNECT vm-1:80 HTTP/1.1\r\nHost: vm-1:80\r\nProxy-Authorization: Bearer {kit.call_token()}\r\n\r\n".encode()
+        + b"\0\1\2 garbage\r\n\r\n"
+    )
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\n\r\n"
+    assert b" 400 " in await reader.readline()
+    assert not any(record.exc_info for record in caplog.records)
+    writer.close()
+
+
 async def test_the_api_inside_connect(agent, kit):
     reader, writer = agent.open()
     writer.write(
