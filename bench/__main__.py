@@ -1,0 +1,84 @@
+"""`python -m bench`: measure everything, print the table, and write the figures to `bench/results`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.calls import Calls, running_backend
+from bench.credentials import Credentials
+from bench.fleet import first_call, idle_memory
+from bench.machine import describe
+from bench.nginx import running_nginx
+from bench.real_agent import real_agent, running_sandbox
+from bench.relay import running_relay
+from bench.rows import Row, table
+
+RESULTS = Path(__file__).parent / "results"
+NODES = 64
+
+
+def main() -> int:
+    """Run it; the exit status is 0 whatever the figures are, since a busy machine is no failure."""
+    options = _options()
+    described = describe()
+    print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as directory:
+        for row in measure(Path(directory), options):
+            rows.append(row)
+            print(table([row]).splitlines()[-1], flush=True)
+    print("\n" + table(rows))
+    if not options.quick:
+        write_results(rows, described)
+    return 0
+
+
+def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Start what is needed and give each row as soon as it is measured."""
+    seconds, repetitions, agents = (1, 1, 100) if options.quick else (options.seconds, options.repetitions, 1000)
+    credentials = Credentials(directory / "credentials")
+    nodes = credentials.nodes(agents)
+    one = credentials.write_nodes(nodes[:1], "one.json")
+    identity = credentials.server_identity()
+    with ExitStack() as stack:
+        port = stack.enter_context(running_backend(identity))
+        nginx = stack.enter_context(running_nginx(directory / "nginx", identity, identity, credentials.roots, port))
+        with running_relay(directory / "relay", credentials, options.event_loop) as relay:
+            many = credentials.write_nodes(nodes[:NODES], "many.json")
+            yield from Calls(relay, nginx, seconds, repetitions).rows(nodes[:NODES], one, many)
+        with running_relay(directory / "relay-idle", credentials, options.event_loop) as relay:
+            yield idle_memory(relay, credentials.write_nodes(nodes, "all.json"), agents)
+        with running_relay(directory / "relay-killed", credentials, options.event_loop) as relay:
+            yield first_call(relay, one, nodes[0], credentials.roots, max(3, repetitions))
+        sandbox = stack.enter_context(running_sandbox(directory / "sandbox"))
+        yield real_agent(sandbox, nginx, seconds, repetitions)
+
+
+def write_results(rows: list[Row], described: dict[str, str]) -> None:
+    """Keep the figures beside those of earlier runs."""
+    now = datetime.now(UTC)
+    RESULTS.mkdir(exist_ok=True)
+    document = {"at": now.isoformat(), "machine": described, "rows": [row.as_json() for row in rows]}
+    path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    print(f"\n{path}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="The relay's data path against nginx.")
+    parser.add_argument("--quick", action="store_true", help="one short round, 100 agents: a look, not a measurement")
+    parser.add_argument("--repetitions", type=int, default=3, help="pairs of measurements for each row (default 3)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of one measurement (default 3)")
+    parser.add_argument("--event-loop", choices=["auto", "uvloop", "asyncio"], default="auto", help="of the relay")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

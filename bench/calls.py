@@ -1,0 +1,121 @@
+"""The rows that are measured under load: small calls and bulk, through the gateway door and the link door."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.credentials import NodeCredentials
+from bench.machine import LOAD_CORE, cpu_seconds, pinned
+from bench.nginx import Nginx
+from bench.relay import Relay, listening
+from bench.rows import Row
+from bench.wrk import Load, LoadError, Measured, run_wrk
+
+BULK_BYTES = 16 * 1024 * 1024
+UPLOAD_BYTES = 8 * 1024 * 1024
+MICROSECONDS = "CPU-µs a call"
+PER_MEGABYTE = "CPU-µs a MB"
+SENDERS = 64
+
+
+@contextmanager
+def running_backend(identity: Path) -> Iterator[int]:
+    """The backend behind nginx, on the load's core; its port is given."""
+    command = [sys.executable, "-m", "bench.backend", str(identity)]
+    process = subprocess.Popen(pinned(LOAD_CORE, command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+class Calls:
+    """Measures nginx and the relay in turn, so that both see the machine in the same state."""
+
+    def __init__(self, relay: Relay, nginx: Nginx, seconds: float, repetitions: int) -> None:
+        self._relay = relay
+        self._nginx = nginx
+        self._seconds = seconds
+        self._repetitions = repetitions
+
+    def rows(self, nodes: list[NodeCredentials], one: Path, many: Path) -> Iterator[Row]:
+        """All rows, each as soon as it is measured."""
+        with listening(self._relay, one, LOAD_CORE):
+            yield self._small("small call, 64 senders on one node", nodes[:1], SENDERS, 0.8)
+            yield self._latency("small call, 1 sender, p50", nodes[0])
+            yield self._link_door(one)
+            for streams in (1, 8):
+                yield self._bulk(f"bulk download, {streams} at once", nodes[0], streams, 1.1)
+            for streams in (1, 8):
+                yield self._upload(f"bulk upload, {streams} at once", nodes[0], streams, 1.1)
+        with listening(self._relay, many, LOAD_CORE):
+            yield self._small("small call, 64 nodes with one sender each", nodes, len(nodes), 1.3)
+
+    def _small(self, name: str, nodes: list[NodeCredentials], senders: int, bound: float) -> Row:
+        requests = tuple((f"{node.gateway}/small", authorization(node)) for node in nodes)
+        relay = Load(self._relay.url, {}, requests, connections=senders)
+        nginx = Load(self._nginx.url + "/small", {}, connections=senders)
+        row = Row(name, MICROSECONDS, bound)
+        return self._compare(row, relay, nginx, lambda measured, _: measured.cpu_microseconds_per_request)
+
+    def _latency(self, name: str, node: NodeCredentials) -> Row:
+        relay = Load(f"{self._relay.url}{node.gateway}/small", authorization(node), connections=1)
+        nginx = Load(self._nginx.url + "/small", {}, connections=1)
+        return self._compare(Row(name, "ms", 2.0), relay, nginx, lambda measured, _: measured.p50_milliseconds)
+
+    def _bulk(self, name: str, node: NodeCredentials, streams: int, bound: float) -> Row:
+        path = f"/bulk/{BULK_BYTES}"
+        relay = Load(f"{self._relay.url}{node.gateway}{path}", authorization(node), connections=streams)
+        nginx = Load(self._nginx.url + path, {}, connections=streams)
+        return self._compare(Row(name, PER_MEGABYTE, bound), relay, nginx, lambda measured, _: _per_megabyte(measured))
+
+    def _upload(self, name: str, node: NodeCredentials, streams: int, bound: float) -> Row:
+        options = {"connections": streams, "body_bytes": UPLOAD_BYTES}
+        relay = Load(f"{self._relay.url}{node.gateway}/upload", authorization(node), **options)  # type: ignore[arg-type]
+        nginx = Load(self._nginx.url + "/upload", {}, **options)  # type: ignore[arg-type]
+        row = Row(name, PER_MEGABYTE, bound)
+        return self._compare(row, relay, nginx, lambda measured, load: _per_megabyte(measured, load.body_bytes))
+
+    def _compare(self, row: Row, relay: Load, nginx: Load, figure: Callable[[Measured, Load], float]) -> Row:
+        run_wrk(relay, 1, self._relay.pid)
+        run_wrk(nginx, 1, self._nginx.pid)
+        for _ in range(self._repetitions):
+            row.relay.append(figure(run_wrk(relay, self._seconds, self._relay.pid), relay))
+            row.nginx.append(figure(run_wrk(nginx, self._seconds, self._nginx.pid), nginx))
+        return row
+
+    def _link_door(self, one: Path) -> Row:
+        row = Row("small call through the link door, 64 at once", MICROSECONDS, 0.55)
+        nginx = Load(self._nginx.url + "/small", {}, connections=SENDERS)
+        for _ in range(self._repetitions):
+            row.relay.append(self._send(one))
+            row.nginx.append(run_wrk(nginx, self._seconds, self._nginx.pid).cpu_microseconds_per_request)
+        return row
+
+    def _send(self, one: Path) -> float:
+        command = [sys.executable, "-m", "bench.sender", self._relay.url, str(one), str(SENDERS), str(self._seconds)]
+        before = cpu_seconds(self._relay.pid)
+        answer = subprocess.run(pinned(LOAD_CORE, command), capture_output=True, text=True, check=False)
+        used = cpu_seconds(self._relay.pid) - before
+        result = json.loads(answer.stdout or '{"failures": 1}')
+        if result["failures"]:
+            raise LoadError(f"{result} {answer.stderr[-500:]}")
+        calls: int = result["calls"]
+        return used / calls * 1e6
+
+
+def authorization(node: NodeCredentials) -> dict[str, str]:
+    """What the gateway door asks for."""
+    return {"Authorization": f"Bearer {node.call_token}"}
+
+
+def _per_megabyte(measured: Measured, body_bytes: int = 0) -> float:
+    moved = measured.requests * body_bytes or measured.response_bytes
+    return measured.cpu_seconds / moved * 1e12

@@ -1,0 +1,64 @@
+"""The rows that are about links and not about load: memory of idle agents, and the way back after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.calls import authorization
+from bench.credentials import NodeCredentials
+from bench.machine import LOAD_CORE, resident_kib
+from bench.ports import POLL_SECONDS
+from bench.relay import Relay, listening
+from bench.rows import Row
+from certs.tls import client_context
+
+SETTLE_SECONDS = 3.0
+FIRST_CALL_SECONDS = 20.0
+
+
+def idle_memory(relay: Relay, credentials_file: Path, count: int) -> Row:
+    """How much the relay grows for each idle agent, real TLS links and all."""
+    row = Row(f"memory of an idle agent, of {count}", "KiB", 64, bound_is_ratio=False)
+    before = resident_kib(relay.pid)
+    with listening(relay, credentials_file, LOAD_CORE):
+        time.sleep(SETTLE_SECONDS)
+        row.relay.append((resident_kib(relay.pid) - before) / count)
+    return row
+
+
+def first_call(relay: Relay, credentials_file: Path, node: NodeCredentials, roots: Path, repetitions: int) -> Row:
+    """From the relay's port being open again to the first call that succeeds, the agent on its own back-off."""
+    row = Row("first call after a kill -9, from the open port", "s", 0.3, bound_is_ratio=False)
+    with listening(relay, credentials_file, LOAD_CORE):
+        for _ in range(repetitions):
+            relay.kill()
+            opened_at = relay.start()
+            row.relay.append(asyncio.run(_until_success(relay.url, node, roots)) - opened_at)
+    return row
+
+
+async def _until_success(url: str, node: NodeCredentials, roots: Path) -> float:
+    """Try, each time on a new connection, until a call succeeds; return when that was, in monotonic seconds.
+
+    Raises:
+        TimeoutError: none has.
+    """
+    parts = urlsplit(url)
+    context = client_context(ca_file=roots)
+    lines = [f"GET {node.gateway}/small HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in authorization(node).items()]
+    request = ("\r\n".join(lines) + "\r\n\r\n").encode()
+    async with asyncio.timeout(FIRST_CALL_SECONDS):
+        while True:
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+            try:
+                writer.write(request)
+                answer = await reader.readline()
+            finally:
+                writer.transport.abort()
+            if answer.startswith(b"HTTP/1.1 200 "):
+                return time.monotonic()
+            await asyncio.sleep(POLL_SECONDS)

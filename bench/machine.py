@@ -1,0 +1,78 @@
+"""What a run is measured on, and the CPU time that a process has used."""
+
+from __future__ import annotations
+
+import os
+import platform
+import ssl
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RELAY_CORE = 0
+LOAD_CORE = 1
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of a process by the scheduler's own account, in seconds."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def resident_kib(pid: int) -> int:
+    """Resident memory of a process, in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise ProcessLookupError(pid)
+
+
+def pinned(core: int, command: Iterable[str]) -> list[str]:
+    """The command, bound to one core; with a single core there is nothing to choose."""
+    if (os.cpu_count() or 1) < 2:
+        return list(command)
+    return ["taskset", "--cpu-list", str(core), *command]
+
+
+def pin(pid: int, core: int) -> None:
+    """Bind all threads of a running process to one core."""
+    if (os.cpu_count() or 1) >= 2:
+        subprocess.run(
+            ["taskset", "--all-tasks", "--cpu-list", "-p", str(core), str(pid)], check=True, capture_output=True
+        )
+
+
+def describe() -> dict[str, str]:
+    """The machine and the versions that matter."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION,
+        "uvloop": _version("uvloop"),
+        "aiofastnet": _version("aiofastnet"),
+        "nginx": _nginx_version(),
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _nginx_version() -> str:
+    answer = subprocess.run(["/usr/sbin/nginx", "-v"], check=True, capture_output=True, text=True)
+    return answer.stderr.strip().rpartition("/")[2]

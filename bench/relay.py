@@ -1,0 +1,102 @@
+"""The relay under test: the real daemon as a process of its own, with an identity and a trust document laid ready.
+
+Its control plane does not exist; a relay serves on with the trust that it has.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.credentials import Credentials
+from bench.machine import RELAY_CORE, pinned
+from bench.ports import free_port, wait_for_port
+
+_CONFIGURATION = """
+state_directory = "{state}"
+event_loop = "{event_loop}"
+[listen]
+address = "127.0.0.1"
+port = {port}
+[admin]
+port = 0
+[log]
+level = "warning"
+format = "json"
+[control_plane]
+url = "https://localhost:{closed_port}"
+ca_file = "{roots}"
+"""
+
+
+class Relay:
+    """A relay on the relay's core, always on the same port."""
+
+    def __init__(self, directory: Path, credentials: Credentials, event_loop: str) -> None:
+        directory.mkdir()
+        credentials.prepare_relay(directory / "state")
+        self.port = free_port()
+        self.url = f"https://localhost:{self.port}"
+        self._configuration = directory / "relay.toml"
+        self._log = directory / "relay.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._configuration.write_text(
+            _CONFIGURATION.format(
+                state=directory / "state",
+                event_loop=event_loop,
+                port=self.port,
+                closed_port=free_port(),
+                roots=credentials.roots,
+            )
+        )
+
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> float:
+        """Start it, and return when its port was open, in monotonic seconds."""
+        command = [sys.executable, "-m", "trunkline", "relay", "--config", str(self._configuration)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(pinned(RELAY_CORE, command), stderr=log, stdout=log)
+        try:
+            return wait_for_port(self.port)
+        except TimeoutError:
+            raise RuntimeError(f"the relay did not start: {self._log.read_text()}") from None
+
+    def kill(self) -> None:
+        """End it without any farewell."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+
+
+@contextmanager
+def running_relay(directory: Path, credentials: Credentials, event_loop: str = "auto") -> Iterator[Relay]:
+    """A relay, killed at the end."""
+    relay = Relay(directory, credentials, event_loop)
+    relay.start()
+    try:
+        yield relay
+    finally:
+        relay.kill()
+
+
+@contextmanager
+def listening(relay: Relay, credentials_file: Path, core: int) -> Iterator[int]:
+    """Listeners for the nodes of a file, all attached; the process id is given."""
+    command = [sys.executable, "-m", "bench.listener", relay.url, str(credentials_file)]
+    process = subprocess.Popen(pinned(core, command), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "up":
+            raise RuntimeError("the listeners did not come up")
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate(timeout=10)

@@ -1,0 +1,126 @@
+"""Load through the link door: `python -m bench.sender RELAY_URL CREDENTIALS_FILE CALLS_AT_ONCE SECONDS`.
+
+Keeps that many small calls to the first node in flight on one link, and prints the number of calls made, the seconds,
+and the median and 99th percentile in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from bench.credentials import load_nodes
+from certs.tls import client_context
+from trunkline.channel.dialing import dial_link
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.link import Link, LinkStream, StreamHandler
+from trunkline.channel.session import Role
+from trunkline.runtime.loop import run
+
+
+class Load:
+    """All calls of a run; each that ends begins the next."""
+
+    def __init__(self, link: Link, request: bytes, deadline: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.link = link
+        self.request = request
+        self.deadline = deadline
+        self.seconds: list[float] = []
+        self.failures = 0
+        self.running = 0
+        self.done: asyncio.Future[None] = self.loop.create_future()
+
+    def begin(self) -> None:
+        """Make one call."""
+        Call(self)
+
+    def ended(self, seconds: float, *, succeeded: bool) -> None:
+        """Count a call, and make the next."""
+        self.running -= 1
+        self.seconds.append(seconds)
+        self.failures += not succeeded
+        if self.loop.time() < self.deadline:
+            self.loop.call_soon(self.begin)
+        elif not self.running and not self.done.done():
+            self.done.set_result(None)
+
+
+class Call:
+    """One call."""
+
+    __slots__ = ("_began", "_load", "_received", "_stream")
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._received = b""
+        self._began = load.loop.time()
+        load.running += 1
+        self._stream = load.link.open(self)
+        self._stream.write(load.request)
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Collect the answer."""
+        self._stream.consumed(len(data))
+        self._received += data
+
+    def end_received(self) -> None:
+        """The answer is whole."""
+        self._stream.end()
+        succeeded = self._received.startswith(b"HTTP/1.1 200 ")
+        self._load.ended(self._load.loop.time() - self._began, succeeded=succeeded)
+
+    def window_opened(self) -> None:
+        """Requests are small."""
+
+    def stream_lost(self, error: ChannelError) -> None:
+        """The call failed."""
+        self._load.ended(self._load.loop.time() - self._began, succeeded=False)
+
+
+class Owner:
+    """Owns the link; a relay opens no streams towards a sender."""
+
+    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
+        """Refuse it."""
+        return None
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        """Nothing."""
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """The calls have been told."""
+
+
+async def send(url: str, credentials: Path, at_once: int, seconds: float) -> None:
+    """Run the load and print what came of it."""
+    roots, nodes = load_nodes(credentials)
+    node = nodes[0]
+    link = await dial_link(
+        url, ssl_context=client_context(ca_file=roots), role=Role.CLIENT, owner=Owner(), token=node.call_token
+    )
+    head = f"GET /small HTTP/1.1\r\nHost: {node.host}\r\nConnection: close"
+    head += f"\r\nProxy-Authorization: Bearer {node.call_token}\r\n\r\n"
+    began = asyncio.get_running_loop().time()
+    load = Load(link, head.encode(), began + seconds)
+    for _ in range(at_once):
+        load.begin()
+    await load.done
+    taken = asyncio.get_running_loop().time() - began
+    link.close()
+    await link.closed
+    ordered = sorted(load.seconds)
+    result = {
+        "calls": len(ordered),
+        "failures": load.failures,
+        "seconds": taken,
+        "p50": ordered[len(ordered) // 2] * 1e3,
+        "p99": ordered[len(ordered) * 99 // 100] * 1e3,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run(lambda: send(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))

@@ -1,0 +1,123 @@
+"""Load from wrk: kept-alive TLS connections that send one request after the other, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.machine import LOAD_CORE, cpu_seconds, pinned
+
+_COUNTED = re.compile(r"RESULT (\{.*\})")
+_REPORT = """
+function done(summary, latency, requests)
+  local errors = summary.errors
+  local form = '"requests":%d,"bytes":%d,"microseconds":%d,"statuses":%d,"failures":%d,"p50":%d,"p99":%d'
+  print(string.format('RESULT {' .. form .. '}', summary.requests, summary.bytes, summary.duration, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout, latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One kind of request.
+
+    Attributes:
+        url: where all requests go, or their common `https://host:port`.
+        headers: fields of each request.
+        requests: (path, headers) given to the connections in turn, instead of the URL's path.
+        connections: kept-alive connections, each with one request at a time.
+        body_bytes: size of each request's content; 0 means GET.
+    """
+
+    url: str
+    headers: dict[str, str]
+    requests: tuple[tuple[str, dict[str, str]], ...] = ()
+    connections: int = 64
+    body_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run of wrk did, and what it cost the process under test."""
+
+    requests: int
+    response_bytes: int
+    seconds: float
+    cpu_seconds: float
+    p50_milliseconds: float
+    p99_milliseconds: float
+
+    @property
+    def cpu_microseconds_per_request(self) -> float:
+        """CPU time of the process under test for one request.
+
+        Raises:
+            LoadError: not one request was finished.
+        """
+        if not self.requests:
+            raise LoadError("no request was finished in the time given")
+        return self.cpu_seconds / self.requests * 1e6
+
+
+class LoadError(Exception):
+    """Requests failed, so that the run says nothing."""
+
+
+def run_wrk(load: Load, seconds: float, pid: int) -> Measured:
+    """Send the load for some seconds and measure the process `pid` meanwhile.
+
+    Raises:
+        LoadError: a connection failed or an answer was no success.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        script = Path(directory, "load.lua")
+        script.write_text(_script(load))
+        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"]
+        command += [argument for name, value in load.headers.items() for argument in ("-H", f"{name}: {value}")]
+        before = cpu_seconds(pid)
+        answer = subprocess.run(
+            pinned(LOAD_CORE, [*command, "-s", str(script), load.url]), capture_output=True, text=True, check=False
+        )
+        used = cpu_seconds(pid) - before
+    return _read(answer, used)
+
+
+def _read(answer: subprocess.CompletedProcess[str], used: float) -> Measured:
+    found = _COUNTED.search(answer.stdout)
+    if found is None:
+        raise LoadError(answer.stdout + answer.stderr)
+    counted = json.loads(found[1])
+    if counted["statuses"] or counted["failures"] or not counted["bytes"]:
+        raise LoadError(f"{counted} {answer.stderr}")
+    return Measured(
+        requests=counted["requests"],
+        response_bytes=counted["bytes"],
+        seconds=counted["microseconds"] / 1e6,
+        cpu_seconds=used,
+        p50_milliseconds=counted["p50"] / 1e3,
+        p99_milliseconds=counted["p99"] / 1e3,
+    )
+
+
+def _script(load: Load) -> str:
+    lines = [_REPORT]
+    if load.body_bytes:
+        lines.append('wrk.method = "PUT"')
+        lines.append(f'wrk.body = string.rep("x", {load.body_bytes})')
+    if load.requests:
+        # wrk asks for the next request of whichever connection is free, so in turn means evenly.
+        lines.append("local made, at = {}, 0\nfunction init(arguments)")
+        for path, headers in load.requests:
+            fields = ", ".join(f"[{_quoted(name)}] = {_quoted(value)}" for name, value in headers.items())
+            lines.append(f"  table.insert(made, wrk.format(nil, {_quoted(path)}, {{{fields}}}))")
+        lines.append("end\nfunction request()\n  at = at % #made + 1\n  return made[at]\nend")
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
