@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import click
 
 LARGEST_PORT = 65_535
+YES = click.option("--yes", is_flag=True, help="Do not ask; nothing is asked where there is no terminal.")
 
 
 def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
@@ -22,6 +24,16 @@ def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
             raise click.BadParameter(f"{value!r} is not of the form K=V", param_hint=option)
         pairs[key] = content
     return pairs
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is deleted, if there is somebody to ask.
+
+    Raises:
+        click.Abort: the answer is no.
+    """
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        click.confirm(question, abort=True, err=True)
 
 
 def node_and_port(value: str) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from trunkline.cli.arguments import YES, confirm
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 
@@ -29,7 +30,7 @@ def create(invocation: Invocation, name: str, nodes: tuple[str, ...]) -> None:
 def list_(invocation: Invocation) -> None:
     """List all clusters."""
     records = invocation.collect(lambda session: session.workspace.list_clusters())
-    print_records(records, COLUMNS, invocation.output)
+    print_records("clusters", records, COLUMNS, invocation.output)
 
 
 @cluster.command("get")
@@ -62,9 +63,10 @@ def remove(invocation: Invocation, name: str, nodes: tuple[str, ...]) -> None:
 
 @cluster.command("delete")
 @click.argument("name")
-@click.confirmation_option("--yes", prompt="Delete the cluster? Its nodes stay.", help="Do not ask.")
+@YES
 @connected
-def delete(invocation: Invocation, name: str) -> None:
+def delete(invocation: Invocation, name: str, yes: bool) -> None:
     """Delete a cluster by its name or id; its nodes stay."""
+    confirm("Delete the cluster? Its nodes stay.", yes=yes)
     invocation.call(lambda session: session.workspace.delete_cluster(name))
     print_done(f"deleted {name}", invocation.output)

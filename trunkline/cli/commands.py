@@ -25,7 +25,7 @@ def command() -> None:
 def list_(invocation: Invocation, node: str | None, command_state: str | None) -> None:
     """List commands, newest first."""
     records = invocation.collect(lambda session: session.workspace.commands.list(node=node, state=command_state))
-    print_records(records, COLUMNS, invocation.output)
+    print_records("commands", records, COLUMNS, invocation.output)
 
 
 @command.command("get")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from trunkline.cli.arguments import pairs_of
+from trunkline.cli.arguments import YES, confirm, pairs_of
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 
@@ -29,7 +29,7 @@ def list_(invocation: Invocation, node_state: str | None, cluster: str | None, l
     records = invocation.collect(
         lambda session: session.workspace.list_nodes(state=node_state, cluster=cluster, labels=wanted)
     )
-    print_records(records, COLUMNS, invocation.output)
+    print_records("nodes", records, COLUMNS, invocation.output)
 
 
 @node.command("get")
@@ -50,9 +50,10 @@ def health(invocation: Invocation, name: str) -> None:
 
 @node.command("delete")
 @click.argument("name")
-@click.confirmation_option("--yes", prompt="Delete the node and cut it off?", help="Do not ask.")
+@YES
 @connected
-def delete(invocation: Invocation, name: str) -> None:
+def delete(invocation: Invocation, name: str, yes: bool) -> None:
     """Delete a node by its name or id: its identity is revoked and its link cut."""
+    confirm("Delete the node and cut it off?", yes=yes)
     invocation.call(lambda session: session.workspace.delete_node(name))
     print_done(f"deleted {name}", invocation.output)

@@ -31,10 +31,10 @@ _STYLES = {
 _PIPE_WIDTH = 10_000
 
 
-def print_records(records: Sequence[Record], columns: Sequence[str], output: str) -> None:
-    """Print a list: the columns named as a table, or every field as a JSON array."""
+def print_records(name: str, records: Sequence[Record], columns: Sequence[str], output: str) -> None:
+    """Print a list: the columns given as a table, or every field as JSON, under `name` as the API has it."""
     if output == "json":
-        _print_json([record.model_dump(mode="json", exclude_none=True) for record in records])
+        _print_json({name: [record.model_dump(mode="json", exclude_none=True) for record in records]})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:

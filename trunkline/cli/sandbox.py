@@ -105,7 +105,7 @@ Try, in another terminal:
   trunkline node list{option}
   trunkline run{option} --all -- uname -a
   trunkline token call vm-1{option} --file vm-1.token
-  curl --cacert {ca_file} --oauth2-bearer "$(cat vm-1.token)" {node}/v1/health
+  printf 'oauth2-bearer = "%s"' "$(cat vm-1.token)" | curl --config - --cacert {ca_file} {node}/v1/health
 """
 
 

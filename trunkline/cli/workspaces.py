@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from trunkline.cli.arguments import YES, confirm
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 
@@ -30,7 +31,7 @@ def create(invocation: Invocation, name: str) -> None:
 def list_(invocation: Invocation) -> None:
     """List all workspaces."""
     records = invocation.collect(lambda session: session.control_plane.account.list_workspaces())
-    print_records(records, COLUMNS, invocation.output)
+    print_records("workspaces", records, COLUMNS, invocation.output)
 
 
 @workspace.command("get")
@@ -43,9 +44,10 @@ def get(invocation: Invocation, name: str) -> None:
 
 @workspace.command("delete")
 @click.argument("name")
-@click.confirmation_option("--yes", prompt="Delete the workspace with all its nodes?", help="Do not ask.")
+@YES
 @connected
-def delete(invocation: Invocation, name: str) -> None:
+def delete(invocation: Invocation, name: str, yes: bool) -> None:
     """Delete a workspace by its name or id."""
+    confirm("Delete the workspace with all its nodes?", yes=yes)
     invocation.call(lambda session: session.control_plane.account.delete_workspace(name))
     print_done(f"deleted {name}", invocation.output)

@@ -71,7 +71,7 @@ def test_a_long_list_comes_page_by_page_as_a_table(fake: FakeControlPlane, trunk
 
 def test_json_is_for_programs(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     fake.add_node("vm-1", zone="a")
-    (node,) = json.loads(trunkline("node", "list", "-o", "json").stdout)
+    (node,) = json.loads(trunkline("node", "list", "-o", "json").stdout)["nodes"]
     assert node["node"] == "vm-1"
     assert node["labels"] == {"zone": "a"}
     assert json.loads(trunkline("node", "get", "vm-1", "-o", "json").stdout)["node_id"] == "nd-vm-1"
