@@ -1,0 +1,172 @@
+"""The daemon as a process: exit codes, `init`, one process a directory, SIGTERM, and what survives SIGKILL."""
+
+import json
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certs.tls import client_context
+
+PROGRAM = "import sys; from control_plane.app import main; sys.exit(main(sys.argv[1:]))"
+START_SECONDS = 30.0
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "control-plane.toml"
+    path.write_text(
+        f'state_directory = "{tmp_path / "state"}"\n[listen]\naddress = "127.0.0.1"\nport = 0\n[admin]\nport = 0\n'
+    )
+    return path
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=START_SECONDS, check=False, env=environment or None
+    )
+
+
+@contextmanager
+def daemon(config: Path) -> Iterator[subprocess.Popen[str]]:
+    endpoints = config.parent / "state" / "endpoints.json"
+    endpoints.unlink(missing_ok=True)
+    command = [sys.executable, "-c", PROGRAM, "--config", str(config)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not endpoints.exists():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def call(config: Path, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    state = config.parent / "state"
+    url = json.loads((state / "endpoints.json").read_text())["url"]
+    headers = {
+        "Authorization": f"Bearer {(state / 'operator-token').read_text().strip()}",
+        "Content-Type": "application/json",
+    }
+    content = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url + path, data=content, headers=headers)  # noqa: S310 - https only
+    context: ssl.SSLContext = client_context(ca_file=state / "ca.pem")
+    with urllib.request.urlopen(request, context=context, timeout=10) as response:  # noqa: S310
+        document: dict[str, Any] = json.load(response)
+        return document
+
+
+def test_without_init_it_says_what_to_run(config: Path):
+    done = run("--config", str(config))
+    assert done.returncode == 78
+    assert "trunkline control-plane init --config" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (config.parent / "state").exists()
+
+
+def test_settings_are_checked_all_at_once(config: Path):
+    config.write_text(config.read_text() + '[tokens]\nsvid_seconds = "long"\n[colour]\nred = 1\n')
+    done = run("--config", str(config), "--check-config")
+    assert done.returncode == 78
+    assert "svid_seconds" in done.stderr
+    assert "colour" in done.stderr
+    assert run("--config", str(config.with_name("none.toml"))).returncode == 78
+
+
+def test_check_config(config: Path):
+    assert run("--config", str(config), "--check-config").returncode == 0
+
+
+def test_init_is_idempotent_and_leaves_private_files(config: Path):
+    state = config.parent / "state"
+    kept = ("operator-token", "token-key.pem", "ca.pem", "authority/root.pem")
+    assert run("init", "--config", str(config)).returncode == 0
+    before = {name: (state / name).read_bytes() for name in kept}
+    done = run("init", "--config", str(config))
+    assert done.returncode == 0
+    assert str(state / "operator-token") in done.stdout
+    assert before["operator-token"].decode().strip() not in done.stdout + done.stderr
+    assert {name: (state / name).read_bytes() for name in kept} == before
+    for name in ("operator-token", "token-key.pem", "control-plane.db", "authority/root-key.pem"):
+        assert stat.S_IMODE((state / name).stat().st_mode) == 0o600, name
+    assert before["operator-token"].strip() not in (state / "control-plane.db").read_bytes()
+
+
+def test_a_removed_token_is_replaced_and_the_old_one_ends(config: Path):
+    state = config.parent / "state"
+    run("init", "--config", str(config))
+    old = (state / "operator-token").read_text()
+    (state / "operator-token").unlink()
+    assert run("init", "--config", str(config)).returncode == 0
+    new = (state / "operator-token").read_text()
+    assert new != old
+    with daemon(config):
+        assert call(config, "/api/2.0/accounts")["account_id"].startswith("ac-")
+        (state / "operator-token").write_text(old)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            call(config, "/api/2.0/accounts")
+
+
+def test_one_process_a_directory_and_sigterm_drains(config: Path):
+    run("init", "--config", str(config))
+    with daemon(config) as process:
+        second = run("--config", str(config))
+        assert second.returncode == 73
+        assert "another process is using it" in second.stderr
+        assert run("init", "--config", str(config)).returncode == 73
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=START_SECONDS)
+        assert process.returncode == 0
+        assert "Traceback" not in log
+    assert not (config.parent / "state" / "endpoints.json").exists()
+
+
+def test_what_was_acknowledged_survives_sigkill(config: Path):
+    run("init", "--config", str(config))
+    for number in range(2):
+        with daemon(config) as process:
+            answer = call(config, "/api/2.0/revocations", {"kind": "token", "id": f"jti-{number}"})
+            process.kill()
+            process.wait()
+    with daemon(config):
+        listed = call(config, "/api/2.0/revocations")["revocations"]
+        assert [one["id"] for one in listed] == ["jti-0", "jti-1"]
+        assert listed[-1]["sequence"] == answer["sequence"]
+
+
+def test_a_read_only_state_directory_is_refused(config: Path):
+    state = config.parent / "state"
+    state.write_text("a file where the directory should be")
+    done = run("init", "--config", str(config))
+    assert done.returncode == 73
+    assert "Traceback" not in done.stderr
+    state.unlink()
+
+
+def test_a_port_that_is_taken_is_one_line(config: Path):
+    import socket
+
+    run("init", "--config", str(config))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config.write_text(config.read_text().replace("port = 0", f"port = {taken.getsockname()[1]}", 1))
+        done = run("--config", str(config))
+    assert done.returncode == 69
+    assert "cannot listen" in done.stderr
+    assert "Traceback" not in done.stderr
