@@ -16,8 +16,9 @@ from trunkline.channel.outcomes import Outcome
 from trunkline.channel.targets import TargetForm
 from trunkline.channel.upgrade import LINK_PATH
 
-_TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
-_MAX_CREDENTIALS_BYTES: Final = 8 * 1024
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]++=*+")
+_BEARER: Final = re.compile(rb"(?i:bearer) ++([A-Za-z0-9\-._~+/]++=*+) *+")
+MAX_CREDENTIALS_BYTES: Final = 8 * 1024
 
 
 class Door(Enum):
@@ -26,6 +27,9 @@ class Door(Enum):
     PROXY = "proxy"
     GATEWAY = "gateway"
     LINK = "link"
+
+    # By identity: Enum's own hash is a Python function, called several times for each call.
+    __hash__ = object.__hash__
 
 
 class Entry(NamedTuple):
@@ -102,11 +106,8 @@ def _at_proxy(head: RequestHead, names: NodeNames, door: Door) -> Entry | DoorRe
 
 def bearer_token(value: bytes | None) -> str | None:
     """The token of a Bearer credential (RFC 6750); None when there is none or it is malformed."""
-    scheme, _, token = (value or b"").partition(b" ")
-    token = token.strip(b" ")
-    if scheme.lower() != b"bearer" or len(token) > _MAX_CREDENTIALS_BYTES or not _TOKEN.fullmatch(token):
-        return None
-    return token.decode("ascii")
+    match = _BEARER.fullmatch(value) if value is not None and len(value) <= MAX_CREDENTIALS_BYTES else None
+    return match[1].decode("ascii") if match is not None else None
 
 
 def proxy_token(value: bytes | None) -> str | None:
@@ -114,7 +115,7 @@ def proxy_token(value: bytes | None) -> str | None:
     scheme, _, encoded = (value or b"").partition(b" ")
     if scheme.lower() != b"basic":
         return bearer_token(value)
-    if len(encoded) > _MAX_CREDENTIALS_BYTES:
+    if len(encoded) > MAX_CREDENTIALS_BYTES:
         return None
     try:
         _, _, password = base64.b64decode(encoded.strip(b" "), validate=True).partition(b":")

@@ -113,7 +113,7 @@ class Exchange(StreamSender):
         self.request_ended = not request.has_content
         self.request_id = front.mint_request_id()
         self.deadline = NEVER
-        self._started_at = front.call_started(self, grant, request.door)
+        self._started_at = front.call_started(self, grant, request.counts)
 
     # What the sender's side asks for.
 
@@ -453,7 +453,7 @@ class Exchange(StreamSender):
         """The response is complete: let go of the stream, then of the sender."""
         response, stream = self._response, self._stream
         self._state = _DONE
-        self._front.call_ended(self, self.request.door, self._started_at)
+        self._front.call_ended(self, self.request.counts, self._started_at)
         if stream is not None:
             if late or not (self.request_ended or self._ending) or self._waiting is not None:
                 self._reset()

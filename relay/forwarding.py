@@ -10,6 +10,7 @@ from typing import Final
 
 from relay.credentials import Destination
 from relay.destinations import NodeNames
+from relay.door_counts import DoorCounts
 from relay.doors import Door, Entry
 from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, end_to_end, write_field_lines
 from trunkline.channel.heads import RequestHead, ResponseHead, status_line
@@ -34,11 +35,12 @@ class ForwardedRequest:
     """
 
     __slots__ = (
-        "_prefix", "_prefix_with_token", "content_length", "destination", "door", "expect_continue", "framing",
-        "has_content", "keep_alive", "known_responses", "method", "minor_version", "token", "upgrade",
+        "_prefix", "_prefix_with_token", "content_length", "counts", "destination", "door", "expect_continue",
+        "framing", "has_content", "keep_alive", "known_responses", "method", "minor_version", "token", "upgrade",
     )  # fmt: skip
 
-    def __init__(self, head: RequestHead, entry: Entry, names: NodeNames) -> None:
+    def __init__(self, head: RequestHead, entry: Entry, names: NodeNames, counts: DoorCounts) -> None:
+        self.counts: DoorCounts = counts
         self.door: Door = entry.door
         self.destination: Destination = entry.destination
         self.token: str | None = entry.token
@@ -77,8 +79,10 @@ def _request_prefix(head: RequestHead, entry: Entry, names: NodeNames) -> bytes:
     dropped = _NOT_TO_NODES_BY_GATEWAY if entry.door is Door.GATEWAY else _NOT_TO_NODES
     if head.framing is Framing.CHUNKED:
         dropped -= {b"trailer"}
-    fields = end_to_end(head.fields, dropped | head.connection if head.connection else dropped)
-    fields = [field for field in fields if not field[0].lower().startswith(_OWN_PREFIX)]
+    own = [name for name in head.names if name.startswith(_OWN_PREFIX)]
+    if own or head.connection:
+        dropped = dropped.union(head.connection, own)
+    fields = head.without(dropped)
     return b"".join((
         b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target, authority),
         write_field_lines(fields),
@@ -122,7 +126,7 @@ def _response_head(
     dropped = _NOT_BY_GATEWAY if request.door is Door.GATEWAY else _NOT_TO_SENDERS
     if head.framing is Framing.CHUNKED and framing_out is Framing.CHUNKED:
         dropped -= {b"trailer"}
-    fields = end_to_end(head.fields, dropped | head.connection if head.connection else dropped)
+    fields = head.without(dropped | head.connection if head.connection else dropped)
     return b"".join((
         status_line(head.status),
         write_field_lines(fields),

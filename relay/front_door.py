@@ -7,12 +7,13 @@ from typing import Final, Protocol, TypeVar
 from relay.credentials import Destination, Refusal
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
+from relay.door_counts import DoorCounts
 from relay.doors import Door, DoorRefusal, Entry, LinkAttempt, choose_door, enter_by_link
 from relay.forwarding import ForwardedRequest, ForwardedResponse
 from relay.grants import Grant
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
-from relay.tallies import Distribution, Tally
+from relay.tallies import Tally
 from relay.uses import Cuttable, Uses
 from trunkline.channel.fields import Framing
 from trunkline.channel.heads import parse_request_head
@@ -22,9 +23,9 @@ from trunkline.runtime.logs import Logger
 
 MAX_KNOWN_HEADS: Final = 1024
 MAX_KNOWN_HEAD_BYTES: Final = 4096
+MAX_SEEN_HEADS: Final = 16 * MAX_KNOWN_HEADS
 LOG_BURST: Final = 100
 LOG_LINES_PER_SECOND: Final = 10.0
-FORWARDED: Final = "forwarded"
 
 T = TypeVar("T")
 
@@ -37,23 +38,12 @@ class CallAdmission(Protocol):
         ...
 
 
-class _DoorCounts:
-    """The numbers of one door, fetched once."""
-
-    __slots__ = ("forwarded", "open", "seconds")
-
-    def __init__(self, metrics: RelayMetrics, door: Door) -> None:
-        self.open: Tally = metrics.calls_open.of(door.value)
-        self.forwarded: Tally = metrics.calls.of(door.value, FORWARDED)
-        self.seconds: Distribution = metrics.call_seconds.of(door.value)
-
-
 class FrontDoor:
     """The shared part of the data path; one for a relay."""
 
     __slots__ = (
         "_counts", "_head_caches", "_id_prefix", "_known_requests", "_log", "_log_bound", "_metrics", "_minted",
-        "_names", "_time", "_uses", "_workspace_calls", "admission", "deadlines", "draining", "limits",
+        "_names", "_seen_heads", "_time", "_uses", "_workspace_calls", "admission", "deadlines", "draining", "limits",
         "received_bytes", "sent_bytes",
     )  # fmt: skip
 
@@ -85,8 +75,9 @@ class FrontDoor:
         self._log_bound = RateBound(LOG_BURST, LOG_LINES_PER_SECOND, loop.time())
         self._id_prefix = id_prefix
         self._minted = 0
-        self._counts = {door: _DoorCounts(metrics, door) for door in Door}
+        self._counts = {door: DoorCounts(metrics, door) for door in Door}
         self._known_requests: tuple[dict[bytes, ForwardedRequest], dict[bytes, ForwardedRequest]] = ({}, {})
+        self._seen_heads: set[int] = set()
         self._head_caches: dict[tuple[Door, bool], dict[bytes, ForwardedResponse]] = {}
         self._workspace_calls: dict[str, Tally] = {}
 
@@ -102,7 +93,7 @@ class FrontDoor:
         entry = enter_by_link(head, self._names) if by_link else choose_door(head, self._names)
         if not isinstance(entry, Entry):
             return entry
-        request = ForwardedRequest(head, entry, self._names)
+        request = ForwardedRequest(head, entry, self._names, self._counts[entry.door])
         if request.has_plain_response:
             request.known_responses = self._head_caches.setdefault((request.door, request.keep_alive), {})
         if request.framing is Framing.NONE:
@@ -110,11 +101,18 @@ class FrontDoor:
         return request
 
     def remember(self, cache: dict[bytes, T], raw: bytes, parsed: T) -> None:
-        """Keeps what was made of a head's bytes, in bounded memory."""
-        if len(raw) <= MAX_KNOWN_HEAD_BYTES:
+        """Keeps what was made of a head's bytes when they come for the second time, in bounded memory."""
+        if len(raw) > MAX_KNOWN_HEAD_BYTES:
+            return
+        seen, mark = self._seen_heads, hash(raw)
+        if mark in seen:
             if len(cache) >= MAX_KNOWN_HEADS:
                 cache.clear()
             cache[raw] = parsed
+        else:
+            if len(seen) >= MAX_SEEN_HEADS:
+                seen.clear()
+            seen.add(mark)
 
     # Calls.
 
@@ -129,10 +127,10 @@ class FrontDoor:
         self._minted += 1
         return f"{self._id_prefix}-{self._minted:x}"
 
-    def call_started(self, call: Cuttable, grant: Grant, door: Door) -> float:
+    def call_started(self, call: Cuttable, grant: Grant, counts: DoorCounts) -> float:
         """Counts an admitted call, and makes it one that a revocation finds; returns its start."""
         self._uses.begin(call, grant.credential)
-        self._counts[door].open.count += 1
+        counts.open.count += 1
         workspace = grant.destination.workspace
         tally = self._workspace_calls.get(workspace)
         if tally is None:
@@ -140,10 +138,9 @@ class FrontDoor:
         tally.count += 1
         return self._time()
 
-    def call_ended(self, call: Cuttable, door: Door, started_at: float) -> None:
+    def call_ended(self, call: Cuttable, counts: DoorCounts, started_at: float) -> None:
         """Counts a call whose response, from the node, was complete."""
         self._uses.end(call)
-        counts = self._counts[door]
         counts.open.count -= 1
         counts.forwarded.count += 1
         counts.seconds.observe(self._time() - started_at)

@@ -26,6 +26,7 @@ from relay.exchange import Exchange
 from relay.forwarding import ForwardedRequest
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk
+from trunkline.channel.fields import HEAD_END, MAX_HEAD_BYTES
 from trunkline.channel.heads import HeadBuffer, HeadError
 from trunkline.channel.outcomes import Outcome, outcome_of_head_error, relay_response
 
@@ -96,7 +97,7 @@ class SenderConnection(asyncio.Protocol):
             self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
         else:
             self._state = _CLOSED
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the sender."""
@@ -163,20 +164,14 @@ class SenderConnection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> bytes:
         """Reads a head and begins its call; returns the bytes behind it."""
-        buffer = self._buffer
-        if buffer is None:
-            buffer = self._buffer = HeadBuffer()
-            self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
         try:
-            raw = buffer.receive_data(data)
+            raw, leftover = self._next_head(data)
             if raw is None:
                 return b""
-            self._buffer = None
             request = self._known.get(raw) or self._front.read_request(raw)
         except HeadError as error:
             self._refuse(Door.GATEWAY, outcome_of_head_error(error), str(error), close=True)
             return b""
-        leftover = buffer.leftover
         if isinstance(request, ForwardedRequest):
             self._begin(request)
         elif isinstance(request, LinkAttempt):
@@ -186,6 +181,20 @@ class SenderConnection(asyncio.Protocol):
         else:
             self._refuse(request.door, request.outcome, request.message, close=True)
         return leftover
+
+    def _next_head(self, data: bytes) -> tuple[bytes | None, bytes]:
+        """A whole head and what is behind it; None while it is incomplete. Raises HeadError."""
+        buffer = self._buffer
+        if buffer is None:
+            end = data.find(HEAD_END, 0, MAX_HEAD_BYTES) + len(HEAD_END)
+            if end >= len(HEAD_END):
+                return data[:end], data[end:]
+            buffer = self._buffer = HeadBuffer()
+            self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
+        raw = buffer.receive_data(data)
+        if raw is not None:
+            self._buffer = None
+        return raw, buffer.leftover
 
     def _begin(self, request: ForwardedRequest) -> None:
         """Asks admission, and begins the call or refuses it."""

@@ -1,18 +1,24 @@
+from prometheus_client import CollectorRegistry
+
 from relay.credentials import Destination
 from relay.destinations import NodeNames
+from relay.door_counts import DoorCounts
 from relay.doors import Door, Entry
 from relay.forwarding import ForwardedRequest, ForwardedResponse, forward_interim, forward_trailers
+from relay.metrics import RelayMetrics
 from trunkline.channel.fields import Framing
 from trunkline.channel.heads import parse_request_head, parse_response_head
 
 NAMES = NodeNames("trunk.internal")
 HOST = b"vm-1.finance.trunk.internal"
 NODE = Destination("finance", "vm-1", 80)
+METRICS = RelayMetrics(CollectorRegistry())
+COUNTS = {door: DoorCounts(METRICS, door) for door in Door}
 
 
 def forwarded(*fields: bytes, start: bytes = b"GET /a HTTP/1.1", door: Door = Door.PROXY, node: Destination = NODE):
     head = parse_request_head(b"\r\n".join((start, b"Host: x", *fields)) + b"\r\n\r\n")
-    return ForwardedRequest(head, Entry(door, node, head.target_origin, "secret"), NAMES)
+    return ForwardedRequest(head, Entry(door, node, head.target_origin, "secret"), NAMES, COUNTS[door])
 
 
 def lines(raw: bytes) -> list[bytes]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
+HEAD_END: Final = b"\r\n\r\n"
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_FIELDS: Final = 100
 MAX_TRAILER_BYTES: Final = 8 * 1024
@@ -92,14 +93,16 @@ def parse_trailers(block: bytes) -> list[Field]:
     return fields
 
 
-def watched_fields(fields: Iterable[Field]) -> dict[bytes, bytes]:
-    """Collects, by lower-case name, the fields that decide framing and the connection's fate.
+def index_fields(fields: list[Field]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """The fields' names in lower case; and those fields that decide framing and the connection's fate, by such names.
 
     Raises HeadError when a field of which there can be one is there twice.
     """
+    names = []
     watched: dict[bytes, bytes] = {}
     for name, value in fields:
         name = name.lower()
+        names.append(name)
         if name in _WATCHED:
             if name not in watched:
                 watched[name] = value
@@ -107,7 +110,7 @@ def watched_fields(fields: Iterable[Field]) -> dict[bytes, bytes]:
                 raise HeadError("duplicate_field", f"{name.decode('ascii')} is given twice")
             else:
                 watched[name] += b", " + value
-    return watched
+    return names, watched
 
 
 def connection_options(value: bytes | None) -> frozenset[bytes]:

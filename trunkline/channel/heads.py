@@ -22,9 +22,9 @@ from trunkline.channel.fields import (
     HeadError,
     connection_options,
     content_framing,
+    index_fields,
     is_token,
     parse_field_lines,
-    watched_fields,
     write_field_lines,
 )
 from trunkline.channel.targets import Authority, TargetForm, parse_authority, parse_target, same_authority
@@ -63,7 +63,8 @@ class RequestHead:
 
     __slots__ = (
         "connection", "content_length", "expect_continue", "fields", "framing", "host", "keep_alive", "method",
-        "minor_version", "names_upgrade", "port", "target", "target_form", "target_origin", "upgrade", "watched",
+        "minor_version", "names", "names_upgrade", "port", "target", "target_form", "target_origin", "upgrade",
+        "watched",
     )  # fmt: skip
 
     method: bytes
@@ -72,6 +73,7 @@ class RequestHead:
     target_origin: bytes
     minor_version: int
     fields: list[Field]
+    names: list[bytes]
     watched: dict[bytes, bytes]
     host: bytes | None
     port: int | None
@@ -85,20 +87,25 @@ class RequestHead:
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field with this lower-case name."""
-        return _first(self.fields, name)
+        return _first(self.names, self.fields, name)
+
+    def without(self, dropped: frozenset[bytes]) -> list[Field]:
+        """The fields whose lower-case names are not in `dropped`, in their order."""
+        return [field for name, field in zip(self.names, self.fields, strict=True) if name not in dropped]
 
 
 class ResponseHead:
     """A response head that passed every rule; `framing` already takes the request's method into account."""
 
     __slots__ = (
-        "connection", "content_length", "fields", "framing", "keep_alive", "minor_version", "status", "upgrade",
-        "watched",
+        "connection", "content_length", "fields", "framing", "keep_alive", "minor_version", "names", "status",
+        "upgrade", "watched",
     )  # fmt: skip
 
     status: int
     minor_version: int
     fields: list[Field]
+    names: list[bytes]
     watched: dict[bytes, bytes]
     framing: Framing
     content_length: int | None
@@ -113,14 +120,15 @@ class ResponseHead:
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field with this lower-case name."""
-        return _first(self.fields, name)
+        return _first(self.names, self.fields, name)
+
+    def without(self, dropped: frozenset[bytes]) -> list[Field]:
+        """The fields whose lower-case names are not in `dropped`, in their order."""
+        return [field for name, field in zip(self.names, self.fields, strict=True) if name not in dropped]
 
 
-def _first(fields: list[Field], name: bytes) -> bytes | None:
-    for field in fields:
-        if field[0].lower() == name:
-            return field[1]
-    return None
+def _first(names: list[bytes], fields: list[Field], name: bytes) -> bytes | None:
+    return fields[names.index(name)][1] if name in names else None
 
 
 def parse_request_head(raw: bytes) -> RequestHead:
@@ -132,7 +140,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     head.method, head.target, minor, block = match.groups()
     head.minor_version = 1 if minor == b"1" else 0
     head.fields = parse_field_lines(block)
-    head.watched = watched_fields(head.fields)
+    head.names, head.watched = index_fields(head.fields)
     _set_target(head)
     _set_request_framing(head)
     _set_request_connection(head)
@@ -200,7 +208,7 @@ def parse_response_head(raw: bytes, *, request_method: bytes, upgrade: bytes | N
     head.minor_version = 1 if minor == b"1" else 0
     head.status = int(status)
     head.fields = parse_field_lines(block)
-    head.watched = watched_fields(head.fields)
+    head.names, head.watched = index_fields(head.fields)
     head.connection = connection_options(head.watched.get(b"connection"))
     head.keep_alive = head.minor_version == 1 and b"close" not in head.connection
     head.upgrade = None

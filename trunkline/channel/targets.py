@@ -13,7 +13,8 @@ from trunkline.channel.fields import HeadError
 MAX_TARGET_BYTES: Final = 8 * 1024
 HTTP_PORT: Final = 80
 
-_PATH: Final = rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/\[\]|^{}]|%[0-9A-Fa-f]{2})*+"
+_PATH_CHARACTERS: Final = rb"[A-Za-z0-9\-._~!$&'()*+,;=:@/\[\]|^{}]*+"
+_PATH: Final = rb"/" + _PATH_CHARACTERS + rb"(?:%[0-9A-Fa-f]{2}" + _PATH_CHARACTERS + rb")*+"
 _QUERY: Final = rb"\?[\x21\x22\x24-\x7e]*+"
 _ORIGIN: Final = re.compile(_PATH + rb"(?:" + _QUERY + rb")?+")
 _HOST: Final = rb"[A-Za-z0-9](?:[A-Za-z0-9._\-]{0,253}+)|\[[0-9A-Fa-f:.]{2,45}+\]"
