@@ -2,9 +2,9 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Protocol
 
-from node_agent.api.application import ApiServer
-from node_agent.exchanges.callers import Callers, Refusal
+from node_agent.exchanges.callers import Caller, Callers, Refusal
 from node_agent.exchanges.control import CONTROL_HOST, NoticeExchange, NoticeReceiver, offers_notice
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder, PortRefusal
@@ -66,11 +66,19 @@ class OfferedStream:
         self._stream.reset()
 
 
+class ServesApi(Protocol):
+    """Answers the agent's own API."""
+
+    def serve(self, stream: LinkStream, head: RequestHead, leftover: bytes, caller: Caller) -> None:
+        """Take a stream whose head has been read; `leftover` came behind it and was not handed back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RoutedTo:
     """What serves admitted streams."""
 
-    api: ApiServer
+    api: ServesApi
     forwarder: Forwarder
 
 
