@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from certs.identities import Identity
+from certs.tls import TlsContext
 from certs.trust import TrustDocument, sign_trust_document
 from relay.establishing import STATE_FORMAT, TRUST_FILE
 from relay.identity import IDENTITY_FILE
@@ -68,6 +69,10 @@ class Credentials:
             name_suffix=SUFFIX,
         )
         write_atomic(state / TRUST_FILE, sign_trust_document(document, kit.control_plane).encode())
+
+    def client_context(self) -> TlsContext:
+        """TLS for a sender without a certificate."""
+        return self._kit.client_tls()
 
     def nodes(self, count: int) -> list[NodeCredentials]:
         """Identities and tokens for nodes `vm-0`, `vm-1`, …"""

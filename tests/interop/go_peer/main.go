@@ -155,7 +155,7 @@ func fetch(session *yamux.Session, count, size int) error {
 	}}
 	payload := randomBytes(size)
 	err := together(count, func() error {
-		response, err := client.Post("http://node.test/echo", "application/octet-stream", bytes.NewReader(payload))
+		response, err := client.Do(newRequest(payload))
 		if err != nil {
 			return err
 		}
@@ -170,6 +170,26 @@ func fetch(session *yamux.Session, count, size int) error {
 		say("fetched", count, size)
 	}
 	return err
+}
+
+// newRequest posts to the node that NODE_HOST names; through a relay each stream carries the call token of TOKEN_FILE.
+func newRequest(payload []byte) *http.Request {
+	host := os.Getenv("NODE_HOST")
+	if host == "" {
+		host = "node.test"
+	}
+	request, err := http.NewRequest("POST", "http://"+host+"/echo", bytes.NewReader(payload))
+	if err != nil {
+		fail(err)
+	}
+	if name := os.Getenv("TOKEN_FILE"); name != "" {
+		token, err := os.ReadFile(name)
+		if err != nil {
+			fail(err)
+		}
+		request.Header.Set("Proxy-Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	return request
 }
 
 func abandon(session *yamux.Session, size int) error {
