@@ -6,6 +6,7 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from trunkline.runtime.peer_faults import PeerFaults
 from trunkline.runtime.redaction import redact_event
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -35,6 +36,7 @@ def configure_logging(
     stream = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(log_format, stream))
+    handler.addFilter(PeerFaults())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])

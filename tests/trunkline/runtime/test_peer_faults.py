@@ -1,0 +1,39 @@
+"""A peer's faults are told in one line, ours with their tracebacks."""
+
+import io
+import logging
+
+import pytest
+from aiohttp.http_exceptions import BadStatusLine
+
+from trunkline.runtime.logs import configure_logging
+
+
+def logged(error: Exception) -> str:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream)
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("aiohttp.server").exception("Error handling request from %s", "127.0.0.1")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("error", [BadStatusLine("x" * 500), ConnectionResetError(), BrokenPipeError()])
+def test_a_peers_fault_is_one_line_without_a_traceback(error: Exception) -> None:
+    line = logged(error)
+    assert line.count("\n") == 1
+    assert "Traceback" not in line
+    assert '"level": "info"' in line
+    assert "Error handling request from 127.0.0.1" in line
+    assert len(line) < 400
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    line = logged(KeyError("x"))
+    assert "Traceback" in line
+    assert '"level": "error"' in line
+
+
+def test_bytes_of_the_peer_cannot_break_the_line() -> None:
+    assert logged(BadStatusLine("a\r\nb\x1b[31m")).count("\n") == 1
