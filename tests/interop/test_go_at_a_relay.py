@@ -9,7 +9,7 @@ import pytest
 
 from bench.credentials import Credentials
 from bench.relay import running_relay
-from tests.support.foreign_peers import running_peer
+from tests.support.foreign_peers import ForeignPeer, running_peer
 from trunkline.channel.proxy_connect import format_authority
 
 pytestmark = [pytest.mark.interop, pytest.mark.e2e]
@@ -29,7 +29,9 @@ def relay(credentials, tmp_path_factory):
 
 
 class Node:
-    """A node's credentials, and how a sender reaches it."""
+    """A node's credentials, the Go program that is its agent, and how a sender reaches it."""
+
+    peer: ForeignPeer
 
     def __init__(self, credentials, relay, directory):
         self.credentials = credentials.nodes(1)[0]

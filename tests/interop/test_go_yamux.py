@@ -35,7 +35,9 @@ async def exchange(link, content):
     reader, writer = open_stream_pair(link.open())
     writer.write(content)
     head = parse_response_head(await reader.readuntil(b"\r\n\r\n"), request_method=b"POST")
-    body = await (dechunked(reader) if head.framing is Framing.CHUNKED else reader.readexactly(head.content_length))
+    body = await (
+        dechunked(reader) if head.framing is Framing.CHUNKED else reader.readexactly(head.content_length or 0)
+    )
     writer.write_eof()
     assert await reader.read() == b""
     writer.close()

@@ -8,7 +8,8 @@ from trunkline.channel.heads import parse_response_head
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, Role
 from trunkline.channel.terms import OWN_TERMS
-from trunkline.channel.upgrade import Carrier, LinkRequest, new_websocket_key, read_link_response, write_link_request
+from trunkline.channel.upgrade import Carrier, LinkRequest, read_link_response, write_link_request
+from trunkline.channel.websocket_fields import new_websocket_key
 
 INSTANCE = "00000000-0000-4000-8000-000000000001"
 

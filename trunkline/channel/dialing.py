@@ -22,9 +22,9 @@ from trunkline.channel.link import Link, LinkOwner
 from trunkline.channel.proxy_connect import ConnectProtocol, ProxyAddress, format_authority
 from trunkline.channel.session import Role
 from trunkline.channel.terms import OWN_TERMS, LinkTerms
-from trunkline.channel.upgrade import Carrier, LinkRefused, LinkRequest, new_websocket_key
+from trunkline.channel.upgrade import Carrier, LinkRefused, LinkRequest
 from trunkline.channel.upgrade_protocol import UpgradeBroken, UpgradeProtocol
-
+from trunkline.channel.websocket_fields import new_websocket_key
 
 CarrierChoice = Literal["yamux", "websocket", "auto"]
 

@@ -8,12 +8,7 @@ a `LinkRefused`, which carries what it said. The WebSocket fields follow RFC 645
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
-import secrets
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -23,13 +18,17 @@ from trunkline.channel.errors import HandshakeFailed, LocalProtocolError
 from trunkline.channel.fields import Framing, is_field_value
 from trunkline.channel.heads import RequestHead, ResponseHead
 from trunkline.channel.terms import OWN_TERMS, LinkTerms, agree, check_answer, read_terms, write_terms
+from trunkline.channel.websocket_fields import (
+    MUX_NAME,
+    accept_key,
+    check_websocket_answer,
+    list_items,
+    read_websocket_key,
+)
 
 LINK_PATH: Final = b"/v1/link"
-MUX_NAME: Final = b"yamux"
 MOST_REFUSAL_BYTES: Final = 16_384
 
-_WEBSOCKET_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_WEBSOCKET_KEY_BYTES: Final = 16
 _LARGEST_SEQUENCE: Final = 2**63 - 1
 _LARGEST_RETRY_AFTER_SECONDS: Final = 3_600
 _MOST_MESSAGE_CHARACTERS: Final = 300
@@ -113,11 +112,6 @@ class LinkRequest:
     websocket_key: bytes | None = None
 
 
-def new_websocket_key() -> bytes:
-    """A fresh nonce for a WebSocket upgrade."""
-    return base64.b64encode(secrets.token_bytes(_WEBSOCKET_KEY_BYTES))
-
-
 def write_link_request(request: LinkRequest) -> bytes:
     """The request head that asks for the link."""
     fields = [
@@ -156,7 +150,7 @@ def read_link_request(head: RequestHead) -> LinkRequest:
         token=_read_bearer(fields.get(b"authorization")),
         instance=_read_instance(fields.get(b"trunkline-instance")),
         sequence=_read_sequence(fields.get(b"trunkline-sequence")),
-        websocket_key=_read_websocket_key(fields) if carrier is Carrier.WEBSOCKET else None,
+        websocket_key=read_websocket_key(fields) if carrier is Carrier.WEBSOCKET else None,
     )
 
 
@@ -165,7 +159,7 @@ def accept_link(request: LinkRequest, request_id: str, own: LinkTerms = OWN_TERM
     terms = agree(request.terms, own)
     fields = [(b"Connection", b"Upgrade"), (b"Upgrade", request.carrier.value)]
     if request.websocket_key is not None:
-        fields.append((b"Sec-WebSocket-Accept", _accept_key(request.websocket_key)))
+        fields.append((b"Sec-WebSocket-Accept", accept_key(request.websocket_key)))
         fields.append((b"Sec-WebSocket-Protocol", MUX_NAME))
     fields.extend(write_terms(terms))
     fields.append((b"Trunkline-Request-Id", request_id.encode("ascii")))
@@ -182,7 +176,7 @@ def read_link_response(head: ResponseHead, request: LinkRequest) -> LinkTerms:
     if head.upgrade is None or head.upgrade.lower() != request.carrier.value:
         raise HandshakeFailed("the relay switched to another protocol than the one asked for")
     if request.websocket_key is not None:
-        _check_websocket_answer(fields, request.websocket_key)
+        check_websocket_answer(fields, request.websocket_key)
     return check_answer(request.terms, read_terms(fields))
 
 
@@ -227,16 +221,12 @@ def _read_fields(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _read_carrier(fields: dict[bytes, bytes]) -> Carrier:
-    if b"upgrade" not in _list_items(fields.get(b"connection", b"")):
+    if b"upgrade" not in list_items(fields.get(b"connection", b"")):
         raise HandshakeFailed("a link needs the field Connection: Upgrade")
     try:
         return Carrier(fields.get(b"upgrade", b"").lower())
     except ValueError:
         raise HandshakeFailed("a link needs the field Upgrade: yamux, or Upgrade: websocket") from None
-
-
-def _list_items(value: bytes) -> list[bytes]:
-    return [item.strip(b" \t").lower() for item in value.split(b",")]
 
 
 def _read_bearer(value: bytes | None) -> str | None:
@@ -266,35 +256,6 @@ def _read_sequence(value: bytes | None) -> int | None:
     if not value.isdigit() or len(value) > len(str(_LARGEST_SEQUENCE)) or int(value) > _LARGEST_SEQUENCE:
         raise HandshakeFailed("Trunkline-Sequence must be a number below 2^63")
     return int(value)
-
-
-def _read_websocket_key(fields: dict[bytes, bytes]) -> bytes:
-    if fields.get(b"sec-websocket-version") != b"13":
-        raise HandshakeFailed("a WebSocket link needs Sec-WebSocket-Version: 13")
-    if MUX_NAME not in _list_items(fields.get(b"sec-websocket-protocol", b"")):
-        raise HandshakeFailed("a WebSocket link needs the subprotocol yamux")
-    key = fields.get(b"sec-websocket-key", b"")
-    try:
-        nonce = base64.b64decode(key, validate=True)
-    except binascii.Error:
-        nonce = b""
-    if len(nonce) != _WEBSOCKET_KEY_BYTES:
-        raise HandshakeFailed("Sec-WebSocket-Key must be 16 bytes in base64")
-    return key
-
-
-def _accept_key(key: bytes) -> bytes:
-    """RFC 6455 section 4.2.2: the proof that the answer was made for this request; SHA-1 is part of that protocol."""
-    return base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest())
-
-
-def _check_websocket_answer(fields: dict[bytes, bytes], key: bytes) -> None:
-    if not hmac.compare_digest(fields.get(b"sec-websocket-accept", b""), _accept_key(key)):
-        raise HandshakeFailed("the WebSocket answer was not made for this request")
-    if fields.get(b"sec-websocket-protocol", b"").lower() != MUX_NAME:
-        raise HandshakeFailed("the WebSocket answer names another subprotocol than yamux")
-    if b"sec-websocket-extensions" in fields:
-        raise HandshakeFailed("the WebSocket answer names an extension that was not offered")
 
 
 def _read_error(body: bytes) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """The link upgrade: both ends' heads, for both carriers, and what each refuses."""
 
-import base64
 import json
 from uuid import UUID
 
@@ -14,12 +13,12 @@ from trunkline.channel.upgrade import (
     Carrier,
     LinkRequest,
     accept_link,
-    new_websocket_key,
     read_link_request,
     read_link_response,
     read_refusal,
     write_link_request,
 )
+from trunkline.channel.websocket_fields import new_websocket_key
 
 INSTANCE = UUID("6f1c0a52-3c51-4a35-9d8e-6a1f9e5f3b11")
 
@@ -200,9 +199,3 @@ def test_a_stranger_between_is_not_taken_for_the_relay(body):
 
 def test_credentials_are_not_shown():
     assert "a.b.c" not in repr(a_request())
-
-
-def test_websocket_keys_are_sixteen_bytes_and_new_each_time():
-    first, second = new_websocket_key(), new_websocket_key()
-    assert first != second
-    assert len(base64.b64decode(first)) == 16
