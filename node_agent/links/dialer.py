@@ -20,6 +20,11 @@ from trunkline.channel.terms import LinkTerms
 
 ServerRoots = Literal["trust_document", "public"]
 
+# A relay passes on the cancellations of all its senders, each of whom it bounds itself: one sender that cancels in a
+# storm must not cost the node its link.
+RESET_BURST = 100_000
+RESETS_PER_SECOND = 20_000.0
+
 
 @dataclass(frozen=True, slots=True)
 class DialOptions:
@@ -85,7 +90,13 @@ class Dialer:
 
     def _make_link(self, attachment: Attachment, agreed: LinkTerms) -> Link:
         window_bytes = agreed.initial_window_bytes
-        limits = replace(Limits(), initial_window_bytes=window_bytes, max_streams=self._options.max_streams)
+        limits = replace(
+            Limits(),
+            initial_window_bytes=window_bytes,
+            max_streams=self._options.max_streams,
+            reset_burst=RESET_BURST,
+            resets_per_second=RESETS_PER_SECOND,
+        )
         return Link(
             Role.SERVER,
             attachment,
