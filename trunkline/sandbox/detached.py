@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from trunkline.sandbox.daemon import SandboxFailed
 from trunkline.sandbox.description import read_description
@@ -27,6 +27,15 @@ def start_detached(plan: SandboxPlan) -> None:
         supervisor = subprocess.Popen(
             _arguments(plan), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+    try:
+        _wait_until_ready(plan, supervisor, log_file)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait()
+        raise
+
+
+def _wait_until_ready(plan: SandboxPlan, supervisor: subprocess.Popen[bytes], log_file: Path) -> None:
     give_up_at = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up_at:
         description = read_description(plan.layout.description_file)
@@ -35,8 +44,6 @@ def start_detached(plan: SandboxPlan) -> None:
         if supervisor.poll() is not None:
             raise SandboxFailed(_what_it_said(log_file.read_text(encoding="utf-8", errors="replace")))
         time.sleep(_POLL_SECONDS)
-    supervisor.terminate()
-    supervisor.wait()
     raise SandboxFailed(f"the sandbox was not ready within {START_SECONDS:g} s; see {log_file}")
 
 
@@ -51,5 +58,5 @@ def _arguments(plan: SandboxPlan) -> list[str]:
 
 
 def _what_it_said(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join(lines).removeprefix("trunkline: ") or f"the supervisor ended without a word{os.linesep}"
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("starting ")]
+    return "\n".join(lines).removeprefix("trunkline: ") or "the supervisor ended without a word"
