@@ -76,5 +76,12 @@ def test_a_policy_is_its_owners_once_it_is_there(layout: Layout) -> None:
 
 
 def test_toml_of_every_kind_of_value_reads_back() -> None:
-    table: Table = {"a": 'q"\\\n\x7fü', "b": 1, "c": 2.5, "d": True, "e": ["x", "y"], "t": {"k": "v", "u": {"w": False}}}
+    table: Table = {
+        "a": 'q"\\\n\x7fü',
+        "b": 1,
+        "c": 2.5,
+        "d": True,
+        "e": ["x", "y"],
+        "t": {"k": "v", "u": {"w": False}},
+    }
     assert tomllib.loads(render_toml(table, "heading")) == table
