@@ -50,7 +50,7 @@ async def _send(host: str, port: int, content: bytes, context: ssl.SSLContext | 
                 if cut:
                     writer.transport.abort()
                     return b""
-                with contextlib.suppress(OSError):
+                if context is None:
                     writer.write_eof()
                 return await reader.read(4096)
             finally:

@@ -13,6 +13,8 @@ from trunkline.channel.fields import Field
 from trunkline.channel.heads import HeadError, status_line
 
 PROXY_NAME: Final = b"trunkline-relay"
+# RFC 6797: a browser that has seen this never again speaks to the relay without TLS.
+HSTS: Final = b"max-age=63072000"
 _UNQUOTABLE: Final = re.compile(r"[^\x20-\x7e]")
 _CHALLENGES: Final = b'Bearer realm="trunkline"', b'Basic realm="trunkline", charset="UTF-8"'
 
@@ -108,9 +110,10 @@ def relay_response(
         (b"Content-Type", b"application/json"),
         (b"Content-Length", b"%d" % len(content)),
         (b"Cache-Control", b"no-store"),
+        (b"Strict-Transport-Security", HSTS),
         (b"Proxy-Status", _proxy_status(outcome, message)),
         (b"Trunkline-Request-Id", request_id.encode("ascii")),
-        *_challenges(status),
+        *_required_by(status),
     ]
     if retry_after_seconds is not None:
         fields.append((b"Retry-After", b"%d" % retry_after_seconds))
@@ -120,10 +123,13 @@ def relay_response(
     return head if head_only else head + content
 
 
-def _challenges(status: int) -> list[Field]:
+def _required_by(status: int) -> list[Field]:
+    """The fields that RFC 9110 sections 15.5.2, 15.5.8 and 15.5.22 demand with a status."""
     bearer, basic = _CHALLENGES
     if status == 407:
         return [(b"Proxy-Authenticate", bearer), (b"Proxy-Authenticate", basic)]
+    if status == 426:
+        return [(b"Upgrade", b"yamux"), (b"Connection", b"upgrade")]
     return [(b"WWW-Authenticate", bearer)] if status == 401 else []
 
 

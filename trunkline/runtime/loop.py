@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import ssl
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar
@@ -77,13 +78,22 @@ def _with_small_buffers(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callab
 
 def _report_unhandled(log: Logger, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
-    log.error(
+    # A peer that breaks off or garbles a TLS handshake is no error of ours, and must not fill the log.
+    write = log.debug if _is_peers_doing(context, error) else log.error
+    write(
         "event_loop.unhandled_exception",
         message=str(context.get("message", "")),
-        error=type(error).__name__ if error is not None else None,
+        error=(error if isinstance(error, type) else type(error)).__name__ if error is not None else None,
         reason=str(error) if error is not None else None,
         where=_where(error),
     )
+
+
+def _is_peers_doing(context: dict[str, Any], error: object) -> bool:
+    if not {"transport", "protocol"} & context.keys():
+        return False
+    kind = error if isinstance(error, type) else type(error)
+    return issubclass(kind, (ConnectionError, TimeoutError, ssl.SSLError))
 
 
 def _where(error: object) -> str | None:
