@@ -90,6 +90,23 @@ class CommandSettings(Section):
     history_days: int = Field(default=30, ge=1, le=3650)
 
 
+class RelayReachSettings(Section):
+    """`[relay_reach]`: why relays' certificates are trusted when the control plane dials them.
+
+    By default because they are SVIDs of the own authority; where relays serve public certificates from files,
+    `public_roots` is set, or `ca_file` names the roots.
+    """
+
+    public_roots: bool = False
+    ca_file: ReadableFile | None = None
+
+    @model_validator(mode="after")
+    def _one_trust(self) -> "RelayReachSettings":
+        if self.public_roots and self.ca_file is not None:
+            raise ValueError("give public_roots or ca_file, not both")
+        return self
+
+
 class AzureSettings(Section):
     """`[bootstrap.azure]`: which managed identities become nodes, and of which workspace.
 
@@ -135,6 +152,7 @@ class ControlPlaneSettings(DaemonSettings):
     tokens: TokenSettings = TokenSettings()
     health: HealthSettings = HealthSettings()
     commands: CommandSettings = CommandSettings()
+    relay_reach: RelayReachSettings = RelayReachSettings()
     bootstrap: BootstrapSettings = BootstrapSettings()
     limits: LimitSettings = LimitSettings()
 

@@ -12,7 +12,9 @@ from certs.tls import TlsContext
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import relays
 from control_plane.storage.database import Database
+from trunkline.channel.link import Link, LinkOwner
 from trunkline.client.errors import NodeSilent, RelayRefused, TrunklineError, Unreachable
+from trunkline.client.link_keeper import tls_dial
 from trunkline.client.node_response import NodeResponse
 from trunkline.client.node_sender import NodeSender
 from trunkline.runtime.clock import Clock
@@ -176,10 +178,20 @@ class NodeReach:
 
 
 def link_sender(client_tls: Callable[[], TlsContext], clock: Clock) -> Callable[[str], Sender]:
-    """Return what makes the sender to a relay: a link over TLS with the control plane's SVID."""
+    """Return what makes the sender to a relay: a link over TLS that stands on the control plane's SVID alone.
+
+    The tokens of single calls stay out of it, so that revoking a node does not cut the link to all the others.
+    """
 
     def make(url: str) -> Sender:
-        return NodeSender(url, ssl_context=client_tls, link_timeout_seconds=LINK_SECONDS, clock=clock)
+        dial = tls_dial(url, client_tls)
+
+        async def dial_by_certificate(owner: LinkOwner, _: str | None) -> Link:
+            return await dial(owner, None)
+
+        return NodeSender(
+            url, ssl_context=client_tls, dial=dial_by_certificate, link_timeout_seconds=LINK_SECONDS, clock=clock
+        )
 
     return make
 

@@ -55,7 +55,10 @@ class OwnIdentity:
         self._renewed.append(callback)
 
     def client_tls(self) -> TlsContext:
-        """Return a context that trusts the own roots and presents the present SVID."""
+        """Return a context for dialling relays: it presents the present SVID, and trusts what the settings say."""
+        reach = self._settings.relay_reach
+        if reach.public_roots or reach.ca_file is not None:
+            return client_context(ca_file=reach.ca_file, identity=self.svid)
         return client_context(self._authority.roots, identity=self.svid)
 
     async def renew(self) -> None:

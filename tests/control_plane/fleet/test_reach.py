@@ -1,0 +1,112 @@
+"""Reaching nodes: every relay is tried, the last good one first; what may have arrived is told from what has not."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from control_plane.fleet.reach import NodeCall, NodeReach, NotReachedError, UnansweredError
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.storage.database import Database
+from control_plane.storage.migrate import migrate
+from control_plane.storage.records import Relay
+from tests.support.canned_relay import CannedRelay
+from tests.support.fake_agent import FakeAgent
+from tests.support.identities import IdentityKit
+from trunkline.client.node_sender import NodeSender
+from trunkline.runtime.clock import ManualClock
+
+HOST = "vm-1.finance.trunk.internal"
+CALL = NodeCall("nd-1", HOST, "GET", "/v1/health", "token", "health", timeout_seconds=1.0)
+
+
+class Relays:
+    """Two relays in memory, each with a view of the node of its own."""
+
+    def __init__(
+        self, reach: NodeReach, clock: ManualClock, agents: list[FakeAgent], relays: list[CannedRelay]
+    ) -> None:
+        self.reach = reach
+        self.clock = clock
+        self.agents = agents
+        self.relays = relays
+
+    def counts(self) -> list[int]:
+        return [agent.count("GET") for agent in self.agents]
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[Relays]:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    await migrate(database)
+    async with database.write() as session:
+        for number in range(2):
+            session.add(
+                Relay(
+                    relay_id=f"rl-{number}",
+                    relay=f"relay-{number}",
+                    dns_names=["x"],
+                    url=f"https://relay-{number}.test",
+                    creation_time=1,
+                )
+            )
+    agents = [FakeAgent(), FakeAgent()]
+    relays = [agent.relay() for agent in agents]
+    kit = IdentityKit(tmp_path)
+    clock = ManualClock()
+
+    def sender(url: str) -> NodeSender:
+        number = int(url[len("https://relay-")])
+        return NodeSender(url, ssl_context=kit.client_tls(), dial=relays[number].dial, link_timeout_seconds=0.2)
+
+    metrics = ControlPlaneMetrics(CollectorRegistry())
+    reach = NodeReach(database=database, sender=sender, metrics=metrics, clock=clock)
+    yield Relays(reach, clock, agents, relays)
+    for agent in agents:
+        agent.hold.set()
+    await reach.close()
+    for relay in relays:
+        await relay.close()
+    await database.close()
+
+
+async def answer(two: Relays) -> str:
+    found = await two.reach.call(CALL)
+    await found.response.read()
+    return found.relay_id
+
+
+async def test_the_relay_that_had_the_node_last_is_tried_first(two: Relays):
+    assert await answer(two) == "rl-0"
+    two.agents[0].mode["*"] = "offline"
+    assert await answer(two) == "rl-1"
+    two.agents[0].mode.clear()
+    assert await answer(two) == "rl-1"
+    assert two.counts() == [2, 2]
+
+
+async def test_a_relay_that_is_down_is_passed_over(two: Relays):
+    two.relays[0].down = True
+    assert await answer(two) == "rl-1"
+
+
+async def test_nowhere_is_certain(two: Relays):
+    for agent in two.agents:
+        agent.mode["*"] = "offline"
+    with pytest.raises(NotReachedError, match="no link here"):
+        await answer(two)
+
+
+@pytest.mark.parametrize("mode", ["silent", "reset before", "garbage"])
+async def test_what_may_have_arrived_is_not_tried_elsewhere(two: Relays, mode: str):
+    two.agents[0].mode["*"] = mode
+    with pytest.raises(UnansweredError):
+        await answer(two)
+    assert two.counts() == [1, 0]
+
+
+async def test_one_link_carries_all_calls(two: Relays):
+    for _ in range(20):
+        await answer(two)
+    assert [len(relay.links) for relay in two.relays] == [1, 0]
