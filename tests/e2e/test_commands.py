@@ -10,11 +10,10 @@ from tests.support.sandboxes import Sandbox, wait_until
 
 
 def test_nodes_are_listed_online_and_listen_nowhere_but_on_loopback(sandbox: Sandbox) -> None:
-    listed = wait_until(
-        lambda: [n for n in sandbox.json("node", "list")["nodes"] if n["state"] == "online"][1:] and
-        sandbox.json("node", "list")["nodes"],
-        "both nodes online",
-    )  # fmt: skip
+    wait_until(
+        lambda: {node["state"] for node in sandbox.json("node", "list")["nodes"]} == {"online"}, "both nodes online"
+    )
+    listed = sandbox.json("node", "list")["nodes"]
     assert sorted(node["node"] for node in listed) == ["vm-1", "vm-2"]
     assert all(node["node_id"].startswith("nd-") for node in listed)
     health = sandbox.json("node", "health", "vm-1")
