@@ -30,6 +30,7 @@ class Load:
         self.deadline = deadline
         self.seconds: list[float] = []
         self.failures = 0
+        self.first_failure = ""
         self.running = 0
         self.done: asyncio.Future[None] = self.loop.create_future()
 
@@ -37,11 +38,13 @@ class Load:
         """Make one call."""
         Call(self)
 
-    def ended(self, seconds: float, *, succeeded: bool) -> None:
-        """Count a call, and make the next."""
+    def ended(self, seconds: float, failure: str) -> None:
+        """Count a call, which succeeded if `failure` is empty, and make the next."""
         self.running -= 1
         self.seconds.append(seconds)
-        self.failures += not succeeded
+        if failure:
+            self.failures += 1
+            self.first_failure = self.first_failure or failure
         if self.loop.time() < self.deadline:
             self.loop.call_soon(self.begin)
         elif not self.running and not self.done.done():
@@ -69,15 +72,15 @@ class Call:
     def end_received(self) -> None:
         """The answer is whole."""
         self._stream.end()
-        succeeded = self._received.startswith(b"HTTP/1.1 200 ")
-        self._load.ended(self._load.loop.time() - self._began, succeeded=succeeded)
+        failure = "" if self._received.startswith(b"HTTP/1.1 200 ") else repr(self._received[:500])
+        self._load.ended(self._load.loop.time() - self._began, failure)
 
     def window_opened(self) -> None:
         """Requests are small."""
 
     def stream_lost(self, error: ChannelError) -> None:
         """The call failed."""
-        self._load.ended(self._load.loop.time() - self._began, succeeded=False)
+        self._load.ended(self._load.loop.time() - self._began, str(error))
 
 
 class Owner:
@@ -115,6 +118,7 @@ async def send(url: str, credentials: Path, at_once: int, seconds: float) -> Non
     result = {
         "calls": len(ordered),
         "failures": load.failures,
+        "first_failure": load.first_failure,
         "seconds": taken,
         "p50": ordered[len(ordered) // 2] * 1e3,
         "p99": ordered[len(ordered) * 99 // 100] * 1e3,
