@@ -42,7 +42,7 @@ def _heads() -> Iterable[bytes]:
 
 async def _send(host: str, port: int, content: bytes, context: ssl.SSLContext | None, cut: bool) -> bytes:
     with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(6):
             reader, writer = await asyncio.open_connection(host, port, ssl=context)
             try:
                 writer.write(content)
