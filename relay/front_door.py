@@ -42,9 +42,26 @@ class FrontDoor:
     """The shared part of the data path; one for a relay."""
 
     __slots__ = (
-        "_counts", "_head_caches", "_id_prefix", "_known_requests", "_log", "_log_bound", "_metrics", "_minted",
-        "_names", "_seen_heads", "_time", "_uses", "_workspace_calls", "admission", "deadlines", "draining", "limits",
-        "received_bytes", "sent_bytes",
+        "_counts",
+        "_head_caches",
+        "_id_prefix",
+        "_known_requests",
+        "_log",
+        "_log_bound",
+        "_metrics",
+        "_minted",
+        "_names",
+        "_seen_heads",
+        "_time",
+        "_uses",
+        "_workspace_calls",
+        "admission",
+        "call_soon",
+        "deadlines",
+        "draining",
+        "limits",
+        "received_bytes",
+        "sent_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +79,7 @@ class FrontDoor:
     ) -> None:
         """Wires the data path; `id_prefix` begins every request id, and should be fresh for each process."""
         self.admission = admission
+        self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         self.limits = limits
         self.deadlines = deadlines
         self.draining = False

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from relay.sender_port import SenderPort
 
 MAX_HELD_BYTES: Final = 64 * 1024
+MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
 RATE_INTERVAL_SECONDS: Final = 5.0
 DRAINING_RETRY_AFTER_SECONDS: Final = 1
@@ -64,8 +65,8 @@ class SenderConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_held", "_known", "_port", "_reader",
-        "_reading", "_stall", "_state", "_transport", "closing", "congested", "deadline",
+        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_held", "_known", "_overrun_bytes", "_port",
+        "_reader", "_reading", "_stall", "_state", "_transport", "closing", "congested", "deadline",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -81,6 +82,7 @@ class SenderConnection(asyncio.Protocol):
         self._content_bytes = 0
         self._held = b""
         self._reading = True
+        self._overrun_bytes = 0
         self._finished = False
         self._stall: WriteStall | None = None
         self.closing = port.front.draining
@@ -233,19 +235,35 @@ class SenderConnection(asyncio.Protocol):
             exchange.end_content(reader.trailers)
             if piece.leftover:
                 self._hold(bytes(piece.leftover))
-        self._heed(exchange)
+        self._heed(exchange, len(data))
 
-    def _heed(self, exchange: Exchange) -> None:
-        """Stops reading while the node has no room."""
-        if exchange.congested and self._reading and self._state in (_CONTENT, _RAW):
-            self._reading = False
-            self._transport.pause_reading()
+    def _heed(self, exchange: Exchange, size: int) -> None:
+        """Stops reading while the node has no room; `size` bytes have just come."""
+        if exchange.congested and (self._state is _CONTENT or self._state is _RAW):
+            self._stop_reading(size)
 
     def _hold(self, data: bytes) -> None:
         """Keeps what came while a call is in progress."""
         self._held += data
-        if len(self._held) > MAX_HELD_BYTES and self._reading:
+        if len(self._held) > MAX_HELD_BYTES:
+            self._stop_reading(len(data))
+
+    def _stop_reading(self, size: int) -> None:
+        """Pauses once the transport has delivered what it holds: paused in between, aiofastnet loses a close_notify.
+
+        What it may still deliver is bounded, at last by pausing in between all the same.
+        """
+        if self._reading:
             self._reading = False
+            self._overrun_bytes = 0
+            self._front.call_soon(self._pause)
+            return
+        self._overrun_bytes += size
+        if self._overrun_bytes > MAX_OVERRUN_BYTES:
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._reading and self._state is not _CLOSED:
             self._transport.pause_reading()
 
     def _read_on(self) -> None:
@@ -314,7 +332,7 @@ class SenderConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             exchange.send_raw(data)
-            self._heed(exchange)
+            self._heed(exchange, len(data))
 
     # Answers of the relay's own.
 
@@ -464,5 +482,7 @@ class SenderConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         self._state = _CLOSED
+        self._held = b""
         self.deadline = self._front.deadlines.now + self._front.limits.write_stall_seconds
+        self._read_on()  # a transport that does not read would wait in vain for the sender's own goodbye
         self._transport.close()

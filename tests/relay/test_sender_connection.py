@@ -83,15 +83,15 @@ async def test_pipelined_calls_never_overlap(relay: SmallRelay) -> None:
 @on_relay()
 async def test_pipelining_is_bounded(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
-    sender.send(get() + get() * 10_000)
+    sender.send(get() + get() * 20_000)
     await settle()
     assert len(node.calls) == 1
-    assert sender.transport.get_write_buffer_size() > 1_000_000
+    assert sender.transport.get_write_buffer_size() > 500_000
     node.script = answering()
     node.calls[0].answer(reply())
     await asyncio.sleep(5)
-    assert len(node.calls) == 10_001
-    assert sender.received.count(b"hello") == 10_001
+    assert len(node.calls) == 20_001
+    assert sender.received.count(b"hello") == 20_001
 
 
 @on_relay()
@@ -351,7 +351,7 @@ async def test_content_is_held_to_the_nodes_window(relay: SmallRelay) -> None:
     sender.send(get(b"/", b"Content-Length: 10000000", method=b"PUT") + b"x" * 10_000_000)
     await asyncio.sleep(1)
     assert len(node.calls[0].received) == 65_536
-    assert sender.transport.get_write_buffer_size() > 9_000_000
+    assert sender.transport.get_write_buffer_size() > 8_000_000
 
 
 @on_relay()

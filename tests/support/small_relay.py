@@ -101,6 +101,7 @@ class NodeCall:
         else:
             self.held_bytes += len(data)
         self.node.script(self)
+        self.node.changed.set()
 
     def take(self) -> None:
         held, self.held_bytes = self.held_bytes, 0
@@ -108,17 +109,20 @@ class NodeCall:
 
     def end_received(self) -> None:
         self.ended = True
+        self.node.changed.set()
 
     def window_opened(self) -> None:
         while self._outgoing and (room := self.stream.send_room_bytes):
             piece = bytes(self._outgoing[:room])
             del self._outgoing[:room]
             self.stream.write(piece)
+        self.node.changed.set()
         if self._end and not self._outgoing and self.stream.writable:
             self.stream.end()
 
     def stream_lost(self, error: ChannelError) -> None:
         self.lost = error
+        self.node.changed.set()
 
     def answer(self, data: bytes, *, end: bool = True) -> None:
         self._outgoing += data
@@ -137,7 +141,7 @@ class Node:
         self.calls: list[NodeCall] = []
         self.script: Callable[[NodeCall], None] = lambda call: None
         self.greedy = True
-        self.accepting = True
+        self.changed = asyncio.Event()
         self.link: Link
 
     def stream_offered(self, stream: LinkStream) -> NodeCall | None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,11 @@ def test_labels_are_unique_and_levels_exist() -> None:
 @pytest.mark.parametrize("status", [400, 414, 417, 431, 501, 505])
 def test_refused_heads_have_an_outcome_of_the_same_status(status: int) -> None:
     assert outcome_of_head_error(HeadError("code", "message", status)).http_status == status
+
+
+def test_the_protocol_page_has_the_table() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
+    for outcome in Outcome:
+        columns = outcome.code, outcome.http_status, outcome.error_code, outcome.proxy_status_error
+        retry = "yes" if outcome.retry else "no"
+        assert "| " + " | ".join(str(column) for column in (*columns, retry)) + " |" in page
