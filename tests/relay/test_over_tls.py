@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -166,13 +166,14 @@ async def test_slow_reader_is_held_back(installation: Installation) -> None:
     reader, writer = await installation.connect()
     writer.write(get())
     call = await installation.call()
-    writer.transport.pause_reading()
+    transport = cast("asyncio.Transport", writer.transport)
+    transport.pause_reading()
     call.answer(reply(b"x" * 20_000_000))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await installation.until(lambda: call.unsent_bytes == 0)
     assert call.unsent_bytes > 5_000_000
-    writer.transport.resume_reading()
+    transport.resume_reading()
     assert len((await read_response(reader))[1]) == 20_000_000
 
 
