@@ -292,10 +292,10 @@ class Exchange(StreamSender):
         if self._buffer is not None or end == 3:
             self._head_in_pieces(data)
             return
-        known = self.request.known_responses
-        response = known.get(data[:end]) if known is not None else None
-        if response is None or self._sender.closing or not self.request_ended:
-            self._head_in_pieces(data)
+        response = self._response_of(data[:end])
+        if response is None:
+            if self._state is _HEAD:
+                self._interim_received(data, end)
         elif response.framing is Framing.LENGTH and len(data) - end == response.content_length:
             # The common case: the whole response at once, passed on in one piece.
             self._response = response
@@ -304,7 +304,27 @@ class Exchange(StreamSender):
             self._sender.deliver(response.head + content)
             self._end_response()
         else:
+            self._credit(end)
             self._begin_response(response, data[end:])
+
+    def _response_of(self, raw: bytes) -> ForwardedResponse | None:
+        """What a whole head means: as it was understood before, or anew; None if it is interim, or refused."""
+        known = self.request.known_responses
+        if known is not None and self.request_ended and not self._sender.closing:
+            response = known.get(raw)
+            if response is not None and (response.date is None or response.date is self._front.deadlines.date):
+                return response
+        try:
+            return self._read_head(raw)
+        except HeadError as error:
+            self.fail(Outcome.BAD_RESPONSE, f"the node's response was refused: {error}")
+            return None
+
+    def _interim_received(self, data: bytes, size: int) -> None:
+        """Goes on behind an interim response of `size` bytes."""
+        self._credit(size)
+        if len(data) > size:
+            self._head_received(data[size:])
 
     def _head_in_pieces(self, data: bytes) -> None:
         """Collects the head, over interim responses, and begins the response that follows it."""
@@ -344,7 +364,7 @@ class Exchange(StreamSender):
         close = sender.closing or not self.request_ended
         response = ForwardedResponse(head, request, close=close, date=self._front.deadlines.date)
         known = request.known_responses
-        if known is not None and not close and b"date" in head.watched:
+        if known is not None and not close:
             self._front.remember(known, raw, response)
         return response
 

@@ -12,7 +12,7 @@ from relay.credentials import Destination
 from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, Entry
-from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, end_to_end, write_field_lines
+from trunkline.channel.fields import HOP_BY_HOP, PLAIN_OPTIONS, Field, Framing, end_to_end, write_field_lines
 from trunkline.channel.heads import RequestHead, ResponseHead, status_line
 
 _VIA: Final = b"Via: 1.1 trunkline\r\n", b"Via: 1.0 trunkline\r\n"
@@ -102,10 +102,12 @@ def _request_framing(head: RequestHead) -> bytes:
 class ForwardedResponse:
     """A response's head for the sender, and how its content comes in and goes out."""
 
-    __slots__ = ("content_length", "framing", "framing_out", "head", "keep_alive", "status")
+    __slots__ = ("content_length", "date", "framing", "framing_out", "head", "keep_alive", "status")
 
     def __init__(self, head: ResponseHead, request: ForwardedRequest, *, close: bool, date: bytes) -> None:
         self.status: int = head.status
+        # The relay's own date, where the node gave none: the head is good while that is the date.
+        self.date: bytes | None = None if b"date" in head.watched else date
         self.framing: Framing = head.framing
         self.content_length: int = head.content_length or 0
         self.framing_out: Framing = _framing_out(head.framing, request.minor_version)
@@ -126,7 +128,7 @@ def _response_head(
     dropped = _NOT_BY_GATEWAY if request.door is Door.GATEWAY else _NOT_TO_SENDERS
     if head.framing is Framing.CHUNKED and framing_out is Framing.CHUNKED:
         dropped -= {b"trailer"}
-    fields = head.without(dropped | head.connection if head.connection else dropped)
+    fields = head.without(dropped if head.connection <= PLAIN_OPTIONS else dropped | head.connection)
     return b"".join((
         status_line(head.status),
         write_field_lines(fields),

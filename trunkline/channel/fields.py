@@ -53,6 +53,15 @@ SINGLE: Final = frozenset({
 _WATCHED: Final = SINGLE | frozenset({b"connection", b"date"})
 
 
+# Options that say how a connection goes on, and nominate no field that is not hop-by-hop anyway.
+PLAIN_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade"})
+_USUAL_OPTIONS: Final[dict[bytes | None, frozenset[bytes]]] = {
+    None: frozenset(),
+    b"close": frozenset({b"close"}),
+    b"keep-alive": frozenset({b"keep-alive"}),
+}
+
+
 class Framing(Enum):
     """How the end of a message's content is known (RFC 9112 section 6.3)."""
 
@@ -115,9 +124,10 @@ def index_fields(fields: list[Field]) -> tuple[list[bytes], dict[bytes, bytes]]:
 
 def connection_options(value: bytes | None) -> frozenset[bytes]:
     """The lower-case options of a Connection field; raises HeadError when it is not a list of tokens."""
-    if value is None:
-        return frozenset()
-    if not _TOKEN_LIST.fullmatch(value):
+    usual = _USUAL_OPTIONS.get(value)
+    if usual is not None:
+        return usual
+    if value is None or not _TOKEN_LIST.fullmatch(value):
         raise HeadError("bad_connection", "the Connection field is not a list of options")
     return frozenset(_LIST_SEPARATORS.split(value.lower().strip(b" \t,")))
 
