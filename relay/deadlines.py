@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 NEVER: Final = float("inf")
 SWEEP_INTERVAL_SECONDS: Final = 0.25
+RATE_INTERVAL_SECONDS: Final = 5.0
+"""Over which the rate of a request's content is measured."""
 
 
 class Watched(Protocol):

@@ -20,7 +20,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, cast
 
 from relay.credentials import Refusal
-from relay.deadlines import NEVER
+from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.doors import Door, LinkAttempt
 from relay.exchange import Exchange
 from relay.forwarding import ForwardedRequest
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES: Final = 64 * 1024
 MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
-RATE_INTERVAL_SECONDS: Final = 5.0
 DRAINING_RETRY_AFTER_SECONDS: Final = 1
 QUOTA_RETRY_AFTER_SECONDS: Final = 1
 _RETRY_AFTER: Final = {Outcome.DRAINING: DRAINING_RETRY_AFTER_SECONDS, Outcome.OVER_QUOTA: QUOTA_RETRY_AFTER_SECONDS}
@@ -95,7 +94,7 @@ class SenderConnection(asyncio.Protocol):
         """TLS is up; the first request is awaited."""
         # Transports of uvloop and aiofastnet have its methods, and are not derived from it.
         self._transport = transport = cast(asyncio.Transport, transport)
-        if self._port.admit(self):
+        if self._port.admit(self, self._transport):
             self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
         else:
             self._state = _CLOSED
@@ -435,7 +434,7 @@ class SenderConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
-        if exchange.silent(now):
+        if exchange.silent(now) if self._state is _CONTENT else not exchange.accepted:
             self._front.deadline_passed("listener")
             exchange.fail(Outcome.LISTENER_SILENT, "the node did not take the call in time")
         elif self._state is _CONTENT:
@@ -445,8 +444,6 @@ class SenderConnection(asyncio.Protocol):
             else:
                 self._content_bytes = 0
                 self.deadline = now + RATE_INTERVAL_SECONDS
-        elif not exchange.accepted:
-            self.deadline = now + self._front.limits.listener_seconds
 
     def _too_slow(self, exchange: Exchange) -> bool:
         """Whether the sender, and nobody else, holds up its content; once a response has begun it may take its time."""

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.credentials import Refusal
-from relay.deadlines import NEVER
+from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.doors import Door, DoorRefusal
 from relay.exchange import LINGER_SECONDS, Exchange
 from relay.forwarding import ForwardedRequest
@@ -65,7 +65,7 @@ _HEAD, _CONTENT, _BUSY, _RAW, _DONE = State
 class SenderStream(StreamSender):
     """One stream of a sender's link: the handler of the stream, and the sender's side of its call."""
 
-    __slots__ = ("_buffer", "_exchange", "_front", "_owed_bytes", "_reader", "_state", "deadline")
+    __slots__ = ("_buffer", "_content_bytes", "_exchange", "_front", "_owed_bytes", "_reader", "_state", "deadline")
 
     closing: Final = False
 
@@ -78,6 +78,7 @@ class SenderStream(StreamSender):
         self._buffer: HeadBuffer | None = None
         self._exchange: Exchange | None = None
         self._reader: BodyReader | None = None
+        self._content_bytes = 0
         self._owed_bytes = 0
         self.deadline = front.deadlines.now + front.limits.head_seconds
         front.deadlines.watch(self)
@@ -127,9 +128,28 @@ class SenderStream(StreamSender):
         elif self._exchange is None:
             self._front.deadlines.forget(self)
             self._reset()
-        elif self._exchange.silent(now):
-            self._front.deadline_passed("listener")
-            self._exchange.fail(Outcome.LISTENER_SILENT, "the node did not take the call in time")
+        elif self._state is _CONTENT:
+            self._check_content(self._exchange, now)
+        elif self._state is _BUSY and not self._exchange.accepted:
+            self._fail_silent(self._exchange)
+
+    def _check_content(self, exchange: Exchange, now: float) -> None:
+        """While content comes: the listener's first sign, and the sender's rate unless others hold it up."""
+        if exchange.silent(now):
+            self._fail_silent(exchange)
+            return
+        excused = exchange.congested or exchange.response_begun or exchange.awaits_continue
+        needed_bytes = self._front.limits.body_min_bytes_per_second * RATE_INTERVAL_SECONDS
+        if not excused and self._content_bytes < needed_bytes:
+            self._front.deadline_passed("body_rate")
+            exchange.fail(Outcome.REQUEST_TIMEOUT, "the request's content comes too slowly")
+            return
+        self._content_bytes = 0
+        self.deadline = now + RATE_INTERVAL_SECONDS
+
+    def _fail_silent(self, exchange: Exchange) -> None:
+        self._front.deadline_passed("listener")
+        exchange.fail(Outcome.LISTENER_SILENT, "the node did not take the call in time")
 
     def _all_sent(self) -> None:
         if self._exchange is not None:
@@ -168,7 +188,8 @@ class SenderStream(StreamSender):
         if isinstance(grant, Refusal):
             self._refuse(grant.outcome, grant.message, head_only=request.method == b"HEAD")
             return
-        self.deadline = front.deadlines.now + front.limits.listener_seconds
+        now = front.deadlines.now
+        self.deadline = now + (RATE_INTERVAL_SECONDS if request.has_content else front.limits.listener_seconds)
         self._exchange = exchange = Exchange(front, self, request, grant)
         if request.has_content:
             self._state = _CONTENT
@@ -181,6 +202,7 @@ class SenderStream(StreamSender):
         reader, exchange = self._reader, self._exchange
         if reader is None or exchange is None:
             return
+        self._content_bytes += len(data)
         try:
             piece = reader.receive_data(data)
         except BodyError as error:
@@ -189,6 +211,7 @@ class SenderStream(StreamSender):
         exchange.send_content(piece.chunks)
         if piece.ended and self._state is _CONTENT:
             self._state = _BUSY
+            self.deadline = self._front.deadlines.now + self._front.limits.listener_seconds
             exchange.end_content(reader.trailers)
             if piece.leftover:
                 self._break(Outcome.BAD_REQUEST, "a stream carries one request")

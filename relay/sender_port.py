@@ -1,12 +1,18 @@
 """The relay's one port: makes the protocol of each connection, bounds how many there are, and drains them."""
 
 import asyncio
+import socket
+from typing import Final
 
 from relay.front_door import FrontDoor
 from relay.link_door import LinkDoor
 from relay.metrics import RelayMetrics
 from relay.registry import LISTENER, SENDER
 from relay.sender_connection import SenderConnection
+
+KEEPALIVE_IDLE_SECONDS: Final = 60
+KEEPALIVE_INTERVAL_SECONDS: Final = 15
+KEEPALIVE_PROBES: Final = 4
 
 
 class SenderPort:
@@ -26,8 +32,9 @@ class SenderPort:
         """The protocol for a new connection."""
         return SenderConnection(self)
 
-    def admit(self, connection: SenderConnection) -> bool:
+    def admit(self, connection: SenderConnection, transport: asyncio.Transport) -> bool:
         """Takes a connection whose handshake is done; False when there are too many."""
+        _keep_alive(transport)
         self._accepted.count += 1
         links = sum(tally.count for tally in self._links)
         if len(self._connections) + links >= self.front.limits.max_connections:
@@ -60,3 +67,13 @@ class SenderPort:
         for connection in list(self._connections):
             connection.abort()
         return finished
+
+
+def _keep_alive(transport: asyncio.Transport) -> None:
+    """Lets the kernel notice a sender that is gone without a word, since a quiet call has no deadline."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

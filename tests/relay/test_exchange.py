@@ -266,6 +266,7 @@ async def test_node_that_never_ends_its_stream_is_reset(relay: SmallRelay) -> No
 async def test_listener_that_does_not_take_the_stream_is_silent(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
     node.link._transport.pause_reading()
+    await asyncio.sleep(0.1)
     sender.send(get())
     await asyncio.sleep(relay.limits.listener_seconds - 1)
     assert not sender.received

@@ -277,6 +277,36 @@ async def test_head_that_does_not_come_is_a_408(relay: SmallRelay) -> None:
 
 
 @on_relay()
+async def test_slow_content_is_a_408_and_idle_answers_are_not(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    slow = sender.call(request(b"/slow", b"Content-Length: 1000", method=b"PUT") + b"x")
+    waiting = sender.call(request(b"/wait", b"Content-Length: 3", b"Expect: 100-continue", method=b"PUT"))
+    await asyncio.sleep(6)
+    assert slow.received.startswith(b"HTTP/1.1 408 ")
+    assert node.calls[0].lost is not None
+    assert relay.metric("deadlines_total", deadline="body_rate") == 1
+    await asyncio.sleep(3600)
+    waiting.send(b"abc")
+    await settle()
+    node.calls[1].answer(reply())
+    await settle()
+    assert waiting.received.endswith(b"hello")
+    sender.ends[0].abort()
+
+
+@pytest.mark.parametrize("fields", [(), (b"Content-Length: 3",)])
+@on_relay()
+async def test_listener_that_does_not_take_the_stream_is_silent(relay: SmallRelay, fields) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    node.link._transport.pause_reading()
+    await asyncio.sleep(0.1)
+    call = sender.call(request(b"/", *fields, method=b"PUT") + (b"abc" if fields else b""))
+    await asyncio.sleep(relay.limits.listener_seconds + 1)
+    assert call.received.startswith(b"HTTP/1.1 504 ")
+    sender.ends[0].abort()
+
+
+@on_relay()
 async def test_drain_and_revocation(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), Sender(relay)
     call = sender.call(request())
