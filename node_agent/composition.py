@@ -134,10 +134,10 @@ async def _router(
         foundation.registry,
     )
     commands = CommandsApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
-    app = build_application(health, commands, watch, request_seconds=bounds.request_seconds)
-    api = await stack.enter_async_context(ApiServer(app))
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.is_revoked, foundation.clock)
+    app = build_application(health, commands, watch, callers.stale, request_seconds=bounds.request_seconds)
+    api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(
         callers, RoutedTo(api, forwarder), lingering, foundation.metrics, head_seconds=bounds.head_seconds, loop=loop
     )

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
-from node_agent.api.routing import CALLER, errors_as_documents, scoped
+from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
 from node_agent.exchanges.callers import Caller
 from node_agent.exchanges.watch import CallerWatch
 from trunkline.channel.fields import Field, end_to_end
@@ -26,7 +26,7 @@ _TOKEN_FIELD = frozenset({b"proxy-authorization"})
 
 
 def build_application(
-    health: HealthApi, commands: CommandsApi, watch: CallerWatch, *, request_seconds: float
+    health: HealthApi, commands: CommandsApi, watch: CallerWatch, stale: Stale, *, request_seconds: float
 ) -> web.Application:
     """Return the application; the table of routes is the table of scopes."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
@@ -40,7 +40,7 @@ def build_application(
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, None),
     )
     for method, path, scope, handler, seconds in routes:
-        app.router.add_route(method, path, scoped(scope, handler, watch, seconds=seconds))
+        app.router.add_route(method, path, scoped(scope, handler, watch, stale, seconds=seconds))
     return app
 
 

@@ -9,12 +9,13 @@ from aiohttp import web
 
 from node_agent.commands.errors import CommandRefused
 from node_agent.commands.submission import SubmissionRefused
-from node_agent.exchanges.callers import Caller
+from node_agent.exchanges.callers import Caller, Refusal
 from node_agent.exchanges.watch import CallerWatch
 
 CALLER = "trunkline_caller"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Stale = Callable[[Caller], Refusal | None]
 
 
 class ApiRefused(Exception):  # noqa: N818 - an expected refusal
@@ -52,18 +53,22 @@ def error_response(
     return response
 
 
-def scoped(scope: str, handler: Handler, watch: CallerWatch, *, seconds: float | None) -> Handler:
+def scoped(scope: str, handler: Handler, watch: CallerWatch, stale: Stale, *, seconds: float | None) -> Handler:
     """Return `handler` for callers with `scope` only, ended when the token is revoked or the time is over.
 
     Args:
         scope: what the token must allow.
         handler: the route's own.
         watch: knows what to cut when a token is revoked.
+        stale: says whether a caller may still begin a call: its connection may be older than its token is valid.
         seconds: how long the answer may take; None for answers that follow something.
     """
 
     async def checked(request: web.Request) -> web.StreamResponse:
         caller = caller_of(request)
+        refusal = stale(caller)
+        if refusal is not None:
+            raise ApiRefused(refusal.outcome.http_status, refusal.outcome.error_code, refusal.message)
         if not caller.claims.scopes.allows(scope):
             raise ApiRefused(403, "PERMISSION_DENIED", f"the token does not allow {scope}")
         with watch.held(caller.claims, _Cut(request)):

@@ -68,6 +68,18 @@ class Callers:
             claims = self._verifier.verify(token.decode("latin-1"), ACCEPTED, now, audience=self._audience)
         except TokenError as error:
             return Refusal(_OUTCOME_OF_ERROR.get(error.code, Outcome.BAD_TOKEN), str(error))
+        return self._revoked(claims) or Caller(claims)
+
+    def stale(self, caller: Caller) -> Refusal | None:
+        """Why a caller that was admitted before may not begin another call now: its token has expired, or is revoked.
+
+        A tunnel to the agent's API carries many calls under the token that opened it; each of them has to ask.
+        """
+        if not caller.claims.is_live(self._clock.now()):
+            return Refusal(Outcome.EXPIRED_TOKEN, "the connection's token has expired: open another with a fresh one")
+        return self._revoked(caller.claims)
+
+    def _revoked(self, claims: TokenClaims) -> Refusal | None:
         if self._is_revoked(claims):
             return Refusal(Outcome.REVOKED, "the token, or who issued or holds it, has been revoked")
-        return Caller(claims)
+        return None

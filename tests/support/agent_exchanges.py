@@ -146,7 +146,8 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
     lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
     health = HealthApi("nd-one", Machine(tmp_path, clock), checks, ledger, ClockOffset(), lambda: 7, metrics.registry)
-    app = build_application(health, CommandsApi(ledger, stall_seconds=5), watch, request_seconds=5)
+    callers = Callers(kit.node_spiffe_id(), kit.verifier(), is_revoked, clock)
+    app = build_application(health, CommandsApi(ledger, stall_seconds=5), watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,
         own_ports=frozenset({9465}),
@@ -159,7 +160,6 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
         loop=loop,
     )
     async with ApiServer(app) as api:
-        callers = Callers(kit.node_spiffe_id(), kit.verifier(), is_revoked, clock)
         router = ExchangeRouter(callers, RoutedTo(api, forwarder), lingering, metrics, head_seconds=0.3, loop=loop)
         agent_end, relay_end = _AgentEnd(), _RelayEnd()
         agent_end.router = router

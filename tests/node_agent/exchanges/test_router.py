@@ -4,6 +4,9 @@ import json
 import pytest
 
 from certs.assertions import AssertionSigner
+from certs.tokens import LEEWAY_SECONDS, TokenKind
+from node_agent.exchanges.callers import Caller, Callers
+from trunkline.channel.outcomes import Outcome
 
 
 async def test_a_call_with_the_right_token_is_answered(agent):
@@ -130,3 +133,39 @@ async def test_the_api_inside_connect(agent, kit):
         assert json.loads(await reader.readexactly(length))["status"] == "ok"
     writer.close()
     await writer.wait_closed()
+
+
+class SetClock:
+    """A clock that is set by hand."""
+
+    def __init__(self, now: float) -> None:
+        self.time = now
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+async def test_a_tunnel_to_the_api_outlives_no_revocation(agent, kit):
+    reader, writer = agent.open()
+    token = kit.call_token()
+    writer.write(f"CONNECT vm-1:80 HTTP/1.1\r\nHost: vm-1:80\r\nProxy-Authorization: Bearer {token}\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    agent.revoked.add(kit.verifier().verify(token, TokenKind.CALL, kit.now).token_id)
+    writer.write(b"PUT /v1/commands/c-1 HTTP/1.1\r\nHost: vm-1\r\nContent-Length: 17\r\n\r\n" + b'{"argv":["true"]}')
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
+def test_a_caller_begins_no_call_with_a_token_that_has_expired_meanwhile(kit):
+    clock = SetClock(kit.now)
+    callers = Callers(kit.node_spiffe_id(), kit.verifier(), lambda claims: False, clock)
+    caller = callers.admit(f"Bearer {kit.call_token(lifetime_seconds=600)}".encode())
+    assert isinstance(caller, Caller)
+    assert callers.stale(caller) is None
+    clock.time += 600 + LEEWAY_SECONDS
+    refusal = callers.stale(caller)
+    assert refusal is not None
+    assert refusal.outcome is Outcome.EXPIRED_TOKEN
