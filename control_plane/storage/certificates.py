@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records import Certificate
@@ -29,11 +29,15 @@ async def find_for_csr(session: AsyncSession, subject_id: str, csr_sha256: str, 
 
 
 async def live_before(session: AsyncSession, certificate: Certificate, now_ms: int) -> Sequence[Certificate]:
-    """Return the subject's other certificates that were issued no later and have not expired."""
+    """Return what the subject had before it bootstrapped to this certificate, as far as it has not expired.
+
+    A renewal that was issued later is among it: as long as the certificate is not confirmed, only whoever held an
+    earlier one can have asked for it.
+    """
     query = select(Certificate).where(
         Certificate.subject_id == certificate.subject_id,
         Certificate.serial != certificate.serial,
-        Certificate.issue_time <= certificate.issue_time,
+        or_(Certificate.issue_time <= certificate.issue_time, Certificate.origin == "renewal"),
         Certificate.expire_time > now_ms,
     )
     return (await session.scalars(query)).all()

@@ -106,6 +106,32 @@ async def test_the_earlier_identity_is_valid_until_the_new_one_is_confirmed(tmp_
         await plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=new)
 
 
+async def test_what_the_earlier_identity_renewed_meanwhile_ends_with_it(tmp_path: Path):
+    from certs.chains import CertificateChain
+    from certs.identities import Identity, build_csr
+    from certs.keyfiles import generate_key
+
+    async with (
+        Issuer(tmp_path) as issuer,
+        running_control_plane(tmp_path, settings=settings(tmp_path, issuer)) as plane,
+    ):
+        await plane.workspace()
+        identities = []
+        for _ in range(2):
+            evidence = {"type": "azure", "token": issuer.token()}
+            body, key = await plane.bootstrap_body("", evidence=evidence)
+            answer = await plane.ok("POST", "/api/2.0/bootstrap", body, token=None)
+            identities.append(Identity(key, CertificateChain.from_pem(answer["certificate_chain"])))
+        stolen, new = identities
+        key = generate_key()
+        renewed = await plane.ok("POST", "/api/2.0/nodes/self/renew", {"csr": build_csr(key)}, identity=stolen)
+        thief = Identity(key, CertificateChain.from_pem(renewed["certificate_chain"]))
+        await plane.ok("POST", "/api/2.0/bootstrap/confirm", {}, identity=new)
+        refused = await plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=thief)
+        assert (refused.status, refused.document.get("message")) == (401, "this certificate was revoked")
+        await plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=new)
+
+
 @pytest.mark.parametrize(
     ("changes", "token", "status"),
     [
