@@ -267,6 +267,6 @@ def _routes(
             on_confirm=fleet.monitor.look_again,
         ),
         TrustResource(context, metrics, foundation.draining),
-        ReportResource(context, metrics),
+        ReportResource(context, metrics, ledger),
     ]
     return [route for resource in resources for route in resource.routes()]

@@ -2,8 +2,9 @@
 
 Theory of operation. Refusals are counted by (action, reason). The first of a kind is written to the audit at the next
 flush; the same kind is then written at most after 10 s, 1 min, 10 min, and from then on once an hour, each time with
-the number counted since and a few of the addresses and evidence hashes. A kind that was quiet for an hour starts anew.
-There are as many kinds as routes times reasons, so the table grows by a bounded number of rows a day.
+the number counted since and a few of the addresses, token ids and evidence hashes. A kind that was quiet for an hour
+starts anew. There are as many kinds as routes (and relays) times reasons, so the table grows by a bounded number of rows a
+day.
 """
 
 import asyncio
@@ -27,8 +28,13 @@ class _Kind:
     count: int = 0
     step: int = 0
     written_at: float = float("-inf")
-    addresses: set[str] = field(default_factory=set)
-    evidence: set[str] = field(default_factory=set)
+    samples: dict[str, set[str]] = field(default_factory=dict)
+
+    def sample(self, name: str, value: str | None) -> None:
+        """Keep one of a few values that the refusals had."""
+        found = self.samples.setdefault(name, set())
+        if value is not None and len(found) < MOST_SAMPLES:
+            found.add(value)
 
 
 class RefusalLedger:
@@ -40,17 +46,25 @@ class RefusalLedger:
         self._log = log
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def record(self, action: str, reason: str, actor: Actor, evidence_sha256: str | None = None) -> None:
-        """Count one refusal."""
+    def record(
+        self,
+        action: str,
+        reason: str,
+        actor: Actor,
+        evidence_sha256: str | None = None,
+        *,
+        count: int = 1,
+        token_id: str | None = None,
+    ) -> None:
+        """Count refusals: one, or `count` that a relay reports."""
         key = (action, reason)
         if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
             key = (OVERFLOW, OVERFLOW)
         kind = self._kinds.setdefault(key, _Kind())
-        kind.count += 1
-        if actor.source_address is not None and len(kind.addresses) < MOST_SAMPLES:
-            kind.addresses.add(actor.source_address)
-        if evidence_sha256 is not None and len(kind.evidence) < MOST_SAMPLES:
-            kind.evidence.add(evidence_sha256)
+        kind.count += count
+        kind.sample("source_addresses", actor.source_address)
+        kind.sample("evidence_sha256", evidence_sha256)
+        kind.sample("token_ids", token_id)
 
     async def flush(self) -> None:
         """Write what is due, in one transaction; what cannot be written is counted on."""
@@ -61,9 +75,8 @@ class RefusalLedger:
         now = self._clock.now()
         async with self._database.write() as session:
             for (action, reason), kind in due:
-                details = {"count": kind.count, "source_addresses": sorted(kind.addresses)}
-                if kind.evidence:
-                    details["evidence_sha256"] = sorted(kind.evidence)
+                samples = {name: sorted(values) for name, values in kind.samples.items() if values}
+                details = {"count": kind.count, **samples}
                 append(session, now, Actor("anonymous"), Happening(action, f"refused: {reason}", details=details))
             for _, kind in due:
                 self._settle(kind)
@@ -84,8 +97,7 @@ class RefusalLedger:
         kind.count = 0
         kind.step = min(kind.step + 1, len(PAUSES_SECONDS) - 1)
         kind.written_at = self._clock.monotonic()
-        kind.addresses.clear()
-        kind.evidence.clear()
+        kind.samples.clear()
 
     def _forget_quiet(self) -> None:
         limit = self._clock.monotonic() - PAUSES_SECONDS[-1]

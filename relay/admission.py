@@ -59,8 +59,8 @@ class AdmissionReports(Protocol):
         """A grant is used for the first time since the last report."""
         ...
 
-    def refused(self, outcome: Outcome, destination: Destination, credential: Credential | None) -> None:
-        """A call was refused."""
+    def refused(self, outcome: Outcome, destination: Destination | None, credential: Credential | None) -> None:
+        """A call was refused, or a link, which has no destination."""
         ...
 
 
@@ -116,6 +116,7 @@ class Admission:
         decision = self._links.admit_link(token, peer)
         if isinstance(decision, Refusal):
             self._metrics.link_refusals.of(decision.outcome.metric_label).count += 1
+            self._reports.refused(decision.outcome, None, None)
         return decision
 
     def _admit_anew(self, token: str | None, destination: Destination) -> Grant | Refusal:

@@ -57,10 +57,11 @@ class Reports:
             return
         self._used.append(grant)
 
-    def refused(self, outcome: Outcome, destination: Destination, credential: Credential | None) -> None:
-        """Count a refused call. Names that anybody can make up are not kept, only those that a token vouches for."""
+    def refused(self, outcome: Outcome, destination: Destination | None, credential: Credential | None) -> None:
+        """Count a refused call or link. Names that anybody can make up are not kept, only what a token vouches for."""
         token_id = (credential.token_id or "") if credential is not None else ""
-        key = (outcome.metric_label, destination.workspace if token_id else "", token_id)
+        workspace = destination.workspace if destination is not None and token_id else ""
+        key = (outcome.metric_label, workspace, token_id)
         if key not in self._refusals and len(self._refusals) >= MAX_REFUSAL_KINDS:
             key = (outcome.metric_label, "", "")
         self._refusals[key] = self._refusals.get(key, 0) + 1

@@ -1,4 +1,4 @@
-"""`POST /api/2.0/reports`: what relays report, counted by the hour, the grave of it audited.
+"""`POST /api/2.0/reports`: what relays report, counted by the hour, refusals and the grave of it audited.
 
 A report is taken once: the sequence of its reporter (one process of a relay) only grows. Its rows are bounded by relays
 times types times outcomes an hour, whatever is reported.
@@ -14,7 +14,9 @@ from control_plane.api.context import ApiContext
 from control_plane.api.requests import MachineRequest, Text, read_body
 from control_plane.api.responses import json_response
 from control_plane.metrics import ControlPlaneMetrics
+from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import reports
+from control_plane.storage.audit import Actor
 from control_plane.storage.reports import ReportItem
 
 MOST_ITEMS = 1000
@@ -49,9 +51,10 @@ class Report(MachineRequest):
 class ReportResource:
     """The intake of reports."""
 
-    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics) -> None:
+    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics, ledger: RefusalLedger) -> None:
         self._context = context
         self._metrics = metrics
+        self._ledger = ledger
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -76,7 +79,17 @@ class ReportResource:
             for item in items:
                 self._metrics.report_items.labels(reports.known_type(item.type)).inc(item.count)
             self._metrics.reports_dropped.inc(report.dropped)
+            self._audit_refusals(caller, items)
         return json_response({})
+
+    def _audit_refusals(self, caller: Caller, items: list[ReportItem]) -> None:
+        """Count the refusals for the audit; the address that a relay reports from is nobody's who was refused."""
+        for item in items:
+            if item.type == "refusal" and item.count:
+                action = f"relay.refusal {caller.subject_id}"
+                self._ledger.record(
+                    action, item.outcome, Actor(caller.actor.name), count=item.count, token_id=item.token_id
+                )
 
 
 def _item(item: Item) -> ReportItem:

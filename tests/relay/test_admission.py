@@ -68,12 +68,12 @@ class AuditLog:
 
     def __init__(self) -> None:
         self.grants: list[Grant] = []
-        self.refusals: list[tuple[Outcome, Destination, Credential | None]] = []
+        self.refusals: list[tuple[Outcome, Destination | None, Credential | None]] = []
 
     def granted(self, grant: Grant) -> None:
         self.grants.append(grant)
 
-    def refused(self, outcome: Outcome, destination: Destination, credential: Credential | None) -> None:
+    def refused(self, outcome: Outcome, destination: Destination | None, credential: Credential | None) -> None:
         self.refusals.append((outcome, destination, credential))
 
 
@@ -368,6 +368,8 @@ def test_a_listener_needs_its_token_and_its_certificate(relay: Fixture):
     assert decide(relay, token, kit.control_plane) == "bad_certificate"
     assert decide(relay, None, own) == "no_token"
     assert decide(relay, kit.listen_token(kit.issue_node(node="nd-two")), own) == "bad_certificate"
+    refused = ["no_certificate", *["bad_certificate"] * 3, "no_token", "bad_certificate"]
+    assert [outcome.metric_label for outcome, *_ in relay.audit.refusals] == refused, "links too are audited"
 
 
 def test_who_may_open_a_senders_link(relay: Fixture, stranger: IdentityKit):

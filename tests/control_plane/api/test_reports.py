@@ -36,6 +36,20 @@ async def test_cuts_and_alarms_are_audited(plane: RunningControlPlane):
     assert len(await plane.audit(action="relay.clone_alarm")) == 1
 
 
+async def test_refusals_are_audited_as_counts(plane: RunningControlPlane):
+    relay = await plane.relay()
+    for sequence in (1, 2):
+        items = [{"type": "refusal", "time": 1, "outcome": "bad_token", "count": 500}] * 2
+        items.append({"type": "refusal", "time": 1, "outcome": "missing_scope", "count": 1, "token_id": "j-1"})
+        await plane.ok("POST", PATH, report(sequence, *items), identity=relay.identity)
+    await plane.control_plane.ledger.flush()
+    events = await plane.audit(action=f"relay.refusal {relay.relay_id}")
+    assert {event["outcome"]: event["details"] for event in events} == {
+        "refused: bad_token": {"count": 2000},
+        "refused: missing_scope": {"count": 2, "token_ids": ["j-1"]},
+    }
+
+
 async def test_adoption_is_known(plane: RunningControlPlane):
     relay = await plane.relay()
     item = {"type": "trust", "time": 1, "sequence": 7, "cut": 0}
