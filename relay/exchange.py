@@ -99,6 +99,7 @@ class Exchange(StreamSender):
         self._stream = None
         self._waiting = None
         self._ending = False
+        self._end_sent = False
         self._front = front
         self._sender = sender
         self._grant = grant
@@ -453,7 +454,7 @@ class Exchange(StreamSender):
     def _check_raw_end(self) -> None:
         """Raw bytes are over once both sides have ended theirs."""
         stream = self._stream
-        if self._state is _RAW and stream is not None and stream.end_delivered and not stream.writable:
+        if self._state is _RAW and self._end_sent and stream is not None and stream.end_delivered:
             self._end_response()
 
     def _deliver(self, data: Chunk, size: int) -> None:
@@ -477,11 +478,13 @@ class Exchange(StreamSender):
         if stream is not None:
             if late or not (self.request_ended or self._ending) or self._waiting is not None:
                 self._reset()
+            elif not stream.readable:
+                if stream.writable:
+                    stream.end_late()
             else:
                 self._end_sending()
-                if stream.readable:
-                    self.deadline = self._front.deadlines.now + LINGER_SECONDS
-                    self._front.deadlines.watch(self)
+                self.deadline = self._front.deadlines.now + LINGER_SECONDS
+                self._front.deadlines.watch(self)
         self._sender.call_ended(keep_alive=response is not None and response.keep_alive)
 
     def _close(self, label: str) -> None:

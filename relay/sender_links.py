@@ -73,6 +73,7 @@ class SenderStream(StreamSender):
         self._stream = stream
         self._waiting = None
         self._ending = False
+        self._end_sent = False
         self._front = front
         self._state = _HEAD
         self._buffer: HeadBuffer | None = None

@@ -9,12 +9,13 @@ from trunkline.channel.link import LinkStream
 class StreamSender:
     """The sending half of a stream's handler. What waits is bounded by whoever heeds `congested` and stops sending."""
 
-    __slots__ = ("_ending", "_stream", "_waiting")
+    __slots__ = ("_end_sent", "_ending", "_stream", "_waiting")
 
     def __init__(self) -> None:
         self._stream: LinkStream | None = None
         self._waiting: deque[Chunk] | None = None
         self._ending = False
+        self._end_sent = False
 
     @property
     def congested(self) -> bool:
@@ -74,7 +75,8 @@ class StreamSender:
 
     def _end_sending(self) -> None:
         stream = self._stream
-        if stream is not None and stream.writable:
+        if stream is not None and not self._end_sent and stream.writable:
+            self._end_sent = True
             stream.end()
 
     def _reset(self) -> None:
