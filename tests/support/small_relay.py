@@ -313,7 +313,7 @@ def reply(content: bytes = b"hello", *fields: bytes, status: bytes = b"200 OK") 
 
 async def settle() -> None:
     """Lets everything that is ready happen; time is virtual."""
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
 
 
 def on_relay(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:

@@ -9,11 +9,19 @@ JOIN_BYTES = 16 * 1024
 """Pieces smaller than this are joined, since a write and a TLS record each cost more than copying them."""
 
 
+LATE_SECONDS = 0.005
+"""How long output that nobody waits for may wait for other output to go with."""
+
+
 class Flushable(Protocol):
     """Something that has output to write."""
 
     def flush(self) -> None:
         """Write it. Must not raise."""
+        ...
+
+    def flush_late(self) -> None:
+        """Write what nobody waits for, if it is still there. Must not raise."""
         ...
 
 
@@ -23,11 +31,12 @@ class Flusher:
     One for all links of a loop saves a callback for each link.
     """
 
-    __slots__ = ("_loop", "_requests")
+    __slots__ = ("_late", "_loop", "_requests")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._requests: list[Flushable] = []
+        self._late: list[Flushable] = []
 
     def request(self, link: Flushable) -> None:
         """Have `link.flush` called. The link sees to it that it asks once."""
@@ -35,6 +44,19 @@ class Flusher:
         if not requests:
             self._loop.call_soon(self._run)
         requests.append(link)
+
+    def request_late(self, link: Flushable) -> None:
+        """Have `link.flush_late` called within `LATE_SECONDS`. The link sees to it that it asks once."""
+        late = self._late
+        if not late:
+            self._loop.call_later(LATE_SECONDS, self._run_late)
+        late.append(link)
+
+    def _run_late(self) -> None:
+        late = self._late
+        self._late = []
+        for link in late:
+            link.flush_late()
 
     def _run(self) -> None:
         requests = self._requests

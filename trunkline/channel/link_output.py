@@ -36,6 +36,8 @@ class LinkOutput:
         self.queued_bytes = 0
         self.output_bytes = OUTPUT_BYTES
         self.flush_requested = False
+        self._late_ends: list[LinkStream] = []
+        self._late_requested = False
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -59,12 +61,27 @@ class LinkOutput:
             self._waiting.append(stream)
             self.request_flush()
 
+    def end_late(self, stream: LinkStream) -> None:
+        """Send the stream's FIN with the next flush, or soon: a write of its own would cost as much as a call."""
+        self._late_ends.append(stream)
+        if not self._late_requested:
+            self._late_requested = True
+            self._flusher.request_late(self)
+
+    def flush_late(self) -> None:
+        """Write the FINs that nothing has come to go with."""
+        self._late_requested = False
+        if self._late_ends:
+            self.flush()
+
     def flush(self) -> None:
         """Write what has collected, then give the waiting streams their turns."""
         self.flush_requested = False
         if self.lost:
             return
         if not self._paused and self._transport is not None:
+            if self._late_ends:
+                self._send_late_ends()
             self._write_out()
             self.blocked = self._paused
             if self._waiting:
@@ -78,6 +95,15 @@ class LinkOutput:
         self.queued_bytes = 0
         if pieces:
             write_pieces(self._transport, pieces)
+
+    def _send_late_ends(self) -> None:
+        late = self._late_ends
+        self._late_ends = []
+        for stream in late:
+            if stream.writable:
+                self.session.end_stream(stream)
+                if stream.end_delivered:
+                    stream.handler = None
 
     def _give_turns(self) -> None:
         waiting = self._waiting

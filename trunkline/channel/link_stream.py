@@ -56,6 +56,10 @@ class StreamLink(Protocol):
         """Write soon what has collected."""
         ...
 
+    def end_late(self, stream: LinkStream) -> None:
+        """Send the stream's FIN when there is other output, or a little later."""
+        ...
+
 
 class LinkStream(Stream):
     """One stream of a `Link`. Not for other threads.
@@ -122,6 +126,13 @@ class LinkStream(Stream):
         self.link.request_flush()
         if self.end_delivered:
             self.handler = None
+
+    def end_late(self) -> None:
+        """As `end`, for a FIN that nobody waits for: it goes with other output, within a few milliseconds.
+
+        Until then the stream counts as writable; nothing more may be written.
+        """
+        self.link.end_late(self)
 
     def reset(self) -> None:
         """Cut the stream in both directions at once. The handler is not called again."""
