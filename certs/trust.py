@@ -2,7 +2,8 @@
 
 A document is a compact JWS whose header carries the chain of the control plane's SVID (`x5c`). A holder verifies that
 chain against the roots it trusts *already*, takes no document with a number below the one it holds, and makes the new
-one durable before it is in force.
+one durable before it is in force. Where the disk does not take it, it is in force all the same, for as long as the
+process lives: a full disk must not keep a revocation from counting.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ from cryptography import x509
 
 from certs.chains import verify_chain
 from certs.encoding import canonical_json
-from certs.errors import CertificateError, TokenError, TrustError
+from certs.errors import CertificateError, KeyFileError, TokenError, TrustError
 from certs.identities import Identity
 from certs.jose import CompactToken, chain_member, chain_of, check_signature, parse_compact, write_compact
 from certs.keyfiles import read_secret, write_secret
@@ -94,17 +95,20 @@ class TrustStore:
         self.keyring = KeyRing()
         self.current: TrustDocument | None = None
         self.text: str | None = None
+        self.unstored: KeyFileError | None = None
+        """Why the document in force is not on the disk; None when it is, or need not be."""
         if path is not None and path.exists():
             self._take(*_load(path))
 
     def replace(self, text: str, now: float) -> bool:
         """Put the document in `text` in force, if it is newer; whether it was. The first is taken as it is.
 
-        It is on disk before it is in force, and in force before subscribers are called.
+        It is on disk before it is in force, and in force before subscribers are called. A disk that does not take it
+        hinders only the first, without which there is no trust to restart with; of later ones see `unstored`.
 
         Raises:
             CertificateError: it is refused: older than the one in force, other content under the same number, another
-                trust domain, not signed by the control plane, malformed; or it cannot be stored.
+                trust domain, not signed by the control plane, malformed; or the first cannot be stored.
         """
         current = self.current
         if current is None:
@@ -116,7 +120,7 @@ class TrustStore:
             if not _is_newer(document, current):
                 return False
         if self._path is not None:
-            write_secret(self._path, text.encode("ascii"))
+            self._store(self._path, text)
         self._take(text, document)
         for subscriber in tuple(self._subscribers):
             subscriber(document)
@@ -131,6 +135,16 @@ class TrustStore:
                 self._subscribers.remove(subscriber)
 
         return unsubscribe
+
+    def _store(self, path: Path, text: str) -> None:
+        try:
+            write_secret(path, text.encode("ascii"))
+        except KeyFileError as error:
+            if self.current is None:
+                raise
+            self.unstored = error
+        else:
+            self.unstored = None
 
     def _take(self, text: str, document: TrustDocument) -> None:
         self.current, self.text = document, text

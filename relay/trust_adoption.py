@@ -1,7 +1,7 @@
 """Adoption of a trust document: verified and stored, then in force, then everything that it ends is cut.
 
-The order matters: a document is durable before it is in force, in force before anything is cut (so that nothing new
-slips in behind the cut), and pushed to the nodes only then.
+The order matters: a document is durable before it is in force (where the disk does not take it, it counts all the
+same), in force before anything is cut (so that nothing new slips in behind the cut), and pushed to the nodes only then.
 """
 
 from collections import Counter
@@ -63,12 +63,14 @@ class TrustAdoption:
         """Verify a document (JWS) and take it into force; False if it is the one in force already.
 
         Raises:
-            CertificateError: it is refused: its form, its signature, or an older number; or it cannot be stored.
+            CertificateError: it is refused: its form, its signature, or an older number.
         """
         arrived = self._clock.monotonic()
         roots = self._store.keyring.roots
         if not self._store.replace(document, self._clock.now()):
             return False
+        if self._store.unstored is not None:
+            self._log.error("trust.not_stored", reason=str(self._store.unstored), consequence="it is lost by a restart")
         standing = self._trust.renew()
         if self._store.keyring.roots != roots:
             self._roots_changed()

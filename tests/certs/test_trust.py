@@ -206,15 +206,27 @@ def test_a_document_outlives_the_process_and_its_signer(kit: IdentityKit, tmp_pa
     assert again.text == path.read_text()
 
 
-def test_a_document_is_stored_before_it_is_in_force(kit: IdentityKit, tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
+def test_the_first_document_is_stored_before_it_is_in_force(kit: IdentityKit, tmp_path: Path) -> None:
     store = TrustStore(tmp_path / "state" / "trust.jws")
+    with pytest.raises(CertificateError, match="cannot write"):
+        store.replace(kit.trust_document(1), NOW)
+    assert store.current is None
+
+
+def test_a_revocation_counts_though_the_disk_does_not_take_it(kit: IdentityKit, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "state" / "trust.jws"
+    store = TrustStore(path)
     store.replace(kit.trust_document(1), NOW)
     (tmp_path / "state").rename(tmp_path / "gone")
-    with pytest.raises(CertificateError, match="cannot write"):
-        store.replace(kit.trust_document(2), NOW)
+    assert store.replace(kit.trust_document(2, revocations=Revocations(nodes=frozenset({"nd-1"}))), NOW)
     assert store.current is not None
-    assert store.current.sequence == 1
+    assert store.current.revocations.nodes == {"nd-1"}
+    assert "cannot write" in str(store.unstored)
+    (tmp_path / "gone").rename(tmp_path / "state")
+    assert store.replace(kit.trust_document(3), NOW)
+    assert store.unstored is None
+    assert path.read_text() == store.text
 
 
 def test_a_damaged_file_says_what_to_do(kit: IdentityKit, tmp_path: Path) -> None:
