@@ -3,8 +3,8 @@
 Theory of operation. Refusals are counted by (action, reason). The first of a kind is written to the audit at the next
 flush; the same kind is then written at most after 10 s, 1 min, 10 min, and from then on once an hour, each time with
 the number counted since and a few of the addresses, token ids and evidence hashes. A kind that was quiet for an hour
-starts anew. There are as many kinds as routes (and relays) times reasons, so the table grows by a bounded number of rows a
-day.
+starts anew. There are as many kinds as routes (and relays) times reasons, so the table grows by a bounded number of
+rows a day.
 """
 
 import asyncio
