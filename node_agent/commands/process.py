@@ -87,7 +87,7 @@ class Process:
             StartFailed: no such program, user or directory, too many arguments, …
         """
         loop = asyncio.get_running_loop()
-        pipes = [os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)]
+        pipes = _pipes(plan)
         try:
             popen = await asyncio.to_thread(_spawn, plan, pipes[0][1], pipes[1][1])
         except BaseException:
@@ -98,7 +98,11 @@ class Process:
             for _, writing in pipes:
                 os.close(writing)
         outputs = [_Output(reading, sink, loop) for (reading, _), sink in zip(pipes, (stdout, stderr), strict=True)]
-        return cls(popen, outputs, loop)
+        try:
+            return cls(popen, outputs, loop)
+        except OSError as error:
+            _abandon(popen, outputs)
+            raise _start_failed(plan, error) from None
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to every process of the group."""
@@ -169,6 +173,29 @@ class _Output:
             self.ended.set_result(None)
 
 
+def _pipes(plan: ProcessPlan) -> list[tuple[int, int]]:
+    first: tuple[int, int] | None = None
+    try:
+        first = os.pipe2(os.O_CLOEXEC)
+        return [first, os.pipe2(os.O_CLOEXEC)]
+    except OSError as error:  # no descriptor is left
+        for descriptor in first or ():
+            os.close(descriptor)
+        raise _start_failed(plan, error) from None
+
+
+def _abandon(popen: subprocess.Popen[bytes], outputs: list[_Output]) -> None:
+    """End a process that cannot be watched, since nobody would hear of its end."""
+    os.killpg(popen.pid, signal.SIGKILL)
+    popen.wait()
+    for output in outputs:
+        output.close()
+
+
+def _start_failed(plan: ProcessPlan, error: Exception) -> StartFailed:
+    return StartFailed(f"cannot start {plan.argv[0][:200]!r}: {_reason(error)}")
+
+
 def _spawn(plan: ProcessPlan, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     try:
         account = find_account(plan.user)
@@ -177,7 +204,7 @@ def _spawn(plan: ProcessPlan, stdout: int, stderr: int) -> subprocess.Popen[byte
     except NoSuchAccount as error:
         raise StartFailed(str(error)) from None
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise StartFailed(f"cannot start {plan.argv[0][:200]!r}: {_reason(error)}") from None
+        raise _start_failed(plan, error) from None
 
 
 def _popen(plan: ProcessPlan, account: Account, stdin: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import resource
 import signal
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,6 +38,29 @@ async def run(tmp_path, process_plan):
 async def test_status_and_output_are_those_of_the_process(tmp_path):
     ending, stdout, stderr = await run(tmp_path, plan("sh", "-c", "echo out; echo err >&2; exit 3"))
     assert (ending, stdout, stderr) == (Ending(3, None), b"out\n", b"err\n")
+
+
+def numbers_of_descriptors():
+    with os.scandir("/proc/self/fd") as entries:
+        found = {int(entry.name) for entry in entries}
+    return {number for number in found if Path(f"/proc/self/fd/{number}").exists()}
+
+
+@pytest.mark.parametrize("left", range(14))
+async def test_without_descriptors_a_start_fails_and_leaves_nothing(tmp_path, left):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with spools(tmp_path) as (stdout, stderr):
+        await (await Process.start(plan("true"), stdout, stderr)).finish()  # what is opened once is open
+        before = numbers_of_descriptors()
+        free = [number for number in range(max(before) + left + 2) if number not in before]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[left], limits[1]))
+        try:
+            await (await Process.start(plan("sleep", "0"), stdout, stderr)).finish()
+        except StartFailed as error:
+            assert "Too many open files" in str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert numbers_of_descriptors() == before
 
 
 async def test_arguments_are_taken_as_they_are(tmp_path):
