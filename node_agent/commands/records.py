@@ -13,7 +13,8 @@ from node_agent.commands.submission import COMMAND_ID
 from trunkline.runtime.files import sync_directory, write_atomic
 
 RECORD_FILE = "record.json"
-MAX_RECORD_BYTES = 8 * 1024 * 1024
+# More than the longest body of a submit, 8 MiB, with everything that is added to it.
+MAX_RECORD_BYTES = 12 * 1024 * 1024
 
 
 class OutputStream(Enum):
@@ -59,7 +60,8 @@ class CommandRecord:
         """Return the record as it stands in its file."""
         document = asdict(self)
         document["state"] = self.state.value
-        return json.dumps(document, separators=(",", ":")).encode()
+        # Escapes would make it longer than what was submitted, and so longer than what is read again.
+        return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class DamagedRecord(Exception):  # noqa: N818 - expected after a crash of the disk

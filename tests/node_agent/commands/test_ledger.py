@@ -59,6 +59,15 @@ async def test_the_intent_is_on_the_disk_when_submit_returns(ledger, tmp_path):
     assert record_of(tmp_path, "one")["argv"] == ["sh", "-c", "true"]
 
 
+async def test_what_a_submit_may_hold_is_read_again(ledger, tmp_path, make_ledger, ended):
+    huge = Submission(argv=["true", *["\u00e9" * 100_000] * 36])
+    command, _ = await ledger.submit("one", huge, CALLER)
+    await ended(command)
+    again = make_ledger()
+    await again.open()
+    assert again.get("one").state is CommandState.FAILED, "too long for the kernel, not for its record"
+
+
 async def test_secrets_in_environment_and_input_are_not_recorded(ledger, tmp_path, ended):
     command, _ = await ledger.submit("one", sh("true", environment={"PASSWORD": "hunter2"}, stdin=b"hunter3"), CALLER)
     await ended(command)
