@@ -20,7 +20,7 @@ from node_agent.clock_offset import ClockOffset
 from node_agent.commands.ledger import CommandBounds, CommandLedger
 from node_agent.commands.records import CommandStore
 from node_agent.commands.retention import RetentionBounds
-from node_agent.establishing import Enrolment, ProxyFor
+from node_agent.establishing import Enrolment, ProxyFor, bootstrap_again
 from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder
@@ -151,7 +151,7 @@ def _renewal(foundation: Foundation, credentials: Credentials) -> Renewal:
         control_plane=enrolment.control_plane,
         credentials=credentials,
         trust=enrolment.trust,
-        bootstrap=enrolment.bootstrap.run,
+        bootstrap=lambda: bootstrap_again(enrolment),
         directory=foundation.settings.state_directory,
         metrics=foundation.metrics,
         clock=foundation.clock,

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, KeyFileError
 from node_agent.clock_offset import ClockOffset
 from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
 from node_agent.identity.control_plane import ControlPlane
@@ -21,6 +21,7 @@ from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
+from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger, get_logger
 
 BOOTSTRAP_BACKOFF_CAP_SECONDS = 60.0
@@ -109,6 +110,7 @@ async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) ->
 
     Raises:
         StartError: the stored identity is unusable, or the control plane does not admit this machine.
+        StateDirectoryError: a file cannot be read or written.
     """
     try:
         node = enrolment.store.load()
@@ -122,8 +124,21 @@ async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) ->
                 serial=node.identity.serial,
                 consequence="the node bootstraps again, by its evidence",
             )
+        return await bootstrap_again(enrolment)
+    except (KeyFileError, OSError) as error:
+        raise StateDirectoryError(str(error)) from None
+    except CertificateError as error:
+        raise StartError(str(error)) from None
+
+
+async def bootstrap_again(enrolment: Enrolment) -> NodeIdentity:
+    """Get a new identity by evidence.
+
+    Raises:
+        StartError: the control plane does not admit this machine, and will not.
+        CertificateError, OSError: the state directory cannot be read or written.
+    """
+    try:
         return await enrolment.bootstrap.run()
     except BootstrapRefused as error:
         raise StartError(str(error), EXIT_NO_PERMISSION) from None
-    except CertificateError as error:
-        raise StartError(str(error)) from None

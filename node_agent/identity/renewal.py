@@ -104,7 +104,7 @@ class Renewal:
             else:
                 credential = "identity"
                 await self._start_over(node)
-        except (ControlPlaneRefused, ControlPlaneUnreachable, CertificateError) as error:
+        except (ControlPlaneRefused, ControlPlaneUnreachable, CertificateError, OSError) as error:
             self._metrics.renewals.labels(credential, "failed").inc()
             self._log.warning("renewal.failed", credential_kind=credential, reason=str(error))
             return False

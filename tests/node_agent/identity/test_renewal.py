@@ -1,10 +1,12 @@
 import asyncio
 import random
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from node_agent.establishing import bootstrap_again
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import IdentityStore
 from node_agent.identity.renewal import Renewal
@@ -13,6 +15,7 @@ from node_agent.metrics import AgentMetrics
 from tests.support.agent_control_plane import error
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import ManualClock, SystemClock
+from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
 
 RENEW, LISTEN_TOKEN = "/api/2.0/nodes/self/renew", "/api/2.0/nodes/self/listen-token"
 
@@ -95,6 +98,19 @@ async def test_an_expired_certificate_is_followed_by_a_new_bootstrap(
         before, after = await changes.get()
         assert after.identity.serial != before.identity.serial
     assert any(entry["event"] == "identity.expired" for entry in logged.entries)
+
+
+async def test_a_join_token_that_is_used_up_ends_the_agent_with_what_to_do(
+    make_bootstrap, asking, state, log, control_plane, kit
+):
+    clock = ManualClock(now=kit.now + 2 * 86400)
+    async with running(make_bootstrap, asking, state, log, clock) as (renewal, _):
+        renewal._bootstrap = lambda: bootstrap_again(SimpleNamespace(bootstrap=make_bootstrap()))
+        control_plane.answers.clear()
+        control_plane.faults["/api/2.0/bootstrap"] = [lambda document: error(409, "RESOURCE_CONFLICT")] * 9
+        with pytest.raises(StartError) as ended:
+            await renewal.run()
+        assert ended.value.exit_code == EXIT_NO_PERMISSION
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
