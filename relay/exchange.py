@@ -17,10 +17,11 @@ answer of the relay if none of the response has been sent yet, and a broken conn
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from relay.deadlines import NEVER
 from relay.forwarding import ForwardedRequest, ForwardedResponse, forward_interim, forward_trailers
+from relay.sender_side import NOBODY, SenderSide
 from relay.stream_sender import StreamSender
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk, encode_chunk, encode_last_chunk
 from trunkline.channel.errors import ChannelError, ErrorCode
@@ -49,42 +50,6 @@ class State(Enum):
 
 
 _HEAD, _COUNTED, _FRAMED, _RAW, _DONE = State
-
-
-class SenderSide(Protocol):
-    """What an exchange needs of its sender. None of the calls may raise."""
-
-    @property
-    def congested(self) -> bool:
-        """Whether the sender takes no more bytes at present; `Exchange.sender_ready` follows."""
-
-    @property
-    def closing(self) -> bool:
-        """Whether the response must be the last on this connection."""
-
-    def deliver(self, data: Chunk) -> None:
-        """Sends bytes of the response."""
-
-    def deliver_pieces(self, pieces: list[Chunk]) -> None:
-        """Sends bytes of the response that lie in several pieces."""
-
-    def call_ended(self, *, keep_alive: bool) -> None:
-        """The response was sent to its end."""
-
-    def call_refused(self, outcome: Outcome, message: str) -> None:
-        """Nothing of the response was sent: the relay answers itself."""
-
-    def call_broken(self) -> None:
-        """Part of the response was sent, and the rest will not come."""
-
-    def request_taken(self) -> None:
-        """The node has room for more of the request."""
-
-    def became_raw(self) -> None:
-        """From here on both sides send raw bytes."""
-
-    def raw_ended(self) -> None:
-        """The node sends no more raw bytes."""
 
 
 class Exchange(StreamSender):
@@ -196,7 +161,7 @@ class Exchange(StreamSender):
     def sender_finished(self) -> None:
         """The sender has closed in good order behind its last raw byte; what waits for the node is still sent."""
         if self._state is _RAW and self._stream is not None and self._stream.writable:
-            self._sender = _NOBODY
+            self._sender = NOBODY
             self.sender_ready()
             self.deadline = self._front.deadlines.now + self._front.limits.write_stall_seconds
             self._front.deadlines.watch(self)
@@ -492,37 +457,3 @@ class Exchange(StreamSender):
         self._state = _DONE
         self._front.call_failed(self, self.request.door, self._started_at, label)
         self._reset()
-
-
-class _Nobody:
-    """Stands in for a sender that has gone while the node still takes its last bytes."""
-
-    congested = False
-    closing = True
-
-    def deliver(self, data: Chunk) -> None:
-        pass
-
-    def deliver_pieces(self, pieces: list[Chunk]) -> None:
-        pass
-
-    def call_ended(self, *, keep_alive: bool) -> None:
-        pass
-
-    def call_refused(self, outcome: Outcome, message: str) -> None:
-        pass
-
-    def call_broken(self) -> None:
-        pass
-
-    def request_taken(self) -> None:
-        pass
-
-    def became_raw(self) -> None:
-        pass
-
-    def raw_ended(self) -> None:
-        pass
-
-
-_NOBODY: Final = _Nobody()
