@@ -8,8 +8,12 @@ from trunkline.channel.errors import ChannelError
 from trunkline.channel.session import Session
 from trunkline.channel.streams import Stream
 
-TURN_BYTES = 64 * 1024
-"""A stream writes so much, then waits until the others that want to write have had their turn."""
+TURN_BYTES = 65_024
+"""A stream writes so much, then waits until the others that want to write have had their turn.
+
+With its header and what TLS adds to its four records it stays below 64 KiB, the size of the transport's buffer: one
+system call sends it.
+"""
 
 
 class StreamHandler(Protocol):
