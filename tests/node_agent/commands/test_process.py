@@ -54,12 +54,14 @@ async def test_without_descriptors_a_start_fails_and_leaves_nothing(tmp_path, le
         before = numbers_of_descriptors()
         free = [number for number in range(max(before) + left + 2) if number not in before]
         resource.setrlimit(resource.RLIMIT_NOFILE, (free[left], limits[1]))
+        failures = []
         try:
             await (await Process.start(plan("sleep", "0"), stdout, stderr)).finish()
         except StartFailed as error:
-            assert "Too many open files" in str(error)
+            failures.append(str(error))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert all("Too many open files" in failure for failure in failures)
         assert numbers_of_descriptors() == before
 
 
