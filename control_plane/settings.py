@@ -71,7 +71,7 @@ class TokenSettings(Section):
 class HealthSettings(Section):
     """`[health]`: how nodes are watched."""
 
-    interval_seconds: float = Field(default=15.0, ge=0.5, le=3600)
+    interval_seconds: float = Field(default=15.0, ge=0.1, le=3600)
     timeout_seconds: float = Field(default=5.0, ge=0.1, le=60)
     most_at_once: int = Field(default=64, ge=1, le=4096)
     history_days: int = Field(default=7, ge=1, le=365)

@@ -22,7 +22,10 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 FLUSH_SECONDS = 1.0
+SHORTEST_FLUSH_SECONDS = 0.05
+SHORTEST_NAP_SECONDS = 0.02
 SETTLING_SECONDS = 1.0
+NEWCOMER_PAUSE_SECONDS = 0.1
 FIRST_CHECKS_PER_SECOND = 50.0
 LOOK_SECONDS = 2.0
 NEWCOMER_SECONDS = 60.0
@@ -66,6 +69,8 @@ class HealthMonitor:
         self._slots = asyncio.Semaphore(settings.most_at_once)
         self._watched: dict[str, _Watched] = {}
         self._look = asyncio.Event()
+        self._earlier = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -103,9 +108,11 @@ class HealthMonitor:
         return [watched for watched in self._watched.values() if not watched.running and watched.due <= now]
 
     async def _nap(self) -> None:
-        now = self._clock.monotonic()
-        soonest = min((watched.due for watched in self._watched.values() if not watched.running), default=now + 1.0)
-        await asyncio.sleep(min(1.0, max(0.02, soonest - now)))
+        """Sleep until a check is due; the short sleep first lets many that end together be looked at once."""
+        await asyncio.sleep(SHORTEST_NAP_SECONDS)
+        soonest = min((watched.due for watched in self._watched.values() if not watched.running), default=None)
+        pause = max(0.0, soonest - self._clock.monotonic()) if soonest is not None else None
+        await _wait_for(self._earlier, pause)
 
     async def _check(self, watched: _Watched) -> None:
         try:
@@ -116,6 +123,7 @@ class HealthMonitor:
             watched.due = self._clock.monotonic() + self._settings.interval_seconds
         finally:
             watched.running = False
+            self._earlier.set()
             self._slots.release()
 
     def _take(self, watched: _Watched, check: Check) -> None:
@@ -127,6 +135,7 @@ class HealthMonitor:
             watched.seen_time = self._clock.now()
         changed = watched.standing.state is not before.state
         if changed:
+            self._changed.set()
             self._log.info(
                 "node.state",
                 node=watched.address.node.node,
@@ -140,23 +149,18 @@ class HealthMonitor:
         watched.due = self._clock.monotonic() + self._pause_seconds(watched, before, check)
 
     def _pause_seconds(self, watched: _Watched, before: Standing, check: Check) -> float:
-        settings = self._settings
+        interval = self._settings.interval_seconds
         fresh = self._clock.monotonic() - watched.since < NEWCOMER_SECONDS
-        pending = watched.standing.state is NodeState.PENDING and fresh
-        settled = watched.standing.state is before.state and (
-            check.result.answered or watched.standing.state is NodeState.OFFLINE
-        )
-        interval = (
-            settings.interval_seconds if settled and not pending else min(SETTLING_SECONDS, settings.interval_seconds)
-        )
+        if watched.standing.state is NodeState.PENDING and fresh:
+            # Its link is about to come: ask again soon, then less and less often.
+            interval = min(NEWCOMER_PAUSE_SECONDS * 2.0 ** min(before.failures, 10), SETTLING_SECONDS, interval)
+        elif not _is_settled(before, watched.standing, check):
+            interval = min(SETTLING_SECONDS, interval)
         return interval * self._rng.uniform(0.8, 1.2)
 
     async def _keep_looking(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._look.wait()
-            self._look.clear()
+            await _wait_for(self._look, LOOK_SECONDS)
             with contextlib.suppress(StorageError):
                 await self._look_for_nodes()
 
@@ -173,11 +177,26 @@ class HealthMonitor:
             watched = _Watched(address, standing, due=now + self._rng.uniform(0.0, spread), since=now)
             watched.seen_time = node.last_seen_time / 1000 if node.last_seen_time is not None else None
             self._watched[node.node_id] = watched
+        if newcomers:
+            self._earlier.set()
 
     async def _keep_writing(self) -> None:
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(SHORTEST_FLUSH_SECONDS)
+            await _wait_for(self._changed, FLUSH_SECONDS - SHORTEST_FLUSH_SECONDS)
             try:
                 await self._record.flush()
             except StorageError as error:
                 self._log.error("health.not_recorded", reason=str(error))
+
+
+def _is_settled(before: Standing, after: Standing, check: Check) -> bool:
+    return after.state is before.state and (check.result.answered or after.state is NodeState.OFFLINE)
+
+
+async def _wait_for(event: asyncio.Event, timeout_seconds: float | None) -> None:
+    """Wait until the event is set, or the time is over; it is clear again afterwards."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+    event.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -18,7 +17,6 @@ from trunkline.sandbox.detached import start_detached
 from trunkline.sandbox.layout import Layout
 from trunkline.sandbox.plan import DEFAULT_PORTS, SandboxPlan
 from trunkline.sandbox.running import AlreadyRunning, stop_leftovers, stop_sandbox, supervision
-from trunkline.sandbox.supervisor import Supervisor
 
 MOST_NODES = 64
 _STATE = click.option(
@@ -84,6 +82,10 @@ def _start_in_background(plan: SandboxPlan) -> None:
 
 
 def _run_here(plan: SandboxPlan) -> None:
+    import asyncio
+
+    from trunkline.sandbox.supervisor import Supervisor
+
     def ready(description: SandboxDescription) -> None:
         click.echo(f"the sandbox is ready in {plan.layout.root}; Ctrl-C stops it")
         click.echo(_what_to_try(plan, description.relay_url, description.ca_file))

@@ -1,4 +1,4 @@
-"""Bringing a sandbox up: each process in its turn, with settings that follow from those before it."""
+"""Bringing a sandbox up: all processes load together and start in turn, with settings that follow from each other."""
 
 from __future__ import annotations
 
@@ -27,24 +27,28 @@ from trunkline.sandbox.settings_files import (
 
 ONLINE_SECONDS = 60.0
 RELAY_TOKEN_SECONDS = 3_600
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.05
 
 
 class BringUp:
     """Starts the processes of a plan.
 
     Attributes:
-        processes: all that were made, also those that have done their work.
-        members: those that are to go on running, by role.
+        members: the processes, by role.
+        control_plane_url: where the control plane is, once it has been started.
     """
 
     def __init__(self, plan: SandboxPlan) -> None:
         self._plan = plan
         self._layout = plan.layout
         self._known_ports = _read_ports(plan)
-        self.processes: list[SandboxProcess] = []
-        self.members: dict[str, Member] = {}
         self.control_plane_url = ""
+        self.members = {
+            "identity_emulator": self._emulator(),
+            "control_plane": self._daemon("control_plane", "control-plane", self._write_control_plane_settings),
+            "relay": self._daemon("relay", "relay", self._write_relay_settings),
+            **{node: self._agent(node) for node in plan.nodes},
+        }
 
     async def run(self) -> list[Node]:
         """Start everything and wait until every node is online.
@@ -56,12 +60,15 @@ class BringUp:
             SandboxFailed: a process did not become ready, or a node did not come online.
             TrunklineError: the control plane refused what the sandbox needs.
         """
-        emulator = await self._start_emulator()
-        await self._start_control_plane(emulator)
+        await asyncio.gather(*(member.process.load() for member in self.members.values()))
+        await self._start("identity_emulator")
+        endpoints = await self._start("control_plane")
+        self.control_plane_url = f"https://{HOST}:{endpoints.ports.service}"
         async with self.control_plane() as control_plane:
             await control_plane.account.create_workspace(self._plan.workspace)
-            await self._start_relay(control_plane)
-            await asyncio.gather(*(self._start_agent(node, emulator) for node in self._plan.nodes))
+            await self._admit_relay(control_plane)
+            await self._start("relay")
+            await asyncio.gather(*(self._start(node) for node in self._plan.nodes))
             self._write_ports()
             return await self._wait_until_online(control_plane)
 
@@ -70,67 +77,61 @@ class BringUp:
         token = operator_token_file(self._layout).read_text(encoding="ascii").strip()
         return ControlPlane(self.control_plane_url, token, ca_file=ca_file(self._layout))
 
-    async def _start_emulator(self) -> Endpoints:
-        directory = self._layout.identity
-        process = self._made("identity-emulator", [EMULATOR, str(directory), *self._plan.nodes], directory)
-        return await self._start("identity_emulator", process, lambda ports: None)
+    async def _start(self, role: str) -> Endpoints:
+        return await self.members[role].start(self._known_ports.get(role, Ports()))
 
-    async def _start_control_plane(self, emulator: Endpoints) -> None:
-        def write(ports: Ports) -> None:
-            write_control_plane_settings(
-                self._layout,
-                ports,
-                workspace=self._plan.workspace,
-                authority_url=emulator.url or "",
-                name_suffix=self._plan.name_suffix,
-            )
-
-        write(Ports())
-        making = self._process("control-plane", "control-plane", "init")
-        await making.start()
-        await making.run_to_end()
-        endpoints = await self._start("control_plane", self._process("control-plane", "control-plane"), write)
-        self.control_plane_url = f"https://{HOST}:{endpoints.ports.service}"
-
-    async def _start_relay(self, control_plane: ControlPlane) -> None:
-        def write(ports: Ports) -> None:
-            write_relay_settings(
-                self._layout, ports, control_plane_url=self.control_plane_url, name_suffix=self._plan.name_suffix
-            )
-
+    async def _admit_relay(self, control_plane: ControlPlane) -> None:
         join_token = await control_plane.account.create_relay_join_token(
             "relay-1", [HOST], lifetime_seconds=RELAY_TOKEN_SECONDS
         )
         write_atomic(self._layout.relay / "join-token", join_token.join_token.encode("ascii"))
-        await self._start("relay", self._process("relay", "relay"), write)
 
-    async def _start_agent(self, node: str, emulator: Endpoints) -> None:
+    def _emulator(self) -> Member:
+        directory = self._layout.identity
+        process = self._process(EMULATOR, [EMULATOR, str(directory), *self._plan.nodes], directory)
+        return Member("identity_emulator", process, lambda ports: None)
+
+    def _agent(self, node: str) -> Member:
         def write(ports: Ports) -> None:
+            write_policy(self._layout, node, list(self._plan.ports))
             write_agent_settings(
                 self._layout,
                 node,
                 ports,
                 control_plane_url=self.control_plane_url,
-                metadata_url=emulator.further["metadata_url"],
+                metadata_url=self._emulated().further["metadata_url"],
             )
 
-        write_policy(self._layout, node, list(self._plan.ports))
-        await self._start(node, self._process(f"nodes/{node}", "node-agent"), write)
+        return self._daemon(node, "node-agent", write, place=f"nodes/{node}")
 
-    async def _start(self, role: str, process: SandboxProcess, write: Callable[[Ports], None]) -> Endpoints:
-        member = self.members[role] = Member(role, process, write)
-        return await member.start(self._known_ports.get(role, Ports()))
+    def _daemon(self, role: str, daemon: str, write: Callable[[Ports], None], *, place: str = "") -> Member:
+        directory = self._layout.root / (place or daemon)
+        arguments = [daemon, "--config", str(directory / "config.toml")]
+        return Member(role, self._process(directory.name, arguments, directory / "state"), write)
 
-    def _process(self, place: str, daemon: str, *words: str) -> SandboxProcess:
-        directory = self._layout.root / place
-        arguments = [daemon, *words, "--config", str(directory / "config.toml")]
-        return self._made(directory.name, arguments, directory / "state")
-
-    def _made(self, name: str, arguments: list[str], state_directory: Path) -> SandboxProcess:
+    def _process(self, name: str, arguments: list[str], state_directory: Path) -> SandboxProcess:
         log_file = self._layout.log_file(name)
-        process = SandboxProcess(name, arguments, state_directory=state_directory, log_file=log_file)
-        self.processes.append(process)
-        return process
+        return SandboxProcess(name, arguments, state_directory=state_directory, log_file=log_file)
+
+    def _write_control_plane_settings(self, ports: Ports) -> None:
+        write_control_plane_settings(
+            self._layout,
+            ports,
+            workspace=self._plan.workspace,
+            authority_url=self._emulated().url or "",
+            name_suffix=self._plan.name_suffix,
+        )
+
+    def _write_relay_settings(self, ports: Ports) -> None:
+        write_relay_settings(
+            self._layout, ports, control_plane_url=self.control_plane_url, name_suffix=self._plan.name_suffix
+        )
+
+    def _emulated(self) -> Endpoints:
+        endpoints = self.members["identity_emulator"].endpoints
+        if endpoints is None:
+            raise SandboxFailed("the identity emulator has not been started")
+        return endpoints
 
     async def _wait_until_online(self, control_plane: ControlPlane) -> list[Node]:
         workspace = control_plane.workspace(self._plan.workspace)

@@ -1,4 +1,4 @@
-"""One process of a sandbox: started, waited for until it is ready, and stopped."""
+"""One process of a sandbox: loaded, started, waited for until it is ready, and stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trunkline.sandbox.settings_files import Ports
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
 LAST_LOG_LINES = 15
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _DROPPED_PREFIXES = ("TRUNKLINE_", "NOTIFY_SOCKET", "WATCHDOG_")
 
 
@@ -75,8 +75,8 @@ class SandboxProcess:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
-        """Start the process; it ends with this one."""
+    async def load(self) -> asyncio.subprocess.Process:
+        """Make the process, which ends with this one; it loads its program and waits for `start`."""
         self.starting = True
         try:
             with self._log_file.open("ab") as log:
@@ -86,14 +86,24 @@ class SandboxProcess:
                     CHILD_MODULE,
                     str(os.getpid()),
                     *self._arguments,
-                    stdin=asyncio.subprocess.DEVNULL,
+                    stdin=asyncio.subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     env=child_environment(os.environ),
                     start_new_session=True,
                 )
+            return self._process
         finally:
             self.starting = False
+
+    async def start(self) -> None:
+        """Let the process run its program, which now reads its settings; one that is not loaded is loaded first."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = await self.load()
+        if process.stdin is not None:
+            process.stdin.write(b"\n")
+            process.stdin.close()
 
     async def ready(self, timeout_seconds: float = READY_SECONDS) -> Endpoints:
         """Wait until it says that it is ready.
@@ -110,17 +120,6 @@ class SandboxProcess:
                     await asyncio.sleep(_POLL_SECONDS)
         how = f"was not ready within {timeout_seconds:g} s" if self.running else f"ended with {self._status}"
         raise SandboxFailed(f"{self.name} {how}; the end of {self._log_file}:\n{self._last_lines()}")
-
-    async def run_to_end(self) -> None:
-        """Wait until the process ends by itself.
-
-        Raises:
-            SandboxFailed: it ended with another status than 0.
-        """
-        if await self.ended() != 0:
-            raise SandboxFailed(
-                f"{self.name} ended with {self._status}; the end of {self._log_file}:\n{self._last_lines()}"
-            )
 
     async def ended(self) -> int:
         """Wait until the process has ended; returns its status."""

@@ -2,8 +2,8 @@
 
 Theory of operation. Once everything is up, one task a process waits for its end and starts it again, on the same ports
 and with back-off; `sandbox.json` always says which processes there are now. Everything ends with the supervisor: on
-SIGTERM and SIGINT in order, the agents first; when the supervisor is killed, by the kernel (see `processes`). Commands
-that agents started are adopted when their agent ends, and are killed with the sandbox.
+SIGTERM and SIGINT each daemon drains; when the supervisor is killed, by the kernel (see `processes`). Commands that
+agents started are adopted when their agent ends, and are killed with the sandbox.
 """
 
 from __future__ import annotations
@@ -116,11 +116,10 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._plan.layout.description_file.unlink(missing_ok=True)
         members = self._bring_up.members
-        agents = [members[role] for role in self._plan.nodes if role in members]
-        others = [members[role] for role in ("relay", "control_plane", "identity_emulator") if role in members]
-        await asyncio.gather(*(agent.process.stop() for agent in agents))
-        for other in others:
-            await other.process.stop()
+        last = [members["control_plane"], members["identity_emulator"]]  # the relay's last reports go there
+        first = [member for member in members.values() if member not in last]
+        for together in (first, last):
+            await asyncio.gather(*(member.process.stop() for member in together))
         await self._stop_orphans()
 
     async def _stop_orphans(self) -> None:
@@ -136,7 +135,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Collect adopted processes that have ended; while one of ours is being made, its id is not known: later."""
-        processes = self._bring_up.processes
+        processes = [member.process for member in self._bring_up.members.values()]
         if not any(process.starting for process in processes):
             reap_adopted({process.pid for process in processes})
 

@@ -19,7 +19,7 @@ NODE = "/w/finance/api/2.0/nodes/vm-1"
 async def watched(tmp_path: Path):
     agent = FakeAgent()
     relay = agent.relay()
-    settings = settings_for(tmp_path, health={"interval_seconds": 0.5, "timeout_seconds": 0.5})
+    settings = settings_for(tmp_path, health={"interval_seconds": 0.1, "timeout_seconds": 0.3})
     async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
         await plane.relay()
         await plane.node("vm-1")
@@ -96,7 +96,7 @@ async def test_a_deleted_node_leaves_the_metrics(watched: tuple[RunningControlPl
 async def test_single_nodes_are_in_the_metrics_up_to_a_bound(tmp_path: Path):
     agent = FakeAgent()
     relay = agent.relay()
-    settings = settings_for(tmp_path, health={"interval_seconds": 0.5, "most_nodes_in_metrics": 1})
+    settings = settings_for(tmp_path, health={"interval_seconds": 0.1, "most_nodes_in_metrics": 1})
     async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
         await plane.relay()
         await plane.node("vm-1")
