@@ -17,8 +17,13 @@ class HttpProxy:
     answer: bytes | None = None
     port: int = 0
     requests: list[list[str]] = field(default_factory=list)
+    _serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
         far_writer = None
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
@@ -40,6 +45,13 @@ class HttpProxy:
             for side in (writer, far_writer):
                 if side is not None:
                     side.close()
+
+    async def close(self) -> None:
+        """Cut what is open, and wait for its end."""
+        for writer in self._serving.values():
+            writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(list(self._serving))
 
     def _decide(self, head: list[str]) -> bytes:
         if self.authorization is not None and f"Proxy-Authorization: {self.authorization}" not in head:
@@ -71,4 +83,5 @@ async def http_proxy(
         yield proxy
     finally:
         server.close()
+        await proxy.close()
         await server.wait_closed()
