@@ -75,6 +75,7 @@ class Housekeeping:
         async with self._database.write() as session:
             await health.remove_old(session, _days_before(now, self._settings.health.history_days))
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
+        await self._database.scrub()
 
 
 async def _remove_unconfirmed(session: AsyncSession, before_ms: int) -> None:

@@ -7,6 +7,7 @@ never fail with "database is locked" half-way, which no timeout would help again
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from control_plane.storage.errors import StorageBusyError, translated
+from control_plane.storage.errors import StorageBusyError, StorageError, translated
 
 BUSY_TIMEOUT_SECONDS = 5.0
 BUSY_ATTEMPTS = 4
@@ -75,6 +76,26 @@ class Database:
         """The engine that may write, for migrations."""
         return self._engines[-1]
 
+    async def scrub(self) -> None:
+        """Let nothing that was deleted stay in the files: on SQLite, empty the write-ahead log, which has old pages.
+
+        Deleted content is overwritten in the pages themselves (secure_delete). Readers that are under way keep what
+        they see; then it is left for the next time.
+
+        Raises:
+            StorageError: the database cannot be written.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return
+        async with self._writing:
+            try:
+                async with self.engine.connect() as connection:
+                    driver = (await connection.get_raw_connection()).driver_connection
+                    if driver is not None:
+                        await (await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")).close()
+            except sqlite3.Error as error:
+                raise StorageError(f"the write-ahead log cannot be emptied: {error}") from None
+
     async def close(self) -> None:
         """Close every connection, once the transactions under way have ended."""
         if self._ending:
@@ -127,6 +148,7 @@ def _sqlite_engine(url: URL, size: int, busy_timeout_seconds: float, begin: str,
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA secure_delete=ON")
         cursor.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
         cursor.close()
 

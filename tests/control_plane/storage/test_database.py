@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageBusyError, StorageFullError
@@ -137,3 +137,17 @@ def modes(directory: Path) -> set[int]:
 async def test_nobody_else_may_read_the_files(database: Database, tmp_path: Path):
     await count(database)
     assert modes(tmp_path) == {0o600}
+
+
+async def test_what_was_deleted_is_scrubbed_from_the_files(database: Database, tmp_path: Path):
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a-secret-of-somebody", expire_time=1))
+    async with database.read() as session:
+        await session.execute(select(Challenge))
+        await database.scrub()  # a reader may be under way
+    async with database.write() as session:
+        await session.execute(delete(Challenge))
+    await database.scrub()
+    held = b"".join(path.read_bytes() for path in tmp_path.glob("x.db*"))
+    assert b"a-secret-of-somebody" not in held
+    assert await count(database) == 0
