@@ -8,7 +8,9 @@ CONNECT or a 101 it is RAW. A request for `/v1/link` makes it LINKING until the 
       ├──▶ BUSY ──▶ RAW
       └──▶ LINKING ──▶ the link's
 
-Calls never overlap: what comes while one is BUSY waits, and above `MAX_HELD_BYTES` reading stops. Where it is not sure
+Calls never overlap: what comes while one is BUSY waits, and above `MAX_HELD_BYTES` reading stops. A connection stays
+BUSY until the sender takes its answers, and FLUSHING stands before CLOSED until it has taken the last, for a transport
+that closes gives it a few seconds only. Where it is not sure
 that what waits is a request (behind an upgrade or CONNECT that was refused, or content that nobody took) it is thrown
 away and the connection closed; LINGERING gives the sender time to read the answer before the connection goes.
 """
@@ -51,10 +53,11 @@ class State(Enum):
     RAW = auto()
     LINKING = auto()
     LINGERING = auto()
+    FLUSHING = auto()
     CLOSED = auto()
 
 
-_READY, _CONTENT, _BUSY, _RAW, _LINKING, _LINGERING, _CLOSED = State
+_READY, _CONTENT, _BUSY, _RAW, _LINKING, _LINGERING, _FLUSHING, _CLOSED = State
 
 
 class SenderConnection(asyncio.Protocol):
@@ -143,6 +146,10 @@ class SenderConnection(asyncio.Protocol):
         self._flow_again()
         if self._exchange is not None:
             self._exchange.sender_ready()
+        elif self._state is _BUSY:
+            self._await_request()
+        elif self._state is _FLUSHING:
+            self._close()
 
     def _flow_again(self) -> None:
         self.congested = False
@@ -284,10 +291,7 @@ class SenderConnection(asyncio.Protocol):
         """The response was sent to its end: on to the next request, or the end of the connection."""
         self._exchange = None
         if self._state is _BUSY and keep_alive and not self.closing:
-            self._state = _READY
-            self.deadline = self._front.deadlines.now + self._front.limits.idle_seconds
-            if self._held:
-                self._take_held()
+            self._await_request()
         else:
             self._finish()
 
@@ -368,6 +372,15 @@ class SenderConnection(asyncio.Protocol):
         self._transport.write(answer)
         if close:
             self._linger()
+        else:
+            self._await_request()
+
+    def _await_request(self) -> None:
+        """On to the next request; a sender that does not take its answers stays BUSY, lest they pile up."""
+        if self.congested:
+            self.deadline = NEVER
+        elif self.closing:
+            self._finish()
         else:
             self._state = _READY
             self.deadline = self._front.deadlines.now + self._front.limits.idle_seconds
@@ -469,7 +482,7 @@ class SenderConnection(asyncio.Protocol):
             self._close()
 
     def _linger(self) -> None:
-        if self._state is _CLOSED:
+        if self._state is _CLOSED or self._state is _FLUSHING:
             return
         self._state = _LINGERING
         self._held = b""
@@ -478,8 +491,14 @@ class SenderConnection(asyncio.Protocol):
         self._read_on()
 
     def _close(self) -> None:
-        self._state = _CLOSED
+        """Closes, once the sender has taken what was written; one that takes nothing is cut by its `WriteStall`."""
+        self._state = _FLUSHING
         self._held = b""
-        self.deadline = self._front.deadlines.now + self._front.limits.write_stall_seconds
+        self.deadline = NEVER
         self._read_on()  # a transport that does not read would wait in vain for the sender's own goodbye
-        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(high=0)
+        if not self.congested:
+            self._state = _CLOSED
+            self.deadline = self._front.deadlines.now + self._front.limits.write_stall_seconds
+            self._transport.close()

@@ -1,25 +1,29 @@
 """The deadline of a sender that does not take what is written to it."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
+
+LOOKS: Final = 4
 
 
 class WriteStall:
     """Watches a congested transport: whoever takes not one byte for `write_stall_seconds` is cut off.
 
-    A slow reader that takes some is left alone, for as long as it likes; it holds its own call only.
+    A slow reader that takes some is left alone, for as long as it likes; it holds its own call only. It is looked at
+    several times in that while, since what was on its way from the node when the transport filled hides what it takes.
     """
 
-    __slots__ = ("_front", "_transport", "_unsent_bytes", "deadline")
+    __slots__ = ("_front", "_idle_looks", "_transport", "_unsent_bytes", "deadline")
 
     def __init__(self, transport: asyncio.Transport, front: "FrontDoor") -> None:
         self._front = front
         self._transport = transport
         self._unsent_bytes = transport.get_write_buffer_size()
-        self.deadline = front.deadlines.now + front.limits.write_stall_seconds
+        self._idle_looks = 0
+        self.deadline = front.deadlines.now + front.limits.write_stall_seconds / LOOKS
         front.deadlines.watch(self)
 
     def end(self) -> None:
@@ -27,11 +31,12 @@ class WriteStall:
         self._front.deadlines.forget(self)
 
     def deadline_reached(self, now: float) -> None:
-        """Cuts, unless some bytes went out."""
+        """Cuts, unless some bytes went out at one of the last looks."""
         unsent_bytes = self._transport.get_write_buffer_size()
-        if unsent_bytes < self._unsent_bytes:
-            self._unsent_bytes = unsent_bytes
-            self.deadline = now + self._front.limits.write_stall_seconds
+        self._idle_looks = 0 if unsent_bytes < self._unsent_bytes else self._idle_looks + 1
+        self._unsent_bytes = unsent_bytes
+        if self._idle_looks < LOOKS:
+            self.deadline = now + self._front.limits.write_stall_seconds / LOOKS
         else:
             self.end()
             self._front.deadline_passed("write_stall")

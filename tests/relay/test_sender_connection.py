@@ -5,6 +5,7 @@ import json
 import pytest
 
 from relay.credentials import Refusal
+from relay.write_stall import WriteStall
 from tests.support.small_relay import HOST, SUFFIX, NodeCall, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.heads import parse_request_head, parse_response_head
 from trunkline.channel.memory import Split
@@ -101,6 +102,28 @@ async def test_pipelined_refusals_are_answered_in_turn(relay: SmallRelay) -> Non
     await settle()
     assert sender.received.count(b"HTTP/1.1 407 ") == 3000
     assert not sender.lost
+
+
+@pytest.mark.parametrize("token", [b"bad", b"good"])
+@on_relay()
+async def test_answers_that_nobody_takes_do_not_pile_up(relay: SmallRelay, token: bytes) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.script = answering(b"x" * 10_000)
+    sender.transport.pause_reading()
+    for _ in range(50):
+        sender.send(get(token=token) * 100)
+        await settle()
+    (connection,) = relay.port._connections
+    assert connection._transport.get_write_buffer_size() < 200_000
+    sender.transport.resume_reading()
+    await asyncio.sleep(5)
+    assert sender.received.count(b"HTTP/1.1 ") == 5000
+    assert not sender.lost
+    sender.transport.pause_reading()
+    sender.send(get(token=token) * 5000)
+    await asyncio.sleep(200)
+    assert not relay.port._connections
+    assert relay.metric("deadlines_total", deadline="write_stall") == 1
 
 
 @pytest.mark.parametrize(
@@ -475,9 +498,28 @@ async def test_reader_that_takes_nothing_is_cut(relay: SmallRelay) -> None:
     await settle()
     sender.transport.pause_reading()
     node.calls[0].answer(reply(b"x" * 1_000_000))
-    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
+    await asyncio.sleep(relay.limits.write_stall_seconds + 2)
     assert node.calls[0].lost is not None
     assert relay.metric("deadlines_total", deadline="write_stall") == 1
+
+
+@on_relay()
+async def test_reader_that_takes_little_is_not_cut(relay: SmallRelay) -> None:
+    sizes = iter([1000, 90_000, *range(80_000, 20_000, -10_000), *[20_000] * 5])
+    cuts: list[float] = []
+
+    class Transport(asyncio.Transport):
+        def get_write_buffer_size(self) -> int:
+            return next(sizes)
+
+        def abort(self) -> None:
+            cuts.append(relay.loop.time())
+
+    WriteStall(Transport(), relay.front)
+    await asyncio.sleep(2.5 * relay.limits.write_stall_seconds)
+    assert not cuts
+    await asyncio.sleep(relay.limits.write_stall_seconds)
+    assert len(cuts) == 1
 
 
 @on_relay()
