@@ -33,6 +33,7 @@ class Deadlines:
         self._wall = wall
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self.date = b""
         self._read_clocks()
 
     def start(self) -> None:
@@ -56,7 +57,10 @@ class Deadlines:
 
     def _read_clocks(self) -> None:
         self.now = self._loop.time()
-        self.date = formatdate(self._wall(), usegmt=True).encode("ascii")
+        date = formatdate(self._wall(), usegmt=True).encode("ascii")
+        # The same object while it is the same second: what was made with it is compared by identity.
+        if date != self.date:
+            self.date = date
 
     def _sweep(self) -> None:
         self._timer = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._sweep)
