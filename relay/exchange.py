@@ -213,7 +213,8 @@ class Exchange(StreamSender):
         """The node sends no more."""
         state = self._state
         if state is _DONE:
-            self._front.deadlines.forget(self)
+            if self.deadline is not NEVER:
+                self._front.deadlines.forget(self)
         elif state is _HEAD:
             self.fail(Outcome.BAD_RESPONSE, "the node ended the stream without a response")
         elif state is _RAW:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from trunkline.channel.flushing import Flusher, write_pieces
+from trunkline.channel.flushing import JOIN_BYTES, Flusher, write_pieces
 from trunkline.channel.link_stream import TURN_BYTES, LinkStream
 from trunkline.channel.session import Session
 
@@ -92,8 +92,13 @@ class LinkOutput:
         if self._transport is None:
             return
         pieces = self.session.data_to_send()
-        self.queued_bytes = 0
-        if pieces:
+        content_bytes, self.queued_bytes = self.queued_bytes, 0
+        if not pieces:
+            return
+        if content_bytes < JOIN_BYTES:
+            # Calls, credit, pings: nothing large, so nothing to look for.
+            self._transport.write(b"".join(pieces))
+        else:
             write_pieces(self._transport, pieces)
 
     def _send_late_ends(self) -> None:
