@@ -11,6 +11,7 @@ from relay.doors import Door, DoorRefusal
 from relay.exchange import LINGER_SECONDS, Exchange
 from relay.forwarding import ForwardedRequest
 from relay.stream_sender import StreamSender
+from relay.write_stall import WriteStall
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import HeadBuffer, HeadError
@@ -65,7 +66,9 @@ _HEAD, _CONTENT, _BUSY, _RAW, _DONE = State
 class SenderStream(StreamSender):
     """One stream of a sender's link: the handler of the stream, and the sender's side of its call."""
 
-    __slots__ = ("_buffer", "_content_bytes", "_exchange", "_front", "_owed_bytes", "_reader", "_state", "deadline")
+    __slots__ = (
+        "_buffer", "_content_bytes", "_exchange", "_front", "_owed_bytes", "_reader", "_stall", "_state", "deadline",
+    )  # fmt: skip
 
     closing: Final = False
 
@@ -81,6 +84,7 @@ class SenderStream(StreamSender):
         self._reader: BodyReader | None = None
         self._content_bytes = 0
         self._owed_bytes = 0
+        self._stall: WriteStall | None = None
         self.deadline = front.deadlines.now + front.limits.head_seconds
         front.deadlines.watch(self)
 
@@ -114,11 +118,7 @@ class SenderStream(StreamSender):
     def stream_lost(self, error: ChannelError) -> None:
         """The sender gave the call up, or its link is gone."""
         self._stream = None
-        exchange, self._exchange = self._exchange, None
-        self._state = _DONE
-        self._front.deadlines.forget(self)
-        if exchange is not None:
-            exchange.sender_lost()
+        self.abort()
 
     def deadline_reached(self, now: float) -> None:
         """The head did not come, the listener gave no sign, or the stream was never ended."""
@@ -153,8 +153,35 @@ class SenderStream(StreamSender):
         exchange.fail(Outcome.LISTENER_SILENT, "the node did not take the call in time")
 
     def _all_sent(self) -> None:
+        self._end_stall()
         if self._exchange is not None:
             self._exchange.sender_ready()
+        elif self._state is _DONE:
+            self._await_end()
+
+    # What a `WriteStall` asks for.
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait for the sender's credit."""
+        return sum(map(len, self._waiting or ()))
+
+    def abort(self) -> None:
+        """Cut the stream, and the call with it."""
+        exchange, self._exchange = self._exchange, None
+        self._state = _DONE
+        self._front.deadlines.forget(self)
+        self._reset()
+        if exchange is not None:
+            exchange.sender_lost()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.end()
+            self._stall = None
+
+    def _reset(self) -> None:
+        self._end_stall()
+        super()._reset()
 
     # The request.
 
@@ -170,6 +197,7 @@ class SenderStream(StreamSender):
         try:
             raw = self._buffer.receive_data(data)
             if raw is None:
+                self._credit(len(data))
                 return
             read = self._front.read_request(raw, by_link=True)
         except HeadError as error:
@@ -235,11 +263,13 @@ class SenderStream(StreamSender):
     def deliver(self, data: Chunk) -> None:
         """Sends bytes of the response."""
         self._send(data)
+        if self._waiting is not None and self._stall is None:
+            self._stall = WriteStall(self, self._front)
 
     def deliver_pieces(self, pieces: list[Chunk]) -> None:
         """Sends bytes of the response that lie in several pieces."""
         for piece in pieces:
-            self._send(piece)
+            self.deliver(piece)
 
     def call_ended(self, *, keep_alive: bool) -> None:
         """The response was sent to its end, and so is the stream."""
@@ -287,16 +317,21 @@ class SenderStream(StreamSender):
         answer = relay_response(
             outcome, message, request_id=request_id, close=True, head_only=head_only, retry_after_seconds=retry
         )
-        self._send(answer)
+        self.deliver(answer)
         self._finish()
 
     def _finish(self) -> None:
-        """Ends the stream; the sender is given a while to end its side."""
+        """Ends the stream, once the sender has taken what waits; one that takes nothing is cut by its `WriteStall`."""
         self._exchange = None
         self._state = _DONE
+        self.deadline = NEVER
         self._end()
-        stream = self._stream
-        if stream is not None and (stream.readable or self._waiting is not None):
+        if self._waiting is None:
+            self._await_end()
+
+    def _await_end(self) -> None:
+        """Gives the sender a while to end its side."""
+        if self._stream is not None and self._stream.readable:
             self.deadline = self._front.deadlines.now + LINGER_SECONDS
         else:
             self._front.deadlines.forget(self)

@@ -1,7 +1,6 @@
 """The deadline of a sender that does not take what is written to it."""
 
-import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
@@ -9,8 +8,20 @@ if TYPE_CHECKING:
 LOOKS: Final = 4
 
 
+class Outgoing(Protocol):
+    """A transport, or a stream of a link: what a sender is to take bytes from."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait for the sender."""
+        ...
+
+    def abort(self) -> None:
+        """End at once."""
+        ...
+
+
 class WriteStall:
-    """Watches a congested transport: whoever takes not one byte for `write_stall_seconds` is cut off.
+    """Watches a congested transport or stream: whoever takes not one byte for `write_stall_seconds` is cut off.
 
     A slow reader that takes some is left alone, for as long as it likes; it holds its own call only. It is looked at
     several times in that while, since what was on its way from the node when the transport filled hides what it takes.
@@ -18,7 +29,7 @@ class WriteStall:
 
     __slots__ = ("_front", "_idle_looks", "_transport", "_unsent_bytes", "deadline")
 
-    def __init__(self, transport: asyncio.Transport, front: "FrontDoor") -> None:
+    def __init__(self, transport: Outgoing, front: "FrontDoor") -> None:
         self._front = front
         self._transport = transport
         self._unsent_bytes = transport.get_write_buffer_size()
@@ -27,7 +38,7 @@ class WriteStall:
         front.deadlines.watch(self)
 
     def end(self) -> None:
-        """The transport takes bytes again, or is gone."""
+        """The sender takes bytes again, or is gone."""
         self._front.deadlines.forget(self)
 
     def deadline_reached(self, now: float) -> None:

@@ -339,3 +339,47 @@ async def test_a_thousand_calls_at_once(relay: SmallRelay) -> None:
     await asyncio.sleep(2)
     assert [bytes(call.received).rpartition(b"\r\n")[2] for call in calls] == [b"/%d" % n for n in range(1000)]
     sender.ends[0].abort()
+
+
+@on_relay()
+async def test_slow_taker_gets_the_last_bytes(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    call = sender.call(request(), greedy=False)
+    await settle()
+    content = b"x" * 150_000
+    node.calls[0].answer(reply(content))
+    while not call.ended:
+        await asyncio.sleep(relay.limits.write_stall_seconds / 2)
+        call.stream.consumed(call.stream.unconsumed_bytes)
+        await settle()
+    call.stream.end()
+    await settle()
+    assert call.received.endswith(content)
+    assert call.lost is None
+    assert sender.link.streams == 0
+    sender.ends[0].abort()
+
+
+@on_relay()
+async def test_taker_of_nothing_is_cut(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    calls = [sender.call(request(), greedy=False) for _ in range(2)]
+    await settle()
+    node.calls[0].answer(reply(b"x" * 1_000_000))
+    node.calls[1].answer(reply(b"x" * 100_000))
+    await asyncio.sleep(relay.limits.write_stall_seconds + 2)
+    assert all(call.lost is not None for call in calls)
+    assert (sender.link.streams, node.link.streams) == (0, 0)
+    assert relay.metric("deadlines_total", deadline="write_stall") == 2
+    sender.ends[0].abort()
+
+
+@on_relay()
+async def test_head_in_a_window_smaller_than_itself(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay, window_bytes=1024)
+    call = sender.call(request(b"/" + b"a" * 5000))
+    await settle()
+    node.calls[0].answer(reply())
+    await settle()
+    assert call.received.endswith(b"hello")
+    sender.ends[0].abort()
