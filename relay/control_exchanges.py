@@ -22,14 +22,16 @@ Renew = Callable[[str], Refusal | None]
 class ControlExchange:
     """One request of a listener to its relay, from its first byte to the answer.
 
-    `renew` takes the text of a new listen token and returns why it is refused, or `None` when it has been taken.
+    `renew` takes the text of a new listen token and returns why it is refused, or `None` when it has been taken;
+    `ended` is called once, when nothing of the exchange is left.
     """
 
-    __slots__ = ("_answered", "_body", "_deadline", "_expected_bytes", "_head", "_renew", "_stream")
+    __slots__ = ("_answered", "_body", "_deadline", "_ended", "_expected_bytes", "_head", "_renew", "_stream")
 
-    def __init__(self, stream: LinkStream, renew: Renew, *, timeout_seconds: float) -> None:
+    def __init__(self, stream: LinkStream, renew: Renew, ended: Callable[[], None], *, timeout_seconds: float) -> None:
         self._stream: LinkStream | None = stream
         self._renew = renew
+        self._ended: Callable[[], None] | None = ended
         self._head: HeadBuffer | None = HeadBuffer()
         self._body = bytearray()
         self._expected_bytes = 0
@@ -119,3 +121,6 @@ class ControlExchange:
     def _forget(self) -> None:
         self._stream = None
         self._deadline.cancel()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()

@@ -107,6 +107,10 @@ class LinkDoor:
         listener = await self._registry.claim(grant, str(request.instance), request.sequence or 0)
         if not connection.linking:
             return
+        if not isinstance(listener, Refusal):
+            # The claim may have waited for the old link, and the credential have been revoked in the meantime.
+            again = self._admission.admit_link(request.token, peer_certificate(transport))
+            listener = again if isinstance(again, Refusal) else listener
         if isinstance(listener, Refusal):
             connection.refuse_link(listener.outcome, listener.message)
             return

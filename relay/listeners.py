@@ -1,7 +1,7 @@
 """A listener: one node's link at this relay, what it is called, and what it says to the relay itself."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from relay.control_exchanges import ControlExchange
 from relay.credentials import Credential, ListenerGrant, Refusal
@@ -11,6 +11,9 @@ from relay.supersede import Incumbent
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link, LinkStream
 from trunkline.channel.outcomes import Outcome
+
+MAX_CONTROL_EXCHANGES: Final = 8
+"""Of one listener at once; each may hold a head and a token."""
 
 
 class ListenerOwner(Protocol):
@@ -43,6 +46,7 @@ class Listener:
     """
 
     __slots__ = (
+        "_exchanges",
         "_limits",
         "_next_trust",
         "_owner",
@@ -79,6 +83,7 @@ class Listener:
         self.goodbye = False
         self._owner = owner
         self._limits = limits
+        self._exchanges = 0
         self._trust_in_flight = False
         self._next_trust: str | None = None
 
@@ -93,9 +98,15 @@ class Listener:
 
     # What the link calls.
 
-    def stream_offered(self, stream: LinkStream) -> ControlExchange:
-        """Serve what the listener asks of its relay."""
-        return ControlExchange(stream, self._renew, timeout_seconds=self._limits.notice_seconds)
+    def stream_offered(self, stream: LinkStream) -> ControlExchange | None:
+        """Serve what the listener asks of its relay, a few things at a time."""
+        if self._exchanges >= MAX_CONTROL_EXCHANGES:
+            return None
+        self._exchanges += 1
+        return ControlExchange(stream, self._renew, self._exchange_ended, timeout_seconds=self._limits.notice_seconds)
+
+    def _exchange_ended(self) -> None:
+        self._exchanges -= 1
 
     def go_away_received(self, link: Link, code: int) -> None:
         """The node drains this link."""

@@ -1,12 +1,16 @@
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from relay.credentials import Refusal
+from relay.listeners import MAX_CONTROL_EXCHANGES
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, Role
+from trunkline.channel.outcomes import Outcome
 from trunkline.channel.terms import OWN_TERMS
 from trunkline.channel.upgrade import Carrier, LinkRequest, read_link_response, write_link_request
 from trunkline.channel.websocket_fields import new_websocket_key
@@ -130,6 +134,54 @@ async def test_websocket_carrier(relay: SmallRelay) -> None:
     connection.send(b"\x82\x8c\x00\x00\x00\x00" + ping)
     await settle()
     assert connection.take() == b"\x82\x0c" + bytes.fromhex("00 02 0002 00000000 00000007")
+
+
+@on_relay()
+async def test_listener_that_breaks_the_protocol_and_says_goodbye_at_once(relay: SmallRelay) -> None:
+    connection = relay.connect()
+    request = LinkRequest("relay", Carrier.WEBSOCKET, OWN_TERMS, "listen", UUID(INSTANCE), 1, new_websocket_key())
+    connection.send(write_link_request(request))
+    await settle()
+    sender = relay.connect()
+    sender.send(get())
+    await settle()
+    connection.send(
+        b"\x82\x8c\x00\x00\x00\x00" + bytes.fromhex("09 02 0001 00000000 00000007") + b"\x88\x80\x00\x00\x00\x00"
+    )
+    await settle()
+    assert sender.received.startswith(b"HTTP/1.1 502 ")
+    assert relay.metric("links_open", role="listener") == 0
+
+
+@on_relay()
+async def test_control_exchanges_of_a_link_are_bounded(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    calls = [NodeCall(node, node.link.open()) for _ in range(50)]
+    for call in calls:
+        call.stream.handler = call
+        call.answer(b"PUT /v1/token HTTP/1.1\r\nX: " + b"a" * 30_000, end=False)
+    await settle()
+    assert sum(call.lost is None for call in calls) == MAX_CONTROL_EXCHANGES
+    await asyncio.sleep(relay.limits.notice_seconds + 1)
+    assert all(call.lost is not None for call in calls)
+    again = NodeCall(node, node.link.open())
+    again.stream.handler = again
+    again.answer(b"PUT /v1/token HTTP/1.1\r\nHost: link.internal\r\nContent-Length: 3\r\n\r\nabc")
+    await settle()
+    assert again.received.startswith(b"HTTP/1.1 204 ")
+
+
+@on_relay()
+async def test_credential_that_is_revoked_while_the_old_link_is_asked(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    node.link._transport.pause_reading()
+    connection = relay.connect()
+    connection.send(asking(*LISTEN))
+    await settle()
+    relay.admission.link_refusal = Refusal(Outcome.REVOKED, "the node is revoked")
+    await asyncio.sleep(relay.limits.ping_seconds + 1)
+    assert connection.received.startswith(b"HTTP/1.1 401 ")
+    assert relay.metric("links_open", role="listener") == 0
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class KnownTokens:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._credentials: dict[str, Credential] = {}
-        self.link_grant: ListenerGrant | SenderGrant | None = None
+        self.link_refusal: Refusal | None = None
 
     def credential(self, token: str) -> Credential:
         return self._credentials.setdefault(token, Credential(None, subject=token, ends_at=2e9))
@@ -61,6 +61,8 @@ class KnownTokens:
         )
 
     def admit_link(self, token: str | None, peer: Any) -> ListenerGrant | SenderGrant | Refusal:
+        if self.link_refusal is not None:
+            return self.link_refusal
         if token == "good":
             return SenderGrant(self.credential(token), "ws-1")
         if token == "listen":

@@ -89,8 +89,8 @@ class WebSocketTransport(asyncio.Transport):
     # The link calls these.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes as binary messages of at most 256 KiB."""
-        if self._closing or self._lost:
+        """Send bytes as binary messages of at most 256 KiB; dropped once either side has said goodbye."""
+        if self._closing or self._lost or self._core.state is not State.OPEN:
             return
         view = memoryview(data)
         for start in range(0, len(view), LARGEST_WRITE_BYTES):
