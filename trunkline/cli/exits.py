@@ -38,6 +38,10 @@ class CommandFailed(Exception):  # noqa: N818 - what happened, not what went wro
         self.status = status
 
 
+class ReaderGone(Exception):  # noqa: N818 - what happened
+    """Whoever read our standard output has closed it."""
+
+
 def status_of(error: TrunklineError) -> int:
     """The exit status for an error of the SDK."""
     if isinstance(error, Unauthenticated | PermissionRefused):

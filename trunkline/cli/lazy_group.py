@@ -1,11 +1,15 @@
-"""A group of commands that imports a command's module only when that command runs."""
+"""The group of all commands: it imports a command's module only when that runs, and knows whose reader has gone."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
+
+from trunkline.cli.exits import ReaderGone
 
 
 class LazyGroup(click.Group):
@@ -32,7 +36,28 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module_name}:{attribute} is not a command")
         return command
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments; this is where ``--help`` and ``--version`` print."""
+        with _telling_of_its_reader():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the sub-command."""
+        with _telling_of_its_reader():
+            return super().invoke(ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of sub-commands from their one-line helps."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, short_help) for name, (_, short_help) in self._lazy.items()])
+
+
+@contextlib.contextmanager
+def _telling_of_its_reader() -> Iterator[None]:
+    """Raise `ReaderGone` for a broken pipe, which click itself would make an exit with status 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None

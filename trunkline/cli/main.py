@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from trunkline.cli.exits import BROKEN_PIPE, INTERRUPTED, CommandFailed, line_of, status_of
+from trunkline.cli.exits import BROKEN_PIPE, INTERRUPTED, CommandFailed, ReaderGone, line_of, status_of
 from trunkline.cli.lazy_group import LazyGroup
 from trunkline.client.errors import TrunklineError
 from trunkline.version import __version__
@@ -49,12 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(lambda: cli.main(args=argv, prog_name="trunkline", standalone_mode=False))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         return _end_on_broken_pipe()
-    except SystemExit as ending:
-        if isinstance(ending.__context__, BrokenPipeError):  # click ends the program there
-            return _end_on_broken_pipe()
-        raise
     return status
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -146,24 +145,20 @@ def test_revoke(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     assert fake.requests[-1][2] == {"kind": "token", "id": "jti-1"}
 
 
-def test_a_reader_that_goes_is_no_error(fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path) -> None:
-    for number in range(2000):
-        fake.add_node(f"vm-{number}")
-    fake.page_size = 1000
-    environment = os.environ | fake.environment
-    command = f"{sys.executable} -m trunkline node list | head -1; echo ${{PIPESTATUS[0]}}"
-    finished = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, timeout=60, check=False)
-    first, status = finished.stdout.splitlines()
-    assert (finished.stderr, first[:4]) == (b"", b"NODE")
-    assert int(status) in (0, 141), "0 where all of it had fitted into the pipe"
-    fake.page_size = 2
-
-
-def test_version_is_quick() -> None:
-    command = [str(Path(sys.executable).with_name("trunkline")), "--version"]
-    times = []
-    for _ in range(5):
-        began_at = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
-        times.append(time.perf_counter() - began_at)
-    assert min(times) < 0.15
+@pytest.mark.parametrize("words", [["node", "list"], ["--help"], ["run", "--help"]])
+def test_a_reader_that_goes_is_no_error(fake: FakeControlPlane, words: list[str]) -> None:
+    fake.add_node("vm-1")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-m", "trunkline", *words],
+            env=os.environ | fake.environment,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (finished.returncode, finished.stderr) == (141, b"")
