@@ -71,4 +71,16 @@ class TrustResource:
                 sent = text
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.write(event.encode())
-            await trust.wait_for_change(sent, HEARTBEAT_SECONDS)
+            await self._pause(sent)
+
+    async def _pause(self, sent: str) -> None:
+        """Wait until there is something to say: another document, a heartbeat, or that this is the end."""
+        waits = (
+            asyncio.ensure_future(self._context.trust.wait_for_change(sent, HEARTBEAT_SECONDS)),
+            asyncio.ensure_future(self._draining.wait()),
+        )
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -1,5 +1,6 @@
 """The daemon as a process: exit codes, `init`, one process a directory, SIGTERM, and what survives SIGKILL."""
 
+import asyncio
 import json
 import signal
 import ssl
@@ -17,6 +18,9 @@ from typing import Any
 import pytest
 
 from certs.tls import client_context
+from control_plane.initialise import initialise
+from control_plane.settings import ControlPlaneSettings
+from trunkline.runtime.settings import load_settings
 
 PROGRAM = "import sys; from control_plane.app import main; sys.exit(main(sys.argv[1:]))"
 START_SECONDS = 30.0
@@ -36,6 +40,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=START_SECONDS, check=False, env=environment or None
     )
+
+
+def initialised(config: Path) -> None:
+    """What `init` does, without a process of its own."""
+    asyncio.run(initialise(load_settings(ControlPlaneSettings, config, {}, prefix="TRUNKLINE_CONTROL_PLANE")))
 
 
 @contextmanager
@@ -109,7 +118,7 @@ def test_init_is_idempotent_and_leaves_private_files(config: Path):
 
 def test_a_removed_token_is_replaced_and_the_old_one_ends(config: Path):
     state = config.parent / "state"
-    run("init", "--config", str(config))
+    initialised(config)
     old = (state / "operator-token").read_text()
     (state / "operator-token").unlink()
     assert run("init", "--config", str(config)).returncode == 0
@@ -123,7 +132,7 @@ def test_a_removed_token_is_replaced_and_the_old_one_ends(config: Path):
 
 
 def test_one_process_a_directory_and_sigterm_drains(config: Path):
-    run("init", "--config", str(config))
+    initialised(config)
     with daemon(config) as process:
         second = run("--config", str(config))
         assert second.returncode == 73
@@ -137,7 +146,7 @@ def test_one_process_a_directory_and_sigterm_drains(config: Path):
 
 
 def test_what_was_acknowledged_survives_sigkill(config: Path):
-    run("init", "--config", str(config))
+    initialised(config)
     for number in range(2):
         with daemon(config) as process:
             answer = call(config, "/api/2.0/revocations", {"kind": "token", "id": f"jti-{number}"})
@@ -161,7 +170,7 @@ def test_a_read_only_state_directory_is_refused(config: Path):
 def test_a_port_that_is_taken_is_one_line(config: Path):
     import socket
 
-    run("init", "--config", str(config))
+    initialised(config)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

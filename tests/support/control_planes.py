@@ -7,6 +7,7 @@ import io
 import json
 import random
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -234,7 +235,7 @@ async def running_control_plane(
     `dial` takes the place of dialling a relay, see `NodeSender`.
     """
     settings = settings or settings_for(directory)
-    await initialise(settings)
+    await _prepare(directory, settings)
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
@@ -272,6 +273,17 @@ async def running_control_plane(
         stack.callback(draining.set)
         async with _tasks(control_plane, fleet=fleet):
             yield running
+
+
+async def _prepare(directory: Path, settings: ControlPlaneSettings) -> None:
+    """Initialise a control plane, as a copy of the first that was made beside it: `init` has tests of its own."""
+    template = directory.parent / "initialised-control-plane"
+    if not template.exists():
+        unfinished = template.with_name(f"{template.name}-unfinished")
+        await initialise(settings_for(unfinished))
+        unfinished.rename(template)
+    if not settings.state_directory.exists():
+        shutil.copytree(template / "state", settings.state_directory)
 
 
 async def _close(running: RunningControlPlane) -> None:

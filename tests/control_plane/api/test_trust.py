@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from certs.trust import TrustDocument, verify_trust_document
+from control_plane.api import trust
 from tests.support.control_planes import EnrolledRelay, RunningControlPlane, running_control_plane
 
 EVENTS = "/api/2.0/trust-document/events"
@@ -50,33 +51,34 @@ async def test_what_it_says(plane: RunningControlPlane):
     assert [key.algorithm for key in found.token_keys] == ["ES256"]
 
 
-async def test_the_feed_begins_with_the_document_and_then_beats(plane: RunningControlPlane):
+async def test_the_feed_begins_with_the_document_and_then_beats(
+    plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trust, "HEARTBEAT_SECONDS", 0.05)
     relay = await plane.relay()
     response, feed = await follow(plane, relay)
     assert await feed.next() == ("trust_document", plane.control_plane.identities.trust.text)
-    started = time.monotonic()
     assert await feed.next() == ("heartbeat", str(plane.control_plane.identities.trust.sequence))
     assert await feed.next() == ("heartbeat", str(plane.control_plane.identities.trust.sequence))
-    assert 1.5 < time.monotonic() - started < 4
     response.close()
 
 
-async def test_a_revocation_reaches_every_follower_at_once(plane: RunningControlPlane):
+async def test_a_revocation_reaches_every_follower_at_once(plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trust, "HEARTBEAT_SECONDS", 60.0)  # nothing but the revocation makes the feed go on
     relays = [await plane.relay(f"relay-{number}") for number in range(3)]
     feeds = [await follow(plane, relay) for relay in relays]
     for _, feed in feeds:
         await feed.next_document()
-    started = time.monotonic()
     answer = await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "jti-1"})
     for response, feed in feeds:
         found = verify_trust_document(await feed.next_document(), plane.authority.roots, time.time())
         assert found.sequence == answer["sequence"]
         assert "jti-1" in found.revocations.token_ids
         response.close()
-    assert time.monotonic() - started < 0.7
 
 
-async def test_the_feed_ends_when_the_control_plane_drains(plane: RunningControlPlane):
+async def test_the_feed_ends_when_the_control_plane_drains(plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trust, "HEARTBEAT_SECONDS", 60.0)
     response, feed = await follow(plane, await plane.relay())
     await feed.next_document()
     plane.foundation.draining.set()
