@@ -11,10 +11,12 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder, and give them the time that processes need."""
+    """Mark all tests of this folder, give them the time that processes need, and keep those of a sandbox together."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            fragile = "fragile_sandbox" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("fragile sandbox" if fragile else "sandbox"))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(180))
 
