@@ -20,7 +20,13 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from relay.deadlines import NEVER
-from relay.forwarding import ForwardedRequest, ForwardedResponse, forward_interim, forward_trailers
+from relay.forwarding import (
+    ForwardedRequest,
+    ForwardedResponse,
+    forward_interim,
+    forward_trailers,
+    forward_request_trailers,
+)
 from relay.sender_side import NOBODY, SenderSide
 from relay.stream_sender import StreamSender
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk, encode_chunk, encode_last_chunk
@@ -135,7 +141,7 @@ class Exchange(StreamSender):
         """The request's content is complete."""
         self.request_ended = True
         if self.request.framing is Framing.CHUNKED:
-            self._send(encode_last_chunk(trailers))
+            self._send(encode_last_chunk(forward_request_trailers(trailers)))
 
     def send_raw(self, data: Chunk) -> None:
         """Passes raw bytes on."""

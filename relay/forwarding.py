@@ -165,3 +165,8 @@ def forward_interim(head: ResponseHead, request: ForwardedRequest) -> bytes:
 def forward_trailers(fields: list[Field], door: Door) -> list[Field]:
     """The trailers that go to a sender: hop-by-hop fields never get this far; the gateway drops its own set too."""
     return end_to_end(fields, _NOT_BY_GATEWAY if door is Door.GATEWAY else _NOT_TO_SENDERS)
+
+
+def forward_request_trailers(fields: list[Field]) -> list[Field]:
+    """The trailers that go to a node: without those in whose names the relay speaks."""
+    return [field for field in fields if not field[0].lower().startswith(_OWN_PREFIX)]

@@ -112,6 +112,13 @@ async def test_trailers_pass(relay: SmallRelay) -> None:
 
 
 @on_relay()
+async def test_trailers_in_the_relays_own_names_end_there(relay: SmallRelay) -> None:
+    head = get(b"/", b"Transfer-Encoding: chunked", method=b"POST")
+    call, _ = await begin(relay, head + b"0\r\nTrunkline-Request-Id: forged\r\nT: u\r\n\r\n")
+    assert call.content == b"0\r\nT: u\r\n\r\n"
+
+
+@on_relay()
 async def test_large_content_both_ways_is_identical(relay: SmallRelay) -> None:
     content = bytes(range(256)) * 8000
     call, sender = await begin(relay, get(b"/", b"Content-Length: %d" % len(content), method=b"PUT") + content)
