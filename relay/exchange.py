@@ -24,8 +24,8 @@ from relay.forwarding import (
     ForwardedRequest,
     ForwardedResponse,
     forward_interim,
-    forward_trailers,
     forward_request_trailers,
+    forward_trailers,
 )
 from relay.sender_side import NOBODY, SenderSide
 from relay.stream_sender import StreamSender

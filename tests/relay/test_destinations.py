@@ -56,7 +56,8 @@ def test_gateway_paths(path, destination, target) -> None:
     [
         b"/", b"/v1/workspaces/finance/nodes/", b"/v1/workspaces//nodes/vm-1/", b"/v1/workspaces/finance/nodes/VM-1/",
         b"/v1/workspaces/finance/nodes/vm-1:0/", b"/v1/workspaces/finance/nodes/vm-1:65536/",
-        b"/v1/workspaces/finance/nodes/vm-1:080/", b"/v1/workspaces/finance/nodes/vm%2d1/", b"//v1/workspaces/f/nodes/v/",
+        b"/v1/workspaces/finance/nodes/vm-1:080/", b"/v1/workspaces/finance/nodes/vm%2d1/",
+        b"//v1/workspaces/f/nodes/v/",
         b"/v1/workspaces/finance%2fnodes/vm-1/", b"/v1/./workspaces/finance/nodes/vm-1/", b"/v2/workspaces/f/nodes/v/",
         b"/v1/workspaces/finance/nodes/vm-1:80x/",
     ],

@@ -88,7 +88,8 @@ def test_streams_use_origin_form_and_host() -> None:
 @pytest.mark.parametrize(
     ("value", "token"),
     [
-        (None, None), (b"", None), (b"Bearer", None), (b"Bearer ", None), (b"Bearer a.b-c_d~e+f/g==", "a.b-c_d~e+f/g=="),
+        (None, None), (b"", None), (b"Bearer", None), (b"Bearer ", None),
+        (b"Bearer a.b-c_d~e+f/g==", "a.b-c_d~e+f/g=="),
         (b"BEARER  t", "t"), (b"Bearer a b", None), (b"Bearer a,b", None), (b"Bearer \xff", None),
         (b"Digest t", None), (b"Bearer " + b"a" * 9000, None),
     ],
