@@ -11,8 +11,6 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-
 from certs.errors import CertificateError
 from control_plane.composition import ControlPlane, Foundation, compose
 from control_plane.identity.evidence import EvidenceVerifier
@@ -26,6 +24,7 @@ from control_plane.storage.migrate import is_migrated, migrate
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
+from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.files import StateDirectory
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
@@ -143,7 +142,7 @@ async def _foundation(
         page_key=account.page_key,
         operators=operators,
         verifiers=await _verifiers(settings, stack, clock),
-        registry=_registry(),
+        registry=daemon_registry(),
         clock=clock,
         rng=random.SystemRandom(),
         draining=draining,
@@ -157,10 +156,3 @@ async def _verifiers(
         return await evidence_verifiers(settings.bootstrap, stack, clock)
     except CertificateError as error:
         raise StartError(str(error)) from None
-
-
-def _registry() -> CollectorRegistry:
-    registry = CollectorRegistry(auto_describe=False)
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry

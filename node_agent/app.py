@@ -8,18 +8,14 @@ that a node serves through an outage of it.
 import asyncio
 import os
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
 from urllib.parse import urlsplit
-
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from node_agent.checks import Checks
 from node_agent.clock_offset import ClockOffset
 from node_agent.composition import Foundation, Serving, command_ledger, compose
 from node_agent.establishing import establish_identity, prepare_enrolment, proxies
-from node_agent.identity.node_identity import NodeIdentity
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics, MachineCollector
 from node_agent.policy_file import PolicyError, PolicySource
@@ -27,6 +23,7 @@ from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
+from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.files import StateDirectory, StateDirectoryError
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import Logger, get_logger
@@ -67,7 +64,7 @@ async def serve(settings: AgentSettings) -> None:
             await stack.enter_async_context(admin)
             await _open_ledger(foundation)
             stack.push_async_callback(foundation.ledger.stop)
-            node = await _unless_ended(establish_identity(foundation.enrolment, foundation.clock, log), lifecycle)
+            node = await lifecycle.unless_drained(establish_identity(foundation.enrolment, foundation.clock, log))
             if node is None:
                 return
             own_ports = frozenset({port} if (port := urlsplit(admin.url).port) else ())
@@ -109,9 +106,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
 
 def _foundation(settings: AgentSettings) -> Foundation:
     clock, rng = SystemClock(), random.SystemRandom()
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    registry = daemon_registry()
     metrics = AgentMetrics(registry)
     machine = Machine(settings.state_directory, clock)
     registry.register(MachineCollector(machine))
@@ -154,16 +149,3 @@ async def _first(*events: asyncio.Event) -> None:
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-
-
-async def _unless_ended(establishing: Coroutine[Any, Any, NodeIdentity], lifecycle: Lifecycle) -> NodeIdentity | None:
-    """Establish the identity, unless the agent is asked to end first, since a bootstrap may have to wait for long."""
-    task = asyncio.ensure_future(establishing)
-    ended = asyncio.ensure_future(lifecycle.drain_requested.wait())
-    await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait({task})
-    return None

@@ -8,10 +8,9 @@ import asyncio
 import os
 import random
 import resource
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from certs.errors import CertificateError
 from relay.arrivals import ArrivingConnection
@@ -28,6 +27,7 @@ from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
+from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.files import StateDirectory
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
@@ -61,10 +61,10 @@ async def serve(settings: RelaySettings) -> None:
             log=log,
         ) as lifecycle,
     ):
-        metrics_registry = _metrics_registry()
+        metrics_registry = daemon_registry()
         admin = AdminServer(settings.admin.address, settings.admin.port, metrics=metrics_registry, lifecycle=lifecycle)
         async with admin:
-            established = await _unless_ended(Establishing(settings, clock=clock, rng=rng, log=log).run(), lifecycle)
+            established = await lifecycle.unless_drained(Establishing(settings, clock=clock, rng=rng, log=log).run())
             if established is None:
                 return
             foundation = _foundation(settings, established, metrics_registry, clock, rng)
@@ -178,19 +178,6 @@ async def _sweep(foundation: Foundation, relay: Relay) -> None:
             relay.trust.renew()
 
 
-async def _unless_ended(establishing: Coroutine[Any, Any, Established], lifecycle: Lifecycle) -> Established | None:
-    """Establish, unless the relay is asked to end first, since enrolment may have to wait for long."""
-    task = asyncio.ensure_future(establishing)
-    ended = asyncio.ensure_future(lifecycle.drain_requested.wait())
-    await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
-    ended.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait({task})
-    return None
-
-
 def _foundation(
     settings: RelaySettings,
     established: Established,
@@ -216,14 +203,6 @@ def _foundation(
         clock=clock,
         rng=rng,
     )
-
-
-def _metrics_registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
 
 
 def _host(foundation: Foundation) -> str:

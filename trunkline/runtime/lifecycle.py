@@ -10,14 +10,16 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from trunkline.runtime.files import write_atomic
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.systemd import ServiceNotifier
+
+T = TypeVar("T")
 
 ENDPOINTS_FILE = "endpoints.json"
 
@@ -102,6 +104,22 @@ class Lifecycle:
         self._log.info("daemon.reload")
         for callback in self._reloads:
             callback()
+
+    async def unless_drained(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Await work that may take long, such as a first bootstrap, unless the end is asked for before it is done.
+
+        Returns:
+            What the work gives; None if it was cancelled for the end's sake.
+        """
+        task = asyncio.ensure_future(work)
+        drain = asyncio.ensure_future(self.drain_requested.wait())
+        try:
+            await asyncio.wait({task, drain}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            for pending in (task, drain):
+                pending.cancel()
+            await asyncio.wait({task, drain})
 
     async def within_drain(self, work: Awaitable[object], timeout_seconds: float) -> bool:
         """Await the work of draining, but no longer than the time given, nor past a demand to stop at once.

@@ -95,3 +95,16 @@ async def test_draining_ends_with_a_second_demand(tmp_path):
     await asyncio.sleep(0)
     lifecycle.request_drain()
     assert not await draining
+
+
+async def test_work_is_awaited_unless_the_end_is_asked_for_first(tmp_path):
+    async def work() -> int:
+        return 7
+
+    with lifecycle_in(tmp_path) as lifecycle:
+        assert await lifecycle.unless_drained(work()) == 7
+        never = asyncio.Event()
+        waiting = asyncio.create_task(lifecycle.unless_drained(never.wait()))
+        await asyncio.sleep(0)
+        lifecycle.request_drain()
+        assert await waiting is None
