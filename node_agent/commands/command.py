@@ -8,6 +8,9 @@ from node_agent.commands.records import CommandRecord, CommandStore, OutputStrea
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandEvent, CommandState, next_state
 
+# Whoever asks how a command is has a bound on answers; what was submitted may be longer than any such bound.
+MAX_SHOWN_ARGUMENT_CHARACTERS = 16 * 1024
+
 
 class StopCause(Enum):
     """Why a running command is ended before its own end."""
@@ -105,13 +108,14 @@ class Command:
         return self.state.terminal and not self._spools
 
     def document(self) -> dict[str, Any]:
-        """Return the command as the API shows it; what does not apply is left out."""
+        """Return the command as the API shows it; what does not apply is left out, and a long `argv` is cut."""
         self._count_output()
         record = self.record
+        argv = _beginning(record.argv)
         shown: dict[str, Any] = {
             "command_id": record.command_id,
             "state": record.state.value,
-            "argv": record.argv,
+            "argv": argv,
             "submit_time": record.submit_time,
             "submitted_by": record.submitted_by,
             "stdout_bytes": record.stdout_bytes,
@@ -120,6 +124,8 @@ class Command:
             "stderr_dropped_bytes": record.stderr_dropped_bytes,
             "output_removed": record.output_removed,
         }
+        if argv != record.argv:
+            shown["argv_truncated"] = True
         for name in _SHOWN_IF_SET:
             value = getattr(record, name)
             if value is not None:
@@ -135,6 +141,17 @@ class Command:
             stdout, stderr = self._spools[OutputStream.STDOUT], self._spools[OutputStream.STDERR]
             self.record.stdout_bytes, self.record.stdout_dropped_bytes = stdout.size_bytes, stdout.dropped_bytes
             self.record.stderr_bytes, self.record.stderr_dropped_bytes = stderr.size_bytes, stderr.dropped_bytes
+
+
+def _beginning(argv: list[str]) -> list[str]:
+    """Return the arguments as far as `MAX_SHOWN_ARGUMENT_CHARACTERS` reach, empty ones counted as one character."""
+    kept, left = [], MAX_SHOWN_ARGUMENT_CHARACTERS
+    for argument in argv:
+        if left <= 0:
+            break
+        kept.append(argument[:left])
+        left -= max(1, len(argument))
+    return kept
 
 
 _SHOWN_IF_SET = (

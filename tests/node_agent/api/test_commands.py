@@ -39,6 +39,18 @@ async def test_submit_run_and_read(agent, submit, ledger, until):
     assert (await agent.call("GET", "/v1/commands/c-1/output?stream=stderr&offset=1")).body == b"rr\n"
 
 
+async def test_a_long_command_is_shown_short_enough_for_whoever_asks(agent, submit, ledger, until):
+    argv = ["true", *["\U0001f600" * 30_000] * 4]
+    assert (await submit("c-1", *argv)).status == 201
+    await until(lambda: ledger.get("c-1").spooled)
+    answer = await agent.call("GET", "/v1/commands/c-1")
+    document = json.loads(answer.body)
+    assert len(answer.body) < 256 * 1024
+    assert (document["state"], document["argv_truncated"]) == ("SUCCEEDED", True)
+    assert "".join(argv).startswith("".join(document["argv"]))
+    assert (await submit("c-1", *argv)).status == 200, "the whole argv still counts"
+
+
 async def test_submitting_again(submit):
     assert (await submit("c-1", "true")).status == 201
     assert (await submit("c-1", "true")).status == 200
