@@ -10,6 +10,7 @@ from tests.support.sandboxes import Sandbox, running_sandbox
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all tests of this folder, give them the time that processes need, and keep those of a sandbox together."""
     for item in items:

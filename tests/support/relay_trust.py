@@ -3,7 +3,6 @@
 from typing import Any
 
 from certs.trust import Revocations, TrustDocument, TrustLock, TrustStore, sign_trust_document
-
 from tests.support.identities import IdentityKit
 
 NEVER_EXPIRES = 4_000_000_000
