@@ -140,7 +140,7 @@ def tokens(system: System) -> dict[str, str | None]:
         "foreign key, our kid": system.call_token(key=stranger, kid=system.kid),
         "foreign key, its own kid": system.call_token(key=stranger, kid=token_key(stranger.public_key()).key_id),
         "oversized": write_compact(header, claims | {"padding": "x" * 4096}, system.key),
-        "alg none": jwt.encode(claims, None, algorithm="none", headers=header),
+        "alg none": jwt.encode(claims, "", algorithm="none", headers=header),
         "HS256 with our public key": hs256(header, claims, system),
         "tampered": tampered(good),
         "list as audience": write_compact(header, claims | {"aud": [claims["aud"]]}, system.key),

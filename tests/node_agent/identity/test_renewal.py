@@ -2,11 +2,12 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from node_agent.establishing import bootstrap_again
+from node_agent.establishing import Enrolment, bootstrap_again
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import IdentityStore
 from node_agent.identity.renewal import Renewal
@@ -105,7 +106,8 @@ async def test_a_join_token_that_is_used_up_ends_the_agent_with_what_to_do(
 ):
     clock = ManualClock(now=kit.now + 2 * 86400)
     async with running(make_bootstrap, asking, state, log, clock) as (renewal, _):
-        renewal._bootstrap = lambda: bootstrap_again(SimpleNamespace(bootstrap=make_bootstrap()))
+        enrolment = cast(Enrolment, SimpleNamespace(bootstrap=make_bootstrap()))
+        renewal._bootstrap = lambda: bootstrap_again(enrolment)
         control_plane.answers.clear()
         control_plane.faults["/api/2.0/bootstrap"] = [lambda document: error(409, "RESOURCE_CONFLICT")] * 9
         with pytest.raises(StartError) as ended:
