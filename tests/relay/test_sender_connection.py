@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -505,7 +506,7 @@ async def test_reader_that_takes_nothing_is_cut(relay: SmallRelay) -> None:
 
 @on_relay()
 async def test_reader_that_takes_little_is_not_cut(relay: SmallRelay) -> None:
-    sizes = iter([1000, 90_000, *range(80_000, 20_000, -10_000), *[20_000] * 5])
+    sizes: Iterator[int] = iter([1000, 90_000, *range(80_000, 20_000, -10_000), *[20_000] * 5])
     cuts: list[float] = []
 
     class Transport(asyncio.Transport):
