@@ -60,7 +60,25 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
         setattr(loop, name, _with_small_buffers(getattr(loop, name)))
     sizes: dict[str, Any] = {"ssl_incoming_bio_size": TLS_BUFFER_BYTES, "ssl_outgoing_bio_size": TLS_BUFFER_BYTES}
     setattr(loop, "start_tls", functools.partial(loop.start_tls, **sizes))  # noqa: B010 - not in the type's signature
+    setattr(loop, "add_reader", _unless_closed(loop.add_reader))  # noqa: B010
     return loop
+
+
+def _unless_closed(add_reader: Callable[..., None]) -> Callable[..., None]:
+    """Watch no descriptor for a transport that is closing.
+
+    aiofastnet asks for a new connection's descriptor to be watched after `connection_made`, even where that has closed
+    the connection. The loop would go on taking the number for watched once it is closed, and whatever was given the
+    same number next would never be told anything.
+    """
+
+    @functools.wraps(add_reader)
+    def checked(descriptor: Any, callback: Callable[..., object], *arguments: Any) -> None:
+        is_closing = getattr(getattr(callback, "__self__", None), "is_closing", None)
+        if is_closing is None or not is_closing():
+            add_reader(descriptor, callback, *arguments)
+
+    return checked
 
 
 def _with_small_buffers(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:

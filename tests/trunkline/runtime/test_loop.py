@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import gc
+import os
 
 import pytest
 import structlog
@@ -36,6 +38,55 @@ def test_plain_connections_work_on_each_loop(name: EventLoopName):
             return answer
 
     assert run(main, event_loop=name) == b"hello\n"
+
+
+class Refusing(asyncio.Protocol):
+    """Drops every connection as soon as it is there, and says which descriptor it had."""
+
+    def __init__(self, dropped: list[int]) -> None:
+        self._dropped = dropped
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._dropped.append(transport.get_extra_info("socket").fileno())
+        transport.abort()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["auto", "uvloop", "asyncio"])
+def test_the_number_of_a_connection_that_was_refused_can_be_watched_again(name: EventLoopName):
+    async def main() -> set[int]:
+        loop = asyncio.get_running_loop()
+        dropped: list[int] = []
+        server = await loop.create_server(lambda: Refusing(dropped), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        pipes = [os.pipe() for _ in range(20)]
+        assert {reading for reading, _ in pipes} & set(dropped), "a number is used again"
+        told: asyncio.Queue[int] = asyncio.Queue()
+        for reading, writing in pipes:
+            loop.add_reader(reading, _take_one, reading, told)
+            os.write(writing, b"x")
+        async with asyncio.timeout(5):
+            heard = {await told.get() for _ in pipes}
+        for reading, writing in pipes:
+            loop.remove_reader(reading)
+            os.close(reading)
+            os.close(writing)
+        return {reading for reading, _ in pipes} - heard
+
+    assert run(main, event_loop=name) == set()
+
+
+def _take_one(descriptor: int, told: "asyncio.Queue[int]") -> None:
+    os.read(descriptor, 1)
+    told.put_nowait(descriptor)
 
 
 @pytest.mark.parametrize("name", ["auto", "asyncio"])
