@@ -1,4 +1,4 @@
-"""What holds for every test: on which event loops it runs, and that nothing is left behind."""
+"""What holds for every test: on which event loops it runs, on which worker, and that nothing is left behind."""
 
 import asyncio
 import gc
@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
+from tests.support.scheduling import SandboxesTogether
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.runtime.loop import loop_factory
 
@@ -24,6 +26,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     if getattr(module, "VIRTUAL_TIME", False):
         return {"virtual": VirtualTimeLoop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SandboxesTogether:
+    """The tests of a sandbox on one worker, all others one by one on whichever is free."""
+    return SandboxesTogether(config, log)
 
 
 def _open_sockets() -> set[str]:

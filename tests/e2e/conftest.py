@@ -10,14 +10,11 @@ from tests.support.sandboxes import Sandbox, running_sandbox
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder, give them the time that processes need, and keep those of a sandbox together."""
+    """Mark all tests of this folder, and give them the time that processes need."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            fragile = "fragile_sandbox" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("fragile sandbox" if fragile else "sandbox"))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(180))
 
