@@ -65,17 +65,18 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
 
 
 def _unless_closed(add_reader: Callable[..., None]) -> Callable[..., None]:
-    """Watch no descriptor for a transport that is closing.
+    """Watch no descriptor for a plain transport that is closing.
 
-    aiofastnet asks for a new connection's descriptor to be watched after `connection_made`, even where that has closed
-    the connection. The loop would go on taking the number for watched once it is closed, and whatever was given the
-    same number next would never be told anything.
+    aiofastnet asks for a plain connection's descriptor to be watched after `connection_made`, even where that has
+    closed the connection. The loop would go on taking the number for watched once it is closed, and whatever was given
+    the same number next would never be told anything. (With TLS it asks before, when the transport is not open yet.)
     """
+    from aiofastnet.selector_transport import SelectorSocketTransport
 
     @functools.wraps(add_reader)
     def checked(descriptor: Any, callback: Callable[..., object], *arguments: Any) -> None:
-        is_closing = getattr(getattr(callback, "__self__", None), "is_closing", None)
-        if is_closing is None or not is_closing():
+        transport = getattr(callback, "__self__", None)
+        if not isinstance(transport, SelectorSocketTransport) or not transport.is_closing():
             add_reader(descriptor, callback, *arguments)
 
     return checked
