@@ -105,7 +105,7 @@ class ApiListener:
         server = self._runner.server
         connections = server.connections if server is not None else []
         self._metrics.connections.set(len(connections))
-        transports = [c.transport for c in connections if isinstance(c.transport, asyncio.Transport)]
+        transports = [c.transport for c in connections if c.transport is not None]
         before, self._stalls = self._stalls, {}
         for transport in transports:
             unsent = transport.get_write_buffer_size()
