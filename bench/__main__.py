@@ -13,10 +13,10 @@ from pathlib import Path
 
 from bench.calls import Calls, running_backend
 from bench.credentials import Credentials
-from bench.fleet import first_call, idle_memory
+from bench.fleet import FIRST_CALL, IDLE_MEMORY, first_call, idle_memory
 from bench.machine import describe
 from bench.nginx import running_nginx
-from bench.real_agent import real_agent, running_sandbox
+from bench.real_agent import REAL_AGENT, real_agent, running_sandbox
 from bench.relay import running_relay
 from bench.rows import Row, table
 
@@ -35,7 +35,7 @@ def main() -> int:
             rows.append(row)
             print(table([row]).splitlines()[-1], flush=True)
     print("\n" + table(rows))
-    if not options.quick:
+    if not options.quick and not options.only:
         write_results(rows, described)
     return 0
 
@@ -43,6 +43,10 @@ def main() -> int:
 def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
     """Start what is needed and give each row as soon as it is measured."""
     seconds, repetitions, agents = (1, 1, 100) if options.quick else (options.seconds, options.repetitions, 1000)
+
+    def wanted(name: str) -> bool:
+        return options.only in name
+
     credentials = Credentials(directory / "credentials")
     nodes = credentials.nodes(agents)
     one = credentials.write_nodes(nodes[:1], "one.json")
@@ -52,13 +56,16 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
         nginx = stack.enter_context(running_nginx(directory / "nginx", identity, identity, credentials.roots, port))
         with running_relay(directory / "relay", credentials, options.event_loop) as relay:
             many = credentials.write_nodes(nodes[:NODES], "many.json")
-            yield from Calls(relay, nginx, seconds, repetitions).rows(nodes[:NODES], one, many)
-        with running_relay(directory / "relay-idle", credentials, options.event_loop) as relay:
-            yield idle_memory(relay, credentials.write_nodes(nodes, "all.json"), agents)
-        with running_relay(directory / "relay-killed", credentials, options.event_loop) as relay:
-            yield first_call(relay, one, nodes[0], credentials.roots, max(3, repetitions))
-        sandbox = stack.enter_context(running_sandbox(directory / "sandbox"))
-        yield real_agent(sandbox, nginx, seconds, repetitions)
+            yield from Calls(relay, nginx, seconds, repetitions, wanted).rows(nodes[:NODES], one, many)
+        if wanted(IDLE_MEMORY):
+            with running_relay(directory / "relay-idle", credentials, options.event_loop) as relay:
+                yield idle_memory(relay, credentials.write_nodes(nodes, "all.json"), agents)
+        if wanted(FIRST_CALL):
+            with running_relay(directory / "relay-killed", credentials, options.event_loop) as relay:
+                yield first_call(relay, one, nodes[0], credentials.roots, max(3, repetitions))
+        if wanted(REAL_AGENT):
+            sandbox = stack.enter_context(running_sandbox(directory / "sandbox"))
+            yield real_agent(sandbox, nginx, seconds, repetitions)
 
 
 def write_results(rows: list[Row], described: dict[str, str]) -> None:
@@ -76,6 +83,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, 100 agents: a look, not a measurement")
     parser.add_argument("--repetitions", type=int, default=3, help="pairs of measurements for each row (default 3)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement (default 3)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the rows whose name holds the text")
     parser.add_argument("--event-loop", choices=["auto", "uvloop", "asyncio"], default="auto", help="of the relay")
     return parser.parse_args()
 

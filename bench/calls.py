@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,11 @@ UPLOAD_BYTES = 8 * 1024 * 1024
 MICROSECONDS = "CPU-µs a call"
 PER_MEGABYTE = "CPU-µs a MB"
 SENDERS = 64
+
+Wanted = Callable[[str], bool]
+"""Whether the row of that name is to be measured."""
+Measurement = Callable[[str], Row]
+"""Measures the row of that name."""
 
 
 @contextmanager
@@ -39,24 +44,39 @@ def running_backend(identity: Path) -> Iterator[int]:
 class Calls:
     """Measures nginx and the relay in turn, so that both see the machine in the same state."""
 
-    def __init__(self, relay: Relay, nginx: Nginx, seconds: float, repetitions: int) -> None:
+    def __init__(self, relay: Relay, nginx: Nginx, seconds: float, repetitions: int, wanted: Wanted) -> None:
         self._relay = relay
         self._nginx = nginx
         self._seconds = seconds
         self._repetitions = repetitions
+        self._wanted = wanted
 
     def rows(self, nodes: list[NodeCredentials], one: Path, many: Path) -> Iterator[Row]:
-        """All rows, each as soon as it is measured."""
+        """The rows that are wanted, each as soon as it is measured."""
         with listening(self._relay, one, LOAD_CORE):
-            yield self._small("small call, 64 senders on one node", nodes[:1], SENDERS, 0.8)
-            yield self._latency("small call, 1 sender, p50", nodes[0])
-            yield self._link_door(one)
-            for streams in (1, 8):
-                yield self._bulk(f"bulk download, {streams} at once", nodes[0], streams, 1.1)
-            for streams in (1, 8):
-                yield self._upload(f"bulk upload, {streams} at once", nodes[0], streams, 1.1)
+            yield from self._measured(self._with_one_node(nodes, one))
         with listening(self._relay, many, LOAD_CORE):
-            yield self._small("small call, 64 nodes with one sender each", nodes, len(nodes), 1.3)
+            yield from self._measured(self._with_many_nodes(nodes))
+
+    def _measured(self, measurements: Mapping[str, Measurement]) -> Iterator[Row]:
+        return (measure(name) for name, measure in measurements.items() if self._wanted(name))
+
+    def _with_one_node(self, nodes: list[NodeCredentials], one: Path) -> Mapping[str, Measurement]:
+        node = nodes[0]
+        return {
+            "small call, 64 senders on one node": lambda name: self._small(name, [node], SENDERS, 0.8),
+            "small call, 1 sender, p50": lambda name: self._latency(name, node),
+            "small call through the link door, 64 at once": lambda name: self._link_door(name, one),
+            "bulk download, 1 at once": lambda name: self._bulk(name, node, 1, 1.1),
+            "bulk download, 8 at once": lambda name: self._bulk(name, node, 8, 1.1),
+            "bulk upload, 1 at once": lambda name: self._upload(name, node, 1, 1.1),
+            "bulk upload, 8 at once": lambda name: self._upload(name, node, 8, 1.1),
+        }
+
+    def _with_many_nodes(self, nodes: list[NodeCredentials]) -> Mapping[str, Measurement]:
+        return {
+            "small call, 64 nodes with one sender each": lambda name: self._small(name, nodes, len(nodes), 1.3),
+        }
 
     def _small(self, name: str, nodes: list[NodeCredentials], senders: int, bound: float) -> Row:
         requests = tuple((f"{node.gateway}/small", authorization(node)) for node in nodes)
@@ -91,8 +111,8 @@ class Calls:
             row.nginx.append(figure(run_wrk(nginx, self._seconds, self._nginx.pid), nginx))
         return row
 
-    def _link_door(self, one: Path) -> Row:
-        row = Row("small call through the link door, 64 at once", MICROSECONDS, 0.55)
+    def _link_door(self, name: str, one: Path) -> Row:
+        row = Row(name, MICROSECONDS, 0.55)
         nginx = Load(self._nginx.url + "/small", {}, connections=SENDERS)
         for _ in range(self._repetitions):
             row.relay.append(self._send(one))

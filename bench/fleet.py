@@ -15,13 +15,15 @@ from bench.relay import Relay, listening
 from bench.rows import Row
 from certs.tls import client_context
 
+IDLE_MEMORY = "memory of an idle agent"
+FIRST_CALL = "first call after a kill -9, from the open port"
 SETTLE_SECONDS = 3.0
 FIRST_CALL_SECONDS = 20.0
 
 
 def idle_memory(relay: Relay, credentials_file: Path, count: int) -> Row:
     """How much the relay grows for each idle agent, real TLS links and all."""
-    row = Row(f"memory of an idle agent, of {count}", "KiB", 64, bound_is_ratio=False)
+    row = Row(f"{IDLE_MEMORY}, of {count}", "KiB", 64, bound_is_ratio=False)
     before = resident_kib(relay.pid)
     with listening(relay, credentials_file, LOAD_CORE):
         time.sleep(SETTLE_SECONDS)
@@ -31,7 +33,7 @@ def idle_memory(relay: Relay, credentials_file: Path, count: int) -> Row:
 
 def first_call(relay: Relay, credentials_file: Path, node: NodeCredentials, roots: Path, repetitions: int) -> Row:
     """From the relay's port being open again to the first call that succeeds, the agent on its own back-off."""
-    row = Row("first call after a kill -9, from the open port", "s", 0.3, bound_is_ratio=False)
+    row = Row(FIRST_CALL, "s", 0.3, bound_is_ratio=False)
     with listening(relay, credentials_file, LOAD_CORE):
         for _ in range(repetitions):
             relay.kill()

@@ -16,6 +16,7 @@ from bench.nginx import Nginx
 from bench.rows import Row
 from bench.wrk import Load, run_wrk
 
+REAL_AGENT = "small call to the real agent, 64 senders"
 SANDBOX_SECONDS = 60
 
 
@@ -58,7 +59,7 @@ def running_sandbox(directory: Path) -> Iterator[Sandbox]:
 
 def real_agent(sandbox: Sandbox, nginx: Nginx, seconds: float, repetitions: int) -> Row:
     """Small calls to the real agent; nginx as in the other rows."""
-    row = Row("small call to the real agent, 64 senders", MICROSECONDS)
+    row = Row(REAL_AGENT, MICROSECONDS)
     relay = Load(sandbox.health_url, {"Authorization": f"Bearer {sandbox.token}"}, connections=SENDERS)
     yardstick = Load(nginx.url + "/small", {}, connections=SENDERS)
     run_wrk(relay, 1, sandbox.relay_pid)
