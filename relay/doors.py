@@ -1,6 +1,6 @@
 """The doors: which of them a request head is at, where it wants to go, and the token that it brings.
 
-Everything here is a pure function of the head, so that its result can be kept for heads that come again.
+The decision is a pure function of the head, so that it can be kept for heads that come again.
 """
 
 import base64
@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from relay.credentials import Destination
-from relay.destinations import NodeNames, gateway_target
+from relay.destinations import NodeNames
 from trunkline.channel.heads import RequestHead
+from trunkline.channel.memo import Memo
 from trunkline.channel.outcomes import Outcome
 from trunkline.channel.targets import TargetForm
 from trunkline.channel.upgrade import LINK_PATH
@@ -19,6 +20,7 @@ from trunkline.channel.upgrade import LINK_PATH
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]++=*+")
 _BEARER: Final = re.compile(rb"(?i:bearer) ++([A-Za-z0-9\-._~+/]++=*+) *+")
 MAX_CREDENTIALS_BYTES: Final = 8 * 1024
+KNOWN_TOKENS: Final = 1024
 
 
 class Door(Enum):
@@ -55,28 +57,6 @@ class LinkAttempt(NamedTuple):
     head: RequestHead
 
 
-def choose_door(head: RequestHead, names: NodeNames) -> Entry | DoorRefusal | LinkAttempt:
-    """Decides for a head that came on a TLS connection."""
-    refusal = _refused_method(head, Door.GATEWAY if head.target_form is TargetForm.ORIGIN else Door.PROXY)
-    if refusal is not None:
-        return refusal
-    if head.target_form is TargetForm.ORIGIN:
-        return _at_gateway(head)
-    if head.target_form is TargetForm.ASTERISK:
-        return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, "the relay itself has no options")
-    return _at_proxy(head, names, Door.PROXY)
-
-
-def enter_by_link(head: RequestHead, names: NodeNames) -> Entry | DoorRefusal:
-    """Decides for a head that came on a stream of a sender's link: origin-form with Host, or CONNECT."""
-    refusal = _refused_method(head, Door.LINK)
-    if refusal is not None:
-        return refusal
-    if head.target_form is TargetForm.ABSOLUTE:
-        return DoorRefusal(Door.LINK, Outcome.BAD_REQUEST, "on a link, write the path in the request line and Host")
-    return _at_proxy(head, names, Door.LINK)
-
-
 def _refused_method(head: RequestHead, door: Door) -> DoorRefusal | None:
     """TRACE would echo credentials; OPTIONS with Max-Forwards asks for a hop that counts (RFC 9110 section 7.6.2)."""
     if head.method == b"TRACE" or (head.method == b"OPTIONS" and b"max-forwards" in head.watched):
@@ -84,35 +64,67 @@ def _refused_method(head: RequestHead, door: Door) -> DoorRefusal | None:
     return None
 
 
-def _at_gateway(head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
-    if head.target == LINK_PATH:
-        return LinkAttempt(head)
-    found = gateway_target(head.target)
-    if found is None:
-        message = "call a node at /v1/workspaces/<workspace>/nodes/<node>[:port]/<path>"
-        return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, message)
-    return Entry(Door.GATEWAY, found.destination, found.target, bearer_token(head.watched.get(b"authorization")))
+class Doors:
+    """Decides on heads. Credentials that come again are not decoded again."""
+
+    __slots__ = ("_bearer_token", "_names", "_proxy_token")
+
+    def __init__(self, names: NodeNames) -> None:
+        self._names = names
+        self._bearer_token = Memo(bearer_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_CREDENTIALS_BYTES)
+        self._proxy_token = Memo(proxy_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_CREDENTIALS_BYTES)
+
+    def choose(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
+        """Decides for a head that came on a TLS connection."""
+        refusal = _refused_method(head, Door.GATEWAY if head.target_form is TargetForm.ORIGIN else Door.PROXY)
+        if refusal is not None:
+            return refusal
+        if head.target_form is TargetForm.ORIGIN:
+            return self._at_gateway(head)
+        if head.target_form is TargetForm.ASTERISK:
+            return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, "the relay itself has no options")
+        return self._at_proxy(head, Door.PROXY)
+
+    def enter_by_link(self, head: RequestHead) -> Entry | DoorRefusal:
+        """Decides for a head that came on a stream of a sender's link: origin-form with Host, or CONNECT."""
+        refusal = _refused_method(head, Door.LINK)
+        if refusal is not None:
+            return refusal
+        if head.target_form is TargetForm.ABSOLUTE:
+            return DoorRefusal(Door.LINK, Outcome.BAD_REQUEST, "on a link, write the path in the request line and Host")
+        return self._at_proxy(head, Door.LINK)
+
+    def _at_gateway(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
+        if head.target == LINK_PATH:
+            return LinkAttempt(head)
+        found = self._names.gateway_target(head.target)
+        if found is None:
+            message = "call a node at /v1/workspaces/<workspace>/nodes/<node>[:port]/<path>"
+            return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, message)
+        credentials = head.watched.get(b"authorization")
+        token = self._bearer_token(credentials) if credentials is not None else None
+        return Entry(Door.GATEWAY, found.destination, found.target, token)
+
+    def _at_proxy(self, head: RequestHead, door: Door) -> Entry | DoorRefusal:
+        credentials = head.watched.get(b"proxy-authorization")
+        token = self._proxy_token(credentials) if credentials is not None else None
+        destination = self._names.destination(head.host, head.port) if head.host is not None else None
+        if destination is not None:
+            return Entry(door, destination, head.target_origin, token)
+        if token is None:
+            return DoorRefusal(door, Outcome.NO_TOKEN, "a token is needed in Proxy-Authorization")
+        return DoorRefusal(door, Outcome.NOT_FOUND, "this relay reaches only <node>.<workspace>.<suffix>")
 
 
-def _at_proxy(head: RequestHead, names: NodeNames, door: Door) -> Entry | DoorRefusal:
-    token = proxy_token(head.watched.get(b"proxy-authorization"))
-    destination = names.destination(head.host, head.port) if head.host is not None else None
-    if destination is not None:
-        return Entry(door, destination, head.target_origin, token)
-    if token is None:
-        return DoorRefusal(door, Outcome.NO_TOKEN, "a token is needed in Proxy-Authorization")
-    return DoorRefusal(door, Outcome.NOT_FOUND, "this relay reaches only <node>.<workspace>.<suffix>")
-
-
-def bearer_token(value: bytes | None) -> str | None:
-    """The token of a Bearer credential (RFC 6750); None when there is none or it is malformed."""
-    match = _BEARER.fullmatch(value) if value is not None and len(value) <= MAX_CREDENTIALS_BYTES else None
+def bearer_token(value: bytes) -> str | None:
+    """The token of a Bearer credential (RFC 6750); None when it is malformed."""
+    match = _BEARER.fullmatch(value) if len(value) <= MAX_CREDENTIALS_BYTES else None
     return match[1].decode("ascii") if match is not None else None
 
 
-def proxy_token(value: bytes | None) -> str | None:
+def proxy_token(value: bytes) -> str | None:
     """The token of a Bearer credential, or the password of a Basic one (RFC 7617)."""
-    scheme, _, encoded = (value or b"").partition(b" ")
+    scheme, _, encoded = value.partition(b" ")
     if scheme.lower() != b"basic":
         return bearer_token(value)
     if len(encoded) > MAX_CREDENTIALS_BYTES:

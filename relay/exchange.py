@@ -32,7 +32,7 @@ from relay.stream_sender import StreamSender
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk, encode_chunk, encode_last_chunk
 from trunkline.channel.errors import ChannelError, ErrorCode
 from trunkline.channel.fields import Field, Framing
-from trunkline.channel.heads import HeadBuffer, HeadError, parse_response_head
+from trunkline.channel.heads import HeadBuffer, HeadError
 from trunkline.channel.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -282,10 +282,10 @@ class Exchange(StreamSender):
 
     def _response_of(self, raw: bytes) -> ForwardedResponse | None:
         """What a whole head means: as it was understood before, or anew; None if it is interim, or refused."""
-        known = self.request.known_responses
-        if known is not None and self.request_ended and not self._sender.closing:
-            response = known.get(raw)
-            if response is not None and (response.date is None or response.date is self._front.deadlines.date):
+        front = self._front
+        if self.request_ended and not self._sender.closing:
+            response = front.heads.known_response(raw, self.request, front.deadlines.date)
+            if response is not None:
                 return response
         try:
             return self._read_head(raw)
@@ -325,8 +325,8 @@ class Exchange(StreamSender):
 
     def _read_head(self, raw: bytes) -> ForwardedResponse | None:
         """Parses a head; None for an interim response, which is passed on at once."""
-        request, sender = self.request, self._sender
-        head = parse_response_head(raw, request_method=request.method, upgrade=request.upgrade)
+        request, sender, heads = self.request, self._sender, self._front.heads
+        head = heads.parse_response(raw, request)
         if head.status < 200 and head.status != 101:
             self._interims += 1
             if self._interims > MAX_INTERIM_RESPONSES:
@@ -336,9 +336,8 @@ class Exchange(StreamSender):
             return None
         close = sender.closing or not self.request_ended
         response = ForwardedResponse(head, request, close=close, date=self._front.deadlines.date)
-        known = request.known_responses
-        if known is not None and not close:
-            self._front.remember(known, raw, response)
+        if not close:
+            heads.keep_response(raw, request, response)
         return response
 
     def _begin_response(self, response: ForwardedResponse, rest: bytes) -> None:

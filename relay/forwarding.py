@@ -12,12 +12,12 @@ from relay.credentials import Destination
 from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, Entry
-from trunkline.channel.fields import HOP_BY_HOP, PLAIN_OPTIONS, Field, Framing, end_to_end, write_field_lines
+from trunkline.channel.fields import HOP_BY_HOP, OWN_PREFIX, PLAIN_OPTIONS, Field, Framing, end_to_end
 from trunkline.channel.heads import RequestHead, ResponseHead, status_line
+from trunkline.channel.memo import Generations
 
 _VIA: Final = b"Via: 1.1 trunkline\r\n", b"Via: 1.0 trunkline\r\n"
 _NOT_TO_NODES: Final = HOP_BY_HOP | {b"host", b"expect"}
-_OWN_PREFIX: Final = b"trunkline-"
 # Credentials and cookies at the gateway belong to the relay's origin, which all nodes share.
 _NOT_TO_NODES_BY_GATEWAY: Final = _NOT_TO_NODES | {b"authorization", b"cookie"}
 _NOT_TO_SENDERS: Final = HOP_BY_HOP | {b"proxy-status", b"trunkline-request-id"}
@@ -54,7 +54,7 @@ class ForwardedRequest:
         # What comes behind a CONNECT or an Upgrade that is refused may be meant for the other protocol.
         ambiguous = head.names_upgrade or head.framing is Framing.TUNNEL
         self.keep_alive: bool = head.keep_alive and not ambiguous and entry.door is not Door.LINK
-        self.known_responses: dict[bytes, ForwardedResponse] | None = None
+        self.known_responses: Generations[bytes, ForwardedResponse] | None = None
         self._prefix: bytes = _request_prefix(head, entry, names) + b"Proxy-Authorization: Bearer "
         token = (entry.token or "").encode("ascii")
         self._prefix_with_token: bytes = self._prefix + token + b"\r\nTrunkline-Request-Id: "
@@ -79,13 +79,11 @@ def _request_prefix(head: RequestHead, entry: Entry, names: NodeNames) -> bytes:
     dropped = _NOT_TO_NODES_BY_GATEWAY if entry.door is Door.GATEWAY else _NOT_TO_NODES
     if head.framing is Framing.CHUNKED:
         dropped -= {b"trailer"}
-    own = [name for name in head.names if name.startswith(_OWN_PREFIX)]
-    if own or head.connection:
-        dropped = dropped.union(head.connection, own)
-    fields = head.without(dropped)
+    if not head.connection <= PLAIN_OPTIONS:
+        dropped |= head.connection
     return b"".join((
         b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target, authority),
-        write_field_lines(fields),
+        *[line.text for line in head.lines if line.name not in dropped and not line.own],
         _VIA[1 - head.minor_version],
         _request_framing(head),
         b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade if head.upgrade else b"Connection: close\r\n",
@@ -128,10 +126,11 @@ def _response_head(
     dropped = _NOT_BY_GATEWAY if request.door is Door.GATEWAY else _NOT_TO_SENDERS
     if head.framing is Framing.CHUNKED and framing_out is Framing.CHUNKED:
         dropped -= {b"trailer"}
-    fields = head.without(dropped if head.connection <= PLAIN_OPTIONS else dropped | head.connection)
+    if not head.connection <= PLAIN_OPTIONS:
+        dropped |= head.connection
     return b"".join((
         status_line(head.status),
-        write_field_lines(fields),
+        *[line.text for line in head.lines if line.name not in dropped],
         # RFC 9110 section 6.6.1: who forwards a response without Date has to add it.
         b"" if b"date" in head.watched or head.status < 200 else b"Date: %b\r\n" % date,
         _VIA[1 - head.minor_version],
@@ -169,4 +168,4 @@ def forward_trailers(fields: list[Field], door: Door) -> list[Field]:
 
 def forward_request_trailers(fields: list[Field]) -> list[Field]:
     """The trailers that go to a node: without those in whose names the relay speaks."""
-    return [field for field in fields if not field[0].lower().startswith(_OWN_PREFIX)]
+    return [field for field in fields if not field[0].lower().startswith(OWN_PREFIX)]

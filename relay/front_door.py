@@ -1,33 +1,28 @@
-"""What all connections and calls of the data path share: admission, names, limits, caches of heads, and the counts."""
+"""What all connections and calls of the data path share: admission, limits, the reading of heads, and the counts."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from relay.credentials import Destination, Refusal
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
-from relay.doors import Door, DoorRefusal, Entry, LinkAttempt, choose_door, enter_by_link
-from relay.forwarding import ForwardedRequest, ForwardedResponse
+from relay.doors import Door
+from relay.forwarding import ForwardedRequest
 from relay.grants import Grant
+from relay.head_reader import HeadReader
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.tallies import Tally
 from relay.uses import Cuttable, Uses
-from trunkline.channel.fields import Framing
-from trunkline.channel.heads import parse_request_head
 from trunkline.channel.limits import RateBound
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.logs import Logger
 
-MAX_KNOWN_HEADS: Final = 1024
-MAX_KNOWN_HEAD_BYTES: Final = 4096
-MAX_SEEN_HEADS: Final = 16 * MAX_KNOWN_HEADS
+MAX_KNOWN_WORKSPACES: Final = 1024
 LOG_BURST: Final = 100
 LOG_LINES_PER_SECOND: Final = 10.0
-
-T = TypeVar("T")
 
 
 class CallAdmission(Protocol):
@@ -43,15 +38,11 @@ class FrontDoor:
 
     __slots__ = (
         "_counts",
-        "_head_caches",
         "_id_prefix",
-        "_known_requests",
         "_log",
         "_log_bound",
         "_metrics",
         "_minted",
-        "_names",
-        "_seen_heads",
         "_time",
         "_uses",
         "_workspace_calls",
@@ -59,6 +50,7 @@ class FrontDoor:
         "call_soon",
         "deadlines",
         "draining",
+        "heads",
         "limits",
         "received_bytes",
         "sent_bytes",
@@ -87,50 +79,14 @@ class FrontDoor:
         self.received_bytes: Tally = metrics.bytes.of("to_sender")
         self._time: Callable[[], float] = loop.time
         self._uses = uses
-        self._names = names
         self._metrics = metrics
         self._log = log
         self._log_bound = RateBound(LOG_BURST, LOG_LINES_PER_SECOND, loop.time())
         self._id_prefix = id_prefix
         self._minted = 0
         self._counts = {door: DoorCounts(metrics, door) for door in Door}
-        self._known_requests: tuple[dict[bytes, ForwardedRequest], dict[bytes, ForwardedRequest]] = ({}, {})
-        self._seen_heads: set[int] = set()
-        self._head_caches: dict[tuple[Door, bool], dict[bytes, ForwardedResponse]] = {}
+        self.heads = HeadReader(names, self._counts)
         self._workspace_calls: dict[str, Tally] = {}
-
-    # Heads.
-
-    def known_requests(self, *, by_link: bool) -> dict[bytes, ForwardedRequest]:
-        """Requests by the bytes of their heads, as they came before; a plain dictionary, for the fast path."""
-        return self._known_requests[by_link]
-
-    def read_request(self, raw: bytes, *, by_link: bool = False) -> ForwardedRequest | DoorRefusal | LinkAttempt:
-        """Understands a whole request head; raises HeadError."""
-        head = parse_request_head(raw)
-        entry = enter_by_link(head, self._names) if by_link else choose_door(head, self._names)
-        if not isinstance(entry, Entry):
-            return entry
-        request = ForwardedRequest(head, entry, self._names, self._counts[entry.door])
-        if request.has_plain_response:
-            request.known_responses = self._head_caches.setdefault((request.door, request.keep_alive), {})
-        if request.framing is Framing.NONE:
-            self.remember(self._known_requests[by_link], raw, request)
-        return request
-
-    def remember(self, cache: dict[bytes, T], raw: bytes, parsed: T) -> None:
-        """Keeps what was made of a head's bytes when they come for the second time, in bounded memory."""
-        if len(raw) > MAX_KNOWN_HEAD_BYTES:
-            return
-        seen, mark = self._seen_heads, hash(raw)
-        if mark in seen:
-            if len(cache) >= MAX_KNOWN_HEADS:
-                cache.clear()
-            cache[raw] = parsed
-        else:
-            if len(seen) >= MAX_SEEN_HEADS:
-                seen.clear()
-            seen.add(mark)
 
     # Calls.
 
@@ -188,7 +144,7 @@ class FrontDoor:
     def _new_workspace(self, workspace: str) -> Tally:
         """The tally of a workspace; names come from verified tokens, and the metrics bound how many are kept apart."""
         tally = self._metrics.workspace(workspace)
-        if len(self._workspace_calls) >= MAX_KNOWN_HEADS:
+        if len(self._workspace_calls) >= MAX_KNOWN_WORKSPACES:
             self._workspace_calls.clear()
         self._workspace_calls[workspace] = tally
         return tally

@@ -34,6 +34,7 @@ from trunkline.channel.outcomes import Outcome, outcome_of_head_error, relay_res
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
+    from relay.head_reader import HeadReader
     from relay.sender_port import SenderPort
 
 MAX_HELD_BYTES: Final = 64 * 1024
@@ -67,7 +68,7 @@ class SenderConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_held", "_known", "_overrun_bytes", "_port",
+        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_heads", "_held", "_overrun_bytes", "_port",
         "_reader", "_reading", "_stall", "_state", "_transport", "closing", "congested", "deadline",
     )  # fmt: skip
 
@@ -76,7 +77,7 @@ class SenderConnection(asyncio.Protocol):
     def __init__(self, port: SenderPort) -> None:
         self._port = port
         self._front: FrontDoor = port.front
-        self._known = port.front.known_requests(by_link=False)
+        self._heads: HeadReader = port.front.heads
         self._state = _READY
         self._buffer: HeadBuffer | None = None
         self._exchange: Exchange | None = None
@@ -107,7 +108,7 @@ class SenderConnection(asyncio.Protocol):
         """Bytes of the sender."""
         state = self._state
         if state is _READY:
-            request = self._known.get(data) if self._buffer is None else None
+            request = self._heads.by_connection.young.get(data) if self._buffer is None else None
             if request is not None:
                 self._begin(request)
             else:
@@ -176,7 +177,7 @@ class SenderConnection(asyncio.Protocol):
             raw, leftover = self._next_head(data)
             if raw is None:
                 return b""
-            request = self._known.get(raw) or self._front.read_request(raw)
+            request = self._heads.read_on_connection(raw)
         except HeadError as error:
             self._refuse(Door.GATEWAY, outcome_of_head_error(error), str(error), close=True)
             return b""

@@ -189,7 +189,7 @@ class SenderStream(StreamSender):
         if type(data) is not bytes:
             data = bytes(data)
         if self._buffer is None:
-            request = self._front.known_requests(by_link=True).get(data)
+            request = self._front.heads.by_link.young.get(data)
             if request is not None:
                 self._begin(request)
                 return
@@ -199,7 +199,7 @@ class SenderStream(StreamSender):
             if raw is None:
                 self._credit(len(data))
                 return
-            read = self._front.read_request(raw, by_link=True)
+            read = self._front.heads.read_on_link(raw)
         except HeadError as error:
             self._refuse(outcome_of_head_error(error), str(error))
             return

@@ -1,7 +1,7 @@
 import pytest
 
 from relay.credentials import Destination
-from relay.destinations import NodeNames, gateway_target
+from relay.destinations import NodeNames
 
 NAMES = NodeNames("trunk.internal")
 
@@ -48,7 +48,7 @@ def test_authority_is_canonical() -> None:
     ],
 )
 def test_gateway_paths(path, destination, target) -> None:
-    assert gateway_target(path) == (destination, target)
+    assert NAMES.gateway_target(path) == (destination, target)
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_gateway_paths(path, destination, target) -> None:
     ],
 )  # fmt: skip
 def test_other_paths_are_no_gateway_targets(path) -> None:
-    assert gateway_target(path) is None
+    assert NAMES.gateway_target(path) is None

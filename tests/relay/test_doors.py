@@ -4,11 +4,11 @@ import pytest
 
 from relay.credentials import Destination
 from relay.destinations import NodeNames
-from relay.doors import Door, DoorRefusal, Entry, LinkAttempt, bearer_token, choose_door, enter_by_link, proxy_token
+from relay.doors import Door, DoorRefusal, Doors, Entry, LinkAttempt, bearer_token, proxy_token
 from trunkline.channel.heads import parse_request_head
 from trunkline.channel.outcomes import Outcome
 
-NAMES = NodeNames("trunk.internal")
+DOORS = Doors(NodeNames("trunk.internal"))
 HOST = b"vm-1.finance.trunk.internal"
 NODE = Destination("finance", "vm-1", 80)
 
@@ -22,24 +22,24 @@ def basic(value: bytes) -> bytes:
 
 
 def test_proxy_door_takes_absolute_form_and_connect() -> None:
-    entry = choose_door(head(b"GET http://" + HOST + b"/a?b", b"Proxy-Authorization: Bearer t"), NAMES)
+    entry = DOORS.choose(head(b"GET http://" + HOST + b"/a?b", b"Proxy-Authorization: Bearer t"))
     assert entry == Entry(Door.PROXY, NODE, b"/a?b", "t")
-    entry = choose_door(head(b"CONNECT " + HOST + b":22", b"Proxy-Authorization: bearer t", host=HOST + b":22"), NAMES)
+    entry = DOORS.choose(head(b"CONNECT " + HOST + b":22", b"Proxy-Authorization: bearer t", host=HOST + b":22"))
     assert entry == Entry(Door.PROXY, Destination("finance", "vm-1", 22), HOST + b":22", "t")
 
 
 def test_authorization_means_nothing_at_the_proxy_door() -> None:
-    entry = choose_door(head(b"GET http://" + HOST + b"/", b"Authorization: Bearer t"), NAMES)
+    entry = DOORS.choose(head(b"GET http://" + HOST + b"/", b"Authorization: Bearer t"))
     assert isinstance(entry, Entry)
     assert entry.token is None
 
 
 def test_gateway_takes_bearer_only() -> None:
     path = b"GET /v1/workspaces/finance/nodes/vm-1:80/x"
-    entry = choose_door(head(path, b"Authorization: Bearer t", host=b"relay"), NAMES)
+    entry = DOORS.choose(head(path, b"Authorization: Bearer t", host=b"relay"))
     assert entry == Entry(Door.GATEWAY, NODE, b"/x", "t")
     for fields in (b"Authorization: " + basic(b"u:t"), b"Proxy-Authorization: Bearer t", b"X: y"):
-        entry = choose_door(head(path, fields, host=b"relay"), NAMES)
+        entry = DOORS.choose(head(path, fields, host=b"relay"))
         assert isinstance(entry, Entry)
         assert entry.token is None
 
@@ -65,22 +65,22 @@ def test_gateway_takes_bearer_only() -> None:
     ],
 )  # fmt: skip
 def test_refusals_at_the_door(start, fields, host, door, outcome) -> None:
-    refusal = choose_door(head(start, *fields, host=host), NAMES)
+    refusal = DOORS.choose(head(start, *fields, host=host))
     assert isinstance(refusal, DoorRefusal)
     assert (refusal.door, refusal.outcome) == (door, outcome)
 
 
 def test_link_path_is_a_link_attempt() -> None:
-    assert isinstance(choose_door(head(b"GET /v1/link", host=b"relay"), NAMES), LinkAttempt)
-    assert isinstance(choose_door(head(b"GET /v1/link?x", host=b"relay"), NAMES), DoorRefusal)
+    assert isinstance(DOORS.choose(head(b"GET /v1/link", host=b"relay")), LinkAttempt)
+    assert isinstance(DOORS.choose(head(b"GET /v1/link?x", host=b"relay")), DoorRefusal)
 
 
 def test_streams_use_origin_form_and_host() -> None:
-    entry = enter_by_link(head(b"GET /x", b"Proxy-Authorization: Bearer t", host=HOST + b":9"), NAMES)
+    entry = DOORS.enter_by_link(head(b"GET /x", b"Proxy-Authorization: Bearer t", host=HOST + b":9"))
     assert entry == Entry(Door.LINK, Destination("finance", "vm-1", 9), b"/x", "t")
-    refusal = enter_by_link(head(b"GET http://" + HOST + b"/"), NAMES)
+    refusal = DOORS.enter_by_link(head(b"GET http://" + HOST + b"/"))
     assert isinstance(refusal, DoorRefusal)
-    refusal = enter_by_link(head(b"PUT /v1/token", b"Proxy-Authorization: Bearer t", host=b"link.internal"), NAMES)
+    refusal = DOORS.enter_by_link(head(b"PUT /v1/token", b"Proxy-Authorization: Bearer t", host=b"link.internal"))
     assert isinstance(refusal, DoorRefusal)
     assert refusal.outcome is Outcome.NOT_FOUND
 
@@ -88,7 +88,7 @@ def test_streams_use_origin_form_and_host() -> None:
 @pytest.mark.parametrize(
     ("value", "token"),
     [
-        (None, None), (b"", None), (b"Bearer", None), (b"Bearer ", None),
+        (b"", None), (b"Bearer", None), (b"Bearer ", None),
         (b"Bearer a.b-c_d~e+f/g==", "a.b-c_d~e+f/g=="),
         (b"BEARER  t", "t"), (b"Bearer a b", None), (b"Bearer a,b", None), (b"Bearer \xff", None),
         (b"Digest t", None), (b"Bearer " + b"a" * 9000, None),

@@ -20,11 +20,11 @@ Field = tuple[bytes, bytes]
 TOKEN_CHARACTER: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 VALUE_CHARACTER: Final = rb"[\t\x20-\x7e\x80-\xff]"
 FIELD_LINES: Final = rb"(?:" + TOKEN_CHARACTER + rb"++:" + VALUE_CHARACTER + rb"*+\r\n)*+"
+OWN_PREFIX: Final = b"trunkline-"
 # A CR or LF that is not half of a CRLF; a CR at the very end may still become one.
 BARE_LINE_END: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 
-_FIELD: Final = re.compile(rb"(" + TOKEN_CHARACTER + rb"++):[ \t]*+(" + VALUE_CHARACTER + rb"*+)\r\n")
-_FIELD_LINES: Final = re.compile(FIELD_LINES)
+_FIELD: Final = re.compile(rb"(" + TOKEN_CHARACTER + rb"++):[ \t]*+(" + VALUE_CHARACTER + rb"*+)")
 _TOKEN: Final = re.compile(TOKEN_CHARACTER + rb"++")
 _VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:" + VALUE_CHARACTER + rb"*[\x21-\x7e\x80-\xff])?)?")
 _TOKEN_LIST: Final = re.compile(
@@ -81,45 +81,69 @@ class HeadError(Exception):
         self.status = status
 
 
-def parse_field_lines(block: bytes, *, max_fields: int = MAX_FIELDS) -> list[Field]:
-    """Splits a block of field lines that the grammar has matched; raises HeadError 431 above `max_fields`."""
-    fields: list[Field] = _FIELD.findall(block)
-    if len(fields) > max_fields:
-        raise HeadError("too_many_fields", f"more than {max_fields} fields", 431)
-    if b" \r\n" in block or b"\t\r\n" in block:
-        fields = [(name, value.rstrip(b" \t")) for name, value in fields]
-    return fields
+class FieldLine:
+    """A field line that the grammar has matched, and what is asked of it again and again; a value, do not change it.
+
+    Attributes:
+        name: in lower case.
+        field: name and value as they came, without the white space around the value.
+        text: the whole line in canonical form, its CRLF included.
+        watched: whether it decides on framing, routing or the connection's fate.
+        single: whether there can be one such field only.
+        own: whether the name is one of Trunkline's own.
+    """
+
+    __slots__ = ("field", "name", "own", "single", "text", "watched")
+
+    def __init__(self, written_name: bytes, value: bytes) -> None:
+        self.name: bytes = written_name.lower()
+        self.field: Field = (written_name, value)
+        self.text: bytes = b"%b: %b\r\n" % self.field
+        self.watched: bool = self.name in _WATCHED
+        self.single: bool = self.name in SINGLE
+        self.own: bool = self.name.startswith(OWN_PREFIX)
+
+
+def read_field_line(line: bytes) -> FieldLine:
+    """Reads a field line, given without its CRLF; raises HeadError for what the grammar does not produce."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise HeadError("malformed_head", "the head is malformed")
+    return FieldLine(match[1], match[2].rstrip(b" \t"))
 
 
 def parse_trailers(block: bytes) -> list[Field]:
     """Parses trailer field lines; raises HeadError for bad lines and for fields that must not be trailers."""
-    if not _FIELD_LINES.fullmatch(block):
+    texts = block.split(b"\r\n")
+    if texts.pop():
         raise HeadError("bad_trailer", "a trailer line is malformed")
-    fields = parse_field_lines(block)
-    for name, _ in fields:
-        if name.lower() in FORBIDDEN_TRAILERS:
-            raise HeadError("forbidden_trailer", "a trailer carries a field that is not allowed there")
-    return fields
+    if len(texts) > MAX_FIELDS:
+        raise HeadError("too_many_fields", f"more than {MAX_FIELDS} trailers", 431)
+    try:
+        lines = [read_field_line(text) for text in texts]
+    except HeadError:
+        raise HeadError("bad_trailer", "a trailer line is malformed") from None
+    if any(line.name in FORBIDDEN_TRAILERS for line in lines):
+        raise HeadError("forbidden_trailer", "a trailer carries a field that is not allowed there")
+    return [line.field for line in lines]
 
 
-def index_fields(fields: list[Field]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """The fields' names in lower case; and those fields that decide framing and the connection's fate, by such names.
+def watched_values(lines: list[FieldLine]) -> dict[bytes, bytes]:
+    """The values that decide on framing and the connection's fate, by lower-case name; lists are joined.
 
     Raises HeadError when a field of which there can be one is there twice.
     """
-    names = []
     watched: dict[bytes, bytes] = {}
-    for name, value in fields:
-        name = name.lower()
-        names.append(name)
-        if name in _WATCHED:
+    for line in lines:
+        if line.watched:
+            name, value = line.name, line.field[1]
             if name not in watched:
                 watched[name] = value
-            elif name in SINGLE:
+            elif line.single:
                 raise HeadError("duplicate_field", f"{name.decode('ascii')} is given twice")
             else:
                 watched[name] += b", " + value
-    return names, watched
+    return watched
 
 
 def connection_options(value: bytes | None) -> frozenset[bytes]:

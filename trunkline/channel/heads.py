@@ -1,30 +1,36 @@
 """Heads of HTTP/1.1 requests and responses: strict parsing of whole heads, and their canonical form.
 
-A head is matched as a whole by one regular expression, then its few meaningful fields are read. Nothing is repaired:
-what the grammar of RFC 9112 does not produce is refused with a HeadError, and so is everything of which two
+A head is cut at every CRLF, each line matched as a whole by the grammar, then its few fields with a meaning are read.
+Nothing is repaired: what RFC 9112 does not produce is refused with a HeadError, and so is everything of which two
 implementations might have different opinions (see docs/protocol.md, section 2, for the list). A head that was parsed
 here and written again by `write_request_head` or `write_response_head` parses to the same head.
+
+Most lines of a head have come before, whatever else differs from one to the next. Whoever parses many gives `Readers`
+that remember (`trunkline.channel.memo`), and pays for the new lines only.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from trunkline.channel.fields import (
     BARE_LINE_END,
     FIELD_LINES,
+    HEAD_END,
+    MAX_FIELDS,
     MAX_HEAD_BYTES,
     TOKEN_CHARACTER,
     VALUE_CHARACTER,
     Field,
+    FieldLine,
     Framing,
     HeadError,
     connection_options,
     content_framing,
-    index_fields,
     is_token,
-    parse_field_lines,
+    read_field_line,
+    watched_values,
     write_field_lines,
 )
 from trunkline.channel.targets import Authority, TargetForm, parse_authority, parse_target, same_authority
@@ -33,6 +39,7 @@ __all__ = [
     "Framing",
     "HeadBuffer",
     "HeadError",
+    "Readers",
     "RequestHead",
     "ResponseHead",
     "parse_request_head",
@@ -42,15 +49,25 @@ __all__ = [
     "write_response_head",
 ]
 
-_REQUEST: Final = re.compile(
-    rb"(" + TOKEN_CHARACTER + rb"{1,32}+) ([\x21-\x7e]++) HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n"
-)
-_RESPONSE: Final = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + VALUE_CHARACTER + rb"*+)?+\r\n(" + FIELD_LINES + rb")\r\n"
-)
+_REQUEST_LINE: Final = rb"(" + TOKEN_CHARACTER + rb"{1,32}+) ([\x21-\x7e]++) HTTP/1\.([01])"
+_STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: " + VALUE_CHARACTER + rb"*+)?+"
+_request_line: Final = re.compile(_REQUEST_LINE).fullmatch
+_status_line: Final = re.compile(_STATUS_LINE).fullmatch
+_REQUEST: Final = re.compile(_REQUEST_LINE + rb"\r\n" + FIELD_LINES + rb"\r\n")
+_RESPONSE: Final = re.compile(_STATUS_LINE + rb"\r\n" + FIELD_LINES + rb"\r\n")
 _OTHER_VERSION: Final = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?+\r\n")
 _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: Final = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"")) for status in range(600)]
+
+
+class Readers(NamedTuple):
+    """What reads the parts of a head; each is a pure function, or a memo of it."""
+
+    line: Callable[[bytes], FieldLine] = read_field_line
+    authority: Callable[[bytes], Authority] = parse_authority
+
+
+_PLAIN: Final = Readers()
 
 
 class RequestHead:
@@ -62,9 +79,8 @@ class RequestHead:
     """
 
     __slots__ = (
-        "connection", "content_length", "expect_continue", "fields", "framing", "host", "keep_alive", "method",
-        "minor_version", "names", "names_upgrade", "port", "target", "target_form", "target_origin", "upgrade",
-        "watched",
+        "connection", "content_length", "expect_continue", "framing", "host", "keep_alive", "lines", "method",
+        "minor_version", "names_upgrade", "port", "target", "target_form", "target_origin", "upgrade", "watched",
     )  # fmt: skip
 
     method: bytes
@@ -72,8 +88,7 @@ class RequestHead:
     target_form: TargetForm
     target_origin: bytes
     minor_version: int
-    fields: list[Field]
-    names: list[bytes]
+    lines: list[FieldLine]
     watched: dict[bytes, bytes]
     host: bytes | None
     port: int | None
@@ -85,27 +100,27 @@ class RequestHead:
     upgrade: bytes | None
     names_upgrade: bool
 
+    @property
+    def fields(self) -> list[Field]:
+        """All fields, in their order."""
+        return [line.field for line in self.lines]
+
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field with this lower-case name."""
-        return _first(self.names, self.fields, name)
-
-    def without(self, dropped: frozenset[bytes]) -> list[Field]:
-        """The fields whose lower-case names are not in `dropped`, in their order."""
-        return [field for name, field in zip(self.names, self.fields, strict=True) if name not in dropped]
+        return _first(self.lines, name)
 
 
 class ResponseHead:
     """A response head that passed every rule; `framing` already takes the request's method into account."""
 
     __slots__ = (
-        "connection", "content_length", "fields", "framing", "keep_alive", "minor_version", "names", "status",
-        "upgrade", "watched",
+        "connection", "content_length", "framing", "keep_alive", "lines", "minor_version", "status", "upgrade",
+        "watched",
     )  # fmt: skip
 
     status: int
     minor_version: int
-    fields: list[Field]
-    names: list[bytes]
+    lines: list[FieldLine]
     watched: dict[bytes, bytes]
     framing: Framing
     content_length: int | None
@@ -118,42 +133,58 @@ class ResponseHead:
         """The registered reason phrase of the status, empty when there is none; the peer's own words are dropped."""
         return _REASONS.get(self.status, b"")
 
+    @property
+    def fields(self) -> list[Field]:
+        """All fields, in their order."""
+        return [line.field for line in self.lines]
+
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field with this lower-case name."""
-        return _first(self.names, self.fields, name)
-
-    def without(self, dropped: frozenset[bytes]) -> list[Field]:
-        """The fields whose lower-case names are not in `dropped`, in their order."""
-        return [field for name, field in zip(self.names, self.fields, strict=True) if name not in dropped]
+        return _first(self.lines, name)
 
 
-def _first(names: list[bytes], fields: list[Field], name: bytes) -> bytes | None:
-    return fields[names.index(name)][1] if name in names else None
+def _first(lines: list[FieldLine], name: bytes) -> bytes | None:
+    return next((line.field[1] for line in lines if line.name == name), None)
 
 
-def parse_request_head(raw: bytes) -> RequestHead:
+def _read_lines(raw: bytes, read_line: Callable[[bytes], FieldLine]) -> tuple[bytes, list[FieldLine]]:
+    """The start line of a whole head, unread, and its field lines; raises HeadError."""
+    if len(raw) > MAX_HEAD_BYTES or not raw.endswith(HEAD_END):
+        raise _refused_head(raw)
+    start, *texts = raw[: -len(HEAD_END)].split(b"\r\n")
+    try:
+        lines = [read_line(text) for text in texts]
+    except HeadError:
+        raise _refused_head(raw) from None
+    if len(lines) > MAX_FIELDS:
+        raise HeadError("too_many_fields", f"more than {MAX_FIELDS} fields", 431)
+    return start, lines
+
+
+def parse_request_head(raw: bytes, readers: Readers = _PLAIN) -> RequestHead:
     """Parses a whole request head, its empty line included; raises HeadError (400, 414, 417, 431, 501, 505)."""
-    match = _REQUEST.fullmatch(raw)
-    if match is None or len(raw) > MAX_HEAD_BYTES:
+    start, lines = _read_lines(raw, readers.line)
+    match = _request_line(start)
+    if match is None:
         raise _refused_head(raw)
     head = RequestHead()
-    head.method, head.target, minor, block = match.groups()
+    head.method, head.target, minor = match.groups()
     head.minor_version = 1 if minor == b"1" else 0
-    head.fields = parse_field_lines(block)
-    head.names, head.watched = index_fields(head.fields)
-    _set_target(head)
+    head.lines = lines
+    head.watched = watched_values(lines)
+    _set_target(head, readers)
     _set_request_framing(head)
     _set_request_connection(head)
     return head
 
 
-def _set_target(head: RequestHead) -> None:
+def _set_target(head: RequestHead, readers: Readers) -> None:
     head.target_form, authority, head.target_origin = parse_target(head.method, head.target)
     host = head.watched.get(b"host")
     if host is None and head.minor_version == 1:
         raise HeadError("no_host", "an HTTP/1.1 request without Host")
     if host is not None:
-        named = parse_authority(host)
+        named = readers.authority(host)
         if authority is not None and not _agrees(named, authority, head.target_form):
             raise HeadError("host_disagrees", "Host and the request target name different authorities")
         authority = authority or named
@@ -194,21 +225,24 @@ def _set_request_connection(head: RequestHead) -> None:
         head.upgrade = upgrade
 
 
-def parse_response_head(raw: bytes, *, request_method: bytes, upgrade: bytes | None = None) -> ResponseHead:
+def parse_response_head(
+    raw: bytes, *, request_method: bytes, upgrade: bytes | None = None, readers: Readers = _PLAIN
+) -> ResponseHead:
     """Parses a whole response head, its empty line included; raises HeadError.
 
     `request_method` and `upgrade` (the protocol that the request asked for) decide what the response may be: 101 is
     accepted only with exactly that protocol, and a 2xx to CONNECT has no content.
     """
-    match = _RESPONSE.fullmatch(raw)
-    if match is None or len(raw) > MAX_HEAD_BYTES:
+    start, lines = _read_lines(raw, readers.line)
+    match = _status_line(start)
+    if match is None:
         raise _refused_head(raw)
     head = ResponseHead()
-    minor, status, block = match.groups()
+    minor, status = match.groups()
     head.minor_version = 1 if minor == b"1" else 0
     head.status = int(status)
-    head.fields = parse_field_lines(block)
-    head.names, head.watched = index_fields(head.fields)
+    head.lines = lines
+    head.watched = watched_values(lines)
     head.connection = connection_options(head.watched.get(b"connection"))
     head.keep_alive = head.minor_version == 1 and b"close" not in head.connection
     head.upgrade = None

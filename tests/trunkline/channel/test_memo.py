@@ -1,0 +1,56 @@
+import pytest
+
+from trunkline.channel.memo import Generations, Memo
+
+
+def test_what_was_put_is_found() -> None:
+    kept: Generations[bytes, int] = Generations(2)
+    assert kept.get(b"a") is None
+    kept.put(b"a", 1)
+    assert kept.get(b"a") == 1
+    assert kept.young == {b"a": 1}
+
+
+def test_two_generations_bound_it() -> None:
+    kept: Generations[int, int] = Generations(10)
+    for number in range(1000):
+        kept.put(number, number + 1)
+        assert len(kept.young) <= 10
+    assert sum(kept.get(number) is not None for number in range(1000)) <= 20
+
+
+def test_what_is_asked_for_survives_a_flood() -> None:
+    kept: Generations[int, str] = Generations(10)
+    kept.put(-1, "often")
+    for number in range(1000):
+        kept.put(number, "once")
+        assert kept.get(-1) == "often"
+
+
+def test_memo_calls_its_function_once_for_each_key() -> None:
+    calls = []
+
+    def double(key: bytes) -> bytes:
+        calls.append(key)
+        return key + key
+
+    memo = Memo(double, generation_entries=10, max_key_bytes=4)
+    assert [memo(b"ab"), memo(b"ab"), memo(b"c")] == [b"abab", b"abab", b"cc"]
+    assert calls == [b"ab", b"c"]
+
+
+def test_long_keys_and_failures_are_not_remembered() -> None:
+    calls = []
+
+    def refuse(key: bytes) -> int:
+        calls.append(key)
+        if key == b"bad":
+            raise ValueError("refused")
+        return len(key)
+
+    memo = Memo(refuse, generation_entries=10, max_key_bytes=4)
+    assert [memo(b"12345"), memo(b"12345")] == [5, 5]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="refused"):
+            memo(b"bad")
+    assert calls == [b"12345", b"12345", b"bad", b"bad"]

@@ -1,0 +1,60 @@
+"""What was made of bytes that come again and again, kept in bounded memory.
+
+A memo has two generations. New entries go into the young one; when it is full it becomes the old one, whose entries are
+gone, unless they were asked for in the meantime: those move back. So what comes often stays, a flood of what comes
+once costs nothing but its own entries, and no entry needs to be touched when it is found.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Generations(Generic[K, V]):
+    """A bounded dictionary: at most twice `generation_entries`."""
+
+    __slots__ = ("_generation_entries", "_old", "young")
+
+    def __init__(self, generation_entries: int) -> None:
+        self._generation_entries = generation_entries
+        self._old: dict[K, V] = {}
+        self.young: dict[K, V] = {}
+        """The entries that are found most cheaply; to be read only, and not to be kept."""
+
+    def get(self, key: K) -> V | None:
+        """The value for the key, if there is one."""
+        value = self.young.get(key)
+        if value is None:
+            value = self._old.get(key)
+            if value is not None:
+                self.put(key, value)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keeps a value for the key."""
+        if len(self.young) >= self._generation_entries:
+            self._old, self.young = self.young, {}
+        self.young[key] = value
+
+
+class Memo(Generic[V]):
+    """A pure function of bytes that remembers its results; what the function raises is not remembered."""
+
+    __slots__ = ("_function", "_max_key_bytes", "_results")
+
+    def __init__(self, function: Callable[[bytes], V], *, generation_entries: int, max_key_bytes: int) -> None:
+        """Results are remembered for keys up to `max_key_bytes` long; None is never remembered."""
+        self._function = function
+        self._max_key_bytes = max_key_bytes
+        self._results: Generations[bytes, V] = Generations(generation_entries)
+
+    def __call__(self, key: bytes) -> V:
+        """The function's result."""
+        result = self._results.get(key)
+        if result is None:
+            result = self._function(key)
+            if len(key) <= self._max_key_bytes:
+                self._results.put(key, result)
+        return result
