@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.build import Build
 from bench.calls import Calls, running_backend
 from bench.credentials import Credentials
 from bench.fleet import FIRST_CALL, IDLE_MEMORY, first_call, idle_memory
@@ -27,7 +28,7 @@ NODES = 64
 def main() -> int:
     """Run it; the exit status is 0 whatever the figures are, since a busy machine is no failure."""
     options = _options()
-    described = describe()
+    described = describe() | {"build": options.build}
     print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="trunkline-bench-") as directory:
@@ -47,6 +48,7 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
     def wanted(name: str) -> bool:
         return options.only in name
 
+    build = Build(options.build)
     credentials = Credentials(directory / "credentials")
     nodes = credentials.nodes(agents)
     one = credentials.write_nodes(nodes[:1], "one.json")
@@ -54,17 +56,17 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
     with ExitStack() as stack:
         port = stack.enter_context(running_backend(identity))
         nginx = stack.enter_context(running_nginx(directory / "nginx", identity, identity, credentials.roots, port))
-        with running_relay(directory / "relay", credentials, options.event_loop) as relay:
+        with running_relay(directory / "relay", credentials, options.event_loop, build) as relay:
             many = credentials.write_nodes(nodes[:NODES], "many.json")
             yield from Calls(relay, nginx, seconds, repetitions, wanted).rows(nodes[:NODES], one, many)
         if wanted(IDLE_MEMORY):
-            with running_relay(directory / "relay-idle", credentials, options.event_loop) as relay:
+            with running_relay(directory / "relay-idle", credentials, options.event_loop, build) as relay:
                 yield idle_memory(relay, credentials.write_nodes(nodes, "all.json"), agents)
         if wanted(FIRST_CALL):
-            with running_relay(directory / "relay-killed", credentials, options.event_loop) as relay:
+            with running_relay(directory / "relay-killed", credentials, options.event_loop, build) as relay:
                 yield first_call(relay, one, nodes[0], credentials.roots, max(3, repetitions))
         if wanted(REAL_AGENT):
-            sandbox = stack.enter_context(running_sandbox(directory / "sandbox"))
+            sandbox = stack.enter_context(running_sandbox(directory / "sandbox", build))
             yield real_agent(sandbox, nginx, seconds, repetitions)
 
 
@@ -83,6 +85,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, 100 agents: a look, not a measurement")
     parser.add_argument("--repetitions", type=int, default=3, help="pairs of measurements for each row (default 3)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement (default 3)")
+    parser.add_argument(
+        "--build",
+        choices=[build.value for build in Build],
+        default=Build.best().value,
+        help="of the relay: the Python files, or what `make compile` has built (the default where it has)",
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="only the rows whose name holds the text")
     parser.add_argument("--event-loop", choices=["auto", "uvloop", "asyncio"], default="auto", help="of the relay")
     return parser.parse_args()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.build import Build
 from bench.calls import MICROSECONDS, SENDERS
 from bench.machine import LOAD_CORE, RELAY_CORE, pin
 from bench.nginx import Nginx
@@ -30,23 +31,17 @@ class Sandbox:
 
 
 @contextmanager
-def running_sandbox(directory: Path) -> Iterator[Sandbox]:
+def running_sandbox(directory: Path, build: Build) -> Iterator[Sandbox]:
     """A sandbox whose relay has a core of its own; everything else shares the load's."""
-    _trunkline("up", "--nodes", "1", "--detach", "--state", str(directory))
+    directory.mkdir()
+    environment = build.environment()
+    _trunkline(directory, environment, "up", "--nodes", "1", "--detach")
     try:
         description = json.loads((directory / "sandbox.json").read_bytes())
         pids, node = description["pids"], description["nodes"][0]
         token_file = directory / "bench-token"
         _trunkline(
-            "token",
-            "call",
-            node["name"],
-            "--scope",
-            "health:read",
-            "--file",
-            str(token_file),
-            "--state",
-            str(directory),
+            directory, environment, "token", "call", node["name"], "--scope", "health:read", "--file", str(token_file)
         )
         for role, pid in pids.items():
             for one in pid if isinstance(pid, list) else [pid]:
@@ -54,7 +49,7 @@ def running_sandbox(directory: Path) -> Iterator[Sandbox]:
         gateway = f"{description['relay_url']}/v1/workspaces/{description['workspace']}/nodes/{node['name']}"
         yield Sandbox(f"{gateway}/v1/health", token_file.read_text().strip(), pids["relay"])
     finally:
-        _trunkline("down", "--state", str(directory))
+        _trunkline(directory, environment, "down")
 
 
 def real_agent(sandbox: Sandbox, nginx: Nginx, seconds: float, repetitions: int) -> Row:
@@ -69,8 +64,10 @@ def real_agent(sandbox: Sandbox, nginx: Nginx, seconds: float, repetitions: int)
     return row
 
 
-def _trunkline(*arguments: str) -> None:
-    command = [sys.executable, "-m", "trunkline", *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SANDBOX_SECONDS)
+def _trunkline(directory: Path, environment: dict[str, str], *arguments: str) -> None:
+    command = [sys.executable, "-m", "trunkline", *arguments, "--state", str(directory)]
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=SANDBOX_SECONDS, cwd=directory, env=environment
+    )
     if answer.returncode:
         raise RuntimeError(f"trunkline {' '.join(arguments)}: {answer.stdout}{answer.stderr}")

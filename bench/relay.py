@@ -1,6 +1,7 @@
 """The relay under test: the real daemon as a process of its own, with an identity and a trust document laid ready.
 
-Its control plane does not exist; a relay serves on with the trust that it has.
+Its control plane does not exist; a relay serves on with the trust that it has. Where `make compile` has built the data
+path, that build is what runs, unless the Python files are asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.build import Build
 from bench.credentials import Credentials
 from bench.machine import RELAY_CORE, pinned
 from bench.ports import free_port, wait_for_port
@@ -35,8 +37,10 @@ ca_file = "{roots}"
 class Relay:
     """A relay on the relay's core, always on the same port."""
 
-    def __init__(self, directory: Path, credentials: Credentials, event_loop: str) -> None:
+    def __init__(self, directory: Path, credentials: Credentials, event_loop: str, build: Build) -> None:
         directory.mkdir()
+        self._directory = directory
+        self._build = build
         credentials.prepare_relay(directory / "state")
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
@@ -63,7 +67,9 @@ class Relay:
         """Start it, and return when its port was open, in monotonic seconds."""
         command = [sys.executable, "-m", "trunkline", "relay", "--config", str(self._configuration)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(pinned(RELAY_CORE, command), stderr=log, stdout=log)
+            self._process = subprocess.Popen(
+                pinned(RELAY_CORE, command), stderr=log, stdout=log, cwd=self._directory, env=self._build.environment()
+            )
         try:
             return wait_for_port(self.port)
         except TimeoutError:
@@ -77,9 +83,9 @@ class Relay:
 
 
 @contextmanager
-def running_relay(directory: Path, credentials: Credentials, event_loop: str = "auto") -> Iterator[Relay]:
+def running_relay(directory: Path, credentials: Credentials, event_loop: str, build: Build) -> Iterator[Relay]:
     """A relay, killed at the end."""
-    relay = Relay(directory, credentials, event_loop)
+    relay = Relay(directory, credentials, event_loop, build)
     relay.start()
     try:
         yield relay

@@ -9,6 +9,7 @@ import os
 import random
 import resource
 from collections.abc import Sequence
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 
@@ -115,7 +116,7 @@ async def _listen(foundation: Foundation, relay: Relay) -> asyncio.Server:
     failures = foundation.metrics.handshake_failures.of()
     try:
         return await loop.create_server(
-            lambda: ArrivingConnection(relay.port, failures),
+            lambda: cast(asyncio.Protocol, ArrivingConnection(relay.port, failures)),
             listen.address,
             listen.port,
             ssl=foundation.serving.context,

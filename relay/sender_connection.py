@@ -61,9 +61,10 @@ class State(Enum):
 _READY, _CONTENT, _BUSY, _RAW, _LINKING, _LINGERING, _FLUSHING, _CLOSED = State
 
 
-class SenderConnection(asyncio.Protocol):
+class SenderConnection:
     """The protocol of one connection, and the sender's side of its calls.
 
+    It is an asyncio.Protocol in all but its bases, since a class that is compiled cannot derive from one that is not.
     `congested` says that the sender does not take what is written, `closing` that the next response is the last.
     """
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from typing import Final
+from typing import Final, cast
 
 from relay.front_door import FrontDoor
 from relay.link_door import LinkDoor
@@ -28,9 +28,9 @@ class SenderPort:
         self._connections: set[SenderConnection] = set()
         self._none_left: asyncio.Future[None] | None = None
 
-    def connection(self) -> SenderConnection:
+    def connection(self) -> asyncio.Protocol:
         """The protocol for a new connection."""
-        return SenderConnection(self)
+        return cast(asyncio.Protocol, SenderConnection(self))
 
     def admit(self, connection: SenderConnection, transport: asyncio.Transport) -> bool:
         """Takes a connection whose handshake is done; False when there are too many."""

@@ -59,9 +59,9 @@ class Installation:
         options: dict[str, Any] = {"loop": loop, "limits": limits, "send_window_bytes": WINDOW_BYTES, "compact": True}
         self.links = Link(Role.CLIENT, listener, **options), Link(Role.SERVER, self.node, **options)
         self.node.link = self.links[1]
-        port = await self._listen(lambda: self.links[0])
+        port = await self._listen(self.links[0].as_protocol)
         context = client_context(self._roots)
-        await loop.create_connection(lambda: self.links[1], "127.0.0.1", port, ssl=context, server_hostname="localhost")
+        await loop.create_connection(self.links[1].as_protocol, "127.0.0.1", port, ssl=context, server_hostname="localhost")
         self.relay.registry.attach(listener, self.links[0])
 
     async def _listen(self, factory: Callable[[], asyncio.Protocol]) -> int:

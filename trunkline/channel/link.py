@@ -59,8 +59,11 @@ class LinkOwner(Protocol):
         ...
 
 
-class Link(LinkDelivery, asyncio.Protocol):
-    """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`."""
+class Link(LinkDelivery):
+    """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`.
+
+    It is an asyncio.Protocol in all but its bases, since a class that is compiled cannot derive from one that is not.
+    """
 
     def __init__(
         self,
@@ -143,9 +146,13 @@ class Link(LinkDelivery, asyncio.Protocol):
         """What the transport says of itself."""
         return default if self._transport is None else self._transport.get_extra_info(name, default)
 
+    def as_protocol(self) -> asyncio.Protocol:
+        """The link, as what a loop takes for a protocol."""
+        return cast(asyncio.Protocol, self)
+
     def adopt(self, transport: asyncio.Transport, leftover: bytes = b"") -> None:
         """Take over a transport that has just been upgraded, and the bytes received behind the upgrade."""
-        transport.set_protocol(self)
+        transport.set_protocol(self.as_protocol())
         self.connection_made(transport)
         self._paused = self.blocked = self._paused or transport.get_write_buffer_size() > TRANSPORT_HIGH_BYTES
         if leftover:

@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol, cast
 
 HIGH_WATER_BYTES = 64 * 1024
 
@@ -128,6 +128,34 @@ class _Direction:
         self.on_taken()
 
 
+class ByteProtocol(Protocol):
+    """What a transport calls: the methods of asyncio.Protocol, whatever the class derives from."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        ...
+
+    def eof_received(self) -> bool | None:
+        """No more will come; close unless this returns True."""
+        ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        ...
+
+    def pause_writing(self) -> None:
+        """What was written is not taken."""
+        ...
+
+    def resume_writing(self) -> None:
+        """It is again."""
+        ...
+
+
 class MemoryTransport(asyncio.Transport):
     """One end. `start` gives it its protocol; bytes that come before that wait."""
 
@@ -151,9 +179,9 @@ class MemoryTransport(asyncio.Transport):
         self._closing = False
         self._finished = False
 
-    def start(self, protocol: asyncio.Protocol) -> None:
+    def start(self, protocol: ByteProtocol) -> None:
         """Give the transport its protocol, and tell the protocol that it is connected."""
-        self.set_protocol(protocol)
+        self.set_protocol(cast(asyncio.Protocol, protocol))
         protocol.connection_made(self)
 
     # What asyncio.Transport promises
@@ -166,9 +194,9 @@ class MemoryTransport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Replace the protocol."""
-        if not isinstance(protocol, asyncio.Protocol):
-            raise TypeError("a memory transport needs an asyncio.Protocol")
-        self._protocol = protocol
+        if isinstance(protocol, asyncio.BufferedProtocol):
+            raise TypeError("a memory transport has no buffers for a BufferedProtocol")
+        self._protocol = cast(asyncio.Protocol, protocol)
         self._schedule()
 
     def is_closing(self) -> bool:

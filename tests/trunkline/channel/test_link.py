@@ -461,8 +461,8 @@ def test_over_a_socket(loop_name):
         client, server = (Link(role, Owner(Echo), loop=loop, limits=SMALL_WINDOWS, send_window_bytes=64 * KIB)
                           for role in Role)  # fmt: skip
         left, right = socket.socketpair()
-        await loop.create_connection(lambda: client, sock=left)
-        await loop.create_connection(lambda: server, sock=right)
+        await loop.create_connection(client.as_protocol, sock=left)
+        await loop.create_connection(server.as_protocol, sock=right)
         question = _pattern(2_000_000)
         calls = [Source(question) for _ in range(4)]
         for call in calls:
@@ -486,7 +486,7 @@ async def test_a_link_adopts_a_transport_and_what_was_received_behind_the_upgrad
     owner = Owner()
     link = Link(Role.SERVER, owner, loop=loop)
     link.adopt(near, encode_header(1, 1, 5) + b"hello")
-    assert near.get_protocol() is link
+    assert near.get_protocol() is link.as_protocol()
     assert owner.handlers[0].received == b"hello"
     link.abort()
     await link.closed
