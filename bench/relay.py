@@ -83,7 +83,9 @@ class Relay:
 
 
 @contextmanager
-def running_relay(directory: Path, credentials: Credentials, event_loop: str, build: Build) -> Iterator[Relay]:
+def running_relay(
+    directory: Path, credentials: Credentials, event_loop: str = "auto", build: Build = Build.PURE
+) -> Iterator[Relay]:
     """A relay, killed at the end."""
     relay = Relay(directory, credentials, event_loop, build)
     relay.start()

@@ -5,7 +5,7 @@ listener is current, no new trust document has come, and nothing has expired: th
 comparisons. Everything else is decided anew, from the token's text on.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from certs.errors import CertificateError
 from certs.peers import PeerCertificate
@@ -30,10 +30,10 @@ from trunkline.runtime.clock import Clock
 
 __all__ = ["Admission", "Destination", "Grant", "ListenerGrant", "Refusal", "SenderGrant"]
 
-SENDER_KINDS = frozenset({TokenKind.CALL, TokenKind.WORKSPACE})
-ASSERTION_SECONDS = 30.0
+SENDER_KINDS: Final = frozenset({TokenKind.CALL, TokenKind.WORKSPACE})
+ASSERTION_SECONDS: Final = 30.0
 """How long one assertion is sent again; it is valid for twice that."""
-MAX_GRANTS_PER_TOKEN = 1024
+MAX_GRANTS_PER_TOKEN: Final = 1024
 
 
 class ListenerIndex(Protocol):

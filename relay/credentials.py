@@ -1,12 +1,12 @@
 """What admission decides on and about: credentials, destinations, grants of links and refusals, as plain values."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from certs.tokens import TokenClaims
 from trunkline.channel.outcomes import Outcome
 
-AGENT_PORT = 80
-RESERVED_PORT = 443
+AGENT_PORT: Final = 80
+RESERVED_PORT: Final = 443
 
 
 class Destination(NamedTuple):

@@ -55,7 +55,11 @@ class State(Enum):
     DONE = auto()
 
 
-_HEAD, _COUNTED, _FRAMED, _RAW, _DONE = State
+_HEAD: Final = State.HEAD
+_COUNTED: Final = State.COUNTED
+_FRAMED: Final = State.FRAMED
+_RAW: Final = State.RAW
+_DONE: Final = State.DONE
 
 
 class Exchange(StreamSender):

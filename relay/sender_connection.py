@@ -58,7 +58,14 @@ class State(Enum):
     CLOSED = auto()
 
 
-_READY, _CONTENT, _BUSY, _RAW, _LINKING, _LINGERING, _FLUSHING, _CLOSED = State
+_READY: Final = State.READY
+_CONTENT: Final = State.CONTENT
+_BUSY: Final = State.BUSY
+_RAW: Final = State.RAW
+_LINKING: Final = State.LINKING
+_LINGERING: Final = State.LINGERING
+_FLUSHING: Final = State.FLUSHING
+_CLOSED: Final = State.CLOSED
 
 
 class SenderConnection:

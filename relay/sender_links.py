@@ -60,7 +60,11 @@ class State(Enum):
     DONE = auto()
 
 
-_HEAD, _CONTENT, _BUSY, _RAW, _DONE = State
+_HEAD: Final = State.HEAD
+_CONTENT: Final = State.CONTENT
+_BUSY: Final = State.BUSY
+_RAW: Final = State.RAW
+_DONE: Final = State.DONE
 
 
 class SenderStream(StreamSender):

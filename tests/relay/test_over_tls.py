@@ -61,7 +61,9 @@ class Installation:
         self.node.link = self.links[1]
         port = await self._listen(self.links[0].as_protocol)
         context = client_context(self._roots)
-        await loop.create_connection(self.links[1].as_protocol, "127.0.0.1", port, ssl=context, server_hostname="localhost")
+        await loop.create_connection(
+            self.links[1].as_protocol, "127.0.0.1", port, ssl=context, server_hostname="localhost"
+        )
         self.relay.registry.attach(listener, self.links[0])
 
     async def _listen(self, factory: Callable[[], asyncio.Protocol]) -> int:

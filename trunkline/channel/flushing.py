@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
-JOIN_BYTES = 16 * 1024
+JOIN_BYTES: Final = 16 * 1024
 """Pieces smaller than this are joined, since a write and a TLS record each cost more than copying them."""
 
 
-LATE_SECONDS = 0.005
+LATE_SECONDS: Final = 0.005
 """How long output that nobody waits for may wait for other output to go with."""
 
 

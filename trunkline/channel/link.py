@@ -14,7 +14,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, StreamReset
 from trunkline.channel.events import (
@@ -38,9 +38,9 @@ from trunkline.channel.session import Role, Session
 
 __all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS: Final = 5.0
 """A closing link that cannot send its last bytes in this time is aborted."""
-_TIMER_MARGIN_SECONDS = 0.001
+_TIMER_MARGIN_SECONDS: Final = 0.001
 
 
 class LinkOwner(Protocol):
@@ -99,7 +99,7 @@ class Link(LinkDelivery):
         self._owner = owner
         self._limits = limits if limits is not None else Limits()
         self._budget = budget
-        self.now: Callable[[], float] = loop.time
+        self.now = loop.time
         self.session: Session[LinkStream] = Session(
             role,
             limits=self._limits,

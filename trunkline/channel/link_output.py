@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from typing import Final
 
 from trunkline.channel.flushing import JOIN_BYTES, Flusher, write_pieces
 from trunkline.channel.link_stream import TURN_BYTES, LinkStream
 from trunkline.channel.session import Session
 
-OUTPUT_BYTES = 128 * 1024
-TRANSPORT_HIGH_BYTES = 128 * 1024
-TRANSPORT_LOW_BYTES = 32 * 1024
+OUTPUT_BYTES: Final = 128 * 1024
+TRANSPORT_HIGH_BYTES: Final = 128 * 1024
+TRANSPORT_LOW_BYTES: Final = 32 * 1024
 
 
 class LinkOutput:
     """What a link writes. `Link` adds everything else."""
 
     session: Session[LinkStream]
+    now: Callable[[], float]
+    """The time of the loop, in seconds."""
     lost: bool
 
     def __init__(self, flusher: Flusher) -> None:

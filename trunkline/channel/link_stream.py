@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trunkline.channel.errors import ChannelError
-from trunkline.channel.session import Session
 from trunkline.channel.streams import Stream
 
-TURN_BYTES = 65_024
+if TYPE_CHECKING:
+    from trunkline.channel.link_output import LinkOutput
+
+TURN_BYTES: Final = 65_024
 """A stream writes so much, then waits until the others that want to write have had their turn.
 
 With its header and what TLS adds to its four records it stays below 64 KiB, the size of the transport's buffer: one
@@ -39,32 +41,6 @@ class StreamHandler(Protocol):
         ...
 
 
-class StreamLink(Protocol):
-    """What a stream needs of its link."""
-
-    session: Session[LinkStream]
-    blocked: bool
-    queued_bytes: int
-    output_bytes: int
-    flush_requested: bool
-
-    def now(self) -> float:
-        """The time of the loop, in seconds."""
-        ...
-
-    def wait(self, stream: LinkStream) -> None:
-        """Have the stream's handler called when it may write again."""
-        ...
-
-    def request_flush(self) -> None:
-        """Write soon what has collected."""
-        ...
-
-    def end_late(self, stream: LinkStream) -> None:
-        """Send the stream's FIN when there is other output, or a little later."""
-        ...
-
-
 class LinkStream(Stream):
     """One stream of a `Link`. Not for other threads.
 
@@ -75,7 +51,7 @@ class LinkStream(Stream):
     __slots__ = ("end_delivered", "handler", "link", "turn_bytes", "waiting")
 
     def __init__(
-        self, link: StreamLink, stream_id: int, send_window_bytes: int, receive_window_bytes: int, first_flags: int
+        self, link: LinkOutput, stream_id: int, send_window_bytes: int, receive_window_bytes: int, first_flags: int
     ) -> None:
         Stream.__init__(self, stream_id, send_window_bytes, receive_window_bytes, first_flags)
         self.link = link

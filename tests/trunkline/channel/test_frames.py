@@ -88,3 +88,11 @@ def test_a_large_payload_is_a_view_but_never_of_a_much_larger_buffer():
     part = large[: 16 * 1024]
     crowd = encode_header(0, 1, len(part)) + part + encode_header(0, 3, len(large)) + large
     assert [type(frame[3]) for frame in decoder.receive_data(crowd)] == [bytes, memoryview]
+
+
+def test_the_numbers_written_out_are_those_of_the_enums():
+    assert (frames.SYN, frames.ACK, frames.FIN, frames.RST) == tuple(Flag)
+    words = (frames.DATA, frames.WINDOW_UPDATE, frames.PING, frames.GO_AWAY)
+    assert words == tuple(kind << 16 for kind in FrameType)
+    assert sum(Flag) == frames.KNOWN_FLAGS
+    assert frames.LAST_WORD == FrameType.GO_AWAY << 16 | frames.FLAGS_MASK
