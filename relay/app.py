@@ -9,15 +9,15 @@ import os
 import random
 import resource
 from collections.abc import Sequence
-from typing import cast
 
 from prometheus_client import CollectorRegistry
 
 from certs.errors import CertificateError
-from relay.arrivals import ArrivingConnection
+from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
 from relay.composition import Foundation, Relay, compose
 from relay.establishing import STATE_FORMAT, Established, Establishing
+from relay.listening import open_listening
 from relay.metrics import RelayMetrics
 from relay.presence import announce_port
 from relay.renewal import Renewal
@@ -36,7 +36,8 @@ from trunkline.runtime.loop import watch_lag
 from trunkline.runtime.systemd import ServiceNotifier
 
 SWEEP_SECONDS = 1.0
-SHUTDOWN_SECONDS = 5.0
+RESERVED_FILES = 256
+"""Of the files that a process may open, those that are not for connections on the port."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +54,6 @@ async def serve(settings: RelaySettings) -> None:
     """
     log = get_logger("relay")
     clock, rng = SystemClock(), random.SystemRandom()
-    _raise_file_limit()
     with (
         StateDirectory(settings.state_directory, format_name=STATE_FORMAT),
         Lifecycle(
@@ -81,16 +81,18 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
     async with Background() as background:
         relay = compose(foundation, background)
         relay.deadlines.start()
-        server = await _listen(foundation, relay)
-        port = server.sockets[0].getsockname()[1]
-        _start_tasks(foundation, relay, lifecycle, background, settings.advertise.port or port)
+        acceptor = await _listen(foundation, relay)
+        acceptor.start()
+        _start_tasks(foundation, relay, lifecycle, background, settings.advertise.port or acceptor.port)
+        lifecycle.remark("connections", acceptor.remark)
         lifecycle.on_reload(foundation.serving.reload)
-        lifecycle.started(url=f"https://{_host(foundation)}:{port}", admin_url=admin_url)
+        lifecycle.started(url=f"https://{_host(foundation)}:{acceptor.port}", admin_url=admin_url)
         await lifecycle.drain_requested.wait()
-        server.close()
+        acceptor.close()
         finished = await lifecycle.within_drain(_drain(relay, settings), settings.limits.drain_seconds)
         log.info("relay.drained", finished=finished)
         await _close_links(relay)
+        await acceptor.stop()
         await relay.port.drain(0)
         relay.deadlines.stop()
         await relay.sender.flush(SHUTDOWN_SECONDS)
@@ -110,23 +112,21 @@ async def _close_links(relay: Relay) -> None:
         await asyncio.wait([link.closed for link in links], timeout=SHUTDOWN_SECONDS)
 
 
-async def _listen(foundation: Foundation, relay: Relay) -> asyncio.Server:
-    listen, limits = foundation.settings.listen, foundation.settings.limits
-    loop = asyncio.get_running_loop()
-    failures = foundation.metrics.handshake_failures.of()
+async def _listen(foundation: Foundation, relay: Relay) -> Acceptor:
+    listen = foundation.settings.listen
     try:
-        return await loop.create_server(
-            lambda: cast(asyncio.Protocol, ArrivingConnection(relay.port, failures)),
-            listen.address,
-            listen.port,
-            ssl=foundation.serving.context,
-            ssl_handshake_timeout=limits.handshake_seconds,
-            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            backlog=listen.backlog,
-        )
-    except (OSError, OverflowError) as error:
+        listening = await open_listening(listen.address, listen.port, backlog=listen.backlog)
+    except OSError as error:
         where = f"{listen.address}:{listen.port}"
         raise StartError(f"cannot listen on {where}: {error}; change [listen]", EXIT_UNAVAILABLE) from None
+    return Acceptor(
+        listening,
+        port=relay.port,
+        context=foundation.serving.context,
+        max_connections=_most_connections(foundation.settings.limits.max_connections),
+        metrics=foundation.metrics,
+        log=get_logger("relay.port"),
+    )
 
 
 def _start_tasks(
@@ -211,8 +211,18 @@ def _host(foundation: Foundation) -> str:
     return foundation.serving.dns_name or foundation.settings.listen.address
 
 
-def _raise_file_limit() -> None:
-    """Every connection is a file: take as many as the system allows."""
+def _most_connections(wanted: int) -> int:
+    """Take as many files as the system allows, for every connection is one; return how many connections that makes."""
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most == resource.RLIM_INFINITY or wanted + RESERVED_FILES <= most:
+        return wanted
+    bound = max(most - RESERVED_FILES, most // 2)
+    get_logger("relay").warning(
+        "relay.fewer_connections",
+        max_connections=bound,
+        wanted=wanted,
+        hint="raise LimitNOFILE",
+    )
+    return bound

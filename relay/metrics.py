@@ -37,8 +37,11 @@ class RelayMetrics:
         self.bytes = tallies("body_bytes", "Bytes of bodies and raw streams passed on, by direction.", "direction")
         self.connections = tallies("connections", "TLS connections accepted.")
         self.connections_open = tallies("connections_open", "TLS connections open.", gauge=True)
-        self.connections_refused = tallies("connections_refused", "Connections dropped over the bound.")
-        self.handshake_failures = tallies("handshake_failures", "Connections that ended before TLS was set up.")
+        self.connections_refused = tallies("connections_refused", "Connections closed over a bound.", "reason")
+        self.handshakes_open = tallies("handshakes_open", "Connections that set up TLS.", gauge=True)
+        self.handshakes_waiting = tallies("handshakes_waiting", "Connections that wait to set up TLS.", gauge=True)
+        self.handshake_failures = tallies("handshake_failures", "Connections that never had TLS, by reason.", "reason")
+        self.accept_pauses = tallies("accept_pauses", "Times that accepting stopped, by reason.", "reason")
         self.deadlines = tallies("deadlines", "Connections and calls ended by a deadline, by which.", "deadline")
         self.workspace_calls = tallies(
             "workspace_calls", "Calls admitted, by workspace, the rest under _other.", "workspace"

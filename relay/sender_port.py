@@ -1,8 +1,7 @@
-"""The relay's one port: makes the protocol of each connection, bounds how many there are, and drains them."""
+"""The relay's one port: makes the protocol of each connection, counts them, and drains them."""
 
 import asyncio
-import socket
-from typing import Final, cast
+from typing import cast
 
 from relay.front_door import FrontDoor
 from relay.link_door import LinkDoor
@@ -10,13 +9,9 @@ from relay.metrics import RelayMetrics
 from relay.registry import LISTENER, SENDER
 from relay.sender_connection import SenderConnection
 
-KEEPALIVE_IDLE_SECONDS: Final = 60
-KEEPALIVE_INTERVAL_SECONDS: Final = 15
-KEEPALIVE_PROBES: Final = 4
-
 
 class SenderPort:
-    """The factory of connections; pass `port.connection` to `create_server`."""
+    """The factory of connections, once TLS is up; see `relay.acceptor`."""
 
     def __init__(self, front: FrontDoor, links: LinkDoor, metrics: RelayMetrics) -> None:
         self.front = front
@@ -32,13 +27,17 @@ class SenderPort:
         """The protocol for a new connection."""
         return cast(asyncio.Protocol, SenderConnection(self))
 
+    @property
+    def open(self) -> int:
+        """How many connections and links there are whose TLS is up."""
+        listeners, senders = self._links
+        return len(self._connections) + listeners.count + senders.count
+
     def admit(self, connection: SenderConnection, transport: asyncio.Transport) -> bool:
         """Takes a connection whose handshake is done; False when there are too many."""
-        _keep_alive(transport)
         self._accepted.count += 1
-        links = sum(tally.count for tally in self._links)
-        if len(self._connections) + links >= self.front.limits.max_connections:
-            self._metrics.connections_refused.of().count += 1
+        if self.open >= self.front.limits.max_connections:
+            self._metrics.connections_refused.of("connections").count += 1
             return False
         self._connections.add(connection)
         self._open.count += 1
@@ -67,13 +66,3 @@ class SenderPort:
         for connection in list(self._connections):
             connection.abort()
         return finished
-
-
-def _keep_alive(transport: asyncio.Transport) -> None:
-    """Lets the kernel notice a sender that is gone without a word, since a quiet call has no deadline."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -77,7 +77,7 @@ class LimitsSettings(Section):
     """`[limits]`: every deadline and every bound of the relay."""
 
     handshake_seconds: Seconds = 10.0
-    """TLS handshake of a new connection."""
+    """From accepting a new connection to the end of its TLS handshake; see `max_handshakes` on less."""
     head_seconds: Seconds = 10.0
     """From the first byte of a request to the end of its head; also the wait for the first byte of a connection."""
     idle_seconds: Seconds = 75.0
@@ -99,6 +99,11 @@ class LimitsSettings(Section):
     superseded_seconds: Seconds = 7200.0
     """Calls in flight on a link that was superseded."""
     max_connections: Count = 20_000
+    """Accepted sockets of all kinds: those that set up TLS or wait to, senders' connections, and links."""
+    max_handshakes: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Connections that set up TLS at once; more wait in the kernel's backlog, and then who is slow has to go."""
+    max_handshakes_per_address: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Those of one IPv4 address or one IPv6 /64; more wait, accepted, until others of it are done."""
     max_links_per_workspace: Count = 10_000
     max_streams_per_link: Count = 4096
     max_head_bytes: Annotated[int, Field(ge=1024, le=65_536)] = 32_768

@@ -584,7 +584,7 @@ async def test_connections_are_bounded(relay: SmallRelay) -> None:
     senders[0].transport.abort()
     await settle()
     assert not relay.connect().lost
-    assert relay.metric("connections_refused_total") == 1
+    assert relay.metric("connections_refused_total", reason="connections") == 1
     assert relay.metric("connections_open") == 2
 
 

@@ -55,6 +55,7 @@ class Lifecycle:
         self._conditions: list[Condition] = []
         self._endpoints: dict[str, str] | None = None
         self._reloads: list[Callable[[], None]] = []
+        self._remarks: dict[str, Callable[[], str | None]] = {}
         self._announced = False
         self.drain_requested = asyncio.Event()
         self.stop_requested = asyncio.Event()
@@ -88,6 +89,14 @@ class Lifecycle:
     def unmet_conditions(self) -> dict[str, str]:
         """Return the conditions that do not hold, with the reasons."""
         return {condition.name: condition.reason for condition in self._conditions if condition.reason is not None}
+
+    def remark(self, name: str, tell: Callable[[], str | None]) -> None:
+        """Show what `tell` returns to whoever asks for details, unless it is None; readiness does not hang on it."""
+        self._remarks[name] = tell
+
+    def remarks(self) -> dict[str, str]:
+        """Return what there is to remark now."""
+        return {name: text for name, tell in self._remarks.items() if (text := tell()) is not None}
 
     def request_drain(self) -> None:
         """Ask for the end; asked again, for the end at once."""

@@ -17,6 +17,13 @@ EventLoopName = Literal["auto", "uvloop", "asyncio"]
 # aiofastnet's own default is 16 TLS records each way, 512 KiB a connection; four are enough to keep a link busy.
 TLS_BUFFER_BYTES = 64 * 1024
 LAG_INTERVAL_SECONDS = 0.5
+_MAKERS_OF_CONNECTIONS = (
+    "connect_accepted_socket",
+    "create_connection",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+)
 
 
 def run(
@@ -56,7 +63,9 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
     loop = aiofastnet.patch_loop(uvloop.new_event_loop())
-    for name in ("create_server", "create_connection", "create_unix_server", "create_unix_connection"):
+    # Which it does not patch by itself: without it, accepted sockets would get uvloop's own transports.
+    setattr(loop, "connect_accepted_socket", functools.partial(aiofastnet.connect_accepted_socket, loop))  # noqa: B010
+    for name in _MAKERS_OF_CONNECTIONS:
         setattr(loop, name, _with_small_buffers(getattr(loop, name)))
     sizes: dict[str, Any] = {"ssl_incoming_bio_size": TLS_BUFFER_BYTES, "ssl_outgoing_bio_size": TLS_BUFFER_BYTES}
     setattr(loop, "start_tls", functools.partial(loop.start_tls, **sizes))  # noqa: B010 - not in the type's signature

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -51,6 +52,14 @@ async def test_alive_is_not_ready(server: AdminServer, lifecycle: Lifecycle):
     assert (await get(f"{server.url}/readyz"))[0] == 503
     status, _, text = await get(f"{server.url}/readyz?verbose")
     assert (status, text) == (503, '{"ready": false, "draining": true, "unmet": {}}\n')
+
+
+async def test_remarks_are_for_whoever_asks_for_details(server: AdminServer, lifecycle: Lifecycle):
+    lifecycle.started()
+    lifecycle.remark("nothing", lambda: None)
+    lifecycle.remark("connections", lambda: "as many as may be")
+    status, _, text = await get(f"{server.url}/readyz?verbose")
+    assert (status, json.loads(text)["remarks"]) == (200, {"connections": "as many as may be"})
 
 
 async def test_metrics_in_the_form_that_is_asked_for(server: AdminServer):

@@ -2,10 +2,13 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
+from pathlib import Path
 
 import pytest
 import structlog
 
+from tests.support.identities import IdentityKit
 from trunkline.runtime.clock import ManualClock
 from trunkline.runtime.logs import get_logger
 from trunkline.runtime.loop import EventLoopName, run, watch_lag
@@ -38,6 +41,30 @@ def test_plain_connections_work_on_each_loop(name: EventLoopName):
             return answer
 
     assert run(main, event_loop=name) == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("auto", "aiofastnet.ssl_transport"), ("uvloop", "uvloop.loop"), ("asyncio", "asyncio.sslproto")],
+)
+def test_an_accepted_socket_gets_the_transport_of_the_loop(name: EventLoopName, module: str, tmp_path: Path):
+    kit = IdentityKit(tmp_path)
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        theirs, ours = socket.socketpair()
+        context = kit.server_tls().context
+        dialling = loop.create_connection(
+            asyncio.Protocol, sock=theirs, ssl=kit.client_tls(), server_hostname="localhost"
+        )
+        accepting = loop.connect_accepted_socket(asyncio.Protocol, ours, ssl=context)
+        (client, _), (server, _) = await asyncio.gather(dialling, accepting)
+        client.close()
+        server.close()
+        await asyncio.sleep(0.01)
+        return type(server).__module__
+
+    assert run(main, event_loop=name) == module
 
 
 class Refusing(asyncio.Protocol):
