@@ -91,7 +91,7 @@ def test_a_large_payload_is_a_view_but_never_of_a_much_larger_buffer():
 
 
 def test_the_numbers_written_out_are_those_of_the_enums():
-    assert (frames.SYN, frames.ACK, frames.FIN, frames.RST) == tuple(Flag)
+    assert tuple(Flag) == (frames.SYN, frames.ACK, frames.FIN, frames.RST)
     words = (frames.DATA, frames.WINDOW_UPDATE, frames.PING, frames.GO_AWAY)
     assert words == tuple(kind << 16 for kind in FrameType)
     assert sum(Flag) == frames.KNOWN_FLAGS
