@@ -34,12 +34,11 @@ async def serve_local_port(port: int, serve: Serve, announce: Callable[[int], No
     """
     connections: set[asyncio.Task[None]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            connections.add(task)
-            task.add_done_callback(connections.discard)
-        await _guarded(serve, reader, writer, room=len(connections) <= MOST_CONNECTIONS)
+    # Not a coroutine function: streams would log the traceback of each connection that is cancelled at the end.
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_guarded(serve, reader, writer, room=len(connections) < MOST_CONNECTIONS))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
 
     try:
         server = await asyncio.start_server(connected, LOOPBACK, port)

@@ -15,13 +15,15 @@ from trunkline.channel.bodies import LAST_CHUNK, BodyError, BodyReader, encode_c
 from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, HeadError, end_to_end
 from trunkline.channel.heads import HeadBuffer, RequestHead, parse_request_head, write_response_head
 from trunkline.channel.targets import TargetForm
-from trunkline.cli.joining import PIECE_BYTES, join
+from trunkline.cli.joining import PIECE_BYTES, break_off, join
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, RelayRefused, TrunklineError
 from trunkline.client.node import AGENT_PORT, Node
 from trunkline.client.node_response import NodeResponse
 
 HEAD_SECONDS = 30.0
+# As the relay names its own refusals.
+_ERROR_CODES = {403: "PERMISSION_DENIED", 408: "DEADLINE_EXCEEDED", 501: "NOT_IMPLEMENTED", 505: "NOT_IMPLEMENTED"}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED: list[Field] = [(b"Transfer-Encoding", b"chunked")]
 _ESTABLISHED = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -31,6 +33,7 @@ class _Refused(Exception):  # noqa: N818 - an expected answer
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.error_code = _ERROR_CODES.get(status, "BAD_REQUEST")
 
 
 class LocalProxy:
@@ -43,7 +46,12 @@ class LocalProxy:
         self._nodes: dict[str, Node] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection: one request, then close."""
+        """Serve one connection: one request, then close.
+
+        Raises:
+            TrunklineError: the answer broke off; so did the connection, since a second answer inside the first could
+                be taken for its end.
+        """
         try:
             head, leftover = await _read_head(reader)
             node, port = self._destination(head)
@@ -52,11 +60,14 @@ class LocalProxy:
             else:
                 await self._exchange(node, port, head, leftover, reader, writer)
         except _Refused as refusal:
-            await _answer(writer, refusal.status, str(refusal))
+            await _answer(writer, refusal.status, refusal.error_code, str(refusal))
         except (ApiError, RelayRefused) as error:
-            await _answer(writer, 502 if error.status in (0, 401, 407) else error.status, str(error))
+            status = 502 if error.status in (0, 401, 407) else error.status
+            await _answer(writer, status, error.error_code or "NODE_UNREACHABLE", str(error))
         except TrunklineError as error:
-            await _answer(writer, 502, str(error))
+            if writer.is_closing():
+                raise
+            await _answer(writer, 502, "NODE_UNREACHABLE", str(error))
 
     def _destination(self, head: RequestHead) -> tuple[Node, int]:
         if head.target_form not in (TargetForm.ABSOLUTE, TargetForm.AUTHORITY):
@@ -98,7 +109,13 @@ class LocalProxy:
         async with await node.request(
             head.method.decode(), head.target_origin.decode(), port=port, fields=fields, body=body
         ) as response:
-            await _relay_answer(response, head, writer)
+            whole = False
+            try:
+                await _relay_answer(response, head, writer)
+                whole = True
+            finally:
+                if not whole:
+                    break_off(writer)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[RequestHead, bytes]:
@@ -160,8 +177,8 @@ def _answer_framing(response: NodeResponse, head: RequestHead) -> list[Field]:
     return [] if bodiless or head.minor_version == 0 else _CHUNKED
 
 
-async def _answer(writer: asyncio.StreamWriter, status: int, message: str) -> None:
-    content = json.dumps({"message": message}).encode("ascii")
+async def _answer(writer: asyncio.StreamWriter, status: int, error_code: str, message: str) -> None:
+    content = json.dumps({"error_code": error_code, "message": message}).encode("ascii")
     fields = [
         (b"Content-Type", b"application/json"),
         (b"Content-Length", b"%d" % len(content)),

@@ -46,6 +46,32 @@ async def test_a_broken_side_breaks_the_other(ends: tuple[Pair, Pair, asyncio.Ta
     await joining
 
 
+@pytest.mark.parametrize("cut", ["the node", "the user"])
+async def test_a_program_sees_a_part_as_a_part(cut: str) -> None:
+    """Over TCP, where closing alone would look like the end of everything."""
+    (far, far_inner) = socket.socketpair()
+    (_, far_writer), far_pair = [await asyncio.open_connection(sock=end) for end in (far, far_inner)]
+    joined: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        joined.put_nowait(asyncio.ensure_future(join(reader, writer, *far_pair)))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        joining = await joined.get()
+        far_writer.write(b"a part")
+        assert await reader.readexactly(6) == b"a part"
+        if cut == "the user":
+            joining.cancel()
+        else:
+            far_pair[0].set_exception(ConnectionResetError("the stream was reset"))
+        with pytest.raises(ConnectionResetError):
+            await reader.read(-1)
+        await asyncio.gather(joining, return_exceptions=True)
+        for each in (writer, far_writer):
+            await close(each)
+
+
 async def write_for_ever(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(bytes(1_000_000))

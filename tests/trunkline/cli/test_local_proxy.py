@@ -1,16 +1,22 @@
-"""What the local proxy refuses by itself, over a real loopback connection."""
+"""The local proxy over a real loopback connection: what it refuses by itself, and answers of nodes that break off."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
 from certs.tls import client_context
+from tests.support.canned_relay import CannedCall, CannedRelay
 from trunkline.cli.local_proxy import LocalProxy
 from trunkline.client.control_plane import ControlPlane
+from trunkline.client.errors import CallInterrupted
+from trunkline.client.node_response import NodeResponse
+from trunkline.client.node_sender import NodeSender
 
 
 @pytest.fixture
@@ -86,3 +92,62 @@ LINE, HOST = b"GET http://vm-1.main.trunk.internal/ HTTP/1.1\r\n", b"Host: vm-1.
 )
 async def test_heads_are_read_strictly(port: int, request_bytes: bytes, status: int) -> None:
     assert (await ask(port, request_bytes))[0] == status
+
+
+class OneNode:
+    """A control plane all of whose nodes are behind one sender."""
+
+    def __init__(self, sender: NodeSender) -> None:
+        self._sender = sender
+
+    def node(self, workspace: str, name: str) -> OneNode:
+        return self
+
+    async def request(self, method: str, path: str, *, port: int, fields: Any, body: Any) -> NodeResponse:
+        return await self._sender.request(method, "vm-1.main.trunk.internal", path, token="t", fields=fields, body=body)
+
+
+@asynccontextmanager
+async def proxy_to(answer: bytes) -> AsyncIterator[tuple[int, asyncio.Future[None]]]:
+    """A proxy to a node that answers so and breaks off; gives its port, and how serving the connection ended."""
+
+    async def answering(call: CannedCall) -> None:
+        call.answer(answer)
+        await call.writer.drain()
+        call.reset()
+
+    relay = CannedRelay(answering)
+    sender = NodeSender("https://relay.test", ssl_context=client_context(), dial=relay.dial)
+    proxy = LocalProxy(cast(ControlPlane, OneNode(sender)), "main", "trunk.internal")
+    served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asyncio.ensure_future(proxy.serve(reader, writer)).add_done_callback(
+            lambda task: served.set_exception(error) if (error := task.exception()) else served.set_result(None)
+        )
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1], served
+    await sender.close()
+    await relay.close()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+async def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(version: str, framing: bytes) -> None:
+    part = b"4\r\npart\r\n" if b"chunked" in framing else b"part"
+    async with proxy_to(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n" + part) as (port, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LINE.replace(b"1.1", version.encode()) + HOST + b"\r\n")
+        received = bytearray()
+        with pytest.raises(ConnectionResetError):
+            await read_into(received, reader)
+        with pytest.raises(CallInterrupted):
+            await served
+        assert received.count(b"HTTP/1.") <= 1, "no second head inside the first answer"
+        writer.close()
+
+
+async def read_into(received: bytearray, reader: asyncio.StreamReader) -> None:
+    while piece := await reader.read(4096):
+        received += piece
