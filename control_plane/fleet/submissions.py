@@ -96,7 +96,7 @@ async def _targets(session: AsyncSession, workspace: Workspace, target: Target) 
     wanted = NodeFilter(cluster=target.cluster, labels=target.selector or {})
     found = await nodes.select_nodes(session, workspace.workspace_id, wanted, most=MOST_NODES + 1)
     if not found:
-        raise invalid("target", "no node is meant by it")
+        raise invalid("target", "no node of the workspace matches it")
     if len(found) > MOST_NODES:
         raise invalid("target", f"more than {MOST_NODES} nodes are meant by it")
     return found

@@ -136,6 +136,8 @@ class FakeControlPlane:
         body = await request.json()
         target = body["target"]
         chosen = [node for node in self.nodes if target.get("all") or target.get("node") == node["node"]]
+        if not chosen:
+            return error(400, "INVALID_PARAMETER_VALUE", "target: no node of the workspace matches it")
         answer = []
         for node in chosen:
             identifier = body["command_id"] if "node" in target else f"{body['command_id']}.{node['node_id']}"

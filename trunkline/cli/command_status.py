@@ -42,7 +42,7 @@ def remark_on(command: Command, *, several: bool) -> str | None:
     endings = {
         CommandState.TIMED_OUT: "timed out",
         CommandState.CANCELLED: "cancelled",
-        CommandState.LOST: "lost: its node no longer knows how it ended",
+        CommandState.LOST: "lost" if command.reason else "lost: its node no longer knows how it ended",
     }
     ending = endings.get(command.state)
     if ending is None and command.signal is not None:

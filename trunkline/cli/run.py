@@ -74,7 +74,7 @@ async def _run(session: Session, target: Target, request: CommandRequest) -> int
     with interruption.watching():
         commands = await api.submit(target, request)
         if not commands:
-            raise CommandFailed("no node matches; see `trunkline node list`", os.EX_UNAVAILABLE)
+            raise CommandFailed("no node matches; see `trunkline node list`", os.EX_DATAERR)
         outputs = outputs_for([command.node for command in commands], sys.stdout.buffer, sys.stderr.buffer)
         ended = await follow_all(api, commands, outputs, interruption)
     for command in ended:

@@ -79,11 +79,8 @@ def test_all_nodes_well_is_status_0(fake: FakeControlPlane, trunkline: Trunkline
         (CannedCommand(state="FAILED", exit_code=None, signal="SIGKILL"), 137, "killed by signal SIGKILL"),
         (CannedCommand(state="TIMED_OUT", exit_code=None), 124, "timed out"),
         (CannedCommand(state="CANCELLED", exit_code=None), 130, "cancelled"),
-        (
-            CannedCommand(state="LOST", exit_code=None, reason="the\x1b node"),
-            69,
-            "no longer knows how it ended (the  node)",
-        ),
+        (CannedCommand(state="LOST", exit_code=None), 69, "lost: its node no longer knows how it ended"),
+        (CannedCommand(state="LOST", exit_code=None, reason="the\x1b node"), 69, "vm-1: lost (the  node)"),
         (CannedCommand(state="FAILED", exit_code=None, reason="no such file"), 69, "could not be run (no such file)"),
     ],
 )
@@ -106,8 +103,8 @@ def test_an_output_that_breaks_is_taken_up_where_it_broke(fake: FakeControlPlane
 
 def test_no_node_matches(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     outcome = trunkline("run", "--selector", "gpu=yes", "--", "cmd")
-    assert outcome.status == os.EX_UNAVAILABLE
-    assert "no node matches" in outcome.stderr
+    assert outcome.status == os.EX_DATAERR
+    assert "no node of the workspace matches it" in outcome.stderr
 
 
 @pytest.mark.parametrize(
