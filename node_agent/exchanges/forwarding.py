@@ -9,11 +9,14 @@ no credit is granted. Then bytes go both ways, each direction on its own:
   service's transport is not read; at most one read of it is held here.
 
 The end: in raw mode each direction ends on its own. In HTTP mode the service's end is the end of the response, and the
-caller's end means that it wants no more. A service that breaks off is passed on as a reset, never as a clean end, so
-that nobody takes a part for the whole.
+caller's end means that it wants no more. Whoever breaks off is passed on as a reset, never as a clean end, so that
+neither side takes a part for the whole.
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from typing import Protocol, cast
 
 from node_agent.exchanges.caller_output import CallerOutput
@@ -29,6 +32,7 @@ CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 # When a service's buffer is full, and when it has room again.
 HIGH_BYTES = 64 * 1024
 LOW_BYTES = 16 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger, socket(7): on, for 0 seconds
 
 
 class ExchangeOwner(Protocol):
@@ -115,7 +119,7 @@ class ForwardedExchange:
     def connected(self, transport: asyncio.Transport) -> None:
         """The service is there: send it the request, and what was held back of it."""
         if self._over or self._refused:
-            transport.abort()
+            _break_off(transport)
             return
         self._transport = transport
         if self._raw:
@@ -224,10 +228,22 @@ class ForwardedExchange:
         self._stream.consumed(sum(map(len, self._held)) + self._uncredited_bytes)
         self._held.clear()
         if self._transport is not None:
-            (self._transport.abort if abort else self._transport.close)()
+            if abort:
+                _break_off(self._transport)
+            else:
+                self._transport.close()
         if self._stream.writable:
             self._stream.end()
         self._owner.ended(self, self._stream, peer_ended=self._caller_ended)
+
+
+def _break_off(transport: asyncio.Transport) -> None:
+    """End the connection to a service by a reset; closing alone would look like the end of what was sent."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
 
 
 class ServiceConnection(asyncio.Protocol):

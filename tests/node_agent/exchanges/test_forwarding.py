@@ -328,6 +328,29 @@ async def test_a_caller_that_goes_away_closes_the_connection(agent, kit, allow):
             await closed
 
 
+async def test_a_caller_that_breaks_off_is_no_clean_end_to_the_service(agent, kit, allow):
+    """A service that stores what it gets until the end must not take a part for the whole."""
+    ending = asyncio.get_running_loop().create_future()
+
+    async def store(reader, writer):
+        assert await reader.readexactly(6) == b"a part"
+        writer.write(b"got it")
+        try:
+            ending.set_result(await reader.read())
+        except ConnectionResetError as error:
+            ending.set_result(error)
+        writer.close()
+
+    async with raw_service(store) as port:
+        allow(port)
+        reader, writer = agent.open()
+        writer.write(connect_head(port, kit.call_token(f"port:{port}")) + b"a part")
+        await reader.readuntil(b"got it")
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            assert isinstance(await ending, ConnectionResetError)
+
+
 async def test_a_revocation_cuts_what_is_open(agent, kit, allow):
     async def wait(reader, writer):
         await reader.read()
