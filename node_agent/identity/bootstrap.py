@@ -104,8 +104,10 @@ class Bootstrap:
         while True:
             try:
                 node = await self._once()
-            except (ControlPlaneUnreachable, EvidenceUnavailable) as error:
+            except ControlPlaneUnreachable as error:
                 await self._pause(str(error))
+            except EvidenceUnavailable as error:
+                await self._pause(str(error), at_least_seconds=REFUSED_PAUSE_SECONDS if error.permanent else 0.0)
             except ControlPlaneRefused as error:
                 waits = error.permanent and self._nonce_is_new
                 await self._pause(str(error), at_least_seconds=REFUSED_PAUSE_SECONDS if waits else 0.0)

@@ -99,6 +99,20 @@ async def test_a_join_token_that_is_refused_is_the_end(make_bootstrap, tmp_path)
     assert "tljt" not in str(refused.value)
 
 
+async def test_evidence_that_waiting_will_not_bring_is_not_asked_for_again_and_again(make_bootstrap, tmp_path):
+    (tmp_path / "join-token").unlink()
+    bootstrap, pauses = make_bootstrap(), []
+
+    async def pause(reason, *, at_least_seconds=0.0):
+        pauses.append(at_least_seconds)
+        raise Killed
+
+    bootstrap._pause = pause
+    with pytest.raises(Killed):
+        await bootstrap.run()
+    assert pauses == [60.0]
+
+
 async def test_a_nonce_of_before_the_crash_that_has_expired_is_replaced(make_bootstrap, control_plane, state):
     control_plane.faults[BOOTSTRAP] = [lambda document: error(503, "X")]
     bootstrap = make_bootstrap()
