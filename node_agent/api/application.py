@@ -41,7 +41,13 @@ def build_application(
     )
     for method, path, scope, handler, seconds in routes:
         app.router.add_route(method, path, scoped(scope, handler, watch, stale, seconds=seconds))
+    app.on_response_prepare.append(_sign)
     return app
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Name the agent, in place of the versions of what it is built from."""
+    response.headers["Server"] = "trunkline-node-agent"
 
 
 class ApiServer:

@@ -13,6 +13,7 @@ async def test_a_call_with_the_right_token_is_answered(agent):
     answer = await agent.call("GET", "/v1/health")
     assert answer.status == 200
     assert json.loads(answer.body)["node_id"] == "nd-one"
+    assert answer.fields["server"] == "trunkline-node-agent", "no versions of what it is built from"
 
 
 async def test_many_calls_at_once(agent):
