@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ _STYLES = {
     "TIMED_OUT": "red",
     "LOST": "red",
 }
+_HEADINGS = {"creation_time": "created", "submit_time": "submitted", "last_seen_time": "last seen"}
 _PIPE_WIDTH = 10_000
 
 
@@ -38,7 +39,8 @@ def print_records(name: str, records: Sequence[Record], columns: Sequence[str], 
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.removesuffix("_time").replace("_", " ").upper(), no_wrap=True, overflow="ignore")
+        heading = _HEADINGS.get(column, column.replace("_", " "))
+        table.add_column(heading.upper(), no_wrap=True, overflow="ignore")
     for record in records:
         table.add_row(*(_cell(column, getattr(record, column, None)) for column in columns))
     _print_table(table)
@@ -86,7 +88,16 @@ def _text(column: str, value: Any) -> str:
     if column.endswith("_time") and isinstance(value, int):
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else "-"
     if isinstance(value, dict):
-        return printable(", ".join(f"{key}={_text('', entry)}" for key, entry in value.items())) or "-"
+        return printable(", ".join(f"{key}={_text('', entry)}" for key, entry in _flat(value))) or "-"
     if isinstance(value, list | tuple):
         return printable(" ".join(_text("", entry) for entry in value)) or "-"
     return printable(str(value))
+
+
+def _flat(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The entries of a document, those of documents in it under `outer.inner`."""
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{inner}", entry) for inner, entry in _flat(value))
+        else:
+            yield key, value

@@ -1,0 +1,24 @@
+"""Results as tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from trunkline.cli.output import print_record, print_records
+from trunkline.client.records import NodeHealth, Workspace
+
+
+def test_documents_in_documents_are_named_by_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
+    health = NodeHealth.model_validate({"status": "ok", "pressure": {"cpu": {"some": {"avg10": 0.5, "avg60": 1.0}}}})
+    print_record(health, "table")
+    assert "cpu.some.avg10=0.5, cpu.some.avg60=1.0" in capsys.readouterr().out
+    print_record(health, "json")
+    assert json.loads(capsys.readouterr().out)["pressure"] == {"cpu": {"some": {"avg10": 0.5, "avg60": 1.0}}}
+
+
+def test_headings_are_words(capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = Workspace.model_validate({"workspace_id": "ws-1", "workspace": "main", "creation_time": 0})
+    print_records("workspaces", [workspace], ("workspace", "workspace_id", "creation_time"), "table")
+    assert capsys.readouterr().out.splitlines()[0].split("  ") == ["WORKSPACE", "WORKSPACE ID", "CREATED"]
