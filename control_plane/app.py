@@ -37,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the control plane, or prepare it with `init`; returns the exit code."""
     os.umask(UMASK)
     daemon = Daemon(
-        name="control-plane", prefix="TRUNKLINE_CONTROL_PLANE", settings_class=ControlPlaneSettings, serve=serve
+        name="control-plane",
+        prefix="TRUNKLINE_CONTROL_PLANE",
+        settings_class=ControlPlaneSettings,
+        serve=serve,
+        epilog="`trunkline control-plane init --config FILE` prepares a new one: authority, database, operator token.",
     )
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["init"]:

@@ -7,6 +7,7 @@ only the operator token's file was removed it makes a new token, which ends the 
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from certs.authority import Authority
@@ -30,7 +31,12 @@ LOCAL = Actor("local/init")
 
 def run_init(daemon: Daemon[ControlPlaneSettings], argv: Sequence[str]) -> int:
     """Run `init --config FILE`; the settings are those of the daemon."""
-    initialising = Daemon(daemon.name, daemon.prefix, daemon.settings_class, initialise)
+    initialising = replace(
+        daemon,
+        name=f"{daemon.name} init",
+        serve=initialise,
+        epilog="It makes what is missing and changes nothing that is there, so it may be run again.",
+    )
     return run_daemon(initialising, argv)
 
 

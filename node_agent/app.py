@@ -35,8 +35,24 @@ STATE_FORMAT = "trunkline-node-agent 1"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node agent; returns its exit code."""
-    daemon = Daemon(name="node-agent", prefix=ENVIRONMENT_PREFIX, settings_class=AgentSettings, serve=serve)
+    daemon = Daemon(
+        name="node-agent", prefix=ENVIRONMENT_PREFIX, settings_class=AgentSettings, serve=serve, check=check
+    )
     return run_daemon(daemon, argv)
+
+
+def check(settings: AgentSettings) -> list[str]:
+    """Name what is wrong with the proxy and with the owner's policy, which the settings only point at."""
+    problems = []
+    try:
+        proxies(settings)
+    except StartError as error:
+        problems.append(str(error))
+    try:
+        PolicySource(settings.policy.file, get_logger("node_agent.policy"))
+    except PolicyError as error:
+        problems.append(str(error))
+    return problems
 
 
 async def serve(settings: AgentSettings) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from trunkline.runtime.settings_problems import explain
+
 API_PORT = 80
 END_TO_END_PORT = 443
 RESERVED_PORTS = frozenset({API_PORT, END_TO_END_PORT})
@@ -124,13 +126,12 @@ def parse_policy(document: dict[str, Any]) -> Policy:
     """Check a policy that was read from a file.
 
     Raises:
-        ValueError: the message lists all problems, one a line.
+        ValueError: the message lists all problems, each with its place.
     """
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}" for one in error.errors()]
-        raise ValueError("\n".join(problems)) from None
+        raise ValueError("; ".join(explain(error, Policy, file_name=None, prefix=None))) from None
 
 
 def _port_number(key: Any) -> int:

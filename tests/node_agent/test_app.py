@@ -168,10 +168,32 @@ def test_wrong_settings_are_all_named(tmp_path, capsys):
     assert main(["--config", str(tmp_path / "missing.toml")]) == 78
 
 
+def test_a_policy_and_a_proxy_that_cannot_be_used_are_named_by_check_config(kit, tmp_path, capsys):
+    policy = tmp_path / "policy.toml"
+    policy.write_text("nonsense = 1\n[ports.ssh]\n[[checks]]\nargv = ['x']\n")
+    policy.chmod(0o600)
+    path = tmp_path / "node-agent.toml"
+    path.write_text(
+        f"state_directory = '/x'\n[control_plane]\nurl = 'https://x'\nca_file = '{kit.ca_file}'\n"
+        "[bootstrap]\nmethod = 'azure'\naudience = 'a'\n[proxy]\nurl = 'ftp://x'\n"
+        f"[policy]\nfile = '{policy}'\n"
+    )
+    assert main(["--config", str(path), "--check-config"]) == 78
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "[proxy] url" in said[0]
+    assert f"policy file {policy}: ports: 'ssh' is not a port number; checks.0.name: required, and not set;" in said[1]
+    assert "nonsense: unknown setting; known here: checks, commands, ports" in said[1]
+
+
 def test_the_example_settings_are_right(kit, tmp_path, capsys, monkeypatch):
     from pathlib import Path
 
     example = Path(__file__).parents[2] / "deploy" / "node-agent" / "node-agent.toml"
+    policy = tmp_path / "policy.toml"
+    policy.write_text(example.with_name("policy.toml").read_text())
+    policy.chmod(0o600)
     path = tmp_path / "node-agent.toml"
-    path.write_text(example.read_text().replace("/etc/trunkline/roots.pem", str(kit.ca_file)))
+    settings = example.read_text().replace("/etc/trunkline/roots.pem", str(kit.ca_file))
+    path.write_text(settings.replace("/etc/trunkline/policy.toml", str(policy)))
     assert main(["--config", str(path), "--check-config"]) == 0

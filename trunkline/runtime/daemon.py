@@ -43,12 +43,16 @@ class Daemon(Generic[S]):
         prefix: how its environment variables begin, e.g. `TRUNKLINE_RELAY`.
         settings_class: the model of its settings.
         serve: the main coroutine; it returns when the daemon has drained.
+        check: names what is wrong in files that the settings point at, one line each; asked by `--check-config`.
+        epilog: what `--help` says at its end.
     """
 
     name: str
     prefix: str
     settings_class: type[S]
     serve: Callable[[S], Coroutine[Any, Any, None]]
+    check: Callable[[S], Sequence[str]] = lambda settings: ()
+    epilog: str = ""
 
 
 def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[str, str] | None = None) -> int:
@@ -58,12 +62,9 @@ def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[s
     try:
         settings = load_settings(daemon.settings_class, arguments.config, environ, prefix=daemon.prefix)
     except SettingsError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"trunkline {daemon.name}: {problem}\n")
-        return EXIT_CONFIGURATION
+        return _report(daemon, error.problems)
     if arguments.check_config:
-        sys.stdout.write("ok\n")
-        return 0
+        return _report(daemon, daemon.check(settings))
     configure_logging(settings.log.level, settings.log.format)
     log = get_logger(daemon.name.replace("-", "_"))
     try:
@@ -71,6 +72,16 @@ def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[s
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
         return _exit_code(error, log)
     return 0
+
+
+def _report(daemon: Daemon[S], problems: Sequence[str]) -> int:
+    """Say what is wrong with the settings, or `ok`; returns the exit code."""
+    if not problems:
+        sys.stdout.write("ok\n")
+        return 0
+    for problem in problems:
+        sys.stderr.write(f"trunkline {daemon.name}: {problem}\n")
+    return EXIT_CONFIGURATION
 
 
 def _exit_code(error: BaseException, log: Logger) -> int:
@@ -98,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(daemon: Daemon[S]) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"trunkline {daemon.name}", allow_abbrev=False)
+    parser = _Parser(prog=f"trunkline {daemon.name}", allow_abbrev=False, epilog=daemon.epilog)
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings, as TOML")
     parser.add_argument("--check-config", action="store_true", help="check the settings, print ok and exit")
     parser.add_argument("--version", action="version", version=f"trunkline {__version__}")

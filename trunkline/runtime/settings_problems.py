@@ -28,18 +28,19 @@ def explain(
     model: type[BaseModel],
     *,
     file_name: str | None,
-    prefix: str,
-    variables: frozenset[str],
+    prefix: str | None,
+    variables: frozenset[str] = frozenset(),
 ) -> Iterator[str]:
     """Yield one line for each thing that is wrong, led by the file's key or the variable that it came from.
 
-    Values are never repeated: one of them may be a secret that got into the wrong place.
+    Values are never repeated: one of them may be a secret that got into the wrong place. Without a `prefix` nothing of
+    the model can be set by the environment.
     """
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         location = [part for part in problem["loc"] if not str(part).startswith(("function-", "is-instance"))]
-        variable = prefix + "__".join(str(part).upper() for part in location)
-        from_environment = next((name for name in variables if _covers(name, variable)), None)
-        place = from_environment or _place_in_file(location, file_name) or variable
+        variable = None if prefix is None else prefix + "__".join(str(part).upper() for part in location)
+        from_environment = next((name for name in variables if variable and _covers(name, variable)), None)
+        place = from_environment or _place_in_file(location, file_name) or variable or ".".join(map(str, location))
         yield f"{place}: {_message(problem['type'], problem['msg'], model, location, variable)}"
 
 
@@ -54,10 +55,10 @@ def _place_in_file(location: list[int | str], file_name: str | None) -> str | No
     return f"{file_name}: {'.'.join(map(str, location))}" if location else file_name
 
 
-def _message(kind: str, text: str, model: type[BaseModel], location: list[int | str], variable: str) -> str:
+def _message(kind: str, text: str, model: type[BaseModel], location: list[int | str], variable: str | None) -> str:
     if kind == "extra_forbidden":
         return f"unknown setting{_suggestion(model, location)}"
-    if kind == "missing":
+    if kind == "missing" and variable is not None:
         return f"{_MESSAGES[kind]} (in the file, or as {variable})"
     return _MESSAGES.get(kind) or text.removeprefix("Value error, ").removeprefix("Input ")
 

@@ -36,6 +36,13 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith(f"Usage: trunkline {name}")
 
 
+def test_help_of_the_control_plane_names_init(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["control-plane", "--help"]) == 0
+    assert "trunkline control-plane init --config FILE" in capsys.readouterr().out
+    assert main(["control-plane", "init", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: trunkline control-plane init ")
+
+
 @pytest.mark.parametrize("arguments", [["bogus"], ["node"], ["node", "list", "--bogus"], [], ["node", "get"]])
 def test_wrong_usage_is_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == os.EX_USAGE

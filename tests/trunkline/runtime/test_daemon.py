@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -61,6 +62,14 @@ def test_check_config_prints_ok(tmp_path, capsys):
     config.write_text('state_directory = "/s"\n')
     assert run_daemon(EXAMPLE, ["--config", str(config), "--check-config"], {}) == 0
     assert capsys.readouterr().out == "ok\n"
+
+
+def test_check_config_looks_into_files_that_the_settings_point_at(tmp_path, capsys):
+    config = tmp_path / "example.toml"
+    config.write_text('state_directory = "/s"\n')
+    checked = replace(EXAMPLE, check=lambda settings: [f"{settings.state_directory}: wrong", "another"])
+    assert run_daemon(checked, ["--config", str(config), "--check-config"], {}) == 78
+    assert capsys.readouterr().err == "trunkline example: /s: wrong\ntrunkline example: another\n"
 
 
 def test_wrong_settings_are_listed_and_exit_78(tmp_path, capsys):
