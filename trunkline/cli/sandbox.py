@@ -52,6 +52,8 @@ def up(context: click.Context, state: Path | None, nodes: int, ports: tuple[int,
         ) from None
     except SandboxFailed as failure:
         raise CommandFailed(str(failure), os.EX_UNAVAILABLE) from None
+    except BrokenPipeError:
+        raise  # of our own output, whose reader has gone
     except OSError as error:
         raise CommandFailed(f"{error.filename or plan.layout.root}: {error.strerror}", os.EX_CANTCREAT) from None
 
@@ -92,9 +94,8 @@ def _run_here(plan: SandboxPlan) -> None:
 
     with supervision(plan.layout):
         stop_leftovers(plan.layout)
-        click.echo(
-            f"starting a control plane, a relay and {plan.node_count} nodes; logs are in {plan.layout.log_directory}"
-        )
+        nodes = "1 node" if plan.node_count == 1 else f"{plan.node_count} nodes"
+        click.echo(f"starting a control plane, a relay and {nodes}; logs are in {plan.layout.log_directory}")
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(Supervisor(plan, lambda line: click.echo(f"trunkline: {line}", err=True)).run(ready))
 

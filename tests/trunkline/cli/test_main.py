@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -169,3 +170,15 @@ def test_a_reader_that_goes_is_no_error(fake: FakeControlPlane, words: list[str]
     finally:
         os.close(writing)
     assert (finished.returncode, finished.stderr) == (141, b"")
+
+
+def test_a_reader_that_goes_is_no_error_of_the_sandboxs_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def gone(plan: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with (tmp_path / "output").open("w") as output:
+        monkeypatch.setattr("trunkline.cli.sandbox._run_here", gone)
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["up", "--state", str(tmp_path / "sandbox")]) == 141
