@@ -6,6 +6,8 @@ since a value may be a secret.
 """
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar, get_origin
 
@@ -59,15 +61,29 @@ async def read_body(request: web.Request, model: type[M], *, largest_bytes: int 
     """Read the JSON body of a request into a model.
 
     Raises:
-        ApiError: it is too large, too slow, no JSON, or not what the model says.
+        ApiError: it is too large, too slow, no JSON, has a name twice in one object, or is not what the model says.
     """
     raw = await _read(request, largest_bytes)
     if raw and request.content_type not in ("application/json", "application/octet-stream"):
         raise ApiError(ErrorCode.MALFORMED_REQUEST, "the body must be JSON: send Content-Type: application/json")
+    _refuse_repeats(raw)
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
         raise _refusal(error) from None
+
+
+def _refuse_repeats(raw: bytes) -> None:
+    """Refuse an object with one name twice: readers differ in which of the two they take (RFC 8259 section 4)."""
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is for the model to refuse
+        json.loads(raw, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, "an object in the body has a name twice")
+    return names
 
 
 async def _read(request: web.Request, largest_bytes: int) -> bytes:

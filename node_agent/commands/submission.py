@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 COMMAND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 # Linux takes no single argument or variable above 128 KiB, and not much more than 2 MiB of them together.
@@ -93,11 +94,17 @@ def parse_submission(body: bytes) -> Submission:
         document = json.loads(body, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
         return Submission.model_validate(document)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors()[:10]]
-        raise SubmissionRefused("; ".join(problems)) from None
+        raise SubmissionRefused("; ".join(map(_problem, error.errors()[:10]))) from None
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _BadDocumentError) else "it is not JSON"
         raise SubmissionRefused(f"the body cannot be read: {reason}") from None
+
+
+def _problem(problem: ErrorDetails) -> str:
+    place = ".".join(map(str, problem["loc"])) or "body"
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown key"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ').removeprefix('Input ')}"
 
 
 class _BadDocumentError(ValueError):

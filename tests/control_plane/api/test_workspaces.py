@@ -77,6 +77,13 @@ async def test_bad_bodies(plane: RunningControlPlane, body):
     assert answer.document["details"]
 
 
+@pytest.mark.parametrize("raw", [b'{"workspace":"a","workspace":"b"}', b'{"x":{"y":1,"y":2}}'])
+async def test_a_name_that_is_given_twice_is_refused(plane: RunningControlPlane, raw: bytes):
+    answer = await plane.call("POST", f"{plane.account}/workspaces", raw=raw)
+    assert (answer.status, answer.error_code) == (400, "MALFORMED_REQUEST")
+    assert "twice" in answer.document["message"]
+
+
 async def test_all_problems_are_told_at_once(plane: RunningControlPlane):
     answer = await plane.call("POST", f"{plane.account}/workspaces", {"workspace": "", "a": 1, "b": 2})
     assert {one["field"] for one in answer.document["details"]} == {"workspace", "a", "b"}

@@ -69,6 +69,13 @@ def test_what_is_not_a_submission_is_refused_in_one_line(raw):
     assert "\n" not in str(refused.value)
 
 
+def test_refusals_are_in_our_own_words():
+    with pytest.raises(
+        SubmissionRefused, match=r"^environment: a variable's name is empty or has = in it; x: unknown key$"
+    ):
+        parse_submission(body(environment={"": "1"}, x=1))
+
+
 def test_bodies_that_mean_the_same_have_the_same_fingerprint():
     one = parse_submission(b'{"argv":["a"],"environment":{"X":"1","Y":"2"},"user":null}')
     other = parse_submission(b'{ "environment": {"Y":"2","X":"1"}, "argv": ["a"] }')
