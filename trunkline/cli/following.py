@@ -55,6 +55,19 @@ class Interruption:
         return 128 + self.signal_number
 
 
+async def unless_insisted(work: Coroutine[Any, Any, T], interruption: Interruption) -> T | None:
+    """The result of `work`, or `None` if the user asks for the end twice before it is there."""
+    working = asyncio.create_task(work)
+    insisted = asyncio.create_task(interruption.insisted.wait())
+    try:
+        await asyncio.wait([working, insisted], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        working.cancel()
+        insisted.cancel()
+        await asyncio.gather(working, insisted, return_exceptions=True)
+
+
 async def follow_all(
     api: CommandApi, commands: Sequence[Command], outputs: OutputFor, interruption: Interruption
 ) -> list[Command]:

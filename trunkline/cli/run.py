@@ -10,7 +10,7 @@ import click
 from trunkline.cli.arguments import pairs_of
 from trunkline.cli.command_status import remark_on, status_of_commands
 from trunkline.cli.exits import CommandFailed
-from trunkline.cli.following import Interruption, follow_all
+from trunkline.cli.following import Interruption, follow_all, unless_insisted
 from trunkline.cli.remote_output import outputs_for
 from trunkline.cli.session import Invocation, Session, connected_stream
 from trunkline.client.commands import CommandRequest, Target
@@ -72,7 +72,11 @@ async def _run(session: Session, target: Target, request: CommandRequest) -> int
     api = session.workspace.commands
     interruption = Interruption()
     with interruption.watching():
-        commands = await api.submit(target, request)
+        commands = await unless_insisted(api.submit(target, request), interruption)
+        if commands is None:
+            raise CommandFailed(
+                "it is not known whether the command was submitted; see `trunkline command list`", interruption.status
+            )
         if not commands:
             raise CommandFailed("no node matches; see `trunkline node list`", os.EX_DATAERR)
         outputs = outputs_for([command.node for command in commands], sys.stdout.buffer, sys.stderr.buffer)
