@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from certs.encoding import decode_base64url
+from certs.bindings import BINDING_CLAIMS, Binding, read_binding, read_digest
 from certs.errors import CertificateError, TokenError, TokenErrorCode
 from certs.scopes import Scopes, parse_scopes
 from certs.spiffe import IdentityRole, SpiffeId, control_plane_id
@@ -50,7 +50,6 @@ _TOKEN_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 _SUBJECT = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
-_DIGEST_BYTES = 32
 _NO_SCOPES = Scopes(frozenset(), frozenset())
 
 
@@ -60,7 +59,8 @@ class TokenClaims:
 
     `workspace_id` and `node_id` are ids, `workspace` and `node` names (absent from assertions).
     `certificate_thumbprint` (listen) is the leaf that the token is bound to. `origin_token_id` (assertion) is the
-    workspace token behind it and `signer_serial` the relay's certificate: revocation looks at both.
+    workspace token behind it and `signer_serial` the relay's certificate: revocation looks at both. `binding` (call)
+    is the one request that the token is good for, where it is for one only.
     """
 
     kind: TokenKind
@@ -77,7 +77,7 @@ class TokenClaims:
     workspace: str | None = None
     node: str | None = None
     certificate_thumbprint: str | None = None
-    body_sha256: str | None = None
+    binding: Binding | None = None
     origin_token_id: str | None = None
     key_id: str | None = None
     signer_serial: str | None = None
@@ -107,6 +107,8 @@ def read_claims(
         raise TokenError(TokenErrorCode.WRONG_ISSUER, "the token is of another issuer")
     audience = _audience(kind, claims.get("aud"), trust_domain)
     issued_at, expires_at, not_before = _times(kind, claims)
+    if kind is not TokenKind.CALL:
+        _refuse_binding(claims)
     return TokenClaims(
         kind=kind,
         token_id=_matching(claims, "jti", _TOKEN_ID),
@@ -188,18 +190,19 @@ def _listen(claims: Mapping[str, Any], _: SpiffeId) -> dict[str, Any]:
         "node_id": _matching(claims, "node_id", _ID),
         "workspace": _matching(claims, "workspace", _LABEL),
         "node": _matching(claims, "node", _LABEL),
-        "certificate_thumbprint": _digest(binding, "x5t#S256"),
+        "certificate_thumbprint": read_digest(binding, "x5t#S256"),
     }
 
 
 def _call(claims: Mapping[str, Any], audience: SpiffeId) -> dict[str, Any]:
+    scopes = _scopes(claims)
     return {
         "workspace_id": audience.workspace_id,
         "node_id": audience.node_id,
         "workspace": _matching(claims, "workspace", _LABEL),
         "node": _matching(claims, "node", _LABEL),
-        "scopes": _scopes(claims),
-        "body_sha256": _digest(claims, "body_sha256") if "body_sha256" in claims else None,
+        "scopes": scopes,
+        "binding": read_binding(claims, scopes),
     }
 
 
@@ -245,14 +248,9 @@ def _scopes(claims: Mapping[str, Any]) -> Scopes:
         raise _bad("scope") from error
 
 
-def _digest(claims: Mapping[str, Any], name: str) -> str:
-    value = claims.get(name)
-    try:
-        if isinstance(value, str) and len(decode_base64url(value)) == _DIGEST_BYTES:
-            return value
-    except ValueError as error:
-        raise _bad(name) from error
-    raise _bad(name)
+def _refuse_binding(claims: Mapping[str, Any]) -> None:
+    for name in sorted(BINDING_CLAIMS & claims.keys()):
+        raise _bad(name)
 
 
 def _matching(claims: Mapping[str, Any], name: str, grammar: re.Pattern[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from certs.bindings import Binding
 from certs.chains import verify_chain
 from certs.claims import (
     LEEWAY_SECONDS,
@@ -31,6 +32,7 @@ from certs.spiffe import IdentityRole, SpiffeId, relays_id
 __all__ = [
     "LEEWAY_SECONDS",
     "LONGEST_LIFE_SECONDS",
+    "Binding",
     "IssuedToken",
     "Scopes",
     "TokenClaims",
@@ -101,9 +103,9 @@ class TokenSigner:
         scopes: Collection[str],
         now: float,
         lifetime_seconds: float = LONGEST_LIFE_SECONDS[TokenKind.CALL],
-        body_sha256: str | None = None,
+        binding: Binding | None = None,
     ) -> IssuedToken:
-        """Lets `subject` call `node` with these scopes; with `body_sha256` only to submit that body, once.
+        """Lets `subject` call `node` with these scopes; with a `binding` only for the one request that it names.
 
         Raises:
             TokenError: a claim, a scope or the lifetime is out of bounds.
@@ -114,7 +116,7 @@ class TokenSigner:
             "workspace": workspace,
             "node": node_name,
             "scope": _scope_claim(scopes),
-            **({"body_sha256": body_sha256} if body_sha256 is not None else {}),
+            **(binding.to_claims() if binding is not None else {}),
         }
         return self._issue(TokenKind.CALL, specific, now, lifetime_seconds)
 

@@ -9,11 +9,13 @@ import re
 import secrets
 from typing import Literal
 
+from certs.bindings import COMMAND_ID
+
 IdPrefix = Literal["ac", "op", "ws", "nd", "rl", "cl", "jt", "rj"]
 
 ID_CHARACTERS = 20
 LONGEST_NAME = 63
-COMMAND_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
+COMMAND_ID_PATTERN = f"^{COMMAND_ID.pattern}$"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ID = re.compile(r"(?:ac|op|ws|nd|rl|cl|jt|rj)-[a-z2-7]{20}")

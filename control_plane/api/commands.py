@@ -79,7 +79,7 @@ class TargetBody(OperatorRequest):
 class NewCommand(OperatorRequest):
     """The body of a submission."""
 
-    command_id: str | None = Field(default=None, pattern=COMMAND_ID_PATTERN.replace(r"\Z", "$"))
+    command_id: str | None = Field(default=None, pattern=COMMAND_ID_PATTERN)
     target: TargetBody
     argv: list[Argument] = Field(min_length=1, max_length=MOST_ARGUMENTS)
     environment: Variables = Field(default={})

@@ -211,7 +211,7 @@ class Dispatcher:
 
     async def _call(self, step: Step, address: NodeAddress, command: Command, spec: dict[str, object]) -> NodeAnswer:
         if step is Step.DELIVER:
-            return await self._nodes.submit(address, command.command_id, spec)
+            return await self._nodes.submit(address, command.command_id, spec, deliver_before_ms=command.deliver_before)
         if step is Step.CANCEL:
             return await self._nodes.cancel(address, command.command_id)
         return await self._nodes.ask(address, command.command_id)

@@ -1,12 +1,12 @@
 """The commands' side of a node's API: submit, ask, cancel, output, each with a token of its own."""
 
-import hashlib
 import json
+import math
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from certs.bindings import LONGEST_SUBMIT_SECONDS, Binding
 from certs.claims import LEEWAY_SECONDS
-from certs.encoding import encode_base64url
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ
 from certs.spiffe import control_plane_id
 from control_plane.fleet.reach import NodeAnswer, NodeCall, NodeReach
@@ -15,6 +15,7 @@ from control_plane.storage.records import Node, Workspace
 from trunkline.runtime.clock import Clock
 
 TOKEN_SECONDS = 60
+CANCEL_BODY = b"{}"
 LARGEST_ANSWER_BYTES = 256 * 1024
 CONTENT_READ_SECONDS = 10.0
 
@@ -44,11 +45,16 @@ class NodeCommands:
         """Return until when a node could still accept a submit that is sent now."""
         return int((self._clock.now() + self._timeout_seconds + TOKEN_SECONDS + LEEWAY_SECONDS) * 1000)
 
-    async def submit(self, address: NodeAddress, command_id: str, spec: dict[str, object]) -> NodeAnswer:
-        """Submit a command; its id is the idempotency key, its token is good for this body and for one use."""
+    async def submit(
+        self, address: NodeAddress, command_id: str, spec: dict[str, object], *, deliver_before_ms: int
+    ) -> NodeAnswer:
+        """Submit a command; its id is the idempotency key, its token is good for this body under this id only.
+
+        No submit of it is begun at `deliver_before_ms` or later: so long, and a token's life more, may a node meet it.
+        """
         body = json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()
-        digest = encode_base64url(hashlib.sha256(body).digest())
-        token = self._token(address, COMMAND_SUBMIT, body_sha256=digest)
+        binding = Binding.of_body(body, command_id, self._submit_until(deliver_before_ms))
+        token = self._token(address, COMMAND_SUBMIT, binding)
         return await self._call(address, "PUT", _path(command_id), token, "submit", body)
 
     async def ask(self, address: NodeAddress, command_id: str) -> NodeAnswer:
@@ -57,9 +63,9 @@ class NodeCommands:
         return await self._call(address, "GET", _path(command_id), token, "ask")
 
     async def cancel(self, address: NodeAddress, command_id: str) -> NodeAnswer:
-        """Ask for a command's end."""
-        token = self._token(address, COMMAND_SUBMIT)
-        return await self._call(address, "POST", f"{_path(command_id)}/cancel", token, "cancel", b"{}")
+        """Ask for a command's end; the token is good for nothing else, and so not for a submit."""
+        token = self._token(address, COMMAND_SUBMIT, Binding.of_body(CANCEL_BODY, command_id))
+        return await self._call(address, "POST", f"{_path(command_id)}/cancel", token, "cancel", CANCEL_BODY)
 
     async def output(
         self, address: NodeAddress, command_id: str, *, stream: str, offset: int, follow: bool
@@ -74,7 +80,13 @@ class NodeCommands:
         token = self._token(address, HEALTH_READ)
         return await self._call(address, "GET", "/v1/health", token, "health", timeout_seconds=timeout_seconds)
 
-    def _token(self, address: NodeAddress, scope: str, *, body_sha256: str | None = None) -> str:
+    def _submit_until(self, deliver_before_ms: int) -> int:
+        """Return when the last token of a submit has expired, within what a token may say whatever the clocks did."""
+        now = int(self._clock.now())
+        last_token_at = max(math.ceil(deliver_before_ms / 1000), now)
+        return min(last_token_at + TOKEN_SECONDS, now + LONGEST_SUBMIT_SECONDS)
+
+    def _token(self, address: NodeAddress, scope: str, binding: Binding | None = None) -> str:
         issued = self._issuance.call_token(
             address.workspace,
             address.node,
@@ -82,7 +94,7 @@ class NodeCommands:
             scopes=[scope],
             lifetime_seconds=TOKEN_SECONDS,
             now=self._clock.now(),
-            body_sha256=body_sha256,
+            binding=binding,
         )
         return issued.text
 

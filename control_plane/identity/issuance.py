@@ -10,7 +10,7 @@ from certs.chains import CertificateChain
 from certs.errors import CertificateError
 from certs.identities import public_key_of_csr
 from certs.spiffe import SpiffeId, node_id, relay_id, workspace_id
-from certs.tokens import IssuedToken, TokenSigner
+from certs.tokens import Binding, IssuedToken, TokenSigner
 from control_plane.errors import invalid
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import TokenSettings
@@ -86,9 +86,9 @@ class Issuance:
         scopes: Sequence[str],
         lifetime_seconds: float,
         now: float,
-        body_sha256: str | None = None,
+        binding: Binding | None = None,
     ) -> IssuedToken:
-        """Issue a call token for one node."""
+        """Issue a call token for one node; with a `binding` for that request only."""
         return self._signer.issue_call(
             self.node_identity(node),
             subject=subject,
@@ -97,7 +97,7 @@ class Issuance:
             scopes=scopes,
             now=now,
             lifetime_seconds=lifetime_seconds,
-            body_sha256=body_sha256,
+            binding=binding,
         )
 
     def workspace_token(

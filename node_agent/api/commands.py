@@ -1,25 +1,25 @@
 """`/v1/commands`: submit, list, get, read output, cancel."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import re
 
 from aiohttp import web
 
+from certs.bindings import COMMAND_ID
 from node_agent.api.routing import ApiRefused, caller_of, error_response, json_response
 from node_agent.commands.command import Command
 from node_agent.commands.ledger import CommandLedger, Submitter
 from node_agent.commands.records import OutputStream
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandState
-from node_agent.commands.submission import COMMAND_ID, parse_submission
+from node_agent.commands.submission import parse_submission
 from node_agent.exchanges.callers import Caller
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_OFFSET_DIGITS = 18
+CANCEL_BODY = b"{}"
+"""The content of a cancel that a token can be bound to; no submission, which names a program at least."""
 
 _PAGE_TOKEN = re.compile(r"([0-9]{1,18})-([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
 
@@ -34,6 +34,8 @@ class CommandsApi:
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answer `PUT /v1/commands/{command_id}`: 201 for a new command, 200 for one that is known."""
         command_id = _command_id(request)
+        _refuse_query(request)
+        _check_command(caller_of(request), command_id)
         body = await request.read()
         submitter = _submitter(caller_of(request), body)
         command, created = await self._ledger.submit(command_id, parse_submission(body), submitter)
@@ -61,9 +63,10 @@ class CommandsApi:
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST /v1/commands/{command_id}/cancel`."""
-        caller = caller_of(request)
-        _refuse_bound(caller)
-        command = await self._ledger.cancel(_command_id(request), caller.subject)
+        caller, command_id = caller_of(request), _command_id(request)
+        _refuse_query(request)
+        await _check_cancel(caller, command_id, request)
+        command = await self._ledger.cancel(command_id, caller.subject)
         return json_response(command.document())
 
     async def output(self, request: web.Request) -> web.StreamResponse:
@@ -111,28 +114,56 @@ class CommandsApi:
 
 def _command_id(request: web.Request) -> str:
     command_id = request.match_info["command_id"]
-    if not COMMAND_ID.match(command_id):
+    if not COMMAND_ID.fullmatch(command_id):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "a command id is 1 to 128 of A-Z a-z 0-9 . _ -")
     return command_id
 
 
+def _refuse_query(request: web.Request) -> None:
+    if request.query_string:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "this route takes no query")
+
+
+def _check_command(caller: Caller, command_id: str) -> None:
+    """Refuse a token that is bound to another command; before any content is read."""
+    binding = caller.claims.binding
+    if binding is not None and binding.command_id not in (None, command_id):
+        raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another command")
+
+
 def _submitter(caller: Caller, body: bytes) -> Submitter:
     """Return who submits; a token that is bound to a body must be bound to this one, and is used up by it."""
-    claims = caller.claims
-    if claims.body_sha256 is None:
+    claims, binding = caller.claims, caller.claims.binding
+    if binding is None:
         return Submitter(claims.subject)
-    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode("ascii")
-    if not hmac.compare_digest(digest, claims.body_sha256):
+    if not binding.covers(body):
         raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another body")
-    return Submitter(claims.subject, claims.token_id, claims.expires_at + _LEEWAY_SECONDS, body_bound=True)
+    replayable_until = max(claims.expires_at, binding.submit_until or 0) + _LEEWAY_SECONDS
+    return Submitter(claims.subject, claims.token_id, replayable_until, bound=binding.command_id is not None)
 
 
 _LEEWAY_SECONDS = 120  # beyond the leeway that the verifier grants, after which the token is refused anyway
 
 
+async def _check_cancel(caller: Caller, command_id: str, request: web.Request) -> None:
+    """Refuse a bound token that is not one for this cancel: what is bound to a submission is not."""
+    binding = caller.claims.binding
+    if binding is None:
+        return
+    if binding.command_id is None or not binding.covers(CANCEL_BODY):
+        raise _bound_to_submit()
+    _check_command(caller, command_id)
+    if await request.read() != CANCEL_BODY:
+        raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another body")
+
+
 def _refuse_bound(caller: Caller) -> None:
-    if caller.claims.body_sha256 is not None:
-        raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to the submit of one body")
+    if caller.claims.binding is not None:
+        raise _bound_to_submit()
+
+
+def _bound_to_submit() -> ApiRefused:
+    return ApiRefused(403, "PERMISSION_DENIED", "the token is bound to the submit of one body")
 
 
 def _list_key(command: Command) -> tuple[int, str]:

@@ -29,12 +29,16 @@ MAX_TOKENS_OF_A_COMMAND = 64
 
 @dataclass(frozen=True, slots=True)
 class Submitter:
-    """Who submits: the `sub` of the token; its `jti` and expiry where it may be used only once."""
+    """Who submits: the `sub` of the token; its `jti` where it may be used only once.
+
+    `replayable_until`, in seconds since the epoch, is when no token of this submit can be accepted any more. `bound`
+    says that the token names both the body and the command.
+    """
 
     subject: str
     token_id: str | None = None
-    token_expires_at: int = 0
-    body_bound: bool = False
+    replayable_until: int = 0
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +188,10 @@ class CommandLedger:
         self._check_token(submitter, command_id)
         rules = self._policy.current.commands
         self._check_rules(rules, submitter.subject)
-        if rules.require_body_binding and not submitter.body_bound:
+        if rules.require_body_binding and not submitter.bound:
             raise CommandRefused(
-                RefusalReason.POLICY, "the node's owner requires a token that is bound to the body (body_sha256)"
+                RefusalReason.POLICY,
+                "the node's owner requires a token that is bound to body and command (body_sha256, command_id)",
             )
         if submission.user is not None and submission.user not in (default_user(rules.run_as), *rules.allowed_users):
             raise CommandRefused(
@@ -194,6 +199,10 @@ class CommandLedger:
             )
         if sum(self.counts()) >= rules.max_concurrent + rules.max_queued:
             raise CommandRefused(RefusalReason.TOO_MANY, "the queue of commands is full; try again later")
+        if len(self._commands) >= self._bounds.retention.most_held:
+            raise CommandRefused(
+                RefusalReason.TOO_MANY, "the node remembers as many commands as it can; try again later"
+            )
 
     def _check_rules(self, rules: CommandRules, subject: str) -> None:
         if not rules.enabled:
@@ -248,7 +257,7 @@ class CommandLedger:
             user=submission.user or default_user(rules.run_as),
             working_directory=submission.working_directory,
             timeout_seconds=rules.timeout_seconds(submission.timeout_seconds),
-            token_ids={submitter.token_id: submitter.token_expires_at} if submitter.token_id else {},
+            token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
         )
 
     def _plan(self, record: CommandRecord, submission: Submission) -> ProcessPlan:
@@ -269,11 +278,13 @@ class CommandLedger:
             )
         self._check_token(submitter, command.command_id)
         now, used = self._clock.now(), command.record.token_ids
+        if submitter.bound and submitter.replayable_until <= max(used.values(), default=0):
+            return command  # it names this command, which is remembered for longer than it can be sent
         if submitter.token_id is not None and submitter.token_id not in used:
             live = {token_id: expires_at for token_id, expires_at in used.items() if expires_at > now}
             if len(live) >= MAX_TOKENS_OF_A_COMMAND:
                 raise CommandRefused(RefusalReason.TOO_MANY, "the command was submitted too often; try again later")
-            command.record.token_ids = live | {submitter.token_id: submitter.token_expires_at}
+            command.record.token_ids = live | {submitter.token_id: submitter.replayable_until}
             self._use_tokens(command)
             if not await self._save(command):
                 raise CommandRefused(RefusalReason.NO_STORAGE, "the node cannot record that the token was used")

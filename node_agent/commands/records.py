@@ -8,8 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from certs.bindings import COMMAND_ID
 from node_agent.commands.states import CommandState
-from node_agent.commands.submission import COMMAND_ID
 from trunkline.runtime.files import sync_directory, write_atomic
 
 RECORD_FILE = "record.json"
@@ -104,7 +104,7 @@ class CommandStore:
         A directory without a record is what a crash left of a submit that was never answered: it is removed.
         """
         for directory in sorted(self._directory.iterdir()):
-            if not COMMAND_ID.match(directory.name) or not directory.is_dir():
+            if not COMMAND_ID.fullmatch(directory.name) or not directory.is_dir():
                 continue
             try:
                 yield directory.name, parse_record(_read(directory / RECORD_FILE))

@@ -8,11 +8,20 @@ from node_agent.commands.records import CommandRecord
 
 @dataclass(frozen=True, slots=True)
 class RetentionBounds:
-    """How long, how many and how much is kept of commands that have ended."""
+    """How long, how many and how much is kept of commands that have ended.
+
+    `replayable` is how many come on top of `commands` because a token of theirs could still be accepted.
+    """
 
     age_seconds: float = 86400.0
     commands: int = 10_000
     output_bytes: int = 10 * 1024**3
+    replayable: int = 30_000
+
+    @property
+    def most_held(self) -> int:
+        """How many commands are remembered at most; a node that remembers so many takes no other."""
+        return self.commands + self.replayable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,8 @@ class Expiry:
 def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float) -> Expiry:
     """Choose what goes, oldest first.
 
-    A record with a token that has not expired stays whatever the bounds say, since the token must not be used again.
+    A record stays, whatever the bounds say, while a token of its submit could be accepted: to forget it would be to let
+    the same body run again.
 
     Args:
         ended: records in a terminal state.

@@ -4,13 +4,11 @@ import base64
 import binascii
 import hashlib
 import json
-import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-COMMAND_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 # Linux takes no single argument or variable above 128 KiB, and not much more than 2 MiB of them together.
 MAX_ARGUMENT_CHARACTERS = 120 * 1024
 MAX_ARGUMENTS = 4096

@@ -76,7 +76,7 @@ def refusal(verifier: TokenVerifier, token: str, now: float = NOW) -> TokenError
 
 
 def test_a_call_token_says_who_may_do_what_where(kit: IdentityKit, verifier: TokenVerifier) -> None:
-    token = kit.call_token("command:submit", "port:22", body_sha256=encode_base64url(bytes(32)))
+    token = kit.call_token("command:submit", "port:22")
     claims = verifier.verify(token, TokenKind.CALL, NOW)
     assert claims.subject == "operator:test"
     assert (claims.workspace_id, claims.node_id) == ("ws-finance", "nd-one")
@@ -86,7 +86,7 @@ def test_a_call_token_says_who_may_do_what_where(kit: IdentityKit, verifier: Tok
     assert not claims.scopes.allows("command:read")
     assert claims.scopes.allows_port(22)
     assert not claims.scopes.allows_port(80)
-    assert claims.body_sha256 == encode_base64url(bytes(32))
+    assert claims.binding is None
     assert claims.key_id == kit.token_key.key_id
 
 
@@ -296,7 +296,6 @@ def test_kinds_are_not_interchangeable(kit: IdentityKit, verifier: TokenVerifier
         ("scope", "port:01"), ("scope", "port:+1"), ("scope", "port:١"), ("scope", "port:"),
         ("scope", "command:read\t"),
         ("scope", " ".join(f"port:{n}" for n in range(1, 66))), ("scope", "COMMAND:READ"),
-        ("body_sha256", "short"), ("body_sha256", 5), ("body_sha256", "!" * 43), ("body_sha256", "A" * 44),
     ],
 )  # fmt: skip
 def test_claims_have_their_exact_form(kit: IdentityKit, verifier: TokenVerifier, claim: str, value: Any) -> None:

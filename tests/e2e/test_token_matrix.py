@@ -11,6 +11,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from certs.bindings import Binding
 from certs.encoding import canonical_json, encode_base64url
 from certs.identities import Identity
 from certs.jose import write_compact
@@ -90,14 +91,16 @@ class System:
         key: LocalSigningKey | None = None,
         kid: str | None = None,
         now: float | None = None,
+        binding: Binding | None = None,
     ) -> str:
         """A call token of the form that the control plane issues."""
         signer = TokenSigner(key or self.key, kid or self.kid, control_plane_id(TRUST_DOMAIN))
         target = node_id(TRUST_DOMAIN, workspace_id or self.workspace_id, self.node(node))
         asked_at = time.time() if now is None else now
         return signer.issue_call(
-            target, subject="test", workspace="main", node_name=node, scopes=scopes or SCOPES, now=asked_at
-        ).text
+            target, subject="test", workspace="main", node_name=node, scopes=scopes or SCOPES, now=asked_at,
+            binding=binding,
+        ).text  # fmt: skip
 
     def connect_relay(self, identity: Identity | None = None) -> RawConnection:
         return RawConnection(self.relay, self.ca_file, identity)
@@ -257,6 +260,25 @@ def test_the_agents_routes_ask_each_for_their_scope(system: System, scope: str) 
             assert answer.status in (200, 201, 404), (route, answer)
         else:
             assert (answer.status, answer.error_code) == (403, "PERMISSION_DENIED"), (route, answer)
+
+
+def test_a_bound_token_does_one_thing(system: System) -> None:
+    body = b'{"argv":["true"]}'
+    submit = system.call_token("command:submit", binding=Binding.of_body(body, "bound-1"))
+    again = system.call_token("command:submit", binding=Binding.of_body(body, "bound-1"))
+    cancel = system.call_token("command:submit", binding=Binding.of_body(b"{}", "bound-1"))
+    for token, route, content, status in (
+        (submit, "PUT /v1/commands/bound-2", body, 403),
+        (submit, "PUT /v1/commands/bound-1", b'{"argv":["false"]}', 403),
+        (cancel, "PUT /v1/commands/bound-1", body, 403),
+        (submit, "PUT /v1/commands/bound-1", body, 201),
+        (again, "PUT /v1/commands/bound-1", body, 200),
+        (again, "PUT /v1/commands/bound-2", body, 403),
+        (submit, "POST /v1/commands/bound-1/cancel", body, 403),
+        (cancel, "POST /v1/commands/bound-1/cancel", b"{}", 200),
+        *((submit, route, b"", 403) for route, _ in AGENT_ROUTES if route.startswith("GET")),
+    ):
+        assert gateway(system, token, route, content).status == status, route
 
 
 @pytest.mark.parametrize("port", [80, 443, 22, 4321])

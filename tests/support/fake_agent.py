@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from certs.bindings import Binding
 from certs.claims import TokenKind
-from certs.encoding import encode_base64url
 from certs.tokens import TokenClaims, TokenVerifier
 from tests.support.canned_relay import CannedCall, CannedRelay
 
@@ -65,14 +64,14 @@ class FakeAgent:
         if mode == "garbage":
             call.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
             return
-        self._check(call, host, method, body)
+        self._check(call, host, method, target, body)
         if mode == "reset after":
             self._submit(None, (host, target.removeprefix("/v1/commands/")), body)
             call.reset()
             return
         await self._serve(call, method, host, target, body)
 
-    def _check(self, call: CannedCall, host: str, method: str, body: bytes) -> None:
+    def _check(self, call: CannedCall, host: str, method: str, target: str, body: bytes) -> None:
         if self.verifier is None:
             return
         import time
@@ -82,7 +81,12 @@ class FakeAgent:
         claims = self.verifier.verify(token, TokenKind.CALL, time.time())
         assert host.startswith(f"{claims.node}.{claims.workspace}.")
         if method == "PUT":
-            assert claims.body_sha256 == encode_base64url(hashlib.sha256(body).digest())
+            assert claims.binding is not None
+            assert claims.binding.covers(body)
+            assert claims.binding.command_id == target.removeprefix("/v1/commands/")
+            assert (claims.binding.submit_until or 0) >= claims.expires_at
+        if method == "POST":
+            assert claims.binding == Binding.of_body(body, target.split("/")[3])
         self.claims.append(claims)
 
     async def _serve(self, call: CannedCall, method: str, host: str, target: str, body: bytes) -> None:

@@ -10,7 +10,7 @@ from certs.keyfiles import generate_key
 from certs.keyring import KeyRing, TokenKey, token_key
 from certs.signing import LocalSigningKey
 from certs.tls import ServerTls, TlsContext, client_context
-from certs.tokens import TokenSigner, TokenVerifier
+from certs.tokens import Binding, TokenSigner, TokenVerifier
 from certs.trust import Revocations, TrustDocument, TrustLock, sign_trust_document
 
 TRUST_DOMAIN = "trunkline.test"
@@ -84,7 +84,7 @@ class IdentityKit:
         target: SpiffeId | None = None,
         workspace: str = WORKSPACE,
         node: str = NODE,
-        body_sha256: str | None = None,
+        binding: Binding | None = None,
         lifetime_seconds: float = 900,
     ) -> str:
         """A call token for `target`, by default the node of this module's constants."""
@@ -96,7 +96,7 @@ class IdentityKit:
             scopes=scopes or ("command:submit", "command:read", "health:read", "metrics:read"),
             now=self.now,
             lifetime_seconds=lifetime_seconds,
-            body_sha256=body_sha256,
+            binding=binding,
         )
         return issued.text
 

@@ -62,6 +62,20 @@ async def stage(tmp_path: Path):
     await relay.close()
 
 
+async def test_every_token_of_a_submit_names_the_command_and_the_end_of_them_all(stage: Stage):
+    stage.agent.mode["PUT *"] = "reset after"
+    await stage.submit()
+    while stage.agent.count("PUT") < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    del stage.agent.mode["PUT *"]
+    await stage.until("SUCCEEDED")
+    submits = [claims for claims in stage.agent.claims if claims.binding is not None]
+    assert len({claims.token_id for claims in submits}) == len(submits) >= 2
+    [binding] = {claims.binding for claims in submits}
+    assert binding.command_id == "c-1"
+    assert (binding.submit_until or 0) >= max(claims.expires_at for claims in submits)
+
+
 async def test_a_command_is_delivered_and_followed(stage: Stage):
     answer = await stage.submit(environment={"A": "b"}, stdin=base64.b64encode(b"hi").decode(), timeout_seconds=5)
     assert (answer["state"], answer["argv"], answer["node"]) == ("QUEUED", ["uname", "-a"], "vm-1")

@@ -1,12 +1,11 @@
 """The commands of the agent API, over a real link in memory."""
 
 import asyncio
-import base64
-import hashlib
 import json
 
 import pytest
 
+from certs.bindings import Binding
 from node_agent.commands.states import CommandState
 
 
@@ -79,16 +78,65 @@ async def test_unknown_commands_and_routes(agent):
 
 async def test_a_token_that_is_bound_to_a_body_submits_it_once(agent, kit, ledger):
     body = submission("true")
-    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode()
-    token = kit.call_token("command:submit", "command:read", body_sha256=digest)
+    token = kit.call_token("command:submit", binding=Binding.of_body(body))
     other = await agent.call("PUT", "/v1/commands/c-0", token=token, body=submission("false"))
     assert other.status == 403
     assert (await agent.call("PUT", "/v1/commands/c-1", token=token, body=body)).status == 201
     assert (await agent.call("PUT", "/v1/commands/c-1", token=token, body=body)).status == 200
     replayed = await agent.call("PUT", "/v1/commands/c-2", token=token, body=body)
     assert (replayed.status, [command.command_id for command in ledger]) == (403, ["c-1"])
-    for method, path in (("GET", ""), ("GET", "/c-1"), ("POST", "/c-1/cancel"), ("GET", "/c-1/output")):
-        assert (await agent.call(method, f"/v1/commands{path}", token=token)).status == 403
+
+
+async def test_tokens_of_one_submit_run_it_under_no_other_id(agent, kit, ledger):
+    body = submission("true")
+    tokens = [kit.call_token("command:submit", binding=Binding.of_body(body, "c-1")) for _ in range(2)]
+    for command_id in ("c-2", "C-1", "c-1.", "%63-2"):
+        answer = await agent.call("PUT", f"/v1/commands/{command_id}", token=tokens[0], body=body)
+        assert (answer.status, json.loads(answer.body)["error_code"]) == (403, "PERMISSION_DENIED")
+    assert (await agent.call("PUT", "/v1/commands/c-1", token=tokens[0], body=submission("false"))).status == 403
+    assert not list(ledger)
+    assert (await agent.call("PUT", "/v1/commands/c-1", token=tokens[0], body=body)).status == 201
+    assert (await agent.call("PUT", "/v1/commands/%63-1", token=tokens[1], body=body)).status == 200
+    assert (await agent.call("PUT", "/v1/commands/c-2", token=tokens[1], body=body)).status == 403
+    assert [command.command_id for command in ledger] == ["c-1"]
+
+
+async def test_a_bound_token_is_good_for_no_other_route(agent, kit, submit):
+    await submit("c-1", "sleep", "60")
+    body = submission("sleep", "60")
+    for binding in (Binding.of_body(body), Binding.of_body(body, "c-1"), Binding.of_body(b"{}", "c-1")):
+        token = kit.call_token("command:submit", binding=binding)
+        for method, path, content in (
+            ("GET", "/commands", b""),
+            ("GET", "/commands/c-1", b""),
+            ("GET", "/commands/c-1/output", b""),
+            ("GET", "/health", b""),
+            ("GET", "/metrics", b""),
+            ("POST", "/commands/c-1/cancel", body),
+            ("POST", "/commands/c-1/cancel", b""),
+        ):
+            assert (await agent.call(method, f"/v1{path}", token=token, body=content)).status == 403, (method, path)
+        refused = await agent.call("PUT", "/v1/commands/c-3", token=token, body=submission("true"))
+        assert refused.status == 403
+
+
+async def test_a_token_that_is_bound_to_a_cancel_cancels_that_command_and_submits_nothing(agent, kit, submit, ledger):
+    for command_id in ("c-1", "c-2"):
+        await submit(command_id, "sleep", "60")
+    token = kit.call_token("command:submit", binding=Binding.of_body(b"{}", "c-1"))
+    assert (await agent.call("POST", "/v1/commands/c-2/cancel", token=token, body=b"{}")).status == 403
+    assert (await agent.call("PUT", "/v1/commands/c-1", token=token, body=b"{}")).status == 400
+    unnamed = kit.call_token("command:submit", binding=Binding.of_body(b"{}"))
+    assert (await agent.call("POST", "/v1/commands/c-1/cancel", token=unnamed, body=b"{}")).status == 403
+    assert (await agent.call("POST", "/v1/commands/c-1/cancel", token=token, body=b"{}")).status == 200
+    assert ledger.get("c-1").state in (CommandState.CANCELLING, CommandState.CANCELLED)
+    assert ledger.get("c-2").state is CommandState.RUNNING
+
+
+async def test_a_submit_and_a_cancel_take_no_query(agent, submit, ledger):
+    assert (await submit("c-1?user=root", "true")).status == 400
+    assert not list(ledger)
+    assert (await agent.call("POST", "/v1/commands/c-1/cancel?now=true")).status == 400
 
 
 async def test_read_does_not_submit_and_submit_does_not_read(agent, kit):

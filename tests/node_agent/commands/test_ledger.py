@@ -100,7 +100,7 @@ async def test_the_same_id_with_another_body_is_refused(ledger):
 
 
 async def test_a_token_is_used_for_one_command_only(ledger, make_ledger, ended):
-    once = Submitter("operator", token_id="jti-1", token_expires_at=2**33)
+    once = Submitter("operator", token_id="jti-1", replayable_until=2**33)
     first, _ = await ledger.submit("one", sh("true"), once)
     assert (await ledger.submit("one", sh("true"), once))[0] is first
     with pytest.raises(CommandRefused) as refused:
@@ -118,6 +118,51 @@ async def test_a_second_token_for_the_same_command_is_used_up_too(ledger):
     await ledger.submit("one", sh("true"), Submitter("operator", "jti-2", 2**33))
     with pytest.raises(CommandRefused):
         await ledger.submit("two", sh("true"), Submitter("operator", "jti-2", 2**33))
+
+
+async def test_the_tokens_of_a_bound_submit_are_not_counted_once_its_command_is_remembered_for_long_enough(
+    ledger, tmp_path
+):
+    for number in range(200):
+        await ledger.submit("one", sh("true"), Submitter("operator", f"jti-{number}", 2**33, bound=True))
+    assert list(record_of(tmp_path, "one")["token_ids"]) == ["jti-0"]
+    await ledger.submit("one", sh("true"), Submitter("operator", "later", 2**33 + 1, bound=True))
+    assert record_of(tmp_path, "one")["token_ids"]["later"] == 2**33 + 1
+
+
+async def test_only_tokens_that_name_body_and_command_satisfy_an_owner_who_asks_for_them(ledger, policy_file, policy):
+    narrow(policy_file, policy, "require_body_binding = true")
+    with pytest.raises(CommandRefused, match="command_id"):
+        await ledger.submit("one", sh("true"), Submitter("operator", "jti-1", 2**33))
+    assert (await ledger.submit("one", sh("true"), Submitter("operator", "jti-1", 2**33, bound=True)))[1]
+
+
+async def test_a_command_is_remembered_while_its_submit_could_be_replayed(make_ledger, ended):
+    bounds = CommandBounds(retention=RetentionBounds(commands=1, age_seconds=0))
+    ledger = make_ledger(bounds)
+    await ledger.open()
+    bound = Submitter("operator", "jti-1", 2**33, bound=True)
+    await ended((await ledger.submit("one", sh("true"), bound))[0])
+    await ended((await ledger.submit("two", sh("true"), Submitter("operator", "jti-2", 1, bound=True)))[0])
+    await ledger.keep_house()
+    after_restart = make_ledger(bounds)
+    await after_restart.open()
+    assert [command.command_id for command in after_restart] == ["one"]
+    assert not (await after_restart.submit("one", sh("true"), Submitter("operator", "jti-3", 2**33, bound=True)))[1]
+
+
+async def test_no_command_is_taken_that_could_not_be_remembered(make_ledger, ended):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1, age_seconds=0, replayable=1)))
+    await ledger.open()
+    first = Submitter("operator", "jti-1", 2**33, bound=True)
+    await ended((await ledger.submit("one", sh("true"), first))[0])
+    await ended((await ledger.submit("two", sh("true"), CALLER))[0])
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("three", sh("true"), CALLER)
+    assert refused.value.reason is RefusalReason.TOO_MANY
+    assert not (await ledger.submit("one", sh("true"), first))[1]
+    await ledger.keep_house()
+    assert (await ledger.submit("three", sh("true"), CALLER))[1]
 
 
 async def test_a_caller_that_goes_away_does_not_stop_its_command(ledger, tmp_path, ended, until):

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from node_agent.commands.submission import COMMAND_ID, MAX_STDIN_BYTES, SubmissionRefused, parse_submission
+from certs.bindings import COMMAND_ID
+from node_agent.commands.submission import MAX_STDIN_BYTES, SubmissionRefused, parse_submission
 
 
 def body(**fields):
@@ -92,9 +93,9 @@ def test_bodies_that_differ_have_another_fingerprint(other):
 
 @pytest.mark.parametrize("command_id", ["a", "A1._-", "x" * 128])
 def test_command_ids(command_id):
-    assert COMMAND_ID.match(command_id)
+    assert COMMAND_ID.fullmatch(command_id)
 
 
 @pytest.mark.parametrize("command_id", ["", ".", "..", "-a", "a/b", "a\n", "x" * 129, "é"])
 def test_what_is_no_command_id(command_id):
-    assert not COMMAND_ID.match(command_id)
+    assert not COMMAND_ID.fullmatch(command_id)
