@@ -230,6 +230,7 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "signal": command.signal,
         "reason": command.reason,
         "submit_time": command.submit_time,
+        "deliver_before": command.deliver_before if _waits(command) else None,
         "start_time": command.start_time,
         "end_time": command.end_time,
         "stdout_bytes": command.stdout_bytes,
@@ -237,3 +238,8 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "submitted_by": submission.submitted_by,
     }
     return {key: value for key, value in view.items() if value is not None}
+
+
+def _waits(command: Command) -> bool:
+    """Whether its delivery is being tried; after the last attempt, the deadline is past."""
+    return not (command.delivered or command.final or command.cancel_requested)

@@ -198,7 +198,7 @@ class Dispatcher:
         if step is Step.CANCEL_UNSENT:
             return _Change(end_as=("CANCELLED", "cancelled before it reached the node"))
         if step is Step.GIVE_UP:
-            return _Change(end_as=("LOST", f"it never reached the node: {command.reason or 'no attempt was made'}"))
+            return _Change(end_as=("LOST", f"it was not delivered: {command.reason or 'no attempt was made'}"))
         until_ms = self._nodes.accepted_until_ms()
         try:
             answer = await self._call(step, address, command, spec)

@@ -1,6 +1,7 @@
 """All commands of this node: taken once each, started as slots become free, kept until they are old."""
 
 import asyncio
+import errno
 import secrets
 from collections import deque
 from collections.abc import Iterator
@@ -235,9 +236,7 @@ class CommandLedger:
         except OSError as error:
             self._forget(command.command_id)
             self._log.error("command.not_recorded", command_id=command.command_id, reason=error.strerror)
-            raise CommandRefused(
-                RefusalReason.NO_STORAGE, f"the node cannot record the command: {error.strerror}"
-            ) from None
+            raise CommandRefused(RefusalReason.NO_STORAGE, _not_recorded(error)) from None
         finally:
             del self._recording[command.command_id]
         self._meter.submitted()
@@ -339,3 +338,9 @@ class CommandLedger:
 
     def _policy_changed(self, policy: Policy) -> None:
         self._start_next()
+
+
+def _not_recorded(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the node's disk is full, so that it cannot record the command"
+    return f"the node cannot record the command: {error.strerror}"

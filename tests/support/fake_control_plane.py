@@ -18,6 +18,7 @@ from trunkline.client.sync import LoopThread
 
 ACCOUNT = "ac-aaaaaaaaaaaaaaaaaaaa"
 TOKEN = "operator-token-for-tests"
+DELIVER_BEFORE = 1_800_000_060_000
 
 
 @dataclass
@@ -30,6 +31,7 @@ class CannedCommand:
     exit_code: int | None = 0
     signal: str | None = None
     reason: str | None = None
+    waits: list[str] = field(default_factory=list)
     endless: bool = False
     cut_after_bytes: int | None = None
 
@@ -146,13 +148,20 @@ class FakeControlPlane:
         return web.json_response({"commands": answer})
 
     async def _command(self, request: web.Request) -> web.Response:
-        return web.json_response(self.commands[request.match_info["id"]])
+        command = self.commands[request.match_info["id"]]
+        waits = self.canned[command["node"]].waits
+        if waits:
+            waiting = {"state": "UNKNOWN", "reason": waits.pop(0), "deliver_before": DELIVER_BEFORE}
+            return web.json_response(command | waiting)
+        return web.json_response(command)
 
     async def _output(self, request: web.Request) -> web.StreamResponse:
         command = self.commands[request.match_info["id"]]
         canned = self.canned[command["node"]]
         content = canned.stdout if request.query["stream"] == "stdout" else canned.stderr
         offset = int(request.query["offset"])
+        while canned.waits:  # noqa: ASYNC110 - until it has been asked for as often
+            await asyncio.sleep(0.01)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         await response.prepare(request)
         if canned.cut_after_bytes is not None and offset == 0 and content:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import click
 
+from trunkline.cli.delivery_notes import DeliveryNotes
 from trunkline.cli.output import print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.commands import OutputStream
@@ -46,9 +48,16 @@ def output(invocation: Invocation, command_id: str, stream: OutputStream, offset
     """Write a command's output, byte for byte, to standard output."""
 
     async def copy(session: Session) -> None:
-        async for piece in session.workspace.commands.output(command_id, stream, offset=offset, follow=follow):
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+        api = session.workspace.commands
+        noting = asyncio.create_task(DeliveryNotes().watch(api, command_id)) if follow else None
+        try:
+            async for piece in api.output(command_id, stream, offset=offset, follow=follow):
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+        finally:
+            if noting is not None:
+                noting.cancel()
+                await asyncio.wait([noting])
 
     invocation.call(copy)
 

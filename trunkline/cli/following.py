@@ -8,6 +8,7 @@ import signal
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
+from trunkline.cli.delivery_notes import DeliveryNotes
 from trunkline.cli.remote_output import Output, OutputFor
 from trunkline.client.commands import CommandApi, OutputStream
 from trunkline.client.errors import ApiError, TrunklineError
@@ -69,15 +70,17 @@ async def unless_insisted(work: Coroutine[Any, Any, T], interruption: Interrupti
 
 
 async def follow_all(
-    api: CommandApi, commands: Sequence[Command], outputs: OutputFor, interruption: Interruption
+    api: CommandApi, commands: Sequence[Command], outputs: OutputFor, interruption: Interruption, notes: DeliveryNotes
 ) -> list[Command]:
     """Stream all outputs until every command has ended; an interruption cancels them all remotely.
+
+    Why a delivery waits is told to `notes`.
 
     Raises:
         BrokenPipeError: whoever read our output has gone; the commands were asked to end.
         TrunklineError: the control plane cannot say how a command ended.
     """
-    following = asyncio.create_task(_follow(api, commands, outputs))
+    following = asyncio.create_task(_follow(api, commands, outputs, notes))
     requested = asyncio.create_task(interruption.requested.wait())
     try:
         await asyncio.wait([following, requested], return_when=asyncio.FIRST_COMPLETED)
@@ -94,8 +97,10 @@ async def follow_all(
         await asyncio.gather(following, requested, return_exceptions=True)
 
 
-async def _follow(api: CommandApi, commands: Sequence[Command], outputs: OutputFor) -> list[Command]:
-    return await _together([_Follower(api, command, outputs).run() for command in commands])
+async def _follow(
+    api: CommandApi, commands: Sequence[Command], outputs: OutputFor, notes: DeliveryNotes
+) -> list[Command]:
+    return await _together([_Follower(api, command, outputs, notes).run() for command in commands])
 
 
 async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -127,10 +132,11 @@ async def _wait_for_end(following: asyncio.Task[list[Command]], interruption: In
 class _Follower:
     """One command: its two outputs and its end."""
 
-    def __init__(self, api: CommandApi, command: Command, outputs: OutputFor) -> None:
+    def __init__(self, api: CommandApi, command: Command, outputs: OutputFor, notes: DeliveryNotes) -> None:
         self._api = api
         self._command = command
         self._outputs = outputs
+        self._notes = notes
         self._pieces = 0
 
     async def run(self) -> Command:
@@ -140,7 +146,7 @@ class _Follower:
         because its node is gone, is found by asking now and then.
         """
         copying = asyncio.create_task(self._copy_both())
-        ending = asyncio.create_task(self._api.wait(self._command.command_id))
+        ending = asyncio.create_task(self._end())
         try:
             await asyncio.wait([copying, ending], return_when=asyncio.FIRST_COMPLETED)
             if ending.done():
@@ -148,11 +154,18 @@ class _Follower:
             if copying.done():
                 with contextlib.suppress(TrunklineError):  # the state says more about a node that is gone
                     copying.result()
-            return await (ending if ending.done() else self._api.wait(self._command.command_id))
+            return await (ending if ending.done() else self._end())
         finally:
             copying.cancel()
             ending.cancel()
             await asyncio.gather(copying, ending, return_exceptions=True)
+
+    async def _end(self) -> Command:
+        """Wait for the command's end."""
+        last = self._command
+        async for last in self._api.watch(self._command.command_id):
+            self._notes.note(last)
+        return last
 
     async def _copy_what_still_comes(self, copying: asyncio.Task[None]) -> None:
         """Wait for the outputs of a command that has ended, as long as anything comes."""

@@ -9,6 +9,7 @@ import click
 
 from trunkline.cli.arguments import pairs_of
 from trunkline.cli.command_status import remark_on, status_of_commands
+from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.following import Interruption, follow_all, unless_insisted
 from trunkline.cli.remote_output import outputs_for
@@ -80,11 +81,11 @@ async def _run(session: Session, target: Target, request: CommandRequest) -> int
         if not commands:
             raise CommandFailed("no node matches; see `trunkline node list`", os.EX_DATAERR)
         outputs = outputs_for([command.node for command in commands], sys.stdout.buffer, sys.stderr.buffer)
-        ended = await follow_all(api, commands, outputs, interruption)
+        ended = await follow_all(api, commands, outputs, interruption, DeliveryNotes())
     for command in ended:
         remark = remark_on(command, several=len(ended) > 1)
         if remark is not None:
-            click.echo(f"trunkline: {remark}", err=True)
+            tell(remark)
     return interruption.status if interruption.requested.is_set() else status_of_commands(ended)
 
 

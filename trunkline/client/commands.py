@@ -117,11 +117,26 @@ class CommandApi:
             TrunklineError: as `get`.
         """
         async with asyncio.timeout(timeout_seconds):
-            delay_seconds = POLL_SECONDS
-            while not (command := await self.get(command_id)).state.final:
-                await asyncio.sleep(delay_seconds)
-                delay_seconds = min(delay_seconds * 1.5, SLOWEST_POLL_SECONDS)
-        return command
+            async for command in self.watch(command_id):
+                last = command
+        return last
+
+    async def watch(self, command_id: str) -> AsyncIterator[Command]:
+        """The command as it is found again and again, at last as it ended.
+
+        While its delivery waits, `deliver_before` says until when it is tried and `reason` why it waits.
+
+        Raises:
+            TrunklineError: as `get`.
+        """
+        delay_seconds = POLL_SECONDS
+        while True:
+            command = await self.get(command_id)
+            yield command
+            if command.state.final:
+                return
+            await asyncio.sleep(delay_seconds)
+            delay_seconds = min(delay_seconds * 1.5, SLOWEST_POLL_SECONDS)
 
     async def output(
         self, command_id: str, stream: OutputStream = "stdout", *, offset: int = 0, follow: bool = False

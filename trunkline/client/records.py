@@ -163,6 +163,7 @@ class Command(Record):
     signal: int | str | None = None
     reason: str | None = None
     submit_time: int | None = None
+    deliver_before: int | None = None
     start_time: int | None = None
     end_time: int | None = None
     stdout_bytes: int = 0

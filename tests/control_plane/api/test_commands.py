@@ -165,8 +165,11 @@ async def test_a_node_that_is_never_reached_loses_the_command_with_the_reason(st
     await stage.submit()
     waiting = await stage.until("UNKNOWN")
     assert "no link here" in waiting["reason"]
+    assert waiting["deliver_before"] == waiting["submit_time"] + 2000
     lost = await stage.until("LOST")
-    assert lost["reason"].startswith("it never reached the node")
+    assert lost["reason"].startswith("it was not delivered: ")
+    assert "no link here" in lost["reason"]
+    assert "deliver_before" not in lost
     stage.agent.mode.clear()
     await asyncio.sleep(0.3)
     assert (await stage.plane.ok("GET", f"{PATH}/c-1"))["state"] == "LOST"
@@ -203,10 +206,17 @@ async def test_a_refusal_of_the_node_is_final_and_says_why(stage: Stage, status:
     assert lost["reason"] == f"the node refused it ({status}): the policy refuses it"
 
 
-async def test_a_busy_node_is_asked_again(stage: Stage):
-    stage.agent.mode[HOST] = "503"
+@pytest.mark.parametrize("status", ["429", "503", "507"])
+async def test_a_node_that_takes_nothing_at_present_is_asked_again_and_the_waiting_are_told_why(
+    stage: Stage, status: str
+):
+    stage.agent.mode[HOST] = status
     await stage.submit()
-    await stage.until("UNKNOWN")
+    waiting = await stage.until("UNKNOWN")
+    assert waiting["reason"] == f"the node answered {status}: the policy refuses it"
+    assert waiting["deliver_before"] == waiting["submit_time"] + 2000
+    [listed] = (await stage.plane.ok("GET", PATH))["commands"]
+    assert (listed["reason"], listed["deliver_before"]) == (waiting["reason"], waiting["deliver_before"])
     stage.agent.mode.clear()
     await stage.until("SUCCEEDED")
 
@@ -218,6 +228,7 @@ async def test_a_silent_node_makes_the_view_unknown_and_not_the_end(stage: Stage
     stage.agent.mode[HOST] = "silent"
     found = await stage.until("UNKNOWN")
     assert found["reason"]
+    assert "deliver_before" not in found, "the node has it: its delivery waits for nothing"
     stage.agent.mode.clear()
     stage.agent.commands[HOST, "c-1"] |= {"state": "FAILED", "exit_code": 3}
     assert (await stage.until("FAILED"))["exit_code"] == 3

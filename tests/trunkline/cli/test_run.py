@@ -7,10 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
-from tests.support.fake_control_plane import CannedCommand, FakeControlPlane
+from tests.support.fake_control_plane import DELIVER_BEFORE, CannedCommand, FakeControlPlane
 from tests.trunkline.cli.conftest import Trunkline
 
 
@@ -94,6 +95,14 @@ def test_endings_without_an_exit_status(
     assert remark in outcome.stderr
 
 
+def test_why_a_delivery_waits_is_told_once(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"late\n", waits=["it is\x1b offline", "it is\x1b offline"]))
+    outcome = trunkline("run", "--node", "vm-1", "--", "cmd")
+    until = datetime.fromtimestamp(DELIVER_BEFORE / 1000).astimezone().strftime("%H:%M:%S")
+    line = f"trunkline: vm-1: not delivered yet: it is  offline (tried again until {until})\n"
+    assert (outcome.status, outcome.stdout, outcome.stderr) == (0, b"late\n", line)
+
+
 def test_an_output_that_breaks_is_taken_up_where_it_broke(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     content = bytes(range(256)) * 1000
     fake.add_node("vm-1", CannedCommand(stdout=content, cut_after_bytes=70_000))
@@ -147,3 +156,15 @@ class _when:  # noqa: N801 - reads as a sentence
         while not condition() and time.monotonic() < give_up_at:
             time.sleep(0.01)
         act()
+
+
+def test_who_follows_an_output_is_told_too(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"late\n", waits=["it is offline", "it is offline", ""]))
+    fake.commands["c-1"] = {"command_id": "c-1", "node": "vm-1", "node_id": "nd-vm-1", "state": "RUNNING", "argv": []}
+    outcome = trunkline("command", "output", "c-1", "--follow")
+    assert (outcome.status, outcome.stdout) == (0, b"late\n")
+    [line] = outcome.stderr.splitlines()
+    assert line.startswith("trunkline: vm-1: not delivered yet: it is offline (tried again until ")
+    before = len(fake.requests)
+    assert trunkline("command", "output", "c-1").stderr == ""
+    assert len(fake.requests) == before + 1
