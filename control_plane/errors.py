@@ -56,9 +56,27 @@ def invalid(field: str, problem: str) -> ApiError:
     )
 
 
-def not_found(kind: str, address: str) -> ApiError:
-    """Return the refusal of an address that nothing is at."""
-    return ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, f"there is no {kind} {address[:128]!r}")
+def not_found(kind: str, listed_at: str, *, place: str = "", field: str | None = None) -> ApiError:
+    """Return the refusal of an address that nothing is at.
+
+    What was asked for is never repeated: it may be a token that was put where an id belongs, and messages are logged.
+
+    Args:
+        kind: what is not there, such as `node`.
+        listed_at: the path at which all there are of it are listed.
+        place: where it is not, such as ` in the workspace finance`.
+        field: the field of the request's body that named it; None where its path did.
+    """
+    problem = f"there is no such {kind}{place}; GET {listed_at} lists what there is"
+    details = None if field is None else [{"field": field, "problem": problem}]
+    prefix = "" if field is None else f"{field}: "
+    return ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, prefix + problem, details=details)
+
+
+def not_found_in(workspace: str, kind: str, *, field: str | None = None) -> ApiError:
+    """Return the refusal of an address that nothing is at in the workspace of this name; see `not_found`."""
+    listed_at = f"/w/{workspace}/api/2.0/{kind.replace(' ', '-')}s"
+    return not_found(kind, listed_at, place=f" in the workspace {workspace}", field=field)
 
 
 def conflict(message: str) -> ApiError:

@@ -12,7 +12,7 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
-from control_plane.errors import conflict, not_found
+from control_plane.errors import conflict, not_found_in
 from control_plane.storage import clusters
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.records import Cluster, Workspace
@@ -59,12 +59,12 @@ class ClusterResource:
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            members = await _node_ids(session, workspace, body.nodes)
+            members = await _node_ids(session, workspace, body.nodes, "nodes")
             cluster = await clusters.find(session, workspace.workspace_id, body.cluster)
             if cluster is not None:
                 view = await _view(session, cluster)
                 if set(await clusters.member_ids(session, cluster.cluster_id)) != set(members):
-                    raise conflict(f"the cluster {body.cluster!r} exists with other nodes; change it with PATCH")
+                    raise conflict("a cluster of this name exists with other nodes; change it with PATCH")
                 return json_response(view)
             cluster = clusters.add(session, workspace.workspace_id, body.cluster, int(now * 1000))
             await session.flush()
@@ -103,10 +103,11 @@ class ClusterResource:
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             workspace, cluster = await _found(session, request)
-            added = await _node_ids(session, workspace, body.add)
+            added = await _node_ids(session, workspace, body.add, "add")
             await clusters.add_members(session, cluster.cluster_id, added)
             await session.flush()
-            await clusters.remove_members(session, cluster.cluster_id, await _node_ids(session, workspace, body.remove))
+            removed = await _node_ids(session, workspace, body.remove, "remove")
+            await clusters.remove_members(session, cluster.cluster_id, removed)
             happening = Happening(
                 "cluster.change",
                 resource=cluster.cluster,
@@ -129,15 +130,17 @@ class ClusterResource:
         return json_response({})
 
 
-async def the_cluster(session: AsyncSession, workspace: Workspace, address: str) -> Cluster:
-    """Return the workspace's cluster with this id or name.
+async def the_cluster(
+    session: AsyncSession, workspace: Workspace, address: str, *, field: str | None = None
+) -> Cluster:
+    """Return the workspace's cluster with this id or name; `field` is where a request's body names it.
 
     Raises:
         ApiError: there is none.
     """
     cluster = await clusters.find(session, workspace.workspace_id, address)
     if cluster is None:
-        raise not_found("cluster", address)
+        raise not_found_in(workspace.workspace, "cluster", field=field)
     return cluster
 
 
@@ -146,8 +149,11 @@ async def _found(session: AsyncSession, request: web.Request) -> tuple[Workspace
     return workspace, await the_cluster(session, workspace, request.match_info["cluster"])
 
 
-async def _node_ids(session: AsyncSession, workspace: Workspace, addresses: list[str]) -> list[str]:
-    return [(await the_node(session, workspace, address)).node_id for address in addresses]
+async def _node_ids(session: AsyncSession, workspace: Workspace, addresses: list[str], field: str) -> list[str]:
+    return [
+        (await the_node(session, workspace, address, field=f"{field}.{index}")).node_id
+        for index, address in enumerate(addresses)
+    ]
 
 
 async def _view(session: AsyncSession, cluster: Cluster) -> dict[str, Any]:

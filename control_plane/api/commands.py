@@ -15,7 +15,7 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
-from control_plane.errors import not_found
+from control_plane.errors import not_found_in
 from control_plane.fleet.command_steps import UNKNOWN
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.submissions import Order, Target, submit
@@ -214,7 +214,7 @@ async def found(session: AsyncSession, request: web.Request) -> tuple[Command, S
     if command is not None:
         submission = await commands.find_submission(session, workspace.workspace_id, command.submission_id)
     if command is None or submission is None:
-        raise not_found("command", command_id)
+        raise not_found_in(workspace.workspace, "command")
     return command, submission
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.pages import Pages
-from control_plane.errors import not_found
+from control_plane.errors import not_found, not_found_in
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.settings import ControlPlaneSettings
-from control_plane.storage import nodes, workspaces
+from control_plane.storage import accounts, nodes, workspaces
 from control_plane.storage.database import Database
 from control_plane.storage.records import Node, Workspace
 from trunkline.runtime.clock import Clock
@@ -42,17 +42,18 @@ async def the_workspace(session: AsyncSession, address: str) -> Workspace:
     """
     workspace = await workspaces.find(session, address)
     if workspace is None:
-        raise not_found("workspace", address)
+        account = await accounts.the_account(session)
+        raise not_found("workspace", f"/api/2.0/accounts/{account.account_id}/workspaces")
     return workspace
 
 
-async def the_node(session: AsyncSession, workspace: Workspace, address: str) -> Node:
-    """Return the workspace's node with this id or name.
+async def the_node(session: AsyncSession, workspace: Workspace, address: str, *, field: str | None = None) -> Node:
+    """Return the workspace's node with this id or name; `field` is where a request's body names it.
 
     Raises:
         ApiError: there is none.
     """
     node = await nodes.find(session, workspace.workspace_id, address)
     if node is None:
-        raise not_found("node", address)
+        raise not_found_in(workspace.workspace, "node", field=field)
     return node

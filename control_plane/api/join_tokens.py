@@ -12,7 +12,7 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
-from control_plane.errors import invalid, not_found
+from control_plane.errors import invalid, not_found_in
 from control_plane.names import new_id
 from control_plane.settings import DAY_SECONDS
 from control_plane.storage import join_tokens
@@ -62,7 +62,9 @@ class JoinTokenResource:
         token = join_tokens.new_token("tlj")
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            cluster = await the_cluster(session, workspace, body.cluster) if body.cluster is not None else None
+            cluster = None
+            if body.cluster is not None:
+                cluster = await the_cluster(session, workspace, body.cluster, field="cluster")
             record = JoinToken(
                 join_token_id=new_id("jt"),
                 workspace_id=workspace.workspace_id,
@@ -104,7 +106,7 @@ class JoinTokenResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             record = await join_tokens.find(session, workspace.workspace_id, join_token_id)
             if record is None:
-                raise not_found("join token", join_token_id)
+                raise not_found_in(workspace.workspace, "join token")
             await session.delete(record)
             happening = Happening("join_token.delete", resource=join_token_id, workspace_id=workspace.workspace_id)
             append(session, self._context.clock.now(), caller.actor, happening)

@@ -95,7 +95,7 @@ class RelayResource:
         async with self._context.database.write() as session:
             relay = await relays.find(session, relay_id)
             if relay is None:
-                raise not_found("relay", relay_id)
+                raise not_found("relay", f"/api/2.0/accounts/{self._context.account_id}/relays")
             await end_relay(session, relay, caller.actor, self._context.clock.now())
         await self._context.trust.refresh()
         return json_response({})

@@ -58,7 +58,7 @@ class TokenResource:
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            node = await the_node(session, workspace, body.node)
+            node = await the_node(session, workspace, body.node, field="node")
             try:
                 issued = self._issuance.call_token(
                     workspace,

@@ -93,9 +93,8 @@ def check_account(context: ApiContext, request: web.Request) -> None:
     Raises:
         ApiError: it does.
     """
-    account = request.match_info["account"]
-    if account != context.account_id:
-        raise not_found("account", account)
+    if request.match_info["account"] != context.account_id:
+        raise not_found("account", "/api/2.0/accounts")
 
 
 def next_page(token: str | None) -> dict[str, str]:

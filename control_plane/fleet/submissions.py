@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.errors import ApiError, ErrorCode, conflict, invalid, not_found
+from control_plane.errors import ApiError, ErrorCode, conflict, invalid, not_found_in
 from control_plane.storage import clusters, commands, nodes
 from control_plane.storage.nodes import NodeFilter
 from control_plane.storage.records import Command, Node, Submission, Workspace
@@ -68,7 +68,7 @@ async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, m
     known = await commands.find_submission(session, workspace.workspace_id, order.submission_id)
     if known is not None:
         if known.body_sha256 != order.fingerprint():
-            raise conflict(f"the command id {order.submission_id!r} was used for something else")
+            raise conflict("the command id was used for something else")
         found = await commands.of_submission(session, workspace.workspace_id, order.submission_id)
         return Accepted(known, found, new=False)
     targets = await _targets(session, workspace, order.target)
@@ -79,7 +79,7 @@ async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, m
     submission = _submission(workspace, order)
     rows = [_command(workspace, order, node) for node in targets]
     if await _any_taken(session, workspace, rows):
-        raise conflict(f"the command id {order.submission_id!r} was used for something else")
+        raise conflict("the command id was used for something else")
     session.add(submission)
     session.add_all(rows)
     return Accepted(submission, rows, new=True)
@@ -89,10 +89,10 @@ async def _targets(session: AsyncSession, workspace: Workspace, target: Target) 
     if target.node is not None:
         node = await nodes.find(session, workspace.workspace_id, target.node)
         if node is None:
-            raise not_found("node", target.node)
+            raise not_found_in(workspace.workspace, "node", field="target.node")
         return [node]
     if target.cluster is not None and await clusters.find(session, workspace.workspace_id, target.cluster) is None:
-        raise not_found("cluster", target.cluster)
+        raise not_found_in(workspace.workspace, "cluster", field="target.cluster")
     wanted = NodeFilter(cluster=target.cluster, labels=target.selector or {})
     found = await nodes.select_nodes(session, workspace.workspace_id, wanted, most=MOST_NODES + 1)
     if not found:

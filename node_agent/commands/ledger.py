@@ -106,7 +106,7 @@ class CommandLedger:
         """
         command = self._commands.get(command_id)
         if command is None or command_id in self._recording:
-            raise CommandRefused(RefusalReason.UNKNOWN, f"there is no command {command_id!r} on this node")
+            raise CommandRefused(RefusalReason.UNKNOWN, "there is no such command on this node")
         return command
 
     def __iter__(self) -> Iterator[Command]:
@@ -272,9 +272,7 @@ class CommandLedger:
     async def _again(self, command: Command, submission: Submission, submitter: Submitter) -> Command:
         """Answer a submit whose id is known: the same body is the same command, and its token is used up too."""
         if command.record.fingerprint != submission.fingerprint():
-            raise CommandRefused(
-                RefusalReason.OTHER_BODY, f"command {command.command_id!r} was submitted before with another body"
-            )
+            raise CommandRefused(RefusalReason.OTHER_BODY, "the command id was used before with another body")
         self._check_token(submitter, command.command_id)
         now, used = self._clock.now(), command.record.token_ids
         if submitter.bound and submitter.replayable_until <= max(used.values(), default=0):
