@@ -2,6 +2,7 @@
 
 import asyncio
 
+from certs.bindings import LONGEST_SUBMIT_SECONDS
 from node_agent.commands.command import Command
 from node_agent.commands.proc import FormerRun, kill_left_behind
 from node_agent.commands.records import CommandRecord, CommandStore, OutputStream
@@ -13,6 +14,7 @@ AGENT_ENDED = "the agent ended before the command did; its outcome is not known"
 NODE_REBOOTED = "the node was booted again before the command ended; its outcome is not known"
 NEVER_STARTED = "the agent ended before the command was started"
 DAMAGED = "its record on the disk was damaged"
+_LOST_TOKEN = ""  # no token has this id
 
 
 async def recover(store: CommandStore, boot_id: str, clock: Clock, log: Logger) -> list[Command]:
@@ -64,5 +66,7 @@ def _command(command_id: str, record: CommandRecord | None, boot_id: str, clock:
         state=CommandState.LOST,
         end_time=now,
         reason=DAMAGED,
+        # Which tokens it was taken with is lost too; until none of its submit can be live its id stays taken.
+        token_ids={_LOST_TOKEN: now // 1000 + 2 * LONGEST_SUBMIT_SECONDS},
     )
     return Command(damaged)

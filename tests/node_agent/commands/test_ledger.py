@@ -151,6 +151,21 @@ async def test_a_command_is_remembered_while_its_submit_could_be_replayed(make_l
     assert not (await after_restart.submit("one", sh("true"), Submitter("operator", "jti-3", 2**33, bound=True)))[1]
 
 
+async def test_a_command_whose_record_is_damaged_cannot_be_replayed_either(make_ledger, tmp_path, ended):
+    bounds = CommandBounds(retention=RetentionBounds(commands=0, age_seconds=0))
+    ledger = make_ledger(bounds)
+    await ledger.open()
+    once = Submitter("operator", "jti-1", 2**33, bound=True)
+    await ended((await ledger.submit("one", sh("true"), once))[0])
+    (tmp_path / "commands" / "one" / RECORD_FILE).write_bytes(b"{")
+    after_restart = make_ledger(bounds)
+    await after_restart.open()
+    await after_restart.keep_house()
+    with pytest.raises(CommandRefused) as refused:
+        await after_restart.submit("one", sh("true"), once)
+    assert refused.value.reason is RefusalReason.OTHER_BODY
+
+
 async def test_no_command_is_taken_that_could_not_be_remembered(make_ledger, ended):
     ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1, age_seconds=0, replayable=1)))
     await ledger.open()
