@@ -4,6 +4,7 @@
 #   make up      start a sandbox and leave it running (stop it with: .venv/bin/trunkline down)
 #   make test    lint, types, layers, dependencies, then every test
 #   make check   make test, and the formatting too: what must be green before a change lands
+#   make compile build the relay's data path as an extension (see docs/operations.md), into build/compiled
 #   make bench   measure the relay's data path against nginx on this machine (a few minutes)
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
@@ -13,10 +14,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := trunkline certs relay node_agent control_plane
 SANDBOX := .trunkline
+COMPILED := build/compiled
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest bench fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -53,13 +55,23 @@ dependencies: $(READY)
 pytest: $(READY) tools
 	$(BIN)/pytest -n auto $(PYTEST_ARGS)
 
-test: lint types layers dependencies pytest
+$(COMPILED)/.ready: $(READY) deploy/development/compile.sh $(wildcard trunkline/*/*.py certs/*.py relay/*.py)
+	@sh deploy/development/compile.sh $(BIN) $(COMPILED)
+	@touch $@
+
+compile: $(COMPILED)/.ready
+
+# The data path's own tests once more, with the compiled modules in place of the Python files.
+pytest-compiled: tools $(COMPILED)/.ready
+	@sh deploy/development/test-compiled.sh $(BIN) $(COMPILED) -n auto $(PYTEST_ARGS)
+
+test: lint types layers dependencies pytest-compiled pytest
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory test
 
-bench: bench-tools
+bench: bench-tools $(COMPILED)/.ready
 	$(BIN)/python -m bench
 
 fmt: $(READY)
@@ -70,4 +82,4 @@ lock: $(READY)
 	@sh deploy/development/lock.sh $(BIN)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

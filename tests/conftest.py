@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from tests.support.scheduling import SandboxesTogether
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.runtime.loop import loop_factory
+
+# How fast examples come says something of the machine only, which the tests share with whatever else it does.
+settings.register_profile("trunkline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trunkline")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

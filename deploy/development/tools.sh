@@ -3,8 +3,8 @@
 # Without root it only says what is missing; the tests that need such a program then say why they are skipped.
 set -eu
 case $1 in
-    test) wanted="curl:curl openssl:openssl go:golang-go node:nodejs npm:npm" libraries="golang-github-hashicorp-yamux-dev" ;;
-    bench) wanted="nginx:nginx-light wrk:wrk" libraries="" ;;
+    test) wanted="cc:gcc curl:curl openssl:openssl go:golang-go node:nodejs npm:npm" libraries="golang-github-hashicorp-yamux-dev" ;;
+    bench) wanted="cc:gcc nginx:nginx-light wrk:wrk" libraries="" ;;
     *) echo "usage: tools.sh test|bench" >&2; exit 64 ;;
 esac
 
@@ -15,6 +15,9 @@ done
 for library in $libraries; do
     dpkg -s "$library" >/dev/null 2>&1 || missing="$missing $library"
 done
+# What the compiler needs of Python; those that were not installed by the distribution bring it along.
+include=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
+[ -f "$include/Python.h" ] || missing="$missing python3-dev"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
