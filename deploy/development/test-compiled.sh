@@ -14,4 +14,5 @@ for module in (relay.exchange, trunkline.channel.session):
     if not module.__file__.endswith(".so"):
         raise SystemExit(f"{module.__name__} is not compiled: {module.__file__}")
 '
-PYTHONPATH="$site:$copy" "$bin/python" -P -m pytest -q -p no:cacheprovider "$@" tests/relay tests/trunkline/channel tests/properties
+PYTHONPATH="$site:$copy" "$bin/python" -P -m pytest -q -p no:cacheprovider "$@" \
+    tests/relay tests/trunkline/channel tests/trunkline/client tests/node_agent tests/properties

@@ -51,7 +51,7 @@ def tls_dial(relay_url: str, ssl_context: TlsContext | Callable[[], TlsContext])
     return dial
 
 
-class LinkKeeper(LinkOwner):
+class LinkKeeper:
     """Keeps one link; used from one event loop."""
 
     def __init__(self, relay_url: str, dial: Dial, *, clock: Clock, backoff: Backoff) -> None:
