@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from certs.encoding import decode_base64url, encode_base64url
 from certs.errors import SealingError
 
-MAX_PLAINTEXT_BYTES = 1024 * 1024
+MAX_PLAINTEXT_BYTES = 8 * 1024 * 1024
 ENCAPSULATION_BYTES = 32
 TAG_BYTES = 16
 KEY_BYTES = 32

@@ -16,6 +16,7 @@ from control_plane.composition import ControlPlane, Foundation, compose
 from control_plane.identity.evidence import EvidenceVerifier
 from control_plane.identity.verifiers import evidence_verifiers
 from control_plane.initialise import FORMAT_NAME, run_init
+from control_plane.secrets.key_encryption import KeyEncryptionError
 from control_plane.settings import ControlPlaneSettings
 from control_plane.storage import accounts
 from control_plane.storage.database import Database
@@ -27,7 +28,7 @@ from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_d
 from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.files import StateDirectory
 from trunkline.runtime.lifecycle import Lifecycle
-from trunkline.runtime.logs import get_logger
+from trunkline.runtime.logs import Logger, get_logger
 from trunkline.runtime.systemd import ServiceNotifier
 
 UMASK = 0o077
@@ -75,6 +76,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 raise StartError(str(error)) from None
             stack.push_async_callback(control_plane.fleet.reach.close)
             await control_plane.identities.trust.refresh()
+            await _settle_secret_keys(control_plane, log)
             admin = AdminServer(
                 settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
             )
@@ -105,12 +107,21 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
     return [
         control_plane.fleet.dispatcher.run(),
         control_plane.fleet.monitor.run(),
+        control_plane.fleet.secret_notices.run(),
         control_plane.identities.own.keep(),
         control_plane.ledger.run(),
         control_plane.housekeeping.run(),
         control_plane.listener.sweep(),
         lifecycle.keep_watchdog(),
     ]
+
+
+async def _settle_secret_keys(control_plane: ControlPlane, log: Logger) -> None:
+    """Finish a rotation that was interrupted; what cannot be finished is no reason not to serve everything else."""
+    try:
+        await control_plane.secrets.rotation.settle()
+    except (KeyEncryptionError, StorageError) as error:
+        log.error("secrets.keys_not_settled", reason=str(error), consequence="secrets may be unreadable")
 
 
 def _refuse_unprepared(settings: ControlPlaneSettings) -> None:

@@ -26,11 +26,15 @@ from control_plane.api.context import ApiContext
 from control_plane.api.credentials import Credentials
 from control_plane.api.join_tokens import JoinTokenResource
 from control_plane.api.listening import ApiListener
+from control_plane.api.node_secrets import NodeSecretResource
 from control_plane.api.nodes import NodeResource
 from control_plane.api.pages import Pages
 from control_plane.api.relays import RelayResource
 from control_plane.api.reports import ReportResource
 from control_plane.api.revocations import RevocationResource
+from control_plane.api.secret_grants import SecretGrantResource
+from control_plane.api.secret_scopes import SecretScopeResource
+from control_plane.api.secrets import SecretResource
 from control_plane.api.tokens import TokenResource
 from control_plane.api.trust import TrustResource
 from control_plane.api.workspaces import WorkspaceResource
@@ -39,6 +43,7 @@ from control_plane.fleet.health_record import HealthRecord
 from control_plane.fleet.monitor import HealthMonitor
 from control_plane.fleet.node_commands import NodeCommands
 from control_plane.fleet.reach import NodeReach, Sender, link_sender
+from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
@@ -49,6 +54,10 @@ from control_plane.identity.renewals import Renewals
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.metrics import ControlPlaneMetrics, NodeCensus
 from control_plane.refusal_ledger import RefusalLedger
+from control_plane.secrets.bundles import Bundles
+from control_plane.secrets.file_keys import FileKeyEncryption
+from control_plane.secrets.rotation import KeyRotation
+from control_plane.secrets.vault import SecretVault
 from control_plane.settings import ControlPlaneSettings
 from control_plane.storage.database import Database
 from trunkline.runtime.clock import Clock
@@ -92,6 +101,16 @@ class Fleet:
     nodes: NodeCommands
     dispatcher: Dispatcher
     monitor: HealthMonitor
+    secret_notices: SecretNotices
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Workspace secrets at rest, and on their way to nodes."""
+
+    vault: SecretVault
+    bundles: Bundles
+    rotation: KeyRotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +119,7 @@ class ControlPlane:
 
     identities: Identities
     fleet: Fleet
+    secrets: Secrets
     ledger: RefusalLedger
     housekeeping: Housekeeping
     listener: ApiListener
@@ -119,7 +139,8 @@ def compose(foundation: Foundation) -> ControlPlane:
         NodeCensus(fleet.monitor.standings, most_nodes=foundation.settings.health.most_nodes_in_metrics)
     )
     ledger = RefusalLedger(database=foundation.database, clock=foundation.clock, log=get_logger("control_plane.audit"))
-    routes = _routes(foundation, metrics, identities, fleet, ledger)
+    secrets = _secrets(foundation, metrics)
+    routes = _routes(foundation, metrics, identities, fleet, secrets, ledger)
     front = Front(
         credentials=Credentials(
             database=foundation.database,
@@ -148,7 +169,7 @@ def compose(foundation: Foundation) -> ControlPlane:
         rng=foundation.rng,
         log=get_logger("control_plane.housekeeping"),
     )
-    return ControlPlane(identities, fleet, ledger, housekeeping, listener, tuple(routes))
+    return ControlPlane(identities, fleet, secrets, ledger, housekeeping, listener, tuple(routes))
 
 
 def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identities:
@@ -203,6 +224,20 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         log=get_logger("control_plane.commands"),
         most_at_once=settings.commands.most_at_once,
     )
+    notices = SecretNotices(
+        database=foundation.database,
+        reach=reach,
+        issuance=identities.issuance,
+        name_suffix=settings.identity.name_suffix,
+        metrics=metrics,
+        clock=clock,
+        log=get_logger("control_plane.secrets"),
+    )
+
+    def returned(node_id: str) -> None:
+        dispatcher.kick_node(node_id)
+        notices.returned(node_id)
+
     record = HealthRecord(
         database=foundation.database,
         clock=clock,
@@ -212,12 +247,22 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         record=record,
         nodes=nodes,
         settings=settings.health,
-        on_return=dispatcher.kick_node,
+        on_return=returned,
         clock=clock,
         rng=rng,
         log=get_logger("control_plane.health"),
     )
-    return Fleet(reach, nodes, dispatcher, monitor)
+    return Fleet(reach, nodes, dispatcher, monitor, notices)
+
+
+def _secrets(foundation: Foundation, metrics: ControlPlaneMetrics) -> Secrets:
+    settings, database, clock = foundation.settings, foundation.database, foundation.clock
+    key_encryption = FileKeyEncryption(settings.secret_keys_file)
+    vault = SecretVault(key_encryption)
+    bundles = Bundles(
+        database=database, vault=vault, trust_domain=settings.identity.trust_domain, metrics=metrics, clock=clock
+    )
+    return Secrets(vault, bundles, KeyRotation(database=database, key_encryption=key_encryption, clock=clock))
 
 
 def _routes(
@@ -225,6 +270,7 @@ def _routes(
     metrics: ControlPlaneMetrics,
     identities: Identities,
     fleet: Fleet,
+    secrets: Secrets,
     ledger: RefusalLedger,
 ) -> list[Route]:
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
@@ -256,6 +302,10 @@ def _routes(
         TokenResource(context, issuance),
         CommandResource(context, fleet.dispatcher),
         CommandOutputResource(context, fleet.dispatcher, fleet.nodes),
+        SecretScopeResource(context, fleet.secret_notices),
+        SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),
+        SecretGrantResource(context, fleet.secret_notices),
+        NodeSecretResource(secrets.bundles),
         RevocationResource(context),
         AuditResource(context),
         RelayResource(context, enrolment, renewals),

@@ -14,6 +14,7 @@ from certs.authority import Authority
 from certs.errors import CertificateError
 from certs.keyfiles import load_or_create_key, read_secret, write_public, write_secret
 from certs.keyring import describe_token_key, token_key
+from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.settings import ControlPlaneSettings
 from control_plane.storage import accounts
 from control_plane.storage.audit import Actor, Happening, append
@@ -52,6 +53,7 @@ async def initialise(settings: ControlPlaneSettings) -> None:
             authority = _authority(settings, clock)
             write_public(settings.ca_file, authority.roots_pem.encode("ascii"))
             load_or_create_key(settings.token_key_file)
+            FileKeyEncryption(settings.secret_keys_file)
             await _prepare_database(settings, clock)
         except (CertificateError, StorageError, OSError) as error:
             raise StartError(f"init failed, nothing was damaged: {error}", EXIT_CANNOT_CREATE) from None

@@ -95,6 +95,17 @@ class ControlPlaneMetrics:
         self.reports_dropped = Counter(
             "trunkline_control_plane_report_items_dropped", "Items that relays said they dropped.", registry=registry
         )
+        self.secret_bundles = Counter(
+            "trunkline_control_plane_secret_bundles", "Bundles of secrets handed to nodes.", registry=registry
+        )
+        self.secret_uses = Counter(
+            "trunkline_control_plane_secret_uses", "Uses of secrets by commands that nodes reported.", registry=registry
+        )
+        self.secret_nodes_behind = Gauge(
+            "trunkline_control_plane_secret_nodes_behind",
+            "Confirmed nodes that have not taken the secrets that they are to hold.",
+            registry=registry,
+        )
 
 
 class NodeCensus(Collector):

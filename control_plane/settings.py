@@ -172,6 +172,11 @@ class ControlPlaneSettings(DaemonSettings):
         return self.state_directory / "token-key.pem"
 
     @property
+    def secret_keys_file(self) -> Path:
+        """Where the keys are that wrap the workspaces' data keys."""
+        return self.state_directory / "secret-keys.json"
+
+    @property
     def operator_token_file(self) -> AnyPath:
         """Where `init` leaves the operator token."""
         return self.state_directory / "operator-token"

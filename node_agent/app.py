@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from node_agent.checks import Checks
 from node_agent.clock_offset import ClockOffset
-from node_agent.composition import Foundation, Serving, command_ledger, compose
+from node_agent.composition import Foundation, Serving, command_ledger, compose, secret_provision
 from node_agent.establishing import establish_identity, prepare_enrolment, proxies
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics, MachineCollector
@@ -99,6 +99,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
             for work in (
                 serving.links.run(),
                 serving.renewal.run(),
+                serving.secrets.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),
                 lifecycle.keep_watchdog(),
@@ -130,6 +131,7 @@ def _foundation(settings: AgentSettings) -> Foundation:
         policy = PolicySource(settings.policy.file, get_logger("node_agent.policy"))
     except PolicyError as error:
         raise StartError(str(error)) from None
+    secrets = secret_provision(settings, policy, metrics, clock)
     proxy_for, clock_offset = proxies(settings), ClockOffset()
     metrics.clock_offset.set_function(lambda: clock_offset.seconds or 0.0)
     return Foundation(
@@ -138,7 +140,8 @@ def _foundation(settings: AgentSettings) -> Foundation:
         metrics=metrics,
         machine=machine,
         policy=policy,
-        ledger=command_ledger(settings, policy, metrics, settings.state_directory, clock),
+        secrets=secrets,
+        ledger=command_ledger(settings, policy, metrics, settings.state_directory, clock, secrets.provision),
         checks=Checks(policy, rng, get_logger("node_agent.checks")),
         enrolment=prepare_enrolment(settings, proxy_for=proxy_for, clock_offset=clock_offset, clock=clock, rng=rng),
         proxy_for=proxy_for,
@@ -150,6 +153,7 @@ def _foundation(settings: AgentSettings) -> Foundation:
 
 async def _open_ledger(foundation: Foundation) -> None:
     try:
+        await foundation.secrets.provision.open()
         await foundation.ledger.open()
     except OSError as error:
         raise StateDirectoryError(f"the commands' directory cannot be used: {error.strerror}") from None

@@ -15,6 +15,7 @@ from certs.tokens import TokenVerifier
 from node_agent.api.application import ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
 from node_agent.clock_offset import ClockOffset
 from node_agent.commands.ledger import CommandBounds, CommandLedger
@@ -35,6 +36,11 @@ from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
 from node_agent.policy import Narrowing
 from node_agent.policy_file import PolicySource
+from node_agent.secrets.held import HeldSecrets
+from node_agent.secrets.keeper import SecretKeeper
+from node_agent.secrets.memory_files import MemoryFiles, candidates_for
+from node_agent.secrets.provision import SecretProvision
+from node_agent.secrets.uses import UseLog
 from node_agent.settings import AgentSettings
 from trunkline.channel.link import LinkStream
 from trunkline.runtime.clock import Clock
@@ -47,6 +53,15 @@ LINGERING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Secrets:
+    """The workspace's secrets on this node, what is done with them, and how commands get at them."""
+
+    held: HeldSecrets
+    uses: UseLog
+    provision: SecretProvision
+
+
+@dataclass(frozen=True, slots=True)
 class Foundation:
     """What there is before the node knows who it is."""
 
@@ -55,6 +70,7 @@ class Foundation:
     metrics: AgentMetrics
     machine: Machine
     policy: PolicySource
+    secrets: Secrets
     ledger: CommandLedger
     checks: Checks
     enrolment: Enrolment
@@ -71,10 +87,32 @@ class Serving:
     links: RelayLinks
     renewal: Renewal
     credentials: Credentials
+    secrets: SecretKeeper
+
+
+def secret_provision(settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics, clock: Clock) -> Secrets:
+    """Build what holds secrets and gives them to commands; nothing is held yet."""
+    log = get_logger("node_agent.secrets")
+    held, uses = HeldSecrets(), UseLog()
+    provision = SecretProvision(
+        held=held,
+        files=MemoryFiles(candidates_for(settings.secrets.directory, settings.state_directory), log),
+        uses=uses,
+        policy=policy,
+        meter=metrics,
+        clock=clock,
+        wait_seconds=settings.secrets.wait_seconds,
+    )
+    return Secrets(held, uses, provision)
 
 
 def command_ledger(
-    settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics, directory: Path, clock: Clock
+    settings: AgentSettings,
+    policy: PolicySource,
+    metrics: AgentMetrics,
+    directory: Path,
+    clock: Clock,
+    secrets: SecretProvision,
 ) -> CommandLedger:
     """Build the ledger of commands."""
     asked = settings.commands
@@ -83,7 +121,7 @@ def command_ledger(
         retention=RetentionBounds(asked.retention_seconds, asked.retained_commands, asked.retained_output_bytes),
     )
     store = CommandStore(directory / COMMANDS_DIRECTORY)
-    ledger = CommandLedger(store, policy, bounds, metrics, clock, get_logger("node_agent.commands"))
+    ledger = CommandLedger(store, policy, bounds, metrics, clock, get_logger("node_agent.commands"), secrets)
     metrics.running_commands.set_function(lambda: float(ledger.counts()[0]))
     metrics.queued_commands.set_function(lambda: float(ledger.counts()[1]))
     return ledger
@@ -102,7 +140,7 @@ async def compose(
     credentials.subscribe(links.identity_changed)
     foundation.metrics.open_exchanges.set_function(lambda: float(len(watch)))
     stack.push_async_callback(links.close)
-    return Serving(links, renewal, credentials)
+    return Serving(links, renewal, credentials, _keeper(foundation, credentials))
 
 
 async def _router(
@@ -136,13 +174,29 @@ async def _router(
     commands = CommandsApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.is_revoked, foundation.clock)
-    app = build_application(health, commands, watch, callers.stale, request_seconds=bounds.request_seconds)
+    secrets = SecretsApi(foundation.secrets.held)
+    app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(
         callers, RoutedTo(api, forwarder), lingering, foundation.metrics, head_seconds=bounds.head_seconds, loop=loop
     )
     stack.callback(router.close)
     return router
+
+
+def _keeper(foundation: Foundation, credentials: Credentials) -> SecretKeeper:
+    return SecretKeeper(
+        control_plane=foundation.enrolment.control_plane,
+        credentials=credentials,
+        held=foundation.secrets.held,
+        uses=foundation.secrets.uses,
+        policy=foundation.policy,
+        directory=foundation.settings.state_directory,
+        metrics=foundation.metrics,
+        clock=foundation.clock,
+        rng=foundation.rng,
+        log=get_logger("node_agent.secrets"),
+    )
 
 
 def _renewal(foundation: Foundation, credentials: Credentials) -> Renewal:

@@ -13,7 +13,6 @@ from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.evidence import AzureIdentity, EvidenceSource, JoinToken
 from node_agent.identity.metadata_service import MetadataService
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
-from node_agent.identity.sealed_secrets import NodeSecrets
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.settings import AgentSettings, BootstrapSettings
 from trunkline.channel.proxy_connect import ProxyAddress, parse_proxy_url
@@ -36,7 +35,6 @@ class Enrolment:
     control_plane: ControlPlane
     store: IdentityStore
     trust: TrustInForce
-    secrets: NodeSecrets
     bootstrap: Bootstrap
 
 
@@ -79,20 +77,18 @@ def prepare_enrolment(
         clock_offset=clock_offset,
     )
     store = IdentityStore(settings.state_directory)
-    secrets = NodeSecrets(log)
     bootstrap = Bootstrap(
         control_plane=control_plane,
         evidence=evidence_source(settings.bootstrap, rng),
         store=store,
         directory=settings.state_directory,
         take_trust=trust.take,
-        secrets=secrets,
         node_name=settings.bootstrap.node_name,
         backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
         clock=clock,
         log=log,
     )
-    return Enrolment(control_plane, store, trust, secrets, bootstrap)
+    return Enrolment(control_plane, store, trust, bootstrap)
 
 
 def evidence_source(settings: BootstrapSettings, rng: random.Random) -> EvidenceSource:

@@ -63,6 +63,16 @@ class AgentMetrics:
         )
         self.running_commands = Gauge(f"{_PREFIX}_running_commands", "Commands that run.", registry=registry)
         self.queued_commands = Gauge(f"{_PREFIX}_queued_commands", "Commands that wait.", registry=registry)
+        self.secrets_held = Gauge(f"{_PREFIX}_secrets", "Workspace secrets held in memory.", registry=registry)
+        self.secret_fetches = Counter(
+            f"{_PREFIX}_secret_fetches_total",
+            "Questions for secrets to the control plane, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.secret_uses = Counter(
+            f"{_PREFIX}_secret_uses_total", "Commands that named secrets, by outcome.", ["outcome"], registry=registry
+        )
         self.loop_lag = Histogram(
             f"{_PREFIX}_event_loop_lag_seconds",
             "By how much the event loop ran late, measured twice a second.",
@@ -71,12 +81,20 @@ class AgentMetrics:
         )
         for state in TERMINAL:
             self.commands_ended.labels(state.value.lower())
+        for outcome in ("taken", "unchanged", "refused", "failed"):
+            self.secret_fetches.labels(outcome)
+        for outcome in ("given", "missing", "refused", "failed"):
+            self.secret_uses.labels(outcome)
         for direction in ("to_service", "from_service"):
             self.forwarded_bytes.labels(direction)
 
     def submitted(self) -> None:
         """Count a command that was taken."""
         self.commands_submitted.inc()
+
+    def secrets_used(self, outcome: str) -> None:
+        """Count what came of a command's secrets."""
+        self.secret_uses.labels(outcome).inc()
 
     def ended(self, state: CommandState) -> None:
         """Count a command that has come to a terminal state."""

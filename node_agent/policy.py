@@ -69,10 +69,27 @@ class CheckRules(_Rules):
     timeout_seconds: float = Field(default=10.0, ge=0.1, le=600)
 
 
+class SecretRules(_Rules):
+    """Which of the workspace's secrets this node takes, of those that the control plane grants it."""
+
+    enabled: bool = True
+    allowed_scopes: tuple[Annotated[str, Field(max_length=128)], ...] | None = None
+
+    @field_validator("allowed_scopes", mode="before")
+    @classmethod
+    def _array(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    def allows_scope(self, scope: str) -> bool:
+        """Whether secrets of this scope may be held here, and given to commands."""
+        return self.enabled and (self.allowed_scopes is None or scope in self.allowed_scopes)
+
+
 class Policy(_Rules):
     """The whole policy of the node's owner."""
 
     commands: CommandRules = CommandRules()
+    secrets: SecretRules = SecretRules()
     ports: dict[int, PortRules] = Field(default_factory=dict)
     checks: tuple[CheckRules, ...] = ()
 

@@ -106,6 +106,16 @@ class CommandSettings(Section):
     retained_output_bytes: int = Field(default=10 * 1024**3, ge=1024)
 
 
+class SecretSettings(Section):
+    """`[secrets]`: where secrets are put that a command is given as files; it must be on tmpfs or ramfs.
+
+    By default the first that is one of `/run/trunkline-node-agent` and `/dev/shm`.
+    """
+
+    directory: AnyPath | None = None
+    wait_seconds: float = Field(default=10.0, ge=0, le=120)
+
+
 class AgentSettings(DaemonSettings):
     """The whole of the agent's settings."""
 
@@ -117,4 +127,5 @@ class AgentSettings(DaemonSettings):
     proxy: ProxySettings = ProxySettings()
     exchanges: ExchangeSettings = ExchangeSettings()
     commands: CommandSettings = CommandSettings()
+    secrets: SecretSettings = SecretSettings()
     drain_seconds: float = Field(default=30.0, gt=0, le=3600)

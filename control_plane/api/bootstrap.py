@@ -122,12 +122,12 @@ class BootstrapResource:
         )
 
     async def confirm(self, request: web.Request, caller: Caller) -> web.Response:
-        """Take note that the node holds its new key; only now would it be handed secrets."""
+        """Take note that the node holds its new key; only now is it handed secrets, when it asks for them."""
         await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
         if await self._renewals.confirm(caller.workspace_id, caller.subject_id, caller.serial, caller.actor):
             await self._context.trust.refresh()
         self._on_confirm()
-        return json_response({"secrets": []})
+        return json_response({})
 
     async def renew(self, request: web.Request, caller: Caller) -> web.Response:
         """Issue the node's next leaf and listen token."""

@@ -6,7 +6,7 @@ import secrets
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.callers import Caller, Role, Route
@@ -20,6 +20,13 @@ from control_plane.fleet.command_steps import UNKNOWN
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.submissions import Order, Target, submit
 from control_plane.names import COMMAND_ID_PATTERN
+from control_plane.secrets.references import (
+    FILE_PATTERN,
+    MOST_REFERENCES,
+    REFERENCE_PATTERN,
+    VARIABLE_PATTERN,
+    names_in,
+)
 from control_plane.storage import commands
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.commands import CommandFilter, CommandKey
@@ -76,6 +83,26 @@ class TargetBody(OperatorRequest):
         return self
 
 
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
+VariableName = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
+FileName = Annotated[str, StringConstraints(pattern=FILE_PATTERN)]
+
+
+class SecretReferences(OperatorRequest):
+    """Workspace secrets that the command is given: `scope/key` by name of a variable, or of a file."""
+
+    environment: dict[VariableName, Reference] = Field(default={}, max_length=MOST_REFERENCES)
+    files: dict[FileName, Reference] = Field(default={}, max_length=MOST_REFERENCES)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "SecretReferences":
+        if not 0 < len(self.environment) + len(self.files) <= MOST_REFERENCES:
+            raise ValueError(f"name 1 to {MOST_REFERENCES} secrets")
+        if any(name.startswith("TRUNKLINE_") for name in self.environment):
+            raise ValueError("variables named TRUNKLINE_… are the agent's own")
+        return self
+
+
 class NewCommand(OperatorRequest):
     """The body of a submission."""
 
@@ -87,6 +114,13 @@ class NewCommand(OperatorRequest):
     user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     stdin: Annotated[str, AfterValidator(_base64)] | None = None
+    secrets: SecretReferences | None = None
+
+    @model_validator(mode="after")
+    def _one_source_each(self) -> "NewCommand":
+        if self.secrets is not None and self.secrets.environment.keys() & self.environment.keys():
+            raise ValueError("a variable is given both in environment and in secrets")
+        return self
 
     def spec(self) -> dict[str, Any]:
         """Return what a node is sent."""
@@ -137,6 +171,8 @@ class CommandResource:
             accepted = await submit(session, workspace, order, most_open=settings.most_open_per_workspace)
             if accepted.new:
                 details = {"body_sha256": order.fingerprint(), "nodes": len(accepted.commands)}
+                if named := names_in(accepted.submission.secrets):
+                    details["secrets"] = [str(name) for name in named]
                 happening = Happening(
                     "command.submit",
                     resource=order.submission_id,
@@ -226,6 +262,7 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "node": command.node,
         "state": command.state,
         "argv": submission.argv,
+        "secrets": submission.secrets,
         "exit_code": command.exit_code,
         "signal": command.signal,
         "reason": command.reason,

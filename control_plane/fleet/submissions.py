@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid, not_found_in
+from control_plane.secrets.contents import required_versions
+from control_plane.secrets.references import names_in
 from control_plane.storage import clusters, commands, nodes
 from control_plane.storage.nodes import NodeFilter
 from control_plane.storage.records import Command, Node, Submission, Workspace
@@ -80,9 +82,23 @@ async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, m
     rows = [_command(workspace, order, node) for node in targets]
     if await _any_taken(session, workspace, rows):
         raise conflict("the command id was used for something else")
+    await _require_secrets(session, workspace, submission, targets)
     session.add(submission)
     session.add_all(rows)
     return Accepted(submission, rows, new=True)
+
+
+async def _require_secrets(
+    session: AsyncSession, workspace: Workspace, submission: Submission, targets: Sequence[Node]
+) -> None:
+    """Tell the nodes which versions of the secrets are meant: those of now, or later ones.
+
+    The versions are no part of what was asked for: the same order sent again after a rotation is the same order.
+    """
+    names = names_in(submission.secrets)
+    if names and submission.spec is not None:
+        versions = await required_versions(session, workspace.workspace_id, targets, names)
+        submission.spec = submission.spec | {"secret_versions": versions}
 
 
 async def _targets(session: AsyncSession, workspace: Workspace, target: Target) -> Sequence[Node]:
@@ -117,6 +133,7 @@ def _submission(workspace: Workspace, order: Order) -> Submission:
         body_sha256=order.fingerprint(),
         argv=order.spec["argv"],
         spec=order.spec,
+        secrets=order.spec.get("secrets"),
         submitted_by=order.submitted_by,
         creation_time=order.submit_time,
     )

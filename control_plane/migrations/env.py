@@ -2,11 +2,12 @@
 
 from alembic import context
 
-from control_plane.storage.records import Record
+from control_plane.storage.secret_records import SecretScope
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Record.metadata,
+    # Of the modules with tables the one that stands on the others, so that all tables are known.
+    target_metadata=SecretScope.metadata,
     render_as_batch=True,
     compare_type=True,
 )

@@ -245,6 +245,7 @@ class Submission(Record):
     """One accepted request to run a command; the hash of its body tells a repetition from a conflict.
 
     `spec` is what nodes are sent. It may hold secrets, so it is forgotten as soon as no node needs it any more.
+    `secrets` names the workspace secrets that it refers to, never their values.
     """
 
     __tablename__ = "submissions"
@@ -254,6 +255,7 @@ class Submission(Record):
     body_sha256: Mapped[str]
     argv: Mapped[list[str]]
     spec: Mapped[dict[str, Any] | None]
+    secrets: Mapped[dict[str, Any] | None]
     submitted_by: Mapped[str]
     creation_time: Mapped[int]
 

@@ -8,10 +8,11 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ
+from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
+from node_agent.api.secrets import SecretsApi
 from node_agent.exchanges.callers import Caller
 from node_agent.exchanges.watch import CallerWatch
 from trunkline.channel.fields import Field, end_to_end
@@ -26,13 +27,20 @@ _TOKEN_FIELD = frozenset({b"proxy-authorization"})
 
 
 def build_application(
-    health: HealthApi, commands: CommandsApi, watch: CallerWatch, stale: Stale, *, request_seconds: float
+    health: HealthApi,
+    commands: CommandsApi,
+    secrets: SecretsApi,
+    watch: CallerWatch,
+    stale: Stale,
+    *,
+    request_seconds: float,
 ) -> web.Application:
     """Return the application; the table of routes is the table of scopes."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
     routes = (
         ("GET", "/v1/health", HEALTH_READ, health.health, request_seconds),
         ("GET", "/v1/metrics", METRICS_READ, health.metrics, request_seconds),
+        ("POST", "/v1/secrets/notice", SECRET_NOTIFY, secrets.notice, request_seconds),
         ("GET", "/v1/commands", COMMAND_READ, commands.list, request_seconds),
         ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, request_seconds),
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, request_seconds),

@@ -158,6 +158,7 @@ _SHOWN_IF_SET = (
     "user",
     "working_directory",
     "timeout_seconds",
+    "secrets",
     "start_time",
     "end_time",
     "exit_code",

@@ -17,6 +17,7 @@ from node_agent.commands.records import CommandRecord, CommandStore
 from node_agent.commands.recovery import NEVER_STARTED, recover
 from node_agent.commands.retention import RetentionBounds, expired
 from node_agent.commands.run import CommandRun
+from node_agent.commands.secret_source import NoSecrets, SecretSource, Wanted
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.submission import Submission
 from node_agent.policy import CommandRules, Policy
@@ -61,7 +62,9 @@ class CommandLedger:
         meter: CommandMeter,
         clock: Clock,
         log: Logger,
+        secret_source: SecretSource | None = None,
     ) -> None:
+        self._secret_source = secret_source or NoSecrets()
         self._store = store
         self._policy = policy
         self._bounds = bounds
@@ -72,7 +75,7 @@ class CommandLedger:
         self._commands: dict[str, Command] = {}
         self._used_tokens: dict[str, str] = {}
         self._recording: dict[str, asyncio.Task[None]] = {}
-        self._waiting: deque[tuple[Command, ProcessPlan]] = deque()
+        self._waiting: deque[tuple[Command, ProcessPlan, Wanted | None]] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._runs: dict[str, CommandRun] = {}
         self._stopping = False
@@ -170,7 +173,7 @@ class CommandLedger:
         if self._recording:
             await asyncio.wait(self._recording.values())
         while self._waiting:
-            command, _ = self._waiting.popleft()
+            command, _, _ = self._waiting.popleft()
             command.happened(CommandEvent.AGENT_ENDED, self._clock.now(), reason=NEVER_STARTED)
             await self._save(command)
         for command_id in self._running:
@@ -198,6 +201,8 @@ class CommandLedger:
             raise CommandRefused(
                 RefusalReason.POLICY, f"the node's owner does not allow commands to run as {submission.user!r}"
             )
+        if submission.secrets is not None and (refusal := self._secret_source.refusal(submission.secrets)) is not None:
+            raise CommandRefused(RefusalReason.POLICY, refusal)
         if sum(self.counts()) >= rules.max_concurrent + rules.max_queued:
             raise CommandRefused(RefusalReason.TOO_MANY, "the queue of commands is full; try again later")
         if len(self._commands) >= self._bounds.retention.most_held:
@@ -240,7 +245,7 @@ class CommandLedger:
         finally:
             del self._recording[command.command_id]
         self._meter.submitted()
-        self._waiting.append((command, self._plan(command.record, submission)))
+        self._waiting.append((command, self._plan(command.record, submission), _wanted(command.record, submission)))
         self._start_next()
 
     def _new_record(self, command_id: str, submission: Submission, submitter: Submitter) -> CommandRecord:
@@ -256,6 +261,7 @@ class CommandLedger:
             user=submission.user or default_user(rules.run_as),
             working_directory=submission.working_directory,
             timeout_seconds=rules.timeout_seconds(submission.timeout_seconds),
+            secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
         )
 
@@ -303,12 +309,12 @@ class CommandLedger:
     def _start_next(self) -> None:
         rules = self._policy.current.commands
         while self._waiting and len(self._running) < rules.max_concurrent and not self._stopping:
-            command, plan = self._waiting.popleft()
+            command, plan, wanted = self._waiting.popleft()
             command.stop_asked = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._run_one(command, plan, rules))
+            task = asyncio.create_task(self._run_one(command, plan, wanted, rules))
             self._running[command.command_id] = task
 
-    async def _run_one(self, command: Command, plan: ProcessPlan, rules: CommandRules) -> None:
+    async def _run_one(self, command: Command, plan: ProcessPlan, wanted: Wanted | None, rules: CommandRules) -> None:
         run = CommandRun(
             command,
             plan,
@@ -317,6 +323,7 @@ class CommandLedger:
             self._log,
             max_output_bytes=rules.max_output_bytes,
             grace_seconds=self._bounds.grace_seconds,
+            secrets=(self._secret_source, wanted) if wanted is not None else None,
         )
         self._runs[command.command_id] = run
         try:
@@ -342,3 +349,16 @@ def _not_recorded(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the node's disk is full, so that it cannot record the command"
     return f"the node cannot record the command: {error.strerror}"
+
+
+def _wanted(record: CommandRecord, submission: Submission) -> Wanted | None:
+    """Return what the command is to be given of the workspace's secrets."""
+    if submission.secrets is None:
+        return None
+    return Wanted(
+        references=submission.secrets,
+        versions=submission.secret_versions,
+        command_id=record.command_id,
+        submitted_by=record.submitted_by,
+        user=record.user,
+    )

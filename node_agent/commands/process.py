@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -45,7 +45,7 @@ class ProcessPlan:
     """What to run, and as whom."""
 
     argv: list[str]
-    environment: dict[str, str]
+    environment: Mapping[str, str | bytes]
     working_directory: str | None
     user: str | None
     stdin: bytes | None
@@ -214,7 +214,7 @@ def _popen(plan: ProcessPlan, account: Account, stdin: int, stdout: int, stderr:
         stdout=stdout,
         stderr=stderr,
         cwd=plan.working_directory or account.home,
-        env=_environment(account) | plan.environment,
+        env={**_environment(account), **plan.environment},
         start_new_session=True,
         umask=0o022,
         user=account.uid if account.switched else None,

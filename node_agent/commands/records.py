@@ -29,6 +29,7 @@ class CommandRecord:
     """Everything that outlives the agent; times are milliseconds since the epoch.
 
     The environment and the standard input are not in it: they may hold secrets, and a command is never started twice.
+    `secrets` names workspace secrets, by variable or file; their values are not in it.
     """
 
     command_id: str
@@ -42,6 +43,7 @@ class CommandRecord:
     user: str | None = None
     working_directory: str | None = None
     timeout_seconds: float | None = None
+    secrets: dict[str, dict[str, str]] | None = None
     token_ids: dict[str, int] = field(default_factory=dict)
     pid: int | None = None
     pid_start_ticks: int | None = None

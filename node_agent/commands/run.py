@@ -2,11 +2,14 @@
 
 import asyncio
 import signal
+from dataclasses import replace
 from typing import Any
 
 from node_agent.commands.command import Command, StopCause
 from node_agent.commands.process import Ending, Process, ProcessPlan, StartFailed
 from node_agent.commands.records import CommandStore
+from node_agent.commands.recovery import NEVER_STARTED
+from node_agent.commands.secret_source import Provided, SecretSource, SecretsUnavailable, Wanted
 from node_agent.commands.states import CommandEvent, CommandState
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -27,6 +30,7 @@ class CommandRun:
         *,
         max_output_bytes: int,
         grace_seconds: float,
+        secrets: tuple[SecretSource, Wanted] | None = None,
     ) -> None:
         self._command = command
         self._plan = plan
@@ -35,19 +39,20 @@ class CommandRun:
         self._log = log
         self._max_output_bytes = max_output_bytes
         self._grace_seconds = grace_seconds
+        self._secrets = secrets
         self._process: Process | None = None
 
     async def run(self) -> None:
         """Start the process, wait for its end or end it, and record what came of it."""
         command = self._command
-        if not self._cancelled_before(CommandState.QUEUED):
-            try:
-                process = await self._start()
-            except StartFailed as error:
-                command.close_spools()
-                command.happened(CommandEvent.START_FAILED, self._clock.now(), reason=str(error))
+        try:
+            if self._secrets is None:
+                await self._run_unless_cancelled(None)
             else:
-                await self._run_to_end(process)
+                await self._run_with_secrets(*self._secrets)
+        except StartFailed as error:
+            command.close_spools()
+            command.happened(CommandEvent.START_FAILED, self._clock.now(), reason=str(error))
         await self._save()
         record = command.record
         self._log.info("command.ended", command_id=command.command_id, state=record.state.value, reason=record.reason)
@@ -56,6 +61,35 @@ class CommandRun:
         """Kill the process at once, if there is one; the run then comes to its end."""
         if self._process is not None and not self._process.exited.done():
             self._process.signal_group(signal.SIGKILL)
+
+    async def _run_with_secrets(self, source: SecretSource, wanted: Wanted) -> None:
+        """Run it with what it names, which is taken back when it has ended, however it ends."""
+        stop_asked = self._command.stop_asked
+        if stop_asked is None:  # whoever starts the run makes it
+            raise AssertionError("a run needs the command's stop_asked")
+        try:
+            provided = await source.provide(wanted, stop_asked)
+        except SecretsUnavailable as error:
+            if not self._stopped_before_start(stop_asked):
+                raise StartFailed(f"cannot start it: {error}") from None
+            return
+        try:
+            await self._run_unless_cancelled(provided)
+        finally:
+            await source.remove(provided)
+
+    def _stopped_before_start(self, stop_asked: asyncio.Future[StopCause]) -> bool:
+        """Let the end happen that was asked for while the command waited for its secrets; return whether it was."""
+        if self._cancelled_before(CommandState.QUEUED):
+            return True
+        if not stop_asked.done():
+            return False
+        self._command.happened(CommandEvent.AGENT_ENDED, self._clock.now(), reason=NEVER_STARTED)
+        return True
+
+    async def _run_unless_cancelled(self, provided: Provided | None) -> None:
+        if not self._cancelled_before(CommandState.QUEUED):
+            await self._run_to_end(await self._start(provided))
 
     async def _run_to_end(self, process: Process) -> None:
         self._process = process
@@ -72,12 +106,15 @@ class CommandRun:
             self._command.happened(CommandEvent.CANCEL_ASKED, self._clock.now())
         return True
 
-    async def _start(self) -> Process:
+    async def _start(self, provided: Provided | None) -> Process:
         try:
             stdout, stderr = self._command.open_spools(self._store, self._max_output_bytes)
         except OSError as error:
             raise StartFailed(f"there is no place for its output: {error.strerror}") from None
-        return await Process.start(self._plan, stdout, stderr)
+        if provided is None:
+            return await Process.start(self._plan, stdout, stderr)
+        plan = replace(self._plan, environment={**self._plan.environment, **provided.environment})
+        return await Process.start(plan, provided.guarded(stdout), provided.guarded(stderr))
 
     async def _started(self, process: Process) -> None:
         record = self._command.record

@@ -4,10 +4,12 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
+
+from node_agent.commands.secret_references import MOST_REFERENCES, SecretReferences
 
 # Linux takes no single argument or variable above 128 KiB, and not much more than 2 MiB of them together.
 MAX_ARGUMENT_CHARACTERS = 120 * 1024
@@ -32,6 +34,14 @@ class Submission(BaseModel):
     user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     stdin: bytes | None = None
+    secrets: SecretReferences | None = None
+    secret_versions: dict[str, int] = Field(default_factory=dict, max_length=MOST_REFERENCES)
+
+    @model_validator(mode="after")
+    def _one_source_each(self) -> Self:
+        if self.secrets is not None and self.secrets.environment.keys() & self.environment.keys():
+            raise ValueError("a variable is given both in environment and in secrets")
+        return self
 
     @field_validator("argv")
     @classmethod
@@ -77,9 +87,14 @@ class Submission(BaseModel):
 
     def fingerprint(self) -> str:
         """Return the hex SHA-256 of the submission in canonical form: equal for bodies that mean the same."""
-        fields = self.model_dump(exclude={"stdin"})
+        fields = self.model_dump(exclude={"stdin"} | _absent(self))
         fields["stdin_sha256"] = None if self.stdin is None else hashlib.sha256(self.stdin).hexdigest()
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _absent(submission: Submission) -> set[str]:
+    """Return the fields that say nothing, so that a body that names no secret has the hash that it always had."""
+    return set() if submission.secrets is not None else {"secrets", "secret_versions"}
 
 
 def parse_submission(body: bytes) -> Submission:

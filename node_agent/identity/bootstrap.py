@@ -23,7 +23,7 @@ from certs.keyfiles import PrivateKey, generate_key, key_from_pem, key_to_pem, r
 from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.evidence import EvidenceSource, EvidenceUnavailable
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity, identity_from_answer
-from node_agent.identity.sealed_secrets import NodeSecrets, new_sealing_key, public_sealing_key
+from node_agent.identity.sealed_secrets import new_sealing_key, public_sealing_key
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -76,7 +76,6 @@ class Bootstrap:
         store: IdentityStore,
         directory: Path,
         take_trust: Callable[[str], None],
-        secrets: NodeSecrets,
         node_name: str | None,
         backoff: Backoff,
         clock: Clock,
@@ -87,7 +86,6 @@ class Bootstrap:
         self._store = store
         self._attempt_path = directory / ATTEMPT_FILE
         self._take_trust = take_trust
-        self._secrets = secrets
         self._node_name = node_name
         self._backoff = backoff
         self._clock = clock
@@ -152,7 +150,7 @@ class Bootstrap:
 
     async def _confirm(self, node: NodeIdentity) -> NodeIdentity:
         try:
-            answer = await self._control_plane.call(CONFIRM_PATH, {}, identity=node.identity)
+            await self._control_plane.call(CONFIRM_PATH, {}, identity=node.identity)
         except ControlPlaneRefused as error:
             self._nonce_is_new = False
             if error.permanent:
@@ -161,7 +159,6 @@ class Bootstrap:
             raise
         self._store.confirm()
         self._attempt_path.unlink(missing_ok=True)
-        self._secrets.take(answer.get("secrets"), node)
         return node
 
     async def _ensure_nonce(self, attempt: Attempt) -> None:

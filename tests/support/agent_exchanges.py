@@ -13,6 +13,7 @@ from certs.tokens import TokenClaims
 from node_agent.api.application import ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
 from node_agent.clock_offset import ClockOffset
 from node_agent.exchanges.callers import Callers
@@ -22,6 +23,7 @@ from node_agent.exchanges.router import ExchangeRouter, RoutedTo
 from node_agent.exchanges.watch import CallerWatch
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
+from node_agent.secrets.held import HeldSecrets
 from tests.support.identities import IdentityKit
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.link import Link, LinkStream, Role
@@ -48,6 +50,7 @@ class Agent:
     watch: CallerWatch
     relay: Link
     link: Link
+    held: HeldSecrets
     notices: list[dict[str, Any]] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
 
@@ -139,6 +142,7 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
     clock = SystemClock()
     watch = CallerWatch()
     revoked: set[str] = set()
+    held = HeldSecrets()
 
     def is_revoked(claims: TokenClaims) -> bool:
         return claims.token_id in revoked
@@ -147,7 +151,8 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
     checks = Checks(policy, rng, log)
     health = HealthApi("nd-one", Machine(tmp_path, clock), checks, ledger, ClockOffset(), lambda: 7, metrics.registry)
     callers = Callers(kit.node_spiffe_id(), kit.verifier(), is_revoked, clock)
-    app = build_application(health, CommandsApi(ledger, stall_seconds=5), watch, callers.stale, request_seconds=5)
+    commands, secrets = CommandsApi(ledger, stall_seconds=5), SecretsApi(held)
+    app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,
         own_ports=frozenset({9465}),
@@ -168,7 +173,7 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
         here, there = memory_pair(loop)
         here.start(link)
         there.start(relay)
-        yield Agent(kit, metrics, watch, relay, link, agent_end.notices, revoked)
+        yield Agent(kit, metrics, watch, relay, link, held, agent_end.notices, revoked)
         relay.close()
         link.close()
         await asyncio.wait([relay.closed, link.closed])

@@ -22,6 +22,7 @@ _COMMANDS = {
     "node": ("trunkline.cli.nodes:node", "Nodes: list, get, health, delete."),
     "cluster": ("trunkline.cli.clusters:cluster", "Clusters: create, list, get, add, remove, delete."),
     "workspace": ("trunkline.cli.workspaces:workspace", "Workspaces: create, list, get, delete."),
+    "secret": ("trunkline.cli.secrets:secret", "Workspace secrets: scopes, values, grants, adoption."),
     "token": ("trunkline.cli.tokens:token", "Make tokens: call, workspace, join, relay."),
     "revoke": ("trunkline.cli.revoke:revoke", "Revoke a token, node, certificate or workspace."),
     "forward": ("trunkline.cli.forward:forward", "Open a local port that leads to a port of a node."),

@@ -27,6 +27,10 @@ LARGEST_STDIN_BYTES = 524_288
 @click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Kill the command after that time.")  # fmt: skip
 @click.option("--env", "environment", multiple=True, metavar="K=V", help="A variable of the command's environment.")
+@click.option("--secret-env", "secret_environment", multiple=True, metavar="NAME=SCOPE/KEY",
+              help="Give a workspace secret as a variable.")  # fmt: skip
+@click.option("--secret-file", "secret_files", multiple=True, metavar="NAME=SCOPE/KEY",
+              help="Give a workspace secret as the file NAME in $TRUNKLINE_SECRETS_DIRECTORY.")  # fmt: skip
 @click.option("--directory", metavar="DIR", help="The command's working directory on the node.")
 @click.option("--user", metavar="NAME", help="The user on the node that it runs as, if the owner's policy allows it.")
 @click.option("--stdin", "read_stdin", is_flag=True, help="Send our standard input, at most 512 KiB, to the command.")
@@ -41,6 +45,8 @@ def run(
     everywhere: bool,
     timeout_seconds: float | None,
     environment: tuple[str, ...],
+    secret_environment: tuple[str, ...],
+    secret_files: tuple[str, ...],
     directory: str | None,
     user: str | None,
     read_stdin: bool,
@@ -61,6 +67,8 @@ def run(
         timeout_seconds=timeout_seconds,
         stdin=_read_stdin() if read_stdin else None,
         command_id=command_id,
+        secret_environment=pairs_of(secret_environment, "--secret-env"),
+        secret_files=pairs_of(secret_files, "--secret-file"),
     )
 
     async def work(session: Session) -> int:

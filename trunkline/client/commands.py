@@ -52,7 +52,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """What to run; `command_id` is the idempotency key, and is made up when it is None."""
+    """What to run; `command_id` is the idempotency key, and is made up when it is None.
+
+    `secret_environment` and `secret_files` give workspace secrets (`scope/key`) by name of a variable or file.
+    """
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class CommandRequest:
     timeout_seconds: float | None = None
     stdin: bytes | None = None
     command_id: str | None = None
+    secret_environment: Mapping[str, str] = field(default_factory=dict)
+    secret_files: Mapping[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The request as the API takes it; what is not set is left out."""
@@ -72,8 +77,13 @@ class CommandRequest:
             "user": self.user,
             "timeout_seconds": self.timeout_seconds,
             "stdin": base64.b64encode(self.stdin).decode("ascii") if self.stdin is not None else None,
+            "secrets": self._secrets() or None,
         }
         return {name: value for name, value in document.items() if value is not None}
+
+    def _secrets(self) -> dict[str, dict[str, str]]:
+        ways = {"environment": dict(self.secret_environment), "files": dict(self.secret_files)}
+        return {way: references for way, references in ways.items() if references}
 
 
 def new_command_id() -> str:

@@ -121,6 +121,50 @@ class AccessToken(Record):
     relays: list[RelayAddress] = Field(default_factory=list)
 
 
+class SecretScope(Record):
+    """A named group of secrets."""
+
+    name: str
+    creation_time: int = 0
+
+
+class Secret(Record):
+    """A secret without its value."""
+
+    key: str
+    version: int = 0
+    size_bytes: int = 0
+    last_updated_timestamp: int = 0
+    updated_by: str = ""
+
+
+class SecretGrant(Record):
+    """Leave for nodes to be given a scope's secrets; the target is that of a command."""
+
+    scope: str
+    target: dict[str, Any] = Field(default_factory=dict)
+    creation_time: int = 0
+    created_by: str = ""
+
+
+class AdoptedSecret(Record):
+    """One node's standing towards a secret; `version` is what it holds: adopted, waiting, refused, leaving."""
+
+    node: str
+    node_id: str = ""
+    granted: bool = True
+    state: str = ""
+    version: int | None = None
+    adopt_time: int | None = None
+
+
+class KeyRotation(Record):
+    """What a rotation of the key-encryption key did."""
+
+    key_id: str
+    workspaces: int = 0
+
+
 class CommandState(StrEnum):
     """Where a command is in its life."""
 
@@ -159,6 +203,7 @@ class Command(Record):
     node: str = ""
     state: CommandState
     argv: list[str] = Field(default_factory=list)
+    secrets: dict[str, dict[str, str]] | None = None
     exit_code: int | None = None
     signal: int | str | None = None
     reason: str | None = None

@@ -9,6 +9,7 @@ from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import CommandApi
 from trunkline.client.pages import read_pages, read_record
 from trunkline.client.records import AccessToken, Cluster, JoinToken, Node, NodeHealth
+from trunkline.client.secrets import SecretApi
 
 CALL_TOKEN_SECONDS = 900
 
@@ -19,12 +20,14 @@ class WorkspaceApi:
     Attributes:
         name: the workspace's name or id, as given.
         commands: the commands of the workspace.
+        secrets: the secrets of the workspace.
     """
 
     def __init__(self, transport: ApiTransport, name: str) -> None:
         self.name = name
         self._transport = transport
         self.commands = CommandApi(transport, name)
+        self.secrets = SecretApi(transport, name)
 
     async def list_nodes(
         self, *, state: str | None = None, cluster: str | None = None, labels: Mapping[str, str] | None = None

@@ -8,7 +8,7 @@ from typing import Literal
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.errors import BadResponse
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AuditEvent, Relay, RelayJoinToken, Revocation, Workspace
+from trunkline.client.records import AuditEvent, KeyRotation, Relay, RelayJoinToken, Revocation, Workspace
 
 RevocationKind = Literal["token", "node", "certificate", "workspace"]
 
@@ -77,6 +77,11 @@ class AccountApi:
         document = {"kind": kind, "id": identifier}
         answer = await self._transport.call("POST", path_of("api", "2.0", "revocations"), document=document)
         return int(answer.get("sequence", 0))
+
+    async def rotate_secret_key(self) -> KeyRotation:
+        """Replace the key that wraps the data keys of all workspaces' secrets."""
+        path = await self._path("secrets", "rotate-key")
+        return read_record(KeyRotation, await self._transport.call("POST", path, document={}, safe=False))
 
     async def list_revocations(self) -> AsyncIterator[Revocation]:
         """Every revocation in force."""

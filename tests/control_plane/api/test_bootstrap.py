@@ -240,6 +240,6 @@ async def test_renewal_gives_the_same_for_the_same_csr_and_the_old_leaf_lives_on
 async def test_confirming_twice_is_once(plane: RunningControlPlane):
     node = await plane.node("vm-1")
     before = plane.control_plane.identities.trust.sequence
-    assert await plane.ok("POST", f"{PATH}/confirm", {}, identity=node.identity) == {"secrets": []}
+    assert await plane.ok("POST", f"{PATH}/confirm", {}, identity=node.identity) == {}
     assert plane.control_plane.identities.trust.sequence == before
     assert len(await plane.audit(action="node.confirm")) == 1

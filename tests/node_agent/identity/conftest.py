@@ -12,7 +12,6 @@ from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.evidence import JoinToken
 from node_agent.identity.node_identity import IdentityStore
-from node_agent.identity.sealed_secrets import NodeSecrets
 from node_agent.identity.trust_in_force import TrustInForce
 from tests.support.agent_control_plane import JOIN_TOKEN, AgentControlPlane
 from tests.support.identities import IdentityKit
@@ -56,7 +55,6 @@ def make_bootstrap(asking: ControlPlane, state: Path, tmp_path: Path, log: Logge
             store=IdentityStore(state),
             directory=state,
             take_trust=TrustInForce(state, SystemClock(), log).take,
-            secrets=NodeSecrets(log),
             node_name=None,
             backoff=Backoff(random.Random(1), cap_seconds=0.01),
             clock=SystemClock(),

@@ -1,0 +1,1 @@
+"""Workspace secrets: kept sealed, granted to nodes by scope, handed to nodes sealed to their keys."""

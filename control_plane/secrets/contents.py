@@ -1,0 +1,66 @@
+"""What a node is to be given: the secrets of the scopes that it is granted, named by version."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from certs.encoding import canonical_json
+from control_plane.errors import ApiError, ErrorCode, not_found
+from control_plane.secrets.references import SecretName
+from control_plane.storage import secret_grants, secrets
+from control_plane.storage.records import Node
+
+MOST_NODES_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The secrets of one bundle: (scope, key, version), sorted."""
+
+    entries: tuple[tuple[str, str, int], ...]
+
+    def fingerprint(self) -> str:
+        """Return a hash that is equal exactly for equal contents."""
+        return hashlib.sha256(canonical_json([list(entry) for entry in self.entries])).hexdigest()
+
+    def versions(self) -> dict[str, int]:
+        """Return the versions by `scope/key`."""
+        return {f"{scope}/{key}": version for scope, key, version in self.entries}
+
+
+def contents_for(versions: Iterable[tuple[str, str, int]], scopes: frozenset[str]) -> Contents:
+    """Return what a node that is granted these scopes is given, of all the workspace's secrets."""
+    return Contents(tuple(entry for entry in versions if entry[0] in scopes))
+
+
+async def wanted_contents(session: AsyncSession, workspace_id: str, node_ids: Iterable[str]) -> dict[str, Contents]:
+    """Return what each of the nodes, all of this workspace, is to hold now."""
+    granted = await secret_grants.granted_scopes(session, workspace_id, node_ids)
+    versions = await secrets.versions(session, workspace_id)
+    by_scopes = {scopes: contents_for(versions, scopes) for scopes in set(granted.values())}
+    return {node_id: by_scopes[scopes] for node_id, scopes in granted.items()}
+
+
+async def required_versions(
+    session: AsyncSession, workspace_id: str, nodes: Sequence[Node], names: Sequence[SecretName]
+) -> dict[str, int]:
+    """Return the present versions of secrets that a command on these nodes refers to, by `scope/key`.
+
+    Raises:
+        ApiError: a secret does not exist, or its scope is not granted to one of the nodes.
+    """
+    found = await secrets.find_named(session, workspace_id, [(name.scope, name.key) for name in names])
+    versions = {f"{secret.scope}/{secret.key}": secret.version for secret in found}
+    for name in names:
+        if str(name) not in versions:
+            raise not_found("secret", str(name))
+    granted = await secret_grants.granted_scopes(session, workspace_id, [node.node_id for node in nodes])
+    for scope in sorted({name.scope for name in names}):
+        without = [node.node for node in nodes if scope not in granted[node.node_id]]
+        if without:
+            named = ", ".join(without[:MOST_NODES_NAMED]) + (", …" if len(without) > MOST_NODES_NAMED else "")
+            message = f"the scope {scope!r} is not granted to {named}: see `trunkline secret grant`"
+            raise ApiError(ErrorCode.PERMISSION_DENIED, message)
+    return versions

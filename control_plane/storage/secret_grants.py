@@ -1,0 +1,104 @@
+"""Grants of secret scopes, and which scopes a node is granted by them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.names import new_id
+from control_plane.storage.records import ClusterMember, NodeLabel
+from control_plane.storage.secret_records import SecretGrant
+
+NODES_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Grantee:
+    """To whom: exactly one of these is set; the empty selector means every node of the workspace."""
+
+    node_id: str | None = None
+    cluster_id: str | None = None
+    selector: Mapping[str, str] | None = None
+
+    def is_of(self, grant: SecretGrant) -> bool:
+        """Tell whether the grant is to this grantee."""
+        named = (self.node_id, self.cluster_id, None if self.selector is None else dict(self.selector))
+        return (grant.node_id, grant.cluster_id, grant.selector) == named
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What grants look at in a node."""
+
+    clusters: set[str] = field(default_factory=set)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+async def of_scope(session: AsyncSession, workspace_id: str, scope: str) -> Sequence[SecretGrant]:
+    """Return the scope's grants, oldest first."""
+    query = select(SecretGrant).where(SecretGrant.workspace_id == workspace_id, SecretGrant.scope == scope)
+    return (await session.scalars(query.order_by(SecretGrant.creation_time, SecretGrant.grant_id))).all()
+
+
+async def of_workspace(session: AsyncSession, workspace_id: str) -> Sequence[SecretGrant]:
+    """Return all grants of a workspace."""
+    return (await session.scalars(select(SecretGrant).where(SecretGrant.workspace_id == workspace_id))).all()
+
+
+async def workspaces_with_grants(session: AsyncSession) -> Sequence[str]:
+    """Return the ids of workspaces that grant anything."""
+    return (await session.scalars(select(SecretGrant.workspace_id).distinct())).all()
+
+
+def add(
+    session: AsyncSession, workspace_id: str, scope: str, grantee: Grantee, *, now_ms: int, created_by: str
+) -> SecretGrant:
+    """Grant a scope."""
+    chosen: dict[str, Any] = {"node_id": grantee.node_id, "cluster_id": grantee.cluster_id}
+    if grantee.selector is not None:
+        chosen["selector"] = dict(grantee.selector)
+    grant = SecretGrant(
+        grant_id=new_id("sg"),
+        workspace_id=workspace_id,
+        scope=scope,
+        creation_time=now_ms,
+        created_by=created_by,
+        **chosen,
+    )
+    session.add(grant)
+    return grant
+
+
+async def granted_scopes(
+    session: AsyncSession, workspace_id: str, node_ids: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    """Return which scopes each of the nodes, all of this workspace, is granted."""
+    grants = await of_workspace(session, workspace_id)
+    standings = {node_id: _Standing() for node_id in node_ids}
+    if grants:
+        await _look_up(session, standings)
+    return {
+        node_id: frozenset(grant.scope for grant in grants if _covers(grant, node_id, standing))
+        for node_id, standing in standings.items()
+    }
+
+
+async def _look_up(session: AsyncSession, standings: dict[str, _Standing]) -> None:
+    ids = list(standings)
+    for start in range(0, len(ids), NODES_AT_ONCE):
+        some = ids[start : start + NODES_AT_ONCE]
+        members = select(ClusterMember.node_id, ClusterMember.cluster_id).where(ClusterMember.node_id.in_(some))
+        for node_id, cluster_id in (await session.execute(members)).all():
+            standings[node_id].clusters.add(cluster_id)
+        for label in (await session.scalars(select(NodeLabel).where(NodeLabel.node_id.in_(some)))).all():
+            standings[label.node_id].labels[label.label] = label.label_value
+
+
+def _covers(grant: SecretGrant, node_id: str, standing: _Standing) -> bool:
+    if grant.node_id is not None:
+        return grant.node_id == node_id
+    if grant.cluster_id is not None:
+        return grant.cluster_id in standing.clusters
+    return grant.selector is not None and grant.selector.items() <= standing.labels.items()
