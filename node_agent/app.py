@@ -79,6 +79,7 @@ async def serve(settings: AgentSettings) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(admin)
             await _open_ledger(foundation)
+            stack.push_async_callback(foundation.secrets.provision.close)
             stack.push_async_callback(foundation.ledger.stop)
             node = await lifecycle.unless_drained(establish_identity(foundation.enrolment, foundation.clock, log))
             if node is None:

@@ -1,10 +1,10 @@
 """The keeper: asks the control plane for this node's secrets, checks what comes, and reports what became of it.
 
 Theory of operation. It asks at the agent's start, when a notice or a command wants it to, and every few minutes. It
-says which bundle it holds, and is handed another only if there is one. A bundle is taken if it opens with this node's key,
-for this node, under its number, and the number is above every one that this state directory has ever taken: that number
-is on the disk before the secrets are in force, so that a bundle of before cannot come back with a restart. The secrets
-themselves are in memory only. Which of them are kept the owner's policy decides.
+says which bundle it holds, and is handed another only if there is one. A bundle is taken if it opens with this node's
+key, for this node, under its number, and the number is above every one that this state directory has ever taken: that
+number is on the disk before the secrets are in force, so that a bundle of before cannot come back with a restart. The
+secrets themselves are in memory only. Which of them are kept the owner's policy decides.
 
 What was taken, and which commands used what, is reported until the control plane has it.
 """

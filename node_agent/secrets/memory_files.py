@@ -6,6 +6,7 @@ in the directory that it did not put there. That the file system is tmpfs or ram
 the directory once it is open. Their memory can be swapped (tmpfs) unless swap is off, encrypted, or `noswap` is set.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -50,6 +51,12 @@ class MemoryFiles:
             "secrets.no_directory", reason=self._reason, consequence="commands get secrets in the environment only"
         )
 
+    def close(self) -> None:
+        """Remove the base directory, if no command's is left in it."""
+        if self._base is not None:
+            with contextlib.suppress(OSError):
+                self._base.rmdir()
+
     def make(self, files: Mapping[str, bytes], account: Account) -> Path:
         """Write the files into a new private directory, and return it.
 
@@ -58,7 +65,7 @@ class MemoryFiles:
         """
         if self._base is None:
             raise NoPlaceInMemory(
-                f"this node has no directory in memory for secrets ({self._reason}): set the agent's [secrets] directory"
+                f"there is no directory in memory for secrets ({self._reason}): set [secrets] directory of the agent"
             )
         directory = self._base / secrets.token_hex(NAME_BYTES)
         try:

@@ -69,6 +69,10 @@ class SecretProvision:
         """Find a place for files, and remove what an agent before this one left in it."""
         await asyncio.to_thread(self._files.open)
 
+    async def close(self) -> None:
+        """Give the place for files up; all commands have ended."""
+        await asyncio.to_thread(self._files.close)
+
     def refusal(self, references: SecretReferences) -> str | None:
         """Return why the owner does not let a command have these secrets, or None."""
         rules = self._policy.current.secrets

@@ -94,6 +94,9 @@ class FakeAgent:
         if path == "/v1/health":
             _json(call, 200, {"status": self.status, "agent_version": "9.9", "load": [0, 0, 0], "trust_sequence": 3})
             return
+        if path == "/v1/secrets/notice":
+            call.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
         words = path.removeprefix("/v1/commands/").split("/")
         key = (host, words[0])
         if method == "PUT":

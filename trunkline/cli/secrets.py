@@ -1,4 +1,4 @@
-"""`trunkline secret`: workspace secrets. A value comes from standard input, a file or a prompt, never from an argument."""
+"""`trunkline secret`: workspace secrets. A value comes from standard input, a file or a prompt, never an argument."""
 
 from __future__ import annotations
 

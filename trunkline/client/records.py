@@ -128,7 +128,7 @@ class SecretScope(Record):
     creation_time: int = 0
 
 
-class Secret(Record):
+class WorkspaceSecret(Record):
     """A secret without its value."""
 
     key: str

@@ -9,7 +9,7 @@ from typing import Any
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import Target
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AdoptedSecret, Secret, SecretGrant, SecretScope
+from trunkline.client.records import AdoptedSecret, SecretGrant, SecretScope, WorkspaceSecret
 
 
 class SecretApi:
@@ -33,7 +33,7 @@ class SecretApi:
         await self._post({"scope": scope}, "scopes", "delete")
 
     async def put(self, scope: str, key: str, value: bytes) -> int:
-        """Store a value of 1 byte to 128 KiB; returns the secret's version, which grows unless the value is the same."""
+        """Store a value of 1 byte to 128 KiB; returns the version, which grows unless the value is the same."""
         document = {"scope": scope, "key": key, "bytes_value": base64.b64encode(value).decode("ascii")}
         return int((await self._post(document, "put")).get("version", 0))
 
@@ -41,10 +41,10 @@ class SecretApi:
         """Delete a secret."""
         await self._post({"scope": scope, "key": key}, "delete")
 
-    async def list(self, scope: str) -> AsyncIterator[Secret]:
+    async def list(self, scope: str) -> AsyncIterator[WorkspaceSecret]:
         """The secrets of a scope, without their values."""
         query = {"scope": scope}
-        async for secret in read_pages(self._transport, self._path("list"), "secrets", Secret, query):
+        async for secret in read_pages(self._transport, self._path("list"), "secrets", WorkspaceSecret, query):
             yield secret
 
     async def grant(self, scope: str, target: Target) -> SecretGrant:
