@@ -58,7 +58,7 @@ class Redactor:
         return self._settle(self._held, len(self._held))
 
     def _settle(self, content: bytes, end: int) -> bytes:
-        pieces, position = [], 0
+        pieces, position = [], self._masked
         for start, stop in self._places(content):
             if start >= end:
                 break

@@ -13,7 +13,8 @@ from aiohttp import web
 from certs.chains import CertificateChain
 from certs.fingerprints import serial_hex
 from certs.peers import peer_certificate
-from certs.spiffe import SpiffeId
+from certs.sealing import read_sealing_key
+from certs.secret_bundles import BundledSecret, seal_bundle
 from certs.trust import Revocations, TrustDocument, sign_trust_document
 from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID, IdentityKit
 
@@ -32,7 +33,9 @@ class AgentControlPlane:
         self.kit = kit
         self.node_id = NODE_ID
         self.relays: list[str] = []
-        self.secrets: Callable[[SpiffeId], list[dict[str, str]]] = lambda node: []
+        self.bundle: tuple[int, list[BundledSecret]] | None = None
+        self.always = False
+        self.canned_bundle: dict[str, Any] | None = None
         self.sequence = 1
         self.revocations = Revocations()
         self.node_lifetime_seconds = 86400.0
@@ -73,6 +76,8 @@ class AgentControlPlane:
             ("/api/2.0/bootstrap/challenge", self._challenge),
             ("/api/2.0/bootstrap", self._bootstrap),
             ("/api/2.0/bootstrap/confirm", self._confirm),
+            ("/api/2.0/nodes/self/secrets", self._secrets),
+            ("/api/2.0/nodes/self/secrets/report", self._report),
             ("/api/2.0/nodes/self/renew", self._renew),
             ("/api/2.0/nodes/self/listen-token", self._listen_token),
         ):
@@ -132,7 +137,25 @@ class AgentControlPlane:
         if peer is None:
             return error(401, "UNAUTHENTICATED")
         self.confirmed.append(peer.serial)
-        return web.json_response({"secrets": self.secrets(peer.spiffe_id)})
+        return web.json_response({})
+
+    async def _secrets(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        """Hand out `bundle` unless it is held; `always` even then, and `canned_bundle` in any case."""
+        peer = self._peer(request)
+        if peer is None:
+            return error(401, "UNAUTHENTICATED")
+        if self.canned_bundle is not None:
+            return web.json_response(self.canned_bundle)
+        if self.bundle is None:
+            return web.json_response({"sequence": 0})
+        sequence, secrets = self.bundle
+        if document.get("held_sequence") == sequence and not self.always:
+            return web.json_response({"sequence": sequence})
+        sealed = seal_bundle(secrets, read_sealing_key(document["sealing_key"]), peer.spiffe_id, sequence)
+        return web.json_response({"sequence": sequence, "sealed": sealed})
+
+    async def _report(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        return web.json_response({}) if self._peer(request) is not None else error(401, "UNAUTHENTICATED")
 
     async def _renew(self, request: web.Request, document: dict[str, Any]) -> web.Response:
         if self._peer(request) is None:

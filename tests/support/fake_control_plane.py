@@ -79,6 +79,8 @@ class FakeControlPlane:
         routes.add_delete(f"{account}/workspaces/{{name}}", self._nothing)
         routes.add_post(f"{account}/relay-join-tokens", self._join_token)
         routes.add_post("/api/2.0/revocations", self._revoke)
+        routes.add_post(f"{account}/secrets/rotate-key", self._secret)
+        routes.add_route("*", f"{workspace}/secrets/{{what:.*}}", self._secret)
         routes.add_get(f"{workspace}/nodes", self._nodes)
         routes.add_get(f"{workspace}/nodes/{{name}}", self._node)
         routes.add_delete(f"{workspace}/nodes/{{name}}", self._nothing)
@@ -123,6 +125,19 @@ class FakeControlPlane:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         return web.json_response({"sequence": 7})
+
+    async def _secret(self, request: web.Request) -> web.Response:
+        answers: dict[str | None, dict[str, Any]] = {
+            None: {"key_id": "kek-1", "workspaces": 2},
+            "put": {"version": 7},
+            "scopes/create": {"name": "db"},
+            "scopes/list": {"scopes": [{"name": "db"}]},
+            "list": {"secrets": [{"key": "password", "version": 7}]},
+            "grants/put": {"scope": "db", "target": {"node": "vm-1"}},
+            "grants/list": {"grants": [{"scope": "db", "target": {"node": "vm-1"}}]},
+            "adoption": {"version": 7, "nodes": [{"node": "vm-1", "state": "adopted", "version": 7}]},
+        }
+        return web.json_response(answers.get(request.match_info.get("what"), {}))
 
     async def _nodes(self, request: web.Request) -> web.Response:
         start = int(request.query.get("page_token", 0))

@@ -169,7 +169,9 @@ async def test_a_node_that_leaves_the_cluster_loses_the_secret(plane: RunningCon
     assert opened(node, await fetch(plane, node, answer["sequence"])) == {}
 
 
-@pytest.mark.parametrize("target", [{}, {"node": "vm-1", "all": True}, {"all": False}, {"node": "none"}, {"cluster": "x"}])
+@pytest.mark.parametrize(
+    "target", [{}, {"node": "vm-1", "all": True}, {"all": False}, {"node": "none"}, {"cluster": "x"}]
+)
 async def test_grants_that_are_none(plane: RunningControlPlane, target):
     await with_secret(plane)
     answer = await plane.call("POST", f"{PATH}/grants/put", {"scope": "db", "target": target})

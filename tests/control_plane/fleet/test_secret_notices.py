@@ -31,7 +31,9 @@ class Stage:
 
     def behind(self) -> str:
         lines = generate_latest(self.plane.foundation.registry).decode().splitlines()
-        return next(line.rpartition(" ")[2] for line in lines if line.startswith("trunkline_control_plane_secret_nodes_b"))
+        return next(
+            line.rpartition(" ")[2] for line in lines if line.startswith("trunkline_control_plane_secret_nodes_b")
+        )
 
 
 @pytest.fixture

@@ -19,10 +19,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "secret-keys.json"
 
 
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 async def test_the_file_is_made_once_and_for_its_owner(path: Path):
     data_key = new_data_key()
     wrapped = await FileKeyEncryption(path).wrap(data_key, CONTEXT)
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert mode_of(path) == 0o600
     assert await FileKeyEncryption(path).unwrap(wrapped, CONTEXT) == data_key
     assert data_key not in wrapped.ciphertext
 
@@ -54,7 +62,7 @@ async def test_a_new_key_leaves_what_the_old_one_wrapped_readable_until_it_is_re
 
 async def test_a_disk_that_fails_changes_nothing(path: Path, monkeypatch):
     keys = FileKeyEncryption(path)
-    before, current = path.read_bytes(), keys.current_key_id
+    before, current = content_of(path), keys.current_key_id
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -62,7 +70,7 @@ async def test_a_disk_that_fails_changes_nothing(path: Path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(KeyEncryptionError, match="No space left"):
         await keys.add_key()
-    assert (keys.current_key_id, path.read_bytes()) == (current, before)
+    assert (keys.current_key_id, content_of(path)) == (current, before)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ def test_names(text: str) -> None:
     assert str(SecretName.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "db", "db/", "/x", "a/b/c", "db/../x", "db /x", "db/x\n", "-a/b", "db/" + "x" * 129])
+@pytest.mark.parametrize(
+    "text", ["", "db", "db/", "/x", "a/b/c", "db/../x", "db /x", "db/x\n", "-a/b", "db/" + "x" * 129]
+)
 def test_what_is_no_name(text: str) -> None:
     with pytest.raises(ValueError, match="SCOPE/KEY"):
         SecretName.parse(text)

@@ -1,14 +1,12 @@
 """Bootstrap against a control plane with real certificates; every step may be the last one before a crash."""
 
 import asyncio
-import base64
 import json
 
 import pytest
 from aiohttp import web
 
 from certs.errors import KeyFileError
-from certs.sealing import read_sealing_key, seal
 from node_agent.identity.bootstrap import BootstrapRefused
 from node_agent.identity.node_identity import IdentityStore
 from tests.support.agent_control_plane import error
@@ -153,21 +151,6 @@ async def test_answers_that_make_no_sense_are_asked_for_again(make_bootstrap, co
 async def test_an_answer_that_is_not_json(make_bootstrap, control_plane):
     control_plane.faults[CHALLENGE] = [lambda document: web.Response(text="<html>")]
     await make_bootstrap().run()
-
-
-async def test_secrets_come_only_after_the_confirmation_and_stay_in_memory(make_bootstrap, control_plane, state):
-    def sealed(node):
-        key = read_sealing_key(questions(control_plane)[-1]["sealing_key"])
-        box = seal(b"hunter2", key, context=f"{node} database".encode())
-        text = base64.urlsafe_b64encode(box).rstrip(b"=").decode()
-        return [{"name": "database", "sealed": text}, {"name": "broken", "sealed": "AAAA"}, {"other": 1}]
-
-    control_plane.secrets = sealed
-    bootstrap = make_bootstrap()
-    await bootstrap.run()
-    assert len(bootstrap._secrets) == 1
-    assert bootstrap._secrets.get("database").reveal() == "hunter2"
-    assert not any(b"hunter2" in path.read_bytes() for path in state.iterdir())
 
 
 async def test_a_damaged_attempt_begins_anew(make_bootstrap, state):

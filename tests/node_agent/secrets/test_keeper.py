@@ -1,0 +1,196 @@
+"""The keeper against a control plane over TLS: what it takes, what it refuses, what it reports."""
+
+import asyncio
+import json
+import random
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from certs.errors import CertificateError
+from certs.sealing import read_sealing_key
+from certs.secret_bundles import BundledSecret, seal_bundle
+from node_agent.identity.control_plane import ControlPlaneUnreachable
+from node_agent.identity.credentials import Credentials
+from node_agent.identity.node_identity import IdentityStore
+from node_agent.metrics import AgentMetrics
+from node_agent.secrets.held import HeldSecrets
+from node_agent.secrets.keeper import FETCH_PATH, REPORT_PATH, SEQUENCE_FILE, SecretKeeper
+from node_agent.secrets.uses import SecretUse, UseLog
+from tests.node_agent.identity.conftest import asking, control_plane, make_bootstrap, state  # noqa: F401 - fixtures
+from tests.support.agent_control_plane import error
+from trunkline.runtime.clock import SystemClock
+
+PASSWORD = BundledSecret("db", "password", 3, b"hunter2")
+KEY = BundledSecret("web", "key", 4, b"\x00\xff")
+
+
+@pytest.fixture
+async def keeper_of(make_bootstrap, asking, state, policy, log):  # noqa: F811 - fixtures
+    """Makes what a just started agent makes of the state directory."""
+    node = await make_bootstrap().run()
+
+    def make() -> SecretKeeper:
+        return SecretKeeper(
+            control_plane=asking,
+            credentials=Credentials(node, IdentityStore(state)),
+            held=HeldSecrets(),
+            uses=UseLog("me"),
+            policy=policy,
+            directory=state,
+            metrics=AgentMetrics(CollectorRegistry()),
+            clock=SystemClock(),
+            rng=random.Random(1),
+            log=log,
+        )
+
+    return make
+
+
+def reports(control_plane):  # noqa: F811
+    return [document for path, document in control_plane.asked if path == REPORT_PATH]
+
+
+async def test_secrets_are_taken_held_in_memory_and_reported(keeper_of, control_plane, state):  # noqa: F811
+    keeper = keeper_of()
+    await keeper.once()
+    assert reports(control_plane) == [], "nothing was handed and nothing is held"
+    control_plane.bundle = 11, [PASSWORD, KEY]
+    await keeper.once()
+    assert keeper._held.versions() == {"db/password": 3, "web/key": 4}
+    [report] = reports(control_plane)
+    assert (report["sequence"], report["held"], report["accepts"]) == (11, {"db/password": 3, "web/key": 4}, True)
+    await keeper.once()
+    questions = [document for path, document in control_plane.asked if path == FETCH_PATH]
+    assert [question.get("held_sequence") for question in questions] == [None, None, 11]
+    assert len(reports(control_plane)) == 1
+    assert not any(b"hunter2" in path.read_bytes() for path in state.rglob("*") if path.is_file())
+
+
+async def test_an_older_bundle_is_refused_also_after_a_restart(keeper_of, control_plane, state):  # noqa: F811
+    keeper = keeper_of()
+    control_plane.bundle = 11, [PASSWORD]
+    await keeper.once()
+    for again in (11, 10, 1):
+        control_plane.always, control_plane.bundle = True, (again, [KEY])
+        for one in (keeper, keeper_of()):
+            with pytest.raises(CertificateError, match="taken already"):
+                await one.once()
+    assert keeper._held.versions() == {"db/password": 3}, "what was held stays"
+    assert json.loads((state / SEQUENCE_FILE).read_bytes()) == {"highest": 11}
+    assert (state / SEQUENCE_FILE).stat().st_mode & 0o777 == 0o600
+    control_plane.bundle = 12, [KEY]
+    await keeper.once()
+    assert keeper._held.versions() == {"web/key": 4}
+
+
+async def test_another_nodes_bundle_and_other_numbers_are_refused(keeper_of, control_plane, kit):  # noqa: F811
+    keeper = keeper_of()
+    key = read_sealing_key(next(d["sealing_key"] for p, d in control_plane.asked if p == "/api/2.0/bootstrap"))
+    other = kit.node_spiffe_id(node="nd-other")
+    for sealed in (
+        seal_bundle([PASSWORD], key, other, 11),
+        seal_bundle([PASSWORD], key, kit.node_spiffe_id(), 12),
+        "x",
+    ):
+        control_plane.canned_bundle = {"sequence": 11, "sealed": sealed}
+        with pytest.raises(CertificateError):
+            await keeper.once()
+    for nonsense in ({}, {"sequence": "x"}, {"sequence": 11, "sealed": 7}):
+        control_plane.canned_bundle = nonsense
+        with pytest.raises(ControlPlaneUnreachable):
+            await keeper.once()
+    assert len(keeper._held) == 0
+
+
+async def test_a_revoked_grant_empties_the_memory(keeper_of, control_plane):  # noqa: F811
+    keeper = keeper_of()
+    control_plane.bundle = 11, [PASSWORD]
+    await keeper.once()
+    control_plane.bundle = 12, []
+    await keeper.once()
+    assert (len(keeper._held), reports(control_plane)[-1]["held"]) == (0, {})
+
+
+async def test_the_owner_keeps_scopes_out(keeper_of, control_plane, policy, policy_file):  # noqa: F811
+    policy_file.write_text(policy_file.read_text() + "[secrets]\nallowed_scopes = ['web']\n")
+    policy.reload()
+    keeper = keeper_of()
+    control_plane.bundle = 11, [PASSWORD, KEY]
+    await keeper.once()
+    assert reports(control_plane)[-1]["held"] == {"web/key": 4}
+    policy_file.write_text("[secrets]\nenabled = false\n")
+    policy.reload()
+    assert len(keeper._held) == 0, "at once, not at the next question"
+    asked = control_plane.count(FETCH_PATH)
+    await keeper.once()
+    assert (control_plane.count(FETCH_PATH), reports(control_plane)[-1]["accepts"]) == (asked, False)
+
+
+async def test_what_may_come_in_again_is_asked_for_anew(keeper_of, control_plane, policy, policy_file):  # noqa: F811
+    keeper = keeper_of()
+    control_plane.bundle = 11, [PASSWORD]
+    await keeper.once()
+    policy_file.write_text("[secrets]\nenabled = false\n")
+    policy.reload()
+    await keeper.once()
+    policy_file.write_text("")
+    policy.reload()
+    control_plane.bundle = 12, [PASSWORD]
+    await keeper.once()
+    assert keeper._held.versions() == {"db/password": 3}
+
+
+async def test_a_full_disk_does_not_stop_a_rotation(keeper_of, control_plane, monkeypatch, logged):  # noqa: F811
+    from certs.errors import KeyFileError
+
+    def full(path, content):
+        raise KeyFileError("no space left")
+
+    monkeypatch.setattr("node_agent.secrets.keeper.write_secret", full)
+    keeper = keeper_of()
+    control_plane.bundle = 11, [PASSWORD]
+    await keeper.once()
+    assert keeper._held.versions() == {"db/password": 3}
+    assert "secrets.sequence_not_stored" in [entry["event"] for entry in logged.entries]
+
+
+@asynccontextmanager
+async def running(keeper):
+    task = asyncio.ensure_future(keeper.run())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_notice_is_followed_by_a_question_and_an_outage_by_another(keeper_of, control_plane):  # noqa: F811
+    keeper = keeper_of()
+    async with running(keeper):
+        await control_plane.asked_for(FETCH_PATH, 1)
+        control_plane.bundle = 11, [PASSWORD]
+        control_plane.faults[FETCH_PATH] = [lambda document: error(503, "X")]
+        keeper._held.ask()
+        given_up = asyncio.get_running_loop().create_future()
+        found = await keeper._held.obtain({"db/password"}, {}, given_up, timeout_seconds=20)
+        assert found["db/password"].value == b"hunter2"
+
+
+async def test_uses_are_reported_soon_and_until_they_are_taken(keeper_of, control_plane):  # noqa: F811
+    keeper = keeper_of()
+    async with running(keeper):
+        await control_plane.asked_for(FETCH_PATH, 1)
+        control_plane.faults[REPORT_PATH] = [lambda document: error(503, "X")]
+        keeper._uses.record(SecretUse("db/password", 3, "c-1", "operator/x", "file", 1))
+        await control_plane.asked_for(REPORT_PATH, 2)
+    first, second = reports(control_plane)
+    assert first == second
+    assert first["uses"][0]["command_id"] == "c-1"
+
+
+async def test_a_damaged_number_counts_as_none(keeper_of, control_plane, state, logged):  # noqa: F811
+    (state / SEQUENCE_FILE).write_text("x")
+    (state / SEQUENCE_FILE).chmod(0o600)
+    control_plane.bundle = 11, [PASSWORD]
+    await keeper_of().once()
+    assert "secrets.sequence_damaged" in [entry["event"] for entry in logged.entries]
