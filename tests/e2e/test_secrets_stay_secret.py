@@ -12,11 +12,18 @@ from urllib.request import urlopen
 
 import pytest
 
+from node_agent.secrets.memory_files import candidates_for
 from tests.support.raw_calls import RawAnswer, RawConnection
 from tests.support.sandboxes import Sandbox, wait_until
 
 ENVIRONMENT_CANARY = "canary-9b1f-in-the-environment"
 STDIN_CANARY = "canary-77d0-on-standard-input"
+WORKSPACE_CANARIES = {
+    "rotated": "canary-1c55-workspace-secret-of-before",
+    "present": "canary-8e02-workspace-secret-of-now",
+    "deleted": "canary-40aa-workspace-secret-that-was-deleted",
+    "lines": "canary-6b1f-first-line\ncanary-d973-second-line\n",
+}
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+)-----END")
 TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.|\btl[a-z]-[A-Za-z0-9_-]{32,}")
 
@@ -45,6 +52,13 @@ def secrets(sandbox: Sandbox, operator: str) -> dict[str, str]:
         for number, body in enumerate(PRIVATE_KEY.findall(path.read_text().replace("\\n", "\n"))):
             found[f"private key {number} in {path.relative_to(sandbox.state)}"] = body.split("\n")[1]
     run_with_canaries(sandbox, operator)
+    run_with_workspace_secrets(sandbox)
+    for name, value in WORKSPACE_CANARIES.items():
+        for number, line in enumerate(value.splitlines()):
+            found[f"workspace secret {name} {number}"] = line
+        found[f"workspace secret {name} as base64"] = base64.b64encode(value.encode()).decode().rstrip("=")
+    keys = json.loads((sandbox.state / "control-plane" / "state" / "secret-keys.json").read_text())["keys"]
+    found |= {f"key-encryption key {key_id}": key for key_id, key in keys.items()}
     misuse(sandbox, operator, found)
     return found
 
@@ -73,6 +87,33 @@ def run_with_canaries(sandbox: Sandbox, operator: str) -> None:
     }
     assert plane(sandbox, "POST /w/main/api/2.0/commands", operator, body).status in (200, 201)
     wait_until(lambda: sandbox.json("command", "get", "canary")["state"] == "SUCCEEDED", "the command has run")
+
+
+def run_with_workspace_secrets(sandbox: Sandbox) -> None:
+    """Put, use, show, rotate and delete secrets, and rotate the key above them all."""
+
+    def put(name: str, canary: str) -> None:
+        sandbox.trunkline("secret", "put", f"vault/{name}", stdin=WORKSPACE_CANARIES[canary].encode())
+
+    sandbox.trunkline("secret", "create-scope", "vault")
+    sandbox.trunkline("secret", "grant", "vault", "--all")
+    for name, canary in (("one", "rotated"), ("two", "deleted"), ("three", "lines")):
+        put(name, canary)
+    script = 'test -n "$ONE$TWO" && echo "$ONE" && cat "$TRUNKLINE_SECRETS_DIRECTORY/three" >&2 && echo "$TWO" >&2'
+    given = ("--secret-env", "ONE=vault/one", "--secret-env", "TWO=vault/two", "--secret-file", "three=vault/three")
+    shown = sandbox.trunkline("run", "--node", "vm-1", *given, "--", "sh", "-c", script)
+    assert (shown.stdout, shown.stderr) == (b"[redacted]\n", b"[redacted]\n[redacted]\n")
+    put("one", "present")
+    wait_until(lambda: adopted(sandbox) == {"vm-1", "vm-2"}, "the rotated secret has reached running nodes")
+    length = len(WORKSPACE_CANARIES["present"])
+    sandbox.trunkline("run", "--all", *given[:2], "--", "sh", "-c", f"test ${{#ONE}} = {length}")
+    sandbox.trunkline("secret", "delete", "vault/two", "--yes")
+    sandbox.trunkline("secret", "rotate-key")
+
+
+def adopted(sandbox: Sandbox) -> set[str]:
+    nodes = sandbox.json("secret", "adoption", "vault/one")["nodes"]
+    return {node["node"] for node in nodes if node["state"] == "adopted"}
 
 
 def misuse(sandbox: Sandbox, operator: str, secrets: dict[str, str]) -> None:
@@ -134,7 +175,7 @@ def test_the_audit_holds_none(sandbox: Sandbox, secrets: dict[str, str], operato
 
 def test_what_is_told_to_clients_holds_none(sandbox: Sandbox, secrets: dict[str, str], operator: str) -> None:
     assert_clean((sandbox.state / "sandbox.json").read_text(), secrets, "sandbox.json")
-    for path in ("commands/canary", "commands", "nodes", "join-tokens"):
+    for path in ("commands/canary", "commands", "nodes", "join-tokens", "secrets/list?scope=vault"):
         assert_clean(plane(sandbox, f"GET /w/main/api/2.0/{path}", operator).body.decode(), secrets, path)
 
 
@@ -154,6 +195,21 @@ def test_the_nodes_keep_nothing_that_a_command_was_given(sandbox: Sandbox, secre
         text = path.read_text(errors="replace")
         assert ENVIRONMENT_CANARY not in text
         assert STDIN_CANARY not in text
+
+
+def test_workspace_secrets_are_in_no_file_and_leave_nothing_in_memory(
+    sandbox: Sandbox, secrets: dict[str, str]
+) -> None:
+    """Not in the database and its log, not in a state directory or log file, not in what a command wrote."""
+    values = {name: secret.encode() for name, secret in secrets.items() if name.startswith("workspace secret")}
+    assert len(values) > len(WORKSPACE_CANARIES)
+    for path in sandbox.state.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert [name for name, value in values.items() if value in content] == [], path
+    for state in (sandbox.state / "nodes").glob("*/state"):
+        left = [place for base in candidates_for(None, state) if base.exists() for place in base.iterdir()]
+        assert left == [], "the private directory of a command that has ended"
 
 
 def test_files_are_for_their_owner(sandbox: Sandbox, secrets: dict[str, str]) -> None:
