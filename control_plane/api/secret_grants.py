@@ -17,7 +17,7 @@ from control_plane.api.secrets import PATH, KeyName
 from control_plane.api.workspaces import next_page
 from control_plane.errors import ApiError, ErrorCode, not_found
 from control_plane.fleet.secret_notices import SecretNotices
-from control_plane.secrets.references import SecretName
+from control_plane.secrets.references import SecretName, no_such_secret
 from control_plane.storage import nodes, secret_bundles, secret_grants, secrets
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.nodes import NodeFilter
@@ -103,7 +103,8 @@ class SecretGrantResource:
             known = await secret_grants.of_scope(session, workspace.workspace_id, body.scope)
             grant = next((one for one in known if grantee.is_of(one)), None)
             if grant is None:
-                raise not_found("grant of the scope", body.scope)
+                listed_at = f"/w/{workspace.workspace}/api/2.0/secrets/grants/list"
+                raise not_found("grant", listed_at, place=f" in the workspace {workspace.workspace}")
             await session.delete(grant)
             append(session, self._context.clock.now(), caller.actor, _granting("secret.ungrant", workspace, body))
         self._notices.look_again()
@@ -128,7 +129,7 @@ class SecretGrantResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             secret = await secrets.find(session, workspace.workspace_id, query.scope, query.key)
             if secret is None:
-                raise not_found("secret", str(name))
+                raise no_such_secret(workspace.workspace)
             after = str(start[0]) if start else None
             rows = await nodes.select_nodes(
                 session, workspace.workspace_id, NodeFilter(), after=after, most=query.page_size + 1

@@ -100,7 +100,8 @@ async def the_scope(session: AsyncSession, workspace: Workspace, scope: str) -> 
     """
     found = await secrets.find_scope(session, workspace.workspace_id, scope)
     if found is None:
-        raise not_found("secret scope", scope)
+        listed_at = f"/w/{workspace.workspace}/api/2.0/secrets/scopes/list"
+        raise not_found("secret scope", listed_at, place=f" in the workspace {workspace.workspace}")
     return found
 
 

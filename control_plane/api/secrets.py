@@ -14,10 +14,10 @@ from control_plane.api.requests import Nothing, OperatorRequest, read_body, read
 from control_plane.api.responses import json_response
 from control_plane.api.secret_scopes import ScopeName, scrub, the_scope
 from control_plane.api.workspaces import check_account, next_page
-from control_plane.errors import ApiError, ErrorCode, not_found
+from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.key_encryption import KeyEncryptionError
-from control_plane.secrets.references import KEY_PATTERN, SecretName
+from control_plane.secrets.references import KEY_PATTERN, SecretName, no_such_secret
 from control_plane.secrets.rotation import KeyRotation
 from control_plane.secrets.vault import LARGEST_VALUE_BYTES, SecretVault
 from control_plane.storage import secrets
@@ -115,7 +115,7 @@ class SecretResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             secret = await secrets.find(session, workspace.workspace_id, body.scope, body.key)
             if secret is None:
-                raise not_found("secret", str(name))
+                raise no_such_secret(workspace.workspace)
             await secrets.remove(session, secret)
             happening = Happening("secret.delete", "ok", str(name), workspace.workspace_id, {"version": secret.version})
             append(session, self._context.clock.now(), caller.actor, happening)

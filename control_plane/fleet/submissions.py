@@ -97,7 +97,7 @@ async def _require_secrets(
     """
     names = names_in(submission.secrets)
     if names and submission.spec is not None:
-        versions = await required_versions(session, workspace.workspace_id, targets, names)
+        versions = await required_versions(session, workspace, targets, names)
         submission.spec = submission.spec | {"secret_versions": versions}
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.encoding import canonical_json
-from control_plane.errors import ApiError, ErrorCode, not_found
-from control_plane.secrets.references import SecretName
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.secrets.references import SecretName, no_such_secret
 from control_plane.storage import secret_grants, secrets
-from control_plane.storage.records import Node
+from control_plane.storage.records import Node, Workspace
 
 MOST_NODES_NAMED = 5
 
@@ -44,18 +44,19 @@ async def wanted_contents(session: AsyncSession, workspace_id: str, node_ids: It
 
 
 async def required_versions(
-    session: AsyncSession, workspace_id: str, nodes: Sequence[Node], names: Sequence[SecretName]
+    session: AsyncSession, workspace: Workspace, nodes: Sequence[Node], names: Sequence[SecretName]
 ) -> dict[str, int]:
     """Return the present versions of secrets that a command on these nodes refers to, by `scope/key`.
 
     Raises:
         ApiError: a secret does not exist, or its scope is not granted to one of the nodes.
     """
+    workspace_id = workspace.workspace_id
     found = await secrets.find_named(session, workspace_id, [(name.scope, name.key) for name in names])
     versions = {f"{secret.scope}/{secret.key}": secret.version for secret in found}
     for name in names:
         if str(name) not in versions:
-            raise not_found("secret", str(name))
+            raise no_such_secret(workspace.workspace, field="secrets")
     granted = await secret_grants.granted_scopes(session, workspace_id, [node.node_id for node in nodes])
     for scope in sorted({name.scope for name in names}):
         without = [node.node for node in nodes if scope not in granted[node.node_id]]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from control_plane.errors import ApiError, not_found
+
 SCOPE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}$"
 KEY_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 REFERENCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
@@ -40,6 +42,12 @@ class SecretName:
 
     def __str__(self) -> str:
         return f"{self.scope}/{self.key}"
+
+
+def no_such_secret(workspace: str, *, field: str | None = None) -> ApiError:
+    """Return the refusal of a secret that does not exist in the workspace of this name; see `not_found`."""
+    listed_at = f"/w/{workspace}/api/2.0/secrets/list"
+    return not_found("secret", listed_at, place=f" in the workspace {workspace}", field=field)
 
 
 def names_in(references: Mapping[str, Any] | None) -> list[SecretName]:

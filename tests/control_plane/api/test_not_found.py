@@ -27,6 +27,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /w/{workspace}/api/2.0/tokens/workspace": {"ports": [9100], "lifetime_seconds": 60},
     "POST /w/{workspace}/api/2.0/commands": TARGETED,
     "POST /w/{workspace}/api/2.0/commands/{command_id}/cancel": {},
+    "POST /w/{workspace}/api/2.0/secrets/scopes/create": {"scope": "db"},
+    "POST /w/{workspace}/api/2.0/secrets/scopes/delete": {"scope": "db"},
+    "POST /w/{workspace}/api/2.0/secrets/put": {"scope": "db", "key": "k", "string_value": "v"},
+    "POST /w/{workspace}/api/2.0/secrets/delete": {"scope": "db", "key": "k"},
+    "POST /w/{workspace}/api/2.0/secrets/grants/put": {"scope": "db", "target": {"node": "vm-1"}},
+    "POST /w/{workspace}/api/2.0/secrets/grants/delete": {"scope": "db", "target": {"node": "vm-1"}},
+    "POST /api/2.0/accounts/{account}/secrets/rotate-key": {},
+}
+QUERIES = {
+    "GET /w/{workspace}/api/2.0/secrets/list": "?scope=db",
+    "GET /w/{workspace}/api/2.0/secrets/grants/list": "?scope=db",
+    "GET /w/{workspace}/api/2.0/secrets/adoption": "?scope=db&key=k",
 }
 NAMED_IN_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("POST commands", TARGETED | {"target": {"node": "?"}}, "target.node"),
@@ -67,6 +79,7 @@ def paths(route: Route, plane: RunningControlPlane, misplaced: str) -> dict[str,
             lambda found: quoted(misplaced) if found[1] == wrong else known.get(found[1], "unknown"),  # noqa: B023
             route.path,
         )
+        + QUERIES.get(f"{route.method} {route.path}", "")
         for wrong in names
     }
 

@@ -29,7 +29,7 @@ async def put(plane: RunningControlPlane, key: str = "password", value: str = VA
 async def opened(plane: RunningControlPlane, key: str = "password") -> bytes:
     async with plane.database.read() as session:
         workspace_id = (await plane.workspace())["workspace_id"]
-        row = await session.get(WorkspaceSecret, (workspace_id, "db", key))
+        row = await session.get_one(WorkspaceSecret, (workspace_id, "db", key))
         return (await plane.control_plane.secrets.vault.open(session, workspace_id, [row]))[0]
 
 

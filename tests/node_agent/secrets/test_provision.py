@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.ledger import CommandBounds, CommandLedger, Submitter
 from node_agent.commands.records import CommandStore, OutputStream
+from node_agent.commands.secret_references import SecretReferences
 from node_agent.commands.submission import Submission
 from node_agent.metrics import AgentMetrics
 from node_agent.secrets.held import HeldSecret, HeldSecrets
@@ -106,7 +107,8 @@ async def test_files_go_with_the_command_however_it_ends(stage, until, script):
 
 
 async def test_files_of_a_program_that_cannot_start_go_too(stage, until):
-    submission = Submission(argv=["/no/such/program"], secrets={"files": {"pw": "db/password"}})
+    secrets = SecretReferences(files={"pw": "db/password"})
+    submission = Submission(argv=["/no/such/program"], secrets=secrets)
     command, _ = await stage.ledger.submit("c-1", submission, CALLER)
     assert (await ended(until, command))["state"] == "FAILED"
     assert list(stage.place.iterdir()) == []
