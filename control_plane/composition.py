@@ -25,6 +25,7 @@ from control_plane.api.commands import CommandResource
 from control_plane.api.context import ApiContext
 from control_plane.api.credentials import Credentials
 from control_plane.api.join_tokens import JoinTokenResource
+from control_plane.api.late_renewals import LateRenewalResource
 from control_plane.api.listening import ApiListener
 from control_plane.api.node_secrets import NodeSecretResource
 from control_plane.api.nodes import NodeResource
@@ -49,6 +50,7 @@ from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
 from control_plane.identity.evidence import EvidenceVerifier
 from control_plane.identity.issuance import Issuance
+from control_plane.identity.late_renewals import LateRenewalLimits, LateRenewals
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.renewals import Renewals
 from control_plane.identity.trust_publisher import TrustPublisher
@@ -316,7 +318,23 @@ def _routes(
             most_at_once=settings.limits.most_bootstraps_at_once,
             on_confirm=fleet.monitor.look_again,
         ),
+        LateRenewalResource(context, _late_renewals(foundation, issuance, ledger, metrics)),
         TrustResource(context, metrics, foundation.draining),
         ReportResource(context, metrics, ledger),
     ]
     return [route for resource in resources for route in resource.routes()]
+
+
+def _late_renewals(
+    foundation: Foundation, issuance: Issuance, ledger: RefusalLedger, metrics: ControlPlaneMetrics
+) -> LateRenewals:
+    settings = foundation.settings
+    limits = LateRenewalLimits(settings.bootstrap.late_renewal_days, settings.limits.most_late_renewals_per_second)
+    return LateRenewals(
+        database=foundation.database,
+        issuance=issuance,
+        ledger=ledger,
+        metrics=metrics,
+        clock=foundation.clock,
+        limits=limits,
+    )

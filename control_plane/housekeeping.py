@@ -66,7 +66,11 @@ class Housekeeping:
             await bootstraps.remove_expired(session, int(now * 1000))
         async with self._database.write() as session:
             await join_tokens.remove_expired(session, expired)
-            await certificates.remove_expired(session, expired)
+            kept_days = self._settings.bootstrap.late_renewal_days
+            await certificates.remove_expired(
+                session, expired, nodes_before_ms=expired - kept_days * DAY_SECONDS * 1000
+            )
+            await certificates.remove_revoked(session, expired)
             await revocations.remove_expired(session, expired)
             await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
         await self._trust.refresh()

@@ -124,8 +124,13 @@ class AzureSettings(Section):
 
 
 class BootstrapSettings(Section):
-    """`[bootstrap]`: how machines may prove what they are, besides join tokens."""
+    """`[bootstrap]`: how machines may prove what they are, besides join tokens.
 
+    `late_renewal_days` is for how long after its certificate has expired a node that joined with a token may renew it
+    with its key; 0 turns that off.
+    """
+
+    late_renewal_days: int = Field(default=30, ge=0, le=30)
     azure: AzureSettings | None = None
 
 
@@ -138,6 +143,7 @@ class LimitSettings(Section):
     write_stall_seconds: float = Field(default=30.0, ge=1, le=600)
     most_challenges: int = Field(default=10_000, ge=16, le=1_000_000)
     most_bootstraps_at_once: int = Field(default=64, ge=1, le=1024)
+    most_late_renewals_per_second: float = Field(default=50.0, ge=1, le=10_000)
     drain_seconds: float = Field(default=20.0, ge=0, le=600)
 
 

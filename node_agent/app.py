@@ -13,13 +13,13 @@ from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 from node_agent.checks import Checks
-from node_agent.clock_offset import ClockOffset
 from node_agent.composition import Foundation, Serving, command_ledger, compose, secret_provision
 from node_agent.establishing import establish_identity, prepare_enrolment, proxies
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics, MachineCollector
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
@@ -133,7 +133,7 @@ def _foundation(settings: AgentSettings) -> Foundation:
     except PolicyError as error:
         raise StartError(str(error)) from None
     secrets = secret_provision(settings, policy, metrics, clock)
-    proxy_for, clock_offset = proxies(settings), ClockOffset()
+    proxy_for, clock_offset = proxies(settings), ClockOffset(clock)
     metrics.clock_offset.set_function(lambda: clock_offset.seconds or 0.0)
     return Foundation(
         settings=settings,

@@ -17,19 +17,19 @@ from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
-from node_agent.clock_offset import ClockOffset
 from node_agent.commands.ledger import CommandBounds, CommandLedger
 from node_agent.commands.records import CommandStore
 from node_agent.commands.retention import RetentionBounds
-from node_agent.establishing import Enrolment, ProxyFor, bootstrap_again
+from node_agent.establishing import Enrolment, ProxyFor
 from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder
 from node_agent.exchanges.router import ExchangeRouter, RoutedTo
 from node_agent.exchanges.watch import CallerWatch
-from node_agent.identity.credentials import Credentials, token_span
+from node_agent.identity.credentials import Credentials, token_lifespan
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.renewal import Renewal
+from node_agent.identity.succession import Prove
 from node_agent.links.dialer import Dialer, DialOptions
 from node_agent.links.relay_links import RelayLinks
 from node_agent.machine import Machine
@@ -43,6 +43,7 @@ from node_agent.secrets.provision import SecretProvision
 from node_agent.secrets.uses import UseLog
 from node_agent.settings import AgentSettings
 from trunkline.channel.link import LinkStream
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import get_logger
@@ -134,7 +135,8 @@ async def compose(
     credentials = Credentials(node, foundation.enrolment.store)
     watch = CallerWatch()
     router = await _router(foundation, node, watch, own_ports, stack)
-    links = _links(foundation, credentials, router, ready, renewal := _renewal(foundation, credentials))
+    renewal = _renewal(foundation, credentials, lambda heir: links.prove(heir))
+    links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch)
     _follow_identity(foundation, credentials)
     credentials.subscribe(links.identity_changed)
@@ -199,14 +201,15 @@ def _keeper(foundation: Foundation, credentials: Credentials) -> SecretKeeper:
     )
 
 
-def _renewal(foundation: Foundation, credentials: Credentials) -> Renewal:
+def _renewal(foundation: Foundation, credentials: Credentials, prove: Prove) -> Renewal:
     enrolment = foundation.enrolment
     return Renewal(
         control_plane=enrolment.control_plane,
         credentials=credentials,
         trust=enrolment.trust,
-        bootstrap=lambda: bootstrap_again(enrolment),
-        directory=foundation.settings.state_directory,
+        succession=enrolment.succession,
+        returning=enrolment.returning,
+        prove=prove,
         metrics=foundation.metrics,
         clock=foundation.clock,
         rng=foundation.rng,
@@ -266,7 +269,7 @@ def _follow_identity(foundation: Foundation, credentials: Credentials) -> None:
 
     def changed(before: NodeIdentity | None, node: NodeIdentity) -> None:
         metrics.certificate_expiry.set(node.identity.not_after)
-        metrics.token_expiry.set(token_span(node.listen_token, clock.now()).end)
+        metrics.token_expiry.set(token_lifespan(node.listen_token, clock.now()).end)
         try:
             policy.narrow(Narrowing.model_validate(node.policy))
         except ValidationError:

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from certs.errors import CertificateError, KeyFileError
-from node_agent.clock_offset import ClockOffset
 from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
 from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.evidence import AzureIdentity, EvidenceSource, JoinToken
+from node_agent.identity.late_renewal import LateRenewal
 from node_agent.identity.metadata_service import MetadataService
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from node_agent.identity.returning import Returning
+from node_agent.identity.succession import Succession
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.settings import AgentSettings, BootstrapSettings
 from trunkline.channel.proxy_connect import ProxyAddress, parse_proxy_url
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
@@ -36,6 +39,8 @@ class Enrolment:
     store: IdentityStore
     trust: TrustInForce
     bootstrap: Bootstrap
+    succession: Succession
+    returning: Returning
 
 
 def proxies(settings: AgentSettings) -> ProxyFor:
@@ -88,7 +93,25 @@ def prepare_enrolment(
         clock=clock,
         log=log,
     )
-    return Enrolment(control_plane, store, trust, bootstrap)
+    succession = Succession(
+        control_plane=control_plane,
+        store=store,
+        trust=trust,
+        directory=settings.state_directory,
+        clock=clock,
+        log=log,
+    )
+    by_key = settings.bootstrap.method == "join_token"
+    returning = Returning(
+        store=store,
+        succession=succession,
+        late_renewal=LateRenewal(control_plane, succession) if by_key else None,
+        bootstrap=bootstrap,
+        backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
+        clock=clock,
+        log=log,
+    )
+    return Enrolment(control_plane, store, trust, bootstrap, succession, returning)
 
 
 def evidence_source(settings: BootstrapSettings, rng: random.Random) -> EvidenceSource:
@@ -102,7 +125,7 @@ def evidence_source(settings: BootstrapSettings, rng: random.Random) -> Evidence
 
 
 async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) -> NodeIdentity:
-    """Return the stored identity while it is valid, without asking anybody; else bootstrap.
+    """Return the stored identity while it is valid, without asking anybody; else come back, or bootstrap.
 
     Raises:
         StartError: the stored identity is unusable, or the control plane does not admit this machine.
@@ -110,25 +133,20 @@ async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) ->
     """
     try:
         node = enrolment.store.load()
-        if node is not None and node.is_valid(clock.now()) and enrolment.trust.sequence:
+        if node is None or not enrolment.trust.sequence:
+            return await _bootstrapped(enrolment)
+        if node.is_valid(clock.now()):
             log.info("identity.loaded", node_id=node.node_id, node=node.node, workspace=node.workspace, pid=os.getpid())
             return node
-        if node is not None:
-            log.error(
-                "identity.expired",
-                node_id=node.node_id,
-                serial=node.identity.serial,
-                consequence="the node bootstraps again, by its evidence",
-            )
-        return await bootstrap_again(enrolment)
+        return await enrolment.returning.run(node)
     except (KeyFileError, OSError) as error:
         raise StateDirectoryError(str(error)) from None
     except CertificateError as error:
         raise StartError(str(error)) from None
 
 
-async def bootstrap_again(enrolment: Enrolment) -> NodeIdentity:
-    """Get a new identity by evidence.
+async def _bootstrapped(enrolment: Enrolment) -> NodeIdentity:
+    """Get an identity by evidence.
 
     Raises:
         StartError: the control plane does not admit this machine, and will not.

@@ -41,8 +41,8 @@ class AgentMetrics:
         )
         self.renewals = Counter(
             f"{_PREFIX}_renewals_total",
-            "Renewals of the listen token and of the certificate, by outcome.",
-            ["credential", "outcome"],
+            "Steps of renewing the node's identity that were tried, by outcome.",
+            ["work", "outcome"],
             registry=registry,
         )
         self.certificate_expiry = Gauge(

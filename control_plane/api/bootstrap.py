@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from certs.encoding import decode_base64url
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
+from control_plane.api.pair_answers import pair_answer
 from control_plane.api.requests import MachineRequest, Name, Text, read_body
 from control_plane.api.responses import json_response
 from control_plane.errors import ApiError, ErrorCode
@@ -56,9 +57,10 @@ class BootstrapBody(MachineRequest):
 
 
 class RenewalBody(MachineRequest):
-    """The body of a renewal."""
+    """The body of a renewal; a node's next sealing key comes along, relays have none."""
 
     csr: Csr
+    sealing_key: SealingKey | None = None
 
 
 class NothingFromMachine(MachineRequest):
@@ -132,15 +134,10 @@ class BootstrapResource:
     async def renew(self, request: web.Request, caller: Caller) -> web.Response:
         """Issue the node's next leaf and listen token."""
         body = await read_body(request, RenewalBody, largest_bytes=LARGEST_BODY_BYTES)
-        renewed = await self._renewals.renew_node(caller.workspace_id, caller.subject_id, body.csr, caller.actor)
-        return json_response(
-            {
-                "certificate_chain": renewed.certificate_chain,
-                "listen_token": renewed.listen_token,
-                "relays": await self._relays(),
-                "trust_document": self._context.trust.text,
-            }
+        pair = await self._renewals.renew_node(
+            caller.workspace_id, caller.subject_id, body.csr, body.sealing_key, caller.actor
         )
+        return await pair_answer(self._context, pair)
 
     async def listen_token(self, request: web.Request, caller: Caller) -> web.Response:
         """Issue a fresh listen token for the leaf that the node presents."""

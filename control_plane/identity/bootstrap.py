@@ -128,7 +128,7 @@ class Bootstrap:
             await self._use_nonce(session, request.nonce, int(now * 1000))
             admission = await verifier.settle(session, checked, now)
             node = await self._node(session, request, checked, admission, now)
-            answer = await self._issue(session, node, admission.workspace, request.csr, now)
+            answer = await self._issue(session, node, admission.workspace, request, now)
             await bootstraps.keep_answer(
                 session,
                 credential,
@@ -159,7 +159,6 @@ class Bootstrap:
         if checked.attested_as is not None:
             known = await nodes.find_attested(session, workspace_id, checked.attested_as)
             if known is not None:
-                known.sealing_key = request.sealing_key
                 known.agent_version = request.agent_version
                 return known
         name = await _free_name(session, workspace_id, request.node_name, admission.bound_name)
@@ -172,9 +171,11 @@ class Bootstrap:
         return node
 
     async def _issue(
-        self, session: AsyncSession, node: Node, workspace: Workspace, csr: str, now: float
+        self, session: AsyncSession, node: Node, workspace: Workspace, request: BootstrapRequest, now: float
     ) -> BootstrapAnswer:
-        certificate = await self._issuance.node_certificate(session, node, csr, origin="bootstrap", now=now)
+        certificate = await self._issuance.node_certificate(
+            session, node, request.csr, origin="bootstrap", sealing_key=request.sealing_key, now=now
+        )
         return BootstrapAnswer(
             node_id=node.node_id,
             node=node.node,

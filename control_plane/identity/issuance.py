@@ -44,15 +44,27 @@ class Issuance:
         self.trust_domain = authority.trust_domain
 
     async def node_certificate(
-        self, session: AsyncSession, node: Node, csr: str, *, origin: str, now: float
+        self,
+        session: AsyncSession,
+        node: Node,
+        csr: str,
+        *,
+        origin: str,
+        sealing_key: str | None = None,
+        now: float,
     ) -> Certificate:
-        """Issue a node's SVID; the same CSR asked for again gets the same certificate."""
+        """Issue a node's SVID; the same CSR asked for again gets the same certificate.
+
+        `sealing_key` becomes the node's when it confirms this certificate.
+        """
         known = await certificates.find_for_csr(session, node.node_id, csr_hash(csr), int(now * 1000))
         if known is not None:
             return known
         identity = node_id(self.trust_domain, node.workspace_id, node.node_id)
         chain = self._authority.issue_node(csr, identity, self._tokens.svid_seconds, now=now)
-        return self._record(session, chain, "node", node.node_id, csr, origin, now)
+        certificate = self._record(session, chain, "node", node.node_id, csr, origin, now)
+        certificate.sealing_key = sealing_key
+        return certificate
 
     async def relay_certificate(
         self, session: AsyncSession, relay: Relay, csr: str, *, origin: str, now: float

@@ -1,24 +1,15 @@
 """What nodes and relays ask for with the identity they have: confirmation, renewal, a fresh listen token."""
 
-from dataclasses import dataclass
-
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.identity.issuance import Issuance
+from control_plane.identity.pairs import Pair, PairRequest, issue_pair
 from control_plane.storage import certificates, nodes, relays, revocations
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.records import Certificate, Node, Relay, Workspace
 from trunkline.runtime.clock import Clock
-
-
-@dataclass(frozen=True, slots=True)
-class RenewedNode:
-    """A node's next leaf with the listen token that is bound to it."""
-
-    certificate_chain: str
-    listen_token: str
 
 
 class Renewals:
@@ -33,35 +24,49 @@ class Renewals:
         """Take note that a node holds the key of this certificate.
 
         What the node had before a new *bootstrap* ends here; a renewed leaf lets the old one run out, since calls may
-        still use it. Asked again, nothing changes.
+        still use it. From now on it is sealed to the sealing key that came with the certificate. Asked again, nothing
+        changes.
 
         Returns:
             Whether the trust document changed.
+
+        Raises:
+            ApiError: the certificate is not on record (the database was restored from before it).
         """
         now = self._clock.now()
         async with self._database.write() as session:
             _, node = await self._found(session, workspace_id, node_id)
             certificate = await certificates.find(session, serial)
-            if certificate is None or certificate.confirm_time is not None:
+            if certificate is None:
+                raise _not_on_record()
+            if certificate.confirm_time is not None:
                 return False
+            if certificate.sealing_key is not None and not await certificates.is_outdated(session, certificate):
+                node.sealing_key = certificate.sealing_key
             certificate.confirm_time = int(now * 1000)
             if node.confirm_time is None:
                 node.confirm_time = int(now * 1000)
             append(session, now, actor, Happening("node.confirm", resource=node.node, workspace_id=workspace_id))
             return certificate.origin == "bootstrap" and await self._end_earlier(session, certificate, actor, now)
 
-    async def renew_node(self, workspace_id: str, node_id: str, csr: str, actor: Actor) -> RenewedNode:
-        """Issue a node's next leaf and listen token; the same CSR gets the same leaf."""
+    async def renew_node(
+        self, workspace_id: str, node_id: str, csr: str, sealing_key: str | None, actor: Actor
+    ) -> Pair:
+        """Issue a node's next leaf and listen token; the same CSR gets the same.
+
+        Raises:
+            ApiError: the node was deleted, or the CSR was sent with another sealing key before.
+        """
         now = self._clock.now()
         async with self._database.write() as session:
             workspace, node = await self._found(session, workspace_id, node_id)
-            certificate = await self._issuance.node_certificate(session, node, csr, origin="renewal", now=now)
-            token = self._issuance.listen_token(workspace, node, certificate.chain, now)
-            happening = Happening(
-                "node.renew", resource=node.node, workspace_id=workspace_id, details={"certificate": certificate.serial}
-            )
-            append(session, now, actor, happening)
-        return RenewedNode(certificate.chain, token)
+            request = PairRequest(csr, sealing_key, "renewal")
+            pair, is_new = await issue_pair(session, self._issuance, workspace, node, request, now)
+            if is_new:
+                details = {"certificate": pair.serial}
+                happening = Happening("node.renew", resource=node.node, workspace_id=workspace_id, details=details)
+                append(session, now, actor, happening)
+        return pair
 
     async def listen_token(self, workspace_id: str, node_id: str, serial: str, actor: Actor) -> str:
         """Issue a fresh listen token for the leaf that the node presented."""
@@ -70,7 +75,7 @@ class Renewals:
             workspace, node = await self._found(session, workspace_id, node_id)
             certificate = await certificates.find(session, serial)
             if certificate is None or certificate.subject_id != node_id:
-                raise ApiError(ErrorCode.UNAUTHENTICATED, "this certificate is not on record: renew it, then ask again")
+                raise _not_on_record()
             token = self._issuance.listen_token(workspace, node, certificate.chain, now)
             happening = Happening("node.listen_token", resource=node.node, workspace_id=workspace_id)
             append(session, now, actor, happening)
@@ -123,3 +128,7 @@ class Renewals:
                 now_ms=int(now * 1000),
             )
         return bool(earlier)
+
+
+def _not_on_record() -> ApiError:
+    return ApiError(ErrorCode.UNAUTHENTICATED, "this certificate is not on record: renew it, then ask again")

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Certificate
+from control_plane.storage.records import Certificate, Revocation
 
 
 async def find(session: AsyncSession, serial: str) -> Certificate | None:
@@ -43,6 +43,30 @@ async def live_before(session: AsyncSession, certificate: Certificate, now_ms: i
     return (await session.scalars(query)).all()
 
 
-async def remove_expired(session: AsyncSession, before_ms: int) -> None:
-    """Forget certificates that expired before this time."""
-    await session.execute(delete(Certificate).where(Certificate.expire_time < before_ms))
+async def is_outdated(session: AsyncSession, certificate: Certificate) -> bool:
+    """Tell whether its subject has confirmed a certificate that was issued later."""
+    query = select(Certificate.serial).where(
+        Certificate.subject_id == certificate.subject_id,
+        Certificate.issue_time > certificate.issue_time,
+        Certificate.confirm_time.is_not(None),
+    )
+    return (await session.scalars(query.limit(1))).first() is not None
+
+
+async def remove_expired(session: AsyncSession, before_ms: int, *, nodes_before_ms: int) -> None:
+    """Forget certificates that expired before this time; those of nodes have another."""
+    is_node = Certificate.subject_kind == "node"
+    await session.execute(
+        delete(Certificate).where(
+            or_(
+                and_(is_node, Certificate.expire_time < nodes_before_ms),
+                and_(~is_node, Certificate.expire_time < before_ms),
+            )
+        )
+    )
+
+
+async def remove_revoked(session: AsyncSession, revoked_before_ms: int) -> None:
+    """Forget certificates whose revocations are about to be forgotten, so that nobody can renew late by them."""
+    gone = select(Revocation.id).where(Revocation.kind == "certificate", Revocation.expire_time < revoked_before_ms)
+    await session.execute(delete(Certificate).where(Certificate.serial.in_(gone)))

@@ -169,7 +169,11 @@ class Relay(Record):
 
 
 class Certificate(Record):
-    """An SVID that was issued; `subject_id` is a node or a relay, `origin` how it came: bootstrap, renewal, enrol."""
+    """An SVID that was issued; `subject_id` is a node or a relay.
+
+    `origin` says how it came: bootstrap, renewal, late_renewal, enrol. `sealing_key` is the node's from the moment on at
+    which it proves to hold this certificate's key.
+    """
 
     __tablename__ = "certificates"
     __table_args__ = (Index(None, "subject_id", "csr_sha256"),)
@@ -180,6 +184,7 @@ class Certificate(Record):
     origin: Mapped[str]
     csr_sha256: Mapped[str]
     chain: Mapped[str] = mapped_column(Text())
+    sealing_key: Mapped[str | None]
     issue_time: Mapped[int]
     expire_time: Mapped[int] = mapped_column(index=True)
     confirm_time: Mapped[int | None]

@@ -11,9 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from node_agent.api.routing import json_response
 from node_agent.checks import Checks, CheckStatus
-from node_agent.clock_offset import ClockOffset
 from node_agent.commands.ledger import CommandLedger
 from node_agent.machine import Machine
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.version import __version__
 
 
@@ -48,10 +48,11 @@ class HealthApi:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def document(self) -> dict[str, Any]:
-        """Return the node's health; it is degraded while a check of the owner's fails."""
+        """Return the node's health; it is degraded while a check of the owner's fails, or the clock is wrong."""
         results = self._checks.results()
         running, queued = self._ledger.counts()
-        degraded = any(result.status is CheckStatus.FAILED for result in results)
+        skewed = self._clock_offset.is_skewed
+        degraded = skewed or any(result.status is CheckStatus.FAILED for result in results)
         return {
             "status": "degraded" if degraded else "ok",
             "node_id": self._node_id,
@@ -61,6 +62,7 @@ class HealthApi:
             "boot_time": int(self._machine.boot_time * 1000),
             **self._machine.read().document(),
             "clock_offset_seconds": self._clock_offset.seconds,
+            "clock_skew": skewed,
             "checks": [result.document() for result in results],
             "trust_sequence": self._trust_sequence(),
             "commands": {"running": running, "queued": queued},

@@ -5,29 +5,26 @@ where it was:
 
 1. The attempt: a fresh key, its signing request and a sealing key. Then the nonce, as soon as it is there. Asking again
    with the same nonce and request is answered the same for ten minutes, so a lost answer costs nothing.
-2. The answer: the trust document, then the whole identity, as *unconfirmed*. An identity in force stays in force.
-3. The confirmation, over mTLS with the new key. Then the unconfirmed identity is put in force by a rename, and the
-   attempt is removed.
+2. The answer: the trust document, then the whole identity, as *successor*. An identity in force stays in force.
+3. The confirmation, over mTLS with the new key. Then the successor is put in force, and the attempt is removed.
+
+A machine whose clock is wrong is told so before anything is made of it: what it was given would not be valid to it.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from certs.errors import CertificateError
-from certs.identities import build_csr
-from certs.keyfiles import PrivateKey, generate_key, key_from_pem, key_to_pem, read_secret, write_secret
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.attempts import Attempt, AttemptFile
+from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.evidence import EvidenceSource, EvidenceUnavailable
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity, identity_from_answer
-from node_agent.identity.sealed_secrets import new_sealing_key, public_sealing_key
+from node_agent.identity.sealed_secrets import public_sealing_key
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
-from trunkline.runtime.secret import Secret
 from trunkline.version import __version__
 
 CHALLENGE_PATH = "/api/2.0/bootstrap/challenge"
@@ -41,28 +38,6 @@ REFUSED_PAUSE_SECONDS = 60.0
 
 class BootstrapRefused(Exception):  # noqa: N818 - an answer, not a mistake
     """The control plane does not take this machine, and asking again is of no use; the message says what to do."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One attempt to become a node, as it is kept on the disk."""
-
-    key: PrivateKey
-    csr: str
-    sealing_key: Secret
-    nonce: str | None = None
-    nonce_at: float = 0.0
-
-    def to_json(self) -> bytes:
-        """Return the attempt as it stands in its file."""
-        document = {
-            "key": key_to_pem(self.key).decode("ascii"),
-            "csr": self.csr,
-            "sealing_key": self.sealing_key.reveal(),
-            "nonce": self.nonce,
-            "nonce_at": self.nonce_at,
-        }
-        return json.dumps(document).encode()
 
 
 class Bootstrap:
@@ -84,7 +59,7 @@ class Bootstrap:
         self._control_plane = control_plane
         self._evidence = evidence
         self._store = store
-        self._attempt_path = directory / ATTEMPT_FILE
+        self._attempts = AttemptFile(directory / ATTEMPT_FILE, log)
         self._take_trust = take_trust
         self._node_name = node_name
         self._backoff = backoff
@@ -101,7 +76,9 @@ class Bootstrap:
         """
         while True:
             try:
-                node = await self._once()
+                node = await self.once()
+            except ClockSkewed as error:
+                await self._pause(str(error), at_least_seconds=REFUSED_PAUSE_SECONDS / 2)
             except ControlPlaneUnreachable as error:
                 await self._pause(str(error))
             except EvidenceUnavailable as error:
@@ -113,14 +90,21 @@ class Bootstrap:
                 self._log.info("bootstrap.done", node_id=node.node_id, node=node.node, workspace=node.workspace)
                 return node
 
-    async def _once(self) -> NodeIdentity:
-        node = self._store.load_unconfirmed()
+    async def once(self) -> NodeIdentity:
+        """Make one attempt, or the rest of one.
+
+        Raises:
+            ControlPlaneUnreachable, EvidenceUnavailable: it may be tried again.
+            ControlPlaneRefused: it was refused, perhaps for good.
+            BootstrapRefused, CertificateError: as `run`.
+        """
+        node = self._store.load_successor()
         if node is None or not node.is_valid(self._clock.now()):
             node = await self._obtain()
         return await self._confirm(node)
 
     async def _obtain(self) -> NodeIdentity:
-        attempt = self._load_attempt() or self._begin()
+        attempt = self._attempts.load() or self._attempts.begin()
         evidence = await self._evidence.evidence()
         await self._ensure_nonce(attempt)
         document: dict[str, Any] = {
@@ -145,7 +129,7 @@ class Bootstrap:
             self._take_trust(str(answer.get("trust_document", "")))
         except CertificateError as error:
             raise ControlPlaneUnreachable(f"the control plane's answer is unusable: {error}") from None
-        self._store.save_unconfirmed(node)
+        self._store.save_successor(node)
         return node
 
     async def _confirm(self, node: NodeIdentity) -> NodeIdentity:
@@ -154,12 +138,14 @@ class Bootstrap:
         except ControlPlaneRefused as error:
             self._nonce_is_new = False
             if error.permanent:
-                self._store.drop_unconfirmed()
-                self._attempt_path.unlink(missing_ok=True)
+                self._store.drop_successor()
+                self._attempts.drop()
             raise
-        self._store.confirm()
-        self._attempt_path.unlink(missing_ok=True)
-        return node
+        settled = node.settled()
+        self._store.save(settled)
+        self._store.drop_successor()
+        self._attempts.drop()
+        return settled
 
     async def _ensure_nonce(self, attempt: Attempt) -> None:
         now = self._clock.now()
@@ -170,34 +156,10 @@ class Bootstrap:
         nonce = answer.get("nonce")
         if not isinstance(nonce, str) or not nonce:
             raise ControlPlaneUnreachable("the control plane gave no nonce")
+        self._control_plane.require_clock()
         self._nonce_is_new = True
         attempt.nonce, attempt.nonce_at = nonce, now
-        self._save_attempt(attempt)
-
-    def _begin(self) -> Attempt:
-        key = generate_key()
-        attempt = Attempt(key, build_csr(key), new_sealing_key())
-        self._save_attempt(attempt)
-        return attempt
-
-    def _load_attempt(self) -> Attempt | None:
-        if not self._attempt_path.exists():
-            return None
-        try:
-            document = json.loads(read_secret(self._attempt_path))
-            return Attempt(
-                key=key_from_pem(document["key"].encode("ascii")),
-                csr=document["csr"],
-                sealing_key=Secret(document["sealing_key"]),
-                nonce=document["nonce"],
-                nonce_at=float(document["nonce_at"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, CertificateError):
-            self._log.warning("bootstrap.attempt_damaged", file=str(self._attempt_path), consequence="it begins anew")
-            return None
-
-    def _save_attempt(self, attempt: Attempt) -> None:
-        write_secret(self._attempt_path, attempt.to_json())
+        self._attempts.save(attempt)
 
     def _judge(self, error: ControlPlaneRefused, attempt: Attempt) -> None:
         """Take the nonce away, which may be what is refused; and give up where the evidence can only be it."""
@@ -206,7 +168,7 @@ class Bootstrap:
         if self._nonce_is_new and self._evidence.single_use:
             raise BootstrapRefused(f"the control plane does not admit this node: {error}")
         attempt.nonce = None
-        self._save_attempt(attempt)
+        self._attempts.save(attempt)
 
     async def _pause(self, reason: str, *, at_least_seconds: float = 0.0) -> None:
         delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least_seconds)

@@ -8,9 +8,9 @@ import aiohttp
 
 from certs.errors import CertificateError
 from certs.identities import Identity
-from node_agent.clock_offset import ClockOffset
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from trunkline.channel.proxy_connect import ProxyAddress
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import Clock
 from trunkline.version import __version__
 
@@ -31,9 +31,18 @@ class ControlPlaneRefused(Exception):  # noqa: N818 - an answer, not a mistake
         """Whether the same request would be refused again."""
         return 400 <= self.status < 500 and self.status not in (408, 425, 429)
 
+    @property
+    def is_about_the_request(self) -> bool:
+        """Whether what was sent is at fault, and not who sent it: another request may be granted."""
+        return self.status in (400, 409, 413)
+
 
 class ControlPlaneUnreachable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """There is no usable answer: no connection, no trust, no time, or no JSON."""
+
+
+class ClockSkewed(ControlPlaneUnreachable):
+    """This machine's clock is too wrong to go on with; the message says by how much."""
 
 
 class ControlPlane:
@@ -57,26 +66,48 @@ class ControlPlane:
         self._clock_offset = clock_offset
 
     async def call(
-        self, path: str, document: Mapping[str, Any] | None = None, *, identity: Identity | None = None
+        self,
+        path: str,
+        document: Mapping[str, Any] | None = None,
+        *,
+        identity: Identity | None = None,
+        method: str = "POST",
     ) -> dict[str, Any]:
-        """POST one document and return the JSON object of the answer.
+        """Send one document and return the JSON object of the answer.
 
         Raises:
             ControlPlaneRefused: it was answered with an error.
+            ClockSkewed: its certificate is not valid at the time that this machine's clock shows.
             ControlPlaneUnreachable: it was not answered, or not in a usable way.
         """
         try:
             connector = aiohttp.TCPConnector(ssl=self._tls.context(identity), force_close=True)
             async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
-                return await self._post(session, path, document or {})
+                return await self._ask(session, method, path, document)
         except (TimeoutError, aiohttp.ClientError, OSError, CertificateError) as error:
+            complaint = self._clock_offset.complaint_about(_foreign(error))
+            if complaint is not None:
+                raise ClockSkewed(complaint) from None
             raise ControlPlaneUnreachable(f"cannot reach the control plane {self.url}: {_reason(error)}") from None
 
-    async def _post(self, session: aiohttp.ClientSession, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    def require_clock(self) -> None:
+        """Refuse to go on with a clock that the last answer showed to be wrong.
+
+        Raises:
+            ClockSkewed: it is off by more than is tolerated.
+        """
+        complaint = self._clock_offset.complaint()
+        if complaint is not None:
+            raise ClockSkewed(complaint)
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, method: str, path: str, document: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         sent_at = self._clock.now()
-        async with session.post(
+        async with session.request(
+            method,
             self.url + path,
-            json=document,
+            json=(document or {}) if method == "POST" else None,
             allow_redirects=False,
             headers={"User-Agent": f"trunkline-node-agent/{__version__}"},
             proxy=None if self._proxy is None else str(self._proxy),
@@ -120,6 +151,10 @@ def _refusal(status: int, body: bytes) -> ControlPlaneRefused:
         document = {}
     message = str(document.get("message") or f"the control plane answered with status {status}")
     return ControlPlaneRefused(status, str(document.get("error_code", "")), message)
+
+
+def _foreign(error: Exception) -> BaseException:
+    return error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
 
 
 def _reason(error: Exception) -> str:

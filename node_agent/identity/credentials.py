@@ -5,34 +5,22 @@ import binascii
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from certs.lifespan import EARLIEST_RENEWAL, LATEST_RENEWAL, Lifespan
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from trunkline.runtime.secret import Secret
 
-EARLIEST, LATEST = 0.5, 0.7
 # What a listen token without readable times is taken to live; it is only ours to plan with.
 FALLBACK_LIFE_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From when to when something is valid, in seconds since the epoch."""
-
-    start: float
-    end: float
-
-    def renew_at(self, rng: random.Random) -> float:
-        """Return a random moment between 50 and 70 % of the life, so that a fleet does not renew at once."""
-        return self.start + (self.end - self.start) * rng.uniform(EARLIEST, LATEST)
+def renew_pair_at(node: NodeIdentity, now: float, rng: random.Random) -> float:
+    """Return when to renew leaf and listen token, which go together: when the first of them is to be renewed."""
+    part = rng.uniform(EARLIEST_RENEWAL, LATEST_RENEWAL)
+    return min(node.lifespan.at(part), token_lifespan(node.listen_token, now).at(part))
 
 
-def certificate_span(node: NodeIdentity) -> Span:
-    """Return the life of the node's certificate."""
-    return Span(node.identity.chain.not_before, node.identity.not_after)
-
-
-def token_span(token: Secret, now: float) -> Span:
+def token_lifespan(token: Secret, now: float) -> Lifespan:
     """Return the life of a listen token by its own `iat` and `exp`.
 
     The signature is not checked here: the token is for others to verify, and a wrong time only changes when a new one
@@ -43,8 +31,8 @@ def token_span(token: Secret, now: float) -> Span:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         start, end = float(claims["iat"]), float(claims["exp"])
     except (IndexError, KeyError, ValueError, TypeError, binascii.Error):
-        return Span(now, now + FALLBACK_LIFE_SECONDS)
-    return Span(start, end) if end > start else Span(now, now + FALLBACK_LIFE_SECONDS)
+        return Lifespan(now, now + FALLBACK_LIFE_SECONDS)
+    return Lifespan(start, end) if end > start else Lifespan(now, now + FALLBACK_LIFE_SECONDS)
 
 
 class Credentials:

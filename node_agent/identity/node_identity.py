@@ -1,8 +1,11 @@
 """The node's identity as the agent keeps it.
 
-Key, chain, names, listen token and relays are in one file, so that they can never disagree.
+Key, chain, names, listen token, sealing key and relays are in one file, so that they can never disagree. There are two
+such files, the slots: the identity in force, and the one that is to succeed it and has not been proved yet. Putting the
+successor in force is one rename, which happens or does not happen.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,17 +15,25 @@ from certs.chains import CertificateChain
 from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.keyfiles import PrivateKey, read_secret, write_secret
+from certs.lifespan import Lifespan, lifespan_of
 from certs.spiffe import SpiffeId
 from trunkline.runtime.files import sync_directory
 from trunkline.runtime.secret import Secret
 
-CONFIRMED_FILE = "identity.json"
-UNCONFIRMED_FILE = "identity-unconfirmed.json"
+IN_FORCE_FILE = "identity.json"
+SUCCESSOR_FILE = "identity-successor.json"
+# More than one only where renewals followed each other without the control plane hearing of any.
+MOST_FORMER_SEALING_KEYS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who this node is, and what it attaches to relays with."""
+    """Who this node is, and what it attaches to relays with.
+
+    Attributes:
+        confirmed: the control plane knows that the node holds this key, and seals to this sealing key.
+        former_sealing_keys: until then it may still seal to one of these; the newest comes first.
+    """
 
     identity: Identity
     node_id: str
@@ -34,6 +45,18 @@ class NodeIdentity:
     sealing_key: Secret
     relays: tuple[str, ...] = ()
     policy: dict[str, Any] = field(default_factory=dict)
+    confirmed: bool = False
+    former_sealing_keys: tuple[Secret, ...] = ()
+
+    @property
+    def lifespan(self) -> Lifespan:
+        """The life of the certificate."""
+        return lifespan_of(self.identity.chain)
+
+    @property
+    def sealing_keys(self) -> tuple[Secret, ...]:
+        """The keys that the control plane may have sealed to, the newest first."""
+        return (self.sealing_key, *self.former_sealing_keys)
 
     @property
     def spiffe_id(self) -> SpiffeId:
@@ -42,22 +65,32 @@ class NodeIdentity:
 
     def is_valid(self, now: float) -> bool:
         """Whether the certificate is valid at wall time `now` (seconds)."""
-        return self.identity.chain.not_before - 60 <= now < self.identity.not_after
+        return self.lifespan.covers(now)
 
-    def renewed(self, answer: dict[str, Any], key: PrivateKey | None = None) -> "NodeIdentity":
-        """Return this identity with what the control plane's answer replaces; `key` is that of a new chain.
+    def with_token(self, answer: dict[str, Any]) -> "NodeIdentity":
+        """Return this identity with the listen token and the relays of the control plane's answer.
 
         Raises:
-            CertificateError: the answer lacks something, or the chain does not belong to the key.
+            CertificateError: the answer lacks something.
         """
-        identity = self.identity
-        if key is not None:
-            identity = Identity(key, CertificateChain.from_pem(_text(answer, "certificate_chain")))
-            if identity.spiffe_id != self.spiffe_id:
-                raise CertificateError("the control plane renewed the identity of another node")
-        return replace(
-            self, identity=identity, listen_token=Secret(_text(answer, "listen_token")), relays=_relays(answer)
-        )
+        return replace(self, listen_token=Secret(_text(answer, "listen_token")), relays=_relays(answer))
+
+    def succeeded(self, answer: dict[str, Any], key: PrivateKey, sealing_key: Secret) -> "NodeIdentity":
+        """Return the identity that the control plane's answer makes of this one, with a new key and sealing key.
+
+        Raises:
+            CertificateError: the answer lacks something, or the chain is of another key or another node.
+        """
+        identity = Identity(key, CertificateChain.from_pem(_text(answer, "certificate_chain")))
+        if identity.spiffe_id != self.spiffe_id:
+            raise CertificateError("the control plane renewed the identity of another node")
+        former = self.sealing_keys[:MOST_FORMER_SEALING_KEYS]
+        heir = replace(self, identity=identity, sealing_key=sealing_key, former_sealing_keys=former, confirmed=False)
+        return heir.with_token(answer)
+
+    def settled(self) -> "NodeIdentity":
+        """Return this identity as one that the control plane has confirmed."""
+        return replace(self, confirmed=True, former_sealing_keys=())
 
 
 def identity_from_answer(answer: dict[str, Any], key: PrivateKey, sealing_key: Secret) -> NodeIdentity:
@@ -85,7 +118,7 @@ def identity_from_answer(answer: dict[str, Any], key: PrivateKey, sealing_key: S
 
 
 class IdentityStore:
-    """The identity's files: the one in force, and one that the control plane has not confirmed yet."""
+    """The two slots: the identity in force, and its successor, which is kept beside it until it is proved."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -96,15 +129,15 @@ class IdentityStore:
         Raises:
             CertificateError: its file is damaged, or others can read it.
         """
-        return self._load(CONFIRMED_FILE)
+        return self._load(IN_FORCE_FILE)
 
-    def load_unconfirmed(self) -> NodeIdentity | None:
-        """Return the identity that waits for its confirmation, or None.
+    def load_successor(self) -> NodeIdentity | None:
+        """Return the successor, or None.
 
         Raises:
             CertificateError: its file is damaged, or others can read it.
         """
-        return self._load(UNCONFIRMED_FILE)
+        return self._load(SUCCESSOR_FILE)
 
     def save(self, node: NodeIdentity) -> None:
         """Put an identity in force, durably.
@@ -112,28 +145,33 @@ class IdentityStore:
         Raises:
             KeyFileError: the file system refuses.
         """
-        write_secret(self._directory / CONFIRMED_FILE, _to_json(node))
+        write_secret(self._directory / IN_FORCE_FILE, _to_json(node))
 
-    def save_unconfirmed(self, node: NodeIdentity) -> None:
-        """Keep an identity that is to be confirmed; the one in force stays.
+    def save_successor(self, node: NodeIdentity) -> None:
+        """Keep a successor, durably; the identity in force stays.
 
         Raises:
             KeyFileError: the file system refuses.
         """
-        write_secret(self._directory / UNCONFIRMED_FILE, _to_json(node))
+        write_secret(self._directory / SUCCESSOR_FILE, _to_json(node))
 
-    def confirm(self) -> None:
-        """Put the unconfirmed identity in force.
+    def commit(self) -> None:
+        """Put the successor in force; done again after it was done, makes sure that it is durable.
 
         Raises:
             OSError: the file system refuses.
         """
-        (self._directory / UNCONFIRMED_FILE).replace(self._directory / CONFIRMED_FILE)
+        with contextlib.suppress(FileNotFoundError):
+            (self._directory / SUCCESSOR_FILE).replace(self._directory / IN_FORCE_FILE)
         sync_directory(self._directory)
 
-    def drop_unconfirmed(self) -> None:
-        """Forget the unconfirmed identity."""
-        (self._directory / UNCONFIRMED_FILE).unlink(missing_ok=True)
+    def drop_successor(self) -> None:
+        """Forget the successor.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        (self._directory / SUCCESSOR_FILE).unlink(missing_ok=True)
 
     def _load(self, name: str) -> NodeIdentity | None:
         path = self._directory / name
@@ -158,6 +196,8 @@ def _to_json(node: NodeIdentity) -> bytes:
         "sealing_key": node.sealing_key.reveal(),
         "relays": list(node.relays),
         "policy": node.policy,
+        "confirmed": node.confirmed,
+        "former_sealing_keys": [key.reveal() for key in node.former_sealing_keys],
     }
     return json.dumps(document).encode()
 
@@ -174,6 +214,8 @@ def _from_json(document: dict[str, Any], source: str) -> NodeIdentity:
         sealing_key=Secret(_text(document, "sealing_key")),
         relays=tuple(document["relays"]),
         policy=_policy(document),
+        confirmed=document.get("confirmed", True) is True,
+        former_sealing_keys=tuple(Secret(key) for key in document.get("former_sealing_keys", [])),
     )
 
 

@@ -1,33 +1,59 @@
-"""Renewal: a listen token, and a certificate with a new key, in the middle of their lives."""
+"""Renewal: leaf and listen token as a pair in the middle of their life, and whatever else keeps an identity good.
+
+Theory of operation. One loop waits until there is something to do, and then looks afresh, before each attempt, at what
+that is (`_next_work`): the state on the disk says it all, so a restart goes on where a crash came in between. Failures
+are tried again for ever, with growing pauses. A wall clock that jumps is not believed: before anything is made of it,
+the control plane is asked for the time, at a random moment within a minute, so that a fleet whose clocks were all set
+wrong does not come at once.
+"""
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from enum import Enum
 
-from certs.chains import verify_chain
 from certs.errors import CertificateError
-from certs.identities import build_csr
-from certs.keyfiles import load_or_create_key
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
-from node_agent.identity.credentials import Credentials, certificate_span, token_span
+from node_agent.identity.control_plane import (
+    ClockSkewed,
+    ControlPlane,
+    ControlPlaneRefused,
+    ControlPlaneUnreachable,
+)
+from node_agent.identity.credentials import Credentials, renew_pair_at
+from node_agent.identity.evidence import EvidenceUnavailable
 from node_agent.identity.node_identity import NodeIdentity
+from node_agent.identity.returning import Returning
+from node_agent.identity.succession import NotProved, Prove, Succession
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.metrics import AgentMetrics
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.wall_time import Woken, sleep_until
 
-RENEW_PATH = "/api/2.0/nodes/self/renew"
 LISTEN_TOKEN_PATH = "/api/2.0/nodes/self/listen-token"  # noqa: S105 - a path
-KEY_FILE = "renewal-key.pem"
-LONGEST_SLEEP_SECONDS = 60.0
+TRUST_PATH = "/api/2.0/trust-document"
 BACKOFF_CAP_SECONDS = 300.0
 SHORTEST_INTERVAL_SECONDS = 1.0
+SPREAD_SECONDS = 60.0
+"""Within so long after a jump of the clock the control plane is asked for the time."""
+SKEWED_PAUSE_SECONDS = 30.0
+"""As long as the clock is wrong, there is no hurry."""
+
+EXPECTED = (ControlPlaneRefused, ControlPlaneUnreachable, EvidenceUnavailable, NotProved, CertificateError, OSError)
+
+
+class Work(Enum):
+    """What there may be to do; the value is the label of the metric."""
+
+    RETURN = "identity"
+    CONFIRM = "confirmation"
+    SUCCEED = "successor"
+    TOKEN = "listen_token"  # noqa: S105 - a label
+    RENEW = "pair"
 
 
 class Renewal:
-    """Renews the node's credentials for ever. Where both are due, the certificate goes first: a token comes along."""
+    """Keeps the node's credentials good for ever."""
 
     def __init__(
         self,
@@ -35,8 +61,9 @@ class Renewal:
         control_plane: ControlPlane,
         credentials: Credentials,
         trust: TrustInForce,
-        bootstrap: Callable[[], Awaitable[NodeIdentity]],
-        directory: Path,
+        succession: Succession,
+        returning: Returning,
+        prove: Prove,
         metrics: AgentMetrics,
         clock: Clock,
         rng: random.Random,
@@ -47,9 +74,10 @@ class Renewal:
         Args:
             control_plane: what is asked.
             credentials: what is renewed.
-            trust: checks new chains, and takes documents that come with them.
-            bootstrap: gets a new identity by evidence, where the certificate has expired.
-            directory: where the key of a renewal under way is kept.
+            trust: takes the documents that come along.
+            succession: the way from a request to an identity in force.
+            returning: the way back where the certificate has expired.
+            prove: makes a link with a successor.
             metrics: counts.
             clock: the time.
             rng: randomness of the moments.
@@ -58,80 +86,140 @@ class Renewal:
         self._control_plane = control_plane
         self._credentials = credentials
         self._trust = trust
-        self._bootstrap = bootstrap
-        self._key_path = directory / KEY_FILE
+        self._succession = succession
+        self._returning = returning
+        self._prove = prove
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
         self._log = log
         self._backoff = Backoff(rng, cap_seconds=BACKOFF_CAP_SECONDS)
         self._asked = asyncio.Event()
+        self._token_wanted = False
         self._renewed_at = -SHORTEST_INTERVAL_SECONDS
+        self._due = 0.0
+        self._at_least = 0.0
 
     def ask_for_token(self) -> None:
         """Renew the listen token soon: a relay refused it, or there is no relay to go to. Not twice in a while."""
         if self._clock.monotonic() - self._renewed_at >= SHORTEST_INTERVAL_SECONDS:
+            self._token_wanted = True
             self._asked.set()
 
     async def run(self) -> None:
-        """Sleep until something is due, renew it, and begin again."""
+        """Wait until something is due, do it, and begin again.
+
+        Raises:
+            StartError: the certificate has expired, and the control plane will not give another.
+        """
         while True:
-            node, now = self._credentials.current, self._clock.now()
-            certificate_at = certificate_span(node).renew_at(self._rng)
-            token_at = token_span(node.listen_token, now).renew_at(self._rng)
-            await self._sleep_until(min(certificate_at, token_at))
-            renew = self._renew_certificate if self._clock.now() >= certificate_at else self._renew_token
-            while not await self._attempt(renew):  # noqa: ASYNC110 - a retry, not a condition to wait for
-                await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
+            work = await self._wait_for_work()
+            while work is not None and not await self._attempt(work):
+                pause = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=self._at_least)
+                await asyncio.sleep(pause)
+                work = self._next_work()
             self._backoff.reset()
 
-    async def _sleep_until(self, moment: float) -> None:
-        """Sleep in short pieces, since the wall clock may be set meanwhile; a demand for a token ends it."""
-        while (left := moment - self._clock.now()) > 0 and not self._asked.is_set():
-            try:
-                async with asyncio.timeout(min(left, LONGEST_SLEEP_SECONDS)):
-                    await self._asked.wait()
-            except TimeoutError:
-                continue
-        self._asked.clear()
+    async def _wait_for_work(self) -> Work:
+        self._due = renew_pair_at(self._credentials.current, self._clock.now(), self._rng)
+        while (work := self._next_work()) is None:
+            if await sleep_until(self._due, self._clock, wake=self._asked) is Woken.JUMPED:
+                await self._look_at_the_clock()
+        return work
 
-    async def _attempt(self, renew: Callable[[NodeIdentity], Awaitable[None]]) -> bool:
-        node = self._credentials.current
-        credential = "certificate" if renew == self._renew_certificate else "listen_token"
+    def _next_work(self) -> Work | None:
+        """Say what is to be done first; what is on the disk decides."""
+        node, now = self._credentials.current, self._clock.now()
+        if not node.is_valid(now):
+            return Work.RETURN
+        if self._token_wanted:
+            return Work.TOKEN
+        if self._has_successor(node):
+            return Work.SUCCEED
+        if not node.confirmed:
+            return Work.CONFIRM
+        return Work.RENEW if now >= self._due else None
+
+    def _has_successor(self, node: NodeIdentity) -> bool:
         try:
-            if node.is_valid(self._clock.now()):
-                await renew(node)
-            else:
-                credential = "identity"
-                await self._start_over(node)
-        except (ControlPlaneRefused, ControlPlaneUnreachable, CertificateError, OSError) as error:
-            self._metrics.renewals.labels(credential, "failed").inc()
-            self._log.warning("renewal.failed", credential_kind=credential, reason=str(error))
+            return self._succession.waiting(node) is not None
+        except OSError as error:
+            self._log.error("identity.successor_stays", reason=str(error))
+            return False
+
+    async def _attempt(self, work: Work) -> bool:
+        self._at_least = 0.0
+        try:
+            await self._do(work)
+        except EXPECTED as error:
+            self._failed(work, error)
             return False
         self._renewed_at = self._clock.monotonic()
-        self._metrics.renewals.labels(credential, "renewed").inc()
-        self._log.info("renewal.done", credential_kind=credential, serial=self._credentials.current.identity.serial)
+        self._metrics.renewals.labels(work.value, "done").inc()
+        self._log.info("renewal.done", work=work.value, serial=self._credentials.current.identity.serial)
+        self._complain()
         return True
 
-    async def _renew_token(self, node: NodeIdentity) -> None:
+    def _failed(self, work: Work, error: Exception) -> None:
+        skewed = isinstance(error, ClockSkewed)
+        self._at_least = SKEWED_PAUSE_SECONDS if skewed else 0.0
+        self._metrics.renewals.labels(work.value, "clock_skew" if skewed else "failed").inc()
+        told = self._log.error if skewed else self._log.warning
+        told("clock_skew" if skewed else "renewal.failed", work=work.value, reason=str(error))
+        if work is Work.TOKEN and self._has_successor(self._credentials.current):
+            self._token_wanted = False  # the successor has a token of its own: it is tried first
+
+    async def _do(self, work: Work) -> None:
+        match work:
+            case Work.RETURN:
+                self._credentials.adopt(await self._returning.once(self._credentials.current))
+            case Work.TOKEN:
+                await self._renew_token()
+            case Work.SUCCEED:
+                await self._succeed()
+            case Work.CONFIRM:
+                await self._confirm()
+            case Work.RENEW:
+                await self._succession.obtain(self._credentials.current)
+
+    async def _succeed(self) -> None:
+        heir = self._succession.waiting(self._credentials.current)
+        if heir is not None:
+            await self._succession.prove(heir, self._prove)
+            self._succession.commit()
+            self._credentials.adopt(heir)
+
+    async def _confirm(self) -> None:
+        node = self._credentials.current
+        try:
+            self._credentials.adopt(await self._succession.confirm(node))
+        except ControlPlaneRefused as error:
+            if not error.permanent:
+                raise
+            self._log.warning("renewal.confirmation_refused", reason=str(error), consequence="it is renewed once more")
+            await self._succession.obtain(node)
+
+    async def _renew_token(self) -> None:
+        node = self._credentials.current
         answer = await self._control_plane.call(LISTEN_TOKEN_PATH, {}, identity=node.identity)
-        self._credentials.replace(node.renewed(answer))
+        self._credentials.replace(node.with_token(answer))
+        self._token_wanted = False
 
-    async def _renew_certificate(self, node: NodeIdentity) -> None:
-        """Ask with a key that is on the disk first: a lost answer, or a crash, is followed by the same question."""
-        key = load_or_create_key(self._key_path)
-        answer = await self._control_plane.call(RENEW_PATH, {"csr": build_csr(key)}, identity=node.identity)
-        renewed = node.renewed(answer, key)
-        self._trust.offer(answer.get("trust_document"))
-        verify_chain(renewed.identity.chain, self._trust.store.keyring.roots, self._clock.now())
-        self._credentials.replace(renewed)
-        self._key_path.unlink(missing_ok=True)
+    async def _look_at_the_clock(self) -> None:
+        """Find out what the time is after a jump; the trust document is at hand for that."""
+        await asyncio.sleep(self._rng.uniform(0.0, SPREAD_SECONDS))
+        try:
+            answer = await self._control_plane.call(TRUST_PATH, method="GET")
+        except ClockSkewed as error:
+            self._log.error("clock_skew", reason=str(error))
+        except (ControlPlaneRefused, ControlPlaneUnreachable) as error:
+            self._log.warning("clock.jumped", reason=f"the time could not be compared: {error}")
+        else:
+            self._trust.offer(answer.get("trust_document"))
+            self._complain()
 
-    async def _start_over(self, node: NodeIdentity) -> None:
-        self._log.error(
-            "identity.expired",
-            node_id=node.node_id,
-            serial=node.identity.serial,
-            consequence="the node bootstraps again, by its evidence",
-        )
-        self._credentials.adopt(await self._bootstrap())
+    def _complain(self) -> None:
+        try:
+            self._control_plane.require_clock()
+        except ClockSkewed as error:
+            self._log.error("clock_skew", reason=str(error))

@@ -25,7 +25,10 @@ class Ending(Enum):
 
 
 class Attachment:
-    """The owner of one link. `ending` is done when another link has to take its place."""
+    """The owner of one link. `ending` is done when another link has to take its place.
+
+    `serial` is that of the certificate which the link was made with, once it was.
+    """
 
     def __init__(
         self, url: str, sequence: int, offer: Offer, take_trust: Callable[[object], None], log: Logger
@@ -33,6 +36,7 @@ class Attachment:
         self.url = url
         self.sequence = sequence
         self.link: Link | None = None
+        self.serial = ""
         self.retry_after_seconds = 0.0
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._offer = offer

@@ -10,6 +10,7 @@ from typing import Literal
 from certs.identities import Identity
 from certs.tls import TlsContext
 from node_agent.identity.credentials import Credentials
+from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment
 from trunkline.channel.dialing import CarrierChoice, DialPlan, dial
 from trunkline.channel.flushing import Flusher
@@ -62,13 +63,14 @@ class Dialer:
         """Return the number of the next link."""
         return next(self._sequences)
 
-    async def attach(self, attachment: Attachment) -> None:
-        """Dial the attachment's relay, and give it its link.
+    async def attach(self, attachment: Attachment, heir: NodeIdentity | None = None) -> None:
+        """Dial the attachment's relay, and give it its link; as `heir`, where that is given.
 
         Raises:
             ChannelError: the relay cannot be reached, or refuses.
         """
-        node = self._credentials.current
+        node = heir or self._credentials.current
+        attachment.serial = node.identity.serial
         proxy = self._proxy_for(attachment.url)
         plan = DialPlan(
             attachment.url,

@@ -86,11 +86,31 @@ class RelayLinks:
         """Follow renewed credentials: a new leaf means new links, a new token is handed over on those that are up."""
         if before.identity.serial != node.identity.serial:
             for supervisor, _ in self._supervisors.values():
-                supervisor.replace()
+                if supervisor.current is None or supervisor.current.serial != node.identity.serial:
+                    supervisor.replace()
         elif before.listen_token.reveal() != node.listen_token.reveal():
             for attachment in self._up:
                 self._spawn(self._hand_over_token(attachment, node))
         self.configure(node.relays)
+
+    async def prove(self, heir: NodeIdentity) -> bool:
+        """Have one relay take an identity that is not in force yet, those first that are linked; tell whether one did.
+
+        Where the control plane has named no relay at all, there is nothing to prove it at.
+        """
+        running = [supervisor for supervisor, task in self._supervisors.values() if not task.done()]
+        if any(one.current is not None and one.current.serial == heir.identity.serial for one in running):
+            return True
+        for supervisor in sorted(running, key=lambda one: one.current is None):
+            if self._draining:
+                return False
+            try:
+                await supervisor.prove(heir)
+            except ChannelError as error:
+                self._log.warning("link.successor_not_taken", relay=supervisor.url, reason=str(error))
+            else:
+                return True
+        return not self._supervisors
 
     async def drain(self, timeout_seconds: float) -> None:
         """Take no new streams, let those that are open finish, and close."""

@@ -7,6 +7,7 @@ link ends as the one to use (`Ending`):
   dialled in a circle.
 * `DRAINING`, `REPLACED`: dial first, and only then let the old link finish what is on it (make before break). The new
   link has a higher number, by which the relay knows that it supersedes the old one.
+* `REPLACED` with a successor: the new link is there already, made by `prove` with an identity that is not in force yet.
 * `SUPERSEDED`: another process speaks for this node now. The address is not dialled any more.
 
 A refusal as a clone means that two machines have one identity: an operator has to see it, so it is logged as an error,
@@ -14,12 +15,14 @@ counted, and tried again only seldom.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment, Ending
-from trunkline.channel.errors import ChannelError
+from trunkline.channel.errors import ChannelError, ConnectionLost
 from trunkline.channel.upgrade import LinkRefused
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
@@ -39,8 +42,8 @@ class Dials(Protocol):
         """Return the number of the next link."""
         ...
 
-    async def attach(self, attachment: Attachment) -> None:
-        """Give the attachment its link.
+    async def attach(self, attachment: Attachment, heir: NodeIdentity | None = None) -> None:
+        """Give the attachment its link, with the identity in force or with `heir`.
 
         Raises:
             ChannelError: it could not be made.
@@ -100,9 +103,21 @@ class RelaySupervisor:
         self._log = log
         self._retry_after_seconds = 0.0
         self._failures = 0
+        self._dialling = asyncio.Lock()
+        self._successor: Attachment | None = None
+        self._ended = False
+        self._succeeded = asyncio.Event()
 
     async def run(self) -> None:
         """Keep a link until cancelled, or until another process takes the node's place."""
+        try:
+            await self._keep()
+        finally:
+            self._ended = True
+            if self._successor is not None:
+                _abort(self._successor)
+
+    async def _keep(self) -> None:
         former: Attachment | None = None
         while True:
             attachment = await self._attach()
@@ -130,6 +145,23 @@ class RelaySupervisor:
         if self.current is not None:
             self.current.end(Ending.REPLACED)
 
+    async def prove(self, heir: NodeIdentity) -> None:
+        """Make a link with an identity that is not in force yet; once it is up, it takes the present link's place.
+
+        Raises:
+            ChannelError: the relay cannot be reached, or does not take it; nothing has changed.
+        """
+        async with self._dialling:
+            attachment = self._make_attachment(self.url, self._dialer.next_sequence())
+            await self._dial(attachment, heir)
+            if self._ended:
+                _abort(attachment)
+                raise ConnectionLost("the relay is not dialled any more")
+            self._events.attempted("attached")
+            self._successor = attachment
+            self._succeeded.set()
+        self.replace()
+
     async def retire(self, attachment: Attachment) -> None:
         """Let a link that has a successor finish what is on it, and close it."""
         link = attachment.link
@@ -145,13 +177,8 @@ class RelaySupervisor:
 
     async def _attach(self) -> Attachment:
         while True:
-            attachment = self._make_attachment(self.url, self._dialer.next_sequence())
             try:
-                await self._dialer.attach(attachment)
-            except asyncio.CancelledError:
-                if attachment.link is not None:
-                    attachment.link.abort()
-                raise
+                attachment = await self._successor_or_new()
             except LinkRefused as refusal:
                 await self._refused(refusal)
             except ChannelError as error:
@@ -159,11 +186,27 @@ class RelaySupervisor:
                 await self._pause("link.not_made", str(error))
             else:
                 self._failures = 0
-                self._events.attempted("attached")
                 self.current = attachment
                 self._events.attached(attachment)
                 self._log.info("link.attached", relay=self.url, sequence=attachment.sequence)
                 return attachment
+
+    async def _successor_or_new(self) -> Attachment:
+        async with self._dialling:
+            attachment, self._successor = self._successor, None
+            self._succeeded.clear()
+            if attachment is None:
+                attachment = self._make_attachment(self.url, self._dialer.next_sequence())
+                await self._dial(attachment)
+                self._events.attempted("attached")
+            return attachment
+
+    async def _dial(self, attachment: Attachment, heir: NodeIdentity | None = None) -> None:
+        try:
+            await self._dialer.attach(attachment, heir)
+        except asyncio.CancelledError:
+            _abort(attachment)
+            raise
 
     async def _refused(self, refusal: LinkRefused) -> None:
         if refusal.status == CONFLICT_STATUS and refusal.from_relay:
@@ -174,7 +217,7 @@ class RelaySupervisor:
                 reason=str(refusal),
                 advice="another machine uses this node's identity: find it, revoke the node and bootstrap anew",
             )
-            await asyncio.sleep(self._clone_backoff_seconds * self._rng.uniform(0.5, 1.0))
+            await self._sleep(self._clone_backoff_seconds * self._rng.uniform(0.5, 1.0))
             return
         self._events.attempted("refused")
         self._retry_after_seconds = float(refusal.retry_after_seconds or 0)
@@ -191,4 +234,15 @@ class RelaySupervisor:
             told = self._log.warning if not self._failures or delay >= TOLD_SECONDS else self._log.debug
             told(event, relay=self.url, reason=reason, attempts=self._failures + 1, retry_seconds=round(delay, 2))
             self._failures += 1
-        await asyncio.sleep(delay)
+        await self._sleep(delay)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, until a successor is there at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._succeeded.wait()
+
+
+def _abort(attachment: Attachment) -> None:
+    if attachment.link is not None:
+        attachment.link.abort()

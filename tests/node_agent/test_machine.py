@@ -1,6 +1,4 @@
-import pytest
 
-from node_agent.clock_offset import ClockOffset
 from node_agent.machine import Machine
 from trunkline.runtime.clock import ManualClock
 
@@ -28,19 +26,3 @@ def test_a_reading_is_shared_for_a_moment(tmp_path):
     assert machine.read() is first
     clock.advance(1)
     assert machine.read() is not first
-
-
-@pytest.mark.parametrize(
-    ("date", "seconds"),
-    [
-        ("Thu, 01 Jan 1970 00:01:40 GMT", 50.5),
-        ("Thu, 01 Jan 1970 00:00:40 GMT", -9.5),
-        (None, None),
-        ("yesterday", None),
-        ("Thu, 99 Jan 1970 00:01:40 GMT", None),
-    ],
-)
-def test_the_offset_is_that_of_the_middle_of_the_round_trip(date, seconds):
-    offset = ClockOffset()
-    offset.observe(date, 49.0, 51.0)
-    assert offset.seconds == seconds

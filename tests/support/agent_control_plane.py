@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +12,8 @@ from aiohttp import web
 
 from certs.chains import CertificateChain
 from certs.fingerprints import serial_hex
+from certs.identities import Identity
+from certs.late_renewal import csr_digest, read_late_renewal
 from certs.peers import peer_certificate
 from certs.sealing import read_sealing_key
 from certs.secret_bundles import BundledSecret, seal_bundle
@@ -27,7 +29,10 @@ def error(status: int, error_code: str) -> web.Response:
 
 
 class AgentControlPlane:
-    """Admits one node. `faults` by path may answer instead of it; `asked` has every request's path and document."""
+    """Admits one node. `faults` by path may answer instead of it, `lost` counts answers that are to be lost.
+
+    `asked` has every request's path and document.
+    """
 
     def __init__(self, kit: IdentityKit) -> None:
         self.kit = kit
@@ -40,11 +45,17 @@ class AgentControlPlane:
         self.revocations = Revocations()
         self.node_lifetime_seconds = 86400.0
         self.faults: dict[str, list[Fault]] = defaultdict(list)
+        self.lost: Counter[str] = Counter()
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.nonces: set[str] = set()
         self.answers: dict[tuple[str, str], dict[str, Any]] = {}
         self.confirmed: list[str] = []
+        self.pairs: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, Any] = {}
+        self.sealing_keys: dict[str, str] = {}
+        self.sealing_key = ""
         self.url = ""
+        self.now = lambda: kit.now
         self.reachable = True
         self._heard = asyncio.Event()
 
@@ -70,7 +81,9 @@ class AgentControlPlane:
         return sign_trust_document(document, self.kit.control_plane)
 
     @asynccontextmanager
-    async def serve(self, *, presented_roots: bool = False) -> AsyncIterator["AgentControlPlane"]:
+    async def serve(
+        self, *, presented_roots: bool = False, identity: Identity | None = None
+    ) -> AsyncIterator["AgentControlPlane"]:
         app = web.Application()
         for path, handler in (
             ("/api/2.0/bootstrap/challenge", self._challenge),
@@ -80,11 +93,13 @@ class AgentControlPlane:
             ("/api/2.0/nodes/self/secrets/report", self._report),
             ("/api/2.0/nodes/self/renew", self._renew),
             ("/api/2.0/nodes/self/listen-token", self._listen_token),
+            ("/api/2.0/nodes/late-renewal", self._renew_late),
         ):
             app.router.add_post(path, self._faulty(path, handler))
+        app.router.add_get("/api/2.0/trust-document", self._faulty("/api/2.0/trust-document", self._trust))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
-        tls = self.kit.server_tls()
+        tls = self.kit.server_tls(identity)
         if presented_roots:
             tls.swap(self.kit.control_plane, self.kit.roots, presented_roots=self.kit.roots)
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.context)
@@ -108,6 +123,10 @@ class AgentControlPlane:
                 if fault is not None:
                     return fault
             response: web.StreamResponse = await handler(request, document)
+            if self.lost[path]:
+                self.lost[path] -= 1
+                assert request.transport is not None
+                request.transport.close()
             return response
 
         return answer
@@ -130,6 +149,7 @@ class AgentControlPlane:
             if any(used == credential for used, _ in self.answers):
                 return error(409, "RESOURCE_CONFLICT")
             self.answers[key] = self._identity(document["csr"])
+            self.sealing_key = document["sealing_key"]
         return web.json_response(self.answers[key])
 
     async def _confirm(self, request: web.Request, document: dict[str, Any]) -> web.Response:
@@ -137,6 +157,7 @@ class AgentControlPlane:
         if peer is None:
             return error(401, "UNAUTHENTICATED")
         self.confirmed.append(peer.serial)
+        self.sealing_key = self.sealing_keys.get(peer.serial, self.sealing_key)
         return web.json_response({})
 
     async def _secrets(self, request: web.Request, document: dict[str, Any]) -> web.Response:
@@ -160,9 +181,25 @@ class AgentControlPlane:
     async def _renew(self, request: web.Request, document: dict[str, Any]) -> web.Response:
         if self._peer(request) is None:
             return error(401, "UNAUTHENTICATED")
-        identity = self._identity(document["csr"])
+        return self._pair(document["csr"], document["sealing_key"])
+
+    async def _renew_late(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        asked = read_late_renewal(document["request"], trust_domain=self.kit.trust_domain)
+        asked.verify(self.keys[asked.serial])
+        if asked.nonce not in self.nonces or asked.csr_sha256 != csr_digest(document["csr"]):
+            return error(401, "UNAUTHENTICATED")
+        self.nonces.discard(asked.nonce)
+        return self._pair(document["csr"], asked.sealing_key)
+
+    async def _trust(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        return web.json_response({"trust_document": self.trust_document()})
+
+    def _pair(self, csr: str, sealing_key: str) -> web.Response:
+        if csr not in self.pairs:
+            self.pairs[csr] = self._identity(csr)
+            self.sealing_keys[self.pairs[csr]["serial"]] = sealing_key
         names = ("certificate_chain", "listen_token", "relays", "trust_document")
-        return web.json_response({name: identity[name] for name in names})
+        return web.json_response({name: self.pairs[csr][name] for name in names})
 
     async def _listen_token(self, request: web.Request, document: dict[str, Any]) -> web.Response:
         peer = self._peer(request)
@@ -177,8 +214,9 @@ class AgentControlPlane:
     def _identity(self, csr: str) -> dict[str, Any]:
         spiffe_id = self.kit.node_spiffe_id(node=self.node_id)
         chain: CertificateChain = self.kit.authority.issue_node(
-            csr, spiffe_id, self.node_lifetime_seconds, now=self.kit.now
+            csr, spiffe_id, self.node_lifetime_seconds, now=self.now()
         )
+        self.keys[chain.serial] = chain.leaf.public_key()
         return {
             "node_id": self.node_id,
             "node": NODE,
@@ -199,7 +237,7 @@ class AgentControlPlane:
             workspace=WORKSPACE,
             node_name=NODE,
             certificate_thumbprint=thumbprint,
-            now=self.kit.now,
+            now=self.now(),
         )
         return issued.text
 

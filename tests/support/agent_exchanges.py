@@ -15,7 +15,6 @@ from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
-from node_agent.clock_offset import ClockOffset
 from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder
@@ -29,6 +28,7 @@ from trunkline.channel.heads import parse_response_head
 from trunkline.channel.link import Link, LinkStream, Role
 from trunkline.channel.memory import memory_pair
 from trunkline.channel.stream_transport import open_stream_pair
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import SystemClock
 
 HOST = "vm-1.finance.trunk.internal"
@@ -149,7 +149,8 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
 
     lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
-    health = HealthApi("nd-one", Machine(tmp_path, clock), checks, ledger, ClockOffset(), lambda: 7, metrics.registry)
+    machine, offset = Machine(tmp_path, clock), ClockOffset(clock)
+    health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, metrics.registry)
     callers = Callers(kit.node_spiffe_id(), kit.verifier(), is_revoked, clock)
     commands, secrets = CommandsApi(ledger, stall_seconds=5), SecretsApi(held)
     app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=5)

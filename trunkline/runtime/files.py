@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,8 @@ from typing import Self
 
 FORMAT_FILE = "format"
 LOCK_FILE = "lock"
+# How the files are named that are renamed once they are complete, here and in `certs.keyfiles`.
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
 class StateDirectoryError(Exception):
@@ -72,6 +75,7 @@ class StateDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = self._take_lock()
             self._check_format()
+            self._remove_unfinished()
         except OSError as error:
             self.close()
             raise StateDirectoryError(f"state directory {self.path}: {_reason(error)}") from None
@@ -105,6 +109,12 @@ class StateDirectory:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a killed process had begun to write, which may be secret; what it replaced is whole."""
+        for path in self.path.iterdir():
+            if _UNFINISHED.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
     def _check_format(self) -> None:
         file = self.path / FORMAT_FILE

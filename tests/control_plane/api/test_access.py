@@ -87,6 +87,7 @@ def test_public_routes_are_these(routes: list[Route]):
         "GET /api/2.0/trust-document",
         "POST /api/2.0/bootstrap",
         "POST /api/2.0/bootstrap/challenge",
+        "POST /api/2.0/nodes/late-renewal",
         "POST /api/2.0/relays/enrol",
     ]
 

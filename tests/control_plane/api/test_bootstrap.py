@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from certs.chains import CertificateChain
-from certs.identities import build_csr
+from certs.encoding import encode_base64url
+from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.tokens import TokenKind
 from control_plane.storage.accounts import token_hash
-from tests.support.control_planes import RunningControlPlane, running_control_plane
+from control_plane.storage.records import Node
+from tests.support.control_planes import SEALING_KEY, RunningControlPlane, running_control_plane
 from trunkline.runtime.clock import SystemClock
 
 PATH = "/api/2.0/bootstrap"
@@ -243,3 +245,67 @@ async def test_confirming_twice_is_once(plane: RunningControlPlane):
     assert await plane.ok("POST", f"{PATH}/confirm", {}, identity=node.identity) == {}
     assert plane.control_plane.identities.trust.sequence == before
     assert len(await plane.audit(action="node.confirm")) == 1
+
+
+async def sealing_key_of(plane: RunningControlPlane, node_id: str) -> str:
+    async with plane.database.read() as session:
+        node = await session.get(Node, node_id)
+        assert node is not None
+        return node.sealing_key
+
+
+async def renew(plane: RunningControlPlane, identity: Identity, **fields: str):
+    key = generate_key()
+    body = {"csr": build_csr(key), **fields}
+    answer = await plane.ok("POST", "/api/2.0/nodes/self/renew", body, identity=identity)
+    return Identity(key, CertificateChain.from_pem(answer["certificate_chain"])), body, answer
+
+
+async def test_the_sealing_key_changes_when_the_renewal_is_confirmed_and_not_before(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    following = encode_base64url(b"t" * 32)
+    heir, _, _ = await renew(plane, node.identity, sealing_key=following)
+    assert await sealing_key_of(plane, node.node_id) == SEALING_KEY
+    await plane.ok("POST", f"{PATH}/confirm", {}, identity=node.identity)
+    assert await sealing_key_of(plane, node.node_id) == SEALING_KEY
+    for _ in range(2):
+        await plane.ok("POST", f"{PATH}/confirm", {}, identity=heir)
+        assert await sealing_key_of(plane, node.node_id) == following
+
+
+async def test_a_renewal_that_is_confirmed_late_does_not_bring_its_sealing_key_back(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    first, _, _ = await renew(plane, node.identity, sealing_key=encode_base64url(b"t" * 32))
+    second, _, _ = await renew(plane, node.identity, sealing_key=encode_base64url(b"u" * 32))
+    await plane.ok("POST", f"{PATH}/confirm", {}, identity=second)
+    await plane.ok("POST", f"{PATH}/confirm", {}, identity=first)
+    assert await sealing_key_of(plane, node.node_id) == encode_base64url(b"u" * 32)
+
+
+async def test_the_same_renewal_is_answered_the_same_also_after_a_restart(tmp_path: Path):
+    async with running_control_plane(tmp_path) as plane:
+        node = await plane.node("vm-1")
+        _, body, answer = await renew(plane, node.identity, sealing_key=SEALING_KEY)
+    async with running_control_plane(tmp_path) as plane:
+        again = await plane.ok("POST", "/api/2.0/nodes/self/renew", body, identity=node.identity)
+        for name in ("certificate_chain", "listen_token"):
+            assert again[name] == answer[name]
+        assert len(await plane.audit(action="node.renew")) == 1
+        other = body | {"sealing_key": encode_base64url(b"t" * 32)}
+        refused = await plane.call("POST", "/api/2.0/nodes/self/renew", other, identity=node.identity)
+        assert refused.status == 409
+
+
+async def test_a_hundred_equal_renewals_at_once_are_one(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    body = {"csr": build_csr(generate_key()), "sealing_key": SEALING_KEY}
+    answers = await asyncio.gather(
+        *(plane.ok("POST", "/api/2.0/nodes/self/renew", body, identity=node.identity) for _ in range(100))
+    )
+    assert len({(answer["certificate_chain"], answer["listen_token"]) for answer in answers}) == 1
+
+
+async def test_a_certificate_that_is_not_on_record_cannot_be_confirmed(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    unknown = plane.forged_node(node.workspace_id, node.node_id)
+    assert (await plane.call("POST", f"{PATH}/confirm", {}, identity=unknown)).status == 401

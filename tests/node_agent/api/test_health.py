@@ -15,6 +15,7 @@ async def test_health_says_what_the_contract_names(agent):
         "disk",
         "pressure",
         "clock_offset_seconds",
+        "clock_skew",
         "checks",
         "trust_sequence",
         "commands",

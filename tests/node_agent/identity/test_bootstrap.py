@@ -75,7 +75,7 @@ async def test_a_disk_that_fails_leaves_no_half_identity(make_bootstrap, control
         raise KeyFileError("no space left on the device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(IdentityStore, "save_unconfirmed", full)
+        patched.setattr(IdentityStore, "save_successor", full)
         with pytest.raises(KeyFileError):
             await make_bootstrap().run()
     assert IdentityStore(state).load() is None

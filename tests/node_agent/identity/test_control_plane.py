@@ -1,29 +1,30 @@
 import asyncio
+import time
 
 import pytest
 
 from certs.fingerprints import sha256_hex
-from node_agent.clock_offset import ClockOffset
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from tests.support.agent_control_plane import AgentControlPlane, error
 from tests.support.http_proxy import HttpProxy
 from tests.support.identities import IdentityKit
 from trunkline.channel.proxy_connect import ProxyAddress
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import ManualClock, SystemClock
 
 PATH = "/api/2.0/bootstrap/challenge"
 
 
 def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None):
-    tls = ControlPlaneTls(ca_file, root_sha256)
+    tls, clock = ControlPlaneTls(ca_file, root_sha256), clock or SystemClock()
     return ControlPlane(
         url,
         tls,
         proxy=proxy,
         request_seconds=5,
-        clock=clock or SystemClock(),
-        clock_offset=offset or ClockOffset(),
+        clock=clock,
+        clock_offset=offset or ClockOffset(clock),
     )
 
 
@@ -36,11 +37,31 @@ async def test_an_answer_and_an_error(asking, control_plane):
 
 
 async def test_the_clock_is_compared(control_plane, kit):
-    import time
-
-    offset = ClockOffset()
-    await client(control_plane.url, ca_file=kit.ca_file, clock=ManualClock(time.time() - 100), offset=offset).call(PATH)
+    clock = ManualClock(time.time() - 100)
+    offset = ClockOffset(clock)
+    asking = client(control_plane.url, ca_file=kit.ca_file, clock=clock, offset=offset)
+    await asking.call(PATH)
     assert offset.seconds == pytest.approx(100, abs=2)
+    with pytest.raises(ClockSkewed, match=r"clock_skew: this machine's clock is (99|100|101) s behind"):
+        asking.require_clock()
+
+
+@pytest.mark.parametrize("seconds", [-59.0, 0.0, 59.0])
+async def test_a_minute_either_way_is_no_complaint(control_plane, kit, seconds):
+    clock = ManualClock(time.time() + seconds)
+    asking = client(control_plane.url, ca_file=kit.ca_file, clock=clock)
+    await asking.call(PATH)
+    asking.require_clock()
+
+
+async def test_a_certificate_out_of_its_time_says_that_the_clock_may_be_wrong(control_plane, kit, monkeypatch):
+    """What OpenSSL sees as the time cannot be told to it, so the server's certificate is the one that is out of it."""
+    old = IdentityKit.__new__(IdentityKit)
+    old.__dict__.update(kit.__dict__, now=kit.now - 60 * 86400)
+    expired = old.issue_control_plane()
+    async with AgentControlPlane(kit).serve(identity=expired) as serving:
+        with pytest.raises(ClockSkewed, match="clock_skew: the control plane's certificate is not valid at"):
+            await client(serving.url, ca_file=kit.ca_file).call(PATH)
 
 
 async def test_nobody_there(kit):

@@ -1,7 +1,10 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from certs.errors import CertificateError
-from node_agent.identity.credentials import certificate_span, token_span
+from node_agent.identity.credentials import renew_pair_at, token_lifespan
 from node_agent.identity.node_identity import IdentityStore
 from trunkline.runtime.secret import Secret
 
@@ -32,25 +35,42 @@ async def test_files_that_cannot_be_trusted_are_refused(make_bootstrap, state):
             store.load()
 
 
-async def test_the_unconfirmed_identity_leaves_the_one_in_force(make_bootstrap, state):
+async def test_the_successor_leaves_the_one_in_force_until_it_is_committed(make_bootstrap, state, kit):
     node = await make_bootstrap().run()
     store = IdentityStore(state)
-    store.save_unconfirmed(node)
-    assert store.load_unconfirmed() is not None
-    store.drop_unconfirmed()
-    assert store.load_unconfirmed() is None
-    assert store.load() is not None
+    store.save_successor(replace(node, node="vm-2"))
+    assert store.load_successor() is not None
+    store.drop_successor()
+    assert store.load_successor() is None
+    store.save_successor(replace(node, node="vm-2"))
+    assert store.load().node == "vm-1"
+    store.commit()
+    assert store.load().node == "vm-2"
+    assert store.load_successor() is None
+    store.commit()
+    assert store.load().node == "vm-2"
 
 
-async def test_renewal_is_planned_in_the_middle_of_a_life(make_bootstrap, rng, kit):
+async def test_a_file_of_the_first_form_is_a_confirmed_identity(make_bootstrap, state):
+    await make_bootstrap().run()
+    path = state / "identity.json"
+    document = json.loads(path.read_bytes())
+    del document["confirmed"], document["former_sealing_keys"]
+    path.write_text(json.dumps(document))
+    node = IdentityStore(state).load()
+    assert (node.confirmed, node.sealing_keys) == (True, (node.sealing_key,))
+
+
+async def test_a_pair_is_renewed_in_the_middle_of_the_shorter_of_its_lives(make_bootstrap, rng, kit, control_plane):
+    control_plane.node_lifetime_seconds = 10 * 86400
     node = await make_bootstrap().run()
-    for span in (certificate_span(node), token_span(node.listen_token, kit.now)):
-        moments = [span.renew_at(rng) for _ in range(200)]
-        life = span.end - span.start
-        assert span.start + 0.5 * life <= min(moments) < max(moments) <= span.start + 0.7 * life
-        assert max(moments) - min(moments) > 0.15 * life
+    span = token_lifespan(node.listen_token, kit.now)
+    assert (span.end - span.start, node.lifespan.end - node.lifespan.start) == (86400, 10 * 86400)
+    moments = [renew_pair_at(node, kit.now, rng) for _ in range(200)]
+    assert span.at(0.5) <= min(moments) < max(moments) <= span.at(0.7)
+    assert max(moments) - min(moments) > 0.15 * 86400
 
 
 @pytest.mark.parametrize("text", ["", "a.b", "a.e30.c", "a.!!.c", "a.eyJpYXQiOiJ4IiwiZXhwIjoxfQ.c"])
 def test_a_token_without_times_is_renewed_soon(text):
-    assert token_span(Secret(text), 100.0).end == 3700.0
+    assert token_lifespan(Secret(text), 100.0).end == 3700.0

@@ -350,3 +350,64 @@ async def test_drain_lets_what_is_open_finish(node, kit, until):
         writer.close()
         await server.links[0].closed
         assert len(server.requests) == 1
+
+
+async def test_a_successor_that_a_relay_takes_has_the_link_before_it_is_in_force(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.ready.reason is None)
+        heir = node.identity(relays=(server.url,))
+        assert await node.links.prove(heir)
+        assert server.requests[1].token == heir.listen_token.reveal()
+        assert server.requests[1].sequence > server.requests[0].sequence
+        await server.links[0].closed
+        assert node.ready.reason is None
+        assert await node.links.prove(heir)
+        node.credentials.adopt(heir)
+        await asyncio.sleep(0.05)
+        assert len(server.requests) == 2
+        assert not server.links[1].lost
+        await node.links.close()
+
+
+async def test_a_successor_that_no_relay_takes_leaves_the_link_alone(node, kit, until, logged):
+    refused = set()
+
+    def refuse(request):
+        return refusal(401, "UNAUTHENTICATED") if request.token in refused else None
+
+    async with relays(kit, refuse=refuse) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.ready.reason is None)
+        heir = node.identity(relays=(server.url,))
+        refused.add(heir.listen_token.reveal())
+        assert not await node.links.prove(heir)
+        assert not server.links[0].lost
+        assert (len(server.requests), node.ready.reason, node.asked_for_token) == (2, None, 0)
+        assert any(entry["event"] == "link.successor_not_taken" for entry in logged.entries)
+        await node.links.close()
+
+
+async def test_a_successor_is_taken_where_the_old_identity_is_not(node, kit, until):
+    old = node.credentials.current.listen_token.reveal()
+
+    def refuse(request):
+        return refusal(401, "UNAUTHENTICATED") if request.token == old else None
+
+    async with relays(kit, refuse=refuse) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.asked_for_token >= 1)
+        assert await node.links.prove(node.identity(relays=(server.url,)))
+        await until(lambda: node.ready.reason is None)
+        assert len(server.links) == 1
+        await node.links.close()
+
+
+async def test_without_any_relay_there_is_nothing_to_prove_a_successor_at(node):
+    assert await node.links.prove(node.identity())
+
+
+async def test_a_relay_that_is_away_proves_nothing(node, kit):
+    node.links.configure(("https://localhost:1",))
+    assert not await node.links.prove(node.identity())
+    await node.links.close()

@@ -73,3 +73,11 @@ def test_a_directory_that_cannot_be_made_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StateDirectoryError, match=r"state directory .*: .*"):
         StateDirectory(tmp_path / "file" / "state", format_name="example 1").open()
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
+    for name in (".identity.json.0123456789abcdef", ".identity.json.0123", "identity.json", ".hidden"):
+        (tmp_path / name).write_text("x")
+    with StateDirectory(tmp_path, format_name="test 1"):
+        left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".identity.json.0123", "identity.json", ".hidden", "format", "lock"}

@@ -1,0 +1,22 @@
+"""The answer to a renewal: the pair, and what else a node has to know of by now."""
+
+from aiohttp import web
+
+from control_plane.api.context import ApiContext
+from control_plane.api.responses import json_response
+from control_plane.identity.pairs import Pair
+from control_plane.storage import relays
+
+
+async def pair_answer(context: ApiContext, pair: Pair) -> web.Response:
+    """Return leaf, listen token, relays and trust document as a response."""
+    async with context.database.read() as session:
+        addresses = await relays.addresses(session)
+    return json_response(
+        {
+            "certificate_chain": pair.certificate_chain,
+            "listen_token": pair.listen_token,
+            "relays": addresses,
+            "trust_document": context.trust.text,
+        }
+    )
