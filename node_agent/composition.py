@@ -135,7 +135,11 @@ async def compose(
     credentials = Credentials(node, foundation.enrolment.store)
     watch = CallerWatch()
     router = await _router(foundation, node, watch, own_ports, stack)
-    renewal = _renewal(foundation, credentials, lambda heir: links.prove(heir))
+
+    async def prove(heir: NodeIdentity) -> bool:
+        return await links.prove(heir)
+
+    renewal = _renewal(foundation, credentials, prove)
     links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch)
     _follow_identity(foundation, credentials)

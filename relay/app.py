@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from certs.errors import CertificateError
 from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
+from relay.clock_watch import ClockWatch
 from relay.composition import Foundation, Relay, compose
 from relay.establishing import STATE_FORMAT, Established, Establishing
 from relay.listening import open_listening
@@ -23,6 +24,7 @@ from relay.presence import announce_port
 from relay.renewal import Renewal
 from relay.serving_tls import ServingTls
 from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
+from relay.succession import Succession
 from relay.trust_feed import TrustFeed
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.backoff import Backoff
@@ -144,8 +146,15 @@ def _start_tasks(
     )
     renewal = Renewal(
         client=client,
+        connect=foundation.connect,
         identity=foundation.identity,
-        store=foundation.store,
+        succession=Succession(
+            foundation.settings.state_directory,
+            identity=foundation.identity,
+            store=foundation.store,
+            clock=clock,
+            log=get_logger("relay.identity"),
+        ),
         metrics=metrics,
         clock=clock,
         rng=rng,
@@ -156,7 +165,8 @@ def _start_tasks(
     background.spawn(relay.sender.run())
     background.spawn(renewal.run())
     background.spawn(announce_port(advertised_port, client=client, clock=clock, backoff=Backoff(rng), log=log))
-    background.spawn(_sweep(foundation, relay))
+    watch = ClockWatch(foundation.clock_offset, metrics, get_logger("relay.clock"))
+    background.spawn(_sweep(foundation, relay, watch))
     background.spawn(lifecycle.keep_watchdog())
     background.spawn(watch_lag(metrics.loop_lag_seconds.of().observe, clock))
 
@@ -169,12 +179,13 @@ def _follow_identity(foundation: Foundation, background: Background) -> None:
     identity.subscribe(lambda renewed: foundation.client.swap(foundation.trust.tls(renewed), background.spawn))
 
 
-async def _sweep(foundation: Foundation, relay: Relay) -> None:
-    """Once a second: drain links whose token has ended, and let locks end that have."""
+async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> None:
+    """Once a second: drain links whose token has ended, let locks end that have, and look at the clock."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         now = foundation.clock.now()
         relay.registry.drain_expired(now)
+        watch.look()
         if now >= relay.trust.standing.valid_until:
             relay.trust.renew()
 
@@ -198,6 +209,7 @@ def _foundation(
         store=established.store,
         trust=established.trust,
         client=established.client,
+        clock_offset=established.clock_offset,
         serving=serving,
         metrics_registry=metrics_registry,
         metrics=RelayMetrics(metrics_registry, max_workspaces=settings.metrics.max_workspaces),

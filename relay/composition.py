@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from certs.identities import Identity
 from certs.trust import TrustStore
 from relay.admission import Admission
 from relay.background import Background
@@ -30,6 +31,7 @@ from relay.trust_in_force import TrustInForce
 from relay.uses import Uses
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.limits import CreditBudget
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import get_logger
@@ -44,11 +46,17 @@ class Foundation:
     store: TrustStore
     trust: ControlPlaneTrust
     client: ControlPlaneClient
+    clock_offset: ClockOffset
     serving: ServingTls
     metrics_registry: CollectorRegistry
     metrics: RelayMetrics
     clock: Clock
     rng: random.Random
+
+    def connect(self, identity: Identity) -> ControlPlaneClient:
+        """Return a client of the control plane with connections of its own, which presents this identity."""
+        url = self.settings.control_plane.url
+        return ControlPlaneClient(url, self.trust.tls(identity), self.clock_offset)
 
 
 @dataclass(frozen=True, slots=True)

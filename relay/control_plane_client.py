@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp
 
 from certs.tls import TlsContext
+from trunkline.client.clock_offset import ClockOffset
+from trunkline.runtime.clock import SystemClock
 from trunkline.version import __version__
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -28,17 +30,28 @@ class ControlPlaneRefused(Exception):  # noqa: N818 - an answer, not a mistake
         """Whether the same request would be refused again."""
         return 400 <= self.status < 500 and self.status not in (408, 425, 429)
 
+    @property
+    def is_about_the_request(self) -> bool:
+        """Whether what was sent is at fault, and not who sent it: another request may be granted."""
+        return self.status in (400, 409, 413)
+
 
 class ControlPlaneUnreachable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """There is no usable answer: no connection, no trust, no time, or no JSON."""
 
 
+class ClockSkewed(ControlPlaneUnreachable):
+    """This machine's clock is too wrong to go on with; the message says by how much."""
+
+
 class ControlPlaneClient:
     """Requests to one control plane. Its connections are made anew when the relay's identity changes."""
 
-    def __init__(self, url: str, tls: TlsContext) -> None:
+    def __init__(self, url: str, tls: TlsContext, clock_offset: ClockOffset | None = None) -> None:
+        """Prepare; every answer tells `clock_offset` the time, and what is made of it is its owner's to say."""
         self._url = url
         self._tls = tls
+        self._clock_offset = clock_offset or ClockOffset(SystemClock())
         self._session: aiohttp.ClientSession | None = None
 
     def swap(self, tls: TlsContext, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
@@ -47,6 +60,16 @@ class ControlPlaneClient:
         session, self._session = self._session, None
         if session is not None:
             spawn(session.close())
+
+    def require_clock(self) -> None:
+        """Refuse to go on with a clock that the last answer showed to be wrong.
+
+        Raises:
+            ClockSkewed: it is off by more than is tolerated.
+        """
+        complaint = self._clock_offset.complaint()
+        if complaint is not None:
+            raise ClockSkewed(complaint)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -59,6 +82,7 @@ class ControlPlaneClient:
 
         Raises:
             ControlPlaneRefused: it was answered with an error.
+            ClockSkewed: its certificate is not valid at the time that this machine's clock shows.
             ControlPlaneUnreachable: it was not answered, or not in a usable way.
         """
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
@@ -82,14 +106,19 @@ class ControlPlaneClient:
     async def _request(
         self, method: str, path: str, document: Mapping[str, Any] | None, timeout: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        sent_at = self._clock_offset.clock.now()
         try:
             async with self._open().request(
                 method, self._url + path, json=document, timeout=timeout, allow_redirects=False
             ) as response:
+                self._clock_offset.observe(response.headers.get("Date"), sent_at, self._clock_offset.clock.now())
                 if response.status >= 300:
                     raise await _refusal(response)
                 yield response
         except (aiohttp.ClientError, OSError) as error:
+            complaint = self._clock_offset.complaint_about(_foreign(error))
+            if complaint is not None:
+                raise ClockSkewed(complaint) from None
             raise ControlPlaneUnreachable(f"cannot reach the control plane {self._url}: {_reason(error)}") from None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -140,6 +169,10 @@ async def _refusal(response: aiohttp.ClientResponse) -> ControlPlaneRefused:
         document = {}
     message = str(document.get("message") or f"the control plane answered with status {response.status}")
     return ControlPlaneRefused(response.status, str(document.get("error_code", "")), message)
+
+
+def _foreign(error: Exception) -> BaseException:
+    return error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
 
 
 def _reason(error: Exception) -> str:

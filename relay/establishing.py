@@ -1,17 +1,22 @@
 """What the relay does before it can serve: find or get its identity, and open the trust that it holds."""
 
+import asyncio
 import random
 from typing import NamedTuple
 
 from certs.errors import CertificateError
 from certs.identities import Identity
+from certs.lifespan import lifespan_of
 from certs.trust import TrustStore
-from relay.control_plane_client import ControlPlaneClient
+from relay.control_plane_client import ClockSkewed, ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
 from relay.control_plane_trust import ControlPlaneTrust
 from relay.enrolment import ask, enrol, finish_enrolment
 from relay.identity import IDENTITY_FILE, OwnIdentity, load_identity
+from relay.renewal import SKEWED_PAUSE_SECONDS
 from relay.settings import RelaySettings
+from relay.succession import Succession
 from relay.trust_feed import SNAPSHOT_PATH
+from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import StartError
@@ -28,6 +33,7 @@ class Established(NamedTuple):
     store: TrustStore
     trust: ControlPlaneTrust
     client: ControlPlaneClient
+    clock_offset: ClockOffset
 
 
 class Establishing:
@@ -39,6 +45,7 @@ class Establishing:
         self._clock = clock
         self._rng = rng
         self._log = log
+        self._offset = ClockOffset(clock)
 
     async def run(self) -> Established:
         """Do it, waiting for the control plane where it is needed.
@@ -49,24 +56,63 @@ class Establishing:
         try:
             return await self._establish(ControlPlaneTrust(self._settings.control_plane))
         except CertificateError as error:
-            raise StartError(str(error)) from None
+            raise StartError(self._offset.complaint() or str(error)) from None
 
     async def _establish(self, trust: ControlPlaneTrust) -> Established:
-        path = self._directory / IDENTITY_FILE
         identity = load_identity(self._directory)
         store = TrustStore(self._directory / TRUST_FILE)
         if identity is None:
             identity = await self._enrol(trust, store)
-        elif identity.not_after <= self._clock.now():
-            raise StartError(f"the relay's certificate has expired: remove {path}, and enrol with a new join token")
-        own = OwnIdentity(identity, path)
-        client = ControlPlaneClient(self._settings.control_plane.url, trust.tls(identity))
+        own = OwnIdentity(identity, self._directory / IDENTITY_FILE)
+        await self._wait_until_valid(own, store, trust)
+        client = self._client(trust, own.current)
         if store.current is None:
             await self._fetch_document(client, store)
-        return Established(own, store, trust, client)
+        return Established(own, store, trust, client, self._offset)
+
+    def _client(self, trust: ControlPlaneTrust, identity: Identity | None) -> ControlPlaneClient:
+        return ControlPlaneClient(self._settings.control_plane.url, trust.tls(identity), self._offset)
+
+    async def _wait_until_valid(self, own: OwnIdentity, store: TrustStore, trust: ControlPlaneTrust) -> None:
+        """Take a successor that is valid where the identity is not; else find out whether the clock is wrong.
+
+        Raises:
+            StartError: it has expired, and the clock is right.
+        """
+        succession = Succession(self._directory, identity=own, store=store, clock=self._clock, log=self._log)
+        heir = succession.waiting() if not self._is_valid(own.current) else None
+        if heir is not None and self._is_valid(heir):
+            succession.commit(heir)
+        backoff = Backoff(self._rng)
+        while not self._is_valid(own.current):
+            reason, pause = await self._why_expired(trust)
+            self._log.error("relay.identity_not_valid", reason=reason)
+            await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=pause))
+
+    async def _why_expired(self, trust: ControlPlaneTrust) -> tuple[str, float]:
+        """Ask the control plane what time it is; return why to wait, and how long (seconds) at least.
+
+        Raises:
+            StartError: the certificate has expired.
+        """
+        client = self._client(trust, None)
+        try:
+            await client.call("GET", SNAPSHOT_PATH)
+            client.require_clock()
+        except ClockSkewed as error:
+            return str(error), SKEWED_PAUSE_SECONDS
+        except (ControlPlaneRefused, ControlPlaneUnreachable) as error:
+            return f"the certificate has expired, unless the clock is wrong: {error}", 1.0
+        finally:
+            await client.close()
+        path = self._directory / IDENTITY_FILE
+        raise StartError(f"the relay's certificate has expired: remove {path}, and enrol with a new join token")
+
+    def _is_valid(self, identity: Identity) -> bool:
+        return lifespan_of(identity.chain).covers(self._clock.now())
 
     async def _enrol(self, trust: ControlPlaneTrust, store: TrustStore) -> Identity:
-        client = ControlPlaneClient(self._settings.control_plane.url, trust.tls(None))
+        client = self._client(trust, None)
         try:
             enrolled = await enrol(
                 self._settings.enrolment,

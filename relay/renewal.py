@@ -2,76 +2,120 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
-from certs.chains import CertificateChain, verify_chain
 from certs.errors import CertificateError
-from certs.identities import Identity, build_csr
-from certs.keyfiles import generate_key
-from certs.trust import TrustStore
-from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
+from certs.identities import Identity
+from certs.lifespan import lifespan_of
+from relay.control_plane_client import ClockSkewed, ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
 from relay.identity import OwnIdentity
 from relay.metrics import RelayMetrics
+from relay.succession import Succession
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.wall_time import sleep_until
 
 RENEW_PATH = "/api/2.0/relays/self/renew"
-LONGEST_SLEEP_SECONDS = 60.0
+CONFIRM_PATH = "/api/2.0/relays/self/confirm"
+SKEWED_PAUSE_SECONDS = 30.0
 
 
 class Renewal:
-    """Renews the identity for ever."""
+    """Renews the identity for ever; what a crash left half done is done first."""
 
     def __init__(
         self,
         *,
         client: ControlPlaneClient,
+        connect: Callable[[Identity], ControlPlaneClient],
         identity: OwnIdentity,
-        store: TrustStore,
+        succession: Succession,
         metrics: RelayMetrics,
         clock: Clock,
         rng: random.Random,
         log: Logger,
     ) -> None:
+        """Prepare; `connect` makes a client with connections of its own, which presents a successor."""
         self._client = client
+        self._connect = connect
         self._identity = identity
-        self._store = store
+        self._succession = succession
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
         self._log = log
         self._backoff = Backoff(rng, cap_seconds=300.0)
+        self._at_least = 0.0
 
     async def run(self) -> None:
         """Sleep until it is time, renew, and begin again; failures are tried again until the end."""
         while True:
-            await self._sleep_until(renew_at(self._identity.current, self._rng))
-            while not await self._renew():  # noqa: ASYNC110 - a delay between attempts, not polling
-                await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
+            due = lifespan_of(self._identity.current.chain).renew_at(self._rng)
+            while not self._is_due(due):
+                await sleep_until(due, self._clock)
+            while self._is_due(due) and not await self._renew():
+                pause = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=self._at_least)
+                await asyncio.sleep(pause)
             self._backoff.reset()
 
-    async def _sleep_until(self, moment: float) -> None:
-        """Sleep in short pieces, since the wall clock may be set meanwhile."""
-        while (left := moment - self._clock.now()) > 0:  # noqa: ASYNC110 - nothing tells of a clock that was set
-            await asyncio.sleep(min(left, LONGEST_SLEEP_SECONDS))
+    def _is_due(self, due: float) -> bool:
+        """Whether it is time; also where a clock that is set back makes the certificate one of the future."""
+        now = self._clock.now()
+        return now >= due or not lifespan_of(self._identity.current.chain).has_begun(now) or self._half_done()
+
+    def _half_done(self) -> bool:
+        try:
+            return self._succession.waiting() is not None
+        except OSError as error:
+            self._log.error("certificate.successor_stays", reason=str(error))
+            return False
 
     async def _renew(self) -> bool:
-        key = generate_key()
+        self._at_least = 0.0
         try:
-            answer = await self._client.call("POST", RENEW_PATH, {"csr": build_csr(key)})
-            chain = CertificateChain.from_pem(str(answer.get("certificate_chain", "")))
-            verify_chain(chain, self._store.keyring.roots, self._clock.now())
-            self._identity.replace(Identity(key, chain))
-        except (ControlPlaneRefused, ControlPlaneUnreachable, CertificateError) as error:
-            self._metrics.renewals.of("failed").count += 1
-            self._log.warning("certificate.not_renewed", reason=str(error))
+            if self._succession.waiting() is None:
+                await self._obtain()
+            await self._prove_and_commit()
+        except (ControlPlaneRefused, ControlPlaneUnreachable, CertificateError, OSError) as error:
+            self._failed(error)
             return False
         self._metrics.renewals.of("renewed").count += 1
         self._log.info("certificate.renewed", serial=self._identity.current.serial)
         return True
 
+    async def _obtain(self) -> None:
+        try:
+            answer = await self._client.call("POST", RENEW_PATH, {"csr": self._succession.request()})
+            self._succession.keep(str(answer.get("certificate_chain", "")))
+        except ControlPlaneRefused as error:
+            if error.is_about_the_request:
+                self._succession.forget()
+            raise
+        except CertificateError:
+            self._client.require_clock()
+            raise
 
-def renew_at(identity: Identity, rng: random.Random) -> float:
-    """When to renew, in seconds since the epoch: between 50 and 60 % of the certificate's life."""
-    start, end = identity.chain.not_before, identity.not_after
-    return start + (end - start) * rng.uniform(0.5, 0.6)
+    async def _prove_and_commit(self) -> None:
+        heir = self._succession.waiting()
+        if heir is None:
+            return
+        client = self._connect(heir)
+        try:
+            await client.call("POST", CONFIRM_PATH, {})
+        except ControlPlaneRefused as error:
+            if error.permanent:
+                self._succession.drop()
+            raise
+        finally:
+            await client.close()
+        self._succession.commit(heir)
+
+    def _failed(self, error: Exception) -> None:
+        skewed = isinstance(error, ClockSkewed)
+        self._at_least = SKEWED_PAUSE_SECONDS if skewed else 0.0
+        self._metrics.renewals.of("clock_skew" if skewed else "failed").count += 1
+        if skewed:
+            self._log.error("clock_skew", reason=str(error))
+        else:
+            self._log.warning("certificate.not_renewed", reason=str(error))

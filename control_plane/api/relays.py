@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from certs.authority import MAX_DNS_NAMES, checked_dns_names
 from certs.errors import CertificateError
-from control_plane.api.bootstrap import LARGEST_BODY_BYTES, Csr, RenewalBody
+from control_plane.api.bootstrap import LARGEST_BODY_BYTES, Csr, NothingFromMachine, RenewalBody
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.join_tokens import LONGEST_LIFE_SECONDS
@@ -74,6 +74,7 @@ class RelayResource:
             Route("POST", "/api/2.0/relays/enrol", Role.PUBLIC, self.enrol),
             Route("PUT", "/api/2.0/relays/self", Role.RELAY, self.place),
             Route("POST", "/api/2.0/relays/self/renew", Role.RELAY, self.renew),
+            Route("POST", "/api/2.0/relays/self/confirm", Role.RELAY, self.confirm),
         ]
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
@@ -146,6 +147,12 @@ class RelayResource:
         body = await read_body(request, RenewalBody, largest_bytes=LARGEST_BODY_BYTES)
         chain = await self._renewals.renew_relay(caller.subject_id, body.csr, caller.actor)
         return json_response({"certificate_chain": chain})
+
+    async def confirm(self, request: web.Request, caller: Caller) -> web.Response:
+        """Take note that the relay holds the key of the certificate that it presents."""
+        await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
+        await self._renewals.confirm_relay(caller.subject_id, caller.serial, caller.actor)
+        return json_response({})
 
 
 def _view(relay: Relay) -> dict[str, Any]:

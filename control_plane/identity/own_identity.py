@@ -14,15 +14,17 @@ from certs.authority import Authority
 from certs.errors import CertificateError
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
+from certs.lifespan import lifespan_of
 from certs.tls import ServerTls, TlsContext, client_context
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import ControlPlaneSettings, TlsSettings
+from control_plane.storage.errors import StorageError
+from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.wall_time import sleep_until
 
-EARLIEST_RENEWAL = 0.5
-LATEST_RENEWAL = 0.7
-LONGEST_NAP_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 300.0
 
 
 class OwnIdentity:
@@ -62,7 +64,12 @@ class OwnIdentity:
         return client_context(self._authority.roots, identity=self.svid)
 
     async def renew(self) -> None:
-        """Replace the SVID; connections that stand are left alone."""
+        """Replace the SVID; connections that stand are left alone.
+
+        Raises:
+            CertificateError: the authority cannot issue it; the old one stays.
+            StorageError: it is replaced, but the trust document could not be signed with it yet.
+        """
         self.svid = self._issue()
         self._swap()
         self._log.info("identity.renewed", expires_at=int(self.svid.chain.not_after))
@@ -78,18 +85,29 @@ class OwnIdentity:
             self._log.error("identity.certificate_not_reloaded", reason=str(error))
 
     async def keep(self) -> None:
-        """Renew the SVID for ever, each time at a random 50 to 70 % of its life."""
-        while True:
-            life = self.svid.chain.not_after - self._clock.now()
-            due = self._clock.now() + life * self._rng.uniform(EARLIEST_RENEWAL, LATEST_RENEWAL)
-            await self._wait_until(due)
-            await self.renew()
+        """Renew the SVID for ever, each time at a random 50 to 70 % of its life; what fails is tried again.
 
-    async def _wait_until(self, due: float) -> None:
-        left = due - self._clock.now()
-        while left > 0:
-            await asyncio.sleep(min(left, LONGEST_NAP_SECONDS))  # short naps: the wall clock may jump
-            left = due - self._clock.now()
+        A clock that is set back makes an SVID of the future, which nobody takes: it is replaced at once.
+        """
+        backoff = Backoff(self._rng, cap_seconds=LONGEST_PAUSE_SECONDS)
+        while True:
+            await self._wait_until_due(lifespan_of(self.svid.chain).renew_at(self._rng))
+            while not await self._try_to_renew():  # noqa: ASYNC110 - a retry, not a condition to wait for
+                await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic()))
+            backoff.reset()
+
+    async def _wait_until_due(self, due: float) -> None:
+        life = lifespan_of(self.svid.chain)
+        while life.has_begun(self._clock.now()) and self._clock.now() < due:
+            await sleep_until(due, self._clock)
+
+    async def _try_to_renew(self) -> bool:
+        try:
+            await self.renew()
+        except (CertificateError, StorageError) as error:
+            self._log.error("identity.not_renewed", reason=str(error))
+            return False
+        return True
 
     @property
     def _serving(self) -> Identity:

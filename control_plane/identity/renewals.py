@@ -91,6 +91,23 @@ class Renewals:
             append(session, now, actor, happening)
         return certificate.chain
 
+    async def confirm_relay(self, relay_id: str, serial: str, actor: Actor) -> None:
+        """Take note that a relay holds the key of this certificate; asked again, nothing changes.
+
+        Raises:
+            ApiError: the relay was deleted, or the certificate is not on record.
+        """
+        now = self._clock.now()
+        async with self._database.write() as session:
+            relay = await self._relay(session, relay_id)
+            certificate = await certificates.find(session, serial)
+            if certificate is None:
+                raise _not_on_record()
+            if certificate.confirm_time is None:
+                certificate.confirm_time = int(now * 1000)
+                details = {"certificate": serial}
+                append(session, now, actor, Happening("relay.confirm", resource=relay.relay, details=details))
+
     async def place_relay(self, relay_id: str, port: int, actor: Actor) -> None:
         """Record on which port a relay is reached, under the first of its DNS names."""
         now = self._clock.now()

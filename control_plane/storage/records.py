@@ -171,8 +171,8 @@ class Relay(Record):
 class Certificate(Record):
     """An SVID that was issued; `subject_id` is a node or a relay.
 
-    `origin` says how it came: bootstrap, renewal, late_renewal, enrol. `sealing_key` is the node's from the moment on at
-    which it proves to hold this certificate's key.
+    `origin` says how it came: bootstrap, renewal, late_renewal, enrol. `sealing_key` becomes the node's when it proves
+    to hold this certificate's key.
     """
 
     __tablename__ = "certificates"

@@ -27,7 +27,8 @@ class LateRenewal:
 
         Raises:
             ControlPlaneRefused: the control plane does not grant it.
-            ControlPlaneUnreachable: there is no usable answer; `ClockSkewed` where the certificate has not expired at all.
+            ClockSkewed: it is the clock that is wrong.
+            ControlPlaneUnreachable: there is no usable answer.
             CertificateError: the answer is of no use, or the file system refuses.
         """
         nonce = (await self._control_plane.call(CHALLENGE_PATH, {})).get("nonce")

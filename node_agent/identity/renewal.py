@@ -113,7 +113,7 @@ class Renewal:
             StartError: the certificate has expired, and the control plane will not give another.
         """
         while True:
-            work = await self._wait_for_work()
+            work: Work | None = await self._wait_for_work()
             while work is not None and not await self._attempt(work):
                 pause = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=self._at_least)
                 await asyncio.sleep(pause)

@@ -1,4 +1,3 @@
-
 from node_agent.machine import Machine
 from trunkline.runtime.clock import ManualClock
 

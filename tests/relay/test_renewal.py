@@ -1,20 +1,37 @@
+"""Renewal of the relay's SVID: in time, proved before it is used, and never undone by a crash or a lost answer."""
+
 import asyncio
+import errno
+import os
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from certs.identities import relay_id
+from certs.identities import Identity, relay_id
 from relay.control_plane_client import ControlPlaneClient
-from relay.identity import OwnIdentity
+from relay.identity import OwnIdentity, load_identity
 from relay.metrics import RelayMetrics
-from relay.renewal import RENEW_PATH, Renewal, renew_at
+from relay.renewal import CONFIRM_PATH, RENEW_PATH, Renewal
+from relay.succession import SUCCESSOR_FILE, Succession
 from tests.support.identities import IdentityKit
 from tests.support.relay_trust import TrustPress
 from tests.support.scripted_control_plane import ScriptedControlPlane
+from trunkline.client.clock_offset import ClockOffset
+from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import ManualClock
 from trunkline.runtime.logs import get_logger
+
+LIFE = 7200
+FLUSHES = 8
+
+
+class Crash(BaseException):
+    """The process is killed here."""
 
 
 @pytest.fixture(scope="module")
@@ -22,51 +39,215 @@ def kit(tmp_path_factory) -> IdentityKit:
     return IdentityKit(tmp_path_factory.mktemp("identities"))
 
 
-def test_it_is_time_in_the_middle_of_the_life(kit: IdentityKit):
-    identity = kit.issue_relay(lifetime_seconds=86400)
-    start, end = identity.chain.not_before, identity.not_after
-    for seed in range(20):
-        part = (renew_at(identity, random.Random(seed)) - start) / (end - start)
-        assert 0.5 <= part <= 0.6
+class Issuer:
+    """A control plane that issues; the same request gets the same, and `refusals` are answered first, by path."""
+
+    def __init__(self, kit: IdentityKit) -> None:
+        self.kit = kit
+        self.requests: list[str] = []
+        self.issued: dict[str, str] = {}
+        self.refusals: dict[str, list[int]] = {RENEW_PATH: [], CONFIRM_PATH: []}
+        self.confirmed = 0
+        self.relay = "rl-one"
+        self.scripted = ScriptedControlPlane()
+        self.scripted.answer("POST", RENEW_PATH, self._renew)
+        self.scripted.answer("POST", CONFIRM_PATH, self._confirm)
+
+    def _renew(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.requests.append(document["csr"])
+        if self.refusals[RENEW_PATH]:
+            return self.refusals[RENEW_PATH].pop(0), {}
+        spiffe_id = relay_id(self.kit.trust_domain, self.relay)
+        if document["csr"] not in self.issued:
+            chain = self.kit.authority.issue_relay(document["csr"], spiffe_id, ("localhost",), 86400, now=self.kit.now)
+            self.issued[document["csr"]] = chain.pem
+        return 200, {"certificate_chain": self.issued[document["csr"]]}
+
+    def _confirm(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self.refusals[CONFIRM_PATH]:
+            return self.refusals[CONFIRM_PATH].pop(0), {}
+        self.confirmed += 1
+        return 200, {}
 
 
-async def test_a_new_key_every_time_and_again_after_failures(kit: IdentityKit, tmp_path):
-    control_plane = ScriptedControlPlane()
-    requests: list[str] = []
+@pytest.fixture
+def issuer(kit: IdentityKit) -> Issuer:
+    return Issuer(kit)
 
-    def answer(document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        requests.append(document["csr"])
-        if len(requests) == 1:
-            return 503, {}
-        if len(requests) == 2:
-            return 200, {"certificate_chain": kit.issue_relay().chain.pem}
-        spiffe_id = relay_id(kit.trust_domain, "rl-one")
-        chain = kit.authority.issue_relay(document["csr"], spiffe_id, ("localhost",), 86400, now=kit.now)
-        return 200, {"certificate_chain": chain.pem}
 
-    control_plane.answer("POST", RENEW_PATH, answer)
-    own = OwnIdentity(kit.issue_relay(lifetime_seconds=7200), tmp_path / "identity.pem")
-    before = own.current
-    metrics = RelayMetrics(CollectorRegistry())
-    renewed = asyncio.Event()
-    own.subscribe(lambda _: renewed.set())
-    async with control_plane.serve(kit.server_tls().context):
-        client = ControlPlaneClient(control_plane.url, kit.client_tls(own.current))
+@pytest.fixture
+def first(kit: IdentityKit, tmp_path: Path) -> Identity:
+    identity = kit.issue_relay(lifetime_seconds=LIFE)
+    identity.write(tmp_path / "identity.pem")
+    return identity
+
+
+@asynccontextmanager
+async def restarted(
+    kit: IdentityKit, issuer: Issuer, state: Path, *, at: float = 0.71
+) -> AsyncIterator[tuple[Renewal, OwnIdentity, RelayMetrics]]:
+    """What a relay that has just been started makes of the directory."""
+    stored = load_identity(state)
+    assert stored is not None
+    own, metrics = OwnIdentity(stored, state / "identity.pem"), RelayMetrics(CollectorRegistry())
+    clock, log = ManualClock(now=kit.now + at * LIFE), get_logger("test.renewal")
+    async with issuer.scripted.serve(kit.server_tls().context):
+        client = ControlPlaneClient(issuer.scripted.url, kit.client_tls(own.current))
         renewal = Renewal(
             client=client,
+            connect=lambda heir: ControlPlaneClient(issuer.scripted.url, kit.client_tls(heir)),
             identity=own,
-            store=TrustPress(kit).store(),
+            succession=Succession(state, identity=own, store=TrustPress(kit).store(), clock=clock, log=log),
             metrics=metrics,
-            clock=ManualClock(now=kit.now + 5000),
+            clock=clock,
             rng=random.Random(1),
-            log=get_logger("test.renewal"),
+            log=log,
         )
+        renewal._backoff = Backoff(random.Random(1), cap_seconds=0.01)
+        try:
+            yield renewal, own, metrics
+        finally:
+            await client.close()
+
+
+async def until_renewed(renewal: Renewal, own: OwnIdentity) -> None:
+    renewed = asyncio.Event()
+    own.subscribe(lambda _: renewed.set())
+    task = asyncio.create_task(renewal.run())
+    waiting = asyncio.create_task(renewed.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    waiting.cancel()
+    if task.done():
+        task.result()
+    task.cancel()
+    await asyncio.wait([task, waiting])
+    assert renewed.is_set()
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def test_it_asks_the_same_until_it_is_answered(kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path):
+    issuer.refusals[RENEW_PATH] = [503, 500]
+    issuer.refusals[CONFIRM_PATH] = [503]
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, metrics):
+        await until_renewed(renewal, own)
+        assert own.current.serial != first.serial
+        assert (len(issuer.requests), len(set(issuer.requests))) == (3, 1)
+        assert (metrics.renewals.of("failed").count, metrics.renewals.of("renewed").count) == (3, 1)
+    assert names(tmp_path) == ["identity.pem"]
+    assert issuer.confirmed == 1
+
+
+async def test_before_it_is_time_nothing_is_asked(kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path):
+    async with restarted(kit, issuer, tmp_path, at=0.49) as (renewal, _, _):
         task = asyncio.create_task(renewal.run())
-        await renewed.wait()
+        await asyncio.sleep(0.05)
         task.cancel()
         await asyncio.wait([task])
-        await client.close()
-    assert own.current.serial != before.serial
-    assert len(set(requests)) == 3
-    assert metrics.renewals.of("failed").count == 2
-    assert metrics.renewals.of("renewed").count == 1
+    assert issuer.requests == []
+
+
+@pytest.mark.parametrize("flush", range(FLUSHES))
+async def test_a_crash_at_any_flush_leaves_one_that_works_and_is_followed_by_the_rest(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: int
+):
+    done: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        if len(done) == flush:
+            raise Crash
+        done.append(descriptor)
+
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fsync)
+            with pytest.raises(Crash):
+                await until_renewed(renewal, own)
+    stored = load_identity(tmp_path)
+    assert stored is not None
+    if stored.serial == first.serial:
+        async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+            await until_renewed(renewal, own)
+            assert own.current.serial != first.serial
+    assert len(issuer.issued) == 1
+
+
+@pytest.mark.parametrize("flush", range(FLUSHES))
+async def test_a_full_disk_is_waited_out(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush: int
+):
+    done: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        done.append(descriptor)
+        if flush < len(done) <= flush + 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fsync)
+            await until_renewed(renewal, own)
+        stored = load_identity(tmp_path)
+        assert stored is not None
+        assert stored.serial == own.current.serial != first.serial
+    assert len(done) > flush
+
+
+async def test_a_successor_is_proved_before_it_is_used(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    issuer.refusals[CONFIRM_PATH] = [503] * 1000
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        task = asyncio.create_task(renewal.run())
+        await issuer.scripted.wait_for(CONFIRM_PATH, 3)
+        task.cancel()
+        await asyncio.wait([task])
+        assert own.current.serial == first.serial
+    stored = load_identity(tmp_path)
+    assert stored is not None
+    assert stored.serial == first.serial
+    assert (tmp_path / SUCCESSOR_FILE).exists()
+    issuer.refusals[CONFIRM_PATH] = []
+    async with restarted(kit, issuer, tmp_path, at=0.1) as (renewal, own, _):
+        await until_renewed(renewal, own)
+    assert len(issuer.requests) == 1
+
+
+@pytest.mark.parametrize("path", [RENEW_PATH, CONFIRM_PATH])
+async def test_what_is_refused_for_good_is_asked_for_anew(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path, path: str
+):
+    issuer.refusals[path] = [409]
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        await until_renewed(renewal, own)
+    assert len(set(issuer.requests)) == 2
+
+
+async def test_the_certificate_of_another_relay_is_not_taken(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    issuer.relay = "rl-two"
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        task = asyncio.create_task(renewal.run())
+        await issuer.scripted.wait_for(RENEW_PATH, 2)
+        task.cancel()
+        await asyncio.wait([task])
+        assert own.current.serial == first.serial
+
+
+async def test_a_wrong_clock_is_what_a_useless_answer_is_put_down_to(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, metrics):
+        renewal._client._clock_offset = ClockOffset(ManualClock(now=kit.now + 40 * 86400))
+        renewal._succession._clock = renewal._clock = ManualClock(now=kit.now + 40 * 86400)
+        task = asyncio.create_task(renewal.run())
+        await issuer.scripted.wait_for(RENEW_PATH)
+        async with asyncio.timeout(5):
+            while not metrics.renewals.of("clock_skew").count:  # noqa: ASYNC110 - nobody sets an event for us there
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert own.current.serial == first.serial

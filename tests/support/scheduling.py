@@ -3,7 +3,7 @@
 from xdist.scheduler import LoadScopeScheduling
 
 E2E = "tests/e2e/"
-WITH_SANDBOXES_OF_THEIR_OWN = ("test_outages.py", "test_networks.py")
+WITH_SANDBOXES_OF_THEIR_OWN = ("test_outages.py", "test_networks.py", "test_renewal.py")
 
 
 class SandboxesTogether(LoadScopeScheduling):

@@ -18,11 +18,11 @@ class ClockOffset:
 
     One answer tells the offset to within half a second and half the round trip, which is enough to say that a clock
     is wrong, and not enough to set one by. Between answers the estimate follows jumps of the wall clock, which the
-    monotonic clock gives away.
+    monotonic clock gives away. `clock` is the one that is compared.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._observed: float | None = None
         self._uncertain = 0.0
         self._difference = 0.0
@@ -32,7 +32,7 @@ class ClockOffset:
         """The offset as of now, in seconds; None before the first answer."""
         if self._observed is None:
             return None
-        return round(self._observed - (self._clock.now() - self._clock.monotonic() - self._difference), 3)
+        return round(self._observed - (self.clock.now() - self.clock.monotonic() - self._difference), 3)
 
     @property
     def is_skewed(self) -> bool:
@@ -50,7 +50,7 @@ class ClockOffset:
             return
         self._observed = there + _HALF_SECOND - (sent_at + received_at) / 2
         self._uncertain = _HALF_SECOND + abs(received_at - sent_at) / 2
-        self._difference = self._clock.now() - self._clock.monotonic()
+        self._difference = self.clock.now() - self.clock.monotonic()
 
     def complaint(self) -> str | None:
         """Say that the clock is wrong, by how much, and what to do; None if it is right as far as is known."""
@@ -70,7 +70,7 @@ class ClockOffset:
         known = self.complaint()
         if known is not None:
             return known
-        shown = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds")
+        shown = datetime.fromtimestamp(self.clock.now(), UTC).isoformat(timespec="seconds")
         return (
             f"clock_skew: the control plane's certificate is not valid at {shown}, which is what this machine's clock "
             "shows: set it right (NTP), unless the control plane let its certificate expire"

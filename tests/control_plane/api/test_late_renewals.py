@@ -137,7 +137,7 @@ async def test_another_signing_request_than_the_one_that_was_signed(plane: Runni
 
 
 async def test_keys_that_are_not_on_record_learn_nothing(plane: RunningControlPlane, clock: OffsetClock):
-    """A genuine SVID that was never issued, another key under a known serial, a relay's key: one and the same answer."""
+    """A genuine SVID that was never issued, another key under the same name, a relay's key: one and the same answer."""
     node, relay = await plane.node("vm-1"), await plane.relay()
     forged = plane.forged_node(node.workspace_id, node.node_id)
     key = generate_key()

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from certs.chains import certificate_from_der
 from certs.errors import CertificateError
+from certs.fingerprints import serial_hex
 from certs.identities import build_csr
 from certs.keyfiles import generate_key, key_to_pem, write_secret
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
-from tests.support.control_planes import settings_for
+from control_plane.storage.errors import StorageError
+from tests.support.control_planes import RunningControlPlane, settings_for
 from tests.support.identities import TRUST_DOMAIN, IdentityKit
 from trunkline.runtime.clock import ManualClock
 from trunkline.runtime.logs import get_logger
@@ -61,6 +64,85 @@ async def test_it_renews_itself_between_half_and_seven_tenths_of_its_life(tmp_pa
     assert own.svid.chain.serial != first.chain.serial
     assert own.svid.chain.not_after == pytest.approx(clock.now() + 1000, abs=1)
     assert renewed_at == [clock.now()]
+
+
+async def test_a_renewal_that_fails_is_tried_again(tmp_path: Path):
+    kit = IdentityKit(tmp_path)
+    clock = ManualClock(now=kit.now)
+    own = made(kit, clock, tokens={"own_svid_seconds": 1000})
+    first, tried, renewed = own.svid, [0], asyncio.Event()
+
+    async def store() -> None:
+        tried[0] += 1
+        if tried[0] < 3:
+            raise StorageError("the disk is full")
+        renewed.set()
+
+    own.on_renewal(store)
+    clock.advance(701)
+    task = asyncio.create_task(own.keep())
+    async with asyncio.timeout(5):
+        await renewed.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert own.svid.serial != first.serial
+
+
+async def test_an_authority_that_has_ended_leaves_the_old_one(tmp_path: Path):
+    kit = IdentityKit(tmp_path)
+    clock = ManualClock(now=kit.now)
+    own = made(kit, clock)
+    first = own.svid
+    clock.advance(20 * 365 * 86400)
+    with pytest.raises(CertificateError):
+        await own.renew()
+    assert own.svid is first
+    assert not await own._try_to_renew()
+
+
+async def test_a_clock_that_is_set_back_replaces_what_is_of_the_future(tmp_path: Path):
+    kit = IdentityKit(tmp_path)
+    clock = ManualClock(now=kit.now + 90 * 86400)
+    own = made(kit, clock)
+    renewed = asyncio.Event()
+
+    async def note() -> None:
+        renewed.set()
+
+    own.on_renewal(note)
+    clock.jump(-90 * 86400)
+    task = asyncio.create_task(own.keep())
+    async with asyncio.timeout(5):
+        await renewed.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert own.svid.chain.not_before <= clock.now() < own.svid.chain.not_after
+
+
+async def test_a_connection_outlives_a_renewal_and_the_next_handshake_shows_the_new_leaf(plane: RunningControlPlane):
+    relay = await plane.relay()
+    own = plane.control_plane.identities.own
+    feed = plane.session(relay.identity).get(plane.url + "/api/2.0/trust-document/events")
+    async with feed as events:
+        before = await served_serial(plane)
+        assert before == own.svid.serial
+        await own.renew()
+        assert await served_serial(plane) == own.svid.serial != before
+        seen = b""
+        async with asyncio.timeout(10):
+            while seen.count(b"heartbeat") < 2:
+                seen += await events.content.readany()
+        assert not events.connection.closed
+
+
+async def served_serial(plane: RunningControlPlane) -> str:
+    """The serial number of the leaf that a new handshake shows."""
+    port = plane.control_plane.listener.port
+    _, writer = await asyncio.open_connection("localhost", port, ssl=plane.client_tls())
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    await writer.wait_closed()
+    return serial_hex(certificate_from_der(der))
 
 
 async def test_a_certificate_from_files_is_served_and_reloaded(tmp_path: Path):

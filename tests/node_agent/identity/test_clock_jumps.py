@@ -1,11 +1,13 @@
-"""A fleet whose clocks are all set wrong at once: nobody ends, nobody storms, and all go on when the clocks are right."""
+"""A fleet whose clocks are all set wrong at once: nobody ends, nobody storms, and all go on once they are right."""
 
 import asyncio
 import random
 from collections import Counter
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from node_agent.identity.bootstrap import Bootstrap
 from node_agent.identity.control_plane import ClockSkewed
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.late_renewal import LateRenewal
@@ -60,7 +62,7 @@ def an_agent(node, control_plane, clock, directory, log, seed):
         store=store,
         succession=succession,
         late_renewal=LateRenewal(control_plane, succession),
-        bootstrap=None,
+        bootstrap=cast(Bootstrap, None),
         backoff=Backoff(rng),
         clock=clock,
         log=log,
@@ -144,5 +146,6 @@ async def test_the_offset_is_known_from_the_jump_alone(kit):
     offset = ClockOffset(clock)
     offset.observe("Thu, 01 Jan 1970 00:00:00 GMT", clock.now(), clock.now())
     before = offset.seconds
+    assert before is not None
     clock.offset += JUMP
     assert offset.seconds == round(before - JUMP, 3)

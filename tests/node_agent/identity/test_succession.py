@@ -143,13 +143,16 @@ async def test_a_lost_answer_is_asked_for_again(path, first, make_keeper, contro
 
 async def test_a_successor_that_no_relay_takes_changes_nothing(first, make_keeper, state, control_plane):
     refused = []
-    keeper = make_keeper(OffsetClock(), prove=lambda heir: refused.append(heir) or len(refused) > 3)
+
+    def prove(heir):
+        refused.append(heir)
+        return len(refused) > 3
+
+    keeper = make_keeper(OffsetClock(), prove=prove)
     async with keeper.running():
         await control_plane.asked_for(RENEW)
     assert IdentityStore(state).load().identity.serial == first.identity.serial
-    node = await make_keeper(OffsetClock(), prove=lambda heir: refused.append(heir) or len(refused) > 3).until(
-        settled_after(first.identity.serial)
-    )
+    node = await make_keeper(OffsetClock(), prove=prove).until(settled_after(first.identity.serial))
     assert len({heir.identity.serial for heir in refused}) == 1
     assert node.identity.serial == refused[0].identity.serial
     assert len(control_plane.pairs) == 1

@@ -1,0 +1,105 @@
+"""Renewal among real processes that are killed and stopped in the middle of it, and the runbook of an expired fleet."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from certs.identities import Identity
+from tests.support.sandboxes import wait_until
+from tests.support.small_fleet import LIFE_SECONDS, SmallFleet
+
+pytestmark = pytest.mark.timeout(400)
+
+SUCCESSOR, REQUEST = "identity-successor.json", "renewal.json"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
+    """A control plane and a relay, a node `vm-1` that runs, and `vm-2`, which has just been switched off."""
+    running = SmallFleet(tmp_path_factory.mktemp("fleet"))
+    try:
+        running.begin()
+        for node in ("vm-1", "vm-2"):
+            running.join(node)
+        wait_until(lambda: running.works("vm-1") and running.works("vm-2"), "both nodes work")
+        running.kill("vm-2")
+        yield running
+    finally:
+        running.end()
+
+
+def killed_and_started(fleet: SmallFleet, name: str) -> None:
+    fleet.kill(name)
+    fleet.start(name)
+
+
+def test_an_agent_that_is_killed_in_any_state_of_a_renewal_comes_back(fleet: SmallFleet) -> None:
+    """One renewal, held in each of its states by whoever does not answer, and the agent killed in each."""
+    first = fleet.identity("vm-1")
+
+    # The request is on the disk, and the control plane does not answer; it is killed too.
+    fleet.pause("control-plane")
+    wait_until(lambda: fleet.has_file("vm-1", REQUEST), "a renewal is due", LIFE_SECONDS)
+    asked = (fleet.state("vm-1") / REQUEST).read_bytes()
+    killed_and_started(fleet, "vm-1")
+    assert fleet.identity("vm-1").identity.serial == first.identity.serial
+    fleet.pause("relay")
+    fleet.kill("control-plane")
+    fleet.start("control-plane")
+
+    # The successor is in the second slot, and no relay is there to prove it at.
+    wait_until(lambda: fleet.has_file("vm-1", SUCCESSOR), "the successor is there", LIFE_SECONDS)
+    assert (fleet.state("vm-1") / REQUEST).read_bytes() == asked
+    killed_and_started(fleet, "vm-1")
+    assert fleet.identity("vm-1").identity.serial == first.identity.serial
+    assert fleet.has_file("vm-1", SUCCESSOR)
+
+    # The successor is in force, and the control plane does not hear of it.
+    fleet.pause("control-plane")
+    fleet.go_on("relay")
+    wait_until(lambda: fleet.identity("vm-1").identity.serial != first.identity.serial, "the successor is in force")
+    second = fleet.identity("vm-1")
+    assert not second.confirmed
+    assert second.former_sealing_keys[0].reveal() == first.sealing_key.reveal()
+    killed_and_started(fleet, "vm-1")
+    fleet.go_on("control-plane")
+    wait_until(lambda: fleet.identity("vm-1").confirmed, "the control plane has confirmed it")
+    wait_until(lambda: fleet.works("vm-1"), "the node works")
+    assert fleet.identity("vm-1").spiffe_id == first.spiffe_id
+    assert not fleet.has_file("vm-1", SUCCESSOR)
+    assert not fleet.has_file("vm-1", REQUEST)
+
+
+def test_the_runbook_of_an_expired_fleet(fleet: SmallFleet) -> None:
+    """A node that was off until its certificate had expired: it is switched on, and nothing else is done."""
+    before = fleet.identity("vm-2")
+    wait_until(lambda: time.time() > before.identity.not_after + 1, "the certificate has expired", 2 * LIFE_SECONDS)
+    fleet.start("vm-2")
+    wait_until(lambda: fleet.works("vm-2"), "the node is back")
+    after = fleet.identity("vm-2")
+    assert after.node_id == before.node_id
+    [event] = fleet.audit("node.late_renewal")
+    assert event["details"]["by_certificate"] == before.identity.serial
+    assert "identity.expired" in fleet.log("vm-2")
+
+
+def test_a_node_that_was_revoked_while_it_was_off_stays_out(fleet: SmallFleet) -> None:
+    node = fleet.identity("vm-2")
+    fleet.kill("vm-2")
+    fleet.api("POST", "/api/2.0/revocations", {"kind": "certificate", "id": node.identity.serial})
+    wait_until(lambda: time.time() > node.identity.not_after + 1, "the certificate has expired", 2 * LIFE_SECONDS)
+    with pytest.raises(AssertionError, match="is ready"):
+        fleet.start("vm-2")
+    assert fleet.processes.pop("vm-2").wait(timeout=10) == 77
+    assert "late_renewal.refused" in fleet.log("vm-2")
+
+
+def test_relay_and_control_plane_have_renewed_themselves_meanwhile_and_nothing_crashed(fleet: SmallFleet) -> None:
+    """Their certificates live for a minute too; the link of `vm-1` was made before and after."""
+    assert Identity.load(fleet.state("relay") / "identity.pem").not_after > time.time()
+    assert fleet.log("relay").count("certificate.renewed") >= 1
+    assert fleet.log("control-plane").count("identity.renewed") >= 1
+    assert fleet.works("vm-1")
+    for name in ("control-plane", "relay", "vm-1", "vm-2"):
+        assert "Traceback" not in fleet.log(name)

@@ -1,0 +1,176 @@
+"""A control plane, a relay and agents, each a process of its own, with lives of a minute: to be killed and stopped."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from certs.tls import client_context
+from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from tests.support.sandboxes import TRUNKLINE, wait_until
+
+LIFE_SECONDS = 60
+WORKSPACE = "finance"
+
+
+@dataclass
+class SmallFleet:
+    """Daemons by name: `control-plane`, `relay`, and nodes."""
+
+    root: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    # Processes
+
+    def begin(self) -> None:
+        """Start the control plane and the relay, on ports that they keep."""
+        self._write("control-plane", "[listen]\naddress = '127.0.0.1'\nport = 0\n" + self._control_plane())
+        self._run("control-plane", "init", "--config", str(self._config("control-plane")))
+        self.start("control-plane")
+        port = self.endpoints("control-plane")["url"].rpartition(":")[2]
+        self.kill("control-plane")
+        self._write("control-plane", f"[listen]\naddress = '127.0.0.1'\nport = {port}\n" + self._control_plane())
+        self.start("control-plane")
+        account = self.api("GET", "/api/2.0/accounts")["account_id"]
+        path = f"/api/2.0/accounts/{account}"
+        self.api("POST", f"{path}/workspaces", {"workspace": WORKSPACE})
+        asked = {"name": "relay-1", "dns_names": ["localhost"], "lifetime_seconds": 600}
+        self._write_secret("relay", self.api("POST", f"{path}/relay-join-tokens", asked)["join_token"])
+        enrolment = f"[enrolment]\nname = 'relay-1'\njoin_token_file = '{self.root}/relay-join-token'\n"
+        listen = "[listen]\naddress = '127.0.0.1'\nport = 0\n"
+        self._write("relay", self._reach() + enrolment + listen)
+        self.start("relay")
+
+    def join(self, node: str) -> None:
+        """Start an agent that joins with a token that is good once."""
+        asked = {"lifetime_seconds": 600, "node_name": node}
+        self._write_secret(node, self.api("POST", f"/w/{WORKSPACE}/api/2.0/join-tokens", asked)["join_token"])
+        bootstrap = f"[bootstrap]\nmethod = 'join_token'\njoin_token_file = '{self.root}/{node}-join-token'\n"
+        links = "[links]\nbackoff_cap_seconds = 0.5\ndial_seconds = 3.0\n"
+        self._write(node, self._reach("request_seconds = 3.0\n") + bootstrap + links)
+        self.start(node)
+
+    def start(self, name: str) -> None:
+        """Start a daemon and wait until it is ready."""
+        kind = name if name in ("control-plane", "relay") else "node-agent"
+        self._endpoints_file(name).unlink(missing_ok=True)
+        with (self.root / f"{name}.log").open("ab") as log:
+            command = [TRUNKLINE, kind, "--config", str(self._config(name))]
+            self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self._endpoints_file(name).exists, f"{name} is ready:\n{self.log(name)}", 60)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a daemon."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(timeout=10)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP a daemon: connections stay, and nothing is answered."""
+        os.kill(self.processes[name].pid, signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        """SIGCONT a daemon."""
+        os.kill(self.processes[name].pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill whatever runs."""
+        for name in list(self.processes):
+            self.kill(name)
+
+    # What is seen of them
+
+    def state(self, name: str) -> Path:
+        """Return a daemon's state directory."""
+        return self.root / name / "state"
+
+    def identity(self, node: str) -> NodeIdentity:
+        """Return the identity that a node has in force on its disk."""
+        found = IdentityStore(self.state(node)).load()
+        assert found is not None
+        return found
+
+    def has_file(self, node: str, name: str) -> bool:
+        """Whether a node's state directory holds this file."""
+        return (self.state(node) / name).exists()
+
+    def endpoints(self, name: str) -> dict[str, Any]:
+        """Return where a daemon is reached."""
+        found: dict[str, Any] = json.loads(self._endpoints_file(name).read_text())
+        return found
+
+    def log(self, name: str) -> str:
+        """Return what a daemon has logged."""
+        path = self.root / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def works(self, node: str) -> bool:
+        """Whether a command runs on a node, by way of control plane, relay and agent."""
+        command_id = f"c-{secrets.token_hex(8)}"
+        body = {"command_id": command_id, "target": {"node": node}, "argv": ["true"]}
+        self.api("POST", f"/w/{WORKSPACE}/api/2.0/commands", body)
+        path = f"/w/{WORKSPACE}/api/2.0/commands/{command_id}"
+        return bool(
+            wait_until(lambda: self.api("GET", path)["state"] == "SUCCEEDED", f"{node} ran a command", seconds=5)
+        )
+
+    def audit(self, action: str) -> list[dict[str, Any]]:
+        """Return the audit events of an action, newest first."""
+        account = self.api("GET", "/api/2.0/accounts")["account_id"]
+        return list(self.api("GET", f"/api/2.0/accounts/{account}/audit-events?action={action}")["events"])
+
+    def api(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Call the control plane as the operator."""
+        state = self.state("control-plane")
+        request = urllib.request.Request(
+            self.endpoints("control-plane")["url"] + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {(state / 'operator-token').read_text().strip()}",
+                "Content-Type": "application/json",
+            },
+        )
+        context = client_context(ca_file=state / "ca.pem")
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=10) as response:
+                document: dict[str, Any] = json.loads(response.read())
+                return document
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.read().decode()}") from None
+
+    def _control_plane(self) -> str:
+        tokens = ("svid_seconds", "listen_seconds", "relay_svid_seconds", "own_svid_seconds")
+        return (
+            "[tokens]\n"
+            + "".join(f"{name} = {LIFE_SECONDS}\n" for name in tokens)
+            + "[health]\ninterval_seconds = 1.0\n[limits]\ndrain_seconds = 1.0\n"
+        )
+
+    def _reach(self, more: str = "") -> str:
+        url, ca_file = self.endpoints("control-plane")["url"], self.state("control-plane") / "ca.pem"
+        return f"[control_plane]\nurl = '{url}'\nca_file = '{ca_file}'\n{more}"
+
+    def _write(self, name: str, sections: str) -> None:
+        common = f"state_directory = '{self.state(name)}'\n[admin]\nport = 0\n[log]\nformat = 'json'\n"
+        self._config(name).write_text(common + sections)
+
+    def _write_secret(self, name: str, secret: str) -> None:
+        path = self.root / f"{name}-join-token"
+        path.touch(mode=0o600)
+        path.write_text(secret)
+
+    def _config(self, name: str) -> Path:
+        return self.root / f"{name}.toml"
+
+    def _endpoints_file(self, name: str) -> Path:
+        return self.state(name) / "endpoints.json"
+
+    def _run(self, *arguments: str) -> None:
+        subprocess.run([TRUNKLINE, *arguments], check=True, capture_output=True, timeout=60)
