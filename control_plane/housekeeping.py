@@ -1,4 +1,8 @@
-"""Housekeeping: once a minute, what has run out is forgotten, so that no table grows for ever."""
+"""Housekeeping: once a minute, what has run out is forgotten, so that no table grows for ever.
+
+A wall clock that jumps is not believed for a day: by one that is months ahead, revocations would have run out that are
+needed again as soon as it is set right.
+"""
 
 import asyncio
 import random
@@ -27,6 +31,8 @@ PAUSE_SECONDS = 60.0
 KEPT_AFTER_EXPIRY_SECONDS = DAY_SECONDS
 REPORT_DAYS = 30
 UNCONFIRMED_DAYS = 8
+JUMP_SECONDS = 3600.0
+DISTRUST_SECONDS = float(DAY_SECONDS)
 
 
 class Housekeeping:
@@ -48,15 +54,32 @@ class Housekeeping:
         self._clock = clock
         self._rng = rng
         self._log = log
+        self._difference = clock.now() - clock.monotonic()
+        self._distrusted_until = float("-inf")
 
     async def run(self) -> None:
         """Clean up for ever."""
         while True:
             await asyncio.sleep(PAUSE_SECONDS * self._rng.uniform(0.8, 1.2))
             try:
-                await self.clean()
+                if self.trusts_the_clock():
+                    await self.clean()
             except StorageError as error:
                 self._log.error("housekeeping.failed", reason=str(error))
+
+    def trusts_the_clock(self) -> bool:
+        """Whether the wall clock has run like the monotonic one for a day, or since the start."""
+        now = self._clock.monotonic()
+        moved = self._clock.now() - now - self._difference
+        if abs(moved) >= JUMP_SECONDS:
+            self._difference += moved
+            self._distrusted_until = now + DISTRUST_SECONDS
+            self._log.error(
+                "clock.jumped",
+                seconds=round(moved),
+                consequence="nothing is forgotten for a day; see whether it is right",
+            )
+        return now >= self._distrusted_until
 
     async def clean(self) -> None:
         """Clean up once, in short transactions of their own."""

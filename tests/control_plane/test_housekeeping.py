@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from control_plane.storage.records import Certificate, Challenge, Command, IssuedAnswer, JoinToken, Revocation
 from tests.support.control_planes import RunningControlPlane, running_control_plane
-from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.clock import ManualClock, SystemClock
 
 DAY = 86_400.0
 
@@ -76,3 +76,21 @@ async def test_nodes_that_never_confirmed_are_forgotten(tmp_path: Path):
         clock.offset = 9 * DAY
         await plane.control_plane.housekeeping.clean()
         assert [one["node"] for one in (await plane.ok("GET", "/w/finance/api/2.0/nodes"))["nodes"]] == ["confirmed"]
+
+
+async def test_a_clock_that_jumps_makes_nothing_forgotten_for_a_day(tmp_path: Path):
+    clock = ManualClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        housekeeping = plane.control_plane.housekeeping
+        assert housekeeping.trusts_the_clock()
+        clock.advance(86_400)
+        assert housekeeping.trusts_the_clock()
+        clock.jump(90 * DAY)
+        assert not housekeeping.trusts_the_clock()
+        clock.jump(-90 * DAY)
+        clock.advance(DAY - 1)
+        assert not housekeeping.trusts_the_clock()
+        clock.advance(DAY)
+        assert housekeeping.trusts_the_clock()
+        clock.jump(120)
+        assert housekeeping.trusts_the_clock()
