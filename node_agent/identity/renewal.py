@@ -21,7 +21,7 @@ from node_agent.identity.control_plane import (
 from node_agent.identity.credentials import Credentials, renew_pair_at
 from node_agent.identity.evidence import EvidenceUnavailable
 from node_agent.identity.node_identity import NodeIdentity
-from node_agent.identity.returning import Returning
+from node_agent.identity.returning import Returning, least_pause_seconds
 from node_agent.identity.succession import NotProved, Prove, Succession
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.metrics import AgentMetrics
@@ -36,8 +36,6 @@ BACKOFF_CAP_SECONDS = 300.0
 SHORTEST_INTERVAL_SECONDS = 1.0
 SPREAD_SECONDS = 60.0
 """Within so long after a jump of the clock the control plane is asked for the time."""
-SKEWED_PAUSE_SECONDS = 30.0
-"""As long as the clock is wrong, there is no hurry."""
 
 EXPECTED = (ControlPlaneRefused, ControlPlaneUnreachable, EvidenceUnavailable, NotProved, CertificateError, OSError)
 
@@ -162,7 +160,7 @@ class Renewal:
 
     def _failed(self, work: Work, error: Exception) -> None:
         skewed = isinstance(error, ClockSkewed)
-        self._at_least = SKEWED_PAUSE_SECONDS if skewed else 0.0
+        self._at_least = least_pause_seconds(error)
         self._metrics.renewals.labels(work.value, "clock_skew" if skewed else "failed").inc()
         told = self._log.error if skewed else self._log.warning
         told("clock_skew" if skewed else "renewal.failed", work=work.value, reason=str(error))

@@ -19,7 +19,16 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
 from trunkline.runtime.logs import Logger
 
+# As long as the clock is wrong, or the evidence missing, there is no hurry.
 SKEWED_PAUSE_SECONDS = 30.0
+NO_EVIDENCE_PAUSE_SECONDS = 60.0
+
+
+def least_pause_seconds(error: Exception) -> float:
+    """Return for how long it is of no use to try again."""
+    if isinstance(error, ClockSkewed):
+        return SKEWED_PAUSE_SECONDS
+    return NO_EVIDENCE_PAUSE_SECONDS if isinstance(error, EvidenceUnavailable) and error.permanent else 0.0
 
 
 class Returning:
@@ -59,7 +68,7 @@ class Returning:
             try:
                 return await self.once(node)
             except (ControlPlaneUnreachable, ControlPlaneRefused, EvidenceUnavailable) as error:
-                at_least = SKEWED_PAUSE_SECONDS if isinstance(error, ClockSkewed) else 0.0
+                at_least = least_pause_seconds(error)
                 delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least)
                 self._log.warning("identity.not_back_yet", reason=str(error), retry_seconds=round(delay, 1))
                 await asyncio.sleep(delay)
