@@ -85,7 +85,8 @@ class Bootstrap:
                 await self._pause(str(error), at_least_seconds=REFUSED_PAUSE_SECONDS if error.permanent else 0.0)
             except ControlPlaneRefused as error:
                 waits = error.permanent and self._nonce_is_new
-                await self._pause(str(error), at_least_seconds=REFUSED_PAUSE_SECONDS if waits else 0.0)
+                at_least = REFUSED_PAUSE_SECONDS if waits else error.retry_after_seconds
+                await self._pause(str(error), at_least_seconds=at_least)
             else:
                 self._log.info("bootstrap.done", node_id=node.node_id, node=node.node, workspace=node.workspace)
                 return node

@@ -16,15 +16,17 @@ from trunkline.version import __version__
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 FIRST_ERROR_STATUS = 300
+LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 
 class ControlPlaneRefused(Exception):  # noqa: N818 - an answer, not a mistake
-    """The control plane has answered with an error."""
+    """The control plane has answered with an error; `retry_after_seconds` is for how long it wants to be left alone."""
 
-    def __init__(self, status: int, error_code: str, message: str) -> None:
+    def __init__(self, status: int, error_code: str, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(f"{message} ({error_code or status})")
         self.status = status
         self.error_code = error_code
+        self.retry_after_seconds = retry_after_seconds
 
     @property
     def permanent(self) -> bool:
@@ -116,7 +118,7 @@ class ControlPlane:
             self._clock_offset.observe(response.headers.get("Date"), sent_at, self._clock.now())
             body = await _read_bounded(response)
         if response.status >= FIRST_ERROR_STATUS:
-            raise _refusal(response.status, body)
+            raise _refusal(response.status, body, response.headers.get("Retry-After"))
         return _object_of(body)
 
     def _proxy_headers(self) -> dict[str, str] | None:
@@ -144,13 +146,20 @@ def _object_of(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _refusal(status: int, body: bytes) -> ControlPlaneRefused:
+def _refusal(status: int, body: bytes, retry_after: str | None) -> ControlPlaneRefused:
     try:
         document = _object_of(body)
     except ControlPlaneUnreachable:
         document = {}
     message = str(document.get("message") or f"the control plane answered with status {status}")
-    return ControlPlaneRefused(status, str(document.get("error_code", "")), message)
+    return ControlPlaneRefused(status, str(document.get("error_code", "")), message, _seconds(retry_after))
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Read the form of Retry-After that the control plane writes; nobody is sent away for longer than a minute."""
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdigit()):
+        return 0.0
+    return min(float(retry_after[:9]), LONGEST_RETRY_AFTER_SECONDS)
 
 
 def _foreign(error: Exception) -> BaseException:

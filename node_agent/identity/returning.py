@@ -25,7 +25,9 @@ NO_EVIDENCE_PAUSE_SECONDS = 60.0
 
 
 def least_pause_seconds(error: Exception) -> float:
-    """Return for how long it is of no use to try again."""
+    """Return for how long it is of no use to try again: as the control plane said, or as the matter is."""
+    if isinstance(error, ControlPlaneRefused):
+        return error.retry_after_seconds
     if isinstance(error, ClockSkewed):
         return SKEWED_PAUSE_SECONDS
     return NO_EVIDENCE_PAUSE_SECONDS if isinstance(error, EvidenceUnavailable) and error.permanent else 0.0

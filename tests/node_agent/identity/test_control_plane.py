@@ -6,6 +6,7 @@ import pytest
 from certs.fingerprints import sha256_hex
 from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.control_plane_tls import ControlPlaneTls
+from node_agent.identity.returning import least_pause_seconds
 from tests.support.agent_control_plane import AgentControlPlane, error
 from tests.support.http_proxy import HttpProxy
 from tests.support.identities import IdentityKit
@@ -96,3 +97,16 @@ async def test_through_a_proxy_that_wants_credentials(control_plane, kit):
         refused = ProxyAddress("http", "127.0.0.1", port)
         with pytest.raises(ControlPlaneUnreachable):
             await client(control_plane.url, ca_file=kit.ca_file, proxy=refused).call(PATH)
+
+
+@pytest.mark.parametrize(
+    ("field", "seconds"), [("7", 7.0), ("900", 60.0), ("-1", 0.0), ("1.5", 0.0), ("Thu, 01 Jan", 0.0), (None, 0.0)]
+)
+async def test_it_is_left_alone_for_as_long_as_it_says_but_a_minute_at_most(asking, control_plane, field, seconds):
+    answer = error(429, "RESOURCE_EXHAUSTED")
+    if field is not None:
+        answer.headers["Retry-After"] = field
+    control_plane.faults[PATH] = [lambda document: answer]
+    with pytest.raises(ControlPlaneRefused) as refused:
+        await asking.call(PATH)
+    assert refused.value.retry_after_seconds == least_pause_seconds(refused.value) == seconds
