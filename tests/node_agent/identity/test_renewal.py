@@ -1,9 +1,12 @@
 """What the loop does, and when: pairs in the middle of their life, tokens on demand, the way back after an expiry."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from certs.identities import Identity, build_csr
+from certs.keyfiles import generate_key
 from node_agent.identity.node_identity import IdentityStore
 from node_agent.identity.sealed_secrets import public_sealing_key
 from tests.node_agent.identity.conftest import OffsetClock
@@ -175,11 +178,6 @@ async def test_too_many_at_once_is_no_reason_to_give_the_key_up(expired, make_ke
 async def test_a_start_with_an_expired_certificate_and_a_valid_successor_asks_nobody(
     expired, make_keeper, make_bootstrap, state, control_plane, kit
 ):
-    from dataclasses import replace
-
-    from certs.identities import Identity, build_csr
-    from certs.keyfiles import generate_key
-
     key = generate_key()
     chain = kit.authority.issue_node(build_csr(key), expired.spiffe_id, 10 * DAY, now=kit.now)
     IdentityStore(state).save_successor(replace(expired, identity=Identity(key, chain), confirmed=False))
