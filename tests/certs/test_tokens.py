@@ -409,21 +409,7 @@ def test_the_cache_is_bounded_and_holds_nothing_that_was_refused(kit: IdentityKi
     tokens = [forge(kit, jti=f"{n}") for n in range(10)]
     for token in tokens:
         verifier.verify(token, TokenKind.CALL, NOW)
-        refusal(verifier, token[:-2] + "AA")
+        refusal(verifier, token[:-2] + ("AA" if not token.endswith("AA") else "BA"))
     assert len(verifier._cache) == 4
     for token in tokens:
         verifier.verify(token, TokenKind.CALL, NOW)
-
-
-def test_a_cached_token_costs_next_to_nothing(kit: IdentityKit) -> None:
-    verifier, raw = kit.verifier(), forge(kit).encode()
-    verifier.verify(raw.decode(), TokenKind.CALL, NOW)
-
-    def seconds_each(rounds: int = 2000) -> float:
-        began = time.perf_counter()
-        for _ in range(rounds):
-            verifier.verify(raw.decode(), TokenKind.CALL, NOW)
-        return (time.perf_counter() - began) / rounds
-
-    # The aim is a microsecond; the bound leaves room for a machine that is busy with other things.
-    assert min(seconds_each() for _ in range(10)) < 5e-6

@@ -63,7 +63,7 @@ async def http_service() -> AsyncIterator[int]:
     application.router.add_get("/websocket", _websocket)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
     await site.start()
     try:
         yield runner.addresses[0][1]
@@ -86,7 +86,7 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @asynccontextmanager
 async def echo_service() -> AsyncIterator[int]:
     """Echo raw bytes on a loopback port, which is what comes out; an end is answered by an end."""
-    server = await asyncio.start_server(_echo, "127.0.0.1", 0)
+    server = await asyncio.start_server(_echo, "127.0.0.1", 0, backlog=2048)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -120,9 +120,12 @@ async def test_a_bound_token_is_good_for_no_other_route(agent, kit, submit):
         assert refused.status == 403
 
 
-async def test_a_token_that_is_bound_to_a_cancel_cancels_that_command_and_submits_nothing(agent, kit, submit, ledger):
+async def test_a_token_that_is_bound_to_a_cancel_cancels_that_command_and_submits_nothing(
+    agent, kit, submit, ledger, until
+):
     for command_id in ("c-1", "c-2"):
         await submit(command_id, "sleep", "60")
+    await until(lambda: all(ledger.get(command_id).state is CommandState.RUNNING for command_id in ("c-1", "c-2")))
     token = kit.call_token("command:submit", binding=Binding.of_body(b"{}", "c-1"))
     assert (await agent.call("POST", "/v1/commands/c-2/cancel", token=token, body=b"{}")).status == 403
     assert (await agent.call("PUT", "/v1/commands/c-1", token=token, body=b"{}")).status == 400
