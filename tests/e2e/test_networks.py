@@ -51,9 +51,9 @@ def test_a_link_inside_a_websocket(fragile_sandbox: Sandbox) -> None:
 
 def test_an_agent_behind_an_http_proxy(fragile_sandbox: Sandbox) -> None:
     async def behind_a_proxy() -> list[str]:
-        word = base64.b64encode(b"vm:secret").decode()
+        word = base64.b64encode(b"vm:pass-phrase-of-the-proxy").decode()
         async with http_proxy(authorization=f"Basic {word}") as proxy:
-            addition = f'[proxy]\nurl = "http://vm:secret@127.0.0.1:{proxy.port}"\n'
+            addition = f'[proxy]\nurl = "http://vm:pass-phrase-of-the-proxy@127.0.0.1:{proxy.port}"\n'
             await asyncio.to_thread(restart_with, fragile_sandbox, "vm-2", addition)
             await asyncio.to_thread(wait_until, lambda: runs(fragile_sandbox, "vm-2"), "commands run through the proxy")
             await bulk_both_ways(fragile_sandbox, "vm-2")
@@ -62,4 +62,4 @@ def test_an_agent_behind_an_http_proxy(fragile_sandbox: Sandbox) -> None:
     seen = asyncio.run(behind_a_proxy())
     relay = fragile_sandbox.description["relay_url"].removeprefix("https://")
     assert f"CONNECT {relay} HTTP/1.1" in seen
-    assert "secret" not in fragile_sandbox.logs()
+    assert "pass-phrase-of-the-proxy" not in fragile_sandbox.logs()
