@@ -1,5 +1,6 @@
 """The relay's side of the control plane's API: JSON over HTTPS, with the relay's certificate once it has one."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -53,10 +54,14 @@ class ControlPlaneClient:
         self._tls = tls
         self._clock_offset = clock_offset or ClockOffset(SystemClock())
         self._session: aiohttp.ClientSession | None = None
+        self._followed: set[aiohttp.ClientResponse] = set()
 
     def swap(self, tls: TlsContext, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         """Use another identity from the next request on; requests under way are cut, in a task that `spawn` starts."""
         self._tls = tls
+        # A session that closes does not wake whoever waits for the next piece of a stream: the stream itself does.
+        for response in tuple(self._followed):
+            response.close()
         session, self._session = self._session, None
         if session is not None:
             spawn(session.close())
@@ -100,7 +105,11 @@ class ControlPlaneClient:
         async with self._request("GET", path, None, timeout) as response:
             if response.content_type != "text/event-stream":
                 raise ControlPlaneUnreachable("the control plane's answer is no stream of events")
-            yield _pieces(response)
+            self._followed.add(response)
+            try:
+                yield _pieces(response, silence_seconds)
+            finally:
+                self._followed.discard(response)
 
     @asynccontextmanager
     async def _request(
@@ -132,11 +141,14 @@ class ControlPlaneClient:
         return self._session
 
 
-async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _pieces(response: aiohttp.ClientResponse, silence_seconds: float) -> AsyncIterator[bytes]:
     pieces = response.content.iter_any()
     while True:
         try:
-            yield await anext(pieces)
+            # The session's own timeout ends with its connection; this one does not.
+            async with asyncio.timeout(silence_seconds):
+                piece = await anext(pieces)
+            yield piece
         except StopAsyncIteration:
             return
         except RuntimeError as error:  # what aiohttp raises where the session was closed between two reads

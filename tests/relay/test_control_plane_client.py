@@ -1,3 +1,4 @@
+import asyncio
 import json
 from typing import Any
 
@@ -121,3 +122,26 @@ async def test_a_renewed_identity_is_used_from_the_next_request_on(
     client.swap(kit.client_tls(kit.issue_relay()), closing.append)
     await closing[0]
     assert await client.call("GET", "/x") == {}
+
+
+async def test_whoever_waits_for_the_next_piece_of_a_stream_learns_of_the_swap(
+    kit: IdentityKit, client: ControlPlaneClient, control_plane: ScriptedControlPlane
+):
+    control_plane.greeting = [b": hello\n\n"]
+    waits = asyncio.Event()
+
+    async def follow() -> None:
+        async with client.follow("/api/2.0/trust-document/events", silence_seconds=60.0) as pieces:
+            assert await anext(pieces)
+            waits.set()
+            await anext(pieces)
+
+    following = asyncio.create_task(follow())
+    await waits.wait()
+    await asyncio.sleep(0)
+    closing: list[Any] = []
+    client.swap(kit.client_tls(kit.issue_relay()), closing.append)
+    await closing[0]
+    async with asyncio.timeout(10):
+        with pytest.raises(ControlPlaneUnreachable):
+            await following
