@@ -19,10 +19,12 @@ from certs.spiffe import control_plane_id
 FORMAT_VERSION = 1
 MAX_TOKEN_KEYS = 64
 MAX_SEQUENCE = 2**53 - 1
+MAX_RELAYS = 256
 LOCK_KINDS = frozenset({"token", "node", "certificate", "workspace"})
 
 _NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
 _SUFFIX = re.compile(r"[a-z0-9.-]{0,200}", re.ASCII)
+_RELAY = re.compile(r"https://[A-Za-z0-9.:\[\]-]{1,262}", re.ASCII)
 _MAX_REASON = 500
 
 
@@ -60,7 +62,10 @@ class Revocations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustDocument:
-    """The content of a trust document. `sequence` grows with each change; `issued_at` is seconds since the epoch."""
+    """The content of a trust document. `sequence` grows with each change; `issued_at` is seconds since the epoch.
+
+    `relays` are the addresses of the relays in service, at most `MAX_RELAYS`; None where the document has no such list.
+    """
 
     trust_domain: str
     sequence: int
@@ -70,6 +75,7 @@ class TrustDocument:
     revocations: Revocations = field(default_factory=Revocations)
     locks: Sequence[TrustLock] = ()
     name_suffix: str = ""
+    relays: Sequence[str] | None = None
     version: int = FORMAT_VERSION
 
     def is_revoked(self, claims: TokenClaims, now: float, *, certificate_serial: str | None = None) -> bool:
@@ -101,6 +107,7 @@ class TrustDocument:
 def write_trust_claims(document: TrustDocument) -> dict[str, Any]:
     """The document as JSON claims, in one form only for equal documents."""
     revoked = document.revocations
+    relays = {} if document.relays is None else {"relays": list(document.relays)}
     return {
         "version": document.version,
         "trust_domain": document.trust_domain,
@@ -119,6 +126,7 @@ def write_trust_claims(document: TrustDocument) -> dict[str, Any]:
             for lock in document.locks
         ],
         "name_suffix": document.name_suffix,
+        **relays,
     }
 
 
@@ -146,6 +154,7 @@ def read_trust_claims(claims: Mapping[str, Any]) -> TrustDocument:
         ),
         locks=tuple(_lock(entry) for entry in _list(claims, "locks")),
         name_suffix=_matching(claims, "name_suffix", _SUFFIX),
+        relays=_relays(claims) if "relays" in claims else None,
     )
 
 
@@ -178,6 +187,13 @@ def _token_keys(claims: Mapping[str, Any]) -> tuple[TokenKey, ...]:
     if len({key.key_id for key in keys}) != len(keys):
         raise _malformed("token_keys")
     return keys
+
+
+def _relays(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    entries = _list(claims, "relays")
+    if len(entries) > MAX_RELAYS or not all(isinstance(url, str) and _RELAY.fullmatch(url) for url in entries):
+        raise _malformed("relays")
+    return tuple(entries)
 
 
 def _lock(entry: object) -> TrustLock:

@@ -107,7 +107,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
             )
         ]
-        serving.links.configure(serving.credentials.current.relays)
+        serving.links.configure(foundation.enrolment.trust.relays_or(serving.credentials.current.relays))
         lifecycle.started(admin_url=admin_url)
         await _first(lifecycle.drain_requested, moved)
         drain_seconds = foundation.settings.drain_seconds

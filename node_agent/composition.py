@@ -142,6 +142,7 @@ async def compose(
     renewal = _renewal(foundation, credentials, prove)
     links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch)
+    _follow_relays(foundation, credentials, links)
     _follow_identity(foundation, credentials)
     credentials.subscribe(links.identity_changed)
     foundation.metrics.open_exchanges.set_function(lambda: float(len(watch)))
@@ -264,6 +265,12 @@ def _follow_trust(foundation: Foundation, watch: CallerWatch) -> None:
 
     metrics.trust_sequence.set(trust.sequence)
     trust.subscribe(changed)
+
+
+def _follow_relays(foundation: Foundation, credentials: Credentials, links: RelayLinks) -> None:
+    """Keep links to the relays that a newer trust document names, and to no others."""
+    trust = foundation.enrolment.trust
+    trust.subscribe(lambda: links.relays_changed(trust.relays_or(credentials.current.relays)))
 
 
 def _follow_identity(foundation: Foundation, credentials: Credentials) -> None:

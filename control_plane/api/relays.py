@@ -137,9 +137,10 @@ class RelayResource:
         )
 
     async def place(self, request: web.Request, caller: Caller) -> web.Response:
-        """Record on which port the relay is reached."""
+        """Record on which port the relay is reached, and tell the nodes."""
         body = await read_body(request, PlaceBody, largest_bytes=LARGEST_BODY_BYTES)
-        await self._renewals.place_relay(caller.subject_id, body.port, caller.actor)
+        if await self._renewals.place_relay(caller.subject_id, body.port, caller.actor):
+            await self._context.trust.refresh()
         return json_response({})
 
     async def renew(self, request: web.Request, caller: Caller) -> web.Response:

@@ -108,17 +108,22 @@ class Renewals:
                 details = {"certificate": serial}
                 append(session, now, actor, Happening("relay.confirm", resource=relay.relay, details=details))
 
-    async def place_relay(self, relay_id: str, port: int, actor: Actor) -> None:
-        """Record on which port a relay is reached, under the first of its DNS names."""
+    async def place_relay(self, relay_id: str, port: int, actor: Actor) -> bool:
+        """Record on which port a relay is reached, under the first of its DNS names.
+
+        Returns:
+            Whether the trust document changed.
+        """
         now = self._clock.now()
         async with self._database.write() as session:
             relay = await self._relay(session, relay_id)
             url = f"https://{relay.dns_names[0]}:{port}"
             relay.last_seen_time = int(now * 1000)
             if relay.url == url:
-                return
+                return False
             relay.url = url
             append(session, now, actor, Happening("relay.place", resource=relay.relay, details={"url": url}))
+        return True
 
     async def _found(self, session: AsyncSession, workspace_id: str, node_id: str) -> tuple[Workspace, Node]:
         workspace = await session.get(Workspace, workspace_id)

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from certs.encoding import canonical_json
 from certs.keyring import read_token_key
 from certs.trust import Revocations, TrustDocument, TrustLock, sign_trust_document
-from certs.trust_form import write_trust_claims
+from certs.trust_form import MAX_RELAYS, write_trust_claims
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
-from control_plane.storage import revocations
+from control_plane.storage import relays, revocations
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
 from control_plane.storage.records import Lock, Revocation, TokenKey
@@ -98,6 +98,7 @@ class TrustPublisher:
             revocations=content.revocations,
             locks=content.locks,
             name_suffix=content.name_suffix,
+            relays=content.relays,
         )
 
     async def _content(self, session: AsyncSession) -> TrustDocument:
@@ -112,6 +113,7 @@ class TrustPublisher:
             revocations=_revocations(await revocations.all_revocations(session)),
             locks=[_lock(lock) for lock in await revocations.all_locks(session)],
             name_suffix=self._name_suffix,
+            relays=[address["url"] for address in (await relays.addresses(session))[:MAX_RELAYS]],
         )
 
 

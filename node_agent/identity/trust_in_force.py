@@ -31,6 +31,11 @@ class TrustInForce:
         """The document's number; 0 before there is one."""
         return 0 if self.store.current is None else self.store.current.sequence
 
+    def relays_or(self, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the relays that the document names, or else those given."""
+        document = self.store.current
+        return otherwise if document is None or document.relays is None else tuple(document.relays)
+
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called when a newer document is in force."""
         self._subscribers.append(changed)

@@ -22,6 +22,8 @@ from trunkline.runtime.logs import Logger
 LONELY_SECONDS = 30.0
 NO_ADDRESS_SECONDS = 1.0
 LONGEST_LONELY_SECONDS = 120.0
+# All nodes hear of a new relay in the same second; they dial it within so long of each other.
+ARRIVAL_SECONDS = 10.0
 
 
 class RelayLinks:
@@ -69,8 +71,15 @@ class RelayLinks:
                 asked = min(asked + 1, 10)
                 self._ask_for_token()
 
-    def configure(self, relays: tuple[str, ...]) -> None:
-        """Keep links to these addresses (to those of the settings, if they name any) and to no others."""
+    def relays_changed(self, relays: tuple[str, ...]) -> None:
+        """Follow a list that all nodes are given at once: a node that has a link takes its time to dial a new relay."""
+        self.configure(relays, spread_seconds=ARRIVAL_SECONDS if self._up else 0.0)
+
+    def configure(self, relays: tuple[str, ...], *, spread_seconds: float = 0.0) -> None:
+        """Keep links to these addresses (to those of the settings, if they name any) and to no others.
+
+        Each new address is dialled at a random moment within `spread_seconds`.
+        """
         wanted = tuple(dict.fromkeys(self._settings.relays or relays))
         if self._draining:
             return
@@ -78,7 +87,7 @@ class RelayLinks:
             self._stop(url)
         for url in wanted:
             if url not in self._supervisors:
-                self._start(url)
+                self._start(url, self._rng.uniform(0.0, spread_seconds))
         if not wanted:
             self._log.warning("links.no_relays", consequence="the control plane is asked again in a while")
 
@@ -158,7 +167,7 @@ class RelayLinks:
         """A relay does not take the listen token."""
         self._ask_for_token()
 
-    def _start(self, url: str) -> None:
+    def _start(self, url: str, delay_seconds: float) -> None:
         supervisor = RelaySupervisor(
             url,
             dialer=self._dialer,
@@ -172,7 +181,7 @@ class RelayLinks:
             rng=self._rng,
             log=self._log,
         )
-        self._supervisors[url] = supervisor, asyncio.create_task(supervisor.run())
+        self._supervisors[url] = supervisor, asyncio.create_task(_run_later(supervisor, delay_seconds))
 
     def _stop(self, url: str) -> None:
         self._log.info("links.relay_removed", relay=url)
@@ -203,3 +212,8 @@ class RelayLinks:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _run_later(supervisor: RelaySupervisor, delay_seconds: float) -> None:
+    await asyncio.sleep(delay_seconds)
+    await supervisor.run()

@@ -60,6 +60,31 @@ def test_a_document_there_and_back(kit: IdentityKit) -> None:
     assert verify_trust_document(sign_trust_document(full, kit.control_plane), kit.roots, NOW) == full
 
 
+@pytest.mark.parametrize("relays", [None, (), ("https://relay.example:443", "https://[::1]:8443")])
+def test_the_relays_that_a_document_names(kit: IdentityKit, relays: tuple[str, ...] | None) -> None:
+    text = sign_trust_document(document(kit, relays=relays), kit.control_plane)
+    assert verify_trust_document(text, kit.roots, NOW).relays == relays
+
+
+@pytest.mark.parametrize(
+    "relays",
+    [
+        None,
+        "https://a:1",
+        [1],
+        ["http://a:1"],
+        ["https://a b"],
+        ["https://a/x"],
+        ["https://u@a"],
+        ["https://a:1"] * 257,
+    ],
+)
+def test_malformed_relays_are_refused(kit: IdentityKit, relays: object) -> None:
+    claims = write_trust_claims(document(kit)) | {"relays": relays}
+    with pytest.raises(CertificateError, match="member relays is"):
+        verify_trust_document(forge(kit.control_plane, claims), kit.roots, NOW)
+
+
 def test_only_the_control_plane_signs(kit: IdentityKit, stranger: IdentityKit) -> None:
     for identity in (kit.issue_relay(), kit.issue_node()):
         with pytest.raises(CertificateError, match="only the control plane"):

@@ -51,6 +51,20 @@ async def test_what_it_says(plane: RunningControlPlane):
     assert [key.algorithm for key in found.token_keys] == ["ES256"]
 
 
+async def test_it_names_the_relays_in_service(plane: RunningControlPlane):
+    assert (await document(plane)).relays == ()
+    relay = await plane.relay("relay-1", port=None)
+    before = await document(plane)
+    assert before.relays == ()
+    for port in (8443, 9443, 9443):
+        await plane.ok("PUT", "/api/2.0/relays/self", {"port": port}, identity=relay.identity)
+    placed = await document(plane)
+    assert placed.relays == ("https://relay-1.test:9443",)
+    assert placed.sequence == before.sequence + 2
+    await plane.ok("DELETE", f"{plane.account}/relays/{relay.relay_id}")
+    assert (await document(plane)).relays == ()
+
+
 async def test_the_feed_begins_with_the_document_and_then_beats(
     plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch
 ):

@@ -13,6 +13,7 @@ from node_agent.exchanges.control import NoticeExchange
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from node_agent.links import relay_links
 from node_agent.links.dialer import Dialer, DialOptions
 from node_agent.links.relay_links import RelayLinks
 from node_agent.metrics import AgentMetrics
@@ -256,6 +257,41 @@ async def test_the_list_of_relays_is_followed(node, kit, until):
         await first.links[0].closed
         await asyncio.sleep(0.05)
         assert len(first.requests) == 1
+        await node.links.close()
+
+
+async def test_a_new_relay_is_dialled_after_a_while_and_a_deleted_one_let_go_in_order(node, kit, until, monkeypatch):
+    monkeypatch.setattr(relay_links, "ARRIVAL_SECONDS", 0.3)
+    delays = []
+    monkeypatch.setattr(node.links._rng, "uniform", lambda low, high: delays.append((low, high)) or high)
+    async with relays(kit, 2) as (first, second):
+        node.links.relays_changed((first.url,))
+        await until(lambda: node.ready.reason is None)
+        reader, writer = open_stream_pair(first.links[0].open())
+        writer.write(b"GET / HTTP/1.1\r\nHost: vm-1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        loop = asyncio.get_running_loop()
+        told_at = loop.time()
+        node.links.relays_changed((first.url, second.url))
+        await until(lambda: len(second.links) == 1)
+        assert loop.time() - told_at >= 0.3
+        assert delays == [(0.0, 0.0), (0.0, 0.3)]
+        node.links.relays_changed((second.url,))
+        await until(lambda: first.links[0].session.go_away_received)
+        assert first.links[0].streams == 1
+        writer.write_eof()
+        await first.links[0].closed
+        assert not second.links[0].lost
+        assert len(first.requests) == 1
+        writer.close()
+        await node.links.close()
+
+
+async def test_without_any_link_a_new_relay_is_dialled_at_once(node, kit, until):
+    async with relays(kit) as (server,):
+        node.links.relays_changed(("https://127.0.0.1:1",))
+        node.links.relays_changed((server.url,))
+        await until(lambda: len(server.links) == 1)
         await node.links.close()
 
 
