@@ -43,6 +43,7 @@ JOIN_BYTES: Final = 16 * 1024
 MAX_INTERIM_RESPONSES: Final = 16
 LINGER_SECONDS: Final = 5.0
 SENDER_LOST: Final = "sender_lost"
+LEAVING: Final = "the node is just leaving this relay"
 
 
 class State(Enum):
@@ -234,9 +235,11 @@ class Exchange(StreamSender):
 
     def stream_lost(self, error: ChannelError) -> None:
         """The node reset the stream, or its link is gone."""
-        self._stream = None
+        stream, self._stream = self._stream, None
         self._front.deadlines.forget(self)
-        if error.code is ErrorCode.BUDGET_EXCEEDED:
+        if stream is not None and stream.refused:
+            self.fail(Outcome.NO_LISTENER, LEAVING)
+        elif error.code is ErrorCode.BUDGET_EXCEEDED:
             self.fail(Outcome.OVER_QUOTA, "the relay ran short of memory for this call")
         else:
             self.fail(Outcome.LISTENER_LOST, "the node ended the call before it was complete")
@@ -250,7 +253,7 @@ class Exchange(StreamSender):
         elif error.code is ErrorCode.TOO_MANY_STREAMS:
             self.fail(Outcome.OVER_QUOTA, "the node has as many calls open as its link allows")
         else:
-            self.fail(Outcome.NO_LISTENER, "the node is just leaving this relay")
+            self.fail(Outcome.NO_LISTENER, LEAVING)
 
     def _open_again(self) -> None:
         if self._state is _HEAD:

@@ -13,7 +13,7 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import relays
 from control_plane.storage.database import Database
 from trunkline.channel.link import Link, LinkOwner
-from trunkline.client.errors import NodeSilent, RelayRefused, TrunklineError, Unreachable
+from trunkline.client.errors import NodeSilent, RelayRefused, TrunklineError
 from trunkline.client.link_keeper import tls_dial
 from trunkline.client.node_response import NodeResponse
 from trunkline.client.node_sender import NodeSender
@@ -197,7 +197,7 @@ def link_sender(client_tls: Callable[[], TlsContext], clock: Clock) -> Callable[
 
 
 def _certainly_not_reached(error: TrunklineError) -> bool:
-    if isinstance(error, Unreachable):
+    if error.never_sent:
         return True
     if isinstance(error, NodeSilent):
         return False

@@ -240,6 +240,18 @@ async def test_reset_before_the_response_is_a_502(relay: SmallRelay) -> None:
 
 
 @on_relay()
+async def test_a_call_that_crosses_the_nodes_goodbye_was_never_taken(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    sender.send(get())
+    node.link.go_away()
+    await settle()
+    head, content, _, _ = read(sender.take())
+    assert (head.status, node.calls) == (502, [])
+    assert b"just leaving" in content
+    assert b"error=destination_unavailable" in (head.get(b"proxy-status") or b"")
+
+
+@on_relay()
 async def test_late_bytes_reach_nobody(relay: SmallRelay) -> None:
     call, sender = await begin(relay)
     call.answer(reply(b"hello") + reply(b"poison"), end=False)

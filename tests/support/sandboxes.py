@@ -85,10 +85,11 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -
 
 
 @contextlib.contextmanager
-def running_sandbox(state: Path, *, nodes: int = 2) -> Iterator[Sandbox]:
+def running_sandbox(state: Path, *, nodes: int = 2, relays: int = 1) -> Iterator[Sandbox]:
     """Start a sandbox, and stop it afterwards."""
     sandbox = Sandbox(state)
-    command = [TRUNKLINE, "up", "--nodes", str(nodes), "--state", str(state), "--detach"]
+    counts = ["--nodes", str(nodes), "--relays", str(relays)]
+    command = [TRUNKLINE, "up", *counts, "--state", str(state), "--detach"]
     try:
         started = subprocess.run(command, capture_output=True, timeout=START_SECONDS, check=False)
         assert started.returncode == 0, started.stderr.decode() + started.stdout.decode()

@@ -236,9 +236,13 @@ class SendingSession(Generic[S]):
         return ping_id
 
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
-        """Say that no new streams are taken; those that are open may finish. A second time does nothing."""
+        """Say that no new streams are taken; those that are open may finish. A second time does nothing.
+
+        Streams that were taken are acknowledged first, so that the peer knows of every other one that it was not.
+        """
         if self.failure is None and not self.go_away_sent:
             self.go_away_sent = True
+            self._send_acks()
             self._send_control(GO_AWAY, 0, int(code))
 
     def data_to_send(self) -> list[bytes | memoryview]:
@@ -343,8 +347,9 @@ class SendingSession(Generic[S]):
         self._outgoing.append(encode_header(word, stream_id, length))
         self._control_bytes += HEADER_BYTES
 
-    def _lose(self, stream: S) -> None:
+    def _lose(self, stream: S, *, by_reset: bool = False) -> None:
         stream.lost = True
+        stream.refused = self.go_away_received and not stream.acknowledged and (by_reset or self._compact)
         stream.writable = stream.readable = False
         self._forget(stream)
 

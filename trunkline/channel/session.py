@@ -231,7 +231,7 @@ class Session(SendingSession[S]):
 
     def _receive_reset(self, stream: S, now: float, events: list[Event[S]]) -> None:
         events.append(StreamResetReceived(stream))
-        self._lose(stream)
+        self._lose(stream, by_reset=True)
         if (stream.id ^ self._role.value) & 1:
             self._spend(self._resets_received, now, "streams that are reset")
 
@@ -266,12 +266,12 @@ class Session(SendingSession[S]):
             raise RemoteProtocolError(f"the peer sent a frame of the session with flags {word & FLAGS_MASK:#x}")
 
     def _receive_go_away(self, code: int, events: list[Event[S]]) -> None:
-        self.go_away_received = True
         events.append(GoAwayReceived(code))
         if code == GoAwayCode.PROTOCOL_ERROR:
             raise ConnectionLost("the peer reports that we broke the protocol", ErrorCode.PEER_FAILED)
         if code != GoAwayCode.NORMAL:
             raise ConnectionLost(f"the peer reports that it failed (code {code})", ErrorCode.PEER_FAILED)
+        self.go_away_received = True
 
     def _spend(self, bound: RateBound, now: float, what: str) -> None:
         if not bound.spend(now):

@@ -19,6 +19,7 @@ class Stream:
         "lost",
         "readable",
         "receive_window",
+        "refused",
         "send_window",
         "unconsumed_bytes",
         "window_bytes",
@@ -42,6 +43,8 @@ class Stream:
         self.writable = True
         self.readable = True
         self.lost = False
+        self.refused = False
+        """Whether it is lost, and the peer has certainly never taken it: it had said GoAway, and never acknowledged."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} send_window={self.send_window} receive_window={self.receive_window}>"

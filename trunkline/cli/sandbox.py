@@ -19,6 +19,7 @@ from trunkline.sandbox.plan import DEFAULT_PORTS, SandboxPlan
 from trunkline.sandbox.running import AlreadyRunning, stop_leftovers, stop_sandbox, supervision
 
 MOST_NODES = 64
+MOST_RELAYS = 8
 _STATE = click.option(
     "--state", type=click.Path(path_type=Path), metavar="DIR", help="The sandbox's directory (default: ./.trunkline)."
 )
@@ -27,21 +28,24 @@ _STATE = click.option(
 @click.command("up")
 @_STATE
 @click.option("--nodes", type=click.IntRange(1, MOST_NODES), default=2, show_default=True, help="How many nodes.")
+@click.option("--relays", type=click.IntRange(1, MOST_RELAYS), default=1, show_default=True, help="How many relays.")
 @click.option(
     "--port", "ports", type=click.IntRange(1, LARGEST_PORT), multiple=True, default=DEFAULT_PORTS, show_default=True,
     help="A port of this machine's loopback that new nodes open; may be repeated.",
 )  # fmt: skip
 @click.option("--detach", is_flag=True, help="Return once the sandbox is ready, and leave it running.")
 @click.pass_context
-def up(context: click.Context, state: Path | None, nodes: int, ports: tuple[int, ...], detach: bool) -> None:
+def up(
+    context: click.Context, state: Path | None, nodes: int, relays: int, ports: tuple[int, ...], detach: bool
+) -> None:
     """Start a sandbox: a control plane, a relay, and nodes that only dial out, each its own process.
 
     For development only: its machines prove what they are to an emulated identity service. Ctrl-C, or `trunkline down`
     from elsewhere, stops everything. What the directory holds is used again the next time.
     """
-    plan = SandboxPlan(_layout(context, state), nodes, ports=ports)
+    plan = SandboxPlan(_layout(context, state), nodes, relays, ports=ports)
     try:
-        plan.layout.make(plan.nodes)
+        plan.layout.make(plan.nodes, plan.relays)
         if detach:
             _start_in_background(plan)
         else:
@@ -95,7 +99,8 @@ def _run_here(plan: SandboxPlan) -> None:
     with supervision(plan.layout):
         stop_leftovers(plan.layout)
         nodes = "1 node" if plan.node_count == 1 else f"{plan.node_count} nodes"
-        click.echo(f"starting a control plane, a relay and {nodes}; logs are in {plan.layout.log_directory}")
+        relays = "a relay" if plan.relay_count == 1 else f"{plan.relay_count} relays"
+        click.echo(f"starting a control plane, {relays} and {nodes}; logs are in {plan.layout.log_directory}")
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(Supervisor(plan, lambda line: click.echo(f"trunkline: {line}", err=True)).run(ready))
 

@@ -10,6 +10,7 @@ from typing import Self
 from certs.tls import TlsContext, client_context
 from trunkline.client.api_transport import API_TIMEOUT_SECONDS, ApiTransport
 from trunkline.client.node import Node
+from trunkline.client.node_sender import NodeSender
 from trunkline.client.relays import Relays
 from trunkline.client.workspace import WorkspaceApi
 from trunkline.client.workspaces import AccountApi
@@ -48,7 +49,7 @@ class ControlPlane:
         context = ssl_context or client_context(ca_file=Path(ca_file) if ca_file is not None else None)
         secret = token if isinstance(token, Secret) else Secret(token)
         self._transport = ApiTransport(url, secret, ssl_context=context, timeout_seconds=timeout_seconds)
-        self._relays = Relays(context)
+        self._relays = Relays(lambda url: NodeSender(url, ssl_context=context))
         self.account = AccountApi(self._transport)
 
     def workspace(self, name: str) -> WorkspaceApi:

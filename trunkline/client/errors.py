@@ -1,18 +1,23 @@
 """The errors of the SDK: each says what failed, and whether the same call may be made again.
 
 ``retry`` is true where repeating the call is safe and may help: the relay refused it before it reached the node, or
-the method is idempotent. The SDK itself never repeats a call to a node; the caller decides.
+the method is idempotent; the caller decides. ``never_sent`` is true where the call certainly did not reach the node and
+another relay may have it: only such a call is made again by the SDK itself, at the other relays (see `Relays`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+# What a relay says (RFC 9209) that has not tried to send the call: it has no link of the node, drains, or lags behind.
+_NEVER_SENT = frozenset({"destination_unavailable", "proxy_configuration_error"})
+
 
 class TrunklineError(Exception):
     """The base of every error that the SDK raises on purpose; its text is one line for a person."""
 
     retry: bool = False
+    never_sent: bool = False
 
     def __init__(self, message: str, *, retry: bool | None = None) -> None:
         super().__init__(message)
@@ -56,6 +61,7 @@ class Unreachable(TrunklineError):  # noqa: N818 - named for what happened
     def __init__(self, message: str, *, retry: bool = True, perhaps_arrived: bool = False) -> None:
         super().__init__(message, retry=retry)
         self.perhaps_arrived = perhaps_arrived
+        self.never_sent = not perhaps_arrived
 
 
 class DeadlineExceeded(TrunklineError):  # noqa: N818 - named for what happened
@@ -65,7 +71,14 @@ class DeadlineExceeded(TrunklineError):  # noqa: N818 - named for what happened
 
 
 class CallInterrupted(TrunklineError):  # noqa: N818 - named for what happened
-    """The stream was reset, or its link was lost, before the exchange had ended: the outcome is not known."""
+    """The stream was reset, or its link was lost, before the exchange had ended.
+
+    The outcome is not known, unless `never_sent` says that the relay took no further calls on this link.
+    """
+
+    def __init__(self, message: str, *, retry: bool | None = None, never_sent: bool = False) -> None:
+        super().__init__(message, retry=retry or never_sent)
+        self.never_sent = never_sent
 
 
 class BadResponse(TrunklineError):  # noqa: N818 - named for what happened
@@ -100,6 +113,7 @@ class RelayRefused(TrunklineError):  # noqa: N818 - named for what happened
         self.error_code = error_code
         self.request_id = request_id
         self.retry_after_seconds = retry_after_seconds
+        self.never_sent = error in _NEVER_SENT
 
 
 class Unauthenticated(RelayRefused):

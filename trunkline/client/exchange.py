@@ -180,7 +180,10 @@ class Exchange(StreamHandler):
         """Take the loss of the stream: reset by the peer, or with its link."""
         if self._phase is not _Phase.ENDED:
             self._phase = _Phase.ENDED
-            self._error = self._interrupted(f"the call was cut off: {error}")
+            if self._stream.refused:
+                self._error = CallInterrupted("the relay takes no further calls on this link", never_sent=True)
+            else:
+                self._error = self._interrupted(f"the call was cut off: {error}")
             self._wake()
 
     # The response.

@@ -67,6 +67,11 @@ class LinkKeeper:
         self._last_failure = "no answer"
         self._closed = False
 
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link to open streams on."""
+        return self._link is not None
+
     async def acquire(self, token: str | None, timeout_seconds: float) -> Link:
         """The link to open a stream on, dialled with `token` if need be.
 

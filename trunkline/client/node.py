@@ -16,6 +16,7 @@ from trunkline.client.node_sender import Body, Fields, NodeSender
 from trunkline.client.pages import read_record
 from trunkline.client.records import AccessToken, Command, NodeHealth
 from trunkline.client.relays import Relays
+from trunkline.client.routing import Route
 from trunkline.client.workspace import WorkspaceApi
 
 AGENT_PORT = 80
@@ -39,7 +40,7 @@ class Node:
 
     def __init__(self, workspace: WorkspaceApi, name: str, relays: Relays) -> None:
         self.name = name
-        self._relays = relays
+        self._route = Route(relays)
         self._tokens = CallTokens(workspace, name)
 
     async def request(
@@ -51,27 +52,33 @@ class Node:
         Raises:
             TrunklineError: as `NodeSender.request`; and as the control plane's API, for the token.
         """
-        sender, token = await self._sender(*(scopes or scopes_of_port(port)))
+        token = await self._tokens.get(*(scopes or scopes_of_port(port)))
+        authority = _authority(token, port)
+
+        async def request(sender: NodeSender) -> NodeResponse:
+            return await sender.request(method, authority, path, token=token.token, fields=fields, body=body)
+
         try:
-            return await sender.request(
-                method, _authority(token, port), path, token=token.token, fields=fields, body=body
-            )
+            if body is None or isinstance(body, bytes):
+                return await self._route.call(token, request)
+            return await request(await self._route.linked(token))  # pieces once taken cannot be had again
         except Unauthenticated:
             self._tokens.forget()
             raise
 
     async def open_connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open raw bytes to a port of the node; raises as `NodeSender.open_connection`."""
-        sender, token = await self._sender(*scopes_of_port(port))
-        return await sender.open_connection(_host(token), port, token=token.token)
+        token = await self._tokens.get(*scopes_of_port(port))
+        host = _host(token)
+        return await self._route.call(token, lambda sender: sender.open_connection(host, port, token=token.token))
 
     async def prepare(self, port: int) -> None:
-        """Get the token for a port and open the link now, so that what is wrong with them shows before they are used.
+        """Get the token for a port and open a link now, so that what is wrong with them shows before they are used.
 
         Raises:
-            TrunklineError: the control plane gives no token, or the relay cannot be reached.
+            TrunklineError: the control plane gives no token, or no relay can be reached.
         """
-        await self._sender(*scopes_of_port(port))
+        await self._route.linked(await self._tokens.get(*scopes_of_port(port)))
 
     async def health(self) -> NodeHealth:
         """The node's own view of its health."""
@@ -117,10 +124,6 @@ class Node:
         fields = () if body is None else (("Content-Type", "application/json"),)
         response = await self.request(method, path, scopes=(scope,), fields=fields, body=body)
         return json.loads(await _read_good(response))
-
-    async def _sender(self, *scopes: str) -> tuple[NodeSender, AccessToken]:
-        token = await self._tokens.get(*scopes)
-        return await self._relays.linked(token.relays, token.token), token
 
 
 def _host(token: AccessToken) -> str:

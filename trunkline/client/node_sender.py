@@ -79,9 +79,17 @@ class NodeSender:
             backoff=Backoff(rng or random.SystemRandom()),
         )
 
-    async def connect(self, token: str | None = None) -> None:
-        """Open the link now instead of at the first call; raises what a call raises."""
-        await self._acquire(token)
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link that takes calls."""
+        return self._keeper.linked
+
+    async def connect(self, token: str | None = None, *, timeout_seconds: float | None = None) -> None:
+        """Open the link now instead of at the first call; raises what a call raises.
+
+        `timeout_seconds` bounds the wait instead of the sender's own `link_timeout_seconds`.
+        """
+        await self._acquire(token, timeout_seconds)
 
     async def request(
         self,
@@ -169,11 +177,11 @@ class NodeSender:
                     self._keeper.discard(link)
             except ChannelError:
                 self._keeper.discard(link)  # it ended in this very moment
-        raise CallInterrupted("the relay takes no further calls at present", retry=True)
+        raise CallInterrupted("the relay takes no further calls at present", never_sent=True)
 
-    async def _acquire(self, token: str | None) -> Link:
+    async def _acquire(self, token: str | None, timeout_seconds: float | None = None) -> Link:
         link_token = self._link_token or (None if self._has_certificate else token)
-        return await self._keeper.acquire(link_token, self._link_timeout_seconds)
+        return await self._keeper.acquire(link_token, timeout_seconds or self._link_timeout_seconds)
 
     async def _call(self, method: bytes, head: bytes, body: Body, token: str | None) -> NodeResponse:
         exchange = await self._open(method, token)

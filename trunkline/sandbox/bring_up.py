@@ -19,6 +19,7 @@ from trunkline.sandbox.settings_files import (
     Ports,
     ca_file,
     operator_token_file,
+    relay_name,
     write_agent_settings,
     write_control_plane_settings,
     write_policy,
@@ -46,7 +47,7 @@ class BringUp:
         self.members = {
             "identity_emulator": self._emulator(),
             "control_plane": self._daemon("control_plane", "control-plane", self._write_control_plane_settings),
-            "relay": self._daemon("relay", "relay", self._write_relay_settings),
+            **{role: self._relay(role) for role in plan.relays},
             **{node: self._agent(node) for node in plan.nodes},
         }
 
@@ -66,8 +67,9 @@ class BringUp:
         self.control_plane_url = f"https://{HOST}:{endpoints.ports.service}"
         async with self.control_plane() as control_plane:
             await control_plane.account.create_workspace(self._plan.workspace)
-            await self._admit_relay(control_plane)
-            await self._start("relay")
+            for role in self._plan.relays:
+                await self._admit_relay(control_plane, role)
+            await asyncio.gather(*(self._start(role) for role in self._plan.relays))
             await asyncio.gather(*(self._start(node) for node in self._plan.nodes))
             self._write_ports()
             return await self._wait_until_online(control_plane)
@@ -80,11 +82,11 @@ class BringUp:
     async def _start(self, role: str) -> Endpoints:
         return await self.members[role].start(self._known_ports.get(role, Ports()))
 
-    async def _admit_relay(self, control_plane: ControlPlane) -> None:
+    async def _admit_relay(self, control_plane: ControlPlane, role: str) -> None:
         join_token = await control_plane.account.create_relay_join_token(
-            "relay-1", [HOST], lifetime_seconds=RELAY_TOKEN_SECONDS
+            relay_name(role), [HOST], lifetime_seconds=RELAY_TOKEN_SECONDS
         )
-        write_atomic(self._layout.relay / "join-token", join_token.join_token.encode("ascii"))
+        write_atomic(self._layout.relay(role) / "join-token", join_token.join_token.encode("ascii"))
 
     def _emulator(self) -> Member:
         directory = self._layout.identity
@@ -122,10 +124,13 @@ class BringUp:
             name_suffix=self._plan.name_suffix,
         )
 
-    def _write_relay_settings(self, ports: Ports) -> None:
-        write_relay_settings(
-            self._layout, ports, control_plane_url=self.control_plane_url, name_suffix=self._plan.name_suffix
-        )
+    def _relay(self, role: str) -> Member:
+        def write(ports: Ports) -> None:
+            write_relay_settings(
+                self._layout, role, ports, control_plane_url=self.control_plane_url, name_suffix=self._plan.name_suffix
+            )
+
+        return self._daemon(role, "relay", write, place=role)
 
     def _emulated(self) -> Endpoints:
         endpoints = self.members["identity_emulator"].endpoints

@@ -26,13 +26,15 @@ class SandboxDescription:
 
     Attributes:
         control_plane_url: its API.
-        relay_url: the doors for senders.
+        relay_url: the doors for senders, at the first relay.
         ca_file: the roots to trust for both.
         workspace: the one that the nodes are in.
         admin_token_file: the operator's token.
-        pids: process ids by role; `node_agent` is a list in the order of `nodes`.
+        pids: process ids by role; `node_agent` is a list in the order of `nodes`, and relays after the first are
+            `relay-2` and on.
         admin_urls: the admin endpoints by role, in the same way.
         nodes: the nodes.
+        relay_urls: those of all relays, the first one first.
     """
 
     control_plane_url: str
@@ -43,6 +45,7 @@ class SandboxDescription:
     pids: dict[str, int | list[int]]
     admin_urls: dict[str, str | list[str]]
     nodes: list[SandboxNode] = field(default_factory=list)
+    relay_urls: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Replace the file, atomically."""

@@ -53,6 +53,7 @@ def _arguments(plan: SandboxPlan) -> list[str]:
         sys.executable, "-m", "trunkline", "up",
         "--state", str(plan.layout.root),
         "--nodes", str(plan.node_count),
+        "--relays", str(plan.relay_count),
         *ports,
     ]  # fmt: skip
 

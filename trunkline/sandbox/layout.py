@@ -39,10 +39,9 @@ class Layout:
         """The control plane's directory: `config.toml` and `state`."""
         return self.root / "control-plane"
 
-    @property
-    def relay(self) -> Path:
-        """The relay's directory: `config.toml`, `join-token` and `state`."""
-        return self.root / "relay"
+    def relay(self, role: str) -> Path:
+        """A relay's directory: `config.toml`, `join-token` and `state`."""
+        return self.root / role
 
     @property
     def identity(self) -> Path:
@@ -57,7 +56,7 @@ class Layout:
         """The log of a daemon."""
         return self.log_directory / f"{name}.log"
 
-    def make(self, nodes: list[str]) -> None:
+    def make(self, nodes: list[str], relays: list[str]) -> None:
         """Make the directories, for their owner alone.
 
         Raises:
@@ -65,8 +64,8 @@ class Layout:
         """
         self.root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         self.root.chmod(DIRECTORY_MODE)
-        places = [self.log_directory, self.control_plane, self.relay, self.identity, self.root / "nodes"]
-        for place in [*places, *(self.node(name) for name in nodes)]:
+        places = [self.log_directory, self.control_plane, self.identity, self.root / "nodes"]
+        for place in [*places, *(self.relay(role) for role in relays), *(self.node(name) for name in nodes)]:
             place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
 
 

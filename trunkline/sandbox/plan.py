@@ -1,4 +1,4 @@
-"""What a sandbox is to be: how many nodes, in which workspace, with which ports open."""
+"""What a sandbox is to be: how many nodes and relays, in which workspace, with which ports open."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class SandboxPlan:
     Attributes:
         layout: where it is.
         node_count: how many nodes it has, `vm-1` and on.
+        relay_count: how many relays it has, `relay-1` and on.
         workspace: the workspace that they are in.
         ports: the ports of this machine's loopback that a new node's policy opens.
         name_suffix: the suffix of the nodes' names.
@@ -23,6 +24,7 @@ class SandboxPlan:
 
     layout: Layout
     node_count: int = 2
+    relay_count: int = 1
     workspace: str = "main"
     ports: tuple[int, ...] = DEFAULT_PORTS
     name_suffix: str = "trunk.internal"
@@ -31,3 +33,8 @@ class SandboxPlan:
     def nodes(self) -> list[str]:
         """The nodes' names."""
         return node_names(self.node_count)
+
+    @property
+    def relays(self) -> list[str]:
+        """The relays' roles: `relay`, `relay-2`, …; the directory of each has that name."""
+        return ["relay", *(f"relay-{number}" for number in range(2, self.relay_count + 1))]

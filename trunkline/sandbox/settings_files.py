@@ -56,17 +56,22 @@ def write_control_plane_settings(
     _write(layout, "control-plane/config.toml", table)
 
 
-def write_relay_settings(layout: Layout, ports: Ports, *, control_plane_url: str, name_suffix: str) -> None:
-    """Write the relay's settings."""
+def write_relay_settings(layout: Layout, role: str, ports: Ports, *, control_plane_url: str, name_suffix: str) -> None:
+    """Write a relay's settings."""
     table: Table = {
-        **_common("relay", layout, ports),
+        **_common(role, layout, ports),
         "listen": {"address": LOOPBACK, "port": ports.service},
         "control_plane": {"url": control_plane_url, "ca_file": str(ca_file(layout))},
-        "enrolment": {"join_token_file": str(layout.relay / "join-token"), "name": "relay-1"},
+        "enrolment": {"join_token_file": str(layout.relay(role) / "join-token"), "name": relay_name(role)},
         "names": {"suffix": name_suffix},
         "limits": {"drain_seconds": DRAIN_SECONDS},
     }
-    _write(layout, "relay/config.toml", table)
+    _write(layout, f"{role}/config.toml", table)
+
+
+def relay_name(role: str) -> str:
+    """The name under which the relay of a role enrols."""
+    return "relay-1" if role == "relay" else role
 
 
 def write_agent_settings(layout: Layout, node: str, ports: Ports, *, control_plane_url: str, metadata_url: str) -> None:

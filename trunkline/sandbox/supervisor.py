@@ -142,26 +142,28 @@ class Supervisor:
     def _describe(self) -> SandboxDescription:
         members = self._bring_up.members
         agents = [members[name] for name in self._plan.nodes]
-        layout = self._plan.layout
+        layout, relays = self._plan.layout, self._plan.relays
+        relay_urls = [f"https://localhost:{_service_port(members[role])}" for role in relays]
         return SandboxDescription(
             control_plane_url=self._bring_up.control_plane_url,
-            relay_url=f"https://localhost:{_service_port(members['relay'])}",
+            relay_url=relay_urls[0],
             ca_file=str(ca_file(layout)),
             workspace=self._plan.workspace,
             admin_token_file=str(operator_token_file(layout)),
             pids={
                 "supervisor": os.getpid(),
-                **{role: members[role].process.pid for role in ("control_plane", "relay", "identity_emulator")},
+                **{role: members[role].process.pid for role in ("control_plane", *relays, "identity_emulator")},
                 "node_agent": [agent.process.pid for agent in agents],
             },
             admin_urls={
-                **{role: _admin_url(members[role]) for role in ("control_plane", "relay")},
+                **{role: _admin_url(members[role]) for role in ("control_plane", *relays)},
                 "node_agent": [_admin_url(agent) for agent in agents],
             },
             nodes=[
                 SandboxNode(node.node, node.node_id, node.host or "", agent.process.pid)
                 for node, agent in zip(self._nodes, agents, strict=True)
             ],
+            relay_urls=relay_urls,
         )
 
 

@@ -187,6 +187,48 @@ def test_a_go_away_received_forbids_new_streams_only():
     assert client.receive_data(frame(DATA, 0, 1, payload=b"works"), 0.0)
 
 
+def test_what_was_taken_is_acknowledged_before_the_go_away():
+    server = new_session()
+    server.receive_data(frame(WINDOW_UPDATE, SYN, 1), 0.0)
+    server.go_away()
+    assert sent(server) == frame(WINDOW_UPDATE, ACK, 1) + frame(GO_AWAY, 0, 0, 0)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_stream_that_crosses_the_go_away_is_known_to_be_refused(compact):
+    client, server = new_session(Role.CLIENT, compact=compact), new_session(compact=compact)
+    taken = client.open_stream()
+    server.receive_data(sent(client), 0.0)
+    server.go_away()
+    crossing = client.open_stream()
+    wire = sent(client)
+    client.receive_data(sent(server), 0.0)
+    server.receive_data(wire, 0.0)
+    client.receive_data(sent(server), 0.0)
+    assert (crossing.lost, crossing.refused) == (True, True)
+    server.reset_stream(server.streams[taken.id])
+    client.receive_data(sent(server), 0.0)
+    assert (taken.lost, taken.refused) == (True, False)
+
+
+@pytest.mark.parametrize(("compact", "goodbye", "refused"), [(True, 0, True), (False, 0, False), (True, 2, False)])
+def test_what_goes_down_with_a_link_was_refused_if_the_peer_said_so_first(compact, goodbye, refused):
+    client = new_session(Role.CLIENT, compact=compact)
+    stream = client.open_stream()
+    sent(client)
+    client.receive_data(frame(GO_AWAY, 0, 0, goodbye), 0.0)
+    client.end(ConnectionLost("gone"))
+    assert (stream.lost, stream.refused) == (True, refused)
+
+
+def test_a_reset_without_a_go_away_says_nothing_of_whether_the_stream_was_taken():
+    client = new_session(Role.CLIENT)
+    stream = client.open_stream()
+    sent(client)
+    client.receive_data(frame(WINDOW_UPDATE, RST, stream.id), 0.0)
+    assert not stream.refused
+
+
 @pytest.mark.parametrize("code", [1, 2, 3, 0xFFFFFFFF])
 def test_any_other_go_away_ends_the_session_without_an_answer(code):
     client = new_session(Role.CLIENT)

@@ -21,7 +21,7 @@ from trunkline.sandbox.toml import Table, render_toml
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     layout = Layout(tmp_path / "state")
-    layout.make(node_names(2))
+    layout.make(node_names(2), ["relay", "relay-2"])
     return layout
 
 
@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 def test_directories_are_their_owners_alone(layout: Layout) -> None:
-    for directory in (layout.root, layout.log_directory, layout.relay, layout.node("vm-2")):
+    for directory in (layout.root, layout.log_directory, layout.relay("relay-2"), layout.node("vm-2")):
         assert directory.stat().st_mode & 0o777 == 0o700
 
 
@@ -46,8 +46,14 @@ def test_control_plane(layout: Layout) -> None:
 
 
 def test_relay(layout: Layout) -> None:
-    write_relay_settings(layout, Ports(), control_plane_url="https://localhost:1", name_suffix="trunk.internal")
-    table = read(layout.relay / "config.toml")
+    for role in ("relay", "relay-2"):
+        write_relay_settings(
+            layout, role, Ports(), control_plane_url="https://localhost:1", name_suffix="trunk.internal"
+        )
+    second = read(layout.relay("relay-2") / "config.toml")["enrolment"]
+    assert second == {"name": "relay-2", "join_token_file": str(layout.relay("relay-2") / "join-token")}
+    table = read(layout.relay("relay") / "config.toml")
+    assert table["enrolment"]["name"] == "relay-1"
     assert table["listen"] == {"address": "127.0.0.1", "port": 0}
     assert table["control_plane"] == {
         "url": "https://localhost:1",
