@@ -18,6 +18,8 @@ from trunkline.runtime.wall_time import sleep_until
 
 RENEW_PATH = "/api/2.0/relays/self/renew"
 CONFIRM_PATH = "/api/2.0/relays/self/confirm"
+REFUSED_PAUSE_SECONDS = 60.0
+"""Before a relay that was deleted asks again."""
 SKEWED_PAUSE_SECONDS = 30.0
 
 
@@ -114,6 +116,8 @@ class Renewal:
     def _failed(self, error: Exception) -> None:
         skewed = isinstance(error, ClockSkewed)
         self._at_least = SKEWED_PAUSE_SECONDS if skewed else 0.0
+        if isinstance(error, ControlPlaneRefused) and error.permanent and not error.is_about_the_request:
+            self._at_least = REFUSED_PAUSE_SECONDS
         self._metrics.renewals.of("clock_skew" if skewed else "failed").count += 1
         if skewed:
             self._log.error("clock_skew", reason=str(error))

@@ -19,15 +19,17 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
 from trunkline.runtime.logs import Logger
 
-# As long as the clock is wrong, or the evidence missing, there is no hurry.
+# As long as the clock is wrong, the evidence missing, or the node revoked or deleted, there is no hurry.
 SKEWED_PAUSE_SECONDS = 30.0
 NO_EVIDENCE_PAUSE_SECONDS = 60.0
+REFUSED_PAUSE_SECONDS = 60.0
 
 
 def least_pause_seconds(error: Exception) -> float:
     """Return for how long it is of no use to try again: as the control plane said, or as the matter is."""
     if isinstance(error, ControlPlaneRefused):
-        return error.retry_after_seconds
+        for_good = error.permanent and not error.is_about_the_request
+        return REFUSED_PAUSE_SECONDS if for_good else error.retry_after_seconds
     if isinstance(error, ClockSkewed):
         return SKEWED_PAUSE_SECONDS
     return NO_EVIDENCE_PAUSE_SECONDS if isinstance(error, EvidenceUnavailable) and error.permanent else 0.0

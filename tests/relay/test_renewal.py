@@ -225,6 +225,17 @@ async def test_what_is_refused_for_good_is_asked_for_anew(
     assert len(set(issuer.requests)) == 2
 
 
+async def test_a_deleted_relay_does_not_storm(kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path):
+    issuer.refusals[RENEW_PATH] = [401] * 50
+    async with restarted(kit, issuer, tmp_path) as (renewal, _, metrics):
+        task = asyncio.create_task(renewal.run())
+        await asyncio.sleep(0.3)
+        task.cancel()
+        await asyncio.wait([task])
+        assert metrics.renewals.of("failed").count == 1
+    assert len(issuer.refusals[RENEW_PATH]) == 49
+
+
 async def test_the_certificate_of_another_relay_is_not_taken(
     kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
 ):

@@ -7,7 +7,9 @@ import pytest
 
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
+from node_agent.identity.control_plane import ControlPlaneRefused
 from node_agent.identity.node_identity import IdentityStore
+from node_agent.identity.returning import least_pause_seconds
 from node_agent.identity.sealed_secrets import public_sealing_key
 from tests.node_agent.identity.conftest import OffsetClock
 from tests.support.agent_control_plane import error
@@ -99,6 +101,21 @@ async def test_a_request_that_is_refused_for_what_it_says_is_made_anew(due, make
     await make_keeper().until(lambda node: node.confirmed and node.identity.serial != due.identity.serial)
     asked = [document["csr"] for path, document in control_plane.asked if path == RENEW]
     assert len(set(asked)) == 2
+
+
+@pytest.mark.parametrize(("status", "pause_seconds"), [(401, 60.0), (403, 60.0), (404, 60.0), (409, 0.0), (503, 0.0)])
+def test_what_is_refused_for_good_is_asked_for_once_a_minute(status, pause_seconds):
+    assert least_pause_seconds(ControlPlaneRefused(status, "X", "no")) == pause_seconds
+
+
+async def test_a_revoked_node_does_not_storm(first, make_keeper, control_plane):
+    keeper = make_keeper()
+    control_plane.faults[LISTEN_TOKEN] = [lambda document: error(401, "UNAUTHENTICATED")] * 50
+    keeper.renewal.ask_for_token()
+    async with keeper.running():
+        await control_plane.asked_for(LISTEN_TOKEN)
+        await asyncio.sleep(0.1)
+    assert control_plane.count(LISTEN_TOKEN) == 1
 
 
 async def test_a_confirmation_that_is_refused_is_followed_by_another_renewal(due, make_keeper, control_plane):
