@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY
-from node_agent.api.commands import CommandsApi
+from node_agent.api.commands import LIST_KEYS, OUTPUT_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
 from node_agent.api.secrets import SecretsApi
@@ -35,20 +35,20 @@ def build_application(
     *,
     request_seconds: float,
 ) -> web.Application:
-    """Return the application; the table of routes is the table of scopes."""
+    """Return the application; the table of routes is the table of scopes, and of the keys that a query may have."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
     routes = (
-        ("GET", "/v1/health", HEALTH_READ, health.health, request_seconds),
-        ("GET", "/v1/metrics", METRICS_READ, health.metrics, request_seconds),
-        ("POST", "/v1/secrets/notice", SECRET_NOTIFY, secrets.notice, request_seconds),
-        ("GET", "/v1/commands", COMMAND_READ, commands.list, request_seconds),
-        ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, request_seconds),
-        ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, request_seconds),
-        ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, request_seconds),
-        ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, None),
+        ("GET", "/v1/health", HEALTH_READ, health.health, (), request_seconds),
+        ("GET", "/v1/metrics", METRICS_READ, health.metrics, (), request_seconds),
+        ("POST", "/v1/secrets/notice", SECRET_NOTIFY, secrets.notice, (), request_seconds),
+        ("GET", "/v1/commands", COMMAND_READ, commands.list, LIST_KEYS, request_seconds),
+        ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, (), request_seconds),
+        ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),
+        ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, (), request_seconds),
+        ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),
     )
-    for method, path, scope, handler, seconds in routes:
-        app.router.add_route(method, path, scoped(scope, handler, watch, stale, seconds=seconds))
+    for method, path, scope, handler, keys, seconds in routes:
+        app.router.add_route(method, path, scoped(scope, handler, watch, stale, query_keys=keys, seconds=seconds))
     app.on_response_prepare.append(_sign)
     return app
 

@@ -18,6 +18,8 @@ from node_agent.exchanges.callers import Caller
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_OFFSET_DIGITS = 18
+LIST_KEYS = ("state", "page_size", "page_token")
+OUTPUT_KEYS = ("stream", "offset", "follow")
 CANCEL_BODY = b"{}"
 """The content of a cancel that a token can be bound to; no submission, which names a program at least."""
 
@@ -34,7 +36,6 @@ class CommandsApi:
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answer `PUT /v1/commands/{command_id}`: 201 for a new command, 200 for one that is known."""
         command_id = _command_id(request)
-        _refuse_query(request)
         _check_command(caller_of(request), command_id)
         body = await request.read()
         submitter = _submitter(caller_of(request), body)
@@ -64,7 +65,6 @@ class CommandsApi:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST /v1/commands/{command_id}/cancel`."""
         caller, command_id = caller_of(request), _command_id(request)
-        _refuse_query(request)
         await _check_cancel(caller, command_id, request)
         command = await self._ledger.cancel(command_id, caller.subject)
         return json_response(command.document())
@@ -117,11 +117,6 @@ def _command_id(request: web.Request) -> str:
     if not COMMAND_ID.fullmatch(command_id):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "a command id is 1 to 128 of A-Z a-z 0-9 . _ -")
     return command_id
-
-
-def _refuse_query(request: web.Request) -> None:
-    if request.query_string:
-        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "this route takes no query")
 
 
 def _check_command(caller: Caller, command_id: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from aiohttp import web
@@ -53,7 +53,15 @@ def error_response(
     return response
 
 
-def scoped(scope: str, handler: Handler, watch: CallerWatch, stale: Stale, *, seconds: float | None) -> Handler:
+def scoped(
+    scope: str,
+    handler: Handler,
+    watch: CallerWatch,
+    stale: Stale,
+    *,
+    query_keys: Collection[str],
+    seconds: float | None,
+) -> Handler:
     """Return `handler` for callers with `scope` only, ended when the token is revoked or the time is over.
 
     Args:
@@ -61,6 +69,7 @@ def scoped(scope: str, handler: Handler, watch: CallerWatch, stale: Stale, *, se
         handler: the route's own.
         watch: knows what to cut when a token is revoked.
         stale: says whether a caller may still begin a call: its connection may be older than its token is valid.
+        query_keys: the keys that the query may have, each once; without any there is no query at all.
         seconds: how long the answer may take; None for answers that follow something.
     """
 
@@ -71,11 +80,22 @@ def scoped(scope: str, handler: Handler, watch: CallerWatch, stale: Stale, *, se
             raise ApiRefused(refusal.outcome.http_status, refusal.outcome.error_code, refusal.message)
         if not caller.claims.scopes.allows(scope):
             raise ApiRefused(403, "PERMISSION_DENIED", f"the token does not allow {scope}")
+        _check_query(request, query_keys)
         with watch.held(caller.claims, _Cut(request)):
             async with asyncio.timeout(seconds):
                 return await handler(request)
 
     return checked
+
+
+def _check_query(request: web.Request, keys: Collection[str]) -> None:
+    """Refuse a query with other keys, or one twice; what was asked for is not repeated."""
+    if not keys and request.query_string:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "this route takes no query")
+    given = set(request.query)
+    if len(request.query) != len(given) or not given <= set(keys):
+        message = f"this route takes {', '.join(keys)} in its query, each once, and nothing else"
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", message)
 
 
 class _Cut:

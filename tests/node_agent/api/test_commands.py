@@ -133,7 +133,27 @@ async def test_a_token_that_is_bound_to_a_cancel_cancels_that_command_and_submit
     assert (await agent.call("POST", "/v1/commands/c-1/cancel", token=unnamed, body=b"{}")).status == 403
     assert (await agent.call("POST", "/v1/commands/c-1/cancel", token=token, body=b"{}")).status == 200
     assert ledger.get("c-1").state in (CommandState.CANCELLING, CommandState.CANCELLED)
-    assert ledger.get("c-2").state is CommandState.RUNNING
+    assert ledger.get("c-2").state in (CommandState.QUEUED, CommandState.RUNNING)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/health?bogus=1",
+        "/v1/metrics?name=x",
+        "/v1/commands?bogus=1",
+        "/v1/commands?state=RUNNING&state=FAILED",
+        "/v1/commands?bogus",
+        "/v1/commands/c-1?stream=stdout",
+        "/v1/commands/c-1/output?stream=stdout&ofset=5",
+        "/v1/commands/c-1/output?offset=1&offset=2",
+    ],
+)
+async def test_a_query_with_other_keys_is_refused(agent, submit, path):
+    assert (await submit("c-1", "true")).status == 201
+    answer = await agent.call("GET", path)
+    assert (answer.status, json.loads(answer.body)["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert b"bogus" not in answer.body
 
 
 async def test_a_submit_and_a_cancel_take_no_query(agent, submit, ledger):
