@@ -102,5 +102,8 @@ def allow_ports(sandbox: Sandbox, node: str, ports: list[int]) -> None:
     """Let the owner of a node allow these ports, and wait until the agent has read the policy again."""
     rules = "".join(f"[ports.{port}]\nshared = true\n\n" for port in ports)
     policy = sandbox.state / "nodes" / node / "policy.toml"
+    log = sandbox.state / "log" / f"{node}.log"
+    loaded = log.read_text(errors="replace").count("policy.loaded")
     policy.write_text(rules)
     os.kill(sandbox.pid(node), signal.SIGHUP)
+    wait_until(lambda: log.read_text(errors="replace").count("policy.loaded") > loaded, "the policy was read again")
