@@ -105,12 +105,9 @@ class SenderConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up; the first request is awaited."""
         # Transports of uvloop and aiofastnet have its methods, and are not derived from it.
-        self._transport = transport = cast(asyncio.Transport, transport)
-        if self._port.admit(self, self._transport):
-            self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
-        else:
-            self._state = _CLOSED
-            self._transport.abort()
+        self._transport = cast(asyncio.Transport, transport)
+        self._port.admit(self)
+        self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the sender."""

@@ -16,7 +16,6 @@ class SenderPort:
     def __init__(self, front: FrontDoor, links: LinkDoor, metrics: RelayMetrics) -> None:
         self.front = front
         self.links = links
-        self._metrics = metrics
         self._accepted = metrics.connections.of()
         self._open = metrics.connections_open.of()
         self._links = metrics.links.of(LISTENER), metrics.links.of(SENDER)
@@ -33,16 +32,12 @@ class SenderPort:
         listeners, senders = self._links
         return len(self._connections) + listeners.count + senders.count
 
-    def admit(self, connection: SenderConnection, transport: asyncio.Transport) -> bool:
-        """Takes a connection whose handshake is done; False when there are too many."""
+    def admit(self, connection: SenderConnection) -> None:
+        """Takes a connection whose handshake is done; how many there are is the acceptor's to bound."""
         self._accepted.count += 1
-        if self.open >= self.front.limits.max_connections:
-            self._metrics.connections_refused.of("connections").count += 1
-            return False
         self._connections.add(connection)
         self._open.count += 1
         self.front.deadlines.watch(connection)
-        return True
 
     def forget(self, connection: SenderConnection) -> None:
         """A connection has ended, or a link has taken it over."""

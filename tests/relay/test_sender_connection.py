@@ -576,18 +576,6 @@ async def test_drain_ends_at_its_deadline(relay: SmallRelay) -> None:
     assert node.calls[0].lost is not None
 
 
-@on_relay(max_connections=2)
-async def test_connections_are_bounded(relay: SmallRelay) -> None:
-    senders = [relay.connect() for _ in range(3)]
-    await settle()
-    assert [sender.lost for sender in senders] == [False, False, True]
-    senders[0].transport.abort()
-    await settle()
-    assert not relay.connect().lost
-    assert relay.metric("connections_refused_total", reason="connections") == 1
-    assert relay.metric("connections_open") == 2
-
-
 @on_relay()
 async def test_revocation_cuts_calls(relay: SmallRelay) -> None:
     node = relay.attach_node()
