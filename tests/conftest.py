@@ -19,6 +19,11 @@ settings.register_profile("trunkline", deadline=None, suppress_health_check=[Hea
 settings.load_profile("trunkline")
 
 
+# How long an example takes says how busy the machine is, not whether the property holds.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """asyncio's own loop, but for modules that ask for more.
 
