@@ -1,9 +1,10 @@
 """The settings of the control plane: what may be in its TOML file, with units, bounds and defaults."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from control_plane.names import checked_name
 from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
@@ -44,11 +45,11 @@ class TlsSettings(Section):
     certificate_file: ReadableFile | None = None
     key_file: ReadableFile | None = None
 
-    @model_validator(mode="after")
-    def _both_or_neither(self) -> "TlsSettings":
-        if (self.certificate_file is None) != (self.key_file is None):
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> None:
+        """A certificate is nothing without its key."""
+        if ("certificate_file" in given) != ("key_file" in given):
             raise ValueError("certificate_file and key_file come together")
-        return self
 
 
 class DatabaseSettings(Section):
@@ -100,11 +101,12 @@ class RelayReachSettings(Section):
     public_roots: bool = False
     ca_file: ReadableFile | None = None
 
-    @model_validator(mode="after")
-    def _one_trust(self) -> "RelayReachSettings":
-        if self.public_roots and self.ca_file is not None:
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> None:
+        """Only one says who vouches for relays."""
+        public = str(given.get("public_roots", False)).lower() in ("true", "1", "yes", "on", "t", "y")
+        if public and "ca_file" in given:
             raise ValueError("give public_roots or ca_file, not both")
-        return self
 
 
 class AzureSettings(Section):

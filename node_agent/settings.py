@@ -1,9 +1,10 @@
 """What the agent is told: its settings file, and the environment laid over it (`TRUNKLINE_NODE_AGENT__…`)."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
 from trunkline.runtime.secret import Secret
 from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, ReadableFile, Section
@@ -36,11 +37,11 @@ class ControlPlaneSettings(Section):
     root_sha256: Sha256 | None = None
     request_seconds: float = Field(default=20.0, gt=0, le=300)
 
-    @model_validator(mode="after")
-    def _one_trust(self) -> Self:
-        if self.ca_file is not None and self.root_sha256 is not None:
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> None:
+        """Only one says who vouches for the control plane."""
+        if "ca_file" in given and "root_sha256" in given:
             raise ValueError("give ca_file or root_sha256, not both")
-        return self
 
 
 class BootstrapSettings(Section):
@@ -53,12 +54,13 @@ class BootstrapSettings(Section):
     audience: str | None = Field(default=None, min_length=1, max_length=512)
     client_id: str | None = Field(default=None, pattern=r"^[0-9a-fA-F-]{36}$")
 
-    @model_validator(mode="after")
-    def _method_has_its_keys(self) -> Self:
-        needed = "join_token_file" if self.method == "join_token" else "audience"
-        if getattr(self, needed) is None:
-            raise ValueError(f"the method {self.method} needs {needed}")
-        return self
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> None:
+        """The method has its keys."""
+        method = given.get("method")
+        needed = {"join_token": "join_token_file", "azure": "audience"}.get(method) if isinstance(method, str) else None
+        if needed is not None and needed not in given:
+            raise ValueError(f"the method {method} needs {needed}")
 
 
 class LinkSettings(Section):

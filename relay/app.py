@@ -17,6 +17,7 @@ from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
 from relay.clock_watch import ClockWatch
 from relay.composition import Foundation, Relay, compose
+from relay.enrolment import problems_with_enrolment
 from relay.establishing import STATE_FORMAT, Established, Establishing
 from relay.listening import open_listening
 from relay.metrics import RelayMetrics
@@ -44,8 +45,13 @@ RESERVED_FILES = 256
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the relay; returns its exit code."""
-    daemon = Daemon(name="relay", prefix=ENVIRONMENT_PREFIX, settings_class=RelaySettings, serve=serve)
+    daemon = Daemon(name="relay", prefix=ENVIRONMENT_PREFIX, settings_class=RelaySettings, serve=serve, check=check)
     return run_daemon(daemon, argv)
+
+
+def check(settings: RelaySettings) -> list[str]:
+    """Name what a relay that is yet to enrol lacks, which the settings only point at."""
+    return problems_with_enrolment(settings.enrolment, settings.state_directory)
 
 
 async def serve(settings: RelaySettings) -> None:

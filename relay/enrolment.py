@@ -75,6 +75,17 @@ def finish_enrolment(enrolled: Enrolled, state_directory: Path) -> None:
     (state_directory / KEY_FILE).unlink(missing_ok=True)
 
 
+def problems_with_enrolment(settings: EnrolmentSettings, state_directory: Path) -> list[str]:
+    """Name what a relay that has no identity yet lacks to enrol; one that has an identity lacks nothing."""
+    if (state_directory / IDENTITY_FILE).exists():
+        return []
+    try:
+        _read_join_token(settings.join_token_file)
+    except StartError as error:
+        return [str(error)]
+    return []
+
+
 def _read_join_token(path: Path | None) -> Secret:
     if path is None:
         raise StartError(

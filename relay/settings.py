@@ -1,8 +1,9 @@
 """The relay's settings: the tables of relay.toml."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
 
@@ -40,11 +41,11 @@ class ControlPlaneSettings(Section):
     ca_file: ReadableFile | None = None
     root_sha256: Sha256 | None = None
 
-    @model_validator(mode="after")
-    def _one_trust(self) -> Self:
-        if self.ca_file is not None and self.root_sha256 is not None:
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> None:
+        """Only one says who vouches for the control plane."""
+        if "ca_file" in given and "root_sha256" in given:
             raise ValueError("give ca_file or root_sha256, not both; give neither to trust the public CAs")
-        return self
 
 
 class EnrolmentSettings(Section):

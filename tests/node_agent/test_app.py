@@ -168,6 +168,38 @@ def test_wrong_settings_are_all_named(tmp_path, capsys):
     assert main(["--config", str(tmp_path / "missing.toml")]) == 78
 
 
+def test_what_contradicts_is_named_beside_what_is_wrong_by_itself(tmp_path, capsys):
+    path = tmp_path / "node-agent.toml"
+    path.write_text(
+        f"state_directory = '/x'\n[control_plane]\nurl = 'http://x'\nca_file = '{path}'\nroot_sha256 = '{'a' * 64}'\n"
+        "[bootstrap]\nmethod = 'azure'\nnode_name = 'A'\nbogus = 1\n"
+    )
+    assert main(["--config", str(path), "--check-config"]) == 78
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5
+    for place in (
+        "control_plane.url: must be https://host[:port]",
+        "control_plane: give ca_file or root_sha256, not both",
+        "bootstrap.node_name: ",
+        "bootstrap.bogus: unknown setting",
+        "bootstrap: the method azure needs audience",
+    ):
+        assert any(f"node-agent.toml: {place}" in line for line in said), place
+
+
+def test_a_missing_table_is_named_with_the_keys_that_it_needs(tmp_path, capsys):
+    path = tmp_path / "node-agent.toml"
+    path.write_text("state_directory = '/x'\n")
+    assert main(["--config", str(path), "--check-config"]) == 78
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "trunkline node-agent: node-agent.toml: control_plane: the table [control_plane] is missing; it needs url "
+        "(or TRUNKLINE_NODE_AGENT__CONTROL_PLANE__URL)",
+        "trunkline node-agent: node-agent.toml: bootstrap: the table [bootstrap] is missing; it needs method "
+        "(or TRUNKLINE_NODE_AGENT__BOOTSTRAP__METHOD)",
+    ]
+
+
 def test_a_policy_and_a_proxy_that_cannot_be_used_are_named_by_check_config(kit, tmp_path, capsys):
     policy = tmp_path / "policy.toml"
     policy.write_text("nonsense = 1\n[ports.ssh]\n[[checks]]\nargv = ['x']\n")

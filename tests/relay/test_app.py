@@ -224,7 +224,18 @@ def test_it_can_be_ended_while_it_waits_for_the_control_plane(relay: Fixture):
 
 def test_the_front_checks_the_settings(tmp_path, capsys):
     config = tmp_path / "relay.toml"
-    config.write_text(f'state_directory = "{tmp_path}"\n[control_plane]\nurl = "https://localhost:1"\n')
+    text = f'state_directory = "{tmp_path}"\n[control_plane]\nurl = "https://localhost:1"\n'
+    config.write_text(text)
+    assert main(["--config", str(config), "--check-config"]) == 78
+    assert "make a join token" in capsys.readouterr().err
+    token = tmp_path / "token"
+    token.write_text("tlr-x\n")
+    token.chmod(0o600)
+    config.write_text(text + f'[enrolment]\njoin_token_file = "{token}"\n')
+    assert main(["--config", str(config), "--check-config"]) == 0
+    assert capsys.readouterr().out == "ok\n"
+    config.write_text(text)
+    (tmp_path / "identity.pem").touch()
     assert main(["--config", str(config), "--check-config"]) == 0
     assert capsys.readouterr().out == "ok\n"
     config.write_text("[control_plane]\nurl = 1\n")

@@ -10,9 +10,18 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, LiteralString, Self, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trunkline.runtime.logs import LogFormat, LogLevel
@@ -36,6 +45,38 @@ class Section(BaseModel):
     """A table of the settings file."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> None:
+        """Check what keys mean to each other, by what was given, whether or not each value is right by itself.
+
+        Raises:
+            ValueError: they contradict each other, or one needs another.
+        """
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_cross_check(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report what is wrong between keys together with what is wrong with one of them."""
+        problems: list[InitErrorDetails] = []
+        section = None
+        try:
+            section = validate(given)
+        except ValidationError as error:
+            problems = [_restated(problem) for problem in error.errors(include_url=False, include_context=False)]
+        try:
+            if isinstance(given, Mapping):
+                cls.cross_check({key: value for key, value in given.items() if value is not None})
+        except ValueError as error:
+            problems.append(InitErrorDetails(type=PydanticCustomError("value_error", "{text}", {"text": str(error)})))
+        if section is None or problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
+        return section
+
+
+def _restated(problem: ErrorDetails) -> InitErrorDetails:
+    kind = PydanticCustomError(cast(LiteralString, problem["type"]), "{text}", {"text": problem["msg"]})
+    return InitErrorDetails(type=kind, loc=problem["loc"], input=None)
 
 
 class Settings(BaseSettings):

@@ -40,7 +40,8 @@ def explain(
         location = [part for part in problem["loc"] if not str(part).startswith(("function-", "is-instance"))]
         variable = None if prefix is None else prefix + "__".join(str(part).upper() for part in location)
         from_environment = next((name for name in variables if variable and _covers(name, variable)), None)
-        place = from_environment or _place_in_file(location, file_name) or variable or ".".join(map(str, location))
+        named = None if problem["type"] == "missing" and _required_at(model, location) else variable
+        place = from_environment or _place_in_file(location, file_name) or named or ".".join(map(str, location))
         yield f"{place}: {_message(problem['type'], problem['msg'], model, location, variable)}"
 
 
@@ -58,6 +59,11 @@ def _place_in_file(location: list[int | str], file_name: str | None) -> str | No
 def _message(kind: str, text: str, model: type[BaseModel], location: list[int | str], variable: str | None) -> str:
     if kind == "extra_forbidden":
         return f"unknown setting{_suggestion(model, location)}"
+    required = _required_at(model, location) if kind == "missing" else []
+    if required:
+        table = ".".join(map(str, location))
+        names = "" if variable is None else f" (or {', '.join(f'{variable}__{key.upper()}' for key in required)})"
+        return f"the table [{table}] is missing; it needs {', '.join(required)}{names}"
     if kind == "missing" and variable is not None:
         return f"{_MESSAGES[kind]} (in the file, or as {variable})"
     return _MESSAGES.get(kind) or text.removeprefix("Value error, ").removeprefix("Input ")
@@ -71,12 +77,22 @@ def _suggestion(model: type[BaseModel], location: list[int | str]) -> str:
     return f"; known here: {', '.join(sorted(fields))}" if fields else ""
 
 
+def _required_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    """Return the keys that a table must have; none if there is no table at the location."""
+    fields = getattr(_model_at(model, location), "model_fields", {})
+    return [name for name, field in fields.items() if field.is_required()]
+
+
 def _fields_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    return list(getattr(_model_at(model, location), "model_fields", {}))
+
+
+def _model_at(model: type[BaseModel], location: list[int | str]) -> Any:
     current: Any = model
     for part in location:
         field = getattr(current, "model_fields", {}).get(part)
         if field is None:
-            return []
+            return None
         candidates = (field.annotation, *get_args(field.annotation))
         current = next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
-    return list(getattr(current, "model_fields", {}))
+    return current
