@@ -121,15 +121,11 @@ def test_running_nodes_find_a_new_relay_and_leave_a_deleted_one(two_relays: Sand
         endpoints = tmp_path / "state" / "endpoints.json"
         admin_url = wait_until(lambda: re.search(r'"admin_url": ?"([^"]+)"', endpoints.read_text())[1], "it is ready")
         wait_until(lambda: listeners(admin_url) == 2, "both nodes are at the new relay", 60)
-        asyncio.run(_delete(two_relays, "relay-3"))
+        listed = two_relays.json("relays", "list")["relays"]
+        [relay_id] = [one["relay_id"] for one in listed if one["name"] == "relay-3"]
+        assert relay_id.encode() in two_relays.trunkline("relays", "delete", relay_id, "--yes").stdout
         wait_until(lambda: listeners(admin_url) == 0, "both nodes have left the deleted relay", 60)
         assert listeners(two_relays.description["admin_urls"]["relay"]) == 2
     finally:
         relay.terminate()
         relay.wait(30)
-
-
-async def _delete(sandbox: Sandbox, name: str) -> None:
-    async with client(sandbox) as control_plane:
-        [relay] = [relay async for relay in control_plane.account.list_relays() if relay.name == name]
-        await control_plane.account.delete_relay(relay.relay_id)

@@ -9,6 +9,7 @@ from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 
 COLUMNS = ("node", "state", "node_id", "clusters", "labels", "agent_version", "last_seen_time")
+HISTORY_COLUMNS = ("time", "state", "result", "rtt_milliseconds", "reason")
 
 
 @click.group()
@@ -42,9 +43,14 @@ def get(invocation: Invocation, name: str) -> None:
 
 @node.command("health")
 @click.argument("name")
+@click.option("--history", is_flag=True, help="What the control plane's checks found, the newest first.")
 @connected
-def health(invocation: Invocation, name: str) -> None:
-    """Show a node's health."""
+def health(invocation: Invocation, name: str, history: bool) -> None:
+    """Show a node's health, or what it was."""
+    if history:
+        records = invocation.collect(lambda session: session.workspace.list_node_health_history(name))
+        print_records("history", records, HISTORY_COLUMNS, invocation.output)
+        return
     print_record(invocation.call(lambda session: session.workspace.get_node_health(name)), invocation.output)
 
 

@@ -28,7 +28,12 @@ _STYLES = {
     "TIMED_OUT": "red",
     "LOST": "red",
 }
-_HEADINGS = {"creation_time": "created", "submit_time": "submitted", "last_seen_time": "last seen"}
+_HEADINGS = {
+    "creation_time": "created",
+    "submit_time": "submitted",
+    "last_seen_time": "last seen",
+    "expire_time": "expires",
+}
 _PIPE_WIDTH = 10_000
 
 
@@ -85,7 +90,7 @@ def _cell(column: str, value: Any) -> Text:
 def _text(column: str, value: Any) -> str:
     if value is None or value == "":
         return "-"
-    if column.endswith("_time") and isinstance(value, int):
+    if (column == "time" or column.endswith("_time")) and isinstance(value, int):
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else "-"
     if isinstance(value, dict):
         return printable(", ".join(f"{key}={_text('', entry)}" for key, entry in _flat(value))) or "-"

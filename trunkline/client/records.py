@@ -24,7 +24,6 @@ class Workspace(Record):
     workspace_id: str
     workspace: str
     creation_time: int = 0
-    state: str = ""
 
 
 class Node(Record):
@@ -66,6 +65,16 @@ class NodeHealth(Record):
     checks: list[dict[str, Any]] = Field(default_factory=list)
 
 
+class HealthCheck(Record):
+    """What one check of a node by the control plane found, and the state that the node had after it."""
+
+    time: int
+    state: str = ""
+    result: str = ""
+    reason: str | None = None
+    rtt_milliseconds: float | None = None
+
+
 class Cluster(Record):
     """A named group of nodes of one workspace."""
 
@@ -83,6 +92,8 @@ class JoinToken(Record):
     node_name: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     uses: int | None = None
+    used: int | None = None
+    creation_time: int = 0
     expire_time: int = 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import CommandApi
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AccessToken, Cluster, JoinToken, Node, NodeHealth
+from trunkline.client.records import AccessToken, Cluster, HealthCheck, JoinToken, Node, NodeHealth
 from trunkline.client.secrets import SecretApi
 
 CALL_TOKEN_SECONDS = 900
@@ -50,11 +50,11 @@ class WorkspaceApi:
         """A node's health."""
         return read_record(NodeHealth, await self._transport.call("GET", self._path("nodes", node, "health")))
 
-    async def list_node_health_history(self, node: str) -> AsyncIterator[NodeHealth]:
-        """What the control plane remembers of a node's health."""
+    async def list_node_health_history(self, node: str) -> AsyncIterator[HealthCheck]:
+        """What the control plane's checks of a node found, the newest first."""
         path = self._path("nodes", node, "health", "history")
-        async for health in read_pages(self._transport, path, "history", NodeHealth):
-            yield health
+        async for check in read_pages(self._transport, path, "history", HealthCheck):
+            yield check
 
     async def create_cluster(self, name: str, nodes: Sequence[str] = ()) -> Cluster:
         """Create a named group of nodes."""

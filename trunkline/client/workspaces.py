@@ -66,10 +66,27 @@ class AccountApi:
         )
         return read_record(RelayJoinToken, answer)
 
-    async def list_audit_events(self) -> AsyncIterator[AuditEvent]:
-        """Every audit event that is kept."""
+    async def list_audit_events(
+        self,
+        *,
+        action: str | None = None,
+        actor: str | None = None,
+        outcome: str | None = None,
+        workspace_id: str | None = None,
+        since_time: int | None = None,
+        until_time: int | None = None,
+    ) -> AsyncIterator[AuditEvent]:
+        """The audit events that match every filter given, the newest first; times in milliseconds since the epoch."""
         path = await self._path("audit-events")
-        async for event in read_pages(self._transport, path, "events", AuditEvent):
+        query: dict[str, str | int | None] = {
+            "action": action,
+            "actor": actor,
+            "outcome": outcome,
+            "workspace_id": workspace_id,
+            "since_time": since_time,
+            "until_time": until_time,
+        }
+        async for event in read_pages(self._transport, path, "events", AuditEvent, query):
             yield event
 
     async def revoke(self, kind: RevocationKind, identifier: str) -> int:
