@@ -193,7 +193,7 @@ def _abandon(popen: subprocess.Popen[bytes], outputs: list[_Output]) -> None:
 
 
 def _start_failed(plan: ProcessPlan, error: Exception) -> StartFailed:
-    return StartFailed(f"cannot start {plan.argv[0][:200]!r}: {_reason(error)}")
+    return StartFailed(f"cannot start {plan.argv[0][:200]!r}: {_reason(error, plan.argv[0])}")
 
 
 def _spawn(plan: ProcessPlan, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
@@ -250,7 +250,9 @@ def _environment(account: Account) -> dict[str, str]:
     }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, program: str = "") -> str:
+    """Say what went wrong, and with which file where that is not the program, which is named already."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror} ({error.filename})" if isinstance(error.filename, str) else error.strerror
+        named = isinstance(error.filename, str) and error.filename != program
+        return f"{error.strerror} ({error.filename})" if named else error.strerror
     return str(error)

@@ -90,6 +90,8 @@ async def _run(session: Session, target: Target, request: CommandRequest) -> int
             raise CommandFailed("no node matches; see `trunkline node list`", os.EX_DATAERR)
         outputs = outputs_for([command.node for command in commands], sys.stdout.buffer, sys.stderr.buffer)
         ended = await follow_all(api, commands, outputs, interruption, DeliveryNotes())
+    if interruption.insisted.is_set() and not all(command.state.final for command in ended):
+        tell("its end was asked for, and not waited for: the command may still run; see `trunkline command list`")
     for command in ended:
         remark = remark_on(command, several=len(ended) > 1)
         if remark is not None:

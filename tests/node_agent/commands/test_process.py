@@ -118,6 +118,7 @@ async def test_what_cannot_be_started_says_why_and_leaves_nothing(tmp_path, proc
         await run(tmp_path, process_plan)
     assert "\n" not in str(failed.value)
     assert len(str(failed.value)) < 400
+    assert str(failed.value).count(process_plan.argv[0]) <= 1
     assert open_descriptors() == open_before
 
 
