@@ -1,6 +1,7 @@
 """Two relays, and a third that comes and goes while nodes and senders run."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -32,6 +33,11 @@ def listeners(admin_url: str) -> int:
     return int(float(found[1]))
 
 
+def wait_for_listeners(admin_url: str, count: int) -> None:
+    """Wait until a relay has links of so many nodes."""
+    wait_until(lambda: listeners(admin_url) == count, f"{count} nodes are at {admin_url}", 60)
+
+
 def client(sandbox: Sandbox) -> ControlPlane:
     description = sandbox.description
     token = Path(description["admin_token_file"]).read_text().strip()
@@ -44,7 +50,7 @@ def test_the_description_names_them_all(two_relays: Sandbox) -> None:
     assert description["relay_urls"][0] == description["relay_url"]
     assert {"relay", "relay-2"} <= set(description["pids"])
     for role in ("relay", "relay-2"):
-        wait_until(lambda role=role: listeners(description["admin_urls"][role]) == 2, f"both nodes at {role}")
+        wait_for_listeners(description["admin_urls"][role], 2)
 
 
 class Load:
@@ -81,6 +87,10 @@ class Load:
                 await self._progress.wait()
 
 
+def _wait_until_restarted(sandbox: Sandbox, role: str, before: int) -> None:
+    wait_until(lambda: sandbox.pid(role) != before, f"{role} is started again")
+
+
 def test_a_relay_that_drains_costs_no_call(two_relays: Sandbox) -> None:
     async def under_load() -> Load:
         load = Load()
@@ -90,9 +100,8 @@ def test_a_relay_that_drains_costs_no_call(two_relays: Sandbox) -> None:
             for role in ("relay", "relay-2"):
                 before = two_relays.pid(role)
                 os.kill(before, signal.SIGTERM)
-                await asyncio.to_thread(wait_until, lambda b=before, r=role: two_relays.pid(r) != b, "started again")
-                url = two_relays.description["admin_urls"][role]
-                await asyncio.to_thread(wait_until, lambda url=url: listeners(url) == 2, "the nodes are back", 60)
+                await asyncio.to_thread(_wait_until_restarted, two_relays, role, before)
+                await asyncio.to_thread(wait_for_listeners, two_relays.description["admin_urls"][role], 2)
                 await load.more(50)
             load.stop.set()
             await running
@@ -119,12 +128,12 @@ def test_running_nodes_find_a_new_relay_and_leave_a_deleted_one(two_relays: Sand
         relay = subprocess.Popen([TRUNKLINE, "relay", "--config", str(settings)], stdout=log, stderr=log)
     try:
         endpoints = tmp_path / "state" / "endpoints.json"
-        admin_url = wait_until(lambda: re.search(r'"admin_url": ?"([^"]+)"', endpoints.read_text())[1], "it is ready")
-        wait_until(lambda: listeners(admin_url) == 2, "both nodes are at the new relay", 60)
+        admin_url = wait_until(lambda: json.loads(endpoints.read_text())["admin_url"], "it is ready")
+        wait_for_listeners(admin_url, 2)
         listed = two_relays.json("relays", "list")["relays"]
         [relay_id] = [one["relay_id"] for one in listed if one["name"] == "relay-3"]
         assert relay_id.encode() in two_relays.trunkline("relays", "delete", relay_id, "--yes").stdout
-        wait_until(lambda: listeners(admin_url) == 0, "both nodes have left the deleted relay", 60)
+        wait_for_listeners(admin_url, 0)
         assert listeners(two_relays.description["admin_urls"]["relay"]) == 2
     finally:
         relay.terminate()

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, LiteralString, Self, TypeVar, cast
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trunkline.runtime.logs import LogFormat, LogLevel
@@ -63,20 +63,20 @@ class Section(BaseModel):
         try:
             section = validate(given)
         except ValidationError as error:
-            problems = [_restated(problem) for problem in error.errors(include_url=False, include_context=False)]
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            problems = [_problem(each["type"], each["msg"], each["loc"]) for each in found]
         try:
             if isinstance(given, Mapping):
                 cls.cross_check({key: value for key, value in given.items() if value is not None})
         except ValueError as error:
-            problems.append(InitErrorDetails(type=PydanticCustomError("value_error", "{text}", {"text": str(error)})))
+            problems.append(_problem("value_error", str(error), ()))
         if section is None or problems:
             raise ValidationError.from_exception_data(cls.__name__, problems, hide_input=True)
         return section
 
 
-def _restated(problem: ErrorDetails) -> InitErrorDetails:
-    kind = PydanticCustomError(cast(LiteralString, problem["type"]), "{text}", {"text": problem["msg"]})
-    return InitErrorDetails(type=kind, loc=problem["loc"], input=None)
+def _problem(kind: str, message: str, location: tuple[int | str, ...]) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError(kind, "{text}", {"text": message}), loc=location, input=None)
 
 
 class Settings(BaseSettings):

@@ -263,7 +263,12 @@ async def test_the_list_of_relays_is_followed(node, kit, until):
 async def test_a_new_relay_is_dialled_after_a_while_and_a_deleted_one_let_go_in_order(node, kit, until, monkeypatch):
     monkeypatch.setattr(relay_links, "ARRIVAL_SECONDS", 0.3)
     delays = []
-    monkeypatch.setattr(node.links._rng, "uniform", lambda low, high: delays.append((low, high)) or high)
+
+    def longest(low, high):
+        delays.append((low, high))
+        return high
+
+    monkeypatch.setattr(node.links._rng, "uniform", longest)
     async with relays(kit, 2) as (first, second):
         node.links.relays_changed((first.url,))
         await until(lambda: node.ready.reason is None)

@@ -53,7 +53,8 @@ def test_relay(layout: Layout) -> None:
     second = read(layout.relay("relay-2") / "config.toml")["enrolment"]
     assert second == {"name": "relay-2", "join_token_file": str(layout.relay("relay-2") / "join-token")}
     table = read(layout.relay("relay") / "config.toml")
-    assert table["enrolment"]["name"] == "relay-1"
+    first = {"name": "relay-1", "join_token_file": str(layout.relay("relay") / "join-token")}
+    assert table["enrolment"] == first
     assert table["listen"] == {"address": "127.0.0.1", "port": 0}
     assert table["control_plane"] == {
         "url": "https://localhost:1",
