@@ -12,26 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt import PyJWS
-from jwt.exceptions import PyJWTError
 
-from certs.claims import LEEWAY_SECONDS, MAX_TIME
+from certs.arm_ids import checked_resource_id
 from certs.errors import TokenError, TokenErrorCode
-from certs.jose import CompactToken, parse_compact
+from certs.foreign_tokens import bad_claim, check_rs256, check_times, parse_foreign, unknown_key
+from certs.jose import CompactToken
 from certs.jwks import KeySetError, KeySets
 
 PUBLIC_AUTHORITY = "https://login.microsoftonline.com"
 PUBLIC_AUTHORITY_V1 = "https://sts.windows.net"
-MAX_AZURE_TOKEN_BYTES = 16 * 1024
 MAX_AGE_SECONDS = 86400
 """Managed-identity tokens live for up to 24 hours, and the metadata service caches them."""
 ANY_IDENTITY = "*"
 
-_RS256 = "RS256"
-_SIGNATURE_BYTES = range(256, 1025)
-_DEPTH = 6
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_RESOURCE_ID = re.compile(r"(?:/[A-Za-z0-9_.()-]{1,120}){2,24}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +44,12 @@ class AzurePolicy:
         """The allowed tenant whose issuer this is, or None."""
         if not isinstance(issuer, str):
             return None
+        return next((tenant for tenant in self.tenants if issuer in self.issuers_of(tenant)), None)
+
+    def issuers_of(self, tenant: str) -> frozenset[str]:
+        """The issuers of the tenant's tokens, of version 1 and 2."""
         v1 = PUBLIC_AUTHORITY_V1 if self.authority_url == PUBLIC_AUTHORITY else self.authority_url
-        for tenant in self.tenants:
-            if issuer in {f"{self.authority_url}/{tenant}/v2.0", f"{v1}/{tenant}/"}:
-                return tenant
-        return None
+        return frozenset({f"{self.authority_url}/{tenant}/v2.0", f"{v1}/{tenant}/"})
 
     def keys_url(self, tenant: str) -> str:
         """Where the tenant's keys are."""
@@ -92,13 +87,7 @@ class AzureVerifier:
             TokenError: it is refused.
             KeySetError: the tenant's keys cannot be had now; the token may be good.
         """
-        parsed = parse_compact(
-            token,
-            maximum_bytes=MAX_AZURE_TOKEN_BYTES,
-            claims_depth=_DEPTH,
-            algorithms=(_RS256,),
-            signature_bytes=_SIGNATURE_BYTES,
-        )
+        parsed = parse_foreign(token)
         identity = self._read(parsed, now)
         check_rs256(parsed, await self._key(identity.tenant_id, parsed.key_id))
         return identity
@@ -106,11 +95,11 @@ class AzureVerifier:
     def _read(self, parsed: CompactToken, now: float) -> ManagedIdentity:
         claims = parsed.claims
         tenant = self._policy.tenant_of(claims.get("iss"))
-        if parsed.media_type != "JWT" or tenant is None or claims.get("tid") != tenant:
+        if tenant is None or claims.get("tid") != tenant:
             raise TokenError(TokenErrorCode.WRONG_ISSUER, "the token's issuer or tenant is not allowed")
         if claims.get("aud") != self._policy.audience:
             raise TokenError(TokenErrorCode.WRONG_AUDIENCE, "the token is for another audience")
-        issued_at, expires_at = _check_times(claims, now)
+        issued_at, expires_at = check_times(claims, now, max_age_seconds=MAX_AGE_SECONDS)
         identity = ManagedIdentity(
             tenant_id=tenant,
             object_id=_uuid(claims, "oid"),
@@ -129,58 +118,28 @@ class AzureVerifier:
             raise TokenError(TokenErrorCode.BAD_CLAIMS, "the token's identity is not allowed")
 
     async def _key(self, tenant: str, key_id: str | None) -> rsa.RSAPublicKey:
-        key = await self._key_sets.find(self._policy.keys_url(tenant), key_id) if key_id else None
+        url, issuers = self._policy.keys_url(tenant), self._policy.issuers_of(tenant)
+        key = await self._key_sets.find(url, key_id, issuers) if key_id else None
         if key is None:
-            raise TokenError(TokenErrorCode.UNKNOWN_KEY, "the token is signed with a key that its issuer does not have")
+            raise unknown_key()
         return key
-
-
-def check_rs256(token: CompactToken, key: rsa.RSAPublicKey) -> None:
-    """Let PyJWT check an RS256 signature.
-
-    Raises:
-        TokenError: BAD_SIGNATURE.
-    """
-    try:
-        PyJWS(algorithms=[_RS256]).decode(token.text, key, algorithms=[_RS256])
-    except (PyJWTError, ValueError, TypeError) as error:
-        raise TokenError(TokenErrorCode.BAD_SIGNATURE, "the token's signature is wrong") from error
-
-
-def _check_times(claims: Mapping[str, Any], now: float) -> tuple[int, int]:
-    issued_at, expires_at = _time(claims, "iat"), _time(claims, "exp")
-    not_before = _time(claims, "nbf") if "nbf" in claims else issued_at
-    if max(issued_at, not_before) - LEEWAY_SECONDS > now:
-        raise TokenError(TokenErrorCode.NOT_YET_VALID, "the token is not valid yet: compare the clocks")
-    if now >= expires_at + LEEWAY_SECONDS:
-        raise TokenError(TokenErrorCode.EXPIRED, "the token has expired")
-    if now >= issued_at + MAX_AGE_SECONDS + LEEWAY_SECONDS:
-        raise TokenError(TokenErrorCode.LIFETIME, "the token is older than a day")
-    return issued_at, expires_at
-
-
-def _time(claims: Mapping[str, Any], name: str) -> int:
-    value = claims.get(name)
-    if type(value) is not int or not 0 < value <= MAX_TIME:
-        raise TokenError(TokenErrorCode.BAD_CLAIMS, f"the token's claim {name} is missing or malformed")
-    return value
 
 
 def _uuid(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise TokenError(TokenErrorCode.BAD_CLAIMS, f"the token's claim {name} is missing or malformed")
+        raise bad_claim(name)
     return value
 
 
 def _resource_id(claims: Mapping[str, Any], name: str) -> str | None:
-    """An ARM id in lower case (ARM compares so); a segment of dots or an escape never passes the grammar."""
     value = claims.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not _RESOURCE_ID.fullmatch(value) or {".", ".."} & set(value.split("/")):
-        raise TokenError(TokenErrorCode.BAD_CLAIMS, f"the token's claim {name} is malformed")
-    return value.lower()
+    try:
+        return checked_resource_id(value if isinstance(value, str) else "")
+    except ValueError:
+        raise bad_claim(name) from None
 
 
 __all__ = ["AzurePolicy", "AzureVerifier", "KeySetError", "ManagedIdentity"]

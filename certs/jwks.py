@@ -3,11 +3,14 @@
 Which URLs are fetched is the caller's decision, made before anything is asked here. HTTPS only, no redirects; the
 answer's size and time are bounded; one request at a time per URL; not more often than every `MIN_INTERVAL_SECONDS`,
 whatever key ids strangers invent; the last good set stays in use for a day while the issuer does not answer.
+
+Sets are filed by URL, and a key whose set says that it is another issuer's (the `issuer` member of Microsoft's sets) is
+that issuer's only: the same key id of two issuers never mixes.
 """
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,9 +45,17 @@ class MonotonicClock(Protocol):
         """Seconds that never go backwards."""
 
 
+@dataclass(frozen=True, slots=True)
+class IssuerKey:
+    """One key of a set, with the issuer that the set reserves it for, if it does."""
+
+    public: rsa.RSAPublicKey
+    issuer: str | None = None
+
+
 @dataclass(slots=True)
 class _KeySet:
-    keys: Mapping[str, rsa.RSAPublicKey] = field(default_factory=dict)
+    keys: Mapping[str, IssuerKey] = field(default_factory=dict)
     fetched_at: float | None = None
     tried_at: float | None = None
     flight: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -62,18 +73,20 @@ class KeySets:
         self._allow_http = allow_http
         self._sets: dict[str, _KeySet] = {}
 
-    async def find(self, url: str, key_id: str) -> rsa.RSAPublicKey | None:
+    async def find(self, url: str, key_id: str, issuers: Collection[str] = ()) -> rsa.RSAPublicKey | None:
         """The key with this id in the set at `url`; None if the issuer does not have it.
+
+        `issuers` are the names of the issuer whose key it must be, where the set says whose its keys are.
 
         Raises:
             KeySetError: the set cannot be had, and no good one is remembered.
         """
         known = self._known(url)
         if key_id in known.keys and self._age(known.fetched_at) < FRESH_SECONDS:
-            return known.keys[key_id]
+            return _of(known.keys[key_id], issuers)
         async with known.flight:
             await self._renew(known, url, key_id)
-        return known.keys.get(key_id)
+        return _of(known.keys.get(key_id), issuers)
 
     def _known(self, url: str) -> _KeySet:
         if not url.startswith("https://") and not (self._allow_http and url.startswith("http://")):
@@ -122,7 +135,13 @@ class KeySets:
         return body
 
 
-def read_key_set(body: bytes) -> Mapping[str, rsa.RSAPublicKey]:
+def _of(key: IssuerKey | None, issuers: Collection[str]) -> rsa.RSAPublicKey | None:
+    if key is None or (key.issuer is not None and issuers and key.issuer not in issuers):
+        return None
+    return key.public
+
+
+def read_key_set(body: bytes) -> Mapping[str, IssuerKey]:
     """The RSA signature keys in a JWKS by key id; keys of other kinds or uses are passed over.
 
     Raises:
@@ -137,7 +156,7 @@ def read_key_set(body: bytes) -> Mapping[str, rsa.RSAPublicKey]:
         msg = f"the issuer's key set has no list of at most {MAX_KEYS} keys"
         raise KeySetError(msg)
     usable = [entry for entry in entries if _is_signature_key(entry)]
-    keys = {entry["kid"]: _rsa_key(entry) for entry in usable}
+    keys = {entry["kid"]: IssuerKey(_rsa_key(entry), _issuer(entry)) for entry in usable}
     if len(keys) != len(usable):
         msg = "the issuer's key set has one id for two keys"
         raise KeySetError(msg)
@@ -152,6 +171,12 @@ def _is_signature_key(entry: object) -> bool:
         and entry.get("alg", "RS256") == "RS256"
         and isinstance(entry.get("kid"), str)
     )
+
+
+def _issuer(entry: Mapping[str, Any]) -> str | None:
+    """The issuer that a key is reserved for; one with a placeholder (`{tenantid}`) is every tenant's."""
+    issuer = entry.get("issuer")
+    return issuer if isinstance(issuer, str) and "{" not in issuer else None
 
 
 def _rsa_key(entry: Mapping[str, Any]) -> rsa.RSAPublicKey:

@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from certs.errors import CertificateError
+from control_plane.attestation.evidence import EvidenceProvider
+from control_plane.attestation.providers import evidence_providers
 from control_plane.composition import ControlPlane, Foundation, compose
-from control_plane.identity.evidence import EvidenceVerifier
-from control_plane.identity.verifiers import evidence_verifiers
 from control_plane.initialise import FORMAT_NAME, run_init
 from control_plane.secrets.key_encryption import KeyEncryptionError
 from control_plane.settings import ControlPlaneSettings
@@ -156,7 +156,7 @@ async def _foundation(
         account_id=account.account_id,
         page_key=account.page_key,
         operators=operators,
-        verifiers=await _verifiers(settings, stack, clock),
+        providers=await _providers(settings, stack, clock),
         registry=daemon_registry(),
         clock=clock,
         rng=random.SystemRandom(),
@@ -164,10 +164,10 @@ async def _foundation(
     )
 
 
-async def _verifiers(
+async def _providers(
     settings: ControlPlaneSettings, stack: AsyncExitStack, clock: SystemClock
-) -> Mapping[str, EvidenceVerifier]:
+) -> Mapping[str, EvidenceProvider]:
     try:
-        return await evidence_verifiers(settings.bootstrap, stack, clock)
+        return await evidence_providers(settings.bootstrap, stack, clock)
     except CertificateError as error:
         raise StartError(str(error)) from None

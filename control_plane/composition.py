@@ -24,6 +24,8 @@ from control_plane.api.command_output import CommandOutputResource
 from control_plane.api.commands import CommandResource
 from control_plane.api.context import ApiContext
 from control_plane.api.credentials import Credentials
+from control_plane.api.join_policies import JoinPolicyResource
+from control_plane.api.join_requests import JoinRequestResource
 from control_plane.api.join_tokens import JoinTokenResource
 from control_plane.api.late_renewals import LateRenewalResource
 from control_plane.api.listening import ApiListener
@@ -39,6 +41,7 @@ from control_plane.api.secrets import SecretResource
 from control_plane.api.tokens import TokenResource
 from control_plane.api.trust import TrustResource
 from control_plane.api.workspaces import WorkspaceResource
+from control_plane.attestation.evidence import EvidenceProvider
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health_record import HealthRecord
 from control_plane.fleet.monitor import HealthMonitor
@@ -48,7 +51,6 @@ from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
-from control_plane.identity.evidence import EvidenceVerifier
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.late_renewals import LateRenewalLimits, LateRenewals
 from control_plane.identity.own_identity import OwnIdentity
@@ -78,7 +80,7 @@ class Foundation:
     account_id: str
     page_key: str
     operators: Mapping[str, str]
-    verifiers: Mapping[str, EvidenceVerifier]
+    providers: Mapping[str, EvidenceProvider]
     registry: CollectorRegistry
     clock: Clock
     rng: random.Random
@@ -289,7 +291,7 @@ def _routes(
     bootstrap = Bootstrap(
         database=database,
         issuance=issuance,
-        verifiers=foundation.verifiers,
+        providers=foundation.providers,
         ledger=ledger,
         metrics=metrics,
         clock=clock,
@@ -301,6 +303,8 @@ def _routes(
         NodeResource(context),
         ClusterResource(context),
         JoinTokenResource(context),
+        JoinPolicyResource(context),
+        JoinRequestResource(context),
         TokenResource(context, issuance),
         CommandResource(context, fleet.dispatcher),
         CommandOutputResource(context, fleet.dispatcher, fleet.nodes),

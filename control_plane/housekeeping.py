@@ -17,6 +17,7 @@ from control_plane.storage import (
     certificates,
     commands,
     health,
+    join_requests,
     join_tokens,
     reports,
     revocations,
@@ -89,6 +90,7 @@ class Housekeeping:
             await bootstraps.remove_expired(session, int(now * 1000))
         async with self._database.write() as session:
             await join_tokens.remove_expired(session, expired)
+            await join_requests.remove_expired(session, int(now * 1000))
             kept_days = self._settings.bootstrap.late_renewal_days
             await certificates.remove_expired(
                 session, expired, nodes_before_ms=expired - kept_days * DAY_SECONDS * 1000

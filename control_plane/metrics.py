@@ -60,6 +60,17 @@ class ControlPlaneMetrics:
             ["method", "outcome"],
             registry=registry,
         )
+        self.attestations = Counter(
+            "trunkline_control_plane_attestations",
+            "Attestations of machines decided, by who vouched for them.",
+            ["platform", "outcome"],
+            registry=registry,
+        )
+        self.clone_alarms = Counter(
+            "trunkline_control_plane_clone_alarms",
+            "Machines that attested while their node was online as another instance.",
+            registry=registry,
+        )
         self.issued = Counter(
             "trunkline_control_plane_certificates_issued", "SVIDs issued.", ["role"], registry=registry
         )

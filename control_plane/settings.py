@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from control_plane.names import checked_name
+from control_plane.attestation_settings import BootstrapSettings
 from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
 
 DAY_SECONDS = 86_400
 DATABASE_FILE = "control-plane.db"
-
-WorkspaceName = Annotated[str, AfterValidator(checked_name)]
 
 
 class ListenSettings(Section):
@@ -107,33 +105,6 @@ class RelayReachSettings(Section):
         public = str(given.get("public_roots", False)).lower() in ("true", "1", "yes", "on", "t", "y")
         if public and "ca_file" in given:
             raise ValueError("give public_roots or ca_file, not both")
-
-
-class AzureSettings(Section):
-    """`[bootstrap.azure]`: which managed identities become nodes, and of which workspace.
-
-    `identities` are object ids or application ids; `["*"]` admits every identity of the tenants. `authority_url` and
-    `allow_insecure_authority` exist for an emulated issuer on a developer's machine.
-    """
-
-    audience: str = Field(min_length=1, max_length=512)
-    tenants: list[str] = Field(min_length=1, max_length=64)
-    identities: list[str] = Field(min_length=1, max_length=10_000)
-    workspace: WorkspaceName
-    authority_url: str | None = None
-    allow_insecure_authority: bool = False
-    ca_file: ReadableFile | None = None
-
-
-class BootstrapSettings(Section):
-    """`[bootstrap]`: how machines may prove what they are, besides join tokens.
-
-    `late_renewal_days` is for how long after its certificate has expired a node that joined with a token may renew it
-    with its key; 0 turns that off.
-    """
-
-    late_renewal_days: int = Field(default=30, ge=0, le=30)
-    azure: AzureSettings | None = None
 
 
 class LimitSettings(Section):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from certs.errors import CertificateError, KeyFileError
 from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
+from node_agent.identity.cloud_evidence import AwsEvidence, AzureEvidence, GcpEvidence
 from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
-from node_agent.identity.evidence import AzureIdentity, EvidenceSource, JoinToken
+from node_agent.identity.evidence import EvidenceSource, JoinToken
 from node_agent.identity.late_renewal import LateRenewal
 from node_agent.identity.metadata_service import MetadataService
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
@@ -84,11 +85,11 @@ def prepare_enrolment(
     store = IdentityStore(settings.state_directory)
     bootstrap = Bootstrap(
         control_plane=control_plane,
-        evidence=evidence_source(settings.bootstrap, rng),
+        evidence=evidence_source(settings.bootstrap, clock, rng),
         store=store,
         directory=settings.state_directory,
         take_trust=trust.take,
-        node_name=settings.bootstrap.node_name,
+        wishes=wishes(settings.bootstrap),
         backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
         clock=clock,
         log=log,
@@ -114,14 +115,24 @@ def prepare_enrolment(
     return Enrolment(control_plane, store, trust, bootstrap, succession, returning)
 
 
-def evidence_source(settings: BootstrapSettings, rng: random.Random) -> EvidenceSource:
+def evidence_source(settings: BootstrapSettings, clock: Clock, rng: random.Random) -> EvidenceSource:
     """Return where this machine's evidence comes from."""
-    if settings.method == "join_token":
-        if settings.join_token_file is None:
-            raise StartError("[bootstrap] join_token_file is missing")
-        return JoinToken(settings.join_token_file)
     metadata = MetadataService(settings.metadata_url, rng)
-    return AzureIdentity(metadata, settings.audience or "", settings.client_id)
+    if settings.method == "azure":
+        return AzureEvidence(metadata, settings.audience or "", settings.client_id)
+    if settings.method == "aws":
+        return AwsEvidence(metadata, clock, sts_host=settings.aws_sts_host)
+    if settings.method == "gcp":
+        return GcpEvidence(metadata, settings.audience or "")
+    if settings.join_token_file is None:
+        raise StartError("[bootstrap] join_token_file is missing")
+    return JoinToken(settings.join_token_file)
+
+
+def wishes(settings: BootstrapSettings) -> dict[str, str]:
+    """Return what the machine would like to be, as the control plane takes it, and need not grant."""
+    asked = {"node_name": settings.node_name, "workspace": settings.workspace}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) -> NodeIdentity:

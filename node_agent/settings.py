@@ -45,20 +45,27 @@ class ControlPlaneSettings(Section):
 
 
 class BootstrapSettings(Section):
-    """`[bootstrap]`: how the node proves what it is when it has no identity."""
+    """`[bootstrap]`: how the node proves what it is when it has no identity.
 
-    method: Literal["azure", "join_token"]
+    `workspace` is needed only where join policies of several workspaces are for this machine. `metadata_url` and
+    `aws_sts_host` exist for an emulated service.
+    """
+
+    method: Literal["azure", "aws", "gcp", "join_token"]
     join_token_file: AnyPath | None = None
     node_name: NodeName | None = None
+    workspace: str | None = Field(default=None, min_length=1, max_length=64)
     metadata_url: HttpUrl = DEFAULT_METADATA_URL
     audience: str | None = Field(default=None, min_length=1, max_length=512)
     client_id: str | None = Field(default=None, pattern=r"^[0-9a-fA-F-]{36}$")
+    aws_sts_host: str | None = Field(default=None, pattern=r"^[a-z0-9.-]{1,253}(:[0-9]{1,5})?$")
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> None:
         """The method has its keys."""
         method = given.get("method")
-        needed = {"join_token": "join_token_file", "azure": "audience"}.get(method) if isinstance(method, str) else None
+        keys = {"join_token": "join_token_file", "azure": "audience", "gcp": "audience"}
+        needed = keys.get(method) if isinstance(method, str) else None
         if needed is not None and needed not in given:
             raise ValueError(f"the method {method} needs {needed}")
 

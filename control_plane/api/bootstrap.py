@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Self
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from certs.caller_identity import MAX_SESSION_TOKEN_BYTES, SignedCallerIdentity
 from certs.encoding import decode_base64url
+from certs.jose import MAX_TOKEN_BYTES
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.pair_answers import pair_answer
 from control_plane.api.requests import MachineRequest, Name, Text, read_body
 from control_plane.api.responses import json_response
+from control_plane.attestation.evidence import Evidence
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.identity.bootstrap import Bootstrap, BootstrapRequest
 from control_plane.identity.renewals import Renewals
@@ -38,21 +41,40 @@ Csr = Annotated[str, Field(max_length=LARGEST_CSR_BYTES)]
 SealingKey = Annotated[str, AfterValidator(_sealing_key)]
 
 
-class Evidence(MachineRequest):
-    """What the machine proves itself with."""
+class CallerIdentityBody(MachineRequest):
+    """A request to AWS STS that the machine has signed."""
+
+    date: str = Field(max_length=32)
+    access_key_id: str = Field(max_length=128)
+    session_token: str = Field(max_length=MAX_SESSION_TOKEN_BYTES)
+    signature: str = Field(max_length=128)
+
+
+class EvidenceBody(MachineRequest):
+    """What the machine proves itself with: each method has parts of its own."""
 
     type: str = Field(max_length=64)
-    token: str = Field(min_length=1, max_length=LARGEST_EVIDENCE_BYTES)
+    token: str = Field(default="", max_length=LARGEST_EVIDENCE_BYTES)
+    document: str = Field(default="", max_length=LARGEST_EVIDENCE_BYTES)
+    caller_identity: CallerIdentityBody | None = None
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> Self:
+        if not self.token and not self.document:
+            raise ValueError("must have a token or a document")
+        return self
 
 
 class BootstrapBody(MachineRequest):
     """The body of a bootstrap."""
 
-    evidence: Evidence
+    evidence: EvidenceBody
     nonce: str = Field(min_length=1, max_length=128)
     csr: Csr
     sealing_key: SealingKey
     node_name: Name | None = None
+    workspace: Text | None = Field(default=None, max_length=64)
+    predecessor: str | None = Field(default=None, max_length=MAX_TOKEN_BYTES)
     agent_version: Text = Field(max_length=64)
 
 
@@ -152,11 +174,20 @@ class BootstrapResource:
 
 def _asked(body: BootstrapBody) -> BootstrapRequest:
     return BootstrapRequest(
-        evidence_type=body.evidence.type,
-        evidence_token=body.evidence.token,
+        evidence=_evidence(body.evidence),
         nonce=body.nonce,
         csr=body.csr,
         sealing_key=body.sealing_key,
         agent_version=body.agent_version,
         node_name=body.node_name,
+        workspace=body.workspace,
+        predecessor=body.predecessor,
     )
+
+
+def _evidence(body: EvidenceBody) -> Evidence:
+    said = body.caller_identity
+    caller = None
+    if said is not None:
+        caller = SignedCallerIdentity(said.date, said.access_key_id, said.session_token, said.signature)
+    return Evidence(body.type, token=body.token, document=body.document, caller=caller)

@@ -1,9 +1,11 @@
 """Bootstrap: evidence and a signing request become a node with its first identity, exactly once.
 
-Theory of operation. Everything that decides runs in one write transaction, and those run one after the other: of a
-hundred equal requests at once, the first makes the node and the others find its answer. An answer is kept for ten
-minutes under (join token, or else nonce; hash of the CSR), so a machine whose reply was lost asks again and gets the
-same identity. The same nonce with another CSR is a conflict, and so is a used-up join token.
+Theory of operation. A nonce that was not given out, or is used up, is refused before anything else is looked at. Then
+the evidence is verified, for a nonce that is made of the challenge and the signing request. Everything that decides
+runs in one write transaction, and those run one after the other: of a hundred equal requests at once, the first makes
+the node and the others find its answer. An answer is kept for ten minutes under (join token, or else nonce; hash of the
+CSR), so a machine whose reply was lost asks again and gets the same identity. The same nonce with another CSR is
+refused, and so is a used-up join token.
 
 A machine that is known again by its evidence keeps its node. Its earlier identity stays valid until the new one is
 confirmed over mTLS.
@@ -16,8 +18,15 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from certs.evidence_nonce import evidence_nonce
+from control_plane.attestation.admission import Admission, Asked, CloneAlarm, admit_machine
+from control_plane.attestation.evidence import JOIN_TOKEN, Evidence, EvidenceProvider, HeldJoinToken
+from control_plane.attestation.join_approvals import Waiting
+from control_plane.attestation.join_token import use_join_token
+from control_plane.attestation.machine import AttestedMachine
+from control_plane.attestation.predecessors import predecessor_of
+from control_plane.attestation.refusals import AttestationRefused, Outcome
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid
-from control_plane.identity.evidence import Admission, CheckedEvidence, EvidenceVerifier, evidence_hash
 from control_plane.identity.issuance import Issuance, csr_hash
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.names import derived_name, new_id
@@ -35,15 +44,16 @@ NAME_SUFFIX_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class BootstrapRequest:
-    """What a machine asks for."""
+    """What a machine asks for; `predecessor` is the word of the identity that it had."""
 
-    evidence_type: str
-    evidence_token: str
+    evidence: Evidence
     nonce: str
     csr: str
     sealing_key: str
     agent_version: str
-    node_name: str | None
+    node_name: str | None = None
+    workspace: str | None = None
+    predecessor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Bootstrap:
         *,
         database: Database,
         issuance: Issuance,
-        verifiers: Mapping[str, EvidenceVerifier],
+        providers: Mapping[str, EvidenceProvider],
         ledger: RefusalLedger,
         metrics: ControlPlaneMetrics,
         clock: Clock,
@@ -74,7 +84,7 @@ class Bootstrap:
     ) -> None:
         self._database = database
         self._issuance = issuance
-        self._verifiers = verifiers
+        self._providers = providers
         self._ledger = ledger
         self._metrics = metrics
         self._clock = clock
@@ -99,70 +109,133 @@ class Bootstrap:
         Raises:
             ApiError: why not.
         """
-        method = request.evidence_type if request.evidence_type in self._verifiers else "unknown"
+        method = request.evidence.method if request.evidence.method in self._providers else "unknown"
         try:
-            answer = await self._decide(request, actor)
+            answer, outcome = await self._decide(request, actor)
         except ApiError as error:
-            self._metrics.bootstraps.labels(method, error.code.symbol).inc()
-            reason = error.message.splitlines()[0][:200]
-            self._ledger.record("node.bootstrap", reason, actor, evidence_hash(request.evidence_token))
+            outcome = error.outcome if isinstance(error, AttestationRefused) else Outcome.BAD_REQUEST
+            self._count(method, error.code.symbol, outcome)
+            self._take_note(error, request, actor)
             raise
-        self._metrics.bootstraps.labels(method, "ok").inc()
+        self._count(method, "ok", outcome)
         return answer
 
-    async def _decide(self, request: BootstrapRequest, actor: Actor) -> BootstrapAnswer:
-        verifier = self._verifiers.get(request.evidence_type)
-        if verifier is None:
+    def _count(self, method: str, result: str, outcome: Outcome) -> None:
+        self._metrics.bootstraps.labels(method, result).inc()
+        self._metrics.attestations.labels(method, outcome.value).inc()
+
+    def _take_note(self, error: ApiError, request: BootstrapRequest, actor: Actor) -> None:
+        """Count a refusal for the audit; a clone is an alarm of its own, by the node that it is a copy of."""
+        sha256 = request.evidence.sha256
+        if isinstance(error, CloneAlarm):
+            self._metrics.clone_alarms.inc()
+            self._ledger.record("node.clone_alarm", f"another instance attests as {error.node_id}", actor, sha256)
+        self._ledger.record("node.bootstrap", error.message.splitlines()[0][:200], actor, sha256)
+
+    async def _decide(self, request: BootstrapRequest, actor: Actor) -> tuple[BootstrapAnswer, Outcome]:
+        provider = self._providers.get(request.evidence.method)
+        if provider is None:
             raise ApiError(
                 ErrorCode.PERMISSION_DENIED,
-                f"this control plane takes evidence of: {', '.join(sorted(self._verifiers))}",
+                f"this control plane takes evidence of: {', '.join(sorted(self._providers))}",
             )
         csr_sha256 = csr_hash(request.csr)
-        checked = await verifier.check(request.evidence_token, self._clock.now())
-        credential = checked.credential or request.nonce
+        credential = request.evidence.token if request.evidence.method == JOIN_TOKEN else request.nonce
+        await self._refuse_unknown_nonce(request.nonce, credential, csr_sha256)
+        nonce = evidence_nonce(request.nonce, request.csr)
+        verified = await provider.verify(request.evidence, nonce, self._clock.now())
         now = self._clock.now()
         async with self._database.write() as session:
             known = await bootstraps.find_answer(session, credential, csr_sha256, int(now * 1000))
             if known is not None:
-                return _answer(known)
+                return _answer(known), Outcome.REPEATED
             await self._use_nonce(session, request.nonce, int(now * 1000))
-            admission = await verifier.settle(session, checked, now)
-            node = await self._node(session, request, checked, admission, now)
-            answer = await self._issue(session, node, admission.workspace, request, now)
-            await bootstraps.keep_answer(
-                session,
-                credential,
-                csr_sha256,
-                subject_id=node.node_id,
-                answer=_document(answer),
-                expire_time=int((now + ANSWER_SECONDS) * 1000),
+            admission = await self._admission(session, verified, request, csr_sha256, actor, now)
+            if isinstance(admission, Admission):
+                return await self._grant(session, admission, verified, request, actor, now)
+            if admission.is_new:
+                append(session, now, actor, _waits(request, admission))
+        raise admission.refusal()
+
+    async def _refuse_unknown_nonce(self, nonce: str, credential: str, csr_sha256: str) -> None:
+        """Refuse what cannot succeed before any evidence is looked at, and so before anything is fetched for it."""
+        now_ms = int(self._clock.now() * 1000)
+        async with self._database.read() as session:
+            if await bootstraps.is_open(session, nonce, now_ms):
+                return
+            if await bootstraps.find_answer(session, credential, csr_sha256, now_ms) is not None:
+                return
+            raise await _bad_nonce(session, nonce, now_ms)
+
+    async def _admission(
+        self,
+        session: AsyncSession,
+        verified: AttestedMachine | HeldJoinToken,
+        request: BootstrapRequest,
+        csr_sha256: str,
+        actor: Actor,
+        now: float,
+    ) -> Admission | Waiting:
+        if isinstance(verified, HeldJoinToken):
+            record, workspace = await use_join_token(session, verified, now)
+            return Admission(
+                workspace,
+                bound_name=record.node_name,
+                labels=dict(record.labels),
+                cluster_id=record.cluster_id,
             )
-            append(session, now, actor, _granted(request, checked, answer))
-        return answer
+        nonce = evidence_nonce(request.nonce, request.csr)
+        asked = Asked(
+            workspace=request.workspace,
+            csr_sha256=csr_sha256,
+            evidence_sha256=request.evidence.sha256,
+            source_address=actor.source_address,
+            predecessor_node_id=await predecessor_of(session, request.predecessor, nonce, self._issuance.trust_domain),
+        )
+        return await admit_machine(session, verified, asked, now)
+
+    async def _grant(
+        self,
+        session: AsyncSession,
+        admission: Admission,
+        verified: AttestedMachine | HeldJoinToken,
+        request: BootstrapRequest,
+        actor: Actor,
+        now: float,
+    ) -> tuple[BootstrapAnswer, Outcome]:
+        machine = verified if isinstance(verified, AttestedMachine) else None
+        node = admission.node
+        if node is None:
+            node = await self._new_node(session, request, admission, machine, now)
+        _refresh(node, request, admission, machine, int(now * 1000))
+        answer = await self._issue(session, node, admission.workspace, request, now)
+        await bootstraps.keep_answer(
+            session,
+            request.evidence.token if machine is None else request.nonce,
+            csr_hash(request.csr),
+            subject_id=node.node_id,
+            answer=_document(answer),
+            expire_time=int((now + ANSWER_SECONDS) * 1000),
+        )
+        append(session, now, actor, _granted(request, machine, admission, answer))
+        return answer, Outcome.ADMITTED if admission.node is None else Outcome.REATTESTED
 
     async def _use_nonce(self, session: AsyncSession, nonce: str, now_ms: int) -> None:
-        if await bootstraps.use_challenge(session, nonce, now_ms):
-            return
-        if await bootstraps.has_answer(session, nonce, now_ms):
-            raise conflict("this nonce was used with another signing request: ask for a new challenge")
-        raise ApiError(ErrorCode.UNAUTHENTICATED, "the nonce is unknown, used or expired: ask for a new challenge")
+        if not await bootstraps.use_challenge(session, nonce, now_ms):
+            raise await _bad_nonce(session, nonce, now_ms)
 
-    async def _node(
+    async def _new_node(
         self,
         session: AsyncSession,
         request: BootstrapRequest,
-        checked: CheckedEvidence,
         admission: Admission,
+        machine: AttestedMachine | None,
         now: float,
     ) -> Node:
         workspace_id = admission.workspace.workspace_id
-        if checked.attested_as is not None:
-            known = await nodes.find_attested(session, workspace_id, checked.attested_as)
-            if known is not None:
-                known.agent_version = request.agent_version
-                return known
-        name = await _free_name(session, workspace_id, request.node_name, admission.bound_name)
-        node = _new_node(request, checked, workspace_id, name, int(now * 1000))
+        wanted = admission.wanted_name or request.node_name
+        name = await _free_name(session, workspace_id, wanted, admission.bound_name)
+        node = _made_node(request, machine, workspace_id, name, int(now * 1000))
         session.add(node)
         await session.flush()
         nodes.add_labels(session, node.node_id, admission.labels)
@@ -204,12 +277,14 @@ async def _free_name(session: AsyncSession, workspace_id: str, wanted: str | Non
     return next(name for name in candidates if name not in taken)
 
 
-def _new_node(request: BootstrapRequest, checked: CheckedEvidence, workspace_id: str, name: str, now_ms: int) -> Node:
+def _made_node(
+    request: BootstrapRequest, machine: AttestedMachine | None, workspace_id: str, name: str, now_ms: int
+) -> Node:
     return Node(
         node_id=new_id("nd"),
         workspace_id=workspace_id,
         node=name,
-        attested_as=checked.attested_as,
+        attested_as=machine.machine_id if machine is not None else None,
         sealing_key=request.sealing_key,
         agent_version=request.agent_version,
         state="pending",
@@ -219,15 +294,56 @@ def _new_node(request: BootstrapRequest, checked: CheckedEvidence, workspace_id:
     )
 
 
-def _granted(request: BootstrapRequest, checked: CheckedEvidence, answer: BootstrapAnswer) -> Happening:
+def _refresh(
+    node: Node, request: BootstrapRequest, admission: Admission, machine: AttestedMachine | None, now_ms: int
+) -> None:
+    """Record what this bootstrap says of a node, new or known; its sealing key changes only with the confirmation."""
+    node.agent_version = request.agent_version
+    if machine is not None:
+        node.machine_resource = machine.resource
+        node.attest_time = now_ms
+        node.join_policy_id = admission.join_policy_id
+
+
+async def _bad_nonce(session: AsyncSession, nonce: str, now_ms: int) -> ApiError:
+    if await bootstraps.has_answer(session, nonce, now_ms):
+        return AttestationRefused(
+            Outcome.BAD_NONCE,
+            ErrorCode.RESOURCE_CONFLICT,
+            "this nonce was used with another signing request: ask for a new challenge",
+        )
+    return AttestationRefused(
+        Outcome.BAD_NONCE,
+        ErrorCode.UNAUTHENTICATED,
+        "the nonce is unknown, used or expired: ask for a new challenge",
+    )
+
+
+def _granted(
+    request: BootstrapRequest, machine: AttestedMachine | None, admission: Admission, answer: BootstrapAnswer
+) -> Happening:
     details = {
-        "method": request.evidence_type,
-        "evidence_sha256": evidence_hash(request.evidence_token),
+        "method": request.evidence.method,
+        "evidence_sha256": request.evidence.sha256,
         "node_id": answer.node_id,
         "agent_version": request.agent_version,
-        **checked.claims,
+        "known": admission.node is not None,
     }
+    if machine is not None:
+        details |= machine.audited() | {"join_policy_id": admission.join_policy_id or ""}
     return Happening("node.bootstrap", resource=answer.node, workspace_id=answer.workspace_id, details=details)
+
+
+def _waits(request: BootstrapRequest, waiting: Waiting) -> Happening:
+    details = {"method": request.evidence.method, "evidence_sha256": request.evidence.sha256}
+    details |= {"node_id": waiting.node.node_id, "join_request_id": waiting.join_request_id}
+    return Happening(
+        "join_request.create",
+        outcome="pending",
+        resource=waiting.node.node,
+        workspace_id=waiting.node.workspace_id,
+        details=details,
+    )
 
 
 def _document(answer: BootstrapAnswer) -> dict[str, Any]:

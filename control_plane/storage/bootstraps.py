@@ -19,6 +19,12 @@ def add_challenge(session: AsyncSession, nonce: str, expire_time: int) -> None:
     session.add(Challenge(nonce_sha256=token_hash(nonce), expire_time=expire_time))
 
 
+async def is_open(session: AsyncSession, nonce: str, now_ms: int) -> bool:
+    """Tell whether a nonce is outstanding, without using it up."""
+    challenge = await session.get(Challenge, token_hash(nonce))
+    return challenge is not None and challenge.expire_time > now_ms
+
+
 async def use_challenge(session: AsyncSession, nonce: str, now_ms: int) -> bool:
     """Use a nonce up; False if it is unknown, used, or expired."""
     challenge = await session.get(Challenge, token_hash(nonce))

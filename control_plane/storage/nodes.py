@@ -41,6 +41,11 @@ async def find_attested(session: AsyncSession, workspace_id: str, attested_as: s
     return (await session.scalars(query)).one_or_none()
 
 
+async def find_by_resource(session: AsyncSession, machine_resource: str) -> Sequence[Node]:
+    """Return the nodes, of whatever workspace, whose machine was seen under this resource id."""
+    return (await session.scalars(select(Node).where(Node.machine_resource == machine_resource))).all()
+
+
 async def taken_names(session: AsyncSession, workspace_id: str, names: Sequence[str]) -> set[str]:
     """Return which of the names nodes of the workspace have."""
     query = select(Node.node).where(Node.workspace_id == workspace_id, Node.node.in_(names))

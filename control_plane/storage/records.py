@@ -67,7 +67,11 @@ class Workspace(Record):
 
 
 class Node(Record):
-    """One enrolled machine; `attested_as` is what its evidence said it is, so that it is known again."""
+    """One enrolled machine; `attested_as` is what its evidence said it is, so that it is known again.
+
+    `machine_resource` is what its platform calls it in full, `attest_time` when it last proved itself, and
+    `join_policy_id` the policy that it was admitted by.
+    """
 
     __tablename__ = "nodes"
     __table_args__ = (UniqueConstraint("workspace_id", "node"), UniqueConstraint("workspace_id", "attested_as"))
@@ -76,6 +80,9 @@ class Node(Record):
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"))
     node: Mapped[str]
     attested_as: Mapped[str | None] = mapped_column(String(1024))
+    machine_resource: Mapped[str | None] = mapped_column(String(2048), index=True)
+    attest_time: Mapped[int | None]
+    join_policy_id: Mapped[str | None]
     sealing_key: Mapped[str]
     agent_version: Mapped[str]
     host: Mapped[str | None]
@@ -138,6 +145,50 @@ class JoinToken(Record):
     used: Mapped[int]
     expire_time: Mapped[int]
     creation_time: Mapped[int]
+
+
+class JoinPolicy(Record):
+    """Which machines become nodes of a workspace by what their platform says of them, and under which name.
+
+    `conditions` are lists by name (`accounts`, …) and a mapping (`tags`); `reattestation` is what is asked of a machine
+    that proves itself again.
+    """
+
+    __tablename__ = "join_policies"
+    __table_args__ = (UniqueConstraint("workspace_id", "join_policy"),)
+
+    join_policy_id: Mapped[str] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id", ondelete="CASCADE"))
+    join_policy: Mapped[str]
+    platform: Mapped[str] = mapped_column(index=True)
+    conditions: Mapped[dict[str, Any]]
+    node_name: Mapped[str | None]
+    labels: Mapped[dict[str, str]]
+    cluster_id: Mapped[str | None] = mapped_column(ForeignKey("clusters.cluster_id", ondelete="SET NULL"))
+    reattestation: Mapped[dict[str, Any]]
+    creation_time: Mapped[int]
+
+
+class JoinRequest(Record):
+    """A known machine that waits for an operator, with the one signing request that an approval is for."""
+
+    __tablename__ = "join_requests"
+    __table_args__ = (UniqueConstraint("workspace_id", "machine_id", "csr_sha256"),)
+
+    join_request_id: Mapped[str] = mapped_column(primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id", ondelete="CASCADE"))
+    join_policy_id: Mapped[str]
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"))
+    machine_id: Mapped[str]
+    csr_sha256: Mapped[str]
+    evidence_sha256: Mapped[str]
+    machine: Mapped[dict[str, str]]
+    source_address: Mapped[str | None]
+    state: Mapped[str]
+    creation_time: Mapped[int]
+    last_time: Mapped[int]
+    expire_time: Mapped[int] = mapped_column(index=True)
+    decided_by: Mapped[str | None] = mapped_column(String(512))
 
 
 class RelayJoinToken(Record):

@@ -9,6 +9,8 @@ from control_plane.names import is_id, new_id
 from control_plane.storage.records import (
     Cluster,
     Command,
+    JoinPolicy,
+    JoinRequest,
     JoinToken,
     Node,
     Submission,
@@ -39,5 +41,5 @@ async def list_page(session: AsyncSession, *, after: str | None, most: int) -> S
 
 async def remove(session: AsyncSession, workspace_id: str) -> None:
     """Delete a workspace and everything in it; audit events stay."""
-    for table in (Command, Submission, JoinToken, Cluster, Node, Workspace):
+    for table in (Command, Submission, JoinToken, JoinRequest, JoinPolicy, Cluster, Node, Workspace):
         await session.execute(delete(table).where(table.workspace_id == workspace_id))

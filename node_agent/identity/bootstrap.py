@@ -12,11 +12,13 @@ A machine whose clock is wrong is told so before anything is made of it: what it
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from certs.errors import CertificateError
+from certs.evidence_nonce import evidence_nonce
+from certs.predecessor import sign_predecessor
 from node_agent.identity.attempts import Attempt, AttemptFile
 from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.evidence import EvidenceSource, EvidenceUnavailable
@@ -51,7 +53,7 @@ class Bootstrap:
         store: IdentityStore,
         directory: Path,
         take_trust: Callable[[str], None],
-        node_name: str | None,
+        wishes: Mapping[str, str],
         backoff: Backoff,
         clock: Clock,
         log: Logger,
@@ -61,7 +63,7 @@ class Bootstrap:
         self._store = store
         self._attempts = AttemptFile(directory / ATTEMPT_FILE, log)
         self._take_trust = take_trust
-        self._node_name = node_name
+        self._wishes = wishes
         self._backoff = backoff
         self._clock = clock
         self._log = log
@@ -106,17 +108,17 @@ class Bootstrap:
 
     async def _obtain(self) -> NodeIdentity:
         attempt = self._attempts.load() or self._attempts.begin()
-        evidence = await self._evidence.evidence()
-        await self._ensure_nonce(attempt)
+        nonce = await self._ensure_nonce(attempt)
+        signed_nonce = evidence_nonce(nonce, attempt.csr)
         document: dict[str, Any] = {
-            "evidence": evidence,
-            "nonce": attempt.nonce,
+            "evidence": await self._evidence.collect(signed_nonce),
+            "nonce": nonce,
             "csr": attempt.csr,
             "sealing_key": public_sealing_key(attempt.sealing_key),
             "agent_version": __version__,
+            **self._wishes,
+            **self._word_of_predecessor(signed_nonce),
         }
-        if self._node_name is not None:
-            document["node_name"] = self._node_name
         try:
             answer = await self._control_plane.call(BOOTSTRAP_PATH, document)
         except ControlPlaneRefused as error:
@@ -148,11 +150,16 @@ class Bootstrap:
         self._attempts.drop()
         return settled
 
-    async def _ensure_nonce(self, attempt: Attempt) -> None:
+    def _word_of_predecessor(self, nonce: str) -> dict[str, str]:
+        """Show that this is the instance that was a node before, if it was one."""
+        before = self._store.load()
+        return {} if before is None else {"predecessor": sign_predecessor(before.identity, nonce)}
+
+    async def _ensure_nonce(self, attempt: Attempt) -> str:
         now = self._clock.now()
         self._nonce_is_new = False
         if attempt.nonce is not None and 0 <= now - attempt.nonce_at < ANSWER_SECONDS:
-            return
+            return attempt.nonce
         answer = await self._control_plane.call(CHALLENGE_PATH, {})
         nonce = answer.get("nonce")
         if not isinstance(nonce, str) or not nonce:
@@ -161,6 +168,7 @@ class Bootstrap:
         self._nonce_is_new = True
         attempt.nonce, attempt.nonce_at = nonce, now
         self._attempts.save(attempt)
+        return nonce
 
     def _judge(self, error: ControlPlaneRefused, attempt: Attempt) -> None:
         """Take the nonce away, which may be what is refused; and give up where the evidence can only be it."""

@@ -25,8 +25,8 @@ from certs.keyfiles import generate_key
 from certs.keyring import KeyRing, read_token_key
 from certs.tls import TlsContext, client_context
 from certs.tokens import TokenVerifier
+from control_plane.attestation.providers import evidence_providers
 from control_plane.composition import ControlPlane, Foundation, compose
-from control_plane.identity.verifiers import evidence_verifiers
 from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
 from control_plane.storage import accounts, token_keys
@@ -249,7 +249,7 @@ async def running_control_plane(
             account_id=account.account_id,
             page_key=account.page_key,
             operators=operators,
-            verifiers=await evidence_verifiers(settings.bootstrap, stack, clock or SystemClock()),
+            providers=await evidence_providers(settings.bootstrap, stack, clock or SystemClock()),
             registry=CollectorRegistry(),
             clock=clock or SystemClock(),
             rng=random.Random(secrets.randbits(32)),

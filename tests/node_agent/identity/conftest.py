@@ -67,7 +67,7 @@ def make_bootstrap(asking: ControlPlane, state: Path, tmp_path: Path, log: Logge
             store=IdentityStore(state),
             directory=state,
             take_trust=TrustInForce(state, SystemClock(), log).take,
-            node_name=None,
+            wishes={},
             backoff=Backoff(random.Random(1), cap_seconds=0.01),
             clock=SystemClock(),
             log=log,

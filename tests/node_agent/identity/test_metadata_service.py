@@ -35,20 +35,21 @@ def service(url):
     return MetadataService(url, random.Random(1), first_pause_seconds=0.001)
 
 
-async def test_the_request_is_the_documented_one(monkeypatch):
+async def test_it_is_asked_directly_whatever_proxy_there_is(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with metadata() as (url, asked):
-        token = await service(url).identity_token("api://trunkline", "0" * 36)
-    assert token.reveal() == "the-token"
-    query = {"api-version": "2018-02-01", "resource": "api://trunkline", "client_id": "0" * 36}
-    assert asked == [("/vm-1/metadata/identity/oauth2/token", query, "true")]
+        answer = await service(url).ask("/some/path", {"Metadata": "true"}, {"resource": "api://trunkline"})
+    assert answer.member("access_token") == "the-token"
+    assert asked == [("/vm-1/some/path", {"resource": "api://trunkline"}, "true")]
+    with pytest.raises(MetadataUnavailable, match="has no signature"):
+        answer.member("signature")
 
 
 @pytest.mark.parametrize("statuses", [(404,), (429, 429), (500, 503), (410,)])
 async def test_what_passes_is_waited_out(statuses):
     async with metadata(*statuses) as (url, asked):
-        await service(url).identity_token("a", None)
+        await service(url).ask("/a", {})
     assert len(asked) == len(statuses) + 1
 
 
@@ -56,7 +57,7 @@ async def test_what_passes_is_waited_out(statuses):
 async def test_a_no_is_a_no(status):
     async with metadata(status) as (url, asked):
         with pytest.raises(MetadataUnavailable, match="said no") as unavailable:
-            await service(url).identity_token("a", None)
+            await service(url).ask("/a", {})
     assert unavailable.value.permanent
     assert len(asked) == 1
 
@@ -64,11 +65,11 @@ async def test_a_no_is_a_no(status):
 async def test_a_service_that_stays_broken_is_given_up():
     async with metadata(*[500] * 10) as (url, asked):
         with pytest.raises(MetadataUnavailable) as unavailable:
-            await service(url).identity_token("a", None)
+            await service(url).ask("/a", {})
     assert not unavailable.value.permanent
     assert len(asked) == ATTEMPTS
 
 
 async def test_nobody_there():
     with pytest.raises(MetadataUnavailable, match="does not answer"):
-        await service("http://127.0.0.1:1").identity_token("a", None)
+        await service("http://127.0.0.1:1").ask("/a", {})

@@ -1,0 +1,1 @@
+"""Attestation: evidence of each platform becomes a machine that is known beyond doubt, and policies decide about it."""
