@@ -27,6 +27,8 @@ _COMMANDS = {
     "join-token": ("trunkline.cli.join_tokens:join_token", "Join tokens that exist: list, delete."),
     "relays": ("trunkline.cli.relays:relays", "Enrolled relays: list, delete."),
     "audit": ("trunkline.cli.audit:audit", "The audit: who did what."),
+    "join-policy": ("trunkline.cli.join_policies:join_policy", "Join policies: create, list, get, delete."),
+    "join-request": ("trunkline.cli.join_requests:join_request", "Machines that wait: list, approve, deny."),
     "revoke": ("trunkline.cli.revoke:revoke", "Revoke a token, node, certificate or workspace."),
     "forward": ("trunkline.cli.forward:forward", "Open a local port that leads to a port of a node."),
     "proxy": ("trunkline.cli.proxy:proxy", "Run a local HTTP proxy to the nodes of a workspace."),

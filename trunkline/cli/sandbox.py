@@ -33,17 +33,27 @@ _STATE = click.option(
     "--port", "ports", type=click.IntRange(1, LARGEST_PORT), multiple=True, default=DEFAULT_PORTS, show_default=True,
     help="A port of this machine's loopback that new nodes open; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--platform", type=click.Choice(["azure", "aws", "gcp"]), default="azure", show_default=True,
+    help="The emulated cloud whose machines the nodes are.",
+)  # fmt: skip
 @click.option("--detach", is_flag=True, help="Return once the sandbox is ready, and leave it running.")
 @click.pass_context
 def up(
-    context: click.Context, state: Path | None, nodes: int, relays: int, ports: tuple[int, ...], detach: bool
+    context: click.Context,
+    state: Path | None,
+    nodes: int,
+    relays: int,
+    ports: tuple[int, ...],
+    platform: str,
+    detach: bool,
 ) -> None:
     """Start a sandbox: a control plane, a relay, and nodes that only dial out, each its own process.
 
     For development only: its machines prove what they are to an emulated identity service. Ctrl-C, or `trunkline down`
     from elsewhere, stops everything. What the directory holds is used again the next time.
     """
-    plan = SandboxPlan(_layout(context, state), nodes, relays, ports=ports)
+    plan = SandboxPlan(_layout(context, state), nodes, relays, ports=ports, platform=platform)
     try:
         plan.layout.make(plan.nodes, plan.relays)
         if detach:

@@ -97,6 +97,37 @@ class JoinToken(Record):
     expire_time: int = 0
 
 
+class JoinPolicy(Record):
+    """Which machines become nodes by what their cloud says of them."""
+
+    join_policy_id: str
+    join_policy: str
+    platform: str
+    conditions: dict[str, Any] = Field(default_factory=dict)
+    node_name: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    cluster_id: str | None = None
+    reattestation: dict[str, Any] = Field(default_factory=dict)
+    creation_time: int = 0
+
+
+class JoinRequest(Record):
+    """A known machine that waits for an operator, or did."""
+
+    join_request_id: str
+    state: str
+    node_id: str = ""
+    machine_id: str = ""
+    join_policy_id: str = ""
+    machine: dict[str, str] = Field(default_factory=dict)
+    csr_sha256: str = ""
+    source_address: str | None = None
+    creation_time: int = 0
+    last_time: int = 0
+    expire_time: int = 0
+    decided_by: str | None = None
+
+
 class RelayJoinToken(Record):
     """A single-use token by which one relay enrols."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import CommandApi
+from trunkline.client.join_policies import JoinPolicyApi
 from trunkline.client.pages import read_pages, read_record
 from trunkline.client.records import AccessToken, Cluster, HealthCheck, JoinToken, Node, NodeHealth
 from trunkline.client.secrets import SecretApi
@@ -21,6 +22,7 @@ class WorkspaceApi:
         name: the workspace's name or id, as given.
         commands: the commands of the workspace.
         secrets: the secrets of the workspace.
+        join_policies: which machines become its nodes.
     """
 
     def __init__(self, transport: ApiTransport, name: str) -> None:
@@ -28,6 +30,7 @@ class WorkspaceApi:
         self._transport = transport
         self.commands = CommandApi(transport, name)
         self.secrets = SecretApi(transport, name)
+        self.join_policies = JoinPolicyApi(transport, name)
 
     async def list_nodes(
         self, *, state: str | None = None, cluster: str | None = None, labels: Mapping[str, str] | None = None

@@ -12,6 +12,7 @@ from trunkline.client.records import Node
 from trunkline.runtime.files import write_atomic
 from trunkline.sandbox.child import EMULATOR
 from trunkline.sandbox.daemon import Endpoints, SandboxFailed, SandboxProcess
+from trunkline.sandbox.emulated_machines import AWS_ACCOUNT, GCP_PROJECT, SUBSCRIPTION
 from trunkline.sandbox.member import Member
 from trunkline.sandbox.plan import SandboxPlan
 from trunkline.sandbox.settings_files import (
@@ -26,6 +27,7 @@ from trunkline.sandbox.settings_files import (
     write_relay_settings,
 )
 
+ACCOUNTS = {"azure": SUBSCRIPTION, "aws": AWS_ACCOUNT, "gcp": GCP_PROJECT}
 ONLINE_SECONDS = 60.0
 RELAY_TOKEN_SECONDS = 3_600
 _POLL_SECONDS = 0.05
@@ -67,6 +69,7 @@ class BringUp:
         self.control_plane_url = f"https://{HOST}:{endpoints.ports.service}"
         async with self.control_plane() as control_plane:
             await control_plane.account.create_workspace(self._plan.workspace)
+            await self._admit_machines(control_plane)
             for role in self._plan.relays:
                 await self._admit_relay(control_plane, role)
             await asyncio.gather(*(self._start(role) for role in self._plan.relays))
@@ -81,6 +84,11 @@ class BringUp:
 
     async def _start(self, role: str) -> Endpoints:
         return await self.members[role].start(self._known_ports.get(role, Ports()))
+
+    async def _admit_machines(self, control_plane: ControlPlane) -> None:
+        platform = self._plan.platform
+        policies = control_plane.workspace(self._plan.workspace).join_policies
+        await policies.create(f"sandbox-{platform}", platform, {"accounts": [ACCOUNTS[platform]]})
 
     async def _admit_relay(self, control_plane: ControlPlane, role: str) -> None:
         join_token = await control_plane.account.create_relay_join_token(
@@ -102,6 +110,8 @@ class BringUp:
                 ports,
                 control_plane_url=self.control_plane_url,
                 metadata_url=self._emulated().further["metadata_url"],
+                authority_url=self._emulated().url or "",
+                platform=self._plan.platform,
             )
 
         return self._daemon(node, "node-agent", write, place=f"nodes/{node}")
@@ -119,8 +129,8 @@ class BringUp:
         write_control_plane_settings(
             self._layout,
             ports,
-            workspace=self._plan.workspace,
             authority_url=self._emulated().url or "",
+            metadata_url=self._emulated().further["metadata_url"],
             name_suffix=self._plan.name_suffix,
         )
 

@@ -54,6 +54,7 @@ def _arguments(plan: SandboxPlan) -> list[str]:
         "--state", str(plan.layout.root),
         "--nodes", str(plan.node_count),
         "--relays", str(plan.relay_count),
+        "--platform", plan.platform,
         *ports,
     ]  # fmt: skip
 

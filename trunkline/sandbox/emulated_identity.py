@@ -1,7 +1,6 @@
-"""What the emulated identity service signs: tokens as a cloud's metadata service gives them, for DEVELOPMENT ONLY.
+"""What the emulated clouds vouch for: tokens in the forms of Azure and Google, for DEVELOPMENT ONLY.
 
-The tokens have the form of Azure's access tokens for managed identities. Their key is made by the sandbox and trusted
-by nothing but the sandbox's control plane.
+Their key is made by the sandbox and trusted by nothing but the sandbox's control plane.
 """
 
 from __future__ import annotations
@@ -12,17 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from certs.keyfiles import read_secret, write_secret
-from trunkline.sandbox.settings_files import TENANT
+from trunkline.sandbox.emulated_keys import load_or_make_rsa
+from trunkline.sandbox.emulated_machines import (
+    GCP_ISSUER_PATH,
+    GCP_PROJECT,
+    GCP_ZONE,
+    TENANT,
+    client_id,
+    gcp_instance_id,
+    object_id,
+    resource_id,
+    service_account,
+)
 
-KEY_BITS = 2048
 TOKEN_SECONDS = 3_600
 _ALGORITHM = "RS256"
-_NAMESPACE = uuid.UUID("5a4db0c5-0000-4000-8000-000000000000")
-_SUBSCRIPTION = "00000000-0000-4000-8000-5a4db0c50000"
 
 
 class EmulatedIssuer:
@@ -35,21 +40,25 @@ class EmulatedIssuer:
             key_file: where it is kept.
             authority_url: what tokens name as their issuer, with the tenant behind it.
         """
-        self._key = _load_or_make_key(key_file)
+        self._key = load_or_make_rsa(key_file)
         self._authority_url = authority_url
-        public = self._key.public_key().public_numbers()
-        self._key_id = _base64url_of_number(public.n)[:27]
+        self._key_id = _base64url_of_number(self._public.n)[:27]
 
     @property
     def issuer(self) -> str:
-        """The tokens' issuer."""
+        """The issuer of Azure's tokens."""
         return f"{self._authority_url}/{TENANT}/v2.0"
 
-    def access_token(self, machine: str, audience: str, now: float) -> dict[str, str]:
-        """The metadata service's answer for a machine."""
+    @property
+    def gcp_issuer(self) -> str:
+        """The issuer of Google's tokens."""
+        return self._authority_url + GCP_ISSUER_PATH
+
+    def access_token(self, machine: str, audience: str, now: float, *, resource: str | None = None) -> dict[str, str]:
+        """Azure's answer for a machine; `resource` takes the place of the machine's own id in it."""
         expires_at = int(now) + TOKEN_SECONDS
         return {
-            "access_token": self._sign(machine, audience, int(now), expires_at),
+            "access_token": self._azure_token(machine, audience, int(now), resource or resource_id(machine)),
             "client_id": client_id(machine),
             "expires_in": str(TOKEN_SECONDS),
             "expires_on": str(expires_at),
@@ -59,17 +68,46 @@ class EmulatedIssuer:
             "token_type": "Bearer",
         }
 
-    def key_set(self) -> dict[str, Any]:
-        """The public key as a JWK set (RFC 7517)."""
-        public = self._key.public_key().public_numbers()
+    def gcp_token(self, machine: str, audience: str, now: float) -> str:
+        """Google's identity token of an instance, in full."""
+        compute = {
+            "project_id": GCP_PROJECT,
+            "project_number": 123_456_789_012,
+            "zone": GCP_ZONE,
+            "instance_id": gcp_instance_id(machine),
+            "instance_name": machine,
+            "instance_creation_timestamp": 1_700_000_000,
+        }
+        email = service_account(machine)
+        claims = {
+            "iss": self.gcp_issuer,
+            "aud": audience,
+            "azp": object_id(machine),
+            "sub": object_id(machine),
+            "email": email,
+            "email_verified": True,
+            "google": {"compute_engine": compute},
+        }
+        return self._sign(claims, int(now))
+
+    def is_own_token(self, token: str, audience: str) -> bool:
+        """Tell whether a token is one of this issuer's for the audience."""
+        try:
+            jwt.decode(token, self._key.public_key(), algorithms=[_ALGORITHM], audience=audience)
+        except jwt.PyJWTError:
+            return False
+        return True
+
+    def key_set(self, issuer: str | None = None) -> dict[str, Any]:
+        """The public key as a JWK set (RFC 7517), reserved for the issuer of Azure's tokens or another."""
         key = {
             "kty": "RSA",
             "use": "sig",
             "alg": _ALGORITHM,
             "kid": self._key_id,
-            "n": _base64url_of_number(public.n),
-            "e": _base64url_of_number(public.e),
-            "issuer": self.issuer,
+            "n": _base64url_of_number(self._public.n),
+            "e": _base64url_of_number(self._public.e),
+            "issuer": issuer or self.issuer,
         }
         return {"keys": [key]}
 
@@ -81,13 +119,15 @@ class EmulatedIssuer:
             "id_token_signing_alg_values_supported": [_ALGORITHM],
         }
 
-    def _sign(self, machine: str, audience: str, issued_at: int, expires_at: int) -> str:
+    @property
+    def _public(self) -> rsa.RSAPublicNumbers:
+        return self._key.public_key().public_numbers()
+
+    def _azure_token(self, machine: str, audience: str, issued_at: int, resource: str) -> str:
         claims = {
             "iss": self.issuer,
             "aud": audience,
-            "iat": issued_at,
             "nbf": issued_at,
-            "exp": expires_at,
             "tid": TENANT,
             "oid": object_id(machine),
             "sub": object_id(machine),
@@ -96,38 +136,14 @@ class EmulatedIssuer:
             "idtyp": "app",
             "ver": "2.0",
             "uti": uuid.uuid4().hex,
-            "xms_az_rid": _resource_id(machine),
-            "xms_mirid": _resource_id(machine),
+            "xms_az_rid": resource,
+            "xms_mirid": resource,
         }
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"kid": self._key_id})
+        return self._sign(claims, issued_at)
 
-
-def object_id(machine: str) -> str:
-    """The object id of a machine's identity, the same at each start."""
-    return str(uuid.uuid5(_NAMESPACE, f"object/{machine}"))
-
-
-def client_id(machine: str) -> str:
-    """The application id of a machine's identity."""
-    return str(uuid.uuid5(_NAMESPACE, f"client/{machine}"))
-
-
-def _resource_id(machine: str) -> str:
-    group = f"/subscriptions/{_SUBSCRIPTION}/resourcegroups/sandbox"
-    return f"{group}/providers/Microsoft.Compute/virtualMachines/{machine}"
-
-
-def _load_or_make_key(path: Path) -> rsa.RSAPrivateKey:
-    if path.exists():
-        key = serialization.load_pem_private_key(read_secret(path), password=None)
-        if isinstance(key, rsa.RSAPrivateKey):
-            return key
-    key = rsa.generate_private_key(public_exponent=65_537, key_size=KEY_BITS)
-    write_secret(
-        path,
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-    )
-    return key
+    def _sign(self, claims: dict[str, Any], issued_at: int) -> str:
+        times = {"iat": issued_at, "exp": issued_at + TOKEN_SECONDS}
+        return jwt.encode(claims | times, self._key, algorithm=_ALGORITHM, headers={"kid": self._key_id})
 
 
 def _base64url_of_number(number: int) -> str:

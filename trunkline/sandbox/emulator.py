@@ -1,9 +1,9 @@
-"""The emulated identity service of a sandbox, as a process of its own: FOR DEVELOPMENT ONLY.
+"""The emulated clouds of a sandbox, as a process of its own: FOR DEVELOPMENT ONLY.
 
-Two loopback ports. The metadata port answers as a cloud's metadata service does, below a path for each machine, since
+Two loopback ports. The metadata port answers as the clouds' metadata services do, below a path for each machine, since
 all machines of a sandbox share one address: `/vm-1/metadata/identity/oauth2/token?resource=…`, with `Metadata: true`.
-The authority port serves the issuer's configuration and keys over TLS. Whoever can reach the metadata port can be any
-machine of the sandbox; nothing but the sandbox's control plane may ever be made to trust this issuer.
+The authority port serves what a control plane asks, over TLS. Whoever can reach the metadata port can be any machine of
+the sandbox; nothing but the sandbox's control plane may ever be made to trust these clouds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ from certs.chains import certificates_to_pem
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.tls import ServerTls, TlsContext
+from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.files import write_atomic
+from trunkline.sandbox.emulated_authority import EmulatedAuthority
+from trunkline.sandbox.emulated_documents import EmulatedDocuments
 from trunkline.sandbox.emulated_identity import EmulatedIssuer
-from trunkline.sandbox.settings_files import HOST, LOOPBACK, TENANT
+from trunkline.sandbox.emulated_metadata import EmulatedMetadata
+from trunkline.sandbox.emulated_sts import EmulatedSts
+from trunkline.sandbox.settings_files import HOST, LOOPBACK
 
 CERTIFICATE_SECONDS = 90 * 86_400
 _TRUST_DOMAIN = "identity-emulator.internal"
@@ -51,47 +56,15 @@ async def _serve(directory: Path, machines: list[str]) -> None:
         authority_socket = _listening(known_ports.get("authority", 0))
         authority_url = f"https://{HOST}:{authority_socket.getsockname()[1]}"
         issuer = EmulatedIssuer(directory / "issuer-key.pem", authority_url)
-        await stack.enter_async_context(_site(_authority_application(issuer), authority_socket, tls))
+        sts = EmulatedSts(machines, (directory / "issuer-key.pem").read_bytes())
+        authority = EmulatedAuthority(issuer, sts, machines, authority_url)
+        await stack.enter_async_context(_site(authority.application(), authority_socket, tls))
         metadata_socket = _listening(known_ports.get("metadata", 0))
         metadata_url = f"http://{LOOPBACK}:{metadata_socket.getsockname()[1]}"
-        await stack.enter_async_context(_site(_metadata_application(issuer, machines), metadata_socket, None))
+        metadata = EmulatedMetadata(issuer, EmulatedDocuments(directory), sts, machines, SystemClock())
+        await stack.enter_async_context(_site(metadata.application(), metadata_socket, None))
         _announce(directory, authority_url, metadata_url)
         await stopped.wait()
-
-
-def _authority_application(issuer: EmulatedIssuer) -> web.Application:
-    async def configuration(request: web.Request) -> web.Response:
-        return web.json_response(issuer.configuration())
-
-    async def keys(request: web.Request) -> web.Response:
-        return web.json_response(issuer.key_set())
-
-    application = web.Application()
-    application.router.add_get(f"/{TENANT}/v2.0/.well-known/openid-configuration", configuration)
-    application.router.add_get(f"/{TENANT}/.well-known/openid-configuration", configuration)
-    application.router.add_get(f"/{TENANT}/discovery/v2.0/keys", keys)
-    application.router.add_get(f"/{TENANT}/discovery/keys", keys)
-    return application
-
-
-def _metadata_application(issuer: EmulatedIssuer, machines: list[str]) -> web.Application:
-    async def token(request: web.Request) -> web.Response:
-        machine, audience = request.match_info["machine"], request.query.get("resource", "")
-        if request.headers.get("Metadata", "").lower() != "true" or "X-Forwarded-For" in request.headers:
-            return _refusal(400, "bad_request", "Required metadata header not specified")
-        if machine not in machines:
-            return _refusal(404, "not_found", "no such machine in this sandbox")
-        if not audience or not request.query.get("api-version"):
-            return _refusal(400, "invalid_request", "api-version and resource are needed")
-        return web.json_response(issuer.access_token(machine, audience, time.time()))
-
-    application = web.Application()
-    application.router.add_get("/{machine}/metadata/identity/oauth2/token", token)
-    return application
-
-
-def _refusal(status: int, error: str, description: str) -> web.Response:
-    return web.json_response({"error": error, "error_description": description}, status=status)
 
 
 @asynccontextmanager

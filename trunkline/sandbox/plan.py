@@ -20,6 +20,7 @@ class SandboxPlan:
         workspace: the workspace that they are in.
         ports: the ports of this machine's loopback that a new node's policy opens.
         name_suffix: the suffix of the nodes' names.
+        platform: the emulated cloud whose machines the nodes are: `azure`, `aws` or `gcp`.
     """
 
     layout: Layout
@@ -28,6 +29,7 @@ class SandboxPlan:
     workspace: str = "main"
     ports: tuple[int, ...] = DEFAULT_PORTS
     name_suffix: str = "trunk.internal"
+    platform: str = "azure"
 
     @property
     def nodes(self) -> list[str]:

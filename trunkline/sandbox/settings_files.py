@@ -10,12 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.runtime.files import write_atomic
+from trunkline.sandbox.emulated_documents import AWS_SIGNER, AZURE_SIGNER
+from trunkline.sandbox.emulated_machines import (
+    AWS_ACCOUNT,
+    AWS_REGION,
+    CONTROL_PLANE,
+    DOCUMENT_HOST,
+    GCP_ISSUER_PATH,
+    GCP_KEYS_PATH,
+    GCP_PROJECT,
+    TENANT,
+)
 from trunkline.sandbox.layout import Layout
 from trunkline.sandbox.toml import Table, render_toml
 
 LOOPBACK = "127.0.0.1"
 HOST = "localhost"
-TENANT = "00000000-5a4d-b0c5-8000-000000000001"
 AUDIENCE = "api://trunkline-sandbox"
 HEALTH_SECONDS = 2.0
 DRAIN_SECONDS = 3.0
@@ -32,28 +42,47 @@ class Ports:
 
 
 def write_control_plane_settings(
-    layout: Layout, ports: Ports, *, workspace: str, authority_url: str, name_suffix: str
+    layout: Layout, ports: Ports, *, authority_url: str, metadata_url: str, name_suffix: str
 ) -> None:
-    """Write the control plane's settings; managed identities of the emulated issuer become nodes of `workspace`."""
+    """Write the control plane's settings; it believes the emulated clouds."""
     table: Table = {
         **_common(layout.control_plane.name, layout, ports),
         "listen": {"address": LOOPBACK, "port": ports.service},
         "identity": {"dns_names": [HOST], "name_suffix": name_suffix},
         "health": {"interval_seconds": HEALTH_SECONDS},
         "limits": {"drain_seconds": DRAIN_SECONDS},
-        "bootstrap": {
-            "azure": {
-                "audience": AUDIENCE,
-                "tenants": [TENANT],
-                "identities": ["*"],
-                "workspace": workspace,
-                "authority_url": authority_url,
-                "allow_insecure_authority": True,
-                "ca_file": str(layout.identity / "ca.pem"),
-            }
-        },
+        "bootstrap": _bootstrap(layout, authority_url, metadata_url),
     }
     _write(layout, "control-plane/config.toml", table)
+
+
+def _bootstrap(layout: Layout, authority_url: str, metadata_url: str) -> Table:
+    ca = str(layout.identity / "ca.pem")
+    return {
+        "azure": {
+            "audience": AUDIENCE,
+            "tenants": [TENANT],
+            "document_roots_file": str(layout.identity / f"{AZURE_SIGNER}-roots.pem"),
+            "document_host": DOCUMENT_HOST,
+            "resource_manager_url": authority_url,
+            "metadata_url": f"{metadata_url}/{CONTROL_PLANE}",
+            "authority_url": authority_url,
+            "ca_file": ca,
+        },
+        "aws": {
+            "accounts": [AWS_ACCOUNT],
+            "certificate_files": {AWS_REGION: str(layout.identity / f"{AWS_SIGNER}-roots.pem")},
+            "sts_url": authority_url,
+            "ca_file": ca,
+        },
+        "gcp": {
+            "audience": AUDIENCE,
+            "projects": [GCP_PROJECT],
+            "issuer_url": authority_url + GCP_ISSUER_PATH,
+            "keys_url": authority_url + GCP_KEYS_PATH,
+            "ca_file": ca,
+        },
+    }
 
 
 def write_relay_settings(layout: Layout, role: str, ports: Ports, *, control_plane_url: str, name_suffix: str) -> None:
@@ -74,18 +103,29 @@ def relay_name(role: str) -> str:
     return "relay-1" if role == "relay" else role
 
 
-def write_agent_settings(layout: Layout, node: str, ports: Ports, *, control_plane_url: str, metadata_url: str) -> None:
+def write_agent_settings(
+    layout: Layout,
+    node: str,
+    ports: Ports,
+    *,
+    control_plane_url: str,
+    metadata_url: str,
+    authority_url: str,
+    platform: str,
+) -> None:
     """Write an agent's settings; it proves what it is by the emulated metadata service."""
+    sts = {"aws_sts_host": authority_url.partition("://")[2]}
+    bootstrap: Table = {
+        "method": platform,
+        "node_name": node,
+        "metadata_url": f"{metadata_url}/{node}",
+        **(sts if platform == "aws" else {"audience": AUDIENCE}),
+    }
     table: Table = {
         **_common(f"nodes/{node}", layout, ports),
         "drain_seconds": DRAIN_SECONDS,
         "control_plane": {"url": control_plane_url, "ca_file": str(ca_file(layout))},
-        "bootstrap": {
-            "method": "azure",
-            "node_name": node,
-            "metadata_url": f"{metadata_url}/{node}",
-            "audience": AUDIENCE,
-        },
+        "bootstrap": bootstrap,
         "policy": {"file": str(layout.node(node) / "policy.toml")},
     }
     _write(layout, f"nodes/{node}/config.toml", table)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 
 Value = str | int | float | bool | list[str]
-Table = Mapping[str, "Value | Mapping[str, Value | Mapping[str, Value]]"]
+Table = Mapping[str, "Value | Table"]
 
 
 def render_toml(table: Table, heading: str) -> str:
     """A TOML document; entries that are None have no place in it and must be left out.
 
     Args:
-        table: keys with values, and tables one or two levels deep.
+        table: keys with values, and tables, as deep as need be.
         heading: a comment for its first line.
     """
     return f"# {heading}\n" + "\n".join(_lines(table, "")) + "\n"

@@ -18,8 +18,8 @@ import pytest
 from certs.tls import client_context
 from trunkline.sandbox.child import EMULATOR
 from trunkline.sandbox.daemon import Endpoints, SandboxFailed, SandboxProcess, child_environment
-from trunkline.sandbox.emulated_identity import object_id
-from trunkline.sandbox.settings_files import AUDIENCE, TENANT
+from trunkline.sandbox.emulated_machines import TENANT, object_id
+from trunkline.sandbox.settings_files import AUDIENCE
 
 PATH = "metadata/identity/oauth2/token"
 QUERY = {"api-version": "2018-02-01", "resource": AUDIENCE}

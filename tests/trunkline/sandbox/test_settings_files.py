@@ -37,7 +37,11 @@ def test_directories_are_their_owners_alone(layout: Layout) -> None:
 
 def test_control_plane(layout: Layout) -> None:
     write_control_plane_settings(
-        layout, Ports(8443, 9466), workspace="main", authority_url="https://localhost:5", name_suffix="trunk.internal"
+        layout,
+        Ports(8443, 9466),
+        authority_url="https://localhost:5",
+        metadata_url="http://127.0.0.1:6",
+        name_suffix="trunk.internal",
     )
     table = read(layout.control_plane / "config.toml")
     assert table["listen"] == {"address": "127.0.0.1", "port": 8443}
@@ -65,12 +69,19 @@ def test_relay(layout: Layout) -> None:
 def test_each_machine_has_an_identity_of_its_own(layout: Layout) -> None:
     for node in ("vm-1", "vm-2"):
         write_agent_settings(
-            layout, node, Ports(), control_plane_url="https://localhost:1", metadata_url="http://127.0.0.1:2"
+            layout,
+            node,
+            Ports(),
+            control_plane_url="https://localhost:1",
+            metadata_url="http://127.0.0.1:2",
+            authority_url="https://localhost:3",
+            platform="aws",
         )
         bootstrap = read(layout.node(node) / "config.toml")["bootstrap"]
         assert isinstance(bootstrap, dict)
         assert bootstrap["metadata_url"] == f"http://127.0.0.1:2/{node}"
         assert bootstrap["node_name"] == node
+        assert (bootstrap["method"], bootstrap["aws_sts_host"]) == ("aws", "localhost:3")
 
 
 def test_a_policy_is_its_owners_once_it_is_there(layout: Layout) -> None:
@@ -89,6 +100,6 @@ def test_toml_of_every_kind_of_value_reads_back() -> None:
         "c": 2.5,
         "d": True,
         "e": ["x", "y"],
-        "t": {"k": "v", "u": {"w": False}},
+        "t": {"k": "v", "u": {"w": False, "x": {"y": 1}}},
     }
     assert tomllib.loads(render_toml(table, "heading")) == table
