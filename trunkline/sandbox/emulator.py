@@ -50,6 +50,14 @@ async def _serve(directory: Path, machines: list[str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    async with emulated_clouds(directory, machines) as (authority_url, metadata_url):
+        _announce(directory, authority_url, metadata_url)
+        await stopped.wait()
+
+
+@asynccontextmanager
+async def emulated_clouds(directory: Path, machines: list[str]) -> AsyncIterator[tuple[str, str]]:
+    """Run the clouds; gives the authority's and the metadata service's addresses, the same as the last time."""
     tls = _make_tls(directory, time.time())
     known_ports = _read_ports(directory)
     async with AsyncExitStack() as stack:
@@ -63,8 +71,7 @@ async def _serve(directory: Path, machines: list[str]) -> None:
         metadata_url = f"http://{LOOPBACK}:{metadata_socket.getsockname()[1]}"
         metadata = EmulatedMetadata(issuer, EmulatedDocuments(directory), sts, machines, SystemClock())
         await stack.enter_async_context(_site(metadata.application(), metadata_socket, None))
-        _announce(directory, authority_url, metadata_url)
-        await stopped.wait()
+        yield authority_url, metadata_url
 
 
 @asynccontextmanager

@@ -1,0 +1,250 @@
+"""What becomes of machines whose evidence is genuine: policies, names, coming back, clones, approvals."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from certs.evidence_nonce import evidence_nonce
+from certs.identities import Identity
+from certs.predecessor import sign_predecessor
+from control_plane.storage.records import Certificate, Node
+from tests.support.emulated_clouds import CloudPlane, cloud_plane
+from trunkline.runtime.clock import SystemClock
+from trunkline.sandbox.emulated_machines import AWS_ACCOUNT, AWS_ROLE, SUBSCRIPTION, TENANT, object_id, service_account
+
+DAY_SECONDS = 86_400
+
+
+class OffsetClock(SystemClock):
+    """The machine's clock, moved forwards by the test."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.offset
+
+
+async def set_state(cloudy: CloudPlane, node_id: str, **values: Any) -> None:
+    async with cloudy.plane.database.write() as session:
+        await session.execute(update(Node).where(Node.node_id == node_id).values(values))
+
+
+async def with_word(cloudy: CloudPlane, identity: Identity, **changes: Any) -> dict[str, Any]:
+    """A request in which the machine shows the key that its node had."""
+    body, _ = await cloudy.request()
+    nonce = changes.get("nonce", evidence_nonce(body["nonce"], body["csr"]))
+    return body | {"predecessor": sign_predecessor(identity, nonce)}
+
+
+@pytest.mark.parametrize(
+    ("platform", "conditions", "admitted"),
+    [
+        ("azure", {"tenants": [TENANT]}, True),
+        ("azure", {"accounts": [SUBSCRIPTION.upper()], "resource_groups": ["SandBox", "other"]}, True),
+        ("azure", {"accounts": [SUBSCRIPTION], "resource_groups": ["other"]}, False),
+        ("azure", {"accounts": [SUBSCRIPTION], "scale_sets": ["web"]}, False),
+        ("azure", {"accounts": [SUBSCRIPTION], "regions": ["sandboxregion"]}, True),
+        ("azure", {"accounts": [SUBSCRIPTION], "identities": [object_id("vm-1")]}, True),
+        ("azure", {"accounts": [SUBSCRIPTION], "identities": [object_id("vm-2")]}, False),
+        ("azure", {"accounts": [SUBSCRIPTION], "tags": {"Environment": "sandbox", "machine": "vm-1"}}, True),
+        ("azure", {"accounts": [SUBSCRIPTION], "tags": {"environment": "sandbox", "machine": "vm-2"}}, False),
+        ("azure", {"accounts": [SUBSCRIPTION], "tags": {"owner": "x"}}, False),
+        ("aws", {"accounts": [AWS_ACCOUNT], "identities": [f"arn:aws:iam::{AWS_ACCOUNT}:role/{AWS_ROLE}"]}, True),
+        ("aws", {"accounts": [AWS_ACCOUNT], "regions": ["eu-central-1"]}, False),
+        ("gcp", {"accounts": ["trunkline-sandbox"], "identities": [service_account("vm-1")]}, True),
+        ("gcp", {"accounts": ["another-project"]}, False),
+    ],
+)
+async def test_conditions(cloudy: CloudPlane, platform: str, conditions: dict[str, Any], admitted: bool):
+    await cloudy.policy(platform, conditions=conditions)
+    assert (await cloudy.attest("vm-1", platform)).status == (200 if admitted else 403)
+
+
+async def test_a_policy_gives_name_cluster_and_labels(cloudy: CloudPlane):
+    await cloudy.plane.workspace()
+    await cloudy.plane.ok("POST", "/w/finance/api/2.0/clusters", {"cluster": "blue"})
+    await cloudy.policy(node_name="{region}-{name}", labels={"role": "web"}, cluster="blue")
+    answer, _ = await cloudy.join(node_name="what-the-agent-wants")
+    assert answer["node"] == "sandboxregion-vm-1"
+    seen = await cloudy.plane.ok("GET", f"/w/finance/api/2.0/nodes/{answer['node_id']}")
+    assert (seen["labels"], seen["clusters"]) == ({"role": "web"}, ["blue"])
+
+
+async def test_the_most_particular_policy_decides(cloudy: CloudPlane):
+    await cloudy.policy(name="a-general", node_name="general")
+    await cloudy.policy(
+        name="b-special", node_name="special", conditions={"accounts": [SUBSCRIPTION], "regions": ["sandboxregion"]}
+    )
+    assert (await cloudy.attest()).document["node"] == "special"
+
+
+async def test_several_workspaces(cloudy: CloudPlane):
+    await cloudy.policy(workspace="finance")
+    await cloudy.policy(workspace="research")
+    answer = await cloudy.attest()
+    assert (answer.status, "several workspaces" in answer.document["message"]) == (403, True)
+    assert (await cloudy.attest(workspace="research")).document["workspace"] == "research"
+    assert (await cloudy.attest(workspace="nowhere")).status == 403
+
+
+async def test_a_clone_raises_an_alarm_and_changes_nothing(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, identity = await cloudy.join()
+    await set_state(cloudy, answer["node_id"], state="online")
+    for _ in range(3):
+        refused = await cloudy.attest()
+        assert (refused.status, refused.error_code) == (409, "RESOURCE_CONFLICT")
+    await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=identity)
+    [alarm] = await cloudy.plane.audit(action="node.clone_alarm")
+    assert answer["node_id"] in alarm["outcome"]
+    sample = cloudy.plane.foundation.registry.get_sample_value
+    assert (cloudy.counted("azure", "clone"), sample("trunkline_control_plane_clone_alarms_total")) == (3, 3)
+    async with cloudy.plane.database.read() as session:
+        node = await session.get(Node, answer["node_id"])
+    assert node is not None
+    assert node.state == "online"
+    await set_state(cloudy, answer["node_id"], state="offline")
+    assert (await cloudy.attest()).document["node_id"] == answer["node_id"]
+
+
+async def test_the_same_instance_is_no_clone(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, identity = await cloudy.join()
+    await set_state(cloudy, answer["node_id"], state="online")
+    assert (await cloudy.send(await with_word(cloudy, identity))).document["node_id"] == answer["node_id"]
+
+
+async def test_a_predecessors_word_that_is_worth_nothing(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, identity = await cloudy.join()
+    _, other = await cloudy.join("vm-2")
+    await set_state(cloudy, answer["node_id"], state="online")
+    forged = cloudy.plane.forged_node(answer["workspace_id"], answer["node_id"])
+    body, _ = await cloudy.request()
+    for word in ("x", "a.b.c", body["evidence"]["token"][:4096]):
+        assert (await cloudy.send(body | {"predecessor": word, "nonce": body["nonce"]})).status == 409
+        body, _ = await cloudy.request()
+    for said in (await with_word(cloudy, other), await with_word(cloudy, forged)):
+        assert (await cloudy.send(said)).status == 409
+    assert (await cloudy.send(await with_word(cloudy, identity, nonce="0" * 32))).status == 409
+    await cloudy.plane.ok("POST", "/api/2.0/revocations", {"kind": "certificate", "id": identity.serial})
+    assert (await cloudy.send(await with_word(cloudy, identity))).status == 409
+
+
+async def test_an_expired_certificate_still_tells_the_instance(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, identity = await cloudy.join()
+    await set_state(cloudy, answer["node_id"], state="online")
+    async with cloudy.plane.database.write() as session:
+        await session.execute(update(Certificate).where(Certificate.serial == identity.serial).values(expire_time=1))
+    assert (await cloudy.send(await with_word(cloudy, identity))).status == 200
+
+
+async def test_a_revoked_node_does_not_come_back(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, _ = await cloudy.join()
+    await cloudy.plane.ok("POST", "/api/2.0/revocations", {"kind": "node", "id": answer["node_id"]})
+    refused = await cloudy.attest()
+    assert (refused.status, "was revoked" in refused.document["message"]) == (403, True)
+    await cloudy.plane.ok("DELETE", f"/w/finance/api/2.0/nodes/{answer['node_id']}")
+    assert (await cloudy.attest()).document["node_id"] != answer["node_id"]
+
+
+async def test_a_window_since_the_first_bootstrap(tmp_path: Path):
+    clock = OffsetClock()
+    async with cloud_plane(tmp_path, clock=clock) as cloudy:
+        rule = {"mode": "window", "seconds": 600, "since": "first_bootstrap"}
+        await cloudy.policy("gcp", reattestation=rule)
+        answer, _ = await cloudy.join("vm-1", "gcp")
+        assert (await cloudy.attest("vm-1", "gcp")).status == 200
+        async with cloudy.plane.database.write() as session:
+            past = int((clock.now() - 601) * 1000)
+            await session.execute(update(Node).values(confirm_time=past, creation_time=past))
+        refused = await cloudy.attest("vm-1", "gcp")
+        assert (refused.status, "is over" in refused.document["message"]) == (403, True)
+        await set_state(cloudy, answer["node_id"], last_seen_time=int(clock.now() * 1000), state="offline")
+        assert (await cloudy.attest("vm-1", "gcp")).status == 403
+        assert cloudy.counted("gcp", "window_closed") == 2
+
+
+async def test_a_window_since_the_node_was_last_seen(cloudy: CloudPlane):
+    rule = {"mode": "window", "seconds": 600, "since": "last_seen"}
+    await cloudy.policy(reattestation=rule)
+    answer, _ = await cloudy.join()
+    now_ms = int(cloudy.plane.foundation.clock.now() * 1000)
+    long_ago = now_ms - DAY_SECONDS * 1000
+    await set_state(cloudy, answer["node_id"], confirm_time=long_ago, creation_time=long_ago)
+    assert (await cloudy.attest()).status == 403
+    await set_state(cloudy, answer["node_id"], last_seen_time=now_ms, state="offline")
+    assert (await cloudy.attest()).status == 200
+
+
+async def test_approval(cloudy: CloudPlane):
+    await cloudy.policy(reattestation={"mode": "approval"})
+    answer, identity = await cloudy.join()
+    body, _ = await cloudy.request()
+    for _ in range(3):
+        waiting = await cloudy.send(body)
+        assert (waiting.status, waiting.error_code) == (403, "PERMISSION_DENIED")
+        renewed, _ = await cloudy.request(csr=body["csr"])
+        body = renewed | {"csr": body["csr"]}
+    path = "/w/finance/api/2.0/join-requests"
+    [request] = (await cloudy.plane.ok("GET", f"{path}?state=pending"))["join_requests"]
+    assert request["join_request_id"] in waiting.document["message"]
+    assert (request["node_id"], request["machine"]["platform"]) == (answer["node_id"], "azure")
+    approved = await cloudy.plane.ok("POST", f"{path}/{request['join_request_id']}/approve", {})
+    assert approved["state"] == "approved"
+    assert (await cloudy.attest()).status == 403, "the approval is for one key"
+    assert (await cloudy.send(body)).document["node_id"] == answer["node_id"]
+    assert (await cloudy.attest()).status == 403, "and for one bootstrap"
+    await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=identity)
+    actions = [(event["action"], event["outcome"]) for event in await cloudy.plane.audit()]
+    assert ("join_request.create", "pending") in actions
+    assert ("join_request.decide", "approved") in actions
+    assert cloudy.counted("azure", "approval_needed") == 5
+
+
+async def test_denial(cloudy: CloudPlane):
+    await cloudy.policy(reattestation={"mode": "approval"})
+    await cloudy.join()
+    body, _ = await cloudy.request()
+    await cloudy.send(body)
+    path = "/w/finance/api/2.0/join-requests"
+    [request] = (await cloudy.plane.ok("GET", path))["join_requests"]
+    await cloudy.plane.ok("POST", f"{path}/{request['join_request_id']}/deny", {})
+    again = await cloudy.request(csr=body["csr"])
+    refused = await cloudy.send(again[0])
+    assert "has denied" in refused.document["message"]
+    conflict = await cloudy.plane.call("POST", f"{path}/{request['join_request_id']}/approve", {})
+    assert conflict.status == 409
+    assert (await cloudy.plane.call("POST", f"{path}/jq-{'a' * 20}/approve", {})).status == 404
+
+
+async def test_requests_of_one_machine_are_bounded(cloudy: CloudPlane):
+    await cloudy.policy(reattestation={"mode": "approval"})
+    await cloudy.join()
+    for _ in range(6):
+        assert (await cloudy.attest()).status == 403
+    assert len((await cloudy.plane.ok("GET", "/w/finance/api/2.0/join-requests"))["join_requests"]) == 4
+
+
+async def test_a_machine_that_never_confirmed_needs_no_approval(cloudy: CloudPlane):
+    await cloudy.policy(reattestation={"mode": "approval"})
+    first = await cloudy.attest()
+    assert (await cloudy.attest()).document["node_id"] == first.document["node_id"]
+
+
+async def test_the_earlier_identity_is_valid_until_the_new_one_is_confirmed(cloudy: CloudPlane):
+    await cloudy.policy()
+    _, old = await cloudy.join()
+    await cloudy.attest()
+    await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=old)
+    _, new = await cloudy.join()
+    refused = await cloudy.plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=old)
+    assert (refused.status, refused.document["message"]) == (401, "this certificate was revoked")
+    await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=new)
