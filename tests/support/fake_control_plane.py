@@ -85,6 +85,12 @@ class FakeControlPlane:
         routes.add_get(f"{workspace}/nodes/{{name}}", self._node)
         routes.add_delete(f"{workspace}/nodes/{{name}}", self._nothing)
         routes.add_post(f"{workspace}/join-tokens", self._join_token)
+        routes.add_post(f"{workspace}/join-policies", self._join_policy)
+        routes.add_get(f"{workspace}/join-policies", self._join_policies)
+        routes.add_get(f"{workspace}/join-policies/{{name}}", self._join_policy)
+        routes.add_delete(f"{workspace}/join-policies/{{name}}", self._nothing)
+        routes.add_get(f"{workspace}/join-requests", self._join_requests)
+        routes.add_post(f"{workspace}/join-requests/{{id}}/{{verb}}", self._join_request)
         routes.add_post(f"{workspace}/tokens/{{kind}}", self._token)
         routes.add_post(f"{workspace}/commands", self._submit)
         routes.add_get(f"{workspace}/commands/{{id}}", self._command)
@@ -118,6 +124,20 @@ class FakeControlPlane:
 
     async def _join_token(self, request: web.Request) -> web.Response:
         return web.json_response({"join_token": "tlj-secret", "expire_time": 1_800_000_000_000}, status=201)
+
+    async def _join_policy(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {"join_policy": "web", "platform": "azure"}
+        return web.json_response({"join_policy_id": "jp-1", **body}, status=201)
+
+    async def _join_policies(self, request: web.Request) -> web.Response:
+        policy = {"join_policy_id": "jp-1", "join_policy": "web", "platform": "azure", "conditions": {"tags": {}}}
+        return web.json_response({"join_policies": [policy]})
+
+    async def _join_requests(self, request: web.Request) -> web.Response:
+        return web.json_response({"join_requests": [{"join_request_id": "jq-1", "state": "pending"}]})
+
+    async def _join_request(self, request: web.Request) -> web.Response:
+        return web.json_response({"join_request_id": request.match_info["id"], "state": request.match_info["verb"]})
 
     async def _token(self, request: web.Request) -> web.Response:
         relays = [{"relay_id": "rl-1", "url": "https://relay.test"}]

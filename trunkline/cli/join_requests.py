@@ -16,7 +16,7 @@ def join_request() -> None:
 
 
 @join_request.command("list")
-@click.option("--state", "wanted", type=click.Choice(["pending", "approved", "denied"]), help="Only those.")
+@click.option("--only", "wanted", type=click.Choice(["pending", "approved", "denied"]), help="Only those.")
 @connected
 def list_(invocation: Invocation, wanted: str | None) -> None:
     """List the requests of the workspace."""
