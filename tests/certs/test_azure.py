@@ -211,6 +211,16 @@ async def test_one_tenant_s_key_does_not_sign_for_another(verifier: AzureVerifie
     assert (await verifier.verify(token(url, OTHER_KEY, **other), NOW)).tenant_id == OTHER_TENANT
 
 
+async def test_a_key_that_its_set_reserves_for_another_issuer(
+    verifier: AzureVerifier, url: str, issuer: Issuer
+) -> None:
+    issuer.keys[TENANT] = [jwk(KEY, "k1", issuer=f"{url}/{OTHER_TENANT}/v2.0"), jwk(OTHER_KEY, "k2", issuer=f"{url}/")]
+    assert await refusal(verifier, token(url)) is TokenErrorCode.UNKNOWN_KEY
+    issuer.keys[OTHER_TENANT] = [jwk(OTHER_KEY, "k1", issuer=f"{url}/{{tenantid}}/v2.0")]
+    other: dict[str, Any] = {"iss": f"{url}/{OTHER_TENANT}/v2.0", "tid": OTHER_TENANT}
+    assert (await verifier.verify(token(url, OTHER_KEY, **other), NOW)).tenant_id == OTHER_TENANT
+
+
 async def test_keys_are_fetched_once(verifier: AzureVerifier, url: str, issuer: Issuer) -> None:
     issuer.delay.clear()
     attempts = [asyncio.create_task(verifier.verify(token(url, n=n), NOW)) for n in range(50)]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
@@ -28,7 +29,7 @@ def stamp(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%m/%d/%y %H:%M:%S -0000")
 
 
-def document(signer=(SIGNER, KEY), **changes: Any) -> str:
+def document(signer: tuple[x509.Certificate, rsa.RSAPrivateKey] = (SIGNER, KEY), **changes: Any) -> str:
     claims = {
         "licenseType": "",
         "nonce": NONCE,
@@ -41,7 +42,7 @@ def document(signer=(SIGNER, KEY), **changes: Any) -> str:
     }
     kept = {name: value for name, value in claims.items() if value is not None}
     builder = pkcs7.PKCS7SignatureBuilder().set_data(json.dumps(kept).encode())
-    builder = builder.add_signer(*signer, hashes.SHA256())
+    builder = builder.add_signer(signer[0], signer[1], hashes.SHA256())
     options = [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes]
     return base64.b64encode(builder.sign(serialization.Encoding.DER, options)).decode()
 

@@ -154,12 +154,13 @@ async def test_the_case_of_a_resource_id_means_nothing(cloudy: CloudPlane):
 async def test_who_is_on_no_list_is_refused_before_anything_is_asked(
     tmp_path: Path, platform: str, changes: dict[str, Any]
 ):
-    nobody = {
+    nobody: dict[str, dict[str, Any]] = {
         "azure": {},
         "aws": {"sts_url": "https://localhost:1"},
         "gcp": {"keys_url": "https://localhost:1/keys"},
     }
-    async with cloud_plane(tmp_path, **{platform: changes | nobody[platform]}) as cloudy:
+    sections: dict[str, Any] = {platform: changes | nobody[platform]}
+    async with cloud_plane(tmp_path, **sections) as cloudy:
         await cloudy.policy(platform)
         assert (await cloudy.attest("vm-1", platform)).status == 403
         assert cloudy.counted(platform, "not_allowed") == 1
@@ -182,7 +183,8 @@ async def test_the_allowed_identity(tmp_path: Path):
     ],
 )
 async def test_a_cloud_that_does_not_answer_is_no_verdict(tmp_path: Path, platform: str, changes: dict[str, Any]):
-    async with cloud_plane(tmp_path, **{platform: changes}) as cloudy:
+    sections: dict[str, Any] = {platform: changes}
+    async with cloud_plane(tmp_path, **sections) as cloudy:
         await cloudy.policy(platform)
         answer = await cloudy.attest("vm-1", platform)
         assert (answer.status, answer.error_code) == (503, "TEMPORARILY_UNAVAILABLE")

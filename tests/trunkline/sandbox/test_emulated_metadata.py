@@ -43,7 +43,7 @@ async def ask(url: str, method: str = "GET", body: bytes | None = None, **header
     ],
 )
 async def test_each_cloud_has_its_rules(base: str, path: str, headers: dict[str, str], status: int) -> None:
-    assert (await ask(f"{base}/vm-1/{path}", **headers))[0] == status
+    assert (await ask(f"{base}/vm-1/{path}", "GET", None, **headers))[0] == status
 
 
 async def test_aws_wants_a_session(base: str) -> None:
