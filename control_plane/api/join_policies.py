@@ -20,7 +20,7 @@ from control_plane.names import new_id
 from control_plane.settings import DAY_SECONDS
 from control_plane.storage import join_policies
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import JoinPolicy
+from control_plane.storage.records import JoinPolicy, Workspace
 
 PATH = "/w/{workspace}/api/2.0/join-policies"
 MOST_POLICIES = 1000
@@ -101,7 +101,9 @@ class JoinPolicyResource:
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            cluster = await the_cluster(session, workspace, body.cluster) if body.cluster is not None else None
+            cluster = None
+            if body.cluster is not None:
+                cluster = await the_cluster(session, workspace, body.cluster, field="cluster")
             wanted = _record(body, workspace.workspace_id, cluster.cluster_id if cluster else None, int(now * 1000))
             known = await join_policies.find(session, workspace.workspace_id, body.join_policy)
             if known is not None:
@@ -138,7 +140,7 @@ class JoinPolicyResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             record = await join_policies.find(session, workspace.workspace_id, address)
         if record is None:
-            raise not_found("join policy", address)
+            raise _no_such_policy(workspace)
         return json_response(_view(record))
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
@@ -149,7 +151,7 @@ class JoinPolicyResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             record = await join_policies.find(session, workspace.workspace_id, address)
             if record is None:
-                raise not_found("join policy", address)
+                raise _no_such_policy(workspace)
             await session.delete(record)
             details = {"join_policy_id": record.join_policy_id}
             happening = Happening(
@@ -160,6 +162,11 @@ class JoinPolicyResource:
             )
             append(session, self._context.clock.now(), caller.actor, happening)
         return json_response({})
+
+
+def _no_such_policy(workspace: Workspace) -> ApiError:
+    listed_at = f"/w/{workspace.workspace}/api/2.0/join-policies"
+    return not_found("join policy", listed_at, place=f" in the workspace {workspace.workspace}")
 
 
 def _record(body: NewJoinPolicy, workspace_id: str, cluster_id: str | None, now_ms: int) -> JoinPolicy:

@@ -12,7 +12,7 @@ from control_plane.api.requests import Nothing, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
 from control_plane.attestation.join_approvals import APPROVED, APPROVED_SECONDS, DENIED, PENDING, PENDING_SECONDS
-from control_plane.errors import conflict, not_found
+from control_plane.errors import conflict, not_found_in
 from control_plane.storage import join_requests
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.records import JoinRequest
@@ -70,7 +70,7 @@ class JoinRequestResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             record = await join_requests.find(session, workspace.workspace_id, join_request_id)
             if record is None or record.expire_time <= now * 1000:
-                raise not_found("join request", join_request_id)
+                raise not_found_in(workspace.workspace, "join request")
             if record.state not in (PENDING, state):
                 raise conflict(f"this request was {record.state} already")
             if record.state == PENDING:
