@@ -23,6 +23,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /w/{workspace}/api/2.0/clusters": {"cluster": "blue", "nodes": []},
     "PATCH /w/{workspace}/api/2.0/clusters/{cluster}": {"add": ["vm-1"]},
     "POST /w/{workspace}/api/2.0/join-tokens": {"lifetime_seconds": 60},
+    "POST /w/{workspace}/api/2.0/join-policies": {
+        "join_policy": "web",
+        "platform": "aws",
+        "conditions": {"accounts": ["123456789012"]},
+    },
+    "POST /w/{workspace}/api/2.0/join-requests/{join_request_id}/approve": {},
+    "POST /w/{workspace}/api/2.0/join-requests/{join_request_id}/deny": {},
     "POST /w/{workspace}/api/2.0/tokens/call": {"node": "vm-1", "scopes": ["health:read"], "lifetime_seconds": 60},
     "POST /w/{workspace}/api/2.0/tokens/workspace": {"ports": [9100], "lifetime_seconds": 60},
     "POST /w/{workspace}/api/2.0/commands": TARGETED,
@@ -48,6 +55,11 @@ NAMED_IN_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("PATCH clusters/red", {"remove": ["vm-1", "?"]}, "remove.1"),
     ("POST tokens/call", {"node": "?", "scopes": ["health:read"], "lifetime_seconds": 60}, "node"),
     ("POST join-tokens", {"lifetime_seconds": 60, "cluster": "?"}, "cluster"),
+    (
+        "POST join-policies",
+        {"join_policy": "web", "platform": "aws", "conditions": {"accounts": ["1"]}, "cluster": "?"},
+        "cluster",
+    ),
 ]
 
 
