@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from certs.chains import CertificateChain
+from certs.encoding import encode_base64url
 from certs.evidence_nonce import evidence_nonce
-from certs.identities import Identity
+from certs.identities import Identity, build_csr
+from certs.keyfiles import generate_key
+from certs.late_renewal import sign_late_renewal
 from certs.predecessor import sign_predecessor
 from control_plane.storage.records import Certificate, Node
-from tests.support.emulated_clouds import CloudPlane, cloud_plane
+from tests.support.emulated_clouds import BOOTSTRAP, CloudPlane, cloud_plane
 from trunkline.runtime.clock import SystemClock
 from trunkline.sandbox.emulated_machines import AWS_ACCOUNT, AWS_ROLE, SUBSCRIPTION, TENANT, object_id, service_account
 
@@ -32,6 +36,13 @@ class OffsetClock(SystemClock):
 async def set_state(cloudy: CloudPlane, node_id: str, **values: Any) -> None:
     async with cloudy.plane.database.write() as session:
         await session.execute(update(Node).where(Node.node_id == node_id).values(values))
+
+
+async def sealing_key(cloudy: CloudPlane, node_id: str) -> str:
+    async with cloudy.plane.database.read() as session:
+        node = await session.get(Node, node_id)
+    assert node is not None
+    return node.sealing_key
 
 
 async def with_word(cloudy: CloudPlane, identity: Identity, **changes: Any) -> dict[str, Any]:
@@ -143,6 +154,40 @@ async def test_an_expired_certificate_still_tells_the_instance(cloudy: CloudPlan
     async with cloudy.plane.database.write() as session:
         await session.execute(update(Certificate).where(Certificate.serial == identity.serial).values(expire_time=1))
     assert (await cloudy.send(await with_word(cloudy, identity))).status == 200
+
+
+async def test_a_key_that_the_node_has_replaced_tells_nothing(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, old = await cloudy.join()
+    key = generate_key()
+    renewed = await cloudy.plane.ok("POST", "/api/2.0/nodes/self/renew", {"csr": build_csr(key)}, identity=old)
+    new = Identity(key, CertificateChain.from_pem(renewed["certificate_chain"]))
+    await set_state(cloudy, answer["node_id"], state="online")
+    assert (await cloudy.send(await with_word(cloudy, old))).status == 200, "the new key is not proved yet"
+    await cloudy.plane.ok("POST", f"{BOOTSTRAP}/confirm", {}, identity=new)
+    assert (await cloudy.send(await with_word(cloudy, old))).status == 409
+    assert (await cloudy.send(await with_word(cloudy, new))).status == 200
+
+
+async def test_the_sealing_key_changes_with_the_confirmation(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, _ = await cloudy.join()
+    before = await sealing_key(cloudy, answer["node_id"])
+    next_key = encode_base64url(b"n" * 32)
+    assert (await cloudy.attest(sealing_key=next_key)).status == 200
+    assert await sealing_key(cloudy, answer["node_id"]) == before
+    await cloudy.join(sealing_key=next_key)
+    assert await sealing_key(cloudy, answer["node_id"]) == next_key != before
+
+
+async def test_an_attested_node_does_not_renew_late(cloudy: CloudPlane):
+    await cloudy.policy()
+    _, identity = await cloudy.join()
+    body, _ = await cloudy.request()
+    asked = {"nonce": body["nonce"], "csr": body["csr"], "sealing_key": body["sealing_key"]}
+    document = {"request": sign_late_renewal(identity, **asked), "csr": body["csr"], "agent_version": "1"}
+    refused = await cloudy.plane.call("POST", "/api/2.0/nodes/late-renewal", document, token=None)
+    assert (refused.status, "bootstrap with its evidence" in refused.document["message"]) == (401, True)
 
 
 async def test_a_revoked_node_does_not_come_back(cloudy: CloudPlane):
