@@ -15,6 +15,10 @@ class TrustError(CertificateError):
     """A trust document is refused: its form, its signature, or a number older than the one already held."""
 
 
+class TrustRollbackError(TrustError):
+    """A genuine trust document goes behind the one in force: an older number, or other content under the same."""
+
+
 class SealingError(CertificateError):
     """Sealed bytes cannot be opened with this key and context, or what is to be sealed is out of bounds."""
 

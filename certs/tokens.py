@@ -175,7 +175,7 @@ class TokenVerifier:
     ) -> TokenClaims:
         """The claims of `token`, which must be of one of `kinds`, live at `now` and, if given, for `audience`.
 
-        Revocation is not asked here: see `TrustDocument.is_revoked`.
+        Revocation is not asked here: see `TrustDocument.verdict`.
 
         Raises:
             TokenError: it is refused; never anything else, whatever the token is.

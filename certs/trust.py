@@ -7,28 +7,41 @@ process lives: a full disk must not keep a revocation from counting.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
 from certs.chains import verify_chain
 from certs.encoding import canonical_json
-from certs.errors import CertificateError, KeyFileError, TokenError, TrustError
+from certs.errors import CertificateError, KeyFileError, TokenError, TrustError, TrustRollbackError
 from certs.identities import Identity
 from certs.jose import CompactToken, chain_member, chain_of, check_signature, parse_compact, write_compact
 from certs.keyfiles import read_secret, write_secret
 from certs.keyring import KeyRing
 from certs.spiffe import IdentityRole
-from certs.trust_form import Revocations, TrustDocument, TrustLock, read_trust_claims, write_trust_claims
+from certs.trust_form import (
+    Revocations,
+    TrustDocument,
+    TrustLock,
+    TrustVerdict,
+    read_trust_claims,
+    write_trust_claims,
+)
 
 __all__ = [
     "Revocations",
     "TrustDocument",
     "TrustLock",
     "TrustStore",
+    "TrustVerdict",
+    "content_fingerprint",
+    "fingerprint_of_text",
     "sign_trust_document",
     "verify_first_trust_document",
+    "verify_held_trust_document",
     "verify_trust_document",
 ]
 
@@ -79,6 +92,37 @@ def verify_first_trust_document(text: str, now: float) -> TrustDocument:
     token = _parse(text)
     document = read_trust_claims(token.claims)
     return _verified(token, document, document.roots, now)
+
+
+def verify_held_trust_document(text: str, roots: Sequence[x509.Certificate]) -> TrustDocument:
+    """The document in `text`, which somebody holds since it was in force: its signer's SVID may have expired since.
+
+    The chain is verified as of the leaf's first moment. It proves that the control plane has once signed the document,
+    not that it is the newest: it may add to what is trusted less, never to what is trusted.
+
+    Raises:
+        CertificateError: as `verify_trust_document`.
+    """
+    token = _parse(text)
+    return _verified(token, read_trust_claims(token.claims), roots, chain_of(token).not_before + 1)
+
+
+def content_fingerprint(document: TrustDocument) -> str:
+    """SHA-256 of a document's content, without its number and time, in hexadecimal."""
+    return _fingerprint(write_trust_claims(document))
+
+
+def fingerprint_of_text(text: str) -> str:
+    """The same of a signed document, members of a later release that are not understood here included.
+
+    Raises:
+        CertificateError: this is no trust document. The signature is not looked at.
+    """
+    return _fingerprint(_parse(text).claims)
+
+
+def _fingerprint(claims: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json({**claims, "sequence": 1, "issued_at": 1})).hexdigest()
 
 
 class TrustStore:
@@ -157,12 +201,12 @@ def _is_newer(document: TrustDocument, current: TrustDocument) -> bool:
         raise TrustError(msg)
     if document.sequence < current.sequence:
         msg = f"the trust document has number {document.sequence}, older than {current.sequence} in force"
-        raise TrustError(msg)
+        raise TrustRollbackError(msg)
     if document.sequence > current.sequence:
         return True
     if _content(document) != _content(current):
         msg = f"another trust document with the number {current.sequence} is in force already"
-        raise TrustError(msg)
+        raise TrustRollbackError(msg)
     return False
 
 

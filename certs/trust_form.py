@@ -6,7 +6,7 @@ Members that are unknown are ignored, as in every machine document; those that a
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 
@@ -36,6 +36,14 @@ class TrustLock:
     id: str
     expires_at: int
     reason: str = ""
+
+
+class TrustVerdict(NamedTuple):
+    """Why a credential is no good: the revocation, or the lock, of this `kind` and `id`."""
+
+    locked: bool
+    kind: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +86,39 @@ class TrustDocument:
     relays: Sequence[str] | None = None
     version: int = FORMAT_VERSION
 
-    def is_revoked(self, claims: TokenClaims, now: float, *, certificate_serial: str | None = None) -> bool:
-        """Whether a token, the certificate behind it, its node or its workspace is revoked, or locked at `now`.
+    def verdict(self, claims: TokenClaims, now: float, *, certificate_serial: str | None = None) -> TrustVerdict | None:
+        """What ends the use of a token at `now`: its own revocation or lock, or that of what it stands on.
 
-        `certificate_serial` is that of the connection the token came over, where it is bound to one. Constant time in
-        the number of revocations; locks are few and looked at in turn.
+        `certificate_serial` is that of the connection the token came over, where it is bound to one. A revocation goes
+        before a lock. Constant time in the number of revocations; locks are few and looked at in turn.
         """
-        revoked, serials = self.revocations, (claims.signer_serial, certificate_serial)
-        return (
-            claims.token_id in revoked.token_ids
-            or claims.origin_token_id in revoked.token_ids
-            or any(serial in revoked.certificates for serial in serials)
-            or claims.node_id in revoked.nodes
-            or claims.workspace_id in revoked.workspaces
-            or (bool(self.locks) and self._is_locked(claims, now, serials))
-        )
-
-    def _is_locked(self, claims: TokenClaims, now: float, serials: tuple[str | None, ...]) -> bool:
-        names = {
-            "token": (claims.token_id, claims.origin_token_id),
-            "certificate": serials,
-            "node": (claims.node_id,),
-            "workspace": (claims.workspace_id,),
+        revoked = self.revocations
+        ended: Mapping[str, Collection[str]] = {
+            "token": revoked.token_ids,
+            "certificate": revoked.certificates,
+            "node": revoked.nodes,
+            "workspace": revoked.workspaces,
         }
-        return any(lock.expires_at > now and lock.id in names[lock.kind] for lock in self.locks)
+        named = _named(claims, certificate_serial)
+        for kind, name in named:
+            if name in ended[kind]:
+                return TrustVerdict(False, kind, str(name))
+        for lock in self.locks:
+            if lock.expires_at > now and (lock.kind, lock.id) in named:
+                return TrustVerdict(True, lock.kind, lock.id)
+        return None
+
+
+def _named(claims: TokenClaims, certificate_serial: str | None) -> tuple[tuple[str, str | None], ...]:
+    """What a token stands on, as revocations and locks name it."""
+    return (
+        ("token", claims.token_id),
+        ("token", claims.origin_token_id),
+        ("certificate", claims.signer_serial),
+        ("certificate", certificate_serial),
+        ("node", claims.node_id),
+        ("workspace", claims.workspace_id),
+    )
 
 
 def write_trust_claims(document: TrustDocument) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The control plane daemon: starts, serves until it is asked to end, drains, and goes.
 
-`main(["init", "--config", FILE])` prepares a new one; see `control_plane.initialise`.
+`main(["init", "--config", FILE])` prepares a new one; see `control_plane.initialise`. After a restore,
+`main(["take-back", DOCUMENT, "--config", FILE])` gives it back what it forgot; see `control_plane.take_back`.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from control_plane.storage import accounts
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.migrate import is_migrated, migrate
+from control_plane.take_back import run_take_back
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
@@ -35,7 +37,7 @@ UMASK = 0o077
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the control plane, or prepare it with `init`; returns the exit code."""
+    """Run the control plane, prepare it with `init`, or mend it with `take-back`; returns the exit code."""
     os.umask(UMASK)
     daemon = Daemon(
         name="control-plane",
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["init"]:
         return run_init(daemon, arguments[1:])
+    if arguments[:1] == ["take-back"]:
+        return run_take_back(daemon, arguments[1:])
     return run_daemon(daemon, arguments)
 
 

@@ -24,11 +24,14 @@ from control_plane.api.command_output import CommandOutputResource
 from control_plane.api.commands import CommandResource
 from control_plane.api.context import ApiContext
 from control_plane.api.credentials import Credentials
+from control_plane.api.held_trust import HeldTrustResource
 from control_plane.api.join_policies import JoinPolicyResource
 from control_plane.api.join_requests import JoinRequestResource
 from control_plane.api.join_tokens import JoinTokenResource
 from control_plane.api.late_renewals import LateRenewalResource
 from control_plane.api.listening import ApiListener
+from control_plane.api.locks import LockResource
+from control_plane.api.node_reports import NodeReportResource
 from control_plane.api.node_secrets import NodeSecretResource
 from control_plane.api.nodes import NodeResource
 from control_plane.api.pages import Pages
@@ -55,7 +58,9 @@ from control_plane.identity.issuance import Issuance
 from control_plane.identity.late_renewals import LateRenewalLimits, LateRenewals
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.renewals import Renewals
+from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.identity.trust_publisher import TrustPublisher
+from control_plane.identity.trust_recovery import TrustRecovery
 from control_plane.metrics import ControlPlaneMetrics, NodeCensus
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.secrets.bundles import Bundles
@@ -95,6 +100,7 @@ class Identities:
     own: OwnIdentity
     issuance: Issuance
     trust: TrustPublisher
+    recovery: TrustRecovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,7 @@ def compose(foundation: Foundation) -> ControlPlane:
             database=foundation.database,
             trust_domain=foundation.settings.identity.trust_domain,
             operators=dict(foundation.operators),
+            clock=foundation.clock,
         ),
         database=foundation.database,
         ledger=ledger,
@@ -201,7 +208,15 @@ def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identit
         clock=foundation.clock,
     )
     own.on_renewal(trust.refresh)
-    return Identities(own, issuance, trust)
+    recovery = TrustRecovery(
+        database=foundation.database,
+        roots=authority.roots,
+        trust_domain=trust_domain,
+        metrics=metrics,
+        clock=foundation.clock,
+        log=get_logger("control_plane.trust"),
+    )
+    return Identities(own, issuance, trust, recovery)
 
 
 def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Fleet:
@@ -298,6 +313,7 @@ def _routes(
         most_challenges=settings.limits.most_challenges,
     )
     enrolment = Enrolment(database=database, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock)
+    followers = TrustFollowers(metrics)
     resources: list[Resource] = [
         WorkspaceResource(context),
         NodeResource(context),
@@ -312,7 +328,8 @@ def _routes(
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),
         SecretGrantResource(context, fleet.secret_notices),
         NodeSecretResource(secrets.bundles),
-        RevocationResource(context),
+        RevocationResource(context, followers),
+        LockResource(context, followers),
         AuditResource(context),
         RelayResource(context, enrolment, renewals),
         BootstrapResource(
@@ -323,8 +340,10 @@ def _routes(
             on_confirm=fleet.monitor.look_again,
         ),
         LateRenewalResource(context, _late_renewals(foundation, issuance, ledger, metrics)),
-        TrustResource(context, metrics, foundation.draining),
+        TrustResource(context, followers, identities.recovery, foundation.draining),
+        HeldTrustResource(context, identities.recovery),
         ReportResource(context, metrics, ledger),
+        NodeReportResource(context, metrics, ledger),
     ]
     return [route for resource in resources for route in resource.routes()]
 

@@ -13,15 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.settings import DAY_SECONDS, ControlPlaneSettings
 from control_plane.storage import (
+    adoptions,
     bootstraps,
     certificates,
     commands,
     health,
     join_requests,
     join_tokens,
+    locks,
     reports,
     revocations,
+    trust_publications,
 )
+from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records import Node
@@ -31,6 +35,7 @@ from trunkline.runtime.logs import Logger
 PAUSE_SECONDS = 60.0
 KEPT_AFTER_EXPIRY_SECONDS = DAY_SECONDS
 REPORT_DAYS = 30
+LOCAL = Actor("local/housekeeping")
 UNCONFIRMED_DAYS = 8
 JUMP_SECONDS = 3600.0
 DISTRUST_SECONDS = float(DAY_SECONDS)
@@ -98,13 +103,26 @@ class Housekeeping:
             await certificates.remove_revoked(session, expired)
             await revocations.remove_expired(session, expired)
             await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
+        async with self._database.write() as session:
+            await _end_locks(session, now)
+            await locks.remove_old(session, _days_before(now, REPORT_DAYS))
         await self._trust.refresh()
+        async with self._database.write() as session:
+            await trust_publications.remove_old(session, self._trust.sequence)
         async with self._database.write() as session:
             await commands.remove_old(session, _days_before(now, self._settings.commands.history_days))
         async with self._database.write() as session:
             await health.remove_old(session, _days_before(now, self._settings.health.history_days))
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
+            await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
         await self._database.scrub()
+
+
+async def _end_locks(session: AsyncSession, now: float) -> None:
+    """Note the locks that have expired: relays and nodes have let them end by their own clocks."""
+    for lock in await locks.end_expired(session, int(now * 1000)):
+        details = {"kind": lock.kind, "id": lock.id, "expire_time": lock.expire_time}
+        append(session, now, LOCAL, Happening("lock.expire", resource=lock.lock_id, details=details))
 
 
 async def _remove_unconfirmed(session: AsyncSession, before_ms: int) -> None:

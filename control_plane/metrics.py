@@ -82,6 +82,15 @@ class ControlPlaneMetrics:
         self.trust_feeds = Gauge(
             "trunkline_control_plane_trust_document_feeds", "Relays that follow the trust document.", registry=registry
         )
+        self.revocations = Gauge(
+            "trunkline_control_plane_revocations", "Revocations in the current trust document.", registry=registry
+        )
+        self.locks = Gauge("trunkline_control_plane_locks", "Locks in force.", registry=registry)
+        self.trust_recoveries = Counter(
+            "trunkline_control_plane_trust_recoveries",
+            "Trust documents that were taken back from whoever held them, after a restore.",
+            registry=registry,
+        )
         self.certificate_expiry = Gauge(
             "trunkline_control_plane_certificate_expiry_timestamp_seconds",
             "When the certificates that the control plane stands on end.",
@@ -103,8 +112,13 @@ class ControlPlaneMetrics:
         self.report_items = Counter(
             "trunkline_control_plane_report_items", "Items that relays reported.", ["type"], registry=registry
         )
+        self.node_report_items = Counter(
+            "trunkline_control_plane_node_report_items", "Items that nodes reported.", ["type"], registry=registry
+        )
         self.reports_dropped = Counter(
-            "trunkline_control_plane_report_items_dropped", "Items that relays said they dropped.", registry=registry
+            "trunkline_control_plane_report_items_dropped",
+            "Items that relays and nodes said they dropped.",
+            registry=registry,
         )
         self.secret_bundles = Counter(
             "trunkline_control_plane_secret_bundles", "Bundles of secrets handed to nodes.", registry=registry

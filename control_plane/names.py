@@ -11,14 +11,14 @@ from typing import Literal
 
 from certs.bindings import COMMAND_ID
 
-IdPrefix = Literal["ac", "op", "ws", "nd", "rl", "cl", "jt", "rj", "sg", "jp", "jq"]
+IdPrefix = Literal["ac", "op", "ws", "nd", "rl", "cl", "jt", "rj", "sg", "jp", "jq", "lk"]
 
 ID_CHARACTERS = 20
 LONGEST_NAME = 63
 COMMAND_ID_PATTERN = f"^{COMMAND_ID.pattern}$"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_ID = re.compile(r"(?:ac|op|ws|nd|rl|cl|jt|rj|sg|jp|jq)-[a-z2-7]{20}")
+_ID = re.compile(r"(?:ac|op|ws|nd|rl|cl|jt|rj|sg|jp|jq|lk)-[a-z2-7]{20}")
 
 
 def new_id(prefix: IdPrefix) -> str:

@@ -101,6 +101,8 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 serving.links.run(),
                 serving.renewal.run(),
                 serving.secrets.run(),
+                serving.report_sender.run(),
+                serving.hand_over.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),
                 lifecycle.keep_watchdog(),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,15 @@ from node_agent.identity.credentials import Credentials, token_lifespan
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.renewal import Renewal
 from node_agent.identity.succession import Prove
+from node_agent.identity.trust_hand_over import TrustHandOver
 from node_agent.links.dialer import Dialer, DialOptions
 from node_agent.links.relay_links import RelayLinks
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
 from node_agent.policy import Narrowing
 from node_agent.policy_file import PolicySource
+from node_agent.report_sender import ReportSender
+from node_agent.reports import Reports
 from node_agent.secrets.held import HeldSecrets
 from node_agent.secrets.keeper import SecretKeeper
 from node_agent.secrets.memory_files import MemoryFiles, candidates_for
@@ -89,6 +93,8 @@ class Serving:
     renewal: Renewal
     credentials: Credentials
     secrets: SecretKeeper
+    report_sender: ReportSender
+    hand_over: TrustHandOver
 
 
 def secret_provision(settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics, clock: Clock) -> Secrets:
@@ -134,24 +140,31 @@ async def compose(
     """Build what serves this node; `stack` closes it. Nothing is dialled yet."""
     credentials = Credentials(node, foundation.enrolment.store)
     watch = CallerWatch()
-    router = await _router(foundation, node, watch, own_ports, stack)
+    reports = Reports(foundation.metrics, foundation.clock)
+    router = await _router(foundation, node, watch, reports, own_ports, stack)
 
     async def prove(heir: NodeIdentity) -> bool:
         return await links.prove(heir)
 
     renewal = _renewal(foundation, credentials, prove)
     links = _links(foundation, credentials, router, ready, renewal)
-    _follow_trust(foundation, watch)
+    _follow_trust(foundation, watch, reports)
     _follow_relays(foundation, credentials, links)
     _follow_identity(foundation, credentials)
     credentials.subscribe(links.identity_changed)
     foundation.metrics.open_exchanges.set_function(lambda: float(len(watch)))
     stack.push_async_callback(links.close)
-    return Serving(links, renewal, credentials, _keeper(foundation, credentials))
+    sender, hand_over = _upwards(foundation, credentials, reports)
+    return Serving(links, renewal, credentials, _keeper(foundation, credentials), sender, hand_over)
 
 
 async def _router(
-    foundation: Foundation, node: NodeIdentity, watch: CallerWatch, own_ports: frozenset[int], stack: AsyncExitStack
+    foundation: Foundation,
+    node: NodeIdentity,
+    watch: CallerWatch,
+    reports: Reports,
+    own_ports: frozenset[int],
+    stack: AsyncExitStack,
 ) -> ExchangeRouter:
     loop, bounds, trust = asyncio.get_running_loop(), foundation.settings.exchanges, foundation.enrolment.trust
     spiffe_id = node.spiffe_id
@@ -180,12 +193,18 @@ async def _router(
     )
     commands = CommandsApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
-    callers = Callers(spiffe_id, verifier, trust.is_revoked, foundation.clock)
+    callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
     secrets = SecretsApi(foundation.secrets.held)
     app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(
-        callers, RoutedTo(api, forwarder), lingering, foundation.metrics, head_seconds=bounds.head_seconds, loop=loop
+        callers,
+        RoutedTo(api, forwarder),
+        lingering,
+        foundation.metrics,
+        refused=reports.refused,
+        head_seconds=bounds.head_seconds,
+        loop=loop,
     )
     stack.callback(router.close)
     return router
@@ -252,18 +271,37 @@ def _links(
     )
 
 
-def _follow_trust(foundation: Foundation, watch: CallerWatch) -> None:
-    """Cut what a newer trust document revokes."""
+def _upwards(foundation: Foundation, credentials: Credentials, reports: Reports) -> tuple[ReportSender, TrustHandOver]:
+    """Build what the agent tells the control plane of its own accord."""
+    enrolment, rng = foundation.enrolment, foundation.rng
+    sender = ReportSender(
+        control_plane=enrolment.control_plane,
+        credentials=credentials,
+        reports=reports,
+        reporter=secrets.token_hex(6),
+        settings=foundation.settings.reports,
+        clock=foundation.clock,
+        rng=rng,
+        log=get_logger("node_agent.reports"),
+    )
+    log = get_logger("node_agent.trust")
+    return sender, TrustHandOver(enrolment.control_plane, credentials, enrolment.trust, rng, log)
+
+
+def _follow_trust(foundation: Foundation, watch: CallerWatch, reports: Reports) -> None:
+    """Cut what a newer trust document revokes or locks, and report it."""
     trust, metrics, log = foundation.enrolment.trust, foundation.metrics, get_logger("node_agent.trust")
 
     def changed() -> None:
         metrics.trust_sequence.set(trust.sequence)
-        cut = watch.cut_revoked(trust.is_revoked)
+        cut = watch.cut(trust.verdict)
+        reports.adopted(trust.sequence, cut)
         if cut:
-            metrics.cut_exchanges.inc(cut)
-            log.warning("trust.exchanges_cut", count=cut, sequence=trust.sequence)
+            metrics.cut_exchanges.inc(len(cut))
+            log.warning("trust.exchanges_cut", count=len(cut), sequence=trust.sequence)
 
     metrics.trust_sequence.set(trust.sequence)
+    reports.adopted(trust.sequence)
     trust.subscribe(changed)
 
 

@@ -31,7 +31,7 @@ class AgentMetrics:
         )
         self.open_exchanges = Gauge(f"{_PREFIX}_open_exchanges", "Streams that are open.", registry=registry)
         self.cut_exchanges = Counter(
-            f"{_PREFIX}_cut_exchanges_total", "Streams cut since their token was revoked.", registry=registry
+            f"{_PREFIX}_cut_exchanges_total", "Streams cut by a revocation or lock.", registry=registry
         )
         self.forwarded_bytes = Counter(
             f"{_PREFIX}_forwarded_bytes_total",
@@ -53,6 +53,12 @@ class AgentMetrics:
         )
         self.trust_sequence = Gauge(
             f"{_PREFIX}_trust_document_sequence", "Number of the trust document in force.", registry=registry
+        )
+        self.reports_sent = Counter(
+            f"{_PREFIX}_reports_sent_total", "Report items that the control plane has taken.", registry=registry
+        )
+        self.reports_dropped = Counter(
+            f"{_PREFIX}_reports_dropped_total", "Report items dropped over the bound.", registry=registry
         )
         self.clock_offset = Gauge(
             f"{_PREFIX}_clock_offset_seconds", "How far this clock is behind the control plane's.", registry=registry

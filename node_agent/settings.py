@@ -125,6 +125,15 @@ class SecretSettings(Section):
     wait_seconds: float = Field(default=10.0, ge=0, le=120)
 
 
+class ReportSettings(Section):
+    """`[reports]`: what the agent tells the control plane, and when. Times in seconds."""
+
+    spread_seconds: float = Field(default=5.0, ge=0, le=600)
+    """Over which a fleet's reports of a new trust document are spread; what was cut is told at once."""
+    interval_seconds: float = Field(default=60.0, ge=1, le=3600)
+    """Between two reports of refused streams."""
+
+
 class AgentSettings(DaemonSettings):
     """The whole of the agent's settings."""
 
@@ -137,4 +146,5 @@ class AgentSettings(DaemonSettings):
     exchanges: ExchangeSettings = ExchangeSettings()
     commands: CommandSettings = CommandSettings()
     secrets: SecretSettings = SecretSettings()
+    reports: ReportSettings = ReportSettings()
     drain_seconds: float = Field(default=30.0, gt=0, le=3600)

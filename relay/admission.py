@@ -24,7 +24,7 @@ from relay.grants import CallCredential, Grant
 from relay.link_admission import LinkAdmission
 from relay.listeners import Listener
 from relay.metrics import RelayMetrics
-from relay.trust_in_force import TrustInForce
+from relay.trust_in_force import STALE, TrustInForce
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
 
@@ -121,6 +121,8 @@ class Admission:
 
     def _admit_anew(self, token: str | None, destination: Destination) -> Grant | Refusal:
         now = self._now()
+        if self._trust.stale:
+            return self._refuse(STALE, destination, None)
         if now >= self._trust.standing.valid_until:
             self._trust.renew()
         credential = self._credential(token, now)
@@ -161,6 +163,9 @@ class Admission:
             return refusal
         if listener is None:
             return Refusal(Outcome.NO_LISTENER, "the node has no link to this relay")
+        refusal = self._trust.standing.refusal_of(node_id=listener.node_id, workspace_id=listener.workspace_id)
+        if refusal is not None:
+            return refusal
         return self._grant(credential, claims, listener, destination, now)
 
     def _grant(

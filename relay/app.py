@@ -87,7 +87,7 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
     log = get_logger("relay")
     settings = foundation.settings
     async with Background() as background:
-        relay = compose(foundation, background)
+        relay = compose(foundation, background, lifecycle)
         relay.deadlines.start()
         acceptor = await _listen(foundation, relay)
         acceptor.start()
@@ -145,6 +145,7 @@ def _start_tasks(
     feed = TrustFeed(
         client=client,
         adopter=relay.adoption,
+        confirmed=relay.trust_age.confirmed,
         metrics=metrics,
         clock=clock,
         backoff=Backoff(rng),
@@ -186,7 +187,7 @@ def _follow_identity(foundation: Foundation, background: Background) -> None:
 
 
 async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> None:
-    """Once a second: drain links whose token has ended, let locks end that have, and look at the clock."""
+    """Once a second: drain links whose token has ended, end locks that have ended, see how right the clock and how old the trust is."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         now = foundation.clock.now()
@@ -194,6 +195,7 @@ async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> Non
         watch.look()
         if now >= relay.trust.standing.valid_until:
             relay.trust.renew()
+        relay.trust_age.look()
 
 
 def _foundation(

@@ -27,6 +27,7 @@ from relay.sender_port import SenderPort
 from relay.serving_tls import ServingTls
 from relay.settings import RelaySettings
 from relay.trust_adoption import TrustAdoption
+from relay.trust_age import TrustAge
 from relay.trust_in_force import TrustInForce
 from relay.uses import Uses
 from trunkline.channel.flushing import Flusher
@@ -34,6 +35,7 @@ from trunkline.channel.limits import CreditBudget
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
+from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
 
 
@@ -68,10 +70,11 @@ class Relay:
     port: SenderPort
     trust: TrustInForce
     adoption: TrustAdoption
+    trust_age: TrustAge
     sender: ReportSender
 
 
-def compose(foundation: Foundation, background: Background) -> Relay:
+def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle) -> Relay:
     """Put a relay together."""
     settings, clock, metrics = foundation.settings, foundation.clock, foundation.metrics
     trust = TrustInForce(foundation.store, clock, cache_entries=settings.limits.token_cache_entries)
@@ -119,7 +122,16 @@ def compose(foundation: Foundation, background: Background) -> Relay:
         log=get_logger("relay.reports"),
     )
     port = _data_path(foundation, registry, admission, deadlines, background)
-    return Relay(registry, deadlines, port, trust, adoption, sender)
+    trust_age = TrustAge(
+        settings=settings.trust,
+        trust=trust,
+        warning=lifecycle.warning("trust_document"),
+        fresh=lifecycle.condition("trust_fresh"),
+        metrics=metrics,
+        clock=clock,
+        log=get_logger("relay.trust"),
+    )
+    return Relay(registry, deadlines, port, trust, adoption, trust_age, sender)
 
 
 def _data_path(

@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from certs.tokens import TokenClaims
+from certs.trust import TrustVerdict
 from trunkline.channel.outcomes import Outcome
 
 AGENT_PORT: Final = 80
@@ -18,10 +19,14 @@ class Destination(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A decision against: the outcome that says how to answer, and one line for humans without secrets."""
+    """A decision against: the outcome that says how to answer, and one line for humans without secrets.
+
+    `verdict` names the revocation or lock behind it, where there is one.
+    """
 
     outcome: Outcome
     message: str
+    verdict: TrustVerdict | None = None
 
 
 class Credential:

@@ -29,6 +29,7 @@ from relay.forwarding import (
 )
 from relay.sender_side import NOBODY, SenderSide
 from relay.stream_sender import StreamSender
+from relay.uses import UseKind
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk, encode_chunk, encode_last_chunk
 from trunkline.channel.errors import ChannelError, ErrorCode
 from trunkline.channel.fields import Field, Framing
@@ -124,6 +125,16 @@ class Exchange(StreamSender):
         """Whether the sender may still wait for a 100 before it sends content."""
         return self.request.expect_continue and not self._interims
 
+    @property
+    def kind(self) -> UseKind:
+        """A raw stream, or an exchange that may yet become one."""
+        return UseKind.STREAM if self._state is _RAW else UseKind.EXCHANGE
+
+    @property
+    def towards(self) -> tuple[str, str]:
+        """The node that is called, which a workspace token does not name."""
+        return self._grant.listener.node_id, self._grant.listener.workspace_id
+
     def silent(self, now: float) -> bool:
         """Whether the listener has had its time to take the stream, and has not."""
         return not self.accepted and now - self._started_at >= self._front.limits.listener_seconds
@@ -193,8 +204,9 @@ class Exchange(StreamSender):
             self._sender.call_refused(outcome, message)
 
     def cut(self, outcome: Outcome) -> None:
-        """The credential of the call is no longer good."""
-        self.fail(outcome, "the credential of this call was revoked")
+        """The credential of the call is no longer good, or its node is locked."""
+        what = "is locked" if outcome is Outcome.LOCKED else "was revoked"
+        self.fail(outcome, f"the credential of this call, or what it reaches, {what}")
 
     def deadline_reached(self, now: float) -> None:
         """The node took too long to end its side."""

@@ -5,7 +5,7 @@ from certs.spiffe import IdentityRole, node_id
 from certs.tokens import TokenClaims, TokenKind
 from relay.credentials import Credential, ListenerGrant, Refusal, SenderGrant
 from relay.listeners import Listener
-from relay.trust_in_force import TrustInForce
+from relay.trust_in_force import STALE, TrustInForce
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
 
@@ -25,6 +25,8 @@ class LinkAdmission:
         A listener needs a listen token and the client certificate that the token is bound to. A sender needs any call
         or workspace token, or, without a token, the control plane's certificate.
         """
+        if self._trust.stale:
+            return STALE
         if token is None:
             return self._admit_certificate(peer)
         claims = self._trust.verify(token, LINK_KINDS, self._clock.now())
@@ -47,7 +49,7 @@ class LinkAdmission:
                 Outcome.BAD_CERTIFICATE, "the token is bound to another certificate; open a new link with it"
             )
         credential = self._listen_credential(claims, listener.credential.certificate_serial)
-        refusal = self._trust.standing.refusal(credential)
+        refusal = self._trust.standing.listener_refusal(credential)
         if refusal is None:
             listener.credential = credential
         return refusal
@@ -72,7 +74,7 @@ class LinkAdmission:
         if peer.not_after <= self._clock.now():
             return Refusal(Outcome.BAD_CERTIFICATE, "the client certificate has expired")
         credential = self._listen_credential(claims, peer.serial)
-        return self._trust.standing.refusal(credential) or ListenerGrant(
+        return self._trust.standing.listener_refusal(credential) or ListenerGrant(
             credential=credential,
             workspace_id=claims.workspace_id,
             node_id=claims.node_id,

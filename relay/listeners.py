@@ -8,6 +8,7 @@ from relay.credentials import Credential, ListenerGrant, Refusal
 from relay.notices import NoticeExchange, write_notice
 from relay.settings import LimitsSettings
 from relay.supersede import Incumbent
+from relay.uses import UseKind
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link, LinkStream
 from trunkline.channel.outcomes import Outcome
@@ -66,6 +67,8 @@ class Listener:
     )
 
     link: Link
+    kind: Final = UseKind.LISTENER
+    towards: Final = None
 
     def __init__(
         self, grant: ListenerGrant, instance: str, sequence: int, *, owner: ListenerOwner, limits: LimitsSettings

@@ -1,6 +1,7 @@
 """Sends reports up: one batch at a time, each until it is taken."""
 
 import asyncio
+import contextlib
 
 from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
 from relay.reports import Batch, Reports
@@ -38,7 +39,7 @@ class ReportSender:
     async def run(self) -> None:
         """Send for ever."""
         while True:
-            await asyncio.sleep(self._interval_seconds)
+            await self._pause()
             while (batch := self._reports.next_batch()) is not None and await self._send(batch):
                 pass
 
@@ -51,6 +52,14 @@ class ReportSender:
                     await self._post(batch)
         except (ControlPlaneRefused, ControlPlaneUnreachable, TimeoutError) as error:
             self._log.warning("reports.lost", reason=str(error) or "no time was left")
+
+    async def _pause(self) -> None:
+        """Wait for the interval, or until something should not wait."""
+        urgent = self._reports.urgent
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval_seconds):
+                await urgent.wait()
+        urgent.clear()
 
     async def _send(self, batch: Batch) -> bool:
         """Send one batch; on failure wait for the backoff, so that the caller may simply go on."""

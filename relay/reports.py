@@ -5,6 +5,7 @@ never single events: they are counted by who and where, and become one item each
 is kept, and sent again under the same number, until the control plane has taken it.
 """
 
+import asyncio
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
 
 MAX_REFUSAL_KINDS = 1000
+URGENT = frozenset({"trust"})
+"""What somebody waits for: an operator who has revoked something."""
 
 
 class Batch(NamedTuple):
@@ -30,6 +33,8 @@ class Reports:
     """Collects report items, and hands them out in batches."""
 
     def __init__(self, *, settings: ReportsSettings, metrics: RelayMetrics, clock: Clock) -> None:
+        self.urgent = asyncio.Event()
+        """Set when something waits that should not wait for the interval; whoever sends clears it."""
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -49,6 +54,8 @@ class Reports:
             return
         self._waiting.append({"type": kind, "time": int(self._clock.now() * 1000), **members})
         self._metrics.reports_waiting.set(len(self._waiting))
+        if kind in URGENT:
+            self.urgent.set()
 
     def granted(self, grant: Grant) -> None:
         """Note a grant whose first call since the last report is admitted now; the grant itself counts the others."""

@@ -11,6 +11,7 @@ from relay.doors import Door, DoorRefusal
 from relay.exchange import LINGER_SECONDS, Exchange
 from relay.forwarding import ForwardedRequest
 from relay.stream_sender import StreamSender
+from relay.uses import UseKind
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk
 from trunkline.channel.errors import ChannelError
@@ -29,6 +30,8 @@ class SenderLink:
     """The owner of a sender's link."""
 
     link: Link
+    kind: Final = UseKind.SENDER
+    towards: Final = None
 
     def __init__(self, front: FrontDoor, registry: Registry) -> None:
         self._front = front

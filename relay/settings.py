@@ -9,6 +9,9 @@ from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, P
 
 ENVIRONMENT_PREFIX = "TRUNKLINE_RELAY"
 
+SHORTEST_REFUSE_AFTER_SECONDS = 5.0
+"""Less would refuse calls whenever the control plane is started again."""
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Bytes = Annotated[int, Field(ge=1024, le=2**40)]
@@ -130,6 +133,20 @@ class ReportsSettings(Section):
     max_batch: Annotated[int, Field(ge=1, le=1_000)] = 500
 
 
+class TrustSettings(Section):
+    """`[trust]`: what to do while the control plane does not confirm that the trust document is the newest."""
+
+    warn_after_seconds: Seconds = 15.0
+    refuse_after_seconds: Seconds | None = None
+    """Admit no new calls and links from then on; without it they go on, and tokens end when they expire."""
+
+    @model_validator(mode="after")
+    def _time_to_reconnect(self) -> Self:
+        if self.refuse_after_seconds is not None and self.refuse_after_seconds < SHORTEST_REFUSE_AFTER_SECONDS:
+            raise ValueError(f"refuse_after_seconds must be at least {SHORTEST_REFUSE_AFTER_SECONDS:g}")
+        return self
+
+
 class MetricsSettings(Section):
     """`[metrics]`: how many workspaces get a label of their own before the rest share one."""
 
@@ -148,4 +165,5 @@ class RelaySettings(DaemonSettings):
     advertise: AdvertiseSettings = AdvertiseSettings()
     limits: LimitsSettings = LimitsSettings()
     reports: ReportsSettings = ReportsSettings()
+    trust: TrustSettings = TrustSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -1,10 +1,13 @@
 """How credentials stand under one trust document: good, revoked, locked, or signed with a key that is gone."""
 
-from certs.trust import TrustDocument
+from certs.trust import TrustDocument, TrustVerdict
 from relay.credentials import Credential, Refusal
+from relay.uses import Cuttable, UseKind
 from trunkline.channel.outcomes import Outcome
 
 NEVER = float("inf")
+ON_LINK_ITSELF = frozenset({"token", "certificate"})
+ANY_KIND = frozenset({"token", "certificate", "node", "workspace"})
 
 
 class Standing:
@@ -25,19 +28,39 @@ class Standing:
         self._workspaces = frozenset(revoked.workspaces)
         self._keys = frozenset(key.key_id for key in document.token_keys)
         live = [lock for lock in document.locks if lock.expires_at > now]
-        self._locks = {(lock.kind, lock.id): lock.reason for lock in live}
+        self._locks = frozenset((lock.kind, lock.id) for lock in live)
         self.valid_until = min((float(lock.expires_at) for lock in live), default=NEVER)
 
-    def refusal(self, credential: Credential) -> Refusal | None:
-        """Return why a credential is no good under this document, or `None`."""
+    def judge(self, user: Cuttable, credential: Credential) -> Refusal | None:
+        """Return why an open use may not go on, or `None`."""
+        if user.kind is UseKind.LISTENER:
+            return self.listener_refusal(credential)
+        refusal = self.refusal(credential)
+        if refusal is None and user.towards is not None:
+            node_id, workspace_id = user.towards
+            refusal = self.refusal_of(node_id=node_id, workspace_id=workspace_id)
+        return refusal
+
+    def refusal(self, credential: Credential, locks: frozenset[str] = ANY_KIND) -> Refusal | None:
+        """Return why a credential is no good under this document, or `None`; only `locks` of these kinds count."""
         if credential.key_id is not None and credential.key_id not in self._keys:
-            return Refusal(Outcome.REVOKED, "the key that signed the token is no longer trusted")
+            verdict = TrustVerdict(False, "key", credential.key_id)
+            return Refusal(Outcome.REVOKED, "the key that signed the token is no longer trusted", verdict)
         return self.refusal_of(
             token_id=credential.token_id,
             certificate=credential.certificate_serial,
             node_id=credential.node_id,
             workspace_id=credential.workspace_id,
+            locks=locks,
         )
+
+    def listener_refusal(self, credential: Credential) -> Refusal | None:
+        """The same for a listener's link, which outlives a lock on its node or workspace.
+
+        No call goes to a locked node, so its link is harmless; and it is how the node learns of the lock and of its
+        end, and is back the moment that it is lifted.
+        """
+        return self.refusal(credential, ON_LINK_ITSELF)
 
     def refusal_of(
         self,
@@ -46,23 +69,28 @@ class Standing:
         certificate: str | None = None,
         node_id: str | None = None,
         workspace_id: str | None = None,
+        locks: frozenset[str] = ANY_KIND,
     ) -> Refusal | None:
         """The same for the parts by which revocations and locks name what they end."""
         if token_id in self._token_ids:
-            return Refusal(Outcome.REVOKED, "the token is revoked")
+            return _revoked("token", token_id)
         if certificate in self._certificates:
-            return Refusal(Outcome.REVOKED, "the certificate is revoked")
+            return _revoked("certificate", certificate)
         if node_id in self._nodes:
-            return Refusal(Outcome.REVOKED, "the node is revoked")
+            return _revoked("node", node_id)
         if workspace_id in self._workspaces:
-            return Refusal(Outcome.REVOKED, "the workspace is revoked")
+            return _revoked("workspace", workspace_id)
         if self._locks:
-            return self._lock({"token": token_id, "certificate": certificate, "node": node_id,
-                               "workspace": workspace_id})  # fmt: skip
+            named = {"token": token_id, "certificate": certificate, "node": node_id, "workspace": workspace_id}
+            return self._lock(named, locks)
         return None
 
-    def _lock(self, named: dict[str, str | None]) -> Refusal | None:
+    def _lock(self, named: dict[str, str | None], kinds: frozenset[str]) -> Refusal | None:
         for kind, name in named.items():
-            if name is not None and (kind, name) in self._locks:
-                return Refusal(Outcome.LOCKED, f"the {kind} is locked")
+            if kind in kinds and name is not None and (kind, name) in self._locks:
+                return Refusal(Outcome.LOCKED, f"the {kind} is locked", TrustVerdict(True, kind, name))
         return None
+
+
+def _revoked(kind: str, name: str | None) -> Refusal:
+    return Refusal(Outcome.REVOKED, f"the {kind} is revoked", TrustVerdict(False, kind, str(name)))

@@ -5,18 +5,21 @@ same), in force before anything is cut (so that nothing new slips in behind the 
 """
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from certs.trust import TrustStore
+from certs.trust import TrustStore, TrustVerdict
 from relay.credentials import Credential, Refusal
 from relay.metrics import RelayMetrics
 from relay.registry import Report
 from relay.standing import Standing
 from relay.trust_in_force import TrustInForce
-from relay.uses import Uses
+from relay.uses import Cut, Uses
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+
+MAX_REPORTED_CAUSES = 100
+"""Revocations and locks that one report tells the cuts of; the sum tells all."""
 
 
 class Links(Protocol):
@@ -59,6 +62,11 @@ class TrustAdoption:
         """Number of the document in force."""
         return self._trust.standing.sequence
 
+    @property
+    def held(self) -> str | None:
+        """The document in force, as a JWS."""
+        return self._store.text
+
     def adopt(self, document: str) -> bool:
         """Verify a document (JWS) and take it into force; False if it is the one in force already.
 
@@ -78,20 +86,26 @@ class TrustAdoption:
         self._registry.push_trust(document)
         elapsed = self._clock.monotonic() - arrived
         self._metrics.trust_sequence.set(standing.sequence)
-        self._report("trust", sequence=standing.sequence, cut=cut, cut_milliseconds=int(elapsed * 1000))
-        self._log.info("trust.adopted", sequence=standing.sequence, cut=cut)
+        self._report(
+            "trust",
+            sequence=standing.sequence,
+            cut=len(cut),
+            cut_milliseconds=int(elapsed * 1000),
+            cuts=summed(cut)[:MAX_REPORTED_CAUSES],
+        )
+        self._log.info("trust.adopted", sequence=standing.sequence, cut=len(cut))
         return True
 
-    def cut(self) -> int:
-        """End every link and call that the trust in force no longer allows, and return how many those were."""
+    def cut(self) -> list[Cut]:
+        """End every link and call that the trust in force no longer allows, and return what those were."""
         started = self._clock.monotonic()
         standing: Standing = self._trust.standing
-        cut = self._registry.uses.cut(standing.refusal)
-        for (credential, refusal), count in Counter(cut).items():
+        cut = self._registry.uses.cut(standing.judge)
+        for (credential, refusal), count in Counter((one.credential, one.refusal) for one in cut).items():
             self._report_cut(credential, refusal, count)
         if cut:
             self._metrics.cut_seconds.of().observe(self._clock.monotonic() - started)
-        return len(cut)
+        return cut
 
     def _report_cut(self, credential: Credential, refusal: Refusal, count: int) -> None:
         self._metrics.cuts.of(refusal.outcome.metric_label).count += count
@@ -106,3 +120,15 @@ class TrustAdoption:
         }
         self._report("cut", outcome=refusal.outcome.metric_label, **named)
         self._log.warning("relay.cut", **named)
+
+
+def summed(cut: Iterable[Cut]) -> list[dict[str, Any]]:
+    """What was cut, by the revocation or lock behind it, as a report says it."""
+    by_verdict: dict[TrustVerdict, Counter[str]] = {}
+    for one in cut:
+        if one.refusal.verdict is not None:
+            by_verdict.setdefault(one.refusal.verdict, Counter())[one.kind.counted_as] += 1
+    return [
+        {"cause": "lock" if locked else "revocation", "kind": kind, "id": name, **counts}
+        for (locked, kind, name), counts in by_verdict.items()
+    ]

@@ -2,18 +2,21 @@
 
 Theory of operation. The relay holds a stream of events open. Each document on it is verified and adopted, unless it is
 older than the one in force. A heartbeat each second carries the number of the document that the control plane has:
-when it is higher than ours, an event was lost, and the document is fetched as a snapshot. Silence, an error or the
-end of the stream lead to a new one, after a backoff. Nothing here ever makes the relay trust less than it did: while
-the control plane is away, the document in force stays.
+when it is higher than ours, an event was lost, and the document is fetched as a snapshot; when it is lower, the control
+plane has forgotten what it published, and is handed the document that we hold. Silence, an error or the end of the
+stream lead to a new one, after a backoff. Nothing here ever takes an older document for a newer one: while the control
+plane is away, or behind, the document in force stays.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from certs.errors import CertificateError
 from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
 from relay.events import EventError, EventReader, ServerEvent
 from relay.metrics import RelayMetrics
+from relay.trust_hand_over import UNKNOWN_DOCUMENT_STATUS, TrustHandOver
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -29,6 +32,11 @@ class TrustAdopter(Protocol):
     @property
     def sequence(self) -> int:
         """Number of the document in force."""
+        ...
+
+    @property
+    def held(self) -> str | None:
+        """The document in force, as a JWS."""
         ...
 
     def adopt(self, document: str) -> bool:
@@ -48,6 +56,7 @@ class TrustFeed:
         *,
         client: ControlPlaneClient,
         adopter: TrustAdopter,
+        confirmed: Callable[[], None],
         metrics: RelayMetrics,
         clock: Clock,
         backoff: Backoff,
@@ -56,6 +65,8 @@ class TrustFeed:
     ) -> None:
         self._client = client
         self._adopter = adopter
+        self._confirmed = confirmed
+        self._hand_over = TrustHandOver(client, log)
         self._metrics = metrics
         self._clock = clock
         self._backoff = backoff
@@ -75,7 +86,15 @@ class TrustFeed:
             await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
 
     async def _follow(self) -> None:
-        async with self._client.follow(EVENTS_PATH, silence_seconds=self._silence_seconds) as pieces:
+        try:
+            await self._read_events(EVENTS_PATH + self._hand_over.query(self._adopter.sequence, self._adopter.held))
+        except ControlPlaneRefused as error:
+            if error.status != UNKNOWN_DOCUMENT_STATUS:
+                raise
+            await self._hand_over.give(self._adopter.sequence, self._adopter.held)
+
+    async def _read_events(self, path: str) -> None:
+        async with self._client.follow(path, silence_seconds=self._silence_seconds) as pieces:
             reader = EventReader()
             async for piece in pieces:
                 for event in reader.receive_data(piece):
@@ -84,23 +103,32 @@ class TrustFeed:
     async def _take(self, event: ServerEvent) -> None:
         self._heard()
         if event.name == "trust_document":
-            self._adopt(event.data)
-        elif event.name == "heartbeat" and self._is_behind(event.data):
-            self._log.warning("trust.gap", held=self._adopter.sequence, published=event.data[:20])
-            snapshot = await self._client.call("GET", SNAPSHOT_PATH)
-            self._adopt(str(snapshot.get("trust_document", "")))
+            if self._adopt(event.data):
+                self._confirmed()
+        elif event.name == "heartbeat":
+            published = _number(event.data)
+            if published > self._adopter.sequence:
+                self._log.warning("trust.gap", held=self._adopter.sequence, published=published)
+                snapshot = await self._client.call("GET", SNAPSHOT_PATH)
+                self._adopt(str(snapshot.get("trust_document", "")))
+            elif published < self._adopter.sequence:
+                self._check_rolled_back(published)
+            else:
+                self._confirmed()
 
-    def _is_behind(self, sequence: str) -> bool:
-        if not sequence.isdecimal() or len(sequence) > 18:
-            raise EventError("a heartbeat without a number")
-        return int(sequence) > self._adopter.sequence
+    def _check_rolled_back(self, published: int) -> None:
+        """Follow anew, which begins with saying what is held; unless that has been refused already."""
+        if not self._hand_over.refused(self._adopter.held):
+            raise EventError(f"the trust document went back from {self._adopter.sequence} to {published}")
 
-    def _adopt(self, document: str) -> None:
+    def _adopt(self, document: str) -> bool:
         try:
             self._adopter.adopt(document)
         except CertificateError as error:
             self._metrics.trust_refused.of(type(error).__name__).count += 1
             self._log.error("trust.refused", reason=str(error))
+            return False
+        return True
 
     def _heard(self) -> None:
         self._metrics.trust_heard.set(self._clock.now())
@@ -117,3 +145,9 @@ class TrustFeed:
             self._metrics.trust_connects.of("failed").count += 1
             self._log.debug("trust.feed_unreachable", reason=reason)
         self._following = False
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or len(text) > 18:
+        raise EventError("a heartbeat without a number")
+    return int(text)

@@ -9,19 +9,23 @@ from relay.standing import Standing
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
 
+STALE = Refusal(
+    Outcome.STALE_TRUST, "this relay has not heard for too long which credentials are revoked; use another one"
+)
 _OUTCOMES = {TokenErrorCode.EXPIRED: Outcome.EXPIRED_TOKEN}
 
 
 class TrustInForce:
     """The standing under the current trust document, and the verifier of tokens against its keys."""
 
-    __slots__ = ("_clock", "_store", "_verifier", "standing", "trust_domain")
+    __slots__ = ("_clock", "_store", "_verifier", "stale", "standing", "trust_domain")
 
     def __init__(self, store: TrustStore, clock: Clock, *, cache_entries: int) -> None:
         document = store.current
         if document is None:
             raise ValueError("there is no trust document")
         self.trust_domain = document.trust_domain
+        self.stale = False
         self._store = store
         self._clock = clock
         self._verifier = TokenVerifier(store.keyring, document.trust_domain, cache_entries)
@@ -33,6 +37,12 @@ class TrustInForce:
         if document is not None:
             self.standing = Standing(document, self._clock.now())
         return self.standing
+
+    def set_stale(self, stale: bool) -> None:
+        """Admit nothing new while the trust is too old to be relied on; what is open stays open."""
+        if stale != self.stale:
+            self.stale = stale
+            self.renew()  # a new standing, under which no earlier grant is good without being looked at again
 
     def verify(self, token: str, kinds: Collection[TokenKind], now: float) -> TokenClaims | Refusal:
         """Return the claims of a live token of one of these kinds, or the refusal to answer; revocation comes after."""

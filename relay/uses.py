@@ -1,18 +1,57 @@
 """Who is using which credential now: the ledger by which a revocation finds what it must cut."""
 
 from collections.abc import Callable
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 from relay.credentials import Credential, Refusal
 from trunkline.channel.outcomes import Outcome
 
 
+class UseKind(Enum):
+    """What stands on a credential, with the name that a cut of it is counted under."""
+
+    LISTENER = "listener", "links"
+    SENDER = "sender", "links"
+    STREAM = "stream", "streams"
+    EXCHANGE = "exchange", "exchanges"
+
+    def __init__(self, _: str, counted_as: str) -> None:
+        self.counted_as = counted_as
+
+    @property
+    def is_link(self) -> bool:
+        """Whether calls may be carried by it."""
+        return self.counted_as == "links"
+
+
 class Cuttable(Protocol):
     """Something that stands on a credential: a link, a call, a raw stream."""
+
+    @property
+    def kind(self) -> UseKind:
+        """What it is at this moment: a call may have become a raw stream."""
+        ...
+
+    @property
+    def towards(self) -> tuple[str, str] | None:
+        """The ids of the node and the workspace that it reaches, beside those that its credential names."""
+        ...
 
     def cut(self, outcome: Outcome) -> None:
         """End at once, since the credential is no longer good; must not raise, and may end its use itself."""
         ...
+
+
+class Cut(NamedTuple):
+    """One use that was ended."""
+
+    credential: Credential
+    refusal: Refusal
+    kind: UseKind
+
+
+Judge = Callable[[Cuttable, Credential], Refusal | None]
 
 
 class Uses:
@@ -31,15 +70,21 @@ class Uses:
         """Note that `user` has ended."""
         self.open.pop(user, None)
 
-    def cut(self, judge: Callable[[Credential], Refusal | None]) -> list[tuple[Credential, Refusal]]:
-        """Cut every use whose credential `judge` refuses, and return what was cut."""
+    def cut(self, judge: Judge) -> list[Cut]:
+        """Cut every use that `judge` refuses, and return what was cut.
+
+        Everything is judged before anything is cut, and calls are cut before the links that carry them, so that each
+        is counted as what it is.
+        """
+        refused = []
+        for user, credential in self.open.items():
+            refusal = judge(user, credential)
+            if refusal is not None:
+                refused.append((user, Cut(credential, refusal, user.kind)))
+        refused.sort(key=lambda one: one[1].kind.is_link)
         cut = []
-        verdicts: dict[Credential, Refusal | None] = {}
-        for user, credential in list(self.open.items()):
-            if credential not in verdicts:
-                verdicts[credential] = judge(credential)
-            refusal = verdicts[credential]
-            if refusal is not None and self.open.pop(user, None) is not None:
-                user.cut(refusal.outcome)
-                cut.append((credential, refusal))
+        for user, entry in refused:
+            if self.open.pop(user, None) is not None:
+                user.cut(entry.refusal.outcome)
+                cut.append(entry)
         return cut

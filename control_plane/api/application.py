@@ -71,7 +71,7 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
 
 async def _authorise(front: Front, route: Route, request: web.Request) -> Caller:
     try:
-        return await front.credentials.authorise(request, route.role, request[REQUEST_ID])
+        return await front.credentials.authorise(request, route, request[REQUEST_ID])
     except ApiError as error:
         if error.code in _CREDENTIAL_ERRORS:
             front.metrics.refusals.labels(route.role.value, error.code.symbol).inc()

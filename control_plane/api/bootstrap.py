@@ -112,9 +112,9 @@ class BootstrapResource:
         return [
             Route("POST", "/api/2.0/bootstrap/challenge", Role.PUBLIC, self.challenge),
             Route("POST", "/api/2.0/bootstrap", Role.PUBLIC, self.bootstrap),
-            Route("POST", "/api/2.0/bootstrap/confirm", Role.NODE, self.confirm),
-            Route("POST", "/api/2.0/nodes/self/renew", Role.NODE, self.renew),
-            Route("POST", "/api/2.0/nodes/self/listen-token", Role.NODE, self.listen_token),
+            Route("POST", "/api/2.0/bootstrap/confirm", Role.NODE, self.confirm, while_locked=True),
+            Route("POST", "/api/2.0/nodes/self/renew", Role.NODE, self.renew, while_locked=True),
+            Route("POST", "/api/2.0/nodes/self/listen-token", Role.NODE, self.listen_token, while_locked=True),
         ]
 
     async def challenge(self, request: web.Request, caller: Caller) -> web.Response:

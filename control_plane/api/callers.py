@@ -41,12 +41,17 @@ Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method on one path, whose role is checked before its handler runs."""
+    """One method on one path, whose role is checked before its handler runs.
+
+    `while_locked` keeps a route open to a node that is locked, or whose workspace or certificate is: for what it needs
+    to be whole again when the lock ends, and for nothing else.
+    """
 
     method: str
     path: str
     role: Role
     handler: Handler
+    while_locked: bool = False
 
 
 class Resource(Protocol):

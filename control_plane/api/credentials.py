@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.peers import peer_certificate
 from certs.spiffe import IdentityRole, SpiffeId
-from control_plane.api.callers import Caller, Role
+from control_plane.api.callers import Caller, Role, Route
 from control_plane.errors import ApiError, ErrorCode
-from control_plane.storage import nodes, relays, revocations
+from control_plane.storage import locks, nodes, relays, revocations
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
+from trunkline.runtime.clock import Clock
 
 LONGEST_BEARER = 4096
 
@@ -24,22 +25,25 @@ LONGEST_BEARER = 4096
 class Credentials:
     """Turns a request into a caller, or refuses it."""
 
-    def __init__(self, *, database: Database, trust_domain: str, operators: dict[str, str]) -> None:
+    def __init__(self, *, database: Database, trust_domain: str, operators: dict[str, str], clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._trust_domain = trust_domain
         self._operators = operators
 
-    async def authorise(self, request: web.Request, role: Role, request_id: str) -> Caller:
-        """Return the caller if it has the role.
+    async def authorise(self, request: web.Request, route: Route, request_id: str) -> Caller:
+        """Return the caller if it may use the route.
 
         Raises:
-            ApiError: UNAUTHENTICATED without a valid credential, PERMISSION_DENIED with one of another role.
+            ApiError: UNAUTHENTICATED without a valid credential, PERMISSION_DENIED with one of another role, or with
+                one that is locked.
         """
+        role = route.role
         if role is Role.PUBLIC:
             return Caller(_actor("anonymous", request, request_id))
         if role is Role.OPERATOR:
             return self._operator(request, request_id)
-        return await self._machine(request, role, request_id)
+        return await self._machine(request, route, request_id)
 
     def _operator(self, request: web.Request, request_id: str) -> Caller:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -51,13 +55,15 @@ class Credentials:
                 return Caller(_actor(f"operator/{operator_id}", request, request_id), operator_id)
         raise ApiError(ErrorCode.UNAUTHENTICATED, "this is not a valid operator token")
 
-    async def _machine(self, request: web.Request, role: Role, request_id: str) -> Caller:
+    async def _machine(self, request: web.Request, route: Route, request_id: str) -> Caller:
+        role = route.role
         identity, serial = self._peer(request)
         wanted = IdentityRole.NODE if role is Role.NODE else IdentityRole.RELAY
         if identity.role is not wanted:
             raise ApiError(ErrorCode.PERMISSION_DENIED, f"this needs the identity of a {role.value}")
         async with self._database.read() as session:
             await self._refuse_revoked(session, identity, serial)
+            await self._refuse_locked(session, identity, serial, while_locked=route.while_locked)
             subject_id = await _existing(session, identity)
         return Caller(_actor(str(identity), request, request_id), subject_id, identity.workspace_id or "", serial)
 
@@ -72,15 +78,29 @@ class Credentials:
         return peer.spiffe_id, peer.serial
 
     async def _refuse_revoked(self, session: AsyncSession, identity: SpiffeId, serial: str) -> None:
-        named = [
-            ("certificate", serial),
-            ("node", identity.node_id),
-            ("relay", identity.relay_id),
-            ("workspace", identity.workspace_id),
-        ]
-        for kind, name in named:
-            if name is not None and await revocations.is_revoked(session, kind, name):
+        for kind, name in _named(identity, serial):
+            if await revocations.is_revoked(session, kind, name):
                 raise ApiError(ErrorCode.UNAUTHENTICATED, f"this {kind} was revoked")
+
+    async def _refuse_locked(
+        self, session: AsyncSession, identity: SpiffeId, serial: str, *, while_locked: bool
+    ) -> None:
+        """Refuse what is locked; a locked certificate on every route, since it could be renewed into another."""
+        now_ms = int(self._clock.now() * 1000)
+        for kind, name in _named(identity, serial):
+            if (kind == "certificate" or not while_locked) and await locks.is_locked(session, kind, name, now_ms):
+                raise ApiError(ErrorCode.PERMISSION_DENIED, f"this {kind} is locked")
+
+
+def _named(identity: SpiffeId, serial: str) -> list[tuple[str, str]]:
+    """What a certificate stands on, as revocations and locks name it."""
+    named = [
+        ("certificate", serial),
+        ("node", identity.node_id),
+        ("relay", identity.relay_id),
+        ("workspace", identity.workspace_id),
+    ]
+    return [(kind, name) for kind, name in named if name is not None]
 
 
 async def _existing(session: AsyncSession, identity: SpiffeId) -> str:

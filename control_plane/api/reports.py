@@ -4,7 +4,7 @@ A report is taken once: the sequence of its reporter (one process of a relay) on
 times types times outcomes an hour, whatever is reported.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -16,10 +16,23 @@ from control_plane.api.responses import json_response
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import reports
+from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor
 from control_plane.storage.reports import ReportItem
 
 MOST_ITEMS = 1000
+MOST_CUTS = 100
+
+
+class Cut(MachineRequest):
+    """What was cut because of one revocation or lock."""
+
+    cause: Literal["revocation", "lock"]
+    kind: Text = Field(max_length=32)
+    id: Text = Field(max_length=128)
+    links: int = Field(default=0, ge=0, le=2**31)
+    streams: int = Field(default=0, ge=0, le=2**31)
+    exchanges: int = Field(default=0, ge=0, le=2**31)
 
 
 class Item(MachineRequest):
@@ -37,6 +50,8 @@ class Item(MachineRequest):
     sequence: int | None = Field(default=None, ge=0, le=2**53)
     reason: Text | None = Field(default=None, max_length=512)
     message: Text | None = Field(default=None, max_length=1024)
+    cut_milliseconds: int = Field(default=0, ge=0, le=2**53)
+    cuts: list[Cut] = Field(default=[], max_length=MOST_CUTS)
 
 
 class Report(MachineRequest):
@@ -63,7 +78,7 @@ class ReportResource:
     async def take(self, request: web.Request, caller: Caller) -> web.Response:
         """Take a report in; sent twice, it counts once."""
         report = await read_body(request, Report)
-        items = [_item(item) for item in report.items]
+        items = [report_item(item) for item in report.items]
         async with self._context.database.write() as session:
             new = await reports.take(
                 session,
@@ -92,6 +107,7 @@ class ReportResource:
                 )
 
 
-def _item(item: Item) -> ReportItem:
-    fields: dict[str, Any] = item.model_dump()
-    return ReportItem(**fields)
+def report_item(item: Item) -> ReportItem:
+    """Return an item as storage takes it."""
+    fields: dict[str, Any] = item.model_dump(exclude={"cuts"})
+    return ReportItem(**fields, cuts=[CutReport(**cut.model_dump()) for cut in item.cuts])

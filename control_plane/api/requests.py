@@ -53,6 +53,12 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MachineQuery(BaseModel):
+    """The base of query strings of agents and relays: as `Query`, but unknown parameters are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
 class Nothing(OperatorRequest):
     """An empty body, `{}` or none at all."""
 

@@ -7,14 +7,16 @@ from aiohttp import web
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.api.adoption import Ended, adoption_of
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
-from control_plane.errors import invalid
+from control_plane.errors import invalid, not_found
 from control_plane.identity.endings import LONGEST_ISSUED_SECONDS
+from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.storage import certificates, revocations
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.records import Revocation
@@ -47,23 +49,22 @@ class RevocationQuery(PageQuery):
 class RevocationResource:
     """Revocations as operators see them."""
 
-    def __init__(self, context: ApiContext) -> None:
+    def __init__(self, context: ApiContext, followers: TrustFollowers) -> None:
         self._context = context
+        self._followers = followers
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.create),
             Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH + "/{kind}/{id}", Role.OPERATOR, self.get),
         ]
 
     async def create(self, request: web.Request, caller: Caller) -> web.Response:
         """Revoke one thing, durably; the answer is the number of the trust document that says so."""
         body = await read_body(request, NewRevocation)
-        form, words = _FORMS[body.kind]
-        name = body.id.lower().removeprefix("0x").lstrip("0") if body.kind == "certificate" else body.id
-        if re.fullmatch(form, name) is None:
-            raise invalid("id", f"must be {words}")
+        name = checked_target(body.kind, body.id)
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             sequence = await revocations.revoke(
@@ -92,6 +93,35 @@ class RevocationResource:
             rows = await revocations.list_page(session, kind=query.kind, after=after, most=query.page_size + 1)
         page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.sequence,))
         return json_response({"revocations": [_view(row) for row in page]} | next_page(token))
+
+    async def get(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one revocation, with its adoption."""
+        kind, name = request.match_info["kind"], request.match_info["id"]
+        name = _normal(kind, name)
+        async with self._context.database.read() as session:
+            row = await revocations.find(session, kind, name)
+            if row is None:
+                raise not_found(f"revoked {kind[:16]}", name)
+            ended = Ended("revocation", row.kind, row.id, row.sequence, row.creation_time)
+            adoption = await adoption_of(session, ended, self._followers)
+        return json_response(_view(row) | {"adoption": adoption})
+
+
+def checked_target(kind: Kind, name: str) -> str:
+    """Return the id of what is to be revoked or locked, in the form that trust documents have it.
+
+    Raises:
+        ApiError: it cannot be the id of such a thing.
+    """
+    form, words = _FORMS[kind]
+    name = _normal(kind, name)
+    if re.fullmatch(form, name) is None:
+        raise invalid("id", f"must be {words}")
+    return name
+
+
+def _normal(kind: str, name: str) -> str:
+    return name.lower().removeprefix("0x").lstrip("0") if kind == "certificate" else name
 
 
 async def _expire_time(session: AsyncSession, kind: str, name: str, now: float) -> int | None:

@@ -1,32 +1,47 @@
 """`/api/2.0/trust-document`: the signed document for whoever asks, and a held-open feed of it for relays.
 
 The feed is `text/event-stream` (WHATWG HTML section 9.2): the document at once and after every change, and a heartbeat
-each second, so that a relay knows within seconds that it is cut off. A relay that does not read is dropped.
+each second, so that a relay knows within seconds that it is cut off. A relay that does not read is dropped. One that
+holds a document which was never published here is answered 409: it is to hand that document over first.
 """
 
 import asyncio
 
 from aiohttp import web
+from pydantic import Field
 
+from certs.trust_form import MAX_SEQUENCE
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
+from control_plane.api.requests import MachineQuery, read_query
 from control_plane.api.responses import json_response
-from control_plane.errors import ApiError, ErrorCode
-from control_plane.metrics import ControlPlaneMetrics
+from control_plane.errors import ApiError, ErrorCode, conflict
+from control_plane.identity.trust_followers import TrustFollowers
+from control_plane.identity.trust_recovery import TrustRecovery
+from control_plane.storage import relays, revocations
 
 HEARTBEAT_SECONDS = 1.0
 WRITE_SECONDS = 10.0
 MOST_FEEDS = 1024
 
 
+class HeldQuery(MachineQuery):
+    """What a relay says of the document that it holds."""
+
+    sequence: int | None = Field(default=None, ge=1, le=MAX_SEQUENCE)
+    fingerprint: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
 class TrustResource:
     """The trust document."""
 
-    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics, draining: asyncio.Event) -> None:
+    def __init__(
+        self, context: ApiContext, followers: TrustFollowers, recovery: TrustRecovery, draining: asyncio.Event
+    ) -> None:
         self._context = context
-        self._metrics = metrics
+        self._followers = followers
+        self._recovery = recovery
         self._draining = draining
-        self._feeds = 0
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -41,37 +56,44 @@ class TrustResource:
 
     async def follow(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream the document until the relay goes or the control plane drains."""
-        if self._feeds >= MOST_FEEDS:
+        if len(self._followers) >= MOST_FEEDS:
             raise ApiError(
                 ErrorCode.RESOURCE_EXHAUSTED, "too many relays follow the trust document", retry_after_seconds=5
             )
+        held = read_query(request, HeldQuery)
+        if held.sequence and held.fingerprint and not await self._recovery.knows(held.sequence, held.fingerprint):
+            raise conflict(f"the trust document {held.sequence} was not published here: hand it over")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        self._feeds += 1
-        self._metrics.trust_feeds.set(self._feeds)
-        try:
-            await response.prepare(request)
-            await self._feed(response)
-        except TimeoutError:
-            response.force_close()
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            self._feeds -= 1
-            self._metrics.trust_feeds.set(self._feeds)
+        with self._followers.following(caller.subject_id):
+            try:
+                await response.prepare(request)
+                await self._feed(response, caller)
+            except TimeoutError:
+                response.force_close()
+                if request.transport is not None:
+                    request.transport.abort()
         return response
 
-    async def _feed(self, response: web.StreamResponse) -> None:
+    async def _feed(self, response: web.StreamResponse, caller: Caller) -> None:
         sent = ""
         trust = self._context.trust
         while not self._draining.is_set():
             text = trust.text
             event = f"event: heartbeat\ndata: {trust.sequence}\n\n"
             if text != sent:
+                if await self._ended(caller):
+                    return
                 event = f"event: trust_document\ndata: {text}\n\n"
                 sent = text
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.write(event.encode())
             await self._pause(sent)
+
+    async def _ended(self, caller: Caller) -> bool:
+        """Tell whether the relay was deleted, or its certificate revoked, while it followed."""
+        async with self._context.database.read() as session:
+            revoked = await revocations.is_revoked(session, "certificate", caller.serial)
+            return revoked or await relays.find(session, caller.subject_id) is None
 
     async def _pause(self, sent: str) -> None:
         """Wait until there is something to say: another document, a heartbeat, or that this is the end."""

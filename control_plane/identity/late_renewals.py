@@ -21,10 +21,10 @@ from control_plane.identity.pairs import Pair, PairRequest, issue_pair
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.rate import Rate
 from control_plane.refusal_ledger import RefusalLedger
-from control_plane.storage import bootstraps, certificates, revocations
+from control_plane.storage import bootstraps, certificates, locks, revocations
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import Certificate, Lock, Node, Workspace
+from control_plane.storage.records import Certificate, Node, Workspace
 from trunkline.runtime.clock import Clock
 
 METHOD = "late_renewal"
@@ -144,8 +144,7 @@ async def _refuse_ended(session: AsyncSession, certificate: Certificate, node: N
     for kind, name in (("certificate", certificate.serial), ("node", node.node_id), ("workspace", node.workspace_id)):
         if await revocations.is_revoked(session, kind, name):
             raise _refused(f"this {kind} was revoked")
-        lock = await session.get(Lock, (kind, name))
-        if lock is not None and lock.expire_time > now_ms:
+        if await locks.is_locked(session, kind, name, now_ms):
             raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, f"this {kind} is locked", retry_after_seconds=60)
 
 

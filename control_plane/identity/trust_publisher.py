@@ -7,19 +7,17 @@ restart therefore publishes the same document again, under the same number, with
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 
 from cryptography import x509
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from certs.encoding import canonical_json
 from certs.keyring import read_token_key
-from certs.trust import Revocations, TrustDocument, TrustLock, sign_trust_document
-from certs.trust_form import MAX_RELAYS, write_trust_claims
+from certs.trust import Revocations, TrustDocument, TrustLock, content_fingerprint, sign_trust_document
+from certs.trust_form import MAX_RELAYS
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
-from control_plane.storage import relays, revocations
+from control_plane.storage import locks, relays, revocations, trust_publications
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
 from control_plane.storage.records import Lock, Revocation, TokenKey
@@ -64,6 +62,8 @@ class TrustPublisher:
             self.text = sign_trust_document(document, svid)
             self.sequence = document.sequence
             self._signed_by = svid.chain.serial
+            self._metrics.revocations.set(_count(document.revocations))
+            self._metrics.locks.set(len(document.locks))
         self._metrics.trust_sequence.set(self.sequence)
         self._changed.set()
         self._changed = asyncio.Event()
@@ -80,15 +80,17 @@ class TrustPublisher:
         return True
 
     async def _build(self) -> TrustDocument:
+        now_ms = int(self._clock.now() * 1000)
         async with self._database.write() as session:
             account = await the_account(session)
-            content = await self._content(session)
-            fingerprint = hashlib.sha256(canonical_json(write_trust_claims(content))).hexdigest()
+            content = await self._content(session, now_ms)
+            fingerprint = content_fingerprint(content)
             if account.trust_fingerprint not in (None, fingerprint):
-                await next_trust_sequence(session, int(self._clock.now() * 1000))
+                await next_trust_sequence(session, now_ms)
                 await session.refresh(account)
             if account.trust_fingerprint != fingerprint:
                 account.trust_fingerprint = fingerprint
+            await trust_publications.record(session, account.trust_sequence, fingerprint, now_ms)
         return TrustDocument(
             trust_domain=content.trust_domain,
             sequence=account.trust_sequence,
@@ -101,7 +103,7 @@ class TrustPublisher:
             relays=content.relays,
         )
 
-    async def _content(self, session: AsyncSession) -> TrustDocument:
+    async def _content(self, session: AsyncSession, now_ms: int) -> TrustDocument:
         """Return the document without its number and time, which are the same in all: what the fingerprint is of."""
         keys = await list_token_keys(session)
         return TrustDocument(
@@ -111,7 +113,7 @@ class TrustPublisher:
             roots=self._roots,
             token_keys=[read_token_key(_described(key)) for key in keys],
             revocations=_revocations(await revocations.all_revocations(session)),
-            locks=[_lock(lock) for lock in await revocations.all_locks(session)],
+            locks=[_lock(lock) for lock in await locks.in_force(session, now_ms)],
             name_suffix=self._name_suffix,
             relays=[address["url"] for address in (await relays.addresses(session))[:MAX_RELAYS]],
         )
@@ -122,7 +124,8 @@ def _described(key: TokenKey) -> dict[str, object]:
 
 
 def _lock(lock: Lock) -> TrustLock:
-    return TrustLock(lock.kind, lock.id, lock.expire_time // 1000, lock.reason)
+    """Return the lock as it is published: without its reason, since anybody may read a trust document."""
+    return TrustLock(lock.kind, lock.id, -(-lock.expire_time // 1000))
 
 
 def _revocations(revoked: Sequence[Revocation]) -> Revocations:
@@ -137,3 +140,7 @@ def _revocations(revoked: Sequence[Revocation]) -> Revocations:
 def _expiring(revoked: Sequence[Revocation], kind: str) -> dict[str, int]:
     """Return when each of the kind can be forgotten, rounded up to whole seconds."""
     return {row.id: -(-(row.expire_time or 0) // 1000) for row in revoked if row.kind == kind}
+
+
+def _count(revoked: Revocations) -> int:
+    return len(revoked.token_ids) + len(revoked.certificates) + len(revoked.nodes) + len(revoked.workspaces)

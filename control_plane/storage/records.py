@@ -96,6 +96,7 @@ class Node(Record):
     last_seen_time: Mapped[int | None]
     relay_id: Mapped[str | None]
     trust_sequence: Mapped[int | None]
+    trust_time: Mapped[int | None]
 
 
 class NodeLabel(Record):
@@ -287,14 +288,77 @@ class Revocation(Record):
 
 
 class Lock(Record):
-    """A revocation with an expiry and a reason, which can be lifted."""
+    """A revocation with an expiry and a reason, which can be lifted; kept for a while after it has ended.
+
+    `ended` is set in the transaction that lifts it, or in the one that notes that it has expired. `sequence` is the
+    number of the first trust document that has it, `lift_sequence` of the first that has it no more.
+    """
 
     __tablename__ = "locks"
+    __table_args__ = (Index(None, "ended", "expire_time"), Index(None, "kind", "id"))
 
+    lock_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    id: Mapped[str]
+    reason: Mapped[str] = mapped_column(String(512))
+    lifetime_seconds: Mapped[int]
+    sequence: Mapped[int] = mapped_column(index=True)
+    creation_time: Mapped[int]
+    expire_time: Mapped[int]
+    locked_by: Mapped[str] = mapped_column(String(512))
+    ended: Mapped[bool]
+    lift_time: Mapped[int | None]
+    lifted_by: Mapped[str | None] = mapped_column(String(512))
+    lift_sequence: Mapped[int | None]
+
+
+class TrustPublication(Record):
+    """A number of the trust document, and the fingerprint of the one content that it stands for."""
+
+    __tablename__ = "trust_publications"
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fingerprint: Mapped[str]
+    time: Mapped[int] = mapped_column(index=True)
+
+
+class TrustAdoption(Record):
+    """A trust document that a relay has reported to be in force there; `time` is when we heard of it."""
+
+    __tablename__ = "trust_adoptions"
+
+    relay_id: Mapped[str] = mapped_column(ForeignKey("relays.relay_id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    cut_milliseconds: Mapped[int]
+    time: Mapped[int] = mapped_column(index=True)
+
+
+class TrustCut(Record):
+    """What a relay or a node has cut because of one revocation or lock, under the document with this number."""
+
+    __tablename__ = "trust_cuts"
+
+    cause: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
-    expire_time: Mapped[int]
-    reason: Mapped[str]
+    adopter_id: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    links: Mapped[int]
+    streams: Mapped[int]
+    exchanges: Mapped[int]
+    time: Mapped[int] = mapped_column(index=True)
+
+
+class NodeReporter(Record):
+    """How far the reports of a node's agent have been taken in; one row a node, of the process heard last."""
+
+    __tablename__ = "node_reporters"
+
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"), primary_key=True)
+    reporter: Mapped[str]
+    sequence: Mapped[int]
+    dropped: Mapped[int]
+    time: Mapped[int]
 
 
 class Submission(Record):

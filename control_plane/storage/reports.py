@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.storage import adoptions
+from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.records import Node, Relay, Reporter, ReportTotal
+from control_plane.storage.records import Relay, Reporter, ReportTotal
 
 HOUR_MS = 3_600_000
 MOST_REPORTERS = 64
@@ -37,6 +39,8 @@ class ReportItem:
     sequence: int | None = None
     reason: str | None = None
     message: str | None = None
+    cut_milliseconds: int = 0
+    cuts: Sequence[CutReport] = ()
 
 
 def known_type(name: str) -> str:
@@ -61,7 +65,7 @@ async def take(
         return False
     await session.execute(update(Relay).where(Relay.relay_id == relay_id).values(last_seen_time=now_ms))
     await _sum(session, relay_id, items, now_ms)
-    await _adopt(session, relay_id, items)
+    await _adopt(session, relay_id, items, now_ms)
     for item in [item for item in items if item.type in AUDITED][:MOST_AUDITED]:
         append(session, now, actor, _alarm(relay_id, item))
     return True
@@ -122,17 +126,16 @@ async def _row(session: AsyncSession, relay_id: str, hour: int, kind: str, outco
     return row
 
 
-async def _adopt(session: AsyncSession, relay_id: str, items: Sequence[ReportItem]) -> None:
-    """Record which trust document the relay, and nodes behind it, have taken up."""
+async def _adopt(session: AsyncSession, relay_id: str, items: Sequence[ReportItem], now_ms: int) -> None:
+    """Record which trust document the relay, and nodes behind it, have taken up, and what was cut for it."""
     for item in items:
         if item.type != "trust" or item.sequence is None:
             continue
-        if item.node_id is None:
-            statement = update(Relay).where(Relay.relay_id == relay_id).values(trust_sequence=item.sequence)
-            await session.execute(statement)
-        else:
-            adopted = update(Node).where(Node.node_id == item.node_id)
-            await session.execute(adopted.values(trust_sequence=item.sequence))
+        if item.node_id is not None:
+            await adoptions.node_adopted(session, item.node_id, item.sequence, now_ms)
+            continue
+        await adoptions.relay_adopted(session, relay_id, item.sequence, item.cut_milliseconds, now_ms)
+        await adoptions.add_cuts(session, relay_id, item.sequence, item.cuts, now_ms)
 
 
 def _alarm(relay_id: str, item: ReportItem) -> Happening:

@@ -1,24 +1,35 @@
-"""Revocations and locks: durable before they are acknowledged, numbered with the trust document that first has them."""
+"""Revocations: durable before they are acknowledged, numbered with the trust document that first has them."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.errors import ApiError, ErrorCode
 from control_plane.storage.accounts import next_trust_sequence
-from control_plane.storage.records import Lock, Revocation
+from control_plane.storage.records import Revocation
+
+MOST_REVOCATIONS = 40_000
+"""What a trust document of 4 MiB holds, with room to spare; one that could not be signed would end no credential."""
+FULL = f"there are {MOST_REVOCATIONS} revocations already: revoke the node or workspace behind them, or rotate the key"
 
 
 async def revoke(
     session: AsyncSession, kind: str, name: str, *, expire_time: int | None, revoked_by: str, now_ms: int
 ) -> int:
-    """Revoke one thing; asked again, changes nothing. Returns the sequence of the trust document that first has it."""
+    """Revoke one thing; asked again, changes nothing. Returns the sequence of the trust document that first has it.
+
+    Raises:
+        ApiError: there are so many that a trust document could not hold another.
+    """
     known = await session.get(Revocation, (kind, name))
     if known is not None and (known.expire_time is None or known.expire_time > now_ms):
         return known.sequence
     if known is not None:
         await session.delete(known)
         await session.flush()
+    if await count(session) >= MOST_REVOCATIONS:
+        raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, FULL)
     sequence = await next_trust_sequence(session, now_ms)
     session.add(
         Revocation(
@@ -31,6 +42,16 @@ async def revoke(
         )
     )
     return sequence
+
+
+async def count(session: AsyncSession) -> int:
+    """Return how many there are."""
+    return (await session.scalars(select(func.count()).select_from(Revocation))).one()
+
+
+async def find(session: AsyncSession, kind: str, name: str) -> Revocation | None:
+    """Return the revocation of this thing."""
+    return await session.get(Revocation, (kind, name))
 
 
 async def all_revocations(session: AsyncSession) -> Sequence[Revocation]:
@@ -53,12 +74,6 @@ async def list_page(session: AsyncSession, *, kind: str | None, after: int | Non
     return (await session.scalars(query)).all()
 
 
-async def all_locks(session: AsyncSession) -> Sequence[Lock]:
-    """Return all locks, each kind together."""
-    return (await session.scalars(select(Lock).order_by(Lock.kind, Lock.id))).all()
-
-
 async def remove_expired(session: AsyncSession, before_ms: int) -> None:
-    """Forget revocations and locks of things that expired before this time."""
+    """Forget revocations of things that expired before this time."""
     await session.execute(delete(Revocation).where(Revocation.expire_time < before_ms))
-    await session.execute(delete(Lock).where(Lock.expire_time < before_ms))

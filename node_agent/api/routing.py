@@ -101,6 +101,8 @@ def _check_query(request: web.Request, keys: Collection[str]) -> None:
 class _Cut:
     """Breaks a request off."""
 
+    is_stream = False
+
     def __init__(self, request: web.Request) -> None:
         self._request = request
 

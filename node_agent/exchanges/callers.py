@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from certs.errors import TokenError, TokenErrorCode
 from certs.spiffe import SpiffeId
 from certs.tokens import TokenClaims, TokenKind, TokenVerifier
+from certs.trust import TrustVerdict
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
 
@@ -48,12 +49,12 @@ class Callers:
         self,
         node: SpiffeId,
         verifier: TokenVerifier,
-        is_revoked: Callable[[TokenClaims], bool],
+        judge: Callable[[TokenClaims], TrustVerdict | None],
         clock: Clock,
     ) -> None:
         self._audience = str(node)
         self._verifier = verifier
-        self._is_revoked = is_revoked
+        self._judge = judge
         self._clock = clock
 
     def admit(self, credentials: bytes | None) -> Caller | Refusal:
@@ -80,6 +81,9 @@ class Callers:
         return self._revoked(caller.claims)
 
     def _revoked(self, claims: TokenClaims) -> Refusal | None:
-        if self._is_revoked(claims):
-            return Refusal(Outcome.REVOKED, "the token, or who issued or holds it, has been revoked")
-        return None
+        verdict = self._judge(claims)
+        if verdict is None:
+            return None
+        if verdict.locked:
+            return Refusal(Outcome.LOCKED, f"the {verdict.kind} is locked")
+        return Refusal(Outcome.REVOKED, "the token, or who issued or holds it, has been revoked")

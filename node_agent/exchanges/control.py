@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from certs.trust import MAX_DOCUMENT_BYTES
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.refusing import Unwanted, write_refusal
 from trunkline.channel.bodies import BodyError, BodyReader
@@ -22,7 +23,7 @@ from trunkline.channel.link import Link, LinkStream
 CONTROL_HOST = b"link.internal"
 NOTICE_PATH = b"/v1/notice"
 TOKEN_PATH = b"/v1/token"
-MAX_NOTICE_BYTES = 4 * 1024 * 1024
+MAX_NOTICE_BYTES = MAX_DOCUMENT_BYTES + 65_536
 
 NoticeReceiver = Callable[[dict[str, Any]], None]
 

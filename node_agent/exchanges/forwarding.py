@@ -73,6 +73,11 @@ class ForwardedExchange:
 
     # From the agent
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether bytes pass as they are."""
+        return self._raw
+
     def refuse(self, status: int, error_code: str, message: str) -> None:
         """Answer in place of the service, unless it has begun to answer itself."""
         if not self._over and not self._answered:

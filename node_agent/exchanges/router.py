@@ -1,6 +1,7 @@
 """From an offered stream to what serves it: the head is read, the caller admitted, and the port decides the rest."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,9 +93,12 @@ class ExchangeRouter:
         lingering: Deadlines[LinkStream],
         metrics: AgentMetrics,
         *,
+        refused: Callable[[str], None],
         head_seconds: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        """Prepare a router; `refused` is told the outcome of each stream that is not admitted."""
+        self._refused = refused
         self._callers = callers
         self._targets = targets
         self._lingering = lingering
@@ -139,6 +143,7 @@ class ExchangeRouter:
         head_only = head.method == b"HEAD"
         if isinstance(admitted, Refusal):
             outcome = admitted.outcome
+            self._refused(outcome.metric_label)
             self.refuse(offered, stream, outcome.http_status, outcome.error_code, admitted.message,
                         outcome=outcome.metric_label, head_only=head_only)  # fmt: skip
             return
@@ -153,6 +158,7 @@ class ExchangeRouter:
         else:
             rules = self._targets.forwarder.admit(admitted, port)
             if isinstance(rules, PortRefusal):
+                self._refused("port_not_allowed")
                 self.refuse(offered, stream, rules.status, rules.error_code, rules.message,
                             outcome="port_not_allowed", head_only=head_only)  # fmt: skip
                 return

@@ -2,17 +2,33 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from certs.tokens import TokenClaims
+from certs.trust import TrustVerdict
 
 
 class Cuttable(Protocol):
     """Something open that can be broken off."""
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a raw stream at this moment, not an exchange."""
+        ...
+
     def cut(self) -> None:
         """Break it off at once."""
         ...
+
+
+class Cut(NamedTuple):
+    """One exchange, or raw stream, that was broken off, and why."""
+
+    verdict: TrustVerdict
+    is_stream: bool
+
+
+Judge = Callable[[TokenClaims], TrustVerdict | None]
 
 
 class CallerWatch:
@@ -41,14 +57,11 @@ class CallerWatch:
         finally:
             self.discard(exchange)
 
-    def cut_revoked(self, is_revoked: Callable[[TokenClaims], bool]) -> int:
-        """Break off what stands on revoked claims; return how many that were."""
-        revoked = [exchange for exchange, claims in self._open.items() if is_revoked(claims)]
-        for exchange in revoked:
+    def cut(self, judge: Judge) -> list[Cut]:
+        """Break off what stands on claims that are no longer good; return what that was."""
+        judged = [(exchange, judge(claims)) for exchange, claims in self._open.items()]
+        cut = [(exchange, Cut(verdict, exchange.is_stream)) for exchange, verdict in judged if verdict is not None]
+        for exchange, _ in cut:
             self.discard(exchange)
             exchange.cut()
-        return len(revoked)
-
-    def cut_all(self) -> None:
-        """Break everything off."""
-        self.cut_revoked(lambda claims: True)
+        return [entry for _, entry in cut]

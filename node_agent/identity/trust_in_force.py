@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, TrustRollbackError
 from certs.tokens import TokenClaims
-from certs.trust import TrustStore
+from certs.trust import TrustStore, TrustVerdict
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -24,6 +24,7 @@ class TrustInForce:
         self._clock = clock
         self._log = log
         self._subscribers: list[Callable[[], None]] = []
+        self._rolled_back: list[Callable[[], None]] = []
         self.store = TrustStore(directory / TRUST_FILE)
 
     @property
@@ -39,6 +40,10 @@ class TrustInForce:
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called when a newer document is in force."""
         self._subscribers.append(changed)
+
+    def on_rollback(self, offered: Callable[[], None]) -> None:
+        """Have `offered` called when a relay pushes a genuine document that goes behind the one in force."""
+        self._rolled_back.append(offered)
 
     def take(self, text: str) -> None:
         """Put a document in force.
@@ -61,10 +66,13 @@ class TrustInForce:
             self.take(text if isinstance(text, str) else "")
         except CertificateError as error:
             self._log.warning("trust.refused", reason=str(error), sequence=self.sequence)
+            if isinstance(error, TrustRollbackError):
+                for offered in self._rolled_back:
+                    offered()
 
-    def is_revoked(self, claims: TokenClaims) -> bool:
-        """Whether the token, the key or what else it stands on, or the node that it is for, is revoked or locked."""
+    def verdict(self, claims: TokenClaims) -> TrustVerdict | None:
+        """What has ended the use of the token: a revocation or a lock, of it or of what it stands on or is for."""
         document = self.store.current
         if document is None or (claims.key_id is not None and self.store.keyring.find(claims.key_id) is None):
-            return True
-        return document.is_revoked(claims, self._clock.now())
+            return TrustVerdict(False, "key", claims.key_id or "")
+        return document.verdict(claims, self._clock.now())

@@ -289,8 +289,8 @@ CLAIMS = TokenClaims(
 )  # fmt: skip
 def test_each_revocation_is_found(kit: IdentityKit, revocations: Revocations) -> None:
     revoked = document(kit, revocations=revocations)
-    assert revoked.is_revoked(CLAIMS, NOW, certificate_serial="cd")
-    assert not document(kit).is_revoked(CLAIMS, NOW, certificate_serial="cd")
+    assert revoked.verdict(CLAIMS, NOW, certificate_serial="cd") is not None
+    assert document(kit).verdict(CLAIMS, NOW, certificate_serial="cd") is None
 
 
 @pytest.mark.parametrize(
@@ -306,10 +306,10 @@ def test_each_revocation_is_found(kit: IdentityKit, revocations: Revocations) ->
 )
 def test_locks_end_by_themselves(kit: IdentityKit, kind: str, name: str) -> None:
     locked = document(kit, locks=(TrustLock(kind, name, int(NOW)),))
-    assert locked.is_revoked(CLAIMS, NOW - 1, certificate_serial="cd")
-    assert not locked.is_revoked(CLAIMS, NOW, certificate_serial="cd")
+    assert locked.verdict(CLAIMS, NOW - 1, certificate_serial="cd") is not None
+    assert locked.verdict(CLAIMS, NOW, certificate_serial="cd") is None
     other = document(kit, locks=(TrustLock(kind, "other", int(NOW)),))
-    assert not other.is_revoked(CLAIMS, NOW - 1, certificate_serial="cd")
+    assert other.verdict(CLAIMS, NOW - 1, certificate_serial="cd") is None
 
 
 def test_revocations_of_what_has_expired_are_pruned() -> None:

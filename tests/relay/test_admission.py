@@ -401,8 +401,8 @@ def test_revoked_and_locked_links_are_refused(relay: Fixture):
         ({"certificates": [own.serial]}, "revoked"),
         ({"nodes": [NODE_ID]}, "revoked"),
         ({"workspaces": [WORKSPACE_ID]}, "revoked"),
-        ({"locks": (lock("node", NODE_ID),)}, "locked"),
         ({"locks": (lock("certificate", own.serial),)}, "locked"),
+        ({"locks": (lock("node", NODE_ID), lock("workspace", WORKSPACE_ID))}, "listener"),
         ({}, "listener"),
     ]
     for changes, expected in cases:

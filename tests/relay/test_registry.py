@@ -308,7 +308,7 @@ async def test_draining_tells_everybody_and_refuses_newcomers(relay: Fixture):
 
 async def test_a_cut_ends_the_link_and_its_use(relay: Fixture):
     listener, agent = await relay.attach("a", 1)
-    cut = relay.registry.uses.cut(lambda _: Refusal(Outcome.REVOKED, "revoked"))
+    cut = relay.registry.uses.cut(lambda _, __: Refusal(Outcome.REVOKED, "revoked"))
     assert len(cut) == 1
     await agent.lost.wait()
     await listener.link.closed

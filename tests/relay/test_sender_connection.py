@@ -586,7 +586,7 @@ async def test_revocation_cuts_calls(relay: SmallRelay) -> None:
     node.calls[1].answer(reply(b"x" * 100)[:-50], end=False)
     await settle()
     credential = relay.admission.credential("good")
-    relay.uses.cut(lambda used: Refusal(Outcome.REVOKED, "revoked") if used is credential else None)
+    relay.uses.cut(lambda _, used: Refusal(Outcome.REVOKED, "revoked") if used is credential else None)
     await settle()
     head, _ = relay_answer(bytes(waiting.received))
     assert head.status == 407

@@ -318,7 +318,7 @@ async def test_drain_and_revocation(relay: SmallRelay) -> None:
     node.calls[0].answer(reply())
     await settle()
     assert call.received.endswith(b"hello")
-    relay.uses.cut(lambda credential: Refusal(Outcome.REVOKED, "revoked"))
+    relay.uses.cut(lambda _, credential: Refusal(Outcome.REVOKED, "revoked"))
     await settle()
     assert sender.owner.lost
 

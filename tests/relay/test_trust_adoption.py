@@ -9,7 +9,7 @@ from relay.metrics import RelayMetrics
 from relay.standing import Standing
 from relay.trust_adoption import TrustAdoption
 from relay.trust_in_force import TrustInForce
-from relay.uses import Uses
+from relay.uses import UseKind, Uses
 from tests.support.identities import NODE_ID, IdentityKit
 from tests.support.relay_trust import TrustPress, lock
 from trunkline.channel.outcomes import Outcome
@@ -34,8 +34,10 @@ class Links:
 
 
 class Call:
-    def __init__(self, trust: TrustInForce) -> None:
+    def __init__(self, trust: TrustInForce, kind: UseKind = UseKind.EXCHANGE) -> None:
         self.trust = trust
+        self.kind = kind
+        self.towards: tuple[str, str] | None = None
         self.cuts: list[tuple[Outcome, Standing]] = []
 
     def cut(self, outcome: Outcome) -> None:
@@ -66,11 +68,11 @@ class Fixture:
     def _roots_changed(self) -> None:
         self.roots_changes += 1
 
-    def call(self, **named: str) -> Call:
+    def call(self, kind: UseKind = UseKind.EXCHANGE, **named: str) -> Call:
         credential = Credential(None, subject="somebody", ends_at=1e12)
         for name, value in named.items():
             setattr(credential, name, value)
-        call = Call(self.trust)
+        call = Call(self.trust, kind)
         self.links.uses.begin(call, credential)
         return call
 
@@ -85,7 +87,7 @@ def test_a_new_document_is_in_force_and_goes_down_the_links(relay: Fixture):
     assert relay.adoption.adopt(document)
     assert relay.adoption.sequence == 2
     assert relay.links.pushed == [document]
-    assert relay.reported == [("trust", {"sequence": 2, "cut": 0, "cut_milliseconds": 0})]
+    assert relay.reported == [("trust", {"sequence": 2, "cut": 0, "cut_milliseconds": 0, "cuts": []})]
     assert relay.roots_changes == 0
 
 
@@ -135,3 +137,40 @@ def test_what_is_locked_is_cut(relay: Fixture):
     relay.adoption.adopt(relay.press.document(locks=(lock("node", NODE_ID),)))
     assert [outcome for outcome, _ in call.cuts] == [Outcome.LOCKED]
     assert relay.metrics.cuts.of("locked").count == 1
+
+
+def test_a_report_says_what_was_cut_by_which_cause(relay: Fixture):
+    relay.call(UseKind.SENDER, token_id="jti-1")
+    for kind in (UseKind.STREAM, UseKind.STREAM, UseKind.EXCHANGE):
+        relay.call(kind, token_id="jti-1")
+    relay.call(UseKind.EXCHANGE, node_id=NODE_ID)
+    relay.adoption.adopt(relay.press.document(token_ids=["jti-1"], locks=(lock("node", NODE_ID),)))
+    [(_, said)] = [entry for entry in relay.reported if entry[0] == "trust"]
+    assert said["cut"] == 5
+    assert sorted(said["cuts"], key=lambda cut: cut["cause"]) == [
+        {"cause": "lock", "kind": "node", "id": NODE_ID, "exchanges": 1},
+        {"cause": "revocation", "kind": "token", "id": "jti-1", "links": 1, "streams": 2, "exchanges": 1},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["node", "workspace"])
+def test_a_lock_cuts_calls_towards_a_node_and_leaves_its_link(relay: Fixture, kind: str):
+    listener = relay.call(UseKind.LISTENER, node_id=NODE_ID, workspace_id="ws-finance")
+    call = relay.call(UseKind.STREAM, token_id="of-the-workspace")
+    call.towards = (NODE_ID, "ws-finance")
+    relay.adoption.adopt(relay.press.document(locks=(lock(kind, {"node": NODE_ID}.get(kind, "ws-finance")),)))
+    assert [outcome for outcome, _ in call.cuts] == [Outcome.LOCKED]
+    assert listener.cuts == []
+
+
+def test_a_lock_on_the_listeners_own_credential_cuts_its_link(relay: Fixture):
+    listener = relay.call(UseKind.LISTENER, certificate_serial="abc", node_id=NODE_ID)
+    relay.adoption.adopt(relay.press.document(locks=(lock("certificate", "abc"),)))
+    assert [outcome for outcome, _ in listener.cuts] == [Outcome.LOCKED]
+
+
+def test_a_token_whose_key_is_gone_is_cut(relay: Fixture):
+    call = relay.call(key_id="an-old-key")
+    relay.adoption.adopt(relay.press.document())
+    assert [outcome for outcome, _ in call.cuts] == [Outcome.REVOKED]
+    assert relay.reported[-1][1]["cuts"] == [{"cause": "revocation", "kind": "key", "id": "an-old-key", "exchanges": 1}]

@@ -8,9 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from certs.errors import CertificateError
+from certs.trust import fingerprint_of_text
 from relay.control_plane_client import ControlPlaneClient
 from relay.metrics import RelayMetrics
 from relay.trust_feed import SNAPSHOT_PATH, TrustFeed
+from relay.trust_hand_over import HELD_PATH
 from tests.support.identities import IdentityKit
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.backoff import Backoff
@@ -23,6 +25,8 @@ class Adopter:
 
     def __init__(self) -> None:
         self.sequence = 0
+        self.held: str | None = None
+        self.confirmations = 0
         self.changed = asyncio.Event()
         self.refused: list[str] = []
 
@@ -35,8 +39,17 @@ class Adopter:
         changed, self.sequence = int(number) != self.sequence, int(number)
         return changed
 
+    def confirmed(self) -> None:
+        self.confirmations += 1
+        self.changed.set()
+
     async def reach(self, sequence: int) -> None:
         while self.sequence < sequence:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def confirm(self, times: int) -> None:
+        while self.confirmations < times:
             self.changed.clear()
             await self.changed.wait()
 
@@ -69,6 +82,7 @@ async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10
         feed = TrustFeed(
             client=client,
             adopter=adopter,
+            confirmed=adopter.confirmed,
             metrics=RelayMetrics(registry),
             clock=SystemClock(),
             backoff=Backoff(random.Random(1), cap_seconds=0.01),
@@ -117,6 +131,57 @@ async def test_an_older_document_is_refused_and_the_feed_goes_on(kit: IdentityKi
         assert following.metric('trust_documents_refused_total{reason="CertificateError"} 2.0')
 
 
+async def test_trust_is_confirmed_by_what_agrees_with_it_and_by_nothing_else(kit: IdentityKit):
+    async with follow(kit, event(3)) as following:
+        await following.adopter.confirm(1)
+        following.control_plane.feed(
+            heartbeat(3) + b"event: trust_document\ndata: garbage\n\n" + event(2) + heartbeat(3)
+        )
+        await following.adopter.confirm(3)
+        assert following.adopter.refused == ["garbage", "doc-2"]
+        assert following.adopter.confirmations == 3
+
+
+async def test_it_says_what_it_holds_and_hands_it_over_where_that_is_not_known(kit: IdentityKit):
+    held = kit.trust_document(12)
+    async with follow(kit, event(14)) as following:
+        await following.adopter.reach(14)
+        following.adopter.held, following.adopter.sequence = held, 12
+        taken = []
+
+        def take(document: dict[str, str]) -> tuple[int, dict[str, int]]:
+            taken.append(document["trust_document"])
+            following.control_plane.unknown.clear()
+            following.control_plane.greeting = [event(13)]
+            return 200, {"sequence": 13}
+
+        following.control_plane.unknown = {"12"}
+        following.control_plane.answer("POST", HELD_PATH, take)
+        following.control_plane.feed(heartbeat(10))
+        await following.adopter.reach(13)
+        assert taken == [held]
+        query = following.control_plane.queries[-1]
+        assert query == {"sequence": "12", "fingerprint": fingerprint_of_text(held)}
+
+
+async def test_a_document_that_is_not_taken_back_is_not_offered_again(kit: IdentityKit):
+    async with follow(kit, event(14)) as following:
+        await following.adopter.reach(14)
+        following.adopter.held, following.adopter.sequence = kit.trust_document(12), 12
+        following.control_plane.unknown = {"12"}
+        following.control_plane.answer("POST", HELD_PATH, lambda _: (400, {"message": "not of this trust domain"}))
+        following.control_plane.greeting = [heartbeat(10)]
+        following.control_plane.followed.clear()
+        following.control_plane.feed(heartbeat(10))
+        await following.control_plane.followed.wait()
+        assert following.control_plane.queries[-1] == {}
+        # It follows on, is never taken back to an older number, and does not count itself as up to date.
+        confirmations = following.adopter.confirmations
+        following.control_plane.feed(heartbeat(10) + event(15))
+        await following.adopter.reach(15)
+        assert following.adopter.confirmations == confirmations + 1
+
+
 async def test_it_connects_anew_when_the_stream_ends(kit: IdentityKit):
     async with follow(kit, event(1)) as following:
         await following.adopter.reach(1)
@@ -160,6 +225,7 @@ async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: Identity
         feed = TrustFeed(
             client=client,
             adopter=adopter,
+            confirmed=adopter.confirmed,
             metrics=RelayMetrics(registry),
             clock=Clock(),
             backoff=Backoff(random.Random(1)),

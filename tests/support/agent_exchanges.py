@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from certs.tokens import TokenClaims
+from certs.trust import TrustVerdict
 from node_agent.api.application import ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
@@ -53,6 +54,7 @@ class Agent:
     held: HeldSecrets
     notices: list[dict[str, Any]] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
 
     def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return open_stream_pair(self.relay.open())
@@ -143,15 +145,16 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
     watch = CallerWatch()
     revoked: set[str] = set()
     held = HeldSecrets()
+    refused: list[str] = []
 
-    def is_revoked(claims: TokenClaims) -> bool:
-        return claims.token_id in revoked
+    def judge(claims: TokenClaims) -> TrustVerdict | None:
+        return TrustVerdict(False, "token", claims.token_id) if claims.token_id in revoked else None
 
     lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
     machine, offset = Machine(tmp_path, clock), ClockOffset(clock)
     health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, metrics.registry)
-    callers = Callers(kit.node_spiffe_id(), kit.verifier(), is_revoked, clock)
+    callers = Callers(kit.node_spiffe_id(), kit.verifier(), judge, clock)
     commands, secrets = CommandsApi(ledger, stall_seconds=5), SecretsApi(held)
     app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
@@ -166,7 +169,15 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
         loop=loop,
     )
     async with ApiServer(app) as api:
-        router = ExchangeRouter(callers, RoutedTo(api, forwarder), lingering, metrics, head_seconds=0.3, loop=loop)
+        router = ExchangeRouter(
+            callers,
+            RoutedTo(api, forwarder),
+            lingering,
+            metrics,
+            refused=refused.append,
+            head_seconds=0.3,
+            loop=loop,
+        )
         agent_end, relay_end = _AgentEnd(), _RelayEnd()
         agent_end.router = router
         link = Link(Role.SERVER, agent_end, loop=loop)
@@ -174,7 +185,7 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
         here, there = memory_pair(loop)
         here.start(link)
         there.start(relay)
-        yield Agent(kit, metrics, watch, relay, link, held, agent_end.notices, revoked)
+        yield Agent(kit, metrics, watch, relay, link, held, agent_end.notices, revoked, refused)
         relay.close()
         link.close()
         await asyncio.wait([relay.closed, link.closed])

@@ -21,6 +21,9 @@ class ScriptedControlPlane:
         self.followers: list[asyncio.Queue[bytes | None]] = []
         self.followed = asyncio.Event()
         self.greeting: list[bytes] = []
+        self.unknown: set[str] = set()
+        """Numbers of documents that a follower is to hand over first."""
+        self.queries: list[dict[str, str]] = []
         self.url = ""
         self._heard = asyncio.Event()
 
@@ -78,6 +81,9 @@ class ScriptedControlPlane:
         return web.json_response(body, status=status)
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
+        self.queries.append(dict(request.query))
+        if request.query.get("sequence") in self.unknown:
+            return web.json_response({"error_code": "RESOURCE_CONFLICT", "message": "hand it over"}, status=409)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
 import click
 
 LARGEST_PORT = 65_535
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 YES = click.option("--yes", is_flag=True, help="Do not ask; nothing is asked where there is no terminal.")
 
 
@@ -24,6 +26,19 @@ def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
             raise click.BadParameter(f"{value!r} is not of the form K=V", param_hint=option)
         pairs[key] = content
     return pairs
+
+
+def seconds_of(text: str, option: str) -> int:
+    """A duration as people write it, ``90s``, ``15m``, ``2h``, ``7d`` or ``1h30m``, in seconds.
+
+    Raises:
+        click.BadParameter: it is not of that form, or nothing.
+    """
+    parts = re.findall(r"(\d{1,9})([smhd])", text, re.ASCII)
+    seconds = sum(int(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or not seconds:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 2h, 7d or 1h30m", param_hint=option)
+    return seconds
 
 
 def confirm(question: str, *, yes: bool) -> None:

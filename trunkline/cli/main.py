@@ -30,6 +30,7 @@ _COMMANDS = {
     "join-policy": ("trunkline.cli.join_policies:join_policy", "Join policies: create, list, get, delete."),
     "join-request": ("trunkline.cli.join_requests:join_request", "Machines that wait: list, approve, deny."),
     "revoke": ("trunkline.cli.revoke:revoke", "Revoke a token, node, certificate or workspace."),
+    "lock": ("trunkline.cli.locks:lock", "Lock a node, workspace, token or certificate for a while; list, lift."),
     "forward": ("trunkline.cli.forward:forward", "Open a local port that leads to a port of a node."),
     "proxy": ("trunkline.cli.proxy:proxy", "Run a local HTTP proxy to the nodes of a workspace."),
     "relay": ("trunkline.cli.daemons:relay", "Run the relay daemon."),

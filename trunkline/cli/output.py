@@ -27,6 +27,7 @@ _STYLES = {
     "FAILED": "red",
     "TIMED_OUT": "red",
     "LOST": "red",
+    "IN_FORCE": "red",
 }
 _HEADINGS = {
     "creation_time": "created",

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-import json
-from typing import cast
-
 import click
 
-from trunkline.cli.session import Invocation, connected
-from trunkline.client.workspaces import RevocationKind
+from trunkline.cli.adoption import TIMEOUT, WAIT, fail_if_incomplete, print_adoption, wait_for_adoption
+from trunkline.cli.output import print_record
+from trunkline.cli.session import Invocation, Session, connected
+from trunkline.cli.targets import KINDS, id_of
+from trunkline.client.records import Adoption, Revocation
 
 
 @click.command("revoke")
-@click.argument("kind", type=click.Choice(["token", "node", "certificate", "workspace"]))
+@click.argument("kind", type=click.Choice(KINDS))
 @click.argument("identifier", metavar="ID")
+@WAIT
+@TIMEOUT
 @connected
-def revoke(invocation: Invocation, kind: str, identifier: str) -> None:
-    """Revoke a token (its jti), a node, a certificate (its serial number in hex) or a workspace.
+def revoke(invocation: Invocation, kind: str, identifier: str, wait: bool, timeout_seconds: float) -> None:
+    """Revoke a token (its jti), a node, a certificate (its serial number in hex) or a workspace, for good.
 
-    When the command returns, the revocation is on disk; relays and nodes cut what used it as soon as they learn.
+    The revocation is on disk before anything is waited for. Relays and nodes cut what used it, and report how much.
+    Exit status 75: not all of them have, in time.
     """
-    sequence = invocation.call(
-        lambda session: session.control_plane.account.revoke(cast(RevocationKind, kind), identifier)
-    )
+
+    async def work(session: Session) -> Revocation:
+        target = await id_of(session, kind, identifier)
+        endings = session.control_plane.endings
+        sequence = await endings.revoke(*target)
+        if invocation.output == "table":
+            click.echo(f"revoked {target[0]} {target[1]} (trust document {sequence})")
+        if not wait:
+            return Revocation(kind=target[0], id=target[1], sequence=sequence)
+
+        async def ask() -> Adoption | None:
+            return (await endings.get_revocation(*target)).adoption
+
+        adoption = await wait_for_adoption(ask, timeout_seconds)
+        return Revocation(kind=target[0], id=target[1], sequence=sequence, adoption=adoption)
+
+    revocation = invocation.call(work)
     if invocation.output == "json":
-        click.echo(json.dumps({"sequence": sequence}))
-    else:
-        click.echo(f"revoked {kind} {identifier} (trust document {sequence})")
+        print_record(revocation, "json")
+    if revocation.adoption is not None:
+        if invocation.output == "table":
+            print_adoption(revocation.adoption)
+        fail_if_incomplete(revocation.adoption)

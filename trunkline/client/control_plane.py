@@ -9,6 +9,7 @@ from typing import Self
 
 from certs.tls import TlsContext, client_context
 from trunkline.client.api_transport import API_TIMEOUT_SECONDS, ApiTransport
+from trunkline.client.endings import EndingsApi
 from trunkline.client.node import Node
 from trunkline.client.node_sender import NodeSender
 from trunkline.client.relays import Relays
@@ -21,7 +22,8 @@ class ControlPlane:
     """One control plane, as an operator or program with a token sees it; use as an asynchronous context manager.
 
     Attributes:
-        account: workspaces, relays, revocations, audit events.
+        account: workspaces, relays, audit events.
+        endings: revocations and locks.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ControlPlane:
         self._transport = ApiTransport(url, secret, ssl_context=context, timeout_seconds=timeout_seconds)
         self._relays = Relays(lambda url: NodeSender(url, ssl_context=context))
         self.account = AccountApi(self._transport)
+        self.endings = EndingsApi(self._transport)
 
     def workspace(self, name: str) -> WorkspaceApi:
         """One workspace, by name or id; nothing is asked yet."""

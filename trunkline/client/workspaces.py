@@ -1,16 +1,13 @@
-"""The account's side of the API: workspaces, relays, revocations, audit events."""
+"""The account's side of the API: workspaces, relays, audit events."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.errors import BadResponse
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AuditEvent, KeyRotation, Relay, RelayJoinToken, Revocation, Workspace
-
-RevocationKind = Literal["token", "node", "certificate", "workspace"]
+from trunkline.client.records import AuditEvent, KeyRotation, Relay, RelayJoinToken, Workspace
 
 
 class AccountApi:
@@ -89,22 +86,10 @@ class AccountApi:
         async for event in read_pages(self._transport, path, "events", AuditEvent, query):
             yield event
 
-    async def revoke(self, kind: RevocationKind, identifier: str) -> int:
-        """Revoke a token, node, certificate or workspace; returns the number of the trust document that says so."""
-        document = {"kind": kind, "id": identifier}
-        answer = await self._transport.call("POST", path_of("api", "2.0", "revocations"), document=document)
-        return int(answer.get("sequence", 0))
-
     async def rotate_secret_key(self) -> KeyRotation:
         """Replace the key that wraps the data keys of all workspaces' secrets."""
         path = await self._path("secrets", "rotate-key")
         return read_record(KeyRotation, await self._transport.call("POST", path, document={}, safe=False))
-
-    async def list_revocations(self) -> AsyncIterator[Revocation]:
-        """Every revocation in force."""
-        path = path_of("api", "2.0", "revocations")
-        async for revocation in read_pages(self._transport, path, "revocations", Revocation):
-            yield revocation
 
     async def _path(self, *segments: str) -> str:
         return path_of("api", "2.0", "accounts", await self.account_id(), *segments)

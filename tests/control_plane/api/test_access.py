@@ -23,7 +23,8 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[Route]:
 def address(route: Route, plane: RunningControlPlane) -> str:
     workspace = "nothing" if route.method == "DELETE" else "finance"
     path = route.path.replace("{account}", plane.foundation.account_id).replace("{workspace}", workspace)
-    for name in ("node", "cluster", "command_id", "join_token_id", "relay_id", "join_policy", "join_request_id"):
+    joins = ("join_token_id", "join_policy", "join_request_id")
+    for name in ("node", "cluster", "command_id", *joins, "relay_id", "lock_id", "kind", "id"):
         path = path.replace("{" + name + "}", "nothing")
     return path
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from certs.bindings import Binding
+from certs.trust import TrustVerdict
 from node_agent.commands.states import CommandState
 
 
@@ -242,7 +243,7 @@ async def test_a_follower_whose_token_is_revoked_is_cut(agent, kit, submit):
         f"Proxy-Authorization: Bearer {kit.call_token()}\r\n\r\n".encode()
     )
     await reader.readuntil(b"\r\n\r\n")
-    assert agent.watch.cut_revoked(lambda claims: True) == 1
+    assert [cut.is_stream for cut in agent.watch.cut(lambda claims: TrustVerdict(True, "node", "nd-one"))] == [False]
     with pytest.raises(ConnectionResetError):
         await reader.read()
     writer.close()

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from certs.assertions import AssertionSigner
+from certs.trust import TrustVerdict
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.stream_transport import StreamTransport
 
@@ -362,8 +363,8 @@ async def test_a_revocation_cuts_what_is_open(agent, kit, allow):
         writer.write(connect_head(port, kit.call_token(f"port:{port}")))
         await reader.readuntil(b"\r\n\r\n")
         assert len(agent.watch) == 1
-        assert agent.watch.cut_revoked(lambda claims: False) == 0
-        assert agent.watch.cut_revoked(lambda claims: True) == 1
+        assert agent.watch.cut(lambda claims: None) == []
+        assert len(agent.watch.cut(lambda claims: TrustVerdict(False, "token", claims.token_id))) == 1
         with pytest.raises(ConnectionResetError):
             await reader.read()
         writer.close()

@@ -1,0 +1,42 @@
+"""Handing a trust document back to a control plane that forgot it; see `control_plane.identity.trust_recovery`."""
+
+from aiohttp import web
+from pydantic import Field
+
+from certs.trust import MAX_DOCUMENT_BYTES
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.context import ApiContext
+from control_plane.api.requests import MachineRequest, read_body
+from control_plane.api.responses import json_response
+from control_plane.identity.trust_recovery import TrustRecovery
+
+LARGEST_BODY_BYTES = MAX_DOCUMENT_BYTES + 4096
+
+
+class HeldDocument(MachineRequest):
+    """The body: the document as it was signed."""
+
+    trust_document: str = Field(max_length=MAX_DOCUMENT_BYTES)
+
+
+class HeldTrustResource:
+    """Takes documents back from relays and nodes."""
+
+    def __init__(self, context: ApiContext, recovery: TrustRecovery) -> None:
+        self._context = context
+        self._recovery = recovery
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this resource."""
+        return [
+            Route("POST", "/api/2.0/trust-document/held", Role.RELAY, self.take),
+            Route("POST", "/api/2.0/nodes/self/held-trust-document", Role.NODE, self.take, while_locked=True),
+        ]
+
+    async def take(self, request: web.Request, caller: Caller) -> web.Response:
+        """Take back what the document says; one that is known changes nothing."""
+        body = await read_body(request, HeldDocument, largest_bytes=LARGEST_BODY_BYTES)
+        recovered = await self._recovery.take_back(body.trust_document, caller.actor)
+        if recovered.sequence is not None:
+            await self._context.trust.refresh()
+        return json_response({"sequence": self._context.trust.sequence})

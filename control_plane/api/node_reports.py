@@ -1,0 +1,68 @@
+"""`POST /api/2.0/nodes/self/reports`: what nodes report of themselves; the form is that of relays' reports."""
+
+from aiohttp import web
+from pydantic import Field
+
+from control_plane.api.callers import Caller, Role, Route
+from control_plane.api.context import ApiContext
+from control_plane.api.reports import Item, Report, report_item
+from control_plane.api.requests import read_body
+from control_plane.api.responses import json_response
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.refusal_ledger import RefusalLedger
+from control_plane.storage import node_reports
+from control_plane.storage.audit import Actor
+from control_plane.storage.reports import ReportItem
+
+MOST_ITEMS = 100
+LARGEST_BODY_BYTES = 128 * 1024
+
+
+class NodeReport(Report):
+    """A batch of a node's, which is smaller than a relay's."""
+
+    items: list[Item] = Field(default=[], max_length=MOST_ITEMS)
+
+
+class NodeReportResource:
+    """The intake of nodes' reports."""
+
+    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics, ledger: RefusalLedger) -> None:
+        self._context = context
+        self._metrics = metrics
+        self._ledger = ledger
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this resource."""
+        return [Route("POST", "/api/2.0/nodes/self/reports", Role.NODE, self.take, while_locked=True)]
+
+    async def take(self, request: web.Request, caller: Caller) -> web.Response:
+        """Take a report in; sent twice, it counts once."""
+        report = await read_body(request, NodeReport, largest_bytes=LARGEST_BODY_BYTES)
+        items = [report_item(item) for item in report.items]
+        async with self._context.database.write() as session:
+            new = await node_reports.take(
+                session,
+                caller.subject_id,
+                report.reporter,
+                report.sequence,
+                items,
+                dropped=report.dropped,
+                actor=caller.actor,
+                workspace_id=caller.workspace_id,
+                now=self._context.clock.now(),
+            )
+        if new:
+            self._count(caller, items)
+            self._metrics.reports_dropped.inc(report.dropped)
+        return json_response({})
+
+    def _count(self, caller: Caller, items: list[ReportItem]) -> None:
+        """Count, and have refusals audited by workspace: nodes are too many for a kind of refusal each."""
+        for item in items:
+            self._metrics.node_report_items.labels(node_reports.known_type(item.type)).inc(item.count)
+            if item.type == "refusal" and item.count:
+                action = f"node.refusal {caller.workspace_id}"
+                self._ledger.record(
+                    action, item.outcome, Actor(caller.actor.name), count=item.count, token_id=item.token_id
+                )

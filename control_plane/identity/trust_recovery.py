@@ -1,0 +1,159 @@
+"""Taking back what a restored database has forgotten, from a trust document that somebody still holds.
+
+Theory of operation. A database that was restored from a backup starts again at an old number, without the revocations
+and locks that were acknowledged since. Relays and nodes hold the newer document, and take no older one, nor another
+under the same number. Each says which document it holds; one that this control plane never published (see
+`trust_publications`) is asked for, and its signature verified: nobody but a control plane of this trust domain can have
+made it. Its revocations, and its locks that have not expired, are added to the database, and the number goes beyond it,
+so that what is published next is taken by everybody, and ends at least what was ended before.
+
+A document only ever adds revocations and locks here, never keys or roots: whoever could replay one gains nothing by it.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from certs.errors import CertificateError
+from certs.trust import TrustDocument, fingerprint_of_text, verify_held_trust_document
+from control_plane.errors import conflict, invalid
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.names import new_id
+from control_plane.storage import locks, revocations, trust_publications
+from control_plane.storage.accounts import the_account
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.database import Database
+from control_plane.storage.records import Account, Lock, Revocation
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+MOST_AHEAD = 1_000_000
+"""How many numbers a database can have lost; a document further ahead would use the numbers up."""
+RECOVERED_REASON = "taken back after a restore; its reason is lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a document added, and the number after it; None where it was known already."""
+
+    sequence: int | None = None
+    revocations: int = 0
+    locks: int = 0
+
+
+class TrustRecovery:
+    """Judges documents that others hold, and takes back what they say."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        roots: Sequence[x509.Certificate],
+        trust_domain: str,
+        metrics: ControlPlaneMetrics | None,
+        clock: Clock,
+        log: Logger,
+    ) -> None:
+        self._database = database
+        self._roots = tuple(roots)
+        self._trust_domain = trust_domain
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+
+    async def knows(self, sequence: int, fingerprint: str) -> bool:
+        """Tell whether this control plane has published the document with this number and content."""
+        async with self._database.read() as session:
+            account = await the_account(session)
+            return await trust_publications.was_published(
+                session, sequence, fingerprint, current=account.trust_sequence
+            )
+
+    async def take_back(self, text: str, actor: Actor) -> Recovered:
+        """Add what a document says that was never published by this database; `refresh` the publisher afterwards.
+
+        Raises:
+            ApiError: INVALID_PARAMETER_VALUE where it is not genuine, RESOURCE_CONFLICT where it is too far ahead.
+        """
+        document, fingerprint = self._verified(text)
+        now = self._clock.now()
+        async with self._database.write() as session:
+            account = await the_account(session)
+            before = account.trust_sequence
+            if await trust_publications.was_published(session, document.sequence, fingerprint, current=before):
+                return Recovered()
+            if document.sequence - before > MOST_AHEAD:
+                raise conflict(f"the document's number {document.sequence} is more than {MOST_AHEAD} ahead of {before}")
+            recovered = await _merge(session, account, document, actor, int(now * 1000))
+            details = {
+                "held_sequence": document.sequence,
+                "sequence_before": before,
+                "sequence": recovered.sequence,
+                "revocations": recovered.revocations,
+                "locks": recovered.locks,
+            }
+            append(session, now, actor, Happening("trust_document.take_back", details=details))
+        self._log.error("trust.taken_back", reason="the database was older than what was published", **details)
+        if self._metrics is not None:
+            self._metrics.trust_recoveries.inc()
+        return recovered
+
+    def _verified(self, text: str) -> tuple[TrustDocument, str]:
+        try:
+            document = verify_held_trust_document(text, self._roots)
+            fingerprint = fingerprint_of_text(text)
+        except CertificateError as error:
+            raise invalid("trust_document", f"it is not one of this trust domain: {error}") from None
+        if document.trust_domain != self._trust_domain:
+            raise invalid("trust_document", "it is of another trust domain")
+        return document, fingerprint
+
+
+async def _merge(
+    session: AsyncSession, account: Account, document: TrustDocument, actor: Actor, now_ms: int
+) -> Recovered:
+    """Add what is missing; each addition has a number of its own, as if it had been made now."""
+    sequence = max(account.trust_sequence, document.sequence)
+    lost_revocations = [row async for row in _lost_revocations(session, document, now_ms)]
+    lost_locks = [row async for row in _lost_locks(session, document, now_ms)]
+    for number, revocation in enumerate(lost_revocations, sequence + 1):
+        revocation.sequence, revocation.revoked_by = number, actor.name
+    sequence += len(lost_revocations)
+    for number, lock in enumerate(lost_locks, sequence + 1):
+        lock.sequence, lock.locked_by = number, actor.name
+    session.add_all([*lost_revocations, *lost_locks])
+    sequence += len(lost_locks)
+    sequence = max(sequence, document.sequence + 1)
+    changed = {"trust_sequence": sequence, "trust_change_time": now_ms, "trust_fingerprint": None}
+    await session.execute(update(Account).values(changed))
+    return Recovered(sequence, len(lost_revocations), len(lost_locks))
+
+
+def _ended(document: TrustDocument) -> Iterator[tuple[str, str, int | None]]:
+    revoked = document.revocations
+    for kind, expiring in (("token", revoked.token_ids), ("certificate", revoked.certificates)):
+        yield from ((kind, name, until * 1000) for name, until in expiring.items())
+    for kind, names in (("node", revoked.nodes), ("workspace", revoked.workspaces)):
+        yield from ((kind, name, None) for name in names)
+
+
+async def _lost_revocations(session: AsyncSession, document: TrustDocument, now_ms: int) -> AsyncIterator[Revocation]:
+    for kind, name, expire_time in _ended(document):
+        if expire_time is not None and expire_time <= now_ms:
+            continue
+        if not await revocations.is_revoked(session, kind, name):
+            yield Revocation(kind=kind, id=name, expire_time=expire_time, creation_time=now_ms)
+
+
+async def _lost_locks(session: AsyncSession, document: TrustDocument, now_ms: int) -> AsyncIterator[Lock]:
+    for lock in document.locks:
+        expire_time = lock.expires_at * 1000
+        if expire_time > now_ms and not await locks.is_locked(session, lock.kind, lock.id, now_ms):
+            yield Lock(
+                lock_id=new_id("lk"), kind=lock.kind, id=lock.id, reason=RECOVERED_REASON,
+                lifetime_seconds=(expire_time - now_ms) // 1000, creation_time=now_ms, expire_time=expire_time,
+                ended=False,
+            )  # fmt: skip

@@ -1,0 +1,89 @@
+"""Reports of nodes: taken once; adoption and cuts go to the records, cuts to the audit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.storage import adoptions, locks, revocations
+from control_plane.storage.adoptions import CutReport
+from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.records import NodeReporter
+from control_plane.storage.reports import ReportItem
+
+TYPES = frozenset({"trust", "refusal"})
+OTHER = "other"
+
+
+def known_type(name: str) -> str:
+    """Return the type of an item if it is one of those we know."""
+    return name if name in TYPES else OTHER
+
+
+async def take(
+    session: AsyncSession,
+    node_id: str,
+    reporter: str,
+    sequence: int,
+    items: Sequence[ReportItem],
+    *,
+    dropped: int,
+    actor: Actor,
+    workspace_id: str,
+    now: float,
+) -> bool:
+    """Take a report in, unless its sequence was taken before; returns whether it was new."""
+    now_ms = int(now * 1000)
+    if not await _is_new(session, node_id, reporter, sequence, dropped, now_ms):
+        return False
+    for item in items:
+        if item.type == "trust" and item.sequence is not None:
+            await adoptions.node_adopted(session, node_id, item.sequence, now_ms)
+            for cut in item.cuts:
+                await _take_cut(session, node_id, cut, _Context(actor, workspace_id, now))
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    actor: Actor
+    workspace_id: str
+    now: float
+
+
+async def _take_cut(session: AsyncSession, node_id: str, cut: CutReport, context: _Context) -> None:
+    """Count a cut under the number of the revocation or lock that it names; what names none is not kept.
+
+    So a node that lies adds at most one row, and one event, for each revocation and lock that there is.
+    """
+    sequence = await _sequence_of(session, cut)
+    if sequence is None:
+        return
+    new = await adoptions.add_cuts(session, node_id, sequence, [cut], int(context.now * 1000))
+    if new:
+        details = {
+            "cause": cut.cause, "kind": cut.kind, "id": cut.id, "sequence": sequence,
+            "streams": cut.streams, "exchanges": cut.exchanges,
+        }  # fmt: skip
+        happening = Happening("node.cut", resource=node_id, workspace_id=context.workspace_id, details=details)
+        append(session, context.now, context.actor, happening)
+
+
+async def _sequence_of(session: AsyncSession, cut: CutReport) -> int | None:
+    if cut.cause == "lock":
+        return await locks.newest_sequence(session, cut.kind, cut.id)
+    revocation = await revocations.find(session, cut.kind, cut.id)
+    return revocation.sequence if revocation is not None else None
+
+
+async def _is_new(session: AsyncSession, node_id: str, reporter: str, sequence: int, dropped: int, now_ms: int) -> bool:
+    known = await session.get(NodeReporter, node_id)
+    if known is None:
+        row = NodeReporter(node_id=node_id, reporter=reporter, sequence=sequence, dropped=dropped, time=now_ms)
+        session.add(row)
+        return True
+    if known.reporter == reporter and sequence <= known.sequence:
+        return False
+    known.dropped = dropped + (known.dropped if known.reporter == reporter else 0)
+    known.reporter, known.sequence, known.time = reporter, sequence, now_ms
+    return True

@@ -1,0 +1,85 @@
+"""`take-back`: telling a restored database what was published after its backup, from a trust document in a file.
+
+Relays hand over what they hold by themselves as soon as they reach the control plane. This is for doing it before the
+first of them does, or where no relay holds it any more: `trust-document.jws` in the state directory of any relay or
+node agent will do, and the one with the highest number is best.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from certs.authority import Authority
+from certs.errors import CertificateError
+from certs.trust import MAX_DOCUMENT_BYTES
+from control_plane.errors import ApiError
+from control_plane.identity.trust_recovery import Recovered, TrustRecovery
+from control_plane.initialise import FORMAT_NAME
+from control_plane.settings import ControlPlaneSettings
+from control_plane.storage.audit import Actor
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from control_plane.storage.migrate import migrate
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.daemon import EXIT_USAGE, Daemon, StartError, run_daemon
+from trunkline.runtime.files import StateDirectory
+from trunkline.runtime.logs import get_logger
+
+LOCAL = Actor("local/take-back")
+USAGE = "trunkline control-plane: take-back DOCUMENT --config FILE (see --help)\n"
+
+
+def run_take_back(daemon: Daemon[ControlPlaneSettings], argv: Sequence[str]) -> int:
+    """Run `take-back DOCUMENT --config FILE`, while the control plane does not run; the settings are the daemon's."""
+    if not argv or argv[0].startswith("-"):
+        sys.stderr.write(USAGE)
+        return EXIT_USAGE
+    taking = Daemon(daemon.name, daemon.prefix, daemon.settings_class, partial(take_back, Path(argv[0])))
+    return run_daemon(taking, argv[1:])
+
+
+async def take_back(document: Path, settings: ControlPlaneSettings) -> None:
+    """Take back what the document in this file says, and print what that was.
+
+    Raises:
+        StartError: it cannot be read, or is not genuine; or the database cannot be written.
+    """
+    with StateDirectory(settings.state_directory, format_name=FORMAT_NAME):
+        try:
+            text = _read(document)
+            recovered = await _recover(text, settings)
+        except (CertificateError, StorageError, OSError, ValueError) as error:
+            raise StartError(f"nothing was taken back: {error}") from None
+        except ApiError as error:
+            raise StartError(f"nothing was taken back: {error.message}") from None
+    if recovered.sequence is None:
+        sys.stdout.write("nothing to take back: this database has published that document itself\n")
+        return
+    sys.stdout.write(
+        f"taken back: {recovered.revocations} revocations, {recovered.locks} locks; "
+        f"the next trust document has the number {recovered.sequence}\n"
+    )
+
+
+def _read(document: Path) -> str:
+    with document.open("rb") as file:
+        return file.read(MAX_DOCUMENT_BYTES + 1).decode("ascii").strip()
+
+
+async def _recover(text: str, settings: ControlPlaneSettings) -> Recovered:
+    authority = Authority.load(settings.authority_directory, settings.identity.trust_domain)
+    database = Database(settings.database_url)
+    try:
+        await migrate(database)
+        recovery = TrustRecovery(
+            database=database,
+            roots=authority.roots,
+            trust_domain=settings.identity.trust_domain,
+            metrics=None,
+            clock=SystemClock(),
+            log=get_logger("control_plane.trust"),
+        )
+        return await recovery.take_back(text, LOCAL)
+    finally:
+        await database.close()

@@ -1,0 +1,111 @@
+"""What the agent reports to the control plane: the trust that it has taken, what it cut for it, whom it refused.
+
+Everything is folded before it waits: the newest trust document with the cuts since the last report, and refusals as
+counts by outcome. So what waits is bounded, however many streams arrive. A batch is kept, and sent again under the same
+number, until the control plane has taken it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from certs.trust import TrustVerdict
+from node_agent.exchanges.watch import Cut
+from node_agent.metrics import AgentMetrics
+from trunkline.runtime.clock import Clock
+
+MOST_CAUSES = 90
+"""Revocations and locks whose cuts wait; those of more are counted as dropped."""
+
+
+class Batch(NamedTuple):
+    """What is sent in one request: `sequence` tells a repetition from news."""
+
+    sequence: int
+    items: list[dict[str, Any]]
+    dropped: int
+
+
+class Reports:
+    """Collects, and hands out batches."""
+
+    def __init__(self, metrics: AgentMetrics, clock: Clock) -> None:
+        self.waiting = asyncio.Event()
+        """Set while there is something that an operator may wait for; refusals alone do not set it."""
+        self.urgent = asyncio.Event()
+        """Set while something that was cut waits."""
+        self._metrics = metrics
+        self._clock = clock
+        self._adopted: int | None = None
+        self._cuts: dict[TrustVerdict, Counter[str]] = {}
+        self._refusals: Counter[str] = Counter()
+        self._dropped = 0
+        self._sending: Batch | None = None
+        # Numbers go on after a restart: they begin at the milliseconds since the epoch.
+        self._sequence = int(clock.now() * 1000)
+
+    def adopted(self, sequence: int, cut: Sequence[Cut] = ()) -> None:
+        """Note that the trust document with this number is in force, and what was cut for it."""
+        self._adopted = sequence
+        for one in cut:
+            if one.verdict not in self._cuts and len(self._cuts) >= MOST_CAUSES:
+                self._drop(1)
+                continue
+            self._cuts.setdefault(one.verdict, Counter())["streams" if one.is_stream else "exchanges"] += 1
+        self.waiting.set()
+        if cut:
+            self.urgent.set()
+
+    def refused(self, outcome: str) -> None:
+        """Count a stream that was not admitted; `outcome` is a metric's label, of which there are few."""
+        self._refusals[outcome] += 1
+
+    def next_batch(self) -> Batch | None:
+        """Return the batch to send: the one that was not taken yet, or the next, or `None` if nothing waits."""
+        if self._sending is None:
+            items = self._fold()
+            if items or self._dropped:
+                self._sequence += 1
+                self._sending = Batch(self._sequence, items, self._dropped)
+                self._dropped = 0
+        return self._sending
+
+    def taken(self, batch: Batch) -> None:
+        """Forget a batch that the control plane has taken."""
+        if self._sending is batch:
+            self._sending = None
+            self._metrics.reports_sent.inc(len(batch.items))
+
+    def abandon(self, batch: Batch) -> None:
+        """Drop a batch that the control plane will never take."""
+        if self._sending is batch:
+            self._sending = None
+            self._drop(len(batch.items) + batch.dropped)
+
+    def _fold(self) -> list[dict[str, Any]]:
+        self.waiting.clear()
+        self.urgent.clear()
+        now_ms = int(self._clock.now() * 1000)
+        items: list[dict[str, Any]] = []
+        if self._adopted is not None:
+            items.append({"type": "trust", "time": now_ms, "sequence": self._adopted, "cuts": _summed(self._cuts)})
+        items += [
+            {"type": "refusal", "time": now_ms, "outcome": outcome, "count": count}
+            for outcome, count in self._refusals.items()
+        ]
+        self._adopted = None
+        self._cuts.clear()
+        self._refusals.clear()
+        return items
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        self._metrics.reports_dropped.inc(count)
+
+
+def _summed(cuts: dict[TrustVerdict, Counter[str]]) -> list[dict[str, Any]]:
+    return [
+        {"cause": "lock" if verdict.locked else "revocation", "kind": verdict.kind, "id": verdict.id, **counts}
+        for verdict, counts in cuts.items()
+    ]
