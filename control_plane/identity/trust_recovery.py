@@ -88,6 +88,7 @@ class TrustRecovery:
             if document.sequence - before > MOST_AHEAD:
                 raise conflict(f"the document's number {document.sequence} is more than {MOST_AHEAD} ahead of {before}")
             recovered = await _merge(session, account, document, actor, int(now * 1000))
+            await trust_publications.record(session, document.sequence, fingerprint, int(now * 1000))
             details = {
                 "held_sequence": document.sequence,
                 "sequence_before": before,

@@ -313,12 +313,15 @@ class Lock(Record):
 
 
 class TrustPublication(Record):
-    """A number of the trust document, and the fingerprint of the one content that it stands for."""
+    """A trust document that was published, by its number and the fingerprint of its content.
+
+    One number stands for one content, but for numbers that were used twice: before a restore, and after it.
+    """
 
     __tablename__ = "trust_publications"
 
     sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    fingerprint: Mapped[str]
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
     time: Mapped[int] = mapped_column(index=True)
 
 

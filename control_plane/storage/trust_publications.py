@@ -1,4 +1,4 @@
-"""Which trust documents were ever published: one number stands for one content, for ever.
+"""Which trust documents were ever published, here or, taken back, by the database that this one was restored for.
 
 So a document that a relay holds, and that is not among them, was published by a database that is gone: this one was
 restored from a backup that is older.
@@ -13,8 +13,8 @@ KEPT = 10_000
 
 
 async def record(session: AsyncSession, sequence: int, fingerprint: str, now_ms: int) -> None:
-    """Note a document that is about to be published."""
-    if await session.get(TrustPublication, sequence) is None:
+    """Note a document that is about to be published, or that was taken back."""
+    if await session.get(TrustPublication, (sequence, fingerprint)) is None:
         session.add(TrustPublication(sequence=sequence, fingerprint=fingerprint, time=now_ms))
 
 
@@ -29,9 +29,8 @@ async def was_published(session: AsyncSession, sequence: int, fingerprint: str, 
     """
     if sequence > current:
         return False
-    known = await session.get(TrustPublication, sequence)
-    if known is not None:
-        return known.fingerprint == fingerprint
+    if await session.get(TrustPublication, (sequence, fingerprint)) is not None:
+        return True
     oldest: int | None = (await session.execute(select(func.min(TrustPublication.sequence)))).scalar()
     return oldest is None or sequence < oldest
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from certs.encoding import decode_base64url
-from certs.errors import CertificateError
+from certs.errors import CertificateError, TrustRollbackError
 from certs.identities import Identity
 from certs.jose import chain_member, write_compact
 from certs.keyfiles import generate_key
@@ -18,8 +18,12 @@ from certs.trust import (
     TrustDocument,
     TrustLock,
     TrustStore,
+    TrustVerdict,
+    content_fingerprint,
+    fingerprint_of_text,
     sign_trust_document,
     verify_first_trust_document,
+    verify_held_trust_document,
     verify_trust_document,
 )
 from certs.trust_form import write_trust_claims
@@ -326,3 +330,53 @@ def test_large_documents_are_bounded_and_bearable(kit: IdentityKit) -> None:
         kit.trust_document(1, revocations=too_many)
     with pytest.raises(CertificateError, match="longer than"):
         verify_trust_document("A" * (4 * 1024 * 1024 + 1), kit.roots, NOW)
+
+
+def test_a_revocation_goes_before_a_lock_and_the_verdict_names_it(kit: IdentityKit) -> None:
+    locks = (TrustLock("node", "nd-1", int(NOW) + 60),)
+    assert document(kit, locks=locks).verdict(CLAIMS, NOW) == TrustVerdict(True, "node", "nd-1")
+    both = document(kit, locks=locks, revocations=Revocations(workspaces=["ws-1"]))
+    assert both.verdict(CLAIMS, NOW) == TrustVerdict(False, "workspace", "ws-1")
+
+
+def test_one_fingerprint_for_one_content_whatever_its_number_time_and_signature(kit: IdentityKit) -> None:
+    first, again = document(kit), document(kit, sequence=9, issued_at=int(NOW) + 5)
+    texts = [sign_trust_document(one, kit.control_plane) for one in (first, again)]
+    assert texts[0] != texts[1]
+    assert {content_fingerprint(first), *map(fingerprint_of_text, texts)} == {content_fingerprint(again)}
+    other = document(kit, revocations=Revocations(nodes=frozenset({"nd-1"})))
+    assert content_fingerprint(other) != content_fingerprint(first)
+
+
+def test_a_fingerprint_counts_what_a_later_release_adds(kit: IdentityKit) -> None:
+    claims = write_trust_claims(document(kit))
+    later = forge(kit.control_plane, {**claims, "of_a_later_release": 1})
+    assert fingerprint_of_text(later) != content_fingerprint(document(kit))
+    with pytest.raises(CertificateError):
+        fingerprint_of_text("garbage")
+
+
+def test_a_held_document_is_genuine_though_its_signer_has_expired(kit: IdentityKit, stranger: IdentityKit) -> None:
+    text = kit.trust_document(3)
+    much_later = NOW + 400 * 86_400
+    with pytest.raises(CertificateError):
+        verify_trust_document(text, kit.roots, much_later)
+    assert verify_held_trust_document(text, kit.roots).sequence == 3
+    for refused in (stranger.trust_document(3), text[:-4] + "AAAA", "garbage"):
+        with pytest.raises(CertificateError):
+            verify_held_trust_document(refused, kit.roots)
+    relay = kit.issue_relay()
+    with pytest.raises(CertificateError, match="not signed by the control plane"):
+        verify_held_trust_document(forge(relay, write_trust_claims(document(kit))), kit.roots)
+
+
+def test_going_back_is_told_from_what_is_not_genuine(kit: IdentityKit) -> None:
+    store = TrustStore()
+    store.replace(kit.trust_document(5), NOW)
+    other = Revocations(nodes=frozenset({"nd-1"}))
+    for text in (kit.trust_document(4), kit.trust_document(5, revocations=other)):
+        with pytest.raises(TrustRollbackError):
+            store.replace(text, NOW)
+    with pytest.raises(CertificateError) as refused:
+        store.replace("garbage", NOW)
+    assert not isinstance(refused.value, TrustRollbackError)

@@ -94,6 +94,8 @@ class AgentControlPlane:
             ("/api/2.0/nodes/self/renew", self._renew),
             ("/api/2.0/nodes/self/listen-token", self._listen_token),
             ("/api/2.0/nodes/late-renewal", self._renew_late),
+            ("/api/2.0/nodes/self/reports", self._taken),
+            ("/api/2.0/nodes/self/held-trust-document", self._taken),
         ):
             app.router.add_post(path, self._faulty(path, handler))
         app.router.add_get("/api/2.0/trust-document", self._faulty("/api/2.0/trust-document", self._trust))
@@ -207,6 +209,9 @@ class AgentControlPlane:
             return error(401, "UNAUTHENTICATED")
         token = self._token(peer.thumbprint)
         return web.json_response({"listen_token": token, "relays": self._relays()})
+
+    async def _taken(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        return web.json_response({}) if self._peer(request) is not None else error(401, "UNAUTHENTICATED")
 
     def _peer(self, request: web.Request) -> Any:
         return peer_certificate(request.transport)

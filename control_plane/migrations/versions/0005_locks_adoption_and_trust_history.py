@@ -37,7 +37,7 @@ def upgrade() -> None:
     sa.Column('sequence', sa.BigInteger(), autoincrement=False, nullable=False),
     sa.Column('fingerprint', sa.String(length=255), nullable=False),
     sa.Column('time', sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint('sequence', name=op.f('pk_trust_publications'))
+    sa.PrimaryKeyConstraint('sequence', 'fingerprint', name=op.f('pk_trust_publications'))
     )
     with op.batch_alter_table('trust_publications', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_trust_publications_time'), ['time'], unique=False)

@@ -5,6 +5,7 @@ import pytest
 
 from certs.assertions import AssertionSigner
 from certs.tokens import LEEWAY_SECONDS, TokenKind
+from certs.trust import TrustVerdict
 from node_agent.exchanges.callers import Caller, Callers
 from trunkline.channel.outcomes import Outcome
 
@@ -162,7 +163,7 @@ async def test_a_tunnel_to_the_api_outlives_no_revocation(agent, kit):
 
 def test_a_caller_begins_no_call_with_a_token_that_has_expired_meanwhile(kit):
     clock = SetClock(kit.now)
-    callers = Callers(kit.node_spiffe_id(), kit.verifier(), lambda claims: False, clock)
+    callers = Callers(kit.node_spiffe_id(), kit.verifier(), lambda claims: None, clock)
     caller = callers.admit(f"Bearer {kit.call_token(lifetime_seconds=600)}".encode())
     assert isinstance(caller, Caller)
     assert callers.stale(caller) is None
@@ -170,3 +171,18 @@ def test_a_caller_begins_no_call_with_a_token_that_has_expired_meanwhile(kit):
     refusal = callers.stale(caller)
     assert refusal is not None
     assert refusal.outcome is Outcome.EXPIRED_TOKEN
+
+
+@pytest.mark.parametrize(("locked", "outcome", "status"), [(True, Outcome.LOCKED, 403), (False, Outcome.REVOKED, 401)])
+def test_what_is_locked_is_told_from_what_is_revoked(kit, locked, outcome, status):
+    verdict = TrustVerdict(locked, "node", "nd-one")
+    callers = Callers(kit.node_spiffe_id(), kit.verifier(), lambda claims: verdict, SetClock(kit.now))
+    refusal = callers.admit(f"Bearer {kit.call_token()}".encode())
+    assert not isinstance(refusal, Caller)
+    assert (refusal.outcome, refusal.outcome.http_status) == (outcome, status)
+
+
+async def test_refusals_are_told_for_the_report(agent, kit):
+    await agent.call("GET", "/v1/health", token=None)
+    await agent.call("GET", "/", token=kit.call_token("port:9"), port=9)
+    assert agent.refused == ["no_token", "port_not_allowed"]
