@@ -6,6 +6,7 @@
 #   make check   make test, and the formatting too: what must be green before a change lands
 #   make compile build the relay's data path as an extension (see docs/operations.md), into build/compiled
 #   make bench   measure the relay's data path against nginx on this machine (a few minutes)
+#   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
 
@@ -18,7 +19,7 @@ COMPILED := build/compiled
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -73,6 +74,9 @@ check: $(READY)
 
 bench: bench-tools $(COMPILED)/.ready
 	$(BIN)/python -m bench
+
+soak-revocation: $(READY)
+	TRUNKLINE_SOAK=1 $(BIN)/pytest -q -s tests/e2e/test_revocation.py tests/e2e/test_revocation_survives.py
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only .
