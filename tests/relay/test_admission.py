@@ -1,5 +1,6 @@
 """Every kind of token against every kind of destination, and what revocations, locks and time do to a decision."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -442,3 +443,39 @@ def test_renewal_of_a_listen_token(relay: Fixture):
     assert listener.credential.certificate_serial == own.serial
     relay.trust_now(nodes=[NODE_ID])
     assert renew(kit.listen_token(own)) == "revoked"
+
+
+@pytest.mark.parametrize("locked", [lock("node", NODE_ID), lock("workspace", WORKSPACE_ID)])
+def test_calls_to_a_locked_node_are_refused_whatever_the_token_names_and_end_with_the_lock(relay: Fixture, locked):
+    call, shared = relay.kit.call_token(), relay.kit.workspace_token(9100)
+    assert relay.admit(call) == relay.admit(shared, PORT) == "granted"
+    locked = dataclasses.replace(locked, expires_at=int(relay.kit.now) + 300)
+    relay.trust_now(locks=(locked,))
+    assert relay.admit(call) == relay.admit(shared, PORT) == "locked"
+    decision = relay.admission.admit(shared, PORT)
+    assert isinstance(decision, Refusal)
+    assert decision.outcome.http_status == 403
+    # By the relay's own clock, whatever the control plane says.
+    relay.clock.advance(301)
+    assert relay.admit(call) == relay.admit(shared, PORT) == "granted"
+
+
+def test_lifting_a_lock_restores_at_once(relay: Fixture):
+    token = relay.kit.call_token()
+    relay.trust_now(locks=(lock("node", NODE_ID),))
+    assert relay.admit(token) == "locked"
+    relay.trust_now()
+    assert relay.admit(token) == "granted"
+
+
+def test_under_stale_trust_nothing_new_is_admitted(relay: Fixture):
+    own = relay.kit.issue_node()
+    call, listen = relay.kit.call_token(), relay.kit.listen_token(own)
+    assert relay.admit(call) == "granted"
+    relay.trust.set_stale(True)
+    assert relay.admit(call) == "stale_trust"
+    assert decide(relay, listen, own) == "stale_trust"
+    assert decide(relay, None, relay.kit.control_plane) == "stale_trust"
+    relay.trust.set_stale(False)
+    assert relay.admit(call) == "granted"
+    assert decide(relay, listen, own) == "listener"

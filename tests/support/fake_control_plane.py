@@ -19,6 +19,10 @@ from trunkline.client.sync import LoopThread
 ACCOUNT = "ac-aaaaaaaaaaaaaaaaaaaa"
 TOKEN = "operator-token-for-tests"
 DELIVER_BEFORE = 1_800_000_060_000
+LOCK = {
+    "lock_id": "lk-1", "kind": "node", "id": "nd-1", "reason": "odd", "state": "IN_FORCE", "sequence": 8,
+    "creation_time": 1_800_000_000_000, "expire_time": 1_800_007_200_000, "locked_by": "operator/op-1",
+}  # fmt: skip
 
 
 @dataclass
@@ -49,6 +53,7 @@ class FakeControlPlane:
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     commands: dict[str, dict[str, Any]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
+    adoptions: list[dict[str, Any]] = field(default_factory=list)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -81,6 +86,11 @@ class FakeControlPlane:
         routes.add_post("/api/2.0/revocations", self._revoke)
         routes.add_post(f"{account}/secrets/rotate-key", self._secret)
         routes.add_route("*", f"{workspace}/secrets/{{what:.*}}", self._secret)
+        routes.add_get("/api/2.0/revocations/{kind}/{id}", self._revocation)
+        routes.add_post("/api/2.0/locks", self._lock)
+        routes.add_get("/api/2.0/locks", self._locks)
+        routes.add_get("/api/2.0/locks/{id}", self._get_lock)
+        routes.add_delete("/api/2.0/locks/{id}", self._lift)
         routes.add_get(f"{workspace}/nodes", self._nodes)
         routes.add_get(f"{workspace}/nodes/{{name}}", self._node)
         routes.add_delete(f"{workspace}/nodes/{{name}}", self._nothing)
@@ -158,6 +168,25 @@ class FakeControlPlane:
             "adoption": {"version": 7, "nodes": [{"node": "vm-1", "state": "adopted", "version": 7}]},
         }
         return web.json_response(answers.get(request.match_info.get("what"), {}))
+
+    async def _revocation(self, request: web.Request) -> web.Response:
+        return web.json_response({**request.match_info, "sequence": 7, "adoption": self._adoption()})
+
+    async def _lock(self, request: web.Request) -> web.Response:
+        return web.json_response(LOCK | {name: (await request.json())[name] for name in ("kind", "id", "reason")})
+
+    async def _locks(self, request: web.Request) -> web.Response:
+        return web.json_response({"locks": [LOCK]})
+
+    async def _get_lock(self, request: web.Request) -> web.Response:
+        return web.json_response(LOCK | {"adoption": self._adoption()})
+
+    async def _lift(self, request: web.Request) -> web.Response:
+        return web.json_response(LOCK | {"state": "LIFTED", "lift_sequence": 9})
+
+    def _adoption(self) -> dict[str, Any]:
+        """What is said of adoption: each in turn, the last for ever."""
+        return self.adoptions.pop(0) if len(self.adoptions) > 1 else (self.adoptions or [{"complete": True}])[0]
 
     async def _nodes(self, request: web.Request) -> web.Response:
         start = int(request.query.get("page_token", 0))

@@ -148,11 +148,6 @@ def test_tokens_go_to_standard_output_or_into_a_private_file(trunkline: Trunklin
     assert again.status == os.EX_CANTCREAT
 
 
-def test_revoke(fake: FakeControlPlane, trunkline: Trunkline) -> None:
-    assert trunkline("revoke", "token", "jti-1").stdout == b"revoked token jti-1 (trust document 7)\n"
-    assert fake.requests[-1][2] == {"kind": "token", "id": "jti-1"}
-
-
 @pytest.mark.parametrize("words", [["node", "list"], ["--help"], ["run", "--help"]])
 def test_a_reader_that_goes_is_no_error(fake: FakeControlPlane, words: list[str]) -> None:
     fake.add_node("vm-1")
