@@ -125,12 +125,12 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     trust_age = TrustAge(
         settings=settings.trust,
         trust=trust,
-        warning=lifecycle.warning("trust_document"),
         fresh=lifecycle.condition("trust_fresh"),
         metrics=metrics,
         clock=clock,
         log=get_logger("relay.trust"),
     )
+    lifecycle.remark("trust_document", trust_age.remark)
     return Relay(registry, deadlines, port, trust, adoption, trust_age, sender)
 
 

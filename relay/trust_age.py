@@ -22,7 +22,6 @@ class TrustAge:
         *,
         settings: TrustSettings,
         trust: TrustInForce,
-        warning: Condition,
         fresh: Condition,
         metrics: RelayMetrics,
         clock: Clock,
@@ -33,7 +32,6 @@ class TrustAge:
         Args:
             settings: when to warn, and when to refuse.
             trust: told to admit nothing new, and again that it may.
-            warning: what `/readyz?verbose` shows.
             fresh: the condition of readiness, which fails only where new calls are refused.
             metrics: has the age at each scrape.
             clock: the time.
@@ -41,13 +39,11 @@ class TrustAge:
         """
         self._settings = settings
         self._trust = trust
-        self._warning = warning
         self._fresh = fresh
         self._clock = clock
         self._log = log
         self._warned = False
         self._confirmed_at = clock.monotonic()
-        warning.met()
         fresh.met()
         metrics.trust_age.set_function(lambda: self.seconds)
 
@@ -63,18 +59,22 @@ class TrustAge:
         self._confirmed_at = self._clock.monotonic()
         if self._warned:
             self._warned = False
-            self._warning.met()
             self._fresh.met()
             self._trust.set_stale(False)
+
+    def remark(self) -> str | None:
+        """What `/readyz?verbose` says of the trust document while it is old; None while it is not."""
+        age = self.seconds
+        if age < self._settings.warn_after_seconds:
+            return None
+        return f"not confirmed by the control plane for {age:.0f} s"
 
     def look(self) -> None:
         """Warn, and stop admitting, when it is time."""
         age, limit = self.seconds, self._settings.refuse_after_seconds
-        if age >= self._settings.warn_after_seconds:
-            self._warning.unmet(f"not confirmed by the control plane for {age:.0f} s")
-            if not self._warned:
-                self._warned = True
-                self._log.warning("trust.old", age_seconds=round(age, 1), consequence=_consequence(limit))
+        if age >= self._settings.warn_after_seconds and not self._warned:
+            self._warned = True
+            self._log.warning("trust.old", age_seconds=round(age, 1), consequence=_consequence(limit))
         if limit is not None and age >= limit and not self._trust.stale:
             self._warned = True
             self._trust.set_stale(True)

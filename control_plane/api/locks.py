@@ -92,7 +92,7 @@ class LockResource:
         async with self._context.database.read() as session:
             lock = await locks.find(session, request.match_info["lock_id"])
             if lock is None:
-                raise not_found("lock", request.match_info["lock_id"])
+                raise not_found("lock", PATH)
             ended = Ended("lock", lock.kind, lock.id, lock.sequence, lock.creation_time, lock.lift_sequence)
             adoption = await adoption_of(session, ended, self._followers)
         return json_response(self._view(lock) | {"adoption": adoption})
@@ -104,7 +104,7 @@ class LockResource:
         async with self._context.database.write() as session:
             lock = await locks.find(session, request.match_info["lock_id"])
             if lock is None:
-                raise not_found("lock", request.match_info["lock_id"])
+                raise not_found("lock", PATH)
             if await locks.lift(session, lock, caller.actor.name, int(now * 1000)):
                 details = {"kind": lock.kind, "id": lock.id, "sequence": lock.lift_sequence}
                 append(session, now, caller.actor, Happening("lock.lift", resource=lock.lock_id, details=details))

@@ -101,7 +101,7 @@ class RevocationResource:
         async with self._context.database.read() as session:
             row = await revocations.find(session, kind, name)
             if row is None:
-                raise not_found(f"revoked {kind[:16]}", name)
+                raise not_found("revocation", PATH)
             ended = Ended("revocation", row.kind, row.id, row.sequence, row.creation_time)
             adoption = await adoption_of(session, ended, self._followers)
         return json_response(_view(row) | {"adoption": adoption})

@@ -11,7 +11,7 @@ from relay.listeners import Listener
 from relay.metrics import RelayMetrics
 from relay.registry import Registry
 from relay.settings import LimitsSettings
-from relay.uses import Uses
+from relay.uses import UseKind, Uses
 from tests.support.listening_agents import ListeningAgent, join_links
 from trunkline.channel.link import Link
 from trunkline.channel.outcomes import Outcome
@@ -190,6 +190,8 @@ async def test_links_of_a_workspace_are_bounded(relay: Fixture):
 async def test_sender_links_count_too(relay: Fixture):
     class Sender:
         link: Link
+        kind = UseKind.SENDER
+        towards = None
 
         def cut(self, outcome: Outcome) -> None: ...
 

@@ -31,12 +31,12 @@ class Fixture:
         self.age = TrustAge(
             settings=TrustSettings(refuse_after_seconds=refuse_after_seconds),
             trust=self.trust,
-            warning=self.lifecycle.warning("trust_document"),
             fresh=self.lifecycle.condition("trust_fresh"),
             metrics=RelayMetrics(self.registry),
             clock=self.clock,
             log=get_logger("test.trust"),
         )
+        self.lifecycle.remark("trust_document", self.age.remark)
         self.lifecycle.started()
 
     def pass_seconds(self, seconds: int) -> None:
@@ -48,14 +48,14 @@ class Fixture:
 async def test_it_warns_at_15_s_once_a_loss_and_goes_on(kit, tmp_path, capsys):
     relay = Fixture(kit, tmp_path, None)
     relay.pass_seconds(14)
-    assert relay.lifecycle.warnings() == {}
+    assert relay.lifecycle.remarks() == {}
     relay.pass_seconds(86)
-    assert relay.lifecycle.warnings() == {"trust_document": "not confirmed by the control plane for 100 s"}
+    assert relay.lifecycle.remarks() == {"trust_document": "not confirmed by the control plane for 100 s"}
     assert relay.registry.get_sample_value("trunkline_relay_trust_age_seconds") == 100.0
     assert relay.lifecycle.ready
     assert not relay.trust.stale
     relay.age.confirmed()
-    assert relay.lifecycle.warnings() == {}
+    assert relay.lifecycle.remarks() == {}
     assert relay.registry.get_sample_value("trunkline_relay_trust_age_seconds") == 0.0
     relay.pass_seconds(20)
     assert capsys.readouterr().out.count("trust.old") == 2

@@ -37,18 +37,6 @@ async def test_ready_when_started_and_every_condition_is_met(tmp_path):
     assert not (tmp_path / "endpoints.json").exists()
 
 
-async def test_a_warning_is_shown_and_does_not_end_readiness(tmp_path):
-    with lifecycle_in(tmp_path) as lifecycle:
-        warning = lifecycle.warning("trust document")
-        lifecycle.started()
-        assert lifecycle.ready
-        warning.met()
-        assert lifecycle.warnings() == {}
-        warning.unmet("it is old")
-        assert lifecycle.warnings() == {"trust document": "it is old"}
-        assert lifecycle.ready
-
-
 async def test_systemd_is_told(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiving:
         receiving.bind(str(tmp_path / "notify"))
