@@ -187,7 +187,7 @@ def _follow_identity(foundation: Foundation, background: Background) -> None:
 
 
 async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> None:
-    """Once a second: drain links whose token has ended, end locks that have ended, see how right the clock and how old the trust is."""
+    """Once a second: drain links whose token has ended, let locks end, look at the clock and the trust's age."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         now = foundation.clock.now()

@@ -59,10 +59,10 @@ class NodeSecretResource:
         self._bundles = bundles
 
     def routes(self) -> list[Route]:
-        """Return the routes of this resource."""
+        """Return the routes of this resource: what is locked gets no secrets, and still says which it has used."""
         return [
             Route("POST", PATH, Role.NODE, self.fetch),
-            Route("POST", PATH + "/report", Role.NODE, self.report),
+            Route("POST", PATH + "/report", Role.NODE, self.report, while_locked=True),
         ]
 
     async def fetch(self, request: web.Request, caller: Caller) -> web.Response:

@@ -15,7 +15,7 @@ from certs.late_renewal import sign_late_renewal
 from certs.tokens import TokenKind
 from control_plane.identity.renewals import Renewals
 from control_plane.storage.audit import Actor
-from control_plane.storage.records import Lock, Node
+from control_plane.storage.records import Node
 from tests.control_plane.api.test_bootstrap import OffsetClock
 from tests.support.control_planes import EnrolledNode, RunningControlPlane, running_control_plane, settings_for
 
@@ -166,15 +166,25 @@ async def test_what_was_revoked_does_not_come_back(plane: RunningControlPlane, c
         assert (await refusal(plane, (await request(plane, node.identity)).body))[0] == 401
 
 
-async def test_what_is_locked_waits(plane: RunningControlPlane, clock: OffsetClock):
+@pytest.mark.parametrize("kind", ["node", "workspace", "certificate"])
+async def test_what_is_locked_waits(plane: RunningControlPlane, clock: OffsetClock, kind: str):
     node = await plane.node("vm-1")
     clock.offset = 2 * DAY
-    async with plane.database.write() as session:
-        expire_time = int((clock.now() + 3600) * 1000)
-        session.add(Lock(kind="node", id=node.node_id, expire_time=expire_time, reason="maintenance"))
+    name = {"node": node.node_id, "workspace": node.workspace_id, "certificate": node.identity.serial}[kind]
+    await plane.ok("POST", "/api/2.0/locks", {"kind": kind, "id": name, "lifetime_seconds": 3600, "reason": "odd"})
     asked = await request(plane, node.identity)
-    assert (await refusal(plane, asked.body))[0] == 429
+    assert await refusal(plane, asked.body) == (429, f"this {kind} is locked")
     clock.offset += 3601
+    await renewed(plane, await request(plane, node.identity))
+
+
+async def test_what_is_unlocked_waits_no_longer(plane: RunningControlPlane, clock: OffsetClock):
+    node = await plane.node("vm-1")
+    clock.offset = 2 * DAY
+    lock = {"kind": "node", "id": node.node_id, "lifetime_seconds": 3600, "reason": "odd"}
+    made = await plane.ok("POST", "/api/2.0/locks", lock)
+    assert (await refusal(plane, (await request(plane, node.identity)).body))[0] == 429
+    await plane.ok("DELETE", f"/api/2.0/locks/{made['lock_id']}")
     await renewed(plane, await request(plane, node.identity))
 
 

@@ -128,6 +128,44 @@ async def test_only_to_the_key_on_record_and_only_to_a_node_that_lives(plane: Ru
     assert (await plane.call("POST", FETCH, {"sealing_key": SEALING_KEY}, identity=node.identity)).status == 401
 
 
+@pytest.mark.parametrize("kind", ["node", "workspace", "certificate"])
+async def test_what_is_locked_gets_no_secrets_until_it_is_unlocked(plane: RunningControlPlane, kind: str):
+    await with_secret(plane)
+    node = await confirmed(plane)
+    await grant(plane, all=True)
+    name = {"node": node.node_id, "workspace": node.workspace_id, "certificate": node.identity.serial}[kind]
+    lock = {"kind": kind, "id": name, "lifetime_seconds": 600, "reason": "it looks odd"}
+    lock_id = (await plane.ok("POST", "/api/2.0/locks", lock))["lock_id"]
+    answer = await plane.call("POST", FETCH, {"sealing_key": SEALING_KEY}, identity=node.identity)
+    assert (answer.status, answer.document["message"]) == (403, f"this {kind} is locked")
+    assert "sealed" not in answer.document
+    await plane.ok("DELETE", f"/api/2.0/locks/{lock_id}")
+    assert opened(node, await fetch(plane, node)) == {"db/password": (1, b"hunter2")}
+
+
+async def test_a_confirmation_while_locked_opens_no_way_to_secrets(plane: RunningControlPlane):
+    """A node that is locked may renew and confirm, so that it is there when the lock ends."""
+    await with_secret(plane)
+    node = await enrolled(plane)
+    await grant(plane, all=True)
+    lock = {"kind": "node", "id": node.node_id, "lifetime_seconds": 600, "reason": "it looks odd"}
+    await plane.ok("POST", "/api/2.0/locks", lock)
+    await plane.ok("POST", "/api/2.0/bootstrap/confirm", {}, identity=node.identity)
+    answer = await plane.call("POST", FETCH, {"sealing_key": SEALING_KEY}, identity=node.identity)
+    assert (answer.status, answer.document["message"]) == (403, "this node is locked")
+
+
+async def test_what_a_locked_node_used_is_still_recorded(plane: RunningControlPlane):
+    await with_secret(plane)
+    node = await confirmed(plane)
+    await grant(plane, all=True)
+    handed = await fetch(plane, node)
+    lock = {"kind": "node", "id": node.node_id, "lifetime_seconds": 600, "reason": "it looks odd"}
+    await plane.ok("POST", "/api/2.0/locks", lock)
+    await report(plane, node, handed["sequence"], held={"db/password": 1})
+    assert [one["state"] for one in await adoption(plane)] == ["adopted"]
+
+
 @pytest.mark.parametrize(
     ("target", "names"),
     [
