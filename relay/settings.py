@@ -137,14 +137,8 @@ class TrustSettings(Section):
     """`[trust]`: what to do while the control plane does not confirm that the trust document is the newest."""
 
     warn_after_seconds: Seconds = 15.0
-    refuse_after_seconds: Seconds | None = None
+    refuse_after_seconds: Annotated[float, Field(ge=SHORTEST_REFUSE_AFTER_SECONDS, le=86_400)] | None = None
     """Admit no new calls and links from then on; without it they go on, and tokens end when they expire."""
-
-    @model_validator(mode="after")
-    def _time_to_reconnect(self) -> Self:
-        if self.refuse_after_seconds is not None and self.refuse_after_seconds < SHORTEST_REFUSE_AFTER_SECONDS:
-            raise ValueError(f"refuse_after_seconds must be at least {SHORTEST_REFUSE_AFTER_SECONDS:g}")
-        return self
 
 
 class MetricsSettings(Section):
