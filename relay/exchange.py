@@ -29,7 +29,7 @@ from relay.forwarding import (
 )
 from relay.sender_side import NOBODY, SenderSide
 from relay.stream_sender import StreamSender
-from relay.uses import UseKind
+from relay.use_kinds import UseKind
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk, encode_chunk, encode_last_chunk
 from trunkline.channel.errors import ChannelError, ErrorCode
 from trunkline.channel.fields import Field, Framing

@@ -8,7 +8,7 @@ from relay.credentials import Credential, ListenerGrant, Refusal
 from relay.notices import NoticeExchange, write_notice
 from relay.settings import LimitsSettings
 from relay.supersede import Incumbent
-from relay.uses import UseKind
+from relay.use_kinds import UseKind
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link, LinkStream
 from trunkline.channel.outcomes import Outcome

@@ -11,7 +11,7 @@ from relay.doors import Door, DoorRefusal
 from relay.exchange import LINGER_SECONDS, Exchange
 from relay.forwarding import ForwardedRequest
 from relay.stream_sender import StreamSender
-from relay.uses import UseKind
+from relay.use_kinds import UseKind
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk
 from trunkline.channel.errors import ChannelError

@@ -2,7 +2,8 @@
 
 from certs.trust import TrustDocument, TrustVerdict
 from relay.credentials import Credential, Refusal
-from relay.uses import Cuttable, UseKind
+from relay.use_kinds import UseKind
+from relay.uses import Cuttable
 from trunkline.channel.outcomes import Outcome
 
 NEVER = float("inf")

@@ -1,28 +1,11 @@
 """Who is using which credential now: the ledger by which a revocation finds what it must cut."""
 
 from collections.abc import Callable
-from enum import Enum
 from typing import NamedTuple, Protocol
 
 from relay.credentials import Credential, Refusal
+from relay.use_kinds import UseKind
 from trunkline.channel.outcomes import Outcome
-
-
-class UseKind(Enum):
-    """What stands on a credential, with the name that a cut of it is counted under."""
-
-    LISTENER = "listener", "links"
-    SENDER = "sender", "links"
-    STREAM = "stream", "streams"
-    EXCHANGE = "exchange", "exchanges"
-
-    def __init__(self, _: str, counted_as: str) -> None:
-        self.counted_as = counted_as
-
-    @property
-    def is_link(self) -> bool:
-        """Whether calls may be carried by it."""
-        return self.counted_as == "links"
 
 
 class Cuttable(Protocol):

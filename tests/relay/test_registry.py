@@ -11,7 +11,8 @@ from relay.listeners import Listener
 from relay.metrics import RelayMetrics
 from relay.registry import Registry
 from relay.settings import LimitsSettings
-from relay.uses import UseKind, Uses
+from relay.use_kinds import UseKind
+from relay.uses import Uses
 from tests.support.listening_agents import ListeningAgent, join_links
 from trunkline.channel.link import Link
 from trunkline.channel.outcomes import Outcome

@@ -9,7 +9,8 @@ from relay.metrics import RelayMetrics
 from relay.standing import Standing
 from relay.trust_adoption import TrustAdoption
 from relay.trust_in_force import TrustInForce
-from relay.uses import UseKind, Uses
+from relay.use_kinds import UseKind
+from relay.uses import Uses
 from tests.support.identities import NODE_ID, IdentityKit
 from tests.support.relay_trust import TrustPress, lock
 from trunkline.channel.outcomes import Outcome

@@ -1,7 +1,8 @@
 import pytest
 
 from relay.credentials import Credential, Refusal
-from relay.uses import Cut, UseKind, Uses
+from relay.use_kinds import UseKind
+from relay.uses import Cut, Uses
 from trunkline.channel.outcomes import Outcome
 
 REVOKED = Refusal(Outcome.REVOKED, "the token is revoked")
