@@ -77,5 +77,5 @@ async def test_beyond_the_limit_nothing_new_is_admitted_until_it_is_confirmed_ag
 
 
 def test_a_limit_that_a_restart_of_the_control_plane_would_reach_is_refused():
-    with pytest.raises(ValueError, match="at least 5"):
+    with pytest.raises(ValueError, match="greater than or equal to 5"):
         TrustSettings(refuse_after_seconds=1)
