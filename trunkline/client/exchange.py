@@ -17,7 +17,7 @@ from typing import Self
 from trunkline.channel.bodies import BodyError, BodyReader
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import Framing, HeadBuffer, HeadError, ResponseHead, parse_response_head
-from trunkline.channel.link import Link, LinkStream, StreamHandler
+from trunkline.channel.link import Link, LinkStream
 from trunkline.client.errors import BadResponse, CallInterrupted, TrunklineError
 
 IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
@@ -31,7 +31,7 @@ class _Phase(Enum):
     ENDED = "ended"
 
 
-class Exchange(StreamHandler):
+class Exchange:
     """The state of one call, between the link that feeds it and the tasks that wait for it."""
 
     __slots__ = (

@@ -420,7 +420,7 @@ async def test_a_full_disk_refuses_and_leaves_nothing(ledger, tmp_path, ended):
 
 async def test_an_end_that_could_not_be_recorded_is_recorded_later(ledger, tmp_path, until):
     command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/here; sleep 60"), CALLER)
-    await until((tmp_path / "here").exists)
+    await until(lambda: (tmp_path / "here").exists() and record_of(tmp_path, "one")["state"] == "RUNNING")
     with no_room_for_files():
         await ledger.cancel("one", "someone")
         await until(lambda: command.spooled)
