@@ -252,7 +252,8 @@ class Exchange(StreamSender):
         if stream is not None and stream.refused:
             self.fail(Outcome.NO_LISTENER, LEAVING)
         elif error.code is ErrorCode.BUDGET_EXCEEDED:
-            self.fail(Outcome.OVER_QUOTA, "the relay ran short of memory for this call")
+            # Not 429, which would say that the node never had the call.
+            self.fail(Outcome.LISTENER_LOST, "the relay ran short of memory for this call")
         else:
             self.fail(Outcome.LISTENER_LOST, "the node ended the call before it was complete")
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.small_relay import HOST, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.bodies import BodyReader
+from trunkline.channel.errors import ErrorCode, StreamReset
 from trunkline.channel.fields import Framing
 from trunkline.channel.heads import parse_response_head
 
@@ -465,3 +466,18 @@ async def test_answers_are_not_mixed_up_between_senders(relay: SmallRelay) -> No
     by_path[b"/second"].answer(reply(b"second"))
     await settle()
     assert read(bytes(second.received))[1] == b"second"
+
+
+@on_relay()
+async def test_a_call_that_memory_ended_is_not_said_to_have_never_been_made(relay: SmallRelay) -> None:
+    relay.attach_node()
+    sender = relay.connect()
+    sender.send(get())
+    await settle()
+    (listener,) = relay.registry.listeners
+    (stream,) = listener.link.session.streams.values()
+    stream.cut(StreamReset("memory was needed", ErrorCode.BUDGET_EXCEEDED))
+    await settle()
+    answer = sender.take()
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"short of memory" in answer
