@@ -7,6 +7,7 @@
 #   make compile build the relay's data path as an extension (see docs/operations.md), into build/compiled
 #   make bench   measure the relay's data path against nginx on this machine (a few minutes)
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
+#   make soak-rotation   rotate authority and signing keys under load, and print what failed (five minutes)
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
 
@@ -19,7 +20,7 @@ COMPILED := build/compiled
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -77,6 +78,9 @@ bench: bench-tools $(COMPILED)/.ready
 
 soak-revocation: $(READY)
 	TRUNKLINE_SOAK=1 $(BIN)/pytest -q -s tests/e2e/test_revocation.py tests/e2e/test_revocation_survives.py
+
+soak-rotation: $(READY)
+	$(BIN)/python -m bench.soak_rotation
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only .

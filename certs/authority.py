@@ -3,7 +3,7 @@
 Names come from the caller, that is from the control plane's own record, never from a signing request; of the request
 only the public key is taken, after its signature was checked. The directory of an authority holds
 
-    root.pem  roots.pem  issuing.pem            certificates; `roots.pem` lists every root to be trusted
+    root.pem  roots.pem  issuing.pem            certificates of the first root, as it was made
     root-key.pem  issuing-key.pem               private keys, 0600; the root's may be moved off the machine
 """
 
@@ -46,7 +46,13 @@ class Authority:
         issuing: x509.Certificate,
         issuing_key: SigningKey,
         roots: Sequence[x509.Certificate],
+        crosses: Sequence[x509.Certificate] = (),
     ) -> None:
+        """`crosses` lead from the root to its predecessors; they go along in every chain (see `certs.succession`).
+
+        Raises:
+            CertificateError: certificate and key do not belong together, or the trust domain is malformed.
+        """
         control_plane_id(trust_domain)
         if issuing.public_key() != issuing_key.public_key():
             msg = "the issuing CA's certificate does not belong to its key"
@@ -55,6 +61,7 @@ class Authority:
         self.roots = tuple(roots)
         self._issuing = issuing
         self._key = issuing_key
+        self._crosses = tuple(crosses)
 
     @staticmethod
     def create(directory: Path, trust_domain: str, *, now: float) -> "Authority":
@@ -95,6 +102,11 @@ class Authority:
     def roots_pem(self) -> str:
         """Every root that is to be trusted, as PEM."""
         return certificates_to_pem(self.roots)
+
+    @property
+    def issuing(self) -> x509.Certificate:
+        """The certificate of the issuing CA."""
+        return self._issuing
 
     @property
     def not_after(self) -> float:
@@ -178,7 +190,7 @@ class Authority:
             now=now,
             lifetime_seconds=lifetime_seconds,
         )
-        return CertificateChain((leaf, self._issuing))
+        return CertificateChain((leaf, self._issuing, *self._crosses))
 
 
 def checked_dns_names(dns_names: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -12,8 +13,10 @@ from certs.errors import CertificateError
 from certs.fingerprints import serial_hex, thumbprint
 from certs.spiffe import SpiffeId
 
-MAX_CHAIN_CERTIFICATES = 4
-"""Leaf, issuing CA, a cross-signed root and the root: more is refused before anything is parsed."""
+MAX_CROSS_CERTIFICATES = 6
+"""Cross certificates behind an issuing CA: as many rotations a sleeper may have missed."""
+MAX_CHAIN_CERTIFICATES = 2 + MAX_CROSS_CERTIFICATES
+"""Leaf, issuing CA, cross certificates: more is refused before anything is parsed."""
 MAX_CERTIFICATE_BYTES = 16 * 1024
 MAX_ROOTS = 16
 """Roots in a trust document or a `ca_file` of ours; two while a rotation is under way."""
@@ -103,13 +106,26 @@ def verify_chain(chain: CertificateChain, roots: Sequence[x509.Certificate], now
     if not roots:
         msg = "there are no trusted roots"
         raise CertificateError(msg)
-    policy = PolicyBuilder().store(Store(list(roots))).time(datetime.fromtimestamp(now, UTC)).max_chain_depth(3)
+    policy = PolicyBuilder().store(Store(list(roots))).time(datetime.fromtimestamp(now, UTC))
+    policy = policy.max_chain_depth(MAX_CHAIN_CERTIFICATES - 1)
     try:
         policy.build_client_verifier().verify(chain.leaf, list(chain.certificates[1:]))
     except (VerificationError, ValueError) as error:
         msg = f"the certificate chain is not trusted: {error}"
         raise CertificateError(msg) from error
     return chain.spiffe_id
+
+
+def root_of(chain: CertificateChain, roots: Sequence[x509.Certificate]) -> x509.Certificate | None:
+    """The one of `roots` that signed the issuing CA of the leaf itself, not by way of a cross certificate."""
+    issuing = chain.certificates[1] if len(chain.certificates) > 1 else chain.leaf
+    for root in roots:
+        try:
+            issuing.verify_directly_issued_by(root)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return root
+    return None
 
 
 def spiffe_id_of(certificate: x509.Certificate) -> SpiffeId:

@@ -23,11 +23,28 @@ ISSUING_LIFETIME_SECONDS = 5 * 365 * 86400
 
 
 def make_root(key: SigningKey, trust_domain: str, *, now: float) -> x509.Certificate:
-    """A self-signed root: may have one CA below it."""
+    """A self-signed root. How many CAs may be below it is left open: roots that succeed it are signed with its key.
+
+    All roots of a trust domain have the same name, and are told apart by their key identifiers. A cross certificate is
+    then self-issued, and does not count in a path length (RFC 5280 section 6.1.4).
+    """
     public = _public(key)
     subject = _name(f"{trust_domain} root")
     builder = _builder(subject, subject, public, now, now + ROOT_LIFETIME_SECONDS)
-    return _sign(_as_authority(builder, path_length=1), public, key)
+    return _sign(_as_authority(builder, path_length=None), public, key)
+
+
+def make_cross(
+    predecessor: x509.Certificate, predecessor_key: SigningKey, root: x509.Certificate, *, now: float
+) -> x509.Certificate:
+    """The key of `root`, vouched for by its predecessor ("new with old", RFC 4210 section 4.4); ends with that one."""
+    public = root.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or predecessor.public_key() != predecessor_key.public_key():
+        msg = "the predecessor's certificate does not belong to its key"
+        raise CertificateError(msg)
+    not_after = min(root.not_valid_after_utc.timestamp(), predecessor.not_valid_after_utc.timestamp())
+    builder = _builder(root.subject, predecessor.subject, public, now, not_after)
+    return _sign(_as_authority(builder, path_length=None), _public(predecessor_key), predecessor_key)
 
 
 def make_issuing(
@@ -107,7 +124,7 @@ def _builder(
     )
 
 
-def _as_authority(builder: x509.CertificateBuilder, *, path_length: int) -> x509.CertificateBuilder:
+def _as_authority(builder: x509.CertificateBuilder, *, path_length: int | None) -> x509.CertificateBuilder:
     return builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True).add_extension(
         _key_usage(key_cert_sign=True), critical=True
     )

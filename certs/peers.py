@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from cryptography import x509
 
 from certs.chains import certificate_from_der, spiffe_id_of
 from certs.errors import CertificateError
@@ -14,13 +16,15 @@ from certs.spiffe import SpiffeId
 class PeerCertificate:
     """A peer's verified leaf.
 
-    `spiffe_id` is None when it states none of ours; `not_after` is in seconds since the epoch.
+    `spiffe_id` is None when it states none of ours; `not_after` is in seconds since the epoch; `certificate` is None
+    only in descriptions that were not read from one.
     """
 
     spiffe_id: SpiffeId | None
     serial: str
     thumbprint: str
     not_after: float
+    certificate: x509.Certificate | None = field(default=None, compare=False)
 
     @staticmethod
     def from_der(der: bytes) -> "PeerCertificate":
@@ -35,7 +39,7 @@ class PeerCertificate:
         except CertificateError:
             spiffe_id = None
         not_after = certificate.not_valid_after_utc.timestamp()
-        return PeerCertificate(spiffe_id, serial_hex(certificate), thumbprint_of_der(der), not_after)
+        return PeerCertificate(spiffe_id, serial_hex(certificate), thumbprint_of_der(der), not_after, certificate)
 
 
 def peer_certificate(transport: asyncio.BaseTransport | None) -> PeerCertificate | None:

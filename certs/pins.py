@@ -20,7 +20,7 @@ from certs.identities import Identity
 from certs.openssl import TlsContext, context_address, library
 from certs.tls import HTTP_1_1, client_context_without_roots
 
-MAX_PRESENTED_CERTIFICATES = 10
+MAX_PRESENTED_CERTIFICATES = 16
 """Certificates of a presented chain that are looked at."""
 
 _SELF_SIGNED_IN_CHAIN: Final = 19

@@ -23,6 +23,7 @@ from certs.keyfiles import read_secret, write_secret
 from certs.keyring import KeyRing
 from certs.spiffe import IdentityRole
 from certs.trust_form import (
+    Retirement,
     Revocations,
     TrustDocument,
     TrustLock,
@@ -32,6 +33,7 @@ from certs.trust_form import (
 )
 
 __all__ = [
+    "Retirement",
     "Revocations",
     "TrustDocument",
     "TrustLock",

@@ -20,6 +20,7 @@ FORMAT_VERSION = 1
 MAX_TOKEN_KEYS = 64
 MAX_SEQUENCE = 2**53 - 1
 MAX_RELAYS = 256
+MAX_RENEW_WITHIN_SECONDS = 86400
 LOCK_KINDS = frozenset({"token", "node", "certificate", "workspace"})
 
 _NAME = re.compile(r"[A-Za-z0-9._~-]{1,64}", re.ASCII)
@@ -68,6 +69,23 @@ class Revocations:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """What is trusted still and to be left, and what was left: the parts of a rotation that machines act on.
+
+    Attributes:
+        roots: SHA-256 (lower-case hexadecimal) of trusted roots whose certificates are to be renewed.
+        token_keys: ids of trusted keys whose listen tokens are to be renewed.
+        left_token_keys: ids of keys that are trusted no more, though nothing that stands on them has to be cut.
+        renew_within_seconds: over how long machines spread their renewals.
+    """
+
+    roots: Collection[str] = frozenset()
+    token_keys: Collection[str] = frozenset()
+    left_token_keys: Collection[str] = frozenset()
+    renew_within_seconds: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustDocument:
     """The content of a trust document. `sequence` grows with each change; `issued_at` is seconds since the epoch.
@@ -84,6 +102,7 @@ class TrustDocument:
     locks: Sequence[TrustLock] = ()
     name_suffix: str = ""
     relays: Sequence[str] | None = None
+    retirement: Retirement = Retirement()
     version: int = FORMAT_VERSION
 
     def verdict(self, claims: TokenClaims, now: float, *, certificate_serial: str | None = None) -> TrustVerdict | None:
@@ -144,6 +163,7 @@ def write_trust_claims(document: TrustDocument) -> dict[str, Any]:
         ],
         "name_suffix": document.name_suffix,
         **relays,
+        **_write_retirement(document.retirement),
     }
 
 
@@ -172,7 +192,37 @@ def read_trust_claims(claims: Mapping[str, Any]) -> TrustDocument:
         locks=tuple(_lock(entry) for entry in _list(claims, "locks")),
         name_suffix=_matching(claims, "name_suffix", _SUFFIX),
         relays=_relays(claims) if "relays" in claims else None,
+        retirement=_retirement(claims),
     )
+
+
+def _write_retirement(retirement: Retirement) -> dict[str, Any]:
+    """Nothing at all where nothing is retired, so that documents without a rotation keep their form."""
+    if retirement == Retirement():
+        return {}
+    return {
+        "retirement": {
+            "roots": sorted(retirement.roots),
+            "token_keys": sorted(retirement.token_keys),
+            "left_token_keys": sorted(retirement.left_token_keys),
+            "renew_within_seconds": retirement.renew_within_seconds,
+        }
+    }
+
+
+def _retirement(claims: Mapping[str, Any]) -> Retirement:
+    if "retirement" not in claims:
+        return Retirement()
+    stated = _object(claims, "retirement")
+    within = stated.get("renew_within_seconds")
+    lists = [_names(stated, member) for member in ("roots", "token_keys", "left_token_keys")]
+    bounds = (MAX_ROOTS, MAX_TOKEN_KEYS, MAX_TOKEN_KEYS)
+    if type(within) is not int or not 0 <= within <= MAX_RENEW_WITHIN_SECONDS:
+        raise _malformed("retirement")
+    if any(len(names) > bound for names, bound in zip(lists, bounds, strict=True)):
+        raise _malformed("retirement")
+    roots, token_keys, left = (frozenset(names) for names in lists)
+    return Retirement(roots, token_keys, left, within)
 
 
 def _trust_domain(claims: Mapping[str, Any]) -> str:

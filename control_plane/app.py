@@ -19,6 +19,9 @@ from control_plane.composition import ControlPlane, Foundation, compose
 from control_plane.initialise import FORMAT_NAME, run_init
 from control_plane.secrets.key_encryption import KeyEncryptionError
 from control_plane.settings import ControlPlaneSettings
+from control_plane.signing.beginning import begin_signers
+from control_plane.signing.in_force import SignersInForce, write_roots
+from control_plane.signing.key_stores import key_stores
 from control_plane.storage import accounts
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
@@ -75,8 +78,10 @@ async def serve(settings: ControlPlaneSettings) -> None:
             stack.push_async_callback(database.close)
             foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
             try:
+                await foundation.signers.load()
+                write_roots(settings, foundation.signers.seats)
                 control_plane = compose(foundation)
-            except CertificateError as error:
+            except (CertificateError, LookupError) as error:
                 raise StartError(str(error)) from None
             stack.push_async_callback(control_plane.fleet.reach.close)
             await control_plane.identities.trust.refresh()
@@ -113,6 +118,7 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
         control_plane.fleet.monitor.run(),
         control_plane.fleet.secret_notices.run(),
         control_plane.identities.own.keep(),
+        _keep_signers(control_plane),
         control_plane.ledger.run(),
         control_plane.housekeeping.run(),
         control_plane.listener.sweep(),
@@ -128,8 +134,23 @@ async def _settle_secret_keys(control_plane: ControlPlane, log: Logger) -> None:
         log.error("secrets.keys_not_settled", reason=str(error), consequence="secrets may be unreadable")
 
 
+async def _keep_signers(control_plane: ControlPlane) -> None:
+    """Follow the signers; one that finds itself without their keys must end, not go on with old ones.
+
+    Raises:
+        StartError: another control plane has rotated them.
+    """
+    try:
+        await control_plane.rotations.keep()
+    except (CertificateError, LookupError) as error:
+        raise StartError(
+            f"another control plane has changed the signers, and this state directory is not the one that has their "
+            f"keys: {error}"
+        ) from None
+
+
 def _refuse_unprepared(settings: ControlPlaneSettings) -> None:
-    if settings.authority_directory.exists() and settings.token_key_file.exists():
+    if settings.authority_directory.exists():
         return
     raise StartError(_not_initialised(settings))
 
@@ -149,14 +170,18 @@ async def _foundation(
         async with database.read() as session:
             account = await accounts.find_account(session)
             operators = await accounts.operators(session)
-    except StorageError as error:
+        if account is None or not operators:
+            raise StartError(_not_initialised(settings))
+        clock = SystemClock()
+        stores = key_stores(settings)
+        await begin_signers(database, settings, stores, clock.now(), make=False)
+    except (StorageError, CertificateError) as error:
         raise StartError(str(error)) from None
-    if account is None or not operators:
-        raise StartError(_not_initialised(settings))
-    clock = SystemClock()
     return Foundation(
         settings=settings,
         database=database,
+        signers=SignersInForce(database=database, settings=settings, stores=stores, clock=clock),
+        stores=stores,
         account_id=account.account_id,
         page_key=account.page_key,
         operators=operators,

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from certs.authority import Authority
-from certs.identities import control_plane_id
-from certs.keyfiles import load_key
-from certs.keyring import token_key
-from certs.signing import LocalSigningKey
 from certs.tls import TlsContext
-from certs.tokens import TokenSigner
 from control_plane.api.application import Front, build_application
 from control_plane.api.audit import AuditResource
 from control_plane.api.bootstrap import BootstrapResource
@@ -38,6 +32,7 @@ from control_plane.api.pages import Pages
 from control_plane.api.relays import RelayResource
 from control_plane.api.reports import ReportResource
 from control_plane.api.revocations import RevocationResource
+from control_plane.api.rotations import RotationResource
 from control_plane.api.secret_grants import SecretGrantResource
 from control_plane.api.secret_scopes import SecretScopeResource
 from control_plane.api.secrets import SecretResource
@@ -63,11 +58,17 @@ from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.identity.trust_recovery import TrustRecovery
 from control_plane.metrics import ControlPlaneMetrics, NodeCensus
 from control_plane.refusal_ledger import RefusalLedger
+from control_plane.rotation.adoption import OwnAdoption, ReportedAdoption
+from control_plane.rotation.gauges import RotationGauges
+from control_plane.rotation.progress import Watch
+from control_plane.rotation.rotations import Rotations
 from control_plane.secrets.bundles import Bundles
 from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.secrets.rotation import KeyRotation
 from control_plane.secrets.vault import SecretVault
 from control_plane.settings import ControlPlaneSettings
+from control_plane.signing.in_force import SignersInForce
+from control_plane.signing.key_stores import KeyStores
 from control_plane.storage.database import Database
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import get_logger
@@ -77,11 +78,14 @@ from trunkline.runtime.logs import get_logger
 class Foundation:
     """What everything stands on.
 
-    `operators` are ids by the hashes of their tokens; `make_link_sender` is given the TLS context for dialling relays.
+    `signers` are loaded already. `operators` are ids by the hashes of their tokens; `make_link_sender` is given the TLS
+    context for dialling relays.
     """
 
     settings: ControlPlaneSettings
     database: Database
+    signers: SignersInForce
+    stores: KeyStores
     account_id: str
     page_key: str
     operators: Mapping[str, str]
@@ -132,6 +136,7 @@ class ControlPlane:
     secrets: Secrets
     ledger: RefusalLedger
     housekeeping: Housekeeping
+    rotations: Rotations
     listener: ApiListener
     routes: tuple[Route, ...]
 
@@ -150,11 +155,13 @@ def compose(foundation: Foundation) -> ControlPlane:
     )
     ledger = RefusalLedger(database=foundation.database, clock=foundation.clock, log=get_logger("control_plane.audit"))
     secrets = _secrets(foundation, metrics)
-    routes = _routes(foundation, metrics, identities, fleet, secrets, ledger)
+    rotations = _rotations(foundation, metrics, identities)
+    routes = _routes(foundation, metrics, identities, fleet, secrets, ledger, rotations)
     front = Front(
         credentials=Credentials(
             database=foundation.database,
             trust_domain=foundation.settings.identity.trust_domain,
+            signers=foundation.signers,
             operators=dict(foundation.operators),
             clock=foundation.clock,
         ),
@@ -180,43 +187,57 @@ def compose(foundation: Foundation) -> ControlPlane:
         rng=foundation.rng,
         log=get_logger("control_plane.housekeeping"),
     )
-    return ControlPlane(identities, fleet, secrets, ledger, housekeeping, listener, tuple(routes))
+    return ControlPlane(identities, fleet, secrets, ledger, housekeeping, rotations, listener, tuple(routes))
 
 
 def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identities:
     settings = foundation.settings
     trust_domain = settings.identity.trust_domain
-    authority = Authority.load(settings.authority_directory, trust_domain)
-    key = LocalSigningKey(load_key(settings.token_key_file))
     own = OwnIdentity(
-        authority=authority,
+        signers=foundation.signers,
         settings=settings,
         metrics=metrics,
         clock=foundation.clock,
         rng=foundation.rng,
         log=get_logger("control_plane.identity"),
     )
-    signer = TokenSigner(key, token_key(key.public_key()).key_id, control_plane_id(trust_domain))
-    issuance = Issuance(authority=authority, signer=signer, tokens=settings.tokens, metrics=metrics)
+    issuance = Issuance(signers=foundation.signers, trust_domain=trust_domain, tokens=settings.tokens, metrics=metrics)
     trust = TrustPublisher(
         database=foundation.database,
         identity=own,
-        roots=authority.roots,
         trust_domain=trust_domain,
         name_suffix=settings.identity.name_suffix,
+        renew_within_seconds=settings.rotation.renew_within_seconds,
         metrics=metrics,
         clock=foundation.clock,
     )
     own.on_renewal(trust.refresh)
     recovery = TrustRecovery(
         database=foundation.database,
-        roots=authority.roots,
+        roots=lambda: foundation.signers.seats.roots,
         trust_domain=trust_domain,
         metrics=metrics,
         clock=foundation.clock,
         log=get_logger("control_plane.trust"),
     )
     return Identities(own, issuance, trust, recovery)
+
+
+def _rotations(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Rotations:
+    settings, database, own, trust = foundation.settings, foundation.database, identities.own, identities.trust
+    own_adoption = OwnAdoption(lambda: trust.sequence, lambda: own.root_id)
+    return Rotations(
+        database=database,
+        settings=settings,
+        signers_in_force=foundation.signers,
+        stores=foundation.stores,
+        own=own,
+        trust=trust,
+        watch=Watch(database, settings, [ReportedAdoption(), own_adoption]),
+        gauges=RotationGauges(metrics, signing_key_days=settings.rotation.signing_key_days),
+        clock=foundation.clock,
+        log=get_logger("control_plane.rotation"),
+    )
 
 
 def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Fleet:
@@ -291,6 +312,7 @@ def _routes(
     fleet: Fleet,
     secrets: Secrets,
     ledger: RefusalLedger,
+    rotations: Rotations,
 ) -> list[Route]:
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
     issuance = identities.issuance
@@ -342,6 +364,7 @@ def _routes(
         LateRenewalResource(context, _late_renewals(foundation, issuance, ledger, metrics)),
         TrustResource(context, followers, identities.recovery, foundation.draining),
         HeldTrustResource(context, identities.recovery),
+        RotationResource(context, rotations),
         ReportResource(context, metrics, ledger),
         NodeReportResource(context, metrics, ledger),
     ]

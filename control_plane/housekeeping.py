@@ -24,6 +24,7 @@ from control_plane.storage import (
     reports,
     revocations,
     trust_publications,
+    trust_reports,
 )
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
@@ -102,6 +103,7 @@ class Housekeeping:
             )
             await certificates.remove_revoked(session, expired)
             await revocations.remove_expired(session, expired)
+            await trust_reports.remove_gone(session)
             await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
         async with self._database.write() as session:
             await _end_locks(session, now)

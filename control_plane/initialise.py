@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from certs.authority import Authority
 from certs.errors import CertificateError
-from certs.keyfiles import load_or_create_key, read_secret, write_public, write_secret
-from certs.keyring import describe_token_key, token_key
+from certs.keyfiles import read_secret, write_secret
 from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.settings import ControlPlaneSettings
+from control_plane.signing.beginning import begin_signers
+from control_plane.signing.in_force import SignersInForce, write_roots
+from control_plane.signing.key_stores import key_stores
 from control_plane.storage import accounts
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.migrate import migrate
-from control_plane.storage.token_keys import add_token_key
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.daemon import EXIT_CANNOT_CREATE, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectory
@@ -50,41 +50,40 @@ async def initialise(settings: ControlPlaneSettings) -> None:
     clock = SystemClock()
     with StateDirectory(settings.state_directory, format_name=FORMAT_NAME):
         try:
-            authority = _authority(settings, clock)
-            write_public(settings.ca_file, authority.roots_pem.encode("ascii"))
-            load_or_create_key(settings.token_key_file)
             FileKeyEncryption(settings.secret_keys_file)
             await _prepare_database(settings, clock)
-        except (CertificateError, StorageError, OSError) as error:
+        except (CertificateError, StorageError, LookupError, OSError) as error:
             raise StartError(f"init failed, nothing was damaged: {error}", EXIT_CANNOT_CREATE) from None
     sys.stdout.write(f"operator token: {settings.operator_token_file}\nroots: {settings.ca_file}\n")
-
-
-def _authority(settings: ControlPlaneSettings, clock: Clock) -> Authority:
-    directory, trust_domain = settings.authority_directory, settings.identity.trust_domain
-    if not directory.exists():
-        return Authority.create(directory, trust_domain, now=clock.now())
-    return Authority.load(directory, trust_domain)
 
 
 async def _prepare_database(settings: ControlPlaneSettings, clock: Clock) -> None:
     database = Database(settings.database_url)
     try:
         await migrate(database)
-        await _fill(database, settings, clock)
+        await _add_account(database, clock)
+        stores = key_stores(settings)
+        await begin_signers(database, settings, stores, clock.now(), make=True)
+        signers = SignersInForce(database=database, settings=settings, stores=stores, clock=clock)
+        await signers.load()
+        write_roots(settings, signers.seats)
+        await _add_operator(database, settings, clock)
     finally:
         await database.close()
 
 
-async def _fill(database: Database, settings: ControlPlaneSettings, clock: Clock) -> None:
+async def _add_account(database: Database, clock: Clock) -> None:
     now = clock.now()
-    key = token_key(load_or_create_key(settings.token_key_file).public_key())
     async with database.write() as session:
         if await accounts.find_account(session) is None:
             account = accounts.add_account(session, int(now * 1000))
             await session.flush()
             append(session, now, LOCAL, Happening("account.create", resource=account.account_id))
-        await add_token_key(session, describe_token_key(key), int(now * 1000))
+
+
+async def _add_operator(database: Database, settings: ControlPlaneSettings, clock: Clock) -> None:
+    now = clock.now()
+    async with database.write() as session:
         if _is_current(settings.operator_token_file, await accounts.operators(session)):
             return
         token = f"tlo-{secrets.token_urlsafe(32)}"

@@ -97,6 +97,30 @@ class ControlPlaneMetrics:
             ["certificate"],
             registry=registry,
         )
+        self.rotation_phase = Gauge(
+            "trunkline_control_plane_rotation_phase",
+            "1 for the phase that the rotation is in.",
+            ["rotation", "phase"],
+            registry=registry,
+        )
+        self.rotation_step_time = Gauge(
+            "trunkline_control_plane_rotation_step_timestamp_seconds",
+            "When the rotation's last step was taken.",
+            ["rotation"],
+            registry=registry,
+        )
+        self.signer_expiry = Gauge(
+            "trunkline_control_plane_signer_expiry_timestamp_seconds",
+            "When the root ends, or the token key is due to be rotated; 0 for a seat that is empty.",
+            ["rotation", "seat"],
+            registry=registry,
+        )
+        self.adoption = Gauge(
+            "trunkline_control_plane_adoption",
+            "Live machines that have reported what the next step of the rotation needs, and that have not.",
+            ["rotation", "machine", "state"],
+            registry=registry,
+        )
         self.commands = Counter(
             "trunkline_control_plane_commands", "Commands that reached a final state.", ["state"], registry=registry
         )

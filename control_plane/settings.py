@@ -50,6 +50,33 @@ class TlsSettings(Section):
             raise ValueError("certificate_file and key_file come together")
 
 
+class Pkcs11Settings(Section):
+    """`[authority.pkcs11]`: a token of a hardware module; the PIN is in a file that is the daemon's alone."""
+
+    module: AnyPath
+    token_label: str = Field(min_length=1, max_length=32)
+    pin_file: AnyPath
+
+
+class AuthoritySettings(Section):
+    """`[authority]`: where the authority's keys are: in files of the state directory, or in a hardware module."""
+
+    pkcs11: Pkcs11Settings | None = None
+
+
+class RotationSettings(Section):
+    """`[rotation]`: what is asked for before a step of a rotation, and how fast machines follow it.
+
+    A node or relay that was heard of within `live_hours` has to have reported before a step. `renew_within_seconds` is
+    over how long machines spread the renewals that a step makes necessary. `signing_key_days` is after how many days a
+    token key is due to be rotated; nothing happens then but that a gauge says so.
+    """
+
+    live_hours: float = Field(default=24.0, gt=0, le=24 * 90)
+    renew_within_seconds: int = Field(default=300, ge=0, le=DAY_SECONDS)
+    signing_key_days: int = Field(default=90, ge=1, le=3650)
+
+
 class DatabaseSettings(Section):
     """`[database]`: by default an SQLite file in the state directory."""
 
@@ -128,6 +155,8 @@ class ControlPlaneSettings(DaemonSettings):
     identity: IdentitySettings = IdentitySettings()
     tls: TlsSettings = TlsSettings()
     database: DatabaseSettings = DatabaseSettings()
+    authority: AuthoritySettings = AuthoritySettings()
+    rotation: RotationSettings = RotationSettings()
     tokens: TokenSettings = TokenSettings()
     health: HealthSettings = HealthSettings()
     commands: CommandSettings = CommandSettings()
@@ -142,12 +171,12 @@ class ControlPlaneSettings(DaemonSettings):
 
     @property
     def authority_directory(self) -> Path:
-        """Where the authority's keys and certificates are."""
+        """Where the first authority's keys and certificates are."""
         return self.state_directory / "authority"
 
     @property
     def token_key_file(self) -> Path:
-        """Where the key that signs tokens is."""
+        """Where the first key that signs tokens is."""
         return self.state_directory / "token-key.pem"
 
     @property

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from certs.authority import Authority
 from certs.errors import CertificateError
 from certs.trust import MAX_DOCUMENT_BYTES
 from control_plane.errors import ApiError
 from control_plane.identity.trust_recovery import Recovered, TrustRecovery
 from control_plane.initialise import FORMAT_NAME
 from control_plane.settings import ControlPlaneSettings
+from control_plane.signing.beginning import begin_signers
+from control_plane.signing.key_stores import key_stores
+from control_plane.signing.seats import read_seats
 from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
@@ -49,7 +51,7 @@ async def take_back(document: Path, settings: ControlPlaneSettings) -> None:
         try:
             text = _read(document)
             recovered = await _recover(text, settings)
-        except (CertificateError, StorageError, OSError, ValueError) as error:
+        except (CertificateError, LookupError, StorageError, OSError, ValueError) as error:
             raise StartError(f"nothing was taken back: {error}") from None
         except ApiError as error:
             raise StartError(f"nothing was taken back: {error.message}") from None
@@ -68,16 +70,19 @@ def _read(document: Path) -> str:
 
 
 async def _recover(text: str, settings: ControlPlaneSettings) -> Recovered:
-    authority = Authority.load(settings.authority_directory, settings.identity.trust_domain)
     database = Database(settings.database_url)
     try:
         await migrate(database)
+        clock = SystemClock()
+        await begin_signers(database, settings, key_stores(settings), clock.now(), make=False)
+        async with database.read() as session:
+            seats = await read_seats(session, clock.now())
         recovery = TrustRecovery(
             database=database,
-            roots=authority.roots,
+            roots=lambda: seats.roots,
             trust_domain=settings.identity.trust_domain,
             metrics=None,
-            clock=SystemClock(),
+            clock=clock,
             log=get_logger("control_plane.trust"),
         )
         return await recovery.take_back(text, LOCAL)

@@ -30,6 +30,7 @@ from node_agent.exchanges.watch import CallerWatch
 from node_agent.identity.credentials import Credentials, token_lifespan
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.renewal import Renewal
+from node_agent.identity.rotation_watch import RotationWatch
 from node_agent.identity.succession import Prove
 from node_agent.identity.trust_hand_over import TrustHandOver
 from node_agent.links.dialer import Dialer, DialOptions
@@ -141,12 +142,14 @@ async def compose(
     credentials = Credentials(node, foundation.enrolment.store)
     watch = CallerWatch()
     reports = Reports(foundation.metrics, foundation.clock)
-    router = await _router(foundation, node, watch, reports, own_ports, stack)
 
     async def prove(heir: NodeIdentity) -> bool:
         return await links.prove(heir)
 
     renewal = _renewal(foundation, credentials, prove)
+    rotation = _rotation_watch(foundation, credentials, renewal)
+    stack.callback(rotation.close)
+    router = await _router(foundation, node, watch, reports, rotation, own_ports, stack)
     links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch, reports)
     _follow_relays(foundation, credentials, links)
@@ -154,6 +157,7 @@ async def compose(
     credentials.subscribe(links.identity_changed)
     foundation.metrics.open_exchanges.set_function(lambda: float(len(watch)))
     stack.push_async_callback(links.close)
+    rotation.look()
     sender, hand_over = _upwards(foundation, credentials, reports)
     return Serving(links, renewal, credentials, _keeper(foundation, credentials), sender, hand_over)
 
@@ -163,6 +167,7 @@ async def _router(
     node: NodeIdentity,
     watch: CallerWatch,
     reports: Reports,
+    rotation: RotationWatch,
     own_ports: frozenset[int],
     stack: AsyncExitStack,
 ) -> ExchangeRouter:
@@ -189,6 +194,7 @@ async def _router(
         foundation.ledger,
         foundation.clock_offset,
         lambda: trust.sequence,
+        rotation.standing,
         foundation.registry,
     )
     commands = CommandsApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
@@ -236,6 +242,17 @@ def _renewal(foundation: Foundation, credentials: Credentials, prove: Prove) -> 
         prove=prove,
         metrics=foundation.metrics,
         clock=foundation.clock,
+        rng=foundation.rng,
+        log=get_logger("node_agent.identity"),
+    )
+
+
+def _rotation_watch(foundation: Foundation, credentials: Credentials, renewal: Renewal) -> RotationWatch:
+    return RotationWatch(
+        credentials=credentials,
+        trust=foundation.enrolment.trust,
+        renew_certificate=renewal.ask_for_certificate,
+        renew_token=renewal.ask_for_token,
         rng=foundation.rng,
         log=get_logger("node_agent.identity"),
     )
@@ -292,15 +309,20 @@ def _follow_trust(foundation: Foundation, watch: CallerWatch, reports: Reports) 
     """Cut what a newer trust document revokes or locks, and report it."""
     trust, metrics, log = foundation.enrolment.trust, foundation.metrics, get_logger("node_agent.trust")
 
-    def changed() -> None:
+    def tell() -> None:
         metrics.trust_sequence.set(trust.sequence)
+        ends = [root.not_valid_after_utc.timestamp() for root in trust.store.keyring.roots]
+        metrics.trust_root_expiry.set(min(ends, default=0.0))
+
+    def changed() -> None:
+        tell()
         cut = watch.cut(trust.verdict)
         reports.adopted(trust.sequence, cut)
         if cut:
             metrics.cut_exchanges.inc(len(cut))
             log.warning("trust.exchanges_cut", count=len(cut), sequence=trust.sequence)
 
-    metrics.trust_sequence.set(trust.sequence)
+    tell()
     reports.adopted(trust.sequence)
     trust.subscribe(changed)
 

@@ -60,6 +60,11 @@ class AgentMetrics:
         self.reports_dropped = Counter(
             f"{_PREFIX}_reports_dropped_total", "Report items dropped over the bound.", registry=registry
         )
+        self.trust_root_expiry = Gauge(
+            f"{_PREFIX}_trust_root_expiry_timestamp_seconds",
+            "When the first of the trusted roots ends.",
+            registry=registry,
+        )
         self.clock_offset = Gauge(
             f"{_PREFIX}_clock_offset_seconds", "How far this clock is behind the control plane's.", registry=registry
         )

@@ -103,6 +103,7 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
         await acceptor.stop()
         await relay.port.drain(0)
         relay.deadlines.stop()
+        relay.rotation.close()
         await relay.sender.flush(SHUTDOWN_SECONDS)
 
 
@@ -168,6 +169,7 @@ def _start_tasks(
         log=get_logger("relay.identity"),
     )
     _follow_identity(foundation, background)
+    _follow_rotation(foundation, relay, renewal)
     background.spawn(feed.run())
     background.spawn(relay.sender.run())
     background.spawn(renewal.run())
@@ -184,6 +186,19 @@ def _follow_identity(foundation: Foundation, background: Background) -> None:
     metrics.certificate_expiry.set(identity.current.not_after)
     identity.subscribe(lambda renewed: metrics.certificate_expiry.set(renewed.not_after))
     identity.subscribe(lambda renewed: foundation.client.swap(foundation.trust.tls(renewed), background.spawn))
+
+
+def _follow_rotation(foundation: Foundation, relay: Relay, renewal: Renewal) -> None:
+    """Renew what a rotation ends, and report it when that is done."""
+
+    def look(*_: object) -> None:
+        relay.rotation.look(renewal.ask)
+
+    foundation.store.subscribe(look)
+    foundation.identity.subscribe(lambda renewed: relay.adoption.report_standing())
+    foundation.identity.subscribe(look)
+    look()
+    relay.adoption.report_standing()
 
 
 async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> None:

@@ -23,6 +23,7 @@ from relay.metrics import RelayMetrics
 from relay.registry import Registry
 from relay.report_sender import ReportSender
 from relay.reports import Reports
+from relay.rotation_watch import RotationWatch
 from relay.sender_port import SenderPort
 from relay.serving_tls import ServingTls
 from relay.settings import RelaySettings
@@ -71,6 +72,7 @@ class Relay:
     trust: TrustInForce
     adoption: TrustAdoption
     trust_age: TrustAge
+    rotation: RotationWatch
     sender: ReportSender
 
 
@@ -102,11 +104,15 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     if foundation.store.text is not None:
         registry.push_trust(foundation.store.text)
     deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
+    rotation = RotationWatch(
+        identity=foundation.identity, store=foundation.store, rng=foundation.rng, log=get_logger("relay.identity")
+    )
     adoption = TrustAdoption(
         store=foundation.store,
         trust=trust,
         registry=registry,
         roots_changed=foundation.serving.roots_changed,
+        own_root=lambda: rotation.root_id,
         metrics=metrics,
         report=reports.add,
         clock=clock,
@@ -131,7 +137,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         log=get_logger("relay.trust"),
     )
     lifecycle.remark("trust_document", trust_age.remark)
-    return Relay(registry, deadlines, port, trust, adoption, trust_age, sender)
+    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, sender)
 
 
 def _data_path(

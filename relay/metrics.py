@@ -66,6 +66,9 @@ class RelayMetrics:
 
         # Trust, identity, reports, the process.
         self.trust_sequence = gauge("trust_document_sequence", "Number of the trust document in force.")
+        self.trust_root_expiry = gauge(
+            "trust_root_expiry_timestamp_seconds", "When the first of the trusted roots ends."
+        )
         self.trust_heard = gauge("trust_feed_last_heard_timestamp_seconds", "When the trust feed last said anything.")
         self.trust_age = gauge("trust_age_seconds", "Since the control plane last confirmed the document in force.")
         self.trust_connects = tallies("trust_feed_connects", "Attempts to follow the trust feed, by result.", "result")

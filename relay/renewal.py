@@ -49,22 +49,29 @@ class Renewal:
         self._log = log
         self._backoff = Backoff(rng, cap_seconds=300.0)
         self._at_least = 0.0
+        self._asked = asyncio.Event()
+        self._wanted = False
+
+    def ask(self) -> None:
+        """Renew now: a rotation ends what the certificate stands on."""
+        self._wanted = True
+        self._asked.set()
 
     async def run(self) -> None:
         """Sleep until it is time, renew, and begin again; failures are tried again until the end."""
         while True:
             due = lifespan_of(self._identity.current.chain).renew_at(self._rng)
             while not self._is_due(due):
-                await sleep_until(due, self._clock)
+                await sleep_until(due, self._clock, wake=self._asked)
             while self._is_due(due) and not await self._renew():
                 pause = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=self._at_least)
                 await asyncio.sleep(pause)
             self._backoff.reset()
 
     def _is_due(self, due: float) -> bool:
-        """Whether it is time; also where a clock that is set back makes the certificate one of the future."""
-        now = self._clock.now()
-        return now >= due or not lifespan_of(self._identity.current.chain).has_begun(now) or self._half_done()
+        """Whether it is time, or asked for; also where a clock set back makes the certificate one of the future."""
+        now, life = self._clock.now(), lifespan_of(self._identity.current.chain)
+        return self._wanted or now >= due or not life.has_begun(now) or self._half_done()
 
     def _half_done(self) -> bool:
         try:
@@ -112,6 +119,7 @@ class Renewal:
         finally:
             await client.close()
         self._succession.commit(heir)
+        self._wanted = False  # who was told of the commit asks again, where the heir stands on the same root
 
     def _failed(self, error: Exception) -> None:
         skewed = isinstance(error, ClockSkewed)

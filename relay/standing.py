@@ -27,7 +27,10 @@ class Standing:
         self._certificates = frozenset(revoked.certificates)
         self._nodes = frozenset(revoked.nodes)
         self._workspaces = frozenset(revoked.workspaces)
-        self._keys = frozenset(key.key_id for key in document.token_keys)
+        # Keys that a rotation has left admit nothing new (the verifier knows them not), and what they admitted goes on.
+        self._keys = frozenset(key.key_id for key in document.token_keys) | frozenset(
+            document.retirement.left_token_keys
+        )
         live = [lock for lock in document.locks if lock.expires_at > now]
         self._locks = frozenset((lock.kind, lock.id) for lock in live)
         self.valid_until = min((float(lock.expires_at) for lock in live), default=NEVER)

@@ -12,6 +12,7 @@ from certs.errors import CertificateError
 from certs.identities import Identity, build_csr
 from certs.keyfiles import load_key, load_or_create_key, read_secret, write_secret
 from certs.lifespan import EARLIEST_RENEWAL, lifespan_of
+from certs.succession import root_is_gone
 from certs.trust import TrustStore
 from relay.identity import OwnIdentity
 from trunkline.runtime.clock import Clock
@@ -35,7 +36,9 @@ class Succession:
         self._log = log
 
     def waiting(self) -> Identity | None:
-        """Return the successor, unless it is of no use: damaged, in force already, or too old.
+        """Return the successor, unless it is of no use: damaged, in force already, too old, or left.
+
+        One is left where a rotation has ended the authority that issued it.
 
         Raises:
             OSError: one that is of no use cannot be removed.
@@ -45,7 +48,8 @@ class Succession:
         try:
             heir, current = Identity.load(self._successor), self._identity.current
             overdue = lifespan_of(heir.chain).is_overdue(self._clock.now())
-            if heir.spiffe_id == current.spiffe_id and heir.serial != current.serial and not overdue:
+            is_other = heir.spiffe_id == current.spiffe_id and heir.serial != current.serial
+            if is_other and not overdue and not self._is_left(heir):
                 return heir
         except CertificateError as error:
             self._log.warning("certificate.successor_damaged", reason=str(error), consequence="it is asked for anew")
@@ -105,6 +109,10 @@ class Succession:
         """
         self._request.unlink(missing_ok=True)
         self._key.unlink(missing_ok=True)
+
+    def _is_left(self, heir: Identity) -> bool:
+        """Whether a rotation has ended the authority that issued it."""
+        return self._store.current is not None and root_is_gone(heir.chain, self._store.current)
 
     def _is_over(self) -> bool:
         """Whether the certificate in force came of the request, or its key is lost."""

@@ -42,6 +42,7 @@ class TrustAdoption:
         trust: TrustInForce,
         registry: Links,
         roots_changed: Callable[[], None],
+        own_root: Callable[[], str | None],
         metrics: RelayMetrics,
         report: Report,
         clock: Clock,
@@ -51,11 +52,13 @@ class TrustAdoption:
         self._trust = trust
         self._registry = registry
         self._roots_changed = roots_changed
+        self._own_root = own_root
         self._metrics = metrics
         self._report = report
         self._clock = clock
         self._log = log
         metrics.trust_sequence.set(self.sequence)
+        self._tell_roots()
 
     @property
     def sequence(self) -> int:
@@ -82,19 +85,22 @@ class TrustAdoption:
         standing = self._trust.renew()
         if self._store.keyring.roots != roots:
             self._roots_changed()
+            self._tell_roots()
         cut = self.cut()
         self._registry.push_trust(document)
         elapsed = self._clock.monotonic() - arrived
         self._metrics.trust_sequence.set(standing.sequence)
-        self._report(
-            "trust",
-            sequence=standing.sequence,
-            cut=len(cut),
-            cut_milliseconds=int(elapsed * 1000),
-            cuts=summed(cut)[:MAX_REPORTED_CAUSES],
-        )
+        self.report_standing(cut=len(cut), cut_milliseconds=int(elapsed * 1000), cuts=summed(cut)[:MAX_REPORTED_CAUSES])
         self._log.info("trust.adopted", sequence=standing.sequence, cut=len(cut))
         return True
+
+    def _tell_roots(self) -> None:
+        ends = [root.not_valid_after_utc.timestamp() for root in self._store.keyring.roots]
+        self._metrics.trust_root_expiry.set(min(ends, default=0.0))
+
+    def report_standing(self, **found: Any) -> None:
+        """Report which document is in force, and which root the relay's own certificate stands on."""
+        self._report("trust", sequence=self.sequence, root=self._own_root(), **found)
 
     def cut(self) -> list[Cut]:
         """End every link and call that the trust in force no longer allows, and return what those were."""

@@ -165,7 +165,8 @@ class BootstrapResource:
         """Issue a fresh listen token for the leaf that the node presents."""
         await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
         token = await self._renewals.listen_token(caller.workspace_id, caller.subject_id, caller.serial, caller.actor)
-        return json_response({"listen_token": token, "relays": await self._relays()})
+        answer = {"listen_token": token, "relays": await self._relays(), "trust_document": self._context.trust.text}
+        return json_response(answer)
 
     async def _relays(self) -> list[dict[str, str]]:
         async with self._context.database.read() as session:

@@ -9,11 +9,13 @@ import hmac
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from certs.peers import peer_certificate
+from certs.chains import CertificateChain
+from certs.peers import PeerCertificate, peer_certificate
 from certs.spiffe import IdentityRole, SpiffeId
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.errors import ApiError, ErrorCode
-from control_plane.storage import locks, nodes, relays, revocations
+from control_plane.signing.in_force import SignersInForce
+from control_plane.storage import certificates, locks, nodes, relays, revocations
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
@@ -25,10 +27,19 @@ LONGEST_BEARER = 4096
 class Credentials:
     """Turns a request into a caller, or refuses it."""
 
-    def __init__(self, *, database: Database, trust_domain: str, operators: dict[str, str], clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        trust_domain: str,
+        signers: SignersInForce,
+        operators: dict[str, str],
+        clock: Clock,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._trust_domain = trust_domain
+        self._signers = signers
         self._operators = operators
 
     async def authorise(self, request: web.Request, route: Route, request_id: str) -> Caller:
@@ -57,17 +68,19 @@ class Credentials:
 
     async def _machine(self, request: web.Request, route: Route, request_id: str) -> Caller:
         role = route.role
-        identity, serial = self._peer(request)
+        identity, peer = self._peer(request)
+        serial = peer.serial
         wanted = IdentityRole.NODE if role is Role.NODE else IdentityRole.RELAY
         if identity.role is not wanted:
             raise ApiError(ErrorCode.PERMISSION_DENIED, f"this needs the identity of a {role.value}")
         async with self._database.read() as session:
+            await self._refuse_unvouched(session, peer)
             await self._refuse_revoked(session, identity, serial)
             await self._refuse_locked(session, identity, serial, while_locked=route.while_locked)
             subject_id = await _existing(session, identity)
         return Caller(_actor(str(identity), request, request_id), subject_id, identity.workspace_id or "", serial)
 
-    def _peer(self, request: web.Request) -> tuple[SpiffeId, str]:
+    def _peer(self, request: web.Request) -> tuple[SpiffeId, PeerCertificate]:
         peer = peer_certificate(request.transport)
         if peer is None:
             raise ApiError(
@@ -75,7 +88,18 @@ class Credentials:
             )
         if peer.spiffe_id is None or peer.spiffe_id.trust_domain != self._trust_domain:
             raise ApiError(ErrorCode.UNAUTHENTICATED, "the certificate states no identity of this trust domain")
-        return peer.spiffe_id, peer.serial
+        return peer.spiffe_id, peer
+
+    async def _refuse_unvouched(self, session: AsyncSession, peer: PeerCertificate) -> None:
+        """A certificate under a root that was left counts only if it is, bit for bit, one that was issued from here.
+
+        So whoever slept through a rotation can renew, and whoever has stolen the old authority's key cannot.
+        """
+        if self._signers.vouch_for(peer.certificate):
+            return
+        known = await certificates.find(session, peer.serial)
+        if known is None or CertificateChain.from_pem(known.chain).thumbprint != peer.thumbprint:
+            raise ApiError(ErrorCode.UNAUTHENTICATED, "the certificate is of an authority that is trusted no more")
 
     async def _refuse_revoked(self, session: AsyncSession, identity: SpiffeId, serial: str) -> None:
         for kind, name in _named(identity, serial):

@@ -52,6 +52,7 @@ class Item(MachineRequest):
     message: Text | None = Field(default=None, max_length=1024)
     cut_milliseconds: int = Field(default=0, ge=0, le=2**53)
     cuts: list[Cut] = Field(default=[], max_length=MOST_CUTS)
+    root: Text | None = Field(default=None, max_length=64)
 
 
 class Report(MachineRequest):

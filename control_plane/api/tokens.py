@@ -70,6 +70,7 @@ class TokenResource:
                 )
             except TokenError as error:
                 raise _scopes_refused(error) from None
+            await self._issuance.note(session, issued)
             details = {"scopes": body.scopes, "token_id": issued.claims.token_id}
             happening = Happening(
                 "token.issue_call", resource=node.node, workspace_id=workspace.workspace_id, details=details
@@ -97,6 +98,7 @@ class TokenResource:
                 lifetime_seconds=body.lifetime_seconds,
                 now=now,
             )
+            await self._issuance.note(session, issued)
             details = {"ports": body.ports, "token_id": issued.claims.token_id}
             happening = Happening("token.issue_workspace", workspace_id=workspace.workspace_id, details=details)
             append(session, now, caller.actor, happening)

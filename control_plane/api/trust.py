@@ -22,6 +22,7 @@ from control_plane.storage import relays, revocations
 
 HEARTBEAT_SECONDS = 1.0
 WRITE_SECONDS = 10.0
+SEEN_SECONDS = 600.0
 MOST_FEEDS = 1024
 
 
@@ -77,7 +78,11 @@ class TrustResource:
     async def _feed(self, response: web.StreamResponse, caller: Caller) -> None:
         sent = ""
         trust = self._context.trust
+        seen_at = -SEEN_SECONDS
         while not self._draining.is_set():
+            if self._context.clock.monotonic() - seen_at >= SEEN_SECONDS:
+                seen_at = self._context.clock.monotonic()
+                await self._note_seen(caller.subject_id)
             text = trust.text
             event = f"event: heartbeat\ndata: {trust.sequence}\n\n"
             if text != sent:
@@ -94,6 +99,11 @@ class TrustResource:
         async with self._context.database.read() as session:
             revoked = await revocations.is_revoked(session, "certificate", caller.serial)
             return revoked or await relays.find(session, caller.subject_id) is None
+
+    async def _note_seen(self, relay_id: str) -> None:
+        """Keep a relay that follows among the living, also while it has nothing to report."""
+        async with self._context.database.write() as session:
+            await relays.note_seen(session, relay_id, self._context.now_ms())
 
     async def _pause(self, sent: str) -> None:
         """Wait until there is something to say: another document, a heartbeat, or that this is the end."""

@@ -1,18 +1,21 @@
 """What the health monitor writes down: the last verdict of each node, and observations for its history."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select, update
 
 from control_plane.fleet.health_check import Check
 from control_plane.fleet.health_states import NodeState
 from control_plane.fleet.node_commands import NodeAddress
+from control_plane.storage import trust_reports
 from control_plane.storage.database import Database
 from control_plane.storage.records import HealthObservation, Node, Workspace
 from trunkline.runtime.clock import Clock
 
 MOST_UNWRITTEN = 20_000
 LONGEST_VERSION = 64
+LONGEST_ID = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class HealthRecord:
                 known = set((await session.scalars(select(Node.node_id).where(Node.node_id.in_(batch)))).all())
                 for node_id in known & batch.keys():
                     await session.execute(update(Node).where(Node.node_id == node_id).values(_columns(batch[node_id])))
+                    reported = _adoption(node_id, batch[node_id])
+                    if reported is not None:
+                        await trust_reports.record(session, reported, batch[node_id].time_ms)
                     if self._is_worth_keeping(node_id, batch[node_id]):
                         session.add(_observation(node_id, batch[node_id]))
         except BaseException:
@@ -105,6 +111,21 @@ def _columns(unwritten: _Unwritten) -> dict[str, object]:
         if type(sequence) is int and 0 <= sequence < 2**53:
             columns["trust_sequence"] = sequence
     return columns
+
+
+def _adoption(node_id: str, unwritten: _Unwritten) -> trust_reports.Reported | None:
+    """Return what the node says of the trust that it holds, if it says anything."""
+    health = unwritten.finding.check.health or {}
+    sequence = health.get("trust_sequence")
+    if type(sequence) is not int or not 0 <= sequence < 2**53:
+        return None
+    root, token_key = _stated_id(health, "certificate_root"), _stated_id(health, "listen_token_key")
+    return trust_reports.Reported(trust_reports.NODE, node_id, sequence, root, token_key)
+
+
+def _stated_id(health: dict[str, Any], member: str) -> str | None:
+    value = health.get(member)
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None
 
 
 def _observation(node_id: str, unwritten: _Unwritten) -> HealthObservation:

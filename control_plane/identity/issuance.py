@@ -5,16 +5,17 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from certs.authority import Authority
-from certs.chains import CertificateChain
+from certs.chains import CertificateChain, root_of
 from certs.errors import CertificateError
 from certs.identities import public_key_of_csr
+from certs.jose import parse_compact
 from certs.spiffe import SpiffeId, node_id, relay_id, workspace_id
-from certs.tokens import Binding, IssuedToken, TokenSigner
+from certs.tokens import Binding, IssuedToken
 from control_plane.errors import invalid
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import TokenSettings
-from control_plane.storage import certificates
+from control_plane.signing.in_force import SignersInForce
+from control_plane.storage import certificates, signers
 from control_plane.storage.records import Certificate, Node, Relay, Workspace
 
 
@@ -35,13 +36,12 @@ class Issuance:
     """Issues what nodes, relays and operators are given, with the lifetimes of the settings."""
 
     def __init__(
-        self, *, authority: Authority, signer: TokenSigner, tokens: TokenSettings, metrics: ControlPlaneMetrics
+        self, *, signers: SignersInForce, trust_domain: str, tokens: TokenSettings, metrics: ControlPlaneMetrics
     ) -> None:
-        self._authority = authority
-        self._signer = signer
+        self._signers = signers
         self._tokens = tokens
         self._metrics = metrics
-        self.trust_domain = authority.trust_domain
+        self.trust_domain = trust_domain
 
     async def node_certificate(
         self,
@@ -53,15 +53,18 @@ class Issuance:
         sealing_key: str | None = None,
         now: float,
     ) -> Certificate:
-        """Issue a node's SVID; the same CSR asked for again gets the same certificate.
+        """Issue a node's SVID; the same CSR asked for again gets the same certificate, until another CA issues.
 
         `sealing_key` becomes the node's when it confirms this certificate.
         """
         known = await certificates.find_for_csr(session, node.node_id, csr_hash(csr), int(now * 1000))
-        if known is not None:
+        if known is not None and self._is_of_active_authority(known):
             return known
         identity = node_id(self.trust_domain, node.workspace_id, node.node_id)
-        chain = self._authority.issue_node(csr, identity, self._tokens.svid_seconds, now=now)
+        lifetime_seconds = self._tokens.svid_seconds
+        chain = await self._signers.issue(
+            lambda authority: authority.issue_node(csr, identity, lifetime_seconds, now=now)
+        )
         certificate = self._record(session, chain, "node", node.node_id, csr, origin, now)
         certificate.sealing_key = sealing_key
         return certificate
@@ -71,15 +74,19 @@ class Issuance:
     ) -> Certificate:
         """Issue a relay's SVID, with the DNS names of its record; the same CSR gets the same certificate."""
         known = await certificates.find_for_csr(session, relay.relay_id, csr_hash(csr), int(now * 1000))
-        if known is not None:
+        if known is not None and self._is_of_active_authority(known):
             return known
         identity = relay_id(self.trust_domain, relay.relay_id)
-        chain = self._authority.issue_relay(csr, identity, relay.dns_names, self._tokens.relay_svid_seconds, now=now)
+        lifetime_seconds = self._tokens.relay_svid_seconds
+        dns_names = relay.dns_names
+        chain = await self._signers.issue(
+            lambda authority: authority.issue_relay(csr, identity, dns_names, lifetime_seconds, now=now)
+        )
         return self._record(session, chain, "relay", relay.relay_id, csr, origin, now)
 
     def listen_token(self, workspace: Workspace, node: Node, certificate_chain: str, now: float) -> str:
         """Issue a node's listen token, bound to the leaf of the chain."""
-        issued = self._signer.issue_listen(
+        issued = self._signers.tokens.issue_listen(
             self.node_identity(node),
             workspace=workspace.workspace,
             node_name=node.node,
@@ -101,7 +108,7 @@ class Issuance:
         binding: Binding | None = None,
     ) -> IssuedToken:
         """Issue a call token for one node; with a `binding` for that request only."""
-        return self._signer.issue_call(
+        return self._signers.tokens.issue_call(
             self.node_identity(node),
             subject=subject,
             workspace=workspace.workspace,
@@ -116,7 +123,7 @@ class Issuance:
         self, workspace: Workspace, *, subject: str, ports: Sequence[int], lifetime_seconds: float, now: float
     ) -> IssuedToken:
         """Issue a workspace token."""
-        return self._signer.issue_workspace(
+        return self._signers.tokens.issue_workspace(
             workspace_id(self.trust_domain, workspace.workspace_id),
             subject=subject,
             workspace=workspace.workspace,
@@ -124,6 +131,20 @@ class Issuance:
             now=now,
             lifetime_seconds=lifetime_seconds,
         )
+
+    @staticmethod
+    async def note(session: AsyncSession, issued: IssuedToken) -> None:
+        """Take note, in the transaction that audits it, until when this token is out: its key is needed so long."""
+        if issued.claims.key_id is not None:
+            await signers.note_token(session, issued.claims.key_id, issued.claims.expires_at * 1000)
+
+    def has_signed(self, listen_token: str) -> bool:
+        """Whether a token that was issued here is of the key that signs now."""
+        return parse_compact(listen_token).key_id == self._signers.tokens.key_id
+
+    def _is_of_active_authority(self, certificate: Certificate) -> bool:
+        chain = CertificateChain.from_pem(certificate.chain)
+        return root_of(chain, self._signers.authority.roots) is not None
 
     def node_identity(self, node: Node) -> SpiffeId:
         """Return a node's SPIFFE id."""

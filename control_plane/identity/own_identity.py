@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable
 
 from cryptography import x509
 
-from certs.authority import Authority
+from certs.chains import root_of
 from certs.errors import CertificateError
+from certs.fingerprints import sha256_hex
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.lifespan import lifespan_of
 from certs.tls import ServerTls, TlsContext, client_context
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import ControlPlaneSettings, TlsSettings
+from control_plane.signing.in_force import SignersInForce
 from control_plane.storage.errors import StorageError
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
@@ -33,14 +35,14 @@ class OwnIdentity:
     def __init__(
         self,
         *,
-        authority: Authority,
+        signers: SignersInForce,
         settings: ControlPlaneSettings,
         metrics: ControlPlaneMetrics,
         clock: Clock,
         rng: random.Random,
         log: Logger,
     ) -> None:
-        self._authority = authority
+        self._signers = signers
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -49,19 +51,25 @@ class OwnIdentity:
         self._renewed: list[Callable[[], Awaitable[None]]] = []
         self.svid = self._issue()
         self._from_files = load_serving(settings.tls)
-        self.tls = ServerTls(self._serving, authority.roots, "optional", presented_roots=self._presented_roots)
+        self.tls = ServerTls(self._serving, self._client_roots, "optional", presented_roots=self._presented_roots)
         self._tell()
 
     def on_renewal(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await the callback after each renewal of the SVID."""
         self._renewed.append(callback)
 
+    @property
+    def root_id(self) -> str | None:
+        """The SHA-256 of the trusted root that the SVID stands on."""
+        root = root_of(self.svid.chain, self._signers.seats.roots)
+        return None if root is None else sha256_hex(root)
+
     def client_tls(self) -> TlsContext:
         """Return a context for dialling relays: it presents the present SVID, and trusts what the settings say."""
         reach = self._settings.relay_reach
         if reach.public_roots or reach.ca_file is not None:
             return client_context(ca_file=reach.ca_file, identity=self.svid)
-        return client_context(self._authority.roots, identity=self.svid)
+        return client_context(self._signers.seats.roots, identity=self.svid)
 
     async def renew(self) -> None:
         """Replace the SVID; connections that stand are left alone.
@@ -115,16 +123,29 @@ class OwnIdentity:
 
     @property
     def _presented_roots(self) -> tuple[x509.Certificate, ...]:
-        """Roots go along with the own certificate, for clients that were given a root's hash only."""
-        return () if self._from_files is not None else self._authority.roots
+        """Roots go along with the own certificate, for clients that were given a root's hash only.
+
+        Those that were left stand before those that are trusted: a client that knows one of them has to find the
+        cross certificate before it, and none of the new root that leads nowhere for it.
+        """
+        if self._from_files is not None:
+            return ()
+        seats = self._signers.seats
+        return (*seats.left_roots, *reversed(seats.roots))
+
+    @property
+    def _client_roots(self) -> tuple[x509.Certificate, ...]:
+        """Clients may come under a root that was left, too; `Credentials` takes those by their record only."""
+        seats = self._signers.seats
+        return (*seats.roots, *seats.left_roots)
 
     def _swap(self) -> None:
-        self.tls.swap(self._serving, self._authority.roots, presented_roots=self._presented_roots)
+        self.tls.swap(self._serving, self._client_roots, presented_roots=self._presented_roots)
         self._tell()
 
     def _issue(self) -> Identity:
         key = generate_key()
-        chain = self._authority.issue_control_plane(
+        chain = self._signers.authority.issue_control_plane(
             build_csr(key),
             self._settings.identity.dns_names,
             self._settings.tokens.own_svid_seconds,
@@ -136,7 +157,7 @@ class OwnIdentity:
         expiry = self._metrics.certificate_expiry
         expiry.labels("svid").set(self.svid.chain.not_after)
         expiry.labels("serving").set(self._serving.chain.not_after)
-        expiry.labels("issuing").set(self._authority.not_after)
+        expiry.labels("issuing").set(self._signers.authority.not_after)
 
 
 def load_serving(tls: TlsSettings) -> Identity | None:

@@ -1,7 +1,8 @@
 """Pairs: a node's next leaf and the listen token bound to it, issued together, and the same to whoever asks again.
 
-The leaf is kept with its signing request for as long as it lives, the whole answer for ten minutes. The sealing key
-that came along is kept with the leaf, and becomes the node's only once the leaf is confirmed.
+The leaf is kept with its signing request for as long as it lives, the whole answer for ten minutes; but what a rotation
+has replaced meanwhile is issued anew. The sealing key that came along is kept with the leaf, and becomes the node's
+only once the leaf is confirmed.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ async def issue_pair(
         raise conflict("this signing request was sent with another sealing key: make a new one")
     credential = f"renewal/{node.node_id}"
     known = await bootstraps.find_answer(session, credential, csr_sha256, now_ms)
-    if known is not None and known.answer["serial"] == certificate.serial:
+    is_current = known is not None and known.answer["serial"] == certificate.serial
+    if known is not None and is_current and issuance.has_signed(known.answer["listen_token"]):
         return Pair(**known.answer), False
     token = issuance.listen_token(workspace, node, certificate.chain, now)
     answer = {"certificate_chain": certificate.chain, "listen_token": token, "serial": certificate.serial}

@@ -9,19 +9,17 @@ restart therefore publishes the same document again, under the same number, with
 import asyncio
 from collections.abc import Sequence
 
-from cryptography import x509
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from certs.keyring import read_token_key
 from certs.trust import Revocations, TrustDocument, TrustLock, content_fingerprint, sign_trust_document
 from certs.trust_form import MAX_RELAYS
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
+from control_plane.signing.seats import read_seats
 from control_plane.storage import locks, relays, revocations, trust_publications
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
-from control_plane.storage.records import Lock, Revocation, TokenKey
-from control_plane.storage.token_keys import list_token_keys
+from control_plane.storage.records import Lock, Revocation
 from trunkline.runtime.clock import Clock
 
 
@@ -33,17 +31,17 @@ class TrustPublisher:
         *,
         database: Database,
         identity: OwnIdentity,
-        roots: Sequence[x509.Certificate],
         trust_domain: str,
         name_suffix: str,
+        renew_within_seconds: int,
         metrics: ControlPlaneMetrics,
         clock: Clock,
     ) -> None:
         self._database = database
         self._identity = identity
-        self._roots = tuple(roots)
         self._trust_domain = trust_domain
         self._name_suffix = name_suffix
+        self._renew_within_seconds = renew_within_seconds
         self._metrics = metrics
         self._clock = clock
         self._refreshing = asyncio.Lock()
@@ -101,26 +99,28 @@ class TrustPublisher:
             locks=content.locks,
             name_suffix=content.name_suffix,
             relays=content.relays,
+            retirement=content.retirement,
         )
 
     async def _content(self, session: AsyncSession, now_ms: int) -> TrustDocument:
-        """Return the document without its number and time, which are the same in all: what the fingerprint is of."""
-        keys = await list_token_keys(session)
+        """Return the document without its number and time, which are the same in all: what the fingerprint is of.
+
+        Signers are those of the database, whatever this process signs with: under the number that a step of a
+        rotation has made, nothing is published but what the step says.
+        """
+        seats = await read_seats(session, now_ms / 1000)
         return TrustDocument(
             trust_domain=self._trust_domain,
             sequence=1,
             issued_at=1,
-            roots=self._roots,
-            token_keys=[read_token_key(_described(key)) for key in keys],
+            roots=seats.roots,
+            token_keys=seats.token_keys,
             revocations=_revocations(await revocations.all_revocations(session)),
             locks=[_lock(lock) for lock in await locks.in_force(session, now_ms)],
             name_suffix=self._name_suffix,
             relays=[address["url"] for address in (await relays.addresses(session))[:MAX_RELAYS]],
+            retirement=seats.retirement(self._renew_within_seconds),
         )
-
-
-def _described(key: TokenKey) -> dict[str, object]:
-    return {"kid": key.kid, "alg": key.alg, "jwk": dict(key.jwk)}
 
 
 def _lock(lock: Lock) -> TrustLock:

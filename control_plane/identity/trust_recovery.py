@@ -7,10 +7,12 @@ under the same number. Each says which document it holds; one that this control 
 made it. Its revocations, and its locks that have not expired, are added to the database, and the number goes beyond it,
 so that what is published next is taken by everybody, and ends at least what was ended before.
 
-A document only ever adds revocations and locks here, never keys or roots: whoever could replay one gains nothing by it.
+Only a document under a root that is trusted now counts, be it by a cross certificate: the key of one that was left may
+have leaked, and whoever has it could revoke everything. A document only ever adds revocations and
+locks here, never keys or roots: whoever could replay one gains nothing by it.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -51,14 +53,14 @@ class TrustRecovery:
         self,
         *,
         database: Database,
-        roots: Sequence[x509.Certificate],
+        roots: Callable[[], Sequence[x509.Certificate]],
         trust_domain: str,
         metrics: ControlPlaneMetrics | None,
         clock: Clock,
         log: Logger,
     ) -> None:
         self._database = database
-        self._roots = tuple(roots)
+        self._roots = roots
         self._trust_domain = trust_domain
         self._metrics = metrics
         self._clock = clock
@@ -104,7 +106,7 @@ class TrustRecovery:
 
     def _verified(self, text: str) -> tuple[TrustDocument, str]:
         try:
-            document = verify_held_trust_document(text, self._roots)
+            document = verify_held_trust_document(text, self._roots())
             fingerprint = fingerprint_of_text(text)
         except CertificateError as error:
             raise invalid("trust_document", f"it is not one of this trust domain: {error}") from None

@@ -263,15 +263,56 @@ class IssuedAnswer(Record):
     expire_time: Mapped[int] = mapped_column(index=True)
 
 
-class TokenKey(Record):
-    """A public key that tokens are verified with; the private half is in a file."""
+class Signer(Record):
+    """A certificate authority or a token key: its public side, and the names of its keys in the key store.
 
-    __tablename__ = "token_keys"
+    `state` is trusted, left (others stand where it stood), revoked or withdrawn (it never signed). `tokens_until` is
+    when the last token ends that an operator was given under it.
+    """
 
-    kid: Mapped[str] = mapped_column(primary_key=True)
-    alg: Mapped[str]
-    jwk: Mapped[dict[str, Any]]
+    __tablename__ = "signers"
+    __table_args__ = (Index(None, "kind", "state"),)
+
+    signer_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    form: Mapped[dict[str, Any]]
+    key_names: Mapped[dict[str, str]]
+    state: Mapped[str]
     creation_time: Mapped[int]
+    end_time: Mapped[int | None]
+    tokens_until: Mapped[int | None]
+
+
+class Rotation(Record):
+    """Where the rotation of one kind of signer stands; `version` grows with each step, and is what a step compares.
+
+    `gate_sequence` is the number of the trust document that first says what this phase says.
+    """
+
+    __tablename__ = "rotations"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    phase: Mapped[str]
+    incumbent_id: Mapped[str] = mapped_column(ForeignKey("signers.signer_id"))
+    candidate_id: Mapped[str | None] = mapped_column(ForeignKey("signers.signer_id"))
+    step: Mapped[str | None]
+    step_time: Mapped[int]
+    stepped_by: Mapped[str] = mapped_column(String(512))
+    gate_sequence: Mapped[int]
+
+
+class TrustReport(Record):
+    """What a node or relay last reported of the trust that it holds, and of what it stands on itself."""
+
+    __tablename__ = "trust_reports"
+
+    subject_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    trust_sequence: Mapped[int]
+    root: Mapped[str | None]
+    token_key: Mapped[str | None]
+    report_time: Mapped[int]
 
 
 class Revocation(Record):

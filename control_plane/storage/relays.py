@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records import Certificate, Relay
@@ -34,6 +34,11 @@ async def reachable(session: AsyncSession) -> Sequence[Relay]:
 async def addresses(session: AsyncSession) -> list[dict[str, str]]:
     """Return `[{"relay_id", "url"}]` of the relays whose address is known."""
     return [{"relay_id": relay.relay_id, "url": relay.url} for relay in await reachable(session) if relay.url]
+
+
+async def note_seen(session: AsyncSession, relay_id: str, now_ms: int) -> None:
+    """Take note that a relay was heard of."""
+    await session.execute(update(Relay).where(Relay.relay_id == relay_id).values(last_seen_time=now_ms))
 
 
 async def live_certificates(session: AsyncSession, relay_id: str, now_ms: int) -> Sequence[Certificate]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage import adoptions
+from control_plane.storage import adoptions, trust_reports
 from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records import Relay, Reporter, ReportTotal
@@ -41,6 +41,7 @@ class ReportItem:
     message: str | None = None
     cut_milliseconds: int = 0
     cuts: Sequence[CutReport] = ()
+    root: str | None = None
 
 
 def known_type(name: str) -> str:
@@ -136,6 +137,8 @@ async def _adopt(session: AsyncSession, relay_id: str, items: Sequence[ReportIte
             continue
         await adoptions.relay_adopted(session, relay_id, item.sequence, item.cut_milliseconds, now_ms)
         await adoptions.add_cuts(session, relay_id, item.sequence, item.cuts, now_ms)
+        reported = trust_reports.Reported(trust_reports.RELAY, relay_id, item.sequence, item.root)
+        await trust_reports.record(session, reported, now_ms)
 
 
 def _alarm(relay_id: str, item: ReportItem) -> Happening:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -28,6 +28,7 @@ class HealthApi:
         ledger: CommandLedger,
         clock_offset: ClockOffset,
         trust_sequence: Callable[[], int],
+        standing: Callable[[], Mapping[str, str | None]],
         registry: CollectorRegistry,
     ) -> None:
         self._node_id = node_id
@@ -36,6 +37,7 @@ class HealthApi:
         self._ledger = ledger
         self._clock_offset = clock_offset
         self._trust_sequence = trust_sequence
+        self._standing = standing
         self._registry = registry
         self._host = platform.node()
 
@@ -65,5 +67,6 @@ class HealthApi:
             "clock_skew": skewed,
             "checks": [result.document() for result in results],
             "trust_sequence": self._trust_sequence(),
+            **self._standing(),
             "commands": {"running": running, "queued": queued},
         }

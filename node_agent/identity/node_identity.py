@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from certs.chains import CertificateChain
-from certs.errors import CertificateError
+from certs.errors import CertificateError, TokenError
 from certs.identities import Identity
+from certs.jose import parse_compact
 from certs.keyfiles import PrivateKey, read_secret, write_secret
 from certs.lifespan import Lifespan, lifespan_of
 from certs.spiffe import SpiffeId
@@ -57,6 +58,14 @@ class NodeIdentity:
     def sealing_keys(self) -> tuple[Secret, ...]:
         """The keys that the control plane may have sealed to, the newest first."""
         return (self.sealing_key, *self.former_sealing_keys)
+
+    @property
+    def listen_token_key(self) -> str | None:
+        """The key that signed the listen token, as its header says; the signature is for others to verify."""
+        try:
+            return parse_compact(self.listen_token.reveal()).key_id
+        except TokenError:
+            return None
 
     @property
     def spiffe_id(self) -> SpiffeId:

@@ -94,6 +94,7 @@ class Renewal:
         self._backoff = Backoff(rng, cap_seconds=BACKOFF_CAP_SECONDS)
         self._asked = asyncio.Event()
         self._token_wanted = False
+        self._certificate_wanted = False
         self._renewed_at = -SHORTEST_INTERVAL_SECONDS
         self._due = 0.0
         self._at_least = 0.0
@@ -103,6 +104,11 @@ class Renewal:
         if self._clock.monotonic() - self._renewed_at >= SHORTEST_INTERVAL_SECONDS:
             self._token_wanted = True
             self._asked.set()
+
+    def ask_for_certificate(self) -> None:
+        """Renew the pair soon, before its time: a rotation ends what the certificate stands on."""
+        self._certificate_wanted = True
+        self._asked.set()
 
     async def run(self) -> None:
         """Wait until something is due, do it, and begin again.
@@ -136,7 +142,7 @@ class Renewal:
             return Work.SUCCEED
         if not node.confirmed:
             return Work.CONFIRM
-        return Work.RENEW if now >= self._due else None
+        return Work.RENEW if self._certificate_wanted or now >= self._due else None
 
     def _has_successor(self, node: NodeIdentity) -> bool:
         try:
@@ -164,13 +170,14 @@ class Renewal:
         self._metrics.renewals.labels(work.value, "clock_skew" if skewed else "failed").inc()
         told = self._log.error if skewed else self._log.warning
         told("clock_skew" if skewed else "renewal.failed", work=work.value, reason=str(error))
-        if work is Work.TOKEN and self._has_successor(self._credentials.current):
-            self._token_wanted = False  # the successor has a token of its own: it is tried first
+        if work is Work.TOKEN and (self._certificate_wanted or self._has_successor(self._credentials.current)):
+            # A pair brings a token of its own: it is tried first, and that the token was refused says nothing of it.
+            self._token_wanted, self._at_least = False, 0.0
 
     async def _do(self, work: Work) -> None:
         match work:
             case Work.RETURN:
-                self._credentials.adopt(await self._returning.once(self._credentials.current))
+                self._adopt(await self._returning.once(self._credentials.current))
             case Work.TOKEN:
                 await self._renew_token()
             case Work.SUCCEED:
@@ -185,7 +192,11 @@ class Renewal:
         if heir is not None:
             await self._succession.prove(heir, self._prove)
             self._succession.commit()
-            self._credentials.adopt(heir)
+            self._adopt(heir)
+
+    def _adopt(self, heir: NodeIdentity) -> None:
+        self._certificate_wanted = False  # who is told of the heir asks again, where it stands on the same root
+        self._credentials.adopt(heir)
 
     async def _confirm(self) -> None:
         node = self._credentials.current
@@ -200,6 +211,7 @@ class Renewal:
     async def _renew_token(self) -> None:
         node = self._credentials.current
         answer = await self._control_plane.call(LISTEN_TOKEN_PATH, {}, identity=node.identity)
+        self._trust.offer_newer(answer.get("trust_document"))
         self._credentials.replace(node.with_token(answer))
         self._token_wanted = False
 

@@ -21,6 +21,7 @@ from typing import Any
 from certs.chains import verify_chain
 from certs.errors import CertificateError
 from certs.lifespan import EARLIEST_RENEWAL
+from certs.succession import root_is_gone
 from node_agent.identity.attempts import Attempt, AttemptFile
 from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
@@ -81,8 +82,9 @@ class Succession:
         self._passed = passed
 
     def waiting(self, node: NodeIdentity) -> NodeIdentity | None:
-        """Return the successor in the second slot, unless it is of no use: damaged, of another node, or too old.
+        """Return the successor in the second slot, unless it is of no use: damaged, of another node, too old, or left.
 
+        One is left where a rotation has ended the authority or the token key that it stands on: no relay would take it.
         That of another node came of a bootstrap, which knows what to do with it.
 
         Raises:
@@ -99,7 +101,20 @@ class Succession:
         if heir.identity.serial == node.identity.serial or heir.lifespan.is_overdue(self._clock.now()):
             self._store.drop_successor()
             return None
+        if self._is_left(heir):
+            self._log.warning(
+                "identity.successor_left", serial=heir.identity.serial, consequence="it is asked for anew"
+            )
+            self._store.drop_successor()
+            return None
         return heir
+
+    def _is_left(self, heir: NodeIdentity) -> bool:
+        document, key_id = self._trust.store.current, heir.listen_token_key
+        if document is None:
+            return False
+        knows_key = key_id is None or any(key.key_id == key_id for key in document.token_keys)
+        return root_is_gone(heir.identity.chain, document) or not knows_key
 
     def attempt(self, node: NodeIdentity) -> Attempt:
         """Return the request under way, or begin one.
@@ -155,6 +170,8 @@ class Succession:
         heir = node.succeeded(answer, attempt.key, attempt.sealing_key)
         self._trust.offer(answer.get("trust_document"))
         verify_chain(heir.identity.chain, self._trust.store.keyring.roots, self._clock.now())
+        if self._is_left(heir):
+            raise CertificateError("the control plane's answer stands on what a rotation has ended")
         return heir
 
     async def prove(self, heir: NodeIdentity, make_link: Prove) -> None:

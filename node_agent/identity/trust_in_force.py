@@ -5,7 +5,7 @@ from pathlib import Path
 
 from certs.errors import CertificateError, TrustRollbackError
 from certs.tokens import TokenClaims
-from certs.trust import TrustStore, TrustVerdict
+from certs.trust import TrustDocument, TrustStore, TrustVerdict
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -70,9 +70,18 @@ class TrustInForce:
                 for offered in self._rolled_back:
                     offered()
 
+    def offer_newer(self, text: object) -> None:
+        """Take a document that came along with an answer; where there is none, the service is an older one."""
+        if text is not None:
+            self.offer(text)
+
     def verdict(self, claims: TokenClaims) -> TrustVerdict | None:
         """What has ended the use of the token: a revocation or a lock, of it or of what it stands on or is for."""
         document = self.store.current
-        if document is None or (claims.key_id is not None and self.store.keyring.find(claims.key_id) is None):
+        if document is None or (claims.key_id is not None and not self._knows(document, claims.key_id)):
             return TrustVerdict(False, "key", claims.key_id or "")
         return document.verdict(claims, self._clock.now())
+
+    def _knows(self, document: TrustDocument, key_id: str) -> bool:
+        """Whether a key is trusted, or was left in a rotation: what it admitted before goes on."""
+        return self.store.keyring.find(key_id) is not None or key_id in document.retirement.left_token_keys

@@ -24,6 +24,7 @@ from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment, Ending
 from trunkline.channel.errors import ChannelError, ConnectionLost
 from trunkline.channel.upgrade import LinkRefused
+from trunkline.channel.upgrade_protocol import UpgradeBroken
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -107,6 +108,7 @@ class RelaySupervisor:
         self._successor: Attachment | None = None
         self._ended = False
         self._succeeded = asyncio.Event()
+        self._broken = 0
 
     async def run(self) -> None:
         """Keep a link until cancelled, or until another process takes the node's place."""
@@ -163,10 +165,16 @@ class RelaySupervisor:
         self.replace()
 
     async def retire(self, attachment: Attachment) -> None:
-        """Let a link that has a successor finish what is on it, and close it."""
+        """Let a link that has a successor finish what is on it, and close it.
+
+        What the relay opened here before it knew of the successor may still be on its way: it has arrived when the
+        relay has answered a ping. A GoAway sent before that would refuse it.
+        """
         link = attachment.link
         if link is not None:
             try:
+                with contextlib.suppress(ChannelError):
+                    await link.ping()
                 await link.drain(self._drain_seconds)
             finally:
                 link.close()
@@ -183,9 +191,10 @@ class RelaySupervisor:
                 await self._refused(refusal)
             except ChannelError as error:
                 self._events.attempted("failed")
+                self._look_for_a_refused_certificate(error)
                 await self._pause("link.not_made", str(error))
             else:
-                self._failures = 0
+                self._failures = self._broken = 0
                 self.current = attachment
                 self._events.attached(attachment)
                 self._log.info("link.attached", relay=self.url, sequence=attachment.sequence)
@@ -207,6 +216,17 @@ class RelaySupervisor:
         except asyncio.CancelledError:
             _abort(attachment)
             raise
+
+    def _look_for_a_refused_certificate(self, error: ChannelError) -> None:
+        """TLS that ends before any answer may mean that the certificate is not taken: the alert is not told (asyncio).
+
+        It may mean other things too, so the control plane is asked ever less often, while it goes on.
+        """
+        if not isinstance(error, UpgradeBroken):
+            return
+        self._broken += 1
+        if self._broken > 1 and self._broken & (self._broken - 1) == 0:
+            self._events.token_refused()
 
     async def _refused(self, refusal: LinkRefused) -> None:
         if refusal.status == CONFLICT_STATUS and refusal.from_relay:

@@ -26,7 +26,7 @@ def test_the_example_is_valid_and_states_the_defaults():
 
 def test_the_example_names_every_setting():
     document = tomllib.loads(EXAMPLE.read_text())
-    for section in ("listen", "admin", "log", "identity", "tokens", "health", "commands", "limits"):
+    for section in ("listen", "admin", "log", "identity", "rotation", "tokens", "health", "commands", "limits"):
         model = ControlPlaneSettings.model_fields[section].annotation
         assert model is not None
         assert set(document[section]) == set(model.model_fields), section

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity, relay_id
+from certs.trust import TrustDocument, sign_trust_document
 from relay.control_plane_client import ControlPlaneClient
 from relay.identity import OwnIdentity, load_identity
 from relay.metrics import RelayMetrics
@@ -262,3 +263,41 @@ async def test_a_wrong_clock_is_what_a_useless_answer_is_put_down_to(
         task.cancel()
         await asyncio.wait([task])
         assert own.current.serial == first.serial
+
+
+async def test_what_is_asked_for_is_renewed_before_its_time_and_once(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    issuer.refusals[RENEW_PATH] = [503]
+    async with restarted(kit, issuer, tmp_path, at=0.1) as (renewal, own, _):
+        task = asyncio.create_task(renewal.run())
+        await asyncio.sleep(0)
+        renewed = asyncio.Event()
+        own.subscribe(lambda _: renewed.set())
+        renewal.ask()
+        async with asyncio.timeout(10):
+            await renewed.wait()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.wait([task])
+    assert own.current.serial != first.serial
+    assert (len(issuer.requests), issuer.confirmed) == (2, 1)
+
+
+async def test_a_successor_under_a_root_that_was_left_is_dropped(kit: IdentityKit, first: Identity, tmp_path: Path):
+    store, own = TrustPress(kit).store(), OwnIdentity(first, tmp_path / "identity.pem")
+    clock = ManualClock(now=kit.now)
+    succession = Succession(tmp_path, identity=own, store=store, clock=clock, log=get_logger("test.renewal"))
+    kit.issue_relay().write(tmp_path / SUCCESSOR_FILE)
+    assert succession.waiting() is not None
+    (tmp_path / "other").mkdir()
+    document = TrustDocument(
+        trust_domain=kit.trust_domain,
+        sequence=2,
+        issued_at=int(kit.now),
+        roots=tuple(IdentityKit(tmp_path / "other").roots),
+        token_keys=(kit.token_key,),
+    )
+    store.replace(sign_trust_document(document, kit.control_plane), kit.now)
+    assert succession.waiting() is None
+    assert not (tmp_path / SUCCESSOR_FILE).exists()

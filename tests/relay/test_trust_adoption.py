@@ -59,6 +59,7 @@ class Fixture:
             store=self.store,
             trust=self.trust,
             registry=self.links,
+            own_root=lambda: None,
             roots_changed=self._roots_changed,
             metrics=self.metrics,
             report=lambda kind, **members: self.reported.append((kind, members)),
@@ -88,7 +89,7 @@ def test_a_new_document_is_in_force_and_goes_down_the_links(relay: Fixture):
     assert relay.adoption.adopt(document)
     assert relay.adoption.sequence == 2
     assert relay.links.pushed == [document]
-    assert relay.reported == [("trust", {"sequence": 2, "cut": 0, "cut_milliseconds": 0, "cuts": []})]
+    assert relay.reported == [("trust", {"sequence": 2, "root": None, "cut": 0, "cut_milliseconds": 0, "cuts": []})]
     assert relay.roots_changes == 0
 
 

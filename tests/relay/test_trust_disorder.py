@@ -67,6 +67,7 @@ def _feed(kit: IdentityKit, published: list[str]) -> tuple[TrustFeed, TrustAdopt
         trust=trust,
         registry=Links(),
         roots_changed=lambda: None,
+        own_root=lambda: None,
         metrics=metrics,
         report=lambda kind, **members: None,
         clock=clock,

@@ -43,6 +43,7 @@ class AgentControlPlane:
         self.canned_bundle: dict[str, Any] | None = None
         self.sequence = 1
         self.revocations = Revocations()
+        self.token_keys = (kit.token_key,)
         self.node_lifetime_seconds = 86400.0
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.lost: Counter[str] = Counter()
@@ -74,7 +75,7 @@ class AgentControlPlane:
             sequence=self.sequence,
             issued_at=int(self.kit.now),
             roots=tuple(self.kit.roots),
-            token_keys=(self.kit.token_key,),
+            token_keys=self.token_keys,
             revocations=self.revocations,
             name_suffix="trunk.internal",
         )
@@ -208,7 +209,9 @@ class AgentControlPlane:
         if peer is None:
             return error(401, "UNAUTHENTICATED")
         token = self._token(peer.thumbprint)
-        return web.json_response({"listen_token": token, "relays": self._relays()})
+        return web.json_response(
+            {"listen_token": token, "relays": self._relays(), "trust_document": self.trust_document()}
+        )
 
     async def _taken(self, request: web.Request, document: dict[str, Any]) -> web.Response:
         return web.json_response({}) if self._peer(request) is not None else error(401, "UNAUTHENTICATED")

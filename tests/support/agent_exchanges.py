@@ -153,7 +153,7 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
     lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
     machine, offset = Machine(tmp_path, clock), ClockOffset(clock)
-    health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, metrics.registry)
+    health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry)
     callers = Callers(kit.node_spiffe_id(), kit.verifier(), judge, clock)
     commands, secrets = CommandsApi(ledger, stall_seconds=5), SecretsApi(held)
     app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=5)

@@ -29,7 +29,9 @@ from control_plane.attestation.providers import evidence_providers
 from control_plane.composition import ControlPlane, Foundation, compose
 from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
-from control_plane.storage import accounts, token_keys
+from control_plane.signing.in_force import SignersInForce
+from control_plane.signing.key_stores import key_stores
+from control_plane.storage import accounts, signers
 from control_plane.storage.database import Database
 from trunkline.client.node_sender import NodeSender
 from trunkline.runtime.clock import Clock, SystemClock
@@ -163,8 +165,8 @@ class RunningControlPlane:
 
     async def verifier(self) -> TokenVerifier:
         async with self.database.read() as session:
-            rows = await token_keys.list_token_keys(session)
-        keys = [read_token_key({"kid": row.kid, "alg": row.alg, "jwk": row.jwk}) for row in rows]
+            rows = await signers.trusted(session, "signing-key")
+        keys = [read_token_key(row.form) for row in rows]
         return TokenVerifier(KeyRing(keys, self.authority.roots), TRUST_DOMAIN)
 
     def forged_node(self, workspace_id: str, name: str = "nd-" + "a" * 20) -> Identity:
@@ -243,9 +245,14 @@ async def running_control_plane(
             account = await accounts.the_account(session)
             operators = await accounts.operators(session)
         draining = asyncio.Event()
+        stores = key_stores(settings)
+        in_force = SignersInForce(database=database, settings=settings, stores=stores, clock=clock or SystemClock())
+        await in_force.load()
         foundation = Foundation(
             settings=settings,
             database=database,
+            signers=in_force,
+            stores=stores,
             account_id=account.account_id,
             page_key=account.page_key,
             operators=operators,
@@ -265,7 +272,7 @@ async def running_control_plane(
             settings,
             control_plane,
             foundation,
-            Authority.load(settings.authority_directory, TRUST_DOMAIN),
+            in_force.authority,
             settings.operator_token_file.read_text().strip(),
         )
         await stack.enter_async_context(control_plane.listener)

@@ -31,6 +31,8 @@ _COMMANDS = {
     "join-request": ("trunkline.cli.join_requests:join_request", "Machines that wait: list, approve, deny."),
     "revoke": ("trunkline.cli.revoke:revoke", "Revoke a token, node, certificate or workspace."),
     "lock": ("trunkline.cli.locks:lock", "Lock a node, workspace, token or certificate for a while; list, lift."),
+    "ca": ("trunkline.cli.rotation:ca", "The certificate authority: status, rotate, and each step of a rotation."),
+    "signing-key": ("trunkline.cli.rotation:signing_key", "The key that signs tokens: the same, and revoke."),
     "forward": ("trunkline.cli.forward:forward", "Open a local port that leads to a port of a node."),
     "proxy": ("trunkline.cli.proxy:proxy", "Run a local HTTP proxy to the nodes of a workspace."),
     "relay": ("trunkline.cli.daemons:relay", "Run the relay daemon."),

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.errors import BadResponse
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AuditEvent, KeyRotation, Relay, RelayJoinToken, Workspace
+from trunkline.client.records import AuditEvent, KeyRotation, Relay, RelayJoinToken, Rotation, Workspace
+from trunkline.client.rotations import RotationApi, RotationKind
 
 
 class AccountApi:
@@ -90,6 +91,15 @@ class AccountApi:
         """Replace the key that wraps the data keys of all workspaces' secrets."""
         path = await self._path("secrets", "rotate-key")
         return read_record(KeyRotation, await self._transport.call("POST", path, document={}, safe=False))
+
+    def rotation(self, kind: RotationKind) -> RotationApi:
+        """The rotation of the certificate authority (`ca`) or of the key that signs tokens (`signing-key`)."""
+        return RotationApi(self._transport, kind, self._path)
+
+    async def revoke_signing_key(self, key_id: str, reason: str) -> Rotation:
+        """End a signing key at once: what stands on it is cut, and nodes renew by their certificate."""
+        path = await self._path("signing-keys", key_id, "revoke")
+        return read_record(Rotation, await self._transport.call("POST", path, document={"reason": reason}))
 
     async def _path(self, *segments: str) -> str:
         return path_of("api", "2.0", "accounts", await self.account_id(), *segments)

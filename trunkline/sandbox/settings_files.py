@@ -28,6 +28,7 @@ LOOPBACK = "127.0.0.1"
 HOST = "localhost"
 AUDIENCE = "api://trunkline-sandbox"
 HEALTH_SECONDS = 2.0
+RENEW_WITHIN_SECONDS = 2
 DRAIN_SECONDS = 3.0
 _HEADING = "Written by `trunkline up`, for development only; it is written again at each start."
 _POLICY_HEADING = "What this node's owner allows. Yours to change: send the agent SIGHUP, or start it again."
@@ -50,6 +51,7 @@ def write_control_plane_settings(
         "listen": {"address": LOOPBACK, "port": ports.service},
         "identity": {"dns_names": [HOST], "name_suffix": name_suffix},
         "health": {"interval_seconds": HEALTH_SECONDS},
+        "rotation": {"renew_within_seconds": RENEW_WITHIN_SECONDS},
         "limits": {"drain_seconds": DRAIN_SECONDS},
         "bootstrap": _bootstrap(layout, authority_url, metadata_url),
     }

@@ -20,6 +20,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "dns_names": ["relay.example.com"],
         "lifetime_seconds": 60,
     },
+    "POST /api/2.0/accounts/{account}/rotations/{kind}/{step}": {},
+    "POST /api/2.0/accounts/{account}/signing-keys/{key_id}/revoke": {"reason": "test"},
     "POST /w/{workspace}/api/2.0/clusters": {"cluster": "blue", "nodes": []},
     "PATCH /w/{workspace}/api/2.0/clusters/{cluster}": {"add": ["vm-1"]},
     "POST /w/{workspace}/api/2.0/join-tokens": {"lifetime_seconds": 60},
@@ -84,7 +86,13 @@ def quoted(text: str) -> str:
 
 def paths(route: Route, plane: RunningControlPlane, misplaced: str) -> dict[str, str]:
     """The route's paths with what was misplaced in one place each, by the place; what is before it exists."""
-    known = {"account": plane.foundation.account_id, "workspace": "finance", "node": "vm-1", "cluster": "red"}
+    known = {
+        "account": plane.foundation.account_id,
+        "workspace": "finance",
+        "node": "vm-1",
+        "cluster": "red",
+        "kind": "ca",
+    }
     names = PLACEHOLDER.findall(route.path)
     return {
         wrong: PLACEHOLDER.sub(

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,6 +15,7 @@ from certs.identities import build_csr
 from certs.keyfiles import generate_key, key_to_pem, write_secret
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
+from control_plane.signing.in_force import SignersInForce
 from control_plane.storage.errors import StorageError
 from tests.support.control_planes import RunningControlPlane, settings_for
 from tests.support.identities import TRUST_DOMAIN, IdentityKit
@@ -22,9 +23,19 @@ from trunkline.runtime.clock import ManualClock
 from trunkline.runtime.logs import get_logger
 
 
+class OneAuthority:
+    """Signers in force that never change."""
+
+    def __init__(self, kit: IdentityKit) -> None:
+        self.authority = kit.authority
+        self.seats = self
+        self.roots = kit.roots
+        self.left_roots = ()
+
+
 def made(kit: IdentityKit, clock: ManualClock, **sections: Any) -> OwnIdentity:
     return OwnIdentity(
-        authority=kit.authority,
+        signers=cast(SignersInForce, OneAuthority(kit)),
         settings=settings_for(kit.directory, **sections),
         metrics=ControlPlaneMetrics(CollectorRegistry()),
         clock=clock,

@@ -244,3 +244,34 @@ async def test_a_minute_has_no_effect(due, make_keeper, asking, logged, control_
     control_plane.now = SystemClock().now
     await keeper.until(lambda node: node.confirmed and node.identity.serial != due.identity.serial)
     assert not any(entry["event"] == "clock_skew" for entry in logged.entries)
+
+
+async def test_a_certificate_that_is_asked_for_is_renewed_before_its_time_and_once(first, make_keeper, control_plane):
+    keeper = make_keeper()
+    control_plane.faults[RENEW] = [lambda document: error(503, "X")]
+    keeper.renewal.ask_for_certificate()
+    after = await keeper.until(lambda node: node.confirmed and node.identity.serial != first.identity.serial)
+    assert keeper.proved == [after.identity.serial]
+    async with keeper.running():
+        await asyncio.sleep(0)
+        assert keeper.renewal._next_work() is None
+    assert (control_plane.count(RENEW), control_plane.count(LISTEN_TOKEN)) == (2, 0)
+
+
+async def test_a_token_that_is_refused_does_not_keep_a_certificate_from_being_renewed(
+    first, make_keeper, control_plane
+):
+    control_plane.faults[LISTEN_TOKEN] = [lambda document: error(403, "X")] * 100
+    keeper = make_keeper()
+    keeper.renewal.ask_for_token()
+    keeper.renewal.ask_for_certificate()
+    await keeper.until(lambda node: node.confirmed and node.identity.serial != first.identity.serial)
+    assert control_plane.count(LISTEN_TOKEN) == 1
+
+
+async def test_the_trust_document_that_comes_along_with_a_token_is_taken(first, make_keeper, control_plane):
+    keeper = make_keeper()
+    control_plane.sequence = 7
+    keeper.renewal.ask_for_token()
+    await keeper.until(lambda node: node.listen_token.reveal() != first.listen_token.reveal())
+    assert keeper.renewal._trust.sequence == 7

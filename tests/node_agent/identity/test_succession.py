@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from certs.errors import CertificateError
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
+from certs.keyring import token_key
+from certs.trust import TrustDocument, sign_trust_document
 from node_agent.identity.node_identity import IdentityStore
 from node_agent.identity.sealed_secrets import public_sealing_key
 from node_agent.identity.succession import Step
 from tests.node_agent.identity.conftest import OffsetClock
+from tests.support.identities import IdentityKit
 
 DAY = 86400
 DUE = 0.71 * DAY
@@ -198,3 +202,39 @@ async def test_the_sealing_key_is_let_go_only_when_the_control_plane_has_the_new
     assert control_plane.sealing_key == public_sealing_key(first.sealing_key)
     node = await make_keeper(OffsetClock()).until(lambda node: node.confirmed)
     assert node.former_sealing_keys == ()
+
+
+async def test_a_successor_whose_token_key_was_left_is_dropped_and_none_such_is_taken(
+    first, make_keeper, state, control_plane, kit
+):
+    keeper = make_keeper()
+    succession, trust = keeper.renewal._succession, keeper.renewal._trust
+    await succession.obtain(first)
+    assert succession.waiting(first) is not None
+    control_plane.sequence, control_plane.token_keys = 2, (token_key(generate_key().public_key()),)
+    trust.take(control_plane.trust_document())
+    assert succession.waiting(first) is None
+    assert IdentityStore(state).load_successor() is None
+    with pytest.raises(CertificateError, match="a rotation has ended"):
+        await succession.obtain(first)
+    assert IdentityStore(state).load_successor() is None
+    control_plane.sequence, control_plane.token_keys = 3, (kit.token_key,)
+    trust.take(control_plane.trust_document())
+    await keeper.until(settled_after(first.identity.serial))
+
+
+async def test_a_successor_under_a_root_that_was_left_is_dropped(first, make_keeper, state, kit, tmp_path):
+    (tmp_path / "other").mkdir()
+    keeper = make_keeper()
+    succession, trust = keeper.renewal._succession, keeper.renewal._trust
+    await succession.obtain(first)
+    document = TrustDocument(
+        trust_domain=kit.trust_domain,
+        sequence=2,
+        issued_at=int(kit.now),
+        roots=tuple(IdentityKit(tmp_path / "other").roots),
+        token_keys=(kit.token_key,),
+    )
+    trust.take(sign_trust_document(document, kit.control_plane))
+    assert succession.waiting(first) is None
+    assert IdentityStore(state).load_successor() is None

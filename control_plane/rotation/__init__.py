@@ -1,0 +1,1 @@
+"""Rotation: steps from one signer to the next, each behind a gate of adoption."""

@@ -1,0 +1,75 @@
+"""Gates: who keeps a step shut, and in which words."""
+
+import pytest
+
+from control_plane.rotation.adoption import Standing
+from control_plane.rotation.gates import judge
+from control_plane.signing.phases import Gate
+from control_plane.signing.seats import Seats
+from control_plane.storage.records import Rotation, Signer
+
+NOW = 1000.0
+OLD, NEW = "a" * 64, "b" * 64
+
+
+def seats(kind: str = "ca", phase: str = "activated", *, tokens_until: int | None = None) -> Seats:
+    rotation = Rotation(kind=kind, version=3, phase=phase, gate_sequence=7, step_time=int(NOW * 1000) - 60_000)
+    old, new = (Signer(signer_id=name, kind=kind, tokens_until=tokens_until) for name in (OLD, NEW))
+    return Seats(rotation, old, new)
+
+
+def node(sequence: int = 7, root: str | None = NEW, key: str | None = NEW, kind: str = "node") -> Standing:
+    return Standing(kind, "nd-1", "vm-1", sequence, root, key)
+
+
+def problem(gate: Gate, of: Seats, standing: Standing) -> str | None:
+    verdict = judge(gate, of, [standing], in_flight_seconds=10, now=NOW)
+    assert verdict.adopted == 1 - len(verdict.laggards)
+    return verdict.laggards[0].problem if verdict.laggards else None
+
+
+@pytest.mark.parametrize(
+    ("gate", "kind", "standing", "words"),
+    [
+        (Gate.OPEN, "ca", node(0, None, None), None),
+        (Gate.TRUSTED, "ca", node(7, OLD), None),
+        (Gate.TRUSTED, "ca", node(8, OLD), None),
+        (Gate.TRUSTED, "ca", node(6, NEW), "has trust document 6, needs 7"),
+        (Gate.TRUSTED, "ca", node(0), "has not reported yet"),
+        (Gate.LEFT, "ca", node(7, NEW), None),
+        (Gate.LEFT, "ca", node(7, OLD), "still has a certificate under the root aaaa"),
+        (Gate.LEFT, "ca", node(6, NEW), "has trust document 6"),
+        (Gate.LEFT, "ca", node(7, None), "does not say which certificate it has"),
+        (Gate.LEFT, "ca", node(7, None, kind="relay"), "does not say which certificate it has"),
+        (Gate.LEFT, "signing-key", node(7, OLD, NEW), None),
+        (Gate.LEFT, "signing-key", node(7, NEW, OLD), "still has a listen token of the key aaaa"),
+        (Gate.LEFT, "signing-key", node(7, NEW, None), "does not say which listen token it has"),
+        (Gate.LEFT, "signing-key", node(7, OLD, None, kind="relay"), None),
+        (Gate.LEFT, "signing-key", node(7, OLD, None, kind="control_plane"), None),
+    ],
+)
+def test_what_is_wrong_with_a_machine(gate: Gate, kind: str, standing: Standing, words: str | None):
+    found = problem(gate, seats(kind), standing)
+    assert (found is None) == (words is None)
+    assert words is None or words in (found or "")
+
+
+def test_after_a_rollback_it_is_the_candidate_that_is_to_be_left():
+    assert problem(Gate.LEFT, seats(phase="rolled_back"), node(7, NEW)) is not None
+    assert problem(Gate.LEFT, seats(phase="rolled_back"), node(7, OLD)) is None
+
+
+@pytest.mark.parametrize(
+    ("tokens_until", "in_flight_seconds", "until"),
+    [
+        (None, 10, None),
+        (int(NOW * 1000) - 1, 10, None),
+        (int(NOW * 1000) + 5, 10, int(NOW * 1000) + 5),
+        (None, 61, int(NOW * 1000) + 1000),
+    ],
+)
+def test_tokens_that_are_out_keep_a_key(tokens_until: int | None, in_flight_seconds: float, until: int | None):
+    of = seats("signing-key", tokens_until=tokens_until)
+    verdict = judge(Gate.LEFT, of, [node()], in_flight_seconds=in_flight_seconds, now=NOW)
+    assert (verdict.tokens_until, verdict.open) == (until, until is None)
+    assert judge(Gate.LEFT, seats(tokens_until=tokens_until), [node()], in_flight_seconds=99, now=NOW).open

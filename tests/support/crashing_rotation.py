@@ -1,0 +1,168 @@
+"""A program that rotates, is killed at each fsync in turn, and says for each what the next start found.
+
+Run with `kill_at_sync.so` preloaded: `python crashing_rotation.py LIBRARY STATE DIRECTORY`. One process imports
+everything; a child is forked for each run, and another looks at what it left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import random
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from certs.chains import verify_chain
+from certs.identities import build_csr
+from certs.keyfiles import generate_key
+from certs.keyring import key_id_of
+from certs.spiffe import node_id
+from certs.trust import TrustStore
+from control_plane.composition import ControlPlane, Foundation, compose
+from control_plane.rotation.steps import Asked
+from control_plane.signing.in_force import SignersInForce
+from control_plane.signing.key_stores import key_stores
+from control_plane.signing.making import ISSUING, ROOT, SIGNING
+from control_plane.signing.phases import Phase, SignerKind, Step
+from control_plane.signing.seats import certificates_of
+from control_plane.storage.audit import Actor
+from control_plane.storage.database import Database
+from tests.support.control_planes import TRUST_DOMAIN, settings_for
+from trunkline.runtime.clock import SystemClock
+
+ACTOR = Actor("test")
+FLOW = [
+    *((SignerKind.CA, step) for step in (Step.PREPARE, Step.ACTIVATE, Step.ROLLBACK, Step.ACTIVATE, Step.RETIRE)),
+    *((SignerKind.SIGNING_KEY, step) for step in (Step.PREPARE, Step.ACTIVATE, Step.RETIRE)),
+]
+ONWARDS = {Phase.PREPARED: Step.ACTIVATE, Phase.ACTIVATED: Step.RETIRE, Phase.ROLLED_BACK: Step.RETIRE}
+
+
+class Opened:
+    """A control plane over a directory, without a listener."""
+
+    def __init__(self, directory: Path) -> None:
+        self.settings = settings_for(directory)
+        self.database = Database(self.settings.database_url)
+        self.stores = key_stores(self.settings)
+        self.signers = SignersInForce(
+            database=self.database, settings=self.settings, stores=self.stores, clock=SystemClock()
+        )
+
+    async def compose(self) -> ControlPlane:
+        await self.signers.load()
+        control_plane = compose(
+            Foundation(
+                settings=self.settings,
+                database=self.database,
+                signers=self.signers,
+                stores=self.stores,
+                account_id="",
+                page_key="",
+                operators={},
+                providers={},
+                registry=CollectorRegistry(),
+                clock=SystemClock(),
+                rng=random.Random(1),
+                draining=asyncio.Event(),
+            )
+        )
+        await control_plane.identities.trust.refresh()
+        return control_plane
+
+
+async def rotate(directory: Path) -> None:
+    """Take every step of the flow, and leave what is published where the next start can read it."""
+    opened = Opened(directory)
+    control_plane = await opened.compose()
+    published = directory / "published"
+    published.write_text(control_plane.identities.trust.text)
+    for kind, step in FLOW:
+        await control_plane.rotations.take(Asked(kind, step, ACTOR, force=True, reason="test"))
+        published.write_text(control_plane.identities.trust.text)
+    await control_plane.rotations.revoke_key(opened.signers.seats.signing_key.active.signer_id, "test", ACTOR)
+    published.write_text(control_plane.identities.trust.text)
+    await opened.database.close()
+
+
+async def look(directory: Path) -> None:
+    """Start again, and see that everything is legal, and that the rotation can be finished."""
+    opened = Opened(directory)
+    control_plane = await opened.compose()
+    store, now = TrustStore(), time.time()
+    if (directory / "published").exists():
+        store.replace((directory / "published").read_text(), now)
+    store.replace(control_plane.identities.trust.text, now)
+    check_signers(opened, store, now)
+    for kind in SignerKind:
+        while (phase := opened.signers.seats.of(kind).phase) is not Phase.STEADY:
+            await control_plane.rotations.take(Asked(kind, ONWARDS[phase], ACTOR, force=True, reason="test"))
+    store.replace(control_plane.identities.trust.text, now)
+    check_signers(opened, store, now)
+    await opened.database.close()
+
+
+def check_signers(opened: Opened, store: TrustStore, now: float) -> None:
+    """One signer of each kind signs, with the keys that belong to it, and everybody trusts what it makes."""
+    seats, document = opened.signers.seats, store.current
+    assert document is not None
+    for signer in seats.ca.trusted:
+        certificates = certificates_of(signer)
+        root = opened.stores.authority.open(signer.key_names[ROOT]).public_key()
+        issuing = opened.stores.authority.open(signer.key_names[ISSUING]).public_key()
+        assert (root, issuing) == (certificates.root.public_key(), certificates.issuing.public_key())
+    for signer in seats.signing_key.trusted:
+        assert key_id_of(opened.stores.tokens.open(signer.key_names[SIGNING]).public_key()) == signer.signer_id
+    assert {key.key_id for key in document.token_keys} == {one.signer_id for one in seats.signing_key.trusted}
+    assert opened.signers.tokens.key_id == seats.signing_key.active.signer_id
+    node = node_id(TRUST_DOMAIN, "ws-1", "nd-1")
+    chain = opened.signers.authority.issue_node(build_csr(generate_key()), node, 60, now=now)
+    assert verify_chain(chain, document.roots, now) == node
+
+
+def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Run in a forked process; returns its exit status, negative if a signal ended it."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            asyncio.run(work())
+            status = 0
+        except BaseException:  # noqa: BLE001 - the outermost edge of a process
+            traceback.print_exc()
+        os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(library: str, state: str, directory: str) -> None:
+    """Kill at the first fsync, the second, and so on, until the flow comes to its end."""
+    kill_at_sync = ctypes.CDLL(library).kill_at_sync
+    number, ended = 0, 1
+    while ended != 0:
+        number += 1
+        place = Path(directory) / str(number)
+        shutil.copytree(state, place / "state")
+
+        async def crash(number: int = number, place: Path = place) -> None:
+            kill_at_sync(number, number % 2)
+            await rotate(place)
+
+        ended = in_child(crash)
+        looked = in_child(lambda place=place: look(place))  # type: ignore[misc]
+        sys.stdout.write(json.dumps({"sync": number, "ended": ended, "looked": looked}) + "\n")
+        sys.stdout.flush()
+        if not looked:
+            shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
