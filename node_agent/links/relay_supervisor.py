@@ -8,7 +8,8 @@ link ends as the one to use (`Ending`):
 * `DRAINING`, `REPLACED`: dial first, and only then let the old link finish what is on it (make before break). The new
   link has a higher number, by which the relay knows that it supersedes the old one.
 * `REPLACED` with a successor: the new link is there already, made by `prove` with an identity that is not in force yet.
-* `SUPERSEDED`: another process speaks for this node now. The address is not dialled any more.
+* `SUPERSEDED`: another process speaks for this node now. The address is not dialled any more. Where `prove` is under
+  way it may have been this process itself, so its outcome is waited for.
 
 A refusal as a clone means that two machines have one identity: an operator has to see it, so it is logged as an error,
 counted, and tried again only seldom.
@@ -126,7 +127,7 @@ class RelaySupervisor:
             if former is not None:
                 self._spawn(self.retire(former))
             attached_at = self._clock.monotonic()
-            ending = await attachment.ending
+            ending = await self._settled(await attachment.ending)
             self._let_go(attachment)
             self._log.info("link.ending", relay=self.url, sequence=attachment.sequence, ending=ending.value)
             if ending is Ending.SUPERSEDED:
@@ -141,6 +142,19 @@ class RelaySupervisor:
                 self._backoff.reset()
             if ending is Ending.LOST:
                 await self._pause()
+
+    async def _settled(self, ending: Ending) -> Ending:
+        """Tell a link that this process has superseded itself, by `prove`, from one that another process has.
+
+        The relay says so on the old link, and that may arrive before the answer on the new one.
+        """
+        if ending is not Ending.SUPERSEDED:
+            return ending
+        proving = self._dialling.locked()
+        async with self._dialling:
+            if self._successor is not None:
+                return Ending.REPLACED
+        return Ending.DRAINING if proving else Ending.SUPERSEDED
 
     def replace(self) -> None:
         """Make a new link with the credentials now in force, then let the present one finish."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -58,6 +58,7 @@ class LinkServer:
     """What the server does and has seen."""
 
     refuse: Callable[[LinkRequest], bytes | None] = lambda request: None
+    before_answer: Callable[[LinkRequest], Awaitable[None]] | None = None
     terms: LinkTerms = OWN_TERMS
     role: Role = Role.CLIENT
     url: str = ""
@@ -84,6 +85,7 @@ class _Door(asyncio.Protocol):
         self._server = server
         self._received = b""
         self._transport: asyncio.Transport | None = None
+        self._answering: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -92,7 +94,15 @@ class _Door(asyncio.Protocol):
         self._received += data
         head, end, leftover = self._received.partition(b"\r\n\r\n")
         if end:
-            self._answer(read_link_request(parse_request_head(head + end)), leftover)
+            request = read_link_request(parse_request_head(head + end))
+            if self._server.before_answer is None:
+                self._answer(request, leftover)
+            else:
+                self._answering = asyncio.ensure_future(self._answer_after(self._server.before_answer, request))
+
+    async def _answer_after(self, before: Callable[[LinkRequest], Awaitable[None]], request: LinkRequest) -> None:
+        await before(request)
+        self._answer(request, b"")
 
     def _answer(self, request: LinkRequest, leftover: bytes) -> None:
         server, transport = self._server, self._transport

@@ -411,6 +411,45 @@ async def test_a_successor_that_a_relay_takes_has_the_link_before_it_is_in_force
         await node.links.close()
 
 
+async def test_a_link_that_its_own_successor_supersedes_is_succeeded(node, kit, until, logged):
+    async def supersede(request):
+        if server.links:
+            await notice(server.links[0], type="superseded")
+
+    async with relays(kit, before_answer=supersede) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.ready.reason is None)
+        heir = node.identity(relays=(server.url,))
+        assert await node.links.prove(heir)
+        await server.links[0].closed
+        node.credentials.adopt(heir)
+        assert (len(server.requests), node.ready.reason) == (2, None)
+        assert not any(entry["event"] == "link.superseded" for entry in logged.entries)
+        await node.links.close()
+
+
+async def test_a_link_that_is_superseded_by_a_successor_that_comes_to_nothing_is_made_anew(node, kit, until, logged):
+    refused = set()
+
+    def refuse(request):
+        return refusal(401, "UNAUTHENTICATED") if request.token in refused else None
+
+    async def supersede(request):
+        if request.token in refused:
+            await notice(server.links[0], type="superseded")
+
+    async with relays(kit, refuse=refuse, before_answer=supersede) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: node.ready.reason is None)
+        heir = node.identity(relays=(server.url,))
+        refused.add(heir.listen_token.reveal())
+        assert not await node.links.prove(heir)
+        await until(lambda: len(server.links) == 2)
+        await until(lambda: node.ready.reason is None)
+        assert not any(entry["event"] == "link.superseded" for entry in logged.entries)
+        await node.links.close()
+
+
 async def test_a_successor_that_no_relay_takes_leaves_the_link_alone(node, kit, until, logged):
     refused = set()
 
