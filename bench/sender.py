@@ -32,6 +32,7 @@ class Load:
         self.failures = 0
         self.first_failure = ""
         self.running = 0
+        """Calls that are in flight, or about to be."""
         self.done: asyncio.Future[None] = self.loop.create_future()
 
     def begin(self) -> None:
@@ -40,14 +41,15 @@ class Load:
 
     def ended(self, seconds: float, failure: str) -> None:
         """Count a call, which succeeded if `failure` is empty, and make the next."""
-        self.running -= 1
         self.seconds.append(seconds)
         if failure:
             self.failures += 1
             self.first_failure = self.first_failure or failure
         if self.loop.time() < self.deadline:
             self.loop.call_soon(self.begin)
-        elif not self.running and not self.done.done():
+            return
+        self.running -= 1
+        if not self.running:
             self.done.set_result(None)
 
 
@@ -60,7 +62,6 @@ class Call:
         self._load = load
         self._received = b""
         self._began = load.loop.time()
-        load.running += 1
         self._stream = load.link.open(self)
         self._stream.write(load.request)
 
@@ -108,6 +109,7 @@ async def send(url: str, credentials: Path, at_once: int, seconds: float) -> Non
     head += f"\r\nProxy-Authorization: Bearer {node.call_token}\r\n\r\n"
     began = asyncio.get_running_loop().time()
     load = Load(link, head.encode(), began + seconds)
+    load.running = at_once
     for _ in range(at_once):
         load.begin()
     await load.done
