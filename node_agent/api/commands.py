@@ -8,11 +8,12 @@ from aiohttp import web
 from certs.bindings import COMMAND_ID
 from node_agent.api.routing import ApiRefused, caller_of, error_response, json_response
 from node_agent.commands.command import Command
-from node_agent.commands.ledger import CommandLedger, Submitter
+from node_agent.commands.ledger import CommandLedger
 from node_agent.commands.records import OutputStream
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import parse_submission
+from node_agent.commands.submitter import Submitter
 from node_agent.exchanges.callers import Caller
 
 DEFAULT_PAGE_SIZE = 100

@@ -1,7 +1,9 @@
 """Why the agent does not do what is asked of it with a command: expected refusals, with their place in the API."""
 
+from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
+from typing import Self
 
 
 class RefusalReason(Enum):
@@ -26,10 +28,37 @@ class RefusalReason(Enum):
         return self.value[1]
 
 
+class PolicyRule(Enum):
+    """The rules of the owner's policy that refuse commands; the values are the keys of the policy file."""
+
+    COMMANDS_ENABLED = "commands.enabled"
+    ALLOWED_SUBJECTS = "commands.allowed_subjects"
+    BODY_BINDING = "commands.require_body_binding"
+    ALLOWED_USERS = "commands.allowed_users"
+    MAX_QUEUED = "commands.max_queued"
+    SECRETS_ENABLED = "secrets.enabled"
+    ALLOWED_SCOPES = "secrets.allowed_scopes"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRefusal:
+    """Why something is refused, as a value: the reason, one line for people, and the owner's rule if it was one."""
+
+    reason: RefusalReason
+    message: str
+    rule: PolicyRule | None = None
+
+
 class CommandRefused(Exception):  # noqa: N818 - an expected refusal
     """A request about a command is refused."""
 
-    def __init__(self, reason: RefusalReason, message: str) -> None:
+    def __init__(self, reason: RefusalReason, message: str, rule: PolicyRule | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.rule = rule
+
+    @classmethod
+    def of(cls, refusal: CommandRefusal) -> Self:
+        """Return the exception that says what `refusal` says."""
+        return cls(refusal.reason, refusal.message, refusal.rule)

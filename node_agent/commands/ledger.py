@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from node_agent.commands.accounts import default_user
+from node_agent.commands.admission import Standing, refusal_of_caller, refusal_of_submit, refusal_of_token
 from node_agent.commands.command import Command, StopCause
-from node_agent.commands.errors import CommandRefused, RefusalReason
+from node_agent.commands.errors import CommandRefusal, CommandRefused, RefusalReason
 from node_agent.commands.meter import CommandMeter
 from node_agent.commands.proc import RUN_VARIABLE, boot_id
 from node_agent.commands.process import ProcessPlan
@@ -20,6 +21,7 @@ from node_agent.commands.run import CommandRun
 from node_agent.commands.secret_source import NoSecrets, SecretSource, Wanted
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.submission import Submission
+from node_agent.commands.submitter import Submitter
 from node_agent.policy import CommandRules, Policy
 from node_agent.policy_file import PolicySource
 from trunkline.runtime.clock import Clock
@@ -27,20 +29,6 @@ from trunkline.runtime.logs import Logger
 
 HOUSEKEEPING_SECONDS = 30.0
 MAX_TOKENS_OF_A_COMMAND = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Submitter:
-    """Who submits: the `sub` of the token; its `jti` where it may be used only once.
-
-    `replayable_until`, in seconds since the epoch, is when no token of this submit can be accepted any more. `bound`
-    says that the token names both the body and the command.
-    """
-
-    subject: str
-    token_id: str | None = None
-    replayable_until: int = 0
-    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +129,7 @@ class CommandLedger:
             CommandRefused: there is none of that id, or the policy does not let this caller.
         """
         command = self.get(command_id)
-        self._check_rules(self._policy.current.commands, subject)
+        _allow(refusal_of_caller(self._policy.current.commands, subject))
         if command.state in (CommandState.QUEUED, CommandState.RUNNING):
             self._cancel(command, f"cancelled by {subject}")
             await self._save(command)
@@ -187,38 +175,21 @@ class CommandLedger:
             run.kill()
 
     def _check(self, command_id: str, submission: Submission, submitter: Submitter) -> None:
-        if self._stopping:
-            raise CommandRefused(RefusalReason.STOPPING, "the agent is stopping; try again once it is back")
-        self._check_token(submitter, command_id)
-        rules = self._policy.current.commands
-        self._check_rules(rules, submitter.subject)
-        if rules.require_body_binding and not submitter.bound:
-            raise CommandRefused(
-                RefusalReason.POLICY,
-                "the node's owner requires a token that is bound to body and command (body_sha256, command_id)",
-            )
-        if submission.user is not None and submission.user not in (default_user(rules.run_as), *rules.allowed_users):
-            raise CommandRefused(
-                RefusalReason.POLICY, f"the node's owner does not allow commands to run as {submission.user!r}"
-            )
-        if submission.secrets is not None and (refusal := self._secret_source.refusal(submission.secrets)) is not None:
-            raise CommandRefused(RefusalReason.POLICY, refusal)
-        if sum(self.counts()) >= rules.max_concurrent + rules.max_queued:
-            raise CommandRefused(RefusalReason.TOO_MANY, "the queue of commands is full; try again later")
-        if len(self._commands) >= self._bounds.retention.most_held:
-            raise CommandRefused(
-                RefusalReason.TOO_MANY, "the node remembers as many commands as it can; try again later"
-            )
+        rules, wanted = self._policy.current.commands, submission.secrets
+        secrets = None if wanted is None else self._secret_source.refusal(wanted)
+        _allow(refusal_of_submit(command_id, submission, submitter, rules, secrets, self._standing(submitter)))
 
-    def _check_rules(self, rules: CommandRules, subject: str) -> None:
-        if not rules.enabled:
-            raise CommandRefused(RefusalReason.POLICY, "the node's owner does not allow commands")
-        if not rules.allows_subject(subject):
-            raise CommandRefused(RefusalReason.POLICY, "the node's owner does not allow this caller to run commands")
+    def _standing(self, submitter: Submitter) -> Standing:
+        return Standing(
+            stopping=self._stopping,
+            unfinished=sum(self.counts()),
+            remembered=len(self._commands),
+            most_remembered=self._bounds.retention.most_held,
+            token_command=self._command_of_token(submitter),
+        )
 
-    def _check_token(self, submitter: Submitter, command_id: str) -> None:
-        if submitter.token_id is not None and self._used_tokens.get(submitter.token_id, command_id) != command_id:
-            raise CommandRefused(RefusalReason.REPLAYED_TOKEN, "the token has been used for another command")
+    def _command_of_token(self, submitter: Submitter) -> str | None:
+        return None if submitter.token_id is None else self._used_tokens.get(submitter.token_id)
 
     def _use_tokens(self, command: Command) -> None:
         for token_id in command.record.token_ids:
@@ -279,7 +250,7 @@ class CommandLedger:
         """Answer a submit whose id is known: the same body is the same command, and its token is used up too."""
         if command.record.fingerprint != submission.fingerprint():
             raise CommandRefused(RefusalReason.OTHER_BODY, "the command id was used before with another body")
-        self._check_token(submitter, command.command_id)
+        _allow(refusal_of_token(command.command_id, self._command_of_token(submitter)))
         now, used = self._clock.now(), command.record.token_ids
         if submitter.bound and submitter.replayable_until <= max(used.values(), default=0):
             return command  # it names this command, which is remembered for longer than it can be sent
@@ -343,6 +314,11 @@ class CommandLedger:
 
     def _policy_changed(self, policy: Policy) -> None:
         self._start_next()
+
+
+def _allow(refusal: CommandRefusal | None) -> None:
+    if refusal is not None:
+        raise CommandRefused.of(refusal)
 
 
 def _not_recorded(error: OSError) -> str:

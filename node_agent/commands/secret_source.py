@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from node_agent.commands.errors import CommandRefusal, RefusalReason
 from node_agent.commands.process import OutputSink
 from node_agent.commands.secret_references import SecretReferences
 
@@ -40,7 +41,7 @@ class Provided(Protocol):
 class SecretSource(Protocol):
     """Gives secrets to commands."""
 
-    def refusal(self, references: SecretReferences) -> str | None:
+    def refusal(self, references: SecretReferences) -> CommandRefusal | None:
         """Return why no command may have these secrets on this node, or None."""
         ...
 
@@ -60,9 +61,9 @@ class SecretSource(Protocol):
 class NoSecrets:
     """A source of none."""
 
-    def refusal(self, references: SecretReferences) -> str | None:
+    def refusal(self, references: SecretReferences) -> CommandRefusal | None:
         """Refuse everything."""
-        return "this node has no secrets"
+        return CommandRefusal(RefusalReason.POLICY, "this node has no secrets")
 
     async def provide(self, wanted: Wanted, given_up: asyncio.Future[Any]) -> Provided:
         """Refuse everything."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from node_agent.commands.accounts import NoSuchAccount, find_account
+from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
 from node_agent.commands.process import OutputSink
 from node_agent.commands.secret_references import SecretReferences, scope_of
 from node_agent.commands.secret_source import Provided, SecretsUnavailable, Wanted
@@ -73,14 +74,16 @@ class SecretProvision:
         """Give the place for files up; all commands have ended."""
         await asyncio.to_thread(self._files.close)
 
-    def refusal(self, references: SecretReferences) -> str | None:
+    def refusal(self, references: SecretReferences) -> CommandRefusal | None:
         """Return why the owner does not let a command have these secrets, or None."""
         rules = self._policy.current.secrets
         if not rules.enabled:
-            return "the node's owner does not allow secrets"
+            message = "the node's owner does not allow secrets"
+            return CommandRefusal(RefusalReason.POLICY, message, PolicyRule.SECRETS_ENABLED)
         for scope in sorted({scope_of(name) for name in references.named()}):
             if not rules.allows_scope(scope):
-                return f"the node's owner does not allow secrets of the scope {scope!r}"
+                message = f"the node's owner does not allow secrets of the scope {scope!r}"
+                return CommandRefusal(RefusalReason.POLICY, message, PolicyRule.ALLOWED_SCOPES)
         return None
 
     async def provide(self, wanted: Wanted, given_up: asyncio.Future[Any]) -> Layout:
@@ -91,7 +94,7 @@ class SecretProvision:
         """
         refusal = self.refusal(wanted.references)
         if refusal is not None:
-            raise self._unavailable("refused", refusal)
+            raise self._unavailable("refused", refusal.message)
         names = wanted.references.named()
         try:
             secrets = await self._held.obtain(names, wanted.versions, given_up, timeout_seconds=self._wait_seconds)

@@ -11,12 +11,13 @@ import pytest
 
 from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused, RefusalReason
-from node_agent.commands.ledger import CommandBounds, Submitter
+from node_agent.commands.ledger import CommandBounds
 from node_agent.commands.proc import RUN_VARIABLE, start_ticks
 from node_agent.commands.records import RECORD_FILE, OutputStream
 from node_agent.commands.retention import RetentionBounds
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
+from node_agent.commands.submitter import Submitter
 
 CALLER = Submitter("operator")
 

@@ -8,10 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
-from node_agent.commands.ledger import CommandBounds, CommandLedger, Submitter
+from node_agent.commands.ledger import CommandBounds, CommandLedger
 from node_agent.commands.records import CommandStore, OutputStream
 from node_agent.commands.secret_references import SecretReferences
 from node_agent.commands.submission import Submission
+from node_agent.commands.submitter import Submitter
 from node_agent.metrics import AgentMetrics
 from node_agent.secrets.held import HeldSecret, HeldSecrets
 from node_agent.secrets.memory_files import MemoryFiles, candidates_for
