@@ -215,6 +215,7 @@ def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identit
     recovery = TrustRecovery(
         database=foundation.database,
         roots=lambda: foundation.signers.seats.roots,
+        stores=foundation.stores,
         trust_domain=trust_domain,
         metrics=metrics,
         clock=foundation.clock,
@@ -363,7 +364,7 @@ def _routes(
         ),
         LateRenewalResource(context, _late_renewals(foundation, issuance, ledger, metrics)),
         TrustResource(context, followers, identities.recovery, foundation.draining),
-        HeldTrustResource(context, identities.recovery),
+        HeldTrustResource(context, identities.recovery, rotations.follow),
         RotationResource(context, rotations),
         ReportResource(context, metrics, ledger),
         NodeReportResource(context, metrics, ledger),

@@ -59,7 +59,7 @@ async def take_back(document: Path, settings: ControlPlaneSettings) -> None:
         sys.stdout.write("nothing to take back: this database has published that document itself\n")
         return
     sys.stdout.write(
-        f"taken back: {recovered.revocations} revocations, {recovered.locks} locks; "
+        f"taken back: {recovered.revocations} revocations, {recovered.locks} locks, {recovered.signers} ended signers; "
         f"the next trust document has the number {recovered.sequence}\n"
     )
 
@@ -74,12 +74,14 @@ async def _recover(text: str, settings: ControlPlaneSettings) -> Recovered:
     try:
         await migrate(database)
         clock = SystemClock()
-        await begin_signers(database, settings, key_stores(settings), clock.now(), make=False)
+        stores = key_stores(settings)
+        await begin_signers(database, settings, stores, clock.now(), make=False)
         async with database.read() as session:
             seats = await read_seats(session, clock.now())
         recovery = TrustRecovery(
             database=database,
             roots=lambda: seats.roots,
+            stores=stores,
             trust_domain=settings.identity.trust_domain,
             metrics=None,
             clock=clock,

@@ -1,5 +1,7 @@
 """Handing a trust document back to a control plane that forgot it; see `control_plane.identity.trust_recovery`."""
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 from pydantic import Field
 
@@ -22,9 +24,11 @@ class HeldDocument(MachineRequest):
 class HeldTrustResource:
     """Takes documents back from relays and nodes."""
 
-    def __init__(self, context: ApiContext, recovery: TrustRecovery) -> None:
+    def __init__(self, context: ApiContext, recovery: TrustRecovery, follow: Callable[[], Awaitable[None]]) -> None:
+        """Prepare; `follow` takes up what was taken back, and publishes it."""
         self._context = context
         self._recovery = recovery
+        self._follow = follow
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -38,5 +42,5 @@ class HeldTrustResource:
         body = await read_body(request, HeldDocument, largest_bytes=LARGEST_BODY_BYTES)
         recovered = await self._recovery.take_back(body.trust_document, caller.actor)
         if recovered.sequence is not None:
-            await self._context.trust.refresh()
+            await self._follow()
         return json_response({"sequence": self._context.trust.sequence})

@@ -7,11 +7,16 @@ under the same number. Each says which document it holds; one that this control 
 made it. Its revocations, and its locks that have not expired, are added to the database, and the number goes beyond it,
 so that what is published next is taken by everybody, and ends at least what was ended before.
 
+A signing key that was revoked since, or an authority that was retired, is ended again too: the document is of later
+than it was made, and does not have it (`control_plane.signing.forgotten_ends`). Where the only key that signs tokens
+ends so, another is made.
+
 Only a document under a root that is trusted now counts, be it by a cross certificate: the key of one that was left may
-have leaked, and whoever has it could revoke everything. A document only ever adds revocations and
-locks here, never keys or roots: whoever could replay one gains nothing by it.
+have leaked, and whoever has it could revoke everything. A document only ever ends things here, and never adds keys or
+roots: whoever could replay one gains nothing by it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +26,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.errors import CertificateError
 from certs.trust import TrustDocument, fingerprint_of_text, verify_held_trust_document
-from control_plane.errors import conflict, invalid
+from control_plane.errors import ApiError, conflict, invalid
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.names import new_id
+from control_plane.signing.forgotten_ends import end_forgotten, forgotten_ends, needs_token_key
+from control_plane.signing.key_stores import KeyStores
+from control_plane.signing.making import SIGNING, Made, make_token_key
+from control_plane.signing.seats import read_seats
 from control_plane.storage import locks, revocations, trust_publications
 from control_plane.storage.accounts import the_account
 from control_plane.storage.audit import Actor, Happening, append
@@ -44,6 +53,7 @@ class Recovered:
     sequence: int | None = None
     revocations: int = 0
     locks: int = 0
+    signers: int = 0
 
 
 class TrustRecovery:
@@ -54,6 +64,7 @@ class TrustRecovery:
         *,
         database: Database,
         roots: Callable[[], Sequence[x509.Certificate]],
+        stores: KeyStores,
         trust_domain: str,
         metrics: ControlPlaneMetrics | None,
         clock: Clock,
@@ -61,6 +72,7 @@ class TrustRecovery:
     ) -> None:
         self._database = database
         self._roots = roots
+        self._stores = stores
         self._trust_domain = trust_domain
         self._metrics = metrics
         self._clock = clock
@@ -75,13 +87,27 @@ class TrustRecovery:
             )
 
     async def take_back(self, text: str, actor: Actor) -> Recovered:
-        """Add what a document says that was never published by this database; `refresh` the publisher afterwards.
+        """Add what a document says that was never published by this database; follow the rotations afterwards.
 
         Raises:
-            ApiError: INVALID_PARAMETER_VALUE where it is not genuine, RESOURCE_CONFLICT where it is too far ahead.
+            ApiError: INVALID_PARAMETER_VALUE where it is not genuine, RESOURCE_CONFLICT where it is too far ahead, or
+                shows that the authority of this database was retired.
+            CertificateError: a key that is needed cannot be stored.
         """
         document, fingerprint = self._verified(text)
+        made = await self._key_for(document, fingerprint)
+        try:
+            recovered = await self._write(document, fingerprint, made, actor)
+        except ApiError:
+            await self._discard(made)
+            raise
+        if recovered.sequence is not None and self._metrics is not None:
+            self._metrics.trust_recoveries.inc()
+        return recovered
+
+    async def _write(self, document: TrustDocument, fingerprint: str, made: Made | None, actor: Actor) -> Recovered:
         now = self._clock.now()
+        now_ms = int(now * 1000)
         async with self._database.write() as session:
             account = await the_account(session)
             before = account.trust_sequence
@@ -89,20 +115,36 @@ class TrustRecovery:
                 return Recovered()
             if document.sequence - before > MOST_AHEAD:
                 raise conflict(f"the document's number {document.sequence} is more than {MOST_AHEAD} ahead of {before}")
-            recovered = await _merge(session, account, document, actor, int(now * 1000))
-            await trust_publications.record(session, document.sequence, fingerprint, int(now * 1000))
+            seats = await read_seats(session, now)
+            ends = forgotten_ends(seats, document)
+            sequence, recovered = await _merge(session, account, document, len(ends), actor, now_ms)
+            await end_forgotten(session, seats, ends, made, by=actor.name, sequence=sequence, now_ms=now_ms)
+            await trust_publications.record(session, document.sequence, fingerprint, now_ms)
             details = {
                 "held_sequence": document.sequence,
                 "sequence_before": before,
                 "sequence": recovered.sequence,
                 "revocations": recovered.revocations,
                 "locks": recovered.locks,
+                "signers": [end.signer.signer_id for end in ends],
             }
             append(session, now, actor, Happening("trust_document.take_back", details=details))
         self._log.error("trust.taken_back", reason="the database was older than what was published", **details)
-        if self._metrics is not None:
-            self._metrics.trust_recoveries.inc()
         return recovered
+
+    async def _key_for(self, document: TrustDocument, fingerprint: str) -> Made | None:
+        """Make a token key where the document leaves none; stored, as every key, before a row names it."""
+        if await self.knows(document.sequence, fingerprint):
+            return None
+        async with self._database.read() as session:
+            seats = await read_seats(session, self._clock.now())
+        if not needs_token_key(seats, forgotten_ends(seats, document)):
+            return None
+        return await asyncio.to_thread(make_token_key, self._stores)
+
+    async def _discard(self, made: Made | None) -> None:
+        if made is not None:
+            await asyncio.to_thread(self._stores.tokens.destroy, made.key_names[SIGNING])
 
     def _verified(self, text: str) -> tuple[TrustDocument, str]:
         try:
@@ -116,9 +158,9 @@ class TrustRecovery:
 
 
 async def _merge(
-    session: AsyncSession, account: Account, document: TrustDocument, actor: Actor, now_ms: int
-) -> Recovered:
-    """Add what is missing; each addition has a number of its own, as if it had been made now."""
+    session: AsyncSession, account: Account, document: TrustDocument, ended_signers: int, actor: Actor, now_ms: int
+) -> tuple[int, Recovered]:
+    """Add what is missing, and return the number after it; each change has one of its own, as if it were made now."""
     sequence = max(account.trust_sequence, document.sequence)
     lost_revocations = [row async for row in _lost_revocations(session, document, now_ms)]
     lost_locks = [row async for row in _lost_locks(session, document, now_ms)]
@@ -128,11 +170,11 @@ async def _merge(
     for number, lock in enumerate(lost_locks, sequence + 1):
         lock.sequence, lock.locked_by = number, actor.name
     session.add_all([*lost_revocations, *lost_locks])
-    sequence += len(lost_locks)
+    sequence += len(lost_locks) + ended_signers
     sequence = max(sequence, document.sequence + 1)
     changed = {"trust_sequence": sequence, "trust_change_time": now_ms, "trust_fingerprint": None}
     await session.execute(update(Account).values(changed))
-    return Recovered(sequence, len(lost_revocations), len(lost_locks))
+    return sequence, Recovered(sequence, len(lost_revocations), len(lost_locks), ended_signers)
 
 
 def _ended(document: TrustDocument) -> Iterator[tuple[str, str, int | None]]:

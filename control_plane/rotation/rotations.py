@@ -130,6 +130,11 @@ class Rotations:
             await self._follow()
         return True
 
+    async def follow(self) -> None:
+        """Take up what something other than a step has changed, publish it, and destroy the keys that have ended."""
+        async with self._stepping:
+            await self._follow()
+
     async def _write(self, asked: Asked, made: Made | None) -> bool:
         now = self._clock.now()
         async with self._database.write() as session:

@@ -35,7 +35,7 @@ async def lost(tmp_path: Path) -> tuple[ControlPlaneSettings, Path]:
 async def test_the_next_document_has_what_was_lost(lost, tmp_path, capsys):
     settings, held = lost
     await take_back(held, settings)
-    assert "taken back: 3 revocations, 0 locks" in capsys.readouterr().out
+    assert "taken back: 3 revocations, 0 locks, 0 ended signers" in capsys.readouterr().out
     await take_back(held, settings)
     assert "nothing to take back" in capsys.readouterr().out
     async with running_control_plane(tmp_path) as plane:

@@ -156,7 +156,8 @@ async def test_keys_and_roots_are_never_taken_from_a_document(plane: RunningCont
     relay = await plane.relay()
     kit = IdentityKit(tmp_path)
     before = document(plane)
-    held = forged(plane, plane.control_plane.identities.own.svid, before.sequence + 5, token_keys=(kit.token_key,))
+    keys = (*before.token_keys, kit.token_key)
+    held = forged(plane, plane.control_plane.identities.own.svid, before.sequence + 5, token_keys=keys)
     await plane.ok("POST", HELD, {"trust_document": held}, identity=relay.identity)
     after = document(plane)
     assert [key.key_id for key in after.token_keys] == [key.key_id for key in before.token_keys]
