@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import resource
+import sys
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,8 @@ from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
 from relay.clock_watch import ClockWatch
 from relay.composition import Foundation, Relay, compose
+from relay.drain_command import run_drain
+from relay.draining import Draining
 from relay.enrolment import problems_with_enrolment
 from relay.establishing import STATE_FORMAT, Established, Establishing
 from relay.listening import open_listening
@@ -44,9 +47,19 @@ RESERVED_FILES = 256
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the relay; returns its exit code."""
-    daemon = Daemon(name="relay", prefix=ENVIRONMENT_PREFIX, settings_class=RelaySettings, serve=serve, check=check)
-    return run_daemon(daemon, argv)
+    """Run the relay, or ask the one that runs to `drain`; returns the exit code."""
+    daemon = Daemon(
+        name="relay",
+        prefix=ENVIRONMENT_PREFIX,
+        settings_class=RelaySettings,
+        serve=serve,
+        check=check,
+        epilog="`trunkline relay drain --config FILE --wait` ends the relay that runs, and tells what it waits for.",
+    )
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["drain"]:
+        return run_drain(daemon, arguments[1:])
+    return run_daemon(daemon, arguments)
 
 
 def check(settings: RelaySettings) -> list[str]:
@@ -84,41 +97,37 @@ async def serve(settings: RelaySettings) -> None:
 
 
 async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> None:
-    log = get_logger("relay")
     settings = foundation.settings
     async with Background() as background:
         relay = compose(foundation, background, lifecycle)
         relay.deadlines.start()
         acceptor = await _listen(foundation, relay)
         acceptor.start()
+        draining = _draining(foundation, relay, acceptor, lifecycle)
+        background.spawn(relay.nodes.run(settings.limits.return_seconds))
         _start_tasks(foundation, relay, lifecycle, background, settings.advertise.port or acceptor.port)
         lifecycle.remark("connections", acceptor.remark)
+        lifecycle.on_drain_progress(draining.left)
         lifecycle.on_reload(foundation.serving.reload)
         lifecycle.started(url=f"https://{_host(foundation)}:{acceptor.port}", admin_url=admin_url)
         await lifecycle.drain_requested.wait()
-        acceptor.close()
-        finished = await lifecycle.within_drain(_drain(relay, settings), settings.limits.drain_seconds)
-        log.info("relay.drained", finished=finished)
-        await _close_links(relay)
-        await acceptor.stop()
-        await relay.port.drain(0)
+        relay.nodes.close()
+        await draining.run()
         relay.deadlines.stop()
         relay.rotation.close()
         await relay.sender.flush(SHUTDOWN_SECONDS)
 
 
-async def _drain(relay: Relay, settings: RelaySettings) -> None:
-    relay.registry.announce_drain()
-    deadline = settings.limits.drain_seconds
-    await asyncio.gather(relay.port.drain(deadline), *(link.drain(deadline) for link in relay.registry.links))
-
-
-async def _close_links(relay: Relay) -> None:
-    links = relay.registry.links
-    for link in links:
-        link.close()
-    if links:
-        await asyncio.wait([link.closed for link in links], timeout=SHUTDOWN_SECONDS)
+def _draining(foundation: Foundation, relay: Relay, acceptor: Acceptor, lifecycle: Lifecycle) -> Draining:
+    return Draining(
+        acceptor=acceptor,
+        port=relay.port,
+        registry=relay.registry,
+        lifecycle=lifecycle,
+        limits=foundation.settings.limits,
+        clock=foundation.clock,
+        log=get_logger("relay"),
+    )
 
 
 async def _listen(foundation: Foundation, relay: Relay) -> Acceptor:

@@ -20,6 +20,7 @@ from relay.identity import OwnIdentity
 from relay.link_admission import LinkAdmission
 from relay.link_door import LinkDoor
 from relay.metrics import RelayMetrics
+from relay.nodes_return import NodesReturn
 from relay.registry import Registry
 from relay.report_sender import ReportSender
 from relay.reports import Reports
@@ -73,6 +74,7 @@ class Relay:
     adoption: TrustAdoption
     trust_age: TrustAge
     rotation: RotationWatch
+    nodes: NodesReturn
     sender: ReportSender
 
 
@@ -82,6 +84,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     trust = TrustInForce(foundation.store, clock, cache_entries=settings.limits.token_cache_entries)
     reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
     links = LinkAdmission(trust, clock)
+    nodes = NodesReturn(settings.state_directory, lifecycle.condition("nodes"), get_logger("relay"))
     registry = Registry(
         limits=settings.limits,
         metrics=metrics,
@@ -89,6 +92,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         renew=links.renew,
         spawn=background.spawn,
         report=reports.add,
+        counted=nodes.counted,
         log=get_logger("relay.registry"),
     )
     admission = Admission(
@@ -137,7 +141,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         log=get_logger("relay.trust"),
     )
     lifecycle.remark("trust_document", trust_age.remark)
-    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, sender)
+    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, nodes, sender)
 
 
 def _data_path(

@@ -37,6 +37,7 @@ from trunkline.channel.heads import HeadBuffer, HeadError
 from trunkline.channel.outcomes import Outcome
 
 if TYPE_CHECKING:
+    from relay.credentials import Destination
     from relay.front_door import FrontDoor
     from relay.grants import Grant
 
@@ -129,6 +130,16 @@ class Exchange(StreamSender):
     def kind(self) -> UseKind:
         """A raw stream, or an exchange that may yet become one."""
         return UseKind.STREAM if self._state is _RAW else UseKind.EXCHANGE
+
+    @property
+    def destination(self) -> Destination:
+        """What is called, as the sender named it."""
+        return self._grant.destination
+
+    @property
+    def started_at(self) -> float:
+        """When the call was admitted, by the loop's clock."""
+        return self._started_at
 
     @property
     def towards(self) -> tuple[str, str]:

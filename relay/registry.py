@@ -53,14 +53,17 @@ class Registry:
         renew: Renew,
         spawn: Spawn,
         report: Report,
+        counted: Callable[[int], None],
         log: Logger,
     ) -> None:
+        """Begin without links; `counted` hears how many nodes have one, each time that changes."""
         self.uses = uses
         self.draining = False
         self._limits = limits
         self._metrics = metrics
         self._spawn = spawn
         self._report = report
+        self._counted = counted
         self._log = log
         self._renew = renew
         self._by_name: dict[tuple[str, str], Listener] = {}
@@ -86,6 +89,11 @@ class Registry:
     def links(self) -> list[Link]:
         """Every link, of listeners and of senders."""
         return [listener.link for listener in self._listeners] + [sender.link for sender in self._senders]
+
+    @property
+    def sender_links(self) -> int:
+        """How many links of senders there are."""
+        return len(self._senders)
 
     # Listeners.
 
@@ -119,6 +127,7 @@ class Registry:
         listener.current = True
         self._by_node[listener.node_id] = listener
         self._by_name[listener.workspace, listener.node] = listener
+        self._counted(len(self._by_node))
         self._listeners.add(listener)
         self._links_of[listener.workspace_id] += 1
         self.uses.begin(listener, listener.credential)
@@ -138,6 +147,7 @@ class Registry:
         self._retire(listener)
         if self._by_node.get(listener.node_id) is listener:
             del self._by_node[listener.node_id]
+            self._counted(len(self._by_node))
         self._links_of[listener.workspace_id] -= 1
         self.uses.end(listener)
         self._metrics.links.of(LISTENER).count -= 1
@@ -205,12 +215,15 @@ class Registry:
             self._spawn(listener.link.drain(self._limits.drain_seconds))
 
     def announce_drain(self) -> None:
-        """Refuse new links, and tell every link that the relay is going: a notice to listeners, GoAway to all."""
+        """Refuse new links, and tell those that are that the relay is going: a notice to listeners, GoAway to senders.
+
+        Listeners get their GoAway with the drain of the link: none of their streams could be opened after it.
+        """
         self.draining = True
         for listener in list(self._listeners):
             listener.notify("draining")
-        for link in self.links:
-            link.go_away()
+        for sender in list(self._senders):
+            sender.link.go_away()
 
     # Inner rules.
 

@@ -96,7 +96,7 @@ class SenderConnection:
         self._overrun_bytes = 0
         self._finished = False
         self._stall: WriteStall | None = None
-        self.closing = port.front.draining
+        self.closing = port.closing
         self.congested = False
         self.deadline = NEVER
 

@@ -21,6 +21,7 @@ class SenderPort:
         self._links = metrics.links.of(LISTENER), metrics.links.of(SENDER)
         self._connections: set[SenderConnection] = set()
         self._none_left: asyncio.Future[None] | None = None
+        self.closing = False
 
     def connection(self) -> asyncio.Protocol:
         """The protocol for a new connection."""
@@ -49,8 +50,20 @@ class SenderPort:
         if not self._connections and self._none_left is not None and not self._none_left.done():
             self._none_left.set_result(None)
 
+    @property
+    def connections(self) -> int:
+        """How many connections of senders there are."""
+        return len(self._connections)
+
+    def announce_drain(self) -> None:
+        """Makes the next response of every kept-alive connection the last; calls are still taken."""
+        self.closing = True
+        for connection in self._connections:
+            connection.closing = True
+
     async def drain(self, timeout_seconds: float) -> bool:
         """Refuses new calls, lets those in progress end, then closes; returns whether all ended in time."""
+        self.announce_drain()
         self.front.draining = True
         for connection in list(self._connections):
             connection.drain()

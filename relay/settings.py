@@ -98,8 +98,12 @@ class LimitsSettings(Section):
     """Between two pings on a quiet link."""
     notice_seconds: Seconds = 10.0
     """A notice to a listener, from its first byte to the answer."""
+    drain_lead_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    """From being asked to end until the port is closed: calls are served, while everybody is told to go elsewhere."""
     drain_seconds: Seconds = 30.0
-    """Calls in flight when the relay is asked to end."""
+    """Calls in flight when the port has been closed."""
+    return_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """After a start, how long readiness waits for the nodes that had links here before."""
     superseded_seconds: Seconds = 7200.0
     """Calls in flight on a link that was superseded."""
     max_connections: Count = 20_000

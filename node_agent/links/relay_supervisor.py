@@ -108,7 +108,7 @@ class RelaySupervisor:
         self._dialling = asyncio.Lock()
         self._successor: Attachment | None = None
         self._ended = False
-        self._succeeded = asyncio.Event()
+        self._woken = asyncio.Event()
         self._broken = 0
 
     async def run(self) -> None:
@@ -137,11 +137,27 @@ class RelaySupervisor:
                 await self.retire(attachment)
                 return
             former = attachment if ending in (Ending.DRAINING, Ending.REPLACED) else None
+            self._dial_when_gone(former)
             self._retry_after_seconds = attachment.retry_after_seconds
             if self._clock.monotonic() - attached_at >= LASTING_SECONDS:
                 self._backoff.reset()
             if ending is Ending.LOST:
                 await self._pause()
+
+    def _dial_when_gone(self, former: Attachment | None) -> None:
+        """Dial at once, as after a loss, when a link ends that has no successor yet: its relay is perhaps back soon.
+
+        A relay that drains refuses new links until it goes, and the pauses have grown long by then.
+        """
+        if former is None or former.link is None:
+            return
+
+        def gone(closed: asyncio.Future[None]) -> None:
+            if self.current is None:
+                self._backoff.reset()
+                self._woken.set()
+
+        former.link.closed.add_done_callback(gone)
 
     async def _settled(self, ending: Ending) -> Ending:
         """Tell a link that this process has superseded itself, by `prove`, from one that another process has.
@@ -175,7 +191,7 @@ class RelaySupervisor:
                 raise ConnectionLost("the relay is not dialled any more")
             self._events.attempted("attached")
             self._successor = attachment
-            self._succeeded.set()
+            self._woken.set()
         self.replace()
 
     async def retire(self, attachment: Attachment) -> None:
@@ -217,7 +233,7 @@ class RelaySupervisor:
     async def _successor_or_new(self) -> Attachment:
         async with self._dialling:
             attachment, self._successor = self._successor, None
-            self._succeeded.clear()
+            self._woken.clear()
             if attachment is None:
                 attachment = self._make_attachment(self.url, self._dialer.next_sequence())
                 await self._dial(attachment)
@@ -271,10 +287,10 @@ class RelaySupervisor:
         await self._sleep(delay)
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, until a successor is there at the latest."""
+        """Sleep, until a successor is there, or the relay has gone, at the latest."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._succeeded.wait()
+                await self._woken.wait()
 
 
 def _abort(attachment: Attachment) -> None:

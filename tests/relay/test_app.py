@@ -66,6 +66,7 @@ class Fixture:
                 "listen": {"address": "127.0.0.1", "port": 0},
                 "admin": {"port": 0},
                 **changes,
+                "limits": {"drain_lead_seconds": 0, **changes.get("limits", {})},
             }
         )
 
@@ -188,6 +189,51 @@ def test_draining_says_goodbye_to_links(relay: Fixture, event_loop: EventLoopNam
         assert b"\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" in frames
 
     run(body, event_loop=event_loop)
+
+
+@pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
+def test_a_relay_that_drains_serves_until_its_port_is_closed(relay: Fixture, event_loop: EventLoopName):
+    async def body() -> None:
+        async with relay.with_control_plane(), relay.running(limits={"drain_lead_seconds": 3600}) as endpoints:
+            node_url = f"{endpoints['url']}/v1/workspaces/finance/nodes/vm-1/v1/health"
+            reader, writer, answer = await relay.attach(endpoints["url"], relay.kit.issue_node())
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert b'{"type":"draining"}' in await reader.readuntil(b'{"type":"draining"}')
+            status, _, text = await relay.call(f"{endpoints['admin_url']}/readyz?verbose")
+            assert status == 503
+            assert json.loads(text)["draining"] is True
+            assert json.loads(text)["left"] == {
+                "connections": 0,
+                "sender_links": 0,
+                "listener_links": 1,
+                "calls_open": 0,
+                "calls": [],
+            }
+            refused, headers, _ = await relay.call(node_url.replace("vm-1", "vm-2"), relay.kit.call_token())
+            assert (refused, headers["Connection"]) == (404, "close")
+            writer.close()
+
+    run(body, event_loop=event_loop)
+
+
+def test_a_relay_that_had_nodes_is_ready_without_them_after_a_while(relay: Fixture):
+    async def first() -> None:
+        async with relay.with_control_plane(), relay.running() as endpoints:
+            _, writer, answer = await relay.attach(endpoints["url"], relay.kit.issue_node())
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            await relay.control_plane.wait_for(REPORTS_PATH)
+            os.kill(os.getpid(), signal.SIGTERM)
+            writer.close()
+
+    async def second() -> None:
+        async with relay.with_control_plane(), relay.running(limits={"return_seconds": 0.05}):
+            pass
+
+    run(first, event_loop="asyncio")
+    assert (relay.state / "nodes").read_text() == "1\n"
+    run(second, event_loop="asyncio")
+    assert (relay.state / "nodes").read_text() == "0\n"
 
 
 def test_a_port_that_is_taken_is_a_clear_failure(relay: Fixture):

@@ -34,6 +34,7 @@ class Fixture:
         self.metrics_registry = CollectorRegistry()
         self.reported: list[tuple[str, dict[str, Any]]] = []
         self.refusal: Refusal | None = None
+        self.counts: list[int] = []
         self.registry = Registry(
             limits=LIMITS,
             metrics=RelayMetrics(self.metrics_registry),
@@ -41,6 +42,7 @@ class Fixture:
             renew=self._renew,
             spawn=background.spawn,
             report=lambda kind, **members: self.reported.append((kind, members)),
+            counted=self.counts.append,
             log=get_logger("test.registry"),
         )
         self.links: list[Link] = []
@@ -304,7 +306,8 @@ async def test_draining_tells_everybody_and_refuses_newcomers(relay: Fixture):
     relay.registry.announce_drain()
     assert await agent.wait_for_notices(1) == [{"type": "draining"}]
     await listener.link.ping()
-    assert agent.goodbyes == 1
+    assert agent.goodbyes == 0
+    assert relay.registry.find("finance", "vm-1") is listener
     assert await relay.refused("a", 2) is Outcome.DRAINING
     assert await relay.refused("x", 2, grant("vm-2")) is Outcome.DRAINING
 

@@ -566,6 +566,25 @@ async def test_drain_closes_idle_connections_and_finishes_calls(relay: SmallRela
 
 
 @on_relay()
+async def test_before_the_drain_calls_are_served_and_are_their_connections_last(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    idle = relay.connect()
+    await settle()
+    relay.port.announce_drain()
+    fresh = relay.connect()
+    await settle()
+    for number, sender in enumerate((idle, fresh)):
+        assert not sender.lost
+        sender.send(get())
+        await settle()
+        node.calls[number].answer(reply())
+        await settle()
+        assert sender.received.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close\r\n" in sender.received
+        assert sender.lost
+
+
+@on_relay()
 async def test_drain_ends_at_its_deadline(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
     sender.send(get())

@@ -75,6 +75,7 @@ class AdminServer:
             return web.Response(status=status, text="ready\n" if status == 200 else "not ready\n")
         body = {"ready": lifecycle.ready, "draining": lifecycle.draining, "unmet": lifecycle.unmet_conditions()}
         body |= {"remarks": remarks} if (remarks := lifecycle.remarks()) else {}
+        body |= {"left": left} if (left := lifecycle.left()) is not None else {}
         return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:

@@ -219,6 +219,22 @@ async def test_go_away_alone_says_the_same(node, kit, until):
         await node.links.close()
 
 
+async def test_a_relay_that_drains_and_goes_is_dialled_as_soon_as_it_has_gone(node, kit, until):
+    away = refusal(503, "TEMPORARILY_UNAVAILABLE").replace(b"\r\n", b"\r\nRetry-After: 3600\r\n", 1)
+    draining = False
+    async with relays(kit, refuse=lambda request: away if draining else None) as (server,):
+        node.links.configure((server.url,))
+        await until(lambda: len(server.links) == 1)
+        draining = True
+        await notice(server.links[0], type="draining")
+        await until(lambda: len(server.requests) == 2)
+        draining = False
+        server.links[0].close()
+        await until(lambda: len(server.links) == 2)
+        await until(lambda: node.ready.reason is None)
+        await node.links.close()
+
+
 async def test_a_superseded_process_does_not_dial_again(node, kit, logged, until):
     async with relays(kit) as (server,):
         node.links.configure((server.url,))

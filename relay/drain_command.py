@@ -1,0 +1,168 @@
+"""`trunkline relay drain --config FILE [--wait]`: ask this machine's relay to end, and tell what it waits for.
+
+The relay is the process that holds the lock of the state directory, as the kernel tells it in /proc/locks: a file with
+a number in it could be a dead process's, and the number somebody else's by now. It is signalled through a pidfd.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from relay.settings import RelaySettings
+from trunkline.runtime.daemon import (
+    EXIT_NO_PERMISSION,
+    EXIT_TEMPORARY,
+    EXIT_UNAVAILABLE,
+    Daemon,
+    StartError,
+    run_daemon,
+)
+from trunkline.runtime.files import LOCK_FILE
+from trunkline.runtime.lifecycle import ENDPOINTS_FILE
+
+LOOK_SECONDS = 0.5
+ANSWER_SECONDS = 5.0
+MAX_SHOWN_CALLS = 10
+
+
+def run_drain(daemon: Daemon[RelaySettings], argv: Sequence[str]) -> int:
+    """Run `drain --config FILE`; the settings are the daemon's, returns the exit code."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--wait", action="store_true")
+    parser.add_argument("--timeout", type=float, default=None)
+    own, rest = parser.parse_known_args(argv)
+    draining = replace(
+        daemon,
+        name=f"{daemon.name} drain",
+        serve=lambda settings: drain(settings, wait=own.wait, timeout_seconds=own.timeout),
+        epilog="--wait tells what is left until the relay has gone; --timeout SECONDS: for at most so long (exit 75).",
+    )
+    return run_daemon(draining, rest)
+
+
+async def drain(settings: RelaySettings, *, wait: bool, timeout_seconds: float | None = None) -> None:
+    """Ask the relay to end; with `wait`, tell what is left until it has gone.
+
+    Raises:
+        StartError: none runs, it may not be asked by this user, or it has not gone in time.
+    """
+    directory = settings.state_directory
+    pid, pidfd = _open_relay(directory)
+    try:
+        _ask(pidfd)
+        sys.stdout.write(f"relay {pid} was asked to end\n")
+        if wait:
+            async with asyncio.timeout(timeout_seconds):
+                await _until_gone(pidfd, _admin_url(directory, pid))
+            sys.stdout.write(f"relay {pid} has ended\n")
+    except TimeoutError:
+        message = f"the relay has not ended in {timeout_seconds:g} s, and goes on draining"
+        raise StartError(message, EXIT_TEMPORARY) from None
+    finally:
+        os.close(pidfd)
+
+
+def lock_holder(lock: Path) -> int | None:
+    """Return the number of the process that holds a flock(2) on the file; None if none that can be seen does."""
+    try:
+        status = lock.stat()
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    for fields in map(str.split, lines):
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == place and int(fields[4]) > 0:
+            return int(fields[4])
+    return None
+
+
+def _open_relay(directory: Path) -> tuple[int, int]:
+    """Return the relay's number, and a pidfd that is certainly its own."""
+    pid = lock_holder(directory / LOCK_FILE)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            if lock_holder(directory / LOCK_FILE) == pid:
+                return pid, pidfd
+            os.close(pidfd)
+    raise StartError(f"no relay runs with the state directory {directory}", EXIT_UNAVAILABLE)
+
+
+def _ask(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except PermissionError:
+        raise StartError("this user may not end the relay; be its user, or root", EXIT_NO_PERMISSION) from None
+    except ProcessLookupError:
+        return
+
+
+async def _until_gone(pidfd: int, admin_url: str | None) -> None:
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(pidfd, _set, gone)
+    told = ""
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
+            while not gone.done():
+                told = await _tell(session, admin_url, told)
+                await asyncio.wait([gone], timeout=LOOK_SECONDS)
+    finally:
+        loop.remove_reader(pidfd)
+
+
+def _set(gone: asyncio.Future[None]) -> None:
+    if not gone.done():
+        gone.set_result(None)
+
+
+async def _tell(session: aiohttp.ClientSession, admin_url: str | None, told: str) -> str:
+    """Print what is left where that has changed; returns what was printed last."""
+    text = _left_as_text(await _left(session, admin_url)) if admin_url is not None else None
+    if text is None or text == told:
+        return told
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return text
+
+
+async def _left(session: aiohttp.ClientSession, admin_url: str) -> dict[str, Any]:
+    try:
+        async with session.get(f"{admin_url}/readyz?verbose") as answer:
+            document = await answer.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return {}
+    left = document.get("left")
+    return left if isinstance(left, dict) else {}
+
+
+def _left_as_text(left: dict[str, Any]) -> str | None:
+    if not left:
+        return None
+    lines = [
+        f"{left['calls_open']} calls, {left['connections']} connections, {left['sender_links']} links of senders, "
+        f"{left['listener_links']} links of nodes are left"
+    ]
+    for call in left["calls"][:MAX_SHOWN_CALLS]:
+        where = f"{call['node']}.{call['workspace']}:{call['port']}"
+        lines.append(f"  {call['kind']} {call['request_id']} to {where}, since {call['start_time']}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _admin_url(directory: Path, pid: int) -> str | None:
+    """Return where the relay's admin endpoint is; None if it has not said so yet."""
+    try:
+        endpoints = json.loads((directory / ENDPOINTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return endpoints.get("admin_url") if isinstance(endpoints, dict) and endpoints.get("pid") == pid else None

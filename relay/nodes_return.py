@@ -1,0 +1,79 @@
+"""Readiness after a restart: the relay waits a while for the nodes that had links here before it ended.
+
+A load balancer that sends calls to a relay whose nodes are still on their way gets 502 for them. So how many nodes
+there were is kept in a file, and the condition `nodes` is met once nearly as many are back, or when the wait is over:
+nodes that are gone for good must not keep a relay from its work. A relay that never had nodes is ready at once.
+"""
+
+import asyncio
+from pathlib import Path
+
+from trunkline.runtime.files import write_atomic
+from trunkline.runtime.lifecycle import Condition
+from trunkline.runtime.logs import Logger
+
+NODES_FILE = "nodes"
+SHARE = 0.98
+"""Of the nodes that there were, how many are enough."""
+REMEMBER_SECONDS = 30.0
+MAX_DIGITS = 9
+
+
+class NodesReturn:
+    """Keeps the number of nodes, and the condition."""
+
+    def __init__(self, state_directory: Path, condition: Condition, log: Logger) -> None:
+        self._path = state_directory / NODES_FILE
+        self._condition = condition
+        self._log = log
+        self._kept = self._read()
+        self._wanted = int(self._kept * SHARE)
+        self._nodes = 0
+        self._enough = asyncio.Event()
+        self._closed = False
+        self.counted(0)
+
+    def counted(self, nodes: int) -> None:
+        """Hear how many nodes have a link now."""
+        if self._closed:
+            return
+        self._nodes = nodes
+        if nodes >= self._wanted:
+            self._enough.set()
+
+    async def run(self, return_seconds: float) -> None:
+        """Wait for the nodes for at most so long, then keep their number up to date, until cancelled."""
+        try:
+            async with asyncio.timeout(return_seconds):
+                self._condition.unmet(f"waiting for the {self._wanted} nodes that had links here")
+                await self._enough.wait()
+        except TimeoutError:
+            self._log.warning("relay.nodes_missing", back=self._nodes, before=self._kept)
+        self._condition.met()
+        while True:
+            await asyncio.sleep(REMEMBER_SECONDS)
+            self._remember()
+
+    def close(self) -> None:
+        """Keep the number of now: those that leave from here on do because the relay ends."""
+        self._closed = True
+        self._remember()
+
+    def _remember(self) -> None:
+        """Bring the number to the disk, where it has changed."""
+        if self._nodes == self._kept:
+            return
+        try:
+            write_atomic(self._path, f"{self._nodes}\n".encode())
+        except OSError as error:
+            self._log.warning("relay.nodes_not_kept", reason=error.strerror)
+        else:
+            self._kept = self._nodes
+
+    def _read(self) -> int:
+        """Return the number that was kept; 0 if there is none that can be read."""
+        try:
+            text = self._path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return 0
+        return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0

@@ -1,0 +1,47 @@
+"""What keeps a relay that drains from its end, as its operator sees it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.exchange import Exchange
+from relay.registry import Registry
+from relay.sender_port import SenderPort
+
+MAX_NAMED_CALLS = 100
+"""Of the calls under way, those that are told one by one: the oldest."""
+
+
+def unfinished(registry: Registry, port: SenderPort, *, behind_seconds: float) -> dict[str, Any]:
+    """Return the numbers of connections, links and calls, and the oldest calls, as JSON members by name.
+
+    Args:
+        registry: the links.
+        port: the connections.
+        behind_seconds: by how much the loop's clock is behind the wall's.
+    """
+    calls = sorted(_calls(registry), key=lambda call: call.started_at)
+    return {
+        "connections": port.connections,
+        "sender_links": registry.sender_links,
+        "listener_links": len(registry.listeners),
+        "calls_open": len(calls),
+        "calls": [_told(call, behind_seconds) for call in calls[:MAX_NAMED_CALLS]],
+    }
+
+
+def _calls(registry: Registry) -> list[Exchange]:
+    sessions = [listener.link.session for listener in registry.listeners]
+    handlers = [stream.handler for session in sessions for stream in session.streams.values()]
+    return [handler for handler in handlers if isinstance(handler, Exchange)]
+
+
+def _told(call: Exchange, behind_seconds: float) -> dict[str, Any]:
+    destination = call.destination
+    return {
+        "request_id": call.request_id,
+        "kind": call.kind.name.lower(),
+        "workspace": destination.workspace,
+        "node": destination.node,
+        "port": destination.port,
+        "start_time": datetime.fromtimestamp(call.started_at + behind_seconds, UTC).isoformat(timespec="seconds"),
+    }
