@@ -1,15 +1,17 @@
 """`…/commands/{command_id}/output`: a command's output, streamed through from its node.
 
 Nothing is kept here but the chunk in hand: the node is read only as fast as the caller reads. When the caller goes,
-the stream to the node is reset; when the node is lost in the middle, the connection to the caller is cut, so that a
-part never looks like the whole, and the caller resumes at its offset.
+the stream to the node is reset. When the node is lost in the middle, it is read on where it broke (`NodeOutput`); if
+it does not come back, the connection to the caller is cut, so that a part never looks like the whole, and the caller
+resumes at its offset.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Literal
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.commands import PATH, found
@@ -18,27 +20,33 @@ from control_plane.api.requests import Query, read_query
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
-from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
+from control_plane.fleet.node_output import SIZE_FIELD, NodeOutput, Wanted
 from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records import Command
 from trunkline.client.errors import TrunklineError
-from trunkline.client.node_response import NodeResponse
 
 WRITE_SECONDS = 60.0
 GONE_CHECK_SECONDS = 0.5
 DELIVERY_CHECK_SECONDS = 1.0
 DELIVERY_PAUSE_SECONDS = 0.02
-LARGEST_REFUSAL_BYTES = 64 * 1024
-SIZE_FIELD = "Trunkline-Size"
+OFFSET_FIELD = "Trunkline-Offset"
 
 
 class OutputQuery(Query):
-    """Which bytes."""
+    """Which bytes: from `offset` on or the last `tail`, at most `length` of them; with `follow`, until the end."""
 
     stream: Literal["stdout", "stderr"] = "stdout"
     offset: int = Field(default=0, ge=0, lt=2**53)
+    tail: int | None = Field(default=None, ge=0, lt=2**53)
+    length: int | None = Field(default=None, ge=0, lt=2**53)
     follow: bool = False
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "OutputQuery":
+        if self.tail is not None and self.offset:
+            raise ValueError("give offset or tail, not both")
+        return self
 
 
 class CommandOutputResource:
@@ -56,28 +64,61 @@ class CommandOutputResource:
     async def read(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream a command's output from an offset on."""
         query = read_query(request, OutputQuery)
-        command = await self._delivered(request, wait=query.follow)
-        if not command.delivered:
-            return _nothing_yet(query)
-        address = await self._address(command)
-        answer = await self._open(address, command, query)
-        async with answer.response:
-            if answer.response.status != 200:
-                raise await _refusal(answer)
-            return await _stream(request, answer.response)
+        command = await self._command(request)
+        if command.delivered:
+            return await self._from_node(request, command, query)
+        if query.offset > 0:
+            raise ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, "the output is 0 bytes long")
+        if command.final or not query.follow:
+            return web.Response(body=b"", headers=_fields(0, 0), content_type="application/octet-stream")
+        return await _stream(request, self._once_delivered(request, query), offset=0, size_bytes=0)
 
-    async def _delivered(self, request: web.Request, *, wait: bool) -> Command:
-        """Return the command, once the node has it if that is to be waited for."""
-        while True:
-            async with self._context.database.read() as session:
-                command, _ = await found(session, request)
-            if command.delivered or command.final or not wait:
-                return command
-            key = CommandKey(command.workspace_id, command.command_id)
-            await self._dispatcher.wait_for_steps(key, 1, DELIVERY_CHECK_SECONDS)
+    async def _from_node(self, request: web.Request, command: Command, query: OutputQuery) -> web.StreamResponse:
+        async with await self._output(request, command, query) as output:
+            return await _stream(request, output.chunks(), offset=output.offset, size_bytes=output.size_bytes)
+
+    async def _once_delivered(self, request: web.Request, query: OutputQuery) -> AsyncIterator[bytes]:
+        """The output of a command that its node does not have yet; by then it has neither a tail nor an offset."""
+        while not (command := await self._command(request)).delivered:
+            if command.final:
+                return
+            await self._dispatcher.wait_for_steps(_key(command), 1, DELIVERY_CHECK_SECONDS)
             await asyncio.sleep(DELIVERY_PAUSE_SECONDS)
-            if request.transport is None:
-                raise ConnectionResetError
+        from_its_beginning = query.model_copy(update={"tail": None})
+        async with await self._output(request, command, from_its_beginning) as output:
+            async for chunk in output.chunks():
+                yield chunk
+
+    async def _output(self, request: web.Request, command: Command, query: OutputQuery) -> NodeOutput:
+        async def whole_size() -> int | None:
+            return await self._whole_size(request, query.stream)
+
+        wanted = Wanted(
+            address=await self._address(command),
+            command_id=command.command_id,
+            stream=query.stream,
+            offset=query.offset,
+            tail_bytes=query.tail,
+            length_bytes=query.length,
+            follow=query.follow,
+        )
+        return NodeOutput(self._nodes, wanted, whole_size)
+
+    async def _whole_size(self, request: web.Request, stream: str) -> int | None:
+        """Return how much a command wrote that has ended; its node is asked whether it has."""
+        command = await self._command(request)
+        if not command.final:
+            timeout_seconds = self._context.settings.commands.refresh_timeout_seconds
+            await self._dispatcher.settle(_key(command), command.node_id, timeout_seconds)
+            command = await self._command(request)
+        if not command.final:
+            return None
+        return command.stdout_bytes if stream == "stdout" else command.stderr_bytes
+
+    async def _command(self, request: web.Request) -> Command:
+        async with self._context.database.read() as session:
+            command, _ = await found(session, request)
+        return command
 
     async def _address(self, command: Command) -> NodeAddress:
         async with self._context.database.read() as session:
@@ -86,49 +127,28 @@ class CommandOutputResource:
             raise ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, "the node was deleted, and the command's output with it")
         return NodeAddress(*place)
 
-    async def _open(self, address: NodeAddress, command: Command, query: OutputQuery) -> NodeAnswer:
-        try:
-            return await self._nodes.output(
-                address, command.command_id, stream=query.stream, offset=query.offset, follow=query.follow
-            )
-        except (NotReachedError, UnansweredError) as error:
-            raise ApiError(
-                ErrorCode.NODE_UNREACHABLE, f"the node cannot be asked at present: {error}", retry_after_seconds=1
-            ) from None
+
+def _key(command: Command) -> CommandKey:
+    return CommandKey(command.workspace_id, command.command_id)
 
 
-def _nothing_yet(query: OutputQuery) -> web.Response:
-    if query.offset > 0:
-        raise ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, "the output is 0 bytes long")
-    return web.Response(body=b"", content_type="application/octet-stream", headers={SIZE_FIELD: "0"})
+def _fields(offset: int, size_bytes: int | None) -> dict[str, str]:
+    fields = {"Cache-Control": "no-store", OFFSET_FIELD: str(offset)}
+    return fields if size_bytes is None else fields | {SIZE_FIELD: str(size_bytes)}
 
 
-async def _refusal(answer: NodeAnswer) -> ApiError:
-    status = answer.response.status
-    try:
-        await answer.response.read(limit_bytes=LARGEST_REFUSAL_BYTES, timeout_seconds=WRITE_SECONDS)
-    except TrunklineError as error:
-        return ApiError(ErrorCode.NODE_UNREACHABLE, f"the node cannot be asked at present: {error}")
-    if status == 416:
-        return ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, "offset lies beyond the end of the output")
-    if status in (404, 410):
-        return ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, "the node no longer keeps the output of this command")
-    return ApiError(ErrorCode.BAD_NODE_RESPONSE, f"the node answered {status}")
-
-
-async def _stream(request: web.Request, source: NodeResponse) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream", "Cache-Control": "no-store"})
-    size = source.get(SIZE_FIELD)
-    if size.isascii() and size.isdigit():
-        response.headers[SIZE_FIELD] = size
+async def _stream(
+    request: web.Request, chunks: AsyncIterator[bytes], *, offset: int, size_bytes: int | None
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"} | _fields(offset, size_bytes))
     await response.prepare(request)
-    pump = asyncio.create_task(_pump(source, response), name="trunkline-output")
+    pump = asyncio.create_task(_pump(chunks, response), name="trunkline-output")
     try:
         while not (await asyncio.wait([pump], timeout=GONE_CHECK_SECONDS))[0]:
             if request.transport is None or request.transport.is_closing():
                 raise ConnectionResetError
         pump.result()
-    except (TrunklineError, TimeoutError):
+    except (ApiError, TrunklineError, TimeoutError):
         # The end must not look like the end of the output.
         if request.transport is not None:
             request.transport.abort()
@@ -140,8 +160,8 @@ async def _stream(request: web.Request, source: NodeResponse) -> web.StreamRespo
     return response
 
 
-async def _pump(source: NodeResponse, response: web.StreamResponse) -> None:
-    async for chunk in source:
+async def _pump(chunks: AsyncIterator[bytes], response: web.StreamResponse) -> None:
+    async for chunk in chunks:
         async with asyncio.timeout(WRITE_SECONDS):
             await response.write(chunk)
     async with asyncio.timeout(WRITE_SECONDS):

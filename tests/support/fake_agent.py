@@ -34,6 +34,7 @@ class FakeAgent:
     claims: list[TokenClaims] = field(default_factory=list)
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     cut_output_after: int | None = None
+    offline_after_cut: bool = False
 
     def relay(self) -> CannedRelay:
         """A relay all of whose streams end here."""
@@ -126,7 +127,7 @@ class FakeAgent:
         whole = self.output.get(query["stream"], b"")
         offset = int(query["offset"])
         if offset > len(whole):
-            _json(call, 416, {"error_code": "RANGE", "message": "beyond"})
+            _json(call, 416, {"error_code": "RANGE", "message": "beyond"}, f"Trunkline-Size: {len(whole)}\r\n")
             return
         head = f"HTTP/1.1 200 OK\r\nTrunkline-Size: {len(whole)}\r\nTransfer-Encoding: chunked\r\n\r\n"
         call.writer.write(head.encode())
@@ -136,15 +137,17 @@ class FakeAgent:
             await call.writer.drain()
             if self.cut_output_after is not None and start >= self.cut_output_after:
                 call.reset()
+                if self.offline_after_cut:
+                    self.mode["*"] = "offline"
                 return
         if query.get("follow") == "true":
             await self.hold.wait()
         call.writer.write(b"0\r\n\r\n")
 
 
-def _json(call: CannedCall | None, status: int, document: dict[str, Any]) -> None:
+def _json(call: CannedCall | None, status: int, document: dict[str, Any], fields: str = "") -> None:
     if call is None:
         return
     body = json.dumps(document).encode()
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{fields}\r\n"
     call.answer(head.encode() + body)

@@ -223,10 +223,13 @@ class FakeControlPlane:
         command = self.commands[request.match_info["id"]]
         canned = self.canned[command["node"]]
         content = canned.stdout if request.query["stream"] == "stdout" else canned.stderr
-        offset = int(request.query["offset"])
+        offset = int(request.query.get("offset", 0))
+        if "tail" in request.query:
+            offset = max(0, len(content) - int(request.query["tail"]))
         while canned.waits:  # noqa: ASYNC110 - until it has been asked for as often
             await asyncio.sleep(0.01)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        response.headers["Trunkline-Offset"], response.headers["Trunkline-Size"] = str(offset), str(len(content))
         await response.prepare(request)
         if canned.cut_after_bytes is not None and offset == 0 and content:
             await response.write(content[: canned.cut_after_bytes])

@@ -9,8 +9,9 @@ import click
 
 from trunkline.cli.delivery_notes import DeliveryNotes
 from trunkline.cli.output import print_record, print_records
+from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
-from trunkline.client.commands import OutputStream
+from trunkline.client.command_output import OutputStream
 
 COLUMNS = ("command_id", "node", "state", "exit_code", "argv", "submit_time")
 
@@ -42,18 +43,32 @@ def get(invocation: Invocation, command_id: str) -> None:
 @click.argument("command_id")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), default="stdout", show_default=True)
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="The byte to begin with.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="BYTES", help="Only the last so many bytes.")
+@click.option("--length", type=click.IntRange(min=0), metavar="BYTES", help="At most so many bytes.")
 @click.option("--follow", is_flag=True, help="Go on until the command has ended.")
 @connected_stream
-def output(invocation: Invocation, command_id: str, stream: OutputStream, offset: int, follow: bool) -> None:
-    """Write a command's output, byte for byte, to standard output."""
+def output(
+    invocation: Invocation,
+    command_id: str,
+    stream: OutputStream,
+    offset: int,
+    tail: int | None,
+    length: int | None,
+    follow: bool,
+) -> None:
+    """Write a command's output to standard output: its bytes, or on a terminal with control characters shown."""
+    if tail is not None and offset:
+        raise click.UsageError("give --offset or --tail, not both")
 
     async def copy(session: Session) -> None:
         api = session.workspace.commands
         noting = asyncio.create_task(DeliveryNotes().watch(api, command_id)) if follow else None
+        destination = output_to(sys.stdout.buffer)
         try:
-            async for piece in api.output(command_id, stream, offset=offset, follow=follow):
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+            pieces = api.output(command_id, stream, offset=offset, tail_bytes=tail, length_bytes=length, follow=follow)
+            async for piece in pieces:
+                destination.write(piece)
+            destination.close()
         finally:
             if noting is not None:
                 noting.cancel()

@@ -38,6 +38,10 @@ class DeliveryNotes:
             told.add(command.reason)
             self._tell(_line(command, command.reason, command.deliver_before))
 
+    def output_failed(self, command: Command, error: TrunklineError) -> None:
+        """Tell that what was shown of a command's output is not all of it."""
+        self._tell(printable(f"{command.node or command.node_id}: its output is not whole: {error}"))
+
     async def watch(self, api: CommandApi, command_id: str) -> None:
         """Take note of a command until its node has it; an error ends that: who reads the output meets it too."""
         with contextlib.suppress(TrunklineError):

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from trunkline.cli.delivery_notes import DeliveryNotes
 from trunkline.cli.remote_output import Output, OutputFor
-from trunkline.client.commands import CommandApi, OutputStream
+from trunkline.client.command_output import OutputStream
+from trunkline.client.commands import CommandApi
 from trunkline.client.errors import ApiError, TrunklineError
 from trunkline.client.records import Command
 
 T = TypeVar("T")
 
 CANCEL_SECONDS = 15.0
-SILENCE_SECONDS = 10.0
 _NOT_YET_SECONDS = 0.2
 _NOT_YET = frozenset({404, 409})
 
@@ -137,24 +137,25 @@ class _Follower:
         self._command = command
         self._outputs = outputs
         self._notes = notes
-        self._pieces = 0
+        self._ended = False
 
     async def run(self) -> Command:
         """Stream until the command has ended and its outputs have.
 
         The outputs end with the command, so their end is when its state is asked for; that it has ended without them,
-        because its node is gone, is found by asking now and then.
+        because its node is gone, is found by asking now and then. What cannot be had of an output is told.
         """
         copying = asyncio.create_task(self._copy_both())
         ending = asyncio.create_task(self._end())
         try:
             await asyncio.wait([copying, ending], return_when=asyncio.FIRST_COMPLETED)
-            if ending.done():
-                await self._copy_what_still_comes(copying)
-            if copying.done():
-                with contextlib.suppress(TrunklineError):  # the state says more about a node that is gone
-                    copying.result()
-            return await (ending if ending.done() else self._end())
+            ended = ending.result() if ending.done() else None
+            await asyncio.wait([copying])
+            problem = _problem(copying)
+            ended = ended or await self._end()
+            if problem is not None:
+                self._notes.output_failed(ended, problem)
+            return ended
         finally:
             copying.cancel()
             ending.cancel()
@@ -165,15 +166,8 @@ class _Follower:
         last = self._command
         async for last in self._api.watch(self._command.command_id):
             self._notes.note(last)
+        self._ended = True
         return last
-
-    async def _copy_what_still_comes(self, copying: asyncio.Task[None]) -> None:
-        """Wait for the outputs of a command that has ended, as long as anything comes."""
-        while not copying.done():
-            before = self._pieces
-            await asyncio.wait([copying], timeout=SILENCE_SECONDS)
-            if self._pieces == before:
-                return
 
     async def _copy_both(self) -> None:
         await _together([self._copy("stdout"), self._copy("stderr")])
@@ -186,14 +180,30 @@ class _Follower:
             output.close()
 
     async def _copy_into(self, output: Output, stream: OutputStream) -> None:
+        """Copy an output to its end; as long as the command has not ended, a node that is away is waited for."""
+        offset = 0
         while True:
+            ended = self._ended
             try:
-                async for piece in self._api.output(self._command.command_id, stream, follow=True):
-                    self._pieces += 1
+                async for piece in self._api.output(self._command.command_id, stream, offset=offset, follow=True):
+                    offset += len(piece)
                     output.write(piece)
-            except ApiError as error:
-                if error.status not in _NOT_YET or self._pieces:
+            except TrunklineError as error:
+                if ended or not (error.retry or _not_yet(error, offset)):
                     raise
-                await asyncio.sleep(_NOT_YET_SECONDS)  # the node has not heard of the command yet
+                await asyncio.sleep(_NOT_YET_SECONDS)
             else:
                 return
+
+
+def _not_yet(error: TrunklineError, offset: int) -> bool:
+    """Whether the node has not heard of the command yet."""
+    return isinstance(error, ApiError) and error.status in _NOT_YET and offset == 0
+
+
+def _problem(copying: asyncio.Task[None]) -> TrunklineError | None:
+    """Why an output is not whole; whatever else went wrong is raised."""
+    error = copying.exception()
+    if error is None or isinstance(error, TrunklineError):
+        return error
+    raise error

@@ -1,8 +1,9 @@
 """Where the output of remote commands goes: to our own standard output and error, with or without a node's name.
 
-With one node the bytes pass unchanged, as with ssh. With several nodes each line begins with the node's name and
-arrives whole; then, if the destination is a terminal, control characters are shown in caret form (`^[`), so that one
-node cannot overwrite what another said. A pipe or file gets the node's bytes as they are.
+A pipe or file gets the node's bytes as they are. On a terminal, control characters are shown in caret form (`^[`)
+instead of obeyed, since a node, or whoever wrote a file on it, must not steer an operator's terminal. With several
+nodes each line begins with the node's name and arrives whole, and a carriage return is shown too, so that one node
+cannot overwrite what another said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import BinaryIO
 
 LONGEST_LINE_BYTES = 65_536
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+_CONTROL_BUT_RETURN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+_LEAD_OF_CONTROL = b"\xc2"
 
 
 class PlainOutput:
@@ -28,6 +31,28 @@ class PlainOutput:
 
     def close(self) -> None:
         """Nothing is held back."""
+
+
+class ShownOutput:
+    """Passes bytes to a terminal, control characters shown; tabs, ends of lines and carriage returns stay."""
+
+    def __init__(self, destination: BinaryIO) -> None:
+        self._destination = destination
+        self._held = b""
+
+    def write(self, piece: bytes) -> None:
+        """Pass a piece on, but for the first half of what may be a control character."""
+        piece, self._held = self._held + piece, b""
+        if piece.endswith(_LEAD_OF_CONTROL):
+            piece, self._held = piece[:-1], _LEAD_OF_CONTROL
+        self._destination.write(_CONTROL_BUT_RETURN.sub(_caret, piece))
+        self._destination.flush()
+
+    def close(self) -> None:
+        """Pass what was held back."""
+        self._destination.write(self._held)
+        self._destination.flush()
+        self._held = b""
 
 
 class PrefixedOutput:
@@ -61,7 +86,7 @@ class PrefixedOutput:
         self._destination.write(self._prefix + shown + b"\n")
 
 
-Output = PlainOutput | PrefixedOutput
+Output = PlainOutput | ShownOutput | PrefixedOutput
 OutputFor = Callable[[str, str], Output]
 """Gives the output for a node's name and one of its streams."""
 
@@ -71,14 +96,19 @@ def neutralised(line: bytes) -> bytes:
     return _CONTROL.sub(_caret, line)
 
 
+def output_to(destination: BinaryIO) -> PlainOutput | ShownOutput:
+    """The output of one node's command: bytes, shown as text if the destination is a terminal."""
+    return ShownOutput(destination) if destination.isatty() else PlainOutput(destination)
+
+
 def outputs_for(nodes: list[str], stdout: BinaryIO, stderr: BinaryIO) -> OutputFor:
-    """The outputs of these nodes' commands: plain for one, prefixed and aligned for several."""
+    """The outputs of these nodes' commands: as they are for one, prefixed and aligned for several."""
     width = max((len(node) for node in nodes), default=0)
 
     def output(node: str, stream: str) -> Output:
         destination = stdout if stream == "stdout" else stderr
         if len(nodes) == 1:
-            return PlainOutput(destination)
+            return output_to(destination)
         prefix = f"{node.ljust(width)} | ".encode()
         return PrefixedOutput(destination, prefix, neutralise=destination.isatty())
 

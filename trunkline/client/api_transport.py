@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -35,6 +36,18 @@ _PIECE_BYTES = 65_536
 _REPEAT_STATUSES = frozenset({429, 502, 503, 504})
 
 Query = Mapping[str, str | int | None] | list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedBody:
+    """A body as it arrives, and the fields of the head before it."""
+
+    pieces: AsyncIterator[bytes]
+    fields: Mapping[str, str]
+
+    def field(self, name: str) -> str:
+        """The field of that name, in any case, or an empty text."""
+        return self.fields.get(name, "")
 
 
 def path_of(*segments: str) -> str:
@@ -114,18 +127,27 @@ class ApiTransport:
             ) from None
 
     @asynccontextmanager
-    async def stream(self, path: str, *, query: Query | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(
+        self, path: str, *, query: Query | None = None, head_seconds: float | None = None
+    ) -> AsyncIterator[StreamedBody]:
         """The body of a GET piece by piece as it arrives, for outputs that may last for hours.
 
         Raises:
+            DeadlineExceeded: the answer did not begin within `head_seconds`.
             TrunklineError: as `call`; inside the block too when the connection is lost.
         """
         session = self._open_session()
+        deadline = asyncio.timeout(head_seconds)
         try:
-            async with session.get(self.url + path, params=_parameters(query), **self._options()) as response:
+            async with deadline, session.get(self.url + path, params=_parameters(query), **self._options()) as response:
                 if response.status >= 300:
                     raise await _read_error(response)
-                yield _pieces(response)
+                deadline.reschedule(None)
+                yield StreamedBody(_pieces(response), response.headers)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded(f"the control plane {self.url} did not answer") from error
         except aiohttp.ClientError as error:
             raise self._unreachable(error) from None
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import random
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
+from trunkline.client.command_output import (
+    OutputPart,
+    OutputRange,
+    OutputReader,
+    OutputStream,
+    beyond_the_end,
+)
 from trunkline.client.errors import ApiError, TrunklineError
 from trunkline.client.pages import read_pages, read_record
 from trunkline.client.records import Command
-from trunkline.runtime.backoff import Backoff
-from trunkline.runtime.clock import SystemClock
+from trunkline.client.resumption import Resumption
 
-OutputStream = Literal["stdout", "stderr"]
 POLL_SECONDS = 0.2
 SLOWEST_POLL_SECONDS = 5.0
-RESUME_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +137,21 @@ class CommandApi:
     async def watch(self, command_id: str) -> AsyncIterator[Command]:
         """The command as it is found again and again, at last as it ended.
 
-        While its delivery waits, `deliver_before` says until when it is tried and `reason` why it waits.
+        While its delivery waits, `deliver_before` says until when it is tried and `reason` why it waits. A control
+        plane that is away is asked again, for two minutes.
 
         Raises:
             TrunklineError: as `get`.
         """
         delay_seconds = POLL_SECONDS
+        resumption = Resumption()
         while True:
-            command = await self.get(command_id)
+            try:
+                command = await self.get(command_id)
+            except TrunklineError as error:
+                await resumption.wait_or_raise(error)
+                continue
+            resumption.progress()
             yield command
             if command.state.final:
                 return
@@ -149,59 +159,56 @@ class CommandApi:
             delay_seconds = min(delay_seconds * 1.5, SLOWEST_POLL_SECONDS)
 
     async def output(
-        self, command_id: str, stream: OutputStream = "stdout", *, offset: int = 0, follow: bool = False
+        self,
+        command_id: str,
+        stream: OutputStream = "stdout",
+        *,
+        offset: int = 0,
+        tail_bytes: int | None = None,
+        length_bytes: int | None = None,
+        follow: bool = False,
     ) -> AsyncIterator[bytes]:
-        """A command's output from `offset` bytes on; with `follow`, until the command has ended.
+        """A command's output, every byte once: from `offset` on, or its last `tail_bytes`.
 
-        A connection that breaks is resumed where it broke, for up to two minutes without any progress.
+        At most `length_bytes` of it; with `follow`, what is still to come too, until the command has ended. Whatever
+        breaks on the way (the control plane, a relay, the node's agent) is resumed at the byte reached.
 
         Raises:
-            ApiError: there is no such command, or `offset` lies beyond the end (416).
-            TrunklineError: the control plane or the node cannot be reached.
+            ApiError: there is no such command or output, or `offset` lies beyond the end (416).
+            TrunklineError: nothing came, and nobody answered, for two minutes.
         """
-        resumption = _Resumption()
-        while True:
-            try:
-                async for piece in self._read_output(command_id, stream, offset, follow=follow):
-                    offset += len(piece)
-                    resumption.progress()
-                    yield piece
-            except TrunklineError as error:
-                await resumption.wait_or_raise(error)
-            else:
-                return
-
-    async def _read_output(
-        self, command_id: str, stream: OutputStream, offset: int, *, follow: bool
-    ) -> AsyncIterator[bytes]:
-        query = {"stream": stream, "offset": offset, "follow": "true" if follow else None}
-        async with self._transport.stream(self._path(command_id, "output"), query=query) as pieces:
-            async for piece in pieces:
+        wanted = OutputRange(offset, tail_bytes, length_bytes, follow=follow)
+        reader = OutputReader(self._transport, self._path(command_id, "output"), stream, wanted)
+        begin = None
+        try:
+            async for piece in reader.pieces():
+                begin = reader.offset - len(piece) if begin is None else begin
                 yield piece
+        except ApiError as error:
+            # A node that lost its latest bytes, in a power cut say, has less than was read: then this is the end.
+            lost_some = beyond_the_end(error) and begin is not None
+            if not (lost_some and follow and (await self.get(command_id)).state.final):
+                raise
+
+    async def output_part(
+        self,
+        command_id: str,
+        stream: OutputStream = "stdout",
+        *,
+        offset: int = 0,
+        tail_bytes: int | None = None,
+        length_bytes: int,
+    ) -> OutputPart:
+        """A head (`offset` 0), a tail or a middle of a command's output as it is now, with the size of the whole.
+
+        Raises:
+            TrunklineError: as `output`.
+        """
+        wanted = OutputRange(offset, tail_bytes, length_bytes)
+        reader = OutputReader(self._transport, self._path(command_id, "output"), stream, wanted)
+        content = b"".join([piece async for piece in reader.pieces()])
+        begin = reader.offset - len(content)
+        return OutputPart(content, begin, max(reader.size_bytes or 0, reader.offset))
 
     def _path(self, *segments: str) -> str:
         return path_of("w", self._workspace, "api", "2.0", "commands", *segments)
-
-
-class _Resumption:
-    """How long a broken output is taken up again: until nothing has come for `RESUME_SECONDS`."""
-
-    def __init__(self) -> None:
-        self._clock = SystemClock()
-        self._backoff = Backoff(random.SystemRandom(), cap_seconds=SLOWEST_POLL_SECONDS)
-        self._broken_at: float | None = None
-
-    def progress(self) -> None:
-        """Something came: whatever broke is mended."""
-        if self._broken_at is not None:
-            self._broken_at = None
-            self._backoff.reset()
-
-    async def wait_or_raise(self, error: TrunklineError) -> None:
-        """Wait for the next attempt, or give up."""
-        now = self._clock.monotonic()
-        self._broken_at = now if self._broken_at is None else self._broken_at
-        if not error.retry or now - self._broken_at > RESUME_SECONDS:
-            raise error
-        asked_seconds = error.retry_after_seconds or 0.0 if isinstance(error, ApiError) else 0.0
-        await asyncio.sleep(self._backoff.next_delay_seconds(now, at_least_seconds=asked_seconds))

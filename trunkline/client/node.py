@@ -9,7 +9,8 @@ from typing import Any
 
 from trunkline.client.api_transport import path_of
 from trunkline.client.call_tokens import CallTokens
-from trunkline.client.commands import CommandRequest, OutputStream
+from trunkline.client.command_output import OutputStream
+from trunkline.client.commands import CommandRequest
 from trunkline.client.errors import NodeUnreachable, Unauthenticated
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.node_sender import Body, Fields, NodeSender

@@ -2,64 +2,14 @@
 
 import asyncio
 import base64
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from control_plane.settings import ControlPlaneSettings
-from tests.support.canned_relay import CannedRelay
-from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
+from tests.support.command_stage import HOST, PATH, Stage, quick
+from tests.support.control_planes import running_control_plane
 from tests.support.fake_agent import FakeAgent
-
-PATH = "/w/finance/api/2.0/commands"
-HOST = "vm-1.finance.trunk.internal"
-
-
-def quick(directory: Path, **commands: Any) -> ControlPlaneSettings:
-    return settings_for(
-        directory,
-        commands={"delivery_seconds": 2, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4, **commands},
-        health={"interval_seconds": 60.0, "timeout_seconds": 0.5},
-    )
-
-
-class Stage:
-    """A control plane whose fleet runs, with one relay in memory and one agent behind it."""
-
-    def __init__(self, plane: RunningControlPlane, agent: FakeAgent, relay: CannedRelay) -> None:
-        self.plane = plane
-        self.agent = agent
-        self.relay = relay
-
-    async def submit(self, **fields: Any) -> dict[str, Any]:
-        body = {"command_id": "c-1", "target": {"node": "vm-1"}, "argv": ["uname", "-a"], **fields}
-        [command] = (await self.plane.ok("POST", PATH, body))["commands"]
-        return dict(command)
-
-    async def until(self, state: str, command_id: str = "c-1", seconds: float = 8.0) -> dict[str, Any]:
-        end = time.monotonic() + seconds
-        while True:
-            found = await self.plane.ok("GET", f"{PATH}/{command_id}")
-            if found["state"] == state:
-                return found
-            assert time.monotonic() < end, found
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def stage(tmp_path: Path):
-    agent = FakeAgent()
-    relay = agent.relay()
-    async with running_control_plane(tmp_path, settings=quick(tmp_path), dial=relay.dial, fleet=True) as plane:
-        agent.verifier = await plane.verifier()
-        await plane.relay()
-        await plane.node("vm-1", labels={"role": "web"})
-        agent.verifier = await plane.verifier()
-        yield Stage(plane, agent, relay)
-        agent.hold.set()
-    await relay.close()
 
 
 async def test_every_token_of_a_submit_names_the_command_and_the_end_of_them_all(stage: Stage):
@@ -324,84 +274,3 @@ async def test_too_many_open_commands_are_refused(tmp_path: Path):
             await plane.ok("POST", PATH, {"command_id": f"c{number}", "target": {"node": "vm-1"}, "argv": ["true"]})
         answer = await plane.call("POST", PATH, {"target": {"node": "vm-1"}, "argv": ["true"]})
         assert (answer.status, answer.error_code) == (429, "RESOURCE_EXHAUSTED")
-
-
-async def test_output_is_streamed_from_any_offset(stage: Stage):
-    whole = bytes(range(256)) * 8192
-    stage.agent.output["stdout"] = whole
-    stage.agent.output["stderr"] = b"oops"
-    await stage.submit()
-    await stage.until("SUCCEEDED")
-    headers = {"Authorization": f"Bearer {stage.plane.operator_token}"}
-    for query, expected in [
-        ("", whole),
-        ("?offset=1000000", whole[1_000_000:]),
-        (f"?offset={len(whole)}", b""),
-        ("?stream=stderr&offset=2", b"ps"),
-    ]:
-        url = f"{stage.plane.url}{PATH}/c-1/output{query}"
-        async with stage.plane.session().get(url, headers=headers) as response:
-            assert response.status == 200
-            assert response.content_type == "application/octet-stream"
-            assert await response.read() == expected
-    beyond = await stage.plane.call("GET", f"{PATH}/c-1/output?offset={len(whole) + 1}")
-    assert (beyond.status, beyond.error_code) == (416, "RANGE_NOT_SATISFIABLE")
-    for query in ("?stream=both", "?offset=-1", "?offset=x", "?colour=red"):
-        assert (await stage.plane.call("GET", f"{PATH}/c-1/output{query}")).status == 400
-
-
-async def test_output_that_breaks_off_does_not_look_whole(stage: Stage):
-    import aiohttp
-
-    stage.agent.output["stdout"] = b"x" * 1_000_000
-    stage.agent.cut_output_after = 300_000
-    await stage.submit()
-    await stage.until("SUCCEEDED")
-    headers = {"Authorization": f"Bearer {stage.plane.operator_token}"}
-    async with stage.plane.session().get(f"{stage.plane.url}{PATH}/c-1/output", headers=headers) as response:
-        with pytest.raises(aiohttp.ClientPayloadError):
-            await response.read()
-
-
-async def test_output_of_an_unreachable_node_is_a_typed_error(stage: Stage):
-    await stage.submit()
-    await stage.until("SUCCEEDED")
-    stage.agent.mode[HOST] = "offline"
-    answer = await stage.plane.call("GET", f"{PATH}/c-1/output")
-    assert (answer.status, answer.error_code, answer.headers["Retry-After"]) == (502, "NODE_UNREACHABLE", "1")
-
-
-async def test_output_of_what_never_arrived_is_empty(stage: Stage):
-    stage.agent.mode[HOST] = "offline"
-    await stage.submit()
-    await stage.until("LOST")
-    answer = await stage.plane.call("GET", f"{PATH}/c-1/output?follow=true")
-    assert (answer.status, answer.headers["Trunkline-Size"]) == (200, "0")
-
-
-async def test_a_follower_that_goes_resets_the_stream_to_the_node(stage: Stage):
-    stage.agent.state = "RUNNING"
-    stage.agent.output["stdout"] = b"first"
-    await stage.submit()
-    await stage.until("RUNNING")
-    headers = {"Authorization": f"Bearer {stage.plane.operator_token}"}
-    response = await stage.plane.session().get(f"{stage.plane.url}{PATH}/c-1/output?follow=true", headers=headers)
-    assert await response.content.readexactly(5) == b"first"
-    streams = stage.relay.links[0].streams
-    response.close()
-    async with asyncio.timeout(5):
-        while stage.relay.links[0].streams >= streams:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
-async def test_a_follower_waits_for_the_delivery(stage: Stage):
-    stage.agent.mode["PUT *"] = "offline"
-    stage.agent.output["stdout"] = b"done"
-    stage.agent.hold.set()
-    await stage.submit()
-    reading = asyncio.create_task(stage.plane.call("GET", f"{PATH}/c-1/output?follow=true"))
-    await stage.until("UNKNOWN")
-    assert not reading.done()
-    stage.agent.mode.clear()
-    async with asyncio.timeout(5):
-        assert (await reading).document == {"text": "done"}

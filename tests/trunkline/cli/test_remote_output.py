@@ -49,3 +49,19 @@ def test_one_node_has_no_prefix_and_several_are_aligned() -> None:
     assert (stdout.getvalue(), stderr.getvalue()) == (b"", b"raw\x1b")
     outputs_for(["vm-1", "vm-10"], stdout, stderr)("vm-1", "stdout").write(b"x\n")
     assert stdout.getvalue() == b"vm-1  | x\n"
+
+
+class Terminal(io.BytesIO):
+    """What says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_the_output_of_one_node_steers_nothing() -> None:
+    terminal = Terminal()
+    output = outputs_for(["vm-1"], terminal, terminal)("vm-1", "stdout")
+    for piece in (b"50%\r\x1b]0;title\x07", b"a\tb\n\xc2", b"\x9b31m", b"\xc3\xbc\xc2", b"\xa9", b"\xc2"):
+        output.write(piece)
+    output.close()
+    assert terminal.getvalue() == "50%\r^[]0;title^Ga\tb\n\\x9b31mü©".encode() + b"\xc2"

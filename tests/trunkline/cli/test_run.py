@@ -168,3 +168,10 @@ def test_who_follows_an_output_is_told_too(fake: FakeControlPlane, trunkline: Tr
     before = len(fake.requests)
     assert trunkline("command", "output", "c-1").stderr == ""
     assert len(fake.requests) == before + 1
+
+
+def test_the_end_of_an_output(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"0123456789"))
+    assert trunkline("run", "--node", "vm-1", "--id", "c-1", "--", "cmd").status == 0
+    assert trunkline("command", "output", "c-1", "--tail", "3").stdout == b"789"
+    assert trunkline("command", "output", "c-1", "--tail", "3", "--offset", "1").status == os.EX_USAGE

@@ -1,0 +1,146 @@
+"""Every byte once and in order, whatever breaks, and an error in the end if nothing comes any more."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.virtual_time import in_virtual_time
+from trunkline.client.api_transport import Query, StreamedBody
+from trunkline.client.command_output import SILENCE_SECONDS, OutputRange, OutputReader
+from trunkline.client.errors import ApiError, DeadlineExceeded, Unreachable
+from trunkline.client.resumption import RESUME_SECONDS
+
+WHOLE = bytes(range(256)) * 64
+
+
+class Service:
+    """An output of `WHOLE`, served as a script says: one entry for each request, the last for all that follow."""
+
+    def __init__(self, *script: Callable[[int], AsyncIterator[bytes]], size: int = len(WHOLE)) -> None:
+        self.script = list(script)
+        self.size = size
+        self.queries: list[Mapping[str, str | int | None]] = []
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, query: Query | None = None, head_seconds: float | None = None
+    ) -> AsyncIterator[StreamedBody]:
+        assert isinstance(query, Mapping)
+        assert head_seconds
+        self.queries.append(query)
+        serve = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        tail = query["tail"]
+        offset = max(0, self.size - int(tail)) if tail is not None else int(query["offset"] or 0)
+        fields = {"Trunkline-Offset": str(offset), "Trunkline-Size": str(self.size)}
+        yield StreamedBody(serve(offset), fields)
+
+
+async def whole(offset: int) -> AsyncIterator[bytes]:
+    for start in range(offset, len(WHOLE), 1000):
+        yield WHOLE[start : start + 1000]
+
+
+def cut_after(size: int, error: Exception | None = None) -> Callable[[int], AsyncIterator[bytes]]:
+    async def serve(offset: int) -> AsyncIterator[bytes]:
+        if size:
+            yield WHOLE[offset : offset + size]
+        raise error or Unreachable("the connection was lost", perhaps_arrived=True)
+
+    return serve
+
+
+async def silent(offset: int) -> AsyncIterator[bytes]:
+    await asyncio.sleep(3600)
+    yield b"never"
+
+
+async def read(service: Service, **wanted) -> bytes:
+    reader = OutputReader(service, "/output", "stdout", OutputRange(**wanted))
+    return b"".join([piece async for piece in reader.pieces()])
+
+
+@in_virtual_time
+async def test_cuts_at_a_hundred_places_leave_no_gap_and_no_double_byte() -> None:
+    rng = random.Random(7)
+    service = Service(*[cut_after(rng.choice([0, 1, 7, 100, 250])) for _ in range(100)], whole)
+    assert await read(service, follow=True) == WHOLE
+    assert len(service.queries) == 101
+    offsets = [int(query["offset"] or 0) for query in service.queries]
+    assert offsets == sorted(offsets)
+
+
+@in_virtual_time
+async def test_a_connection_that_is_dead_without_a_word_is_made_again() -> None:
+    service = Service(cut_after(10, TimeoutError()), silent, silent, whole)
+    service.script[0] = cut_after(10)
+    began = asyncio.get_running_loop().time()
+    assert await read(service, follow=True) == WHOLE
+    assert asyncio.get_running_loop().time() - began == pytest.approx(2 * SILENCE_SECONDS, abs=1)
+
+
+@in_virtual_time
+async def test_a_command_that_is_silent_for_an_hour_is_followed_to_its_end() -> None:
+    service = Service(*[silent] * 120, whole)
+    assert await read(service, follow=True) == WHOLE
+    assert asyncio.get_running_loop().time() >= 120 * SILENCE_SECONDS
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreachable("refused"),
+        ApiError(502, "NODE_UNREACHABLE", "the node is offline", retry_after_seconds=1),
+        DeadlineExceeded("no answer"),
+    ],
+)
+def test_nothing_that_answers_is_the_last_error_after_two_minutes(error: Exception) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        service = Service(cut_after(300), cut_after(0, error))
+        reader = OutputReader(service, "/o", "stdout", OutputRange(follow=True))
+        pieces = reader.pieces()
+        assert await anext(pieces) == WHOLE[:300]
+        with pytest.raises(type(error)):
+            await anext(pieces)
+        assert RESUME_SECONDS <= asyncio.get_running_loop().time() <= RESUME_SECONDS + 15
+
+    run()
+
+
+@in_virtual_time
+async def test_a_refusal_is_not_tried_again() -> None:
+    service = Service(cut_after(0, ApiError(404, "RESOURCE_DOES_NOT_EXIST", "there is no such command")))
+    with pytest.raises(ApiError):
+        await read(service)
+    assert len(service.queries) == 1
+
+
+@in_virtual_time
+async def test_a_silence_without_following_is_an_error() -> None:
+    service = Service(silent)
+    with pytest.raises(DeadlineExceeded):
+        await read(service)
+
+
+@in_virtual_time
+async def test_a_tail_is_resumed_by_its_offset() -> None:
+    service = Service(cut_after(60), whole)
+    assert await read(service, tail_bytes=100) == WHOLE[-100:]
+    first, second = service.queries
+    assert (first["tail"], first["offset"]) == (100, None)
+    assert (second["tail"], second["offset"]) == (None, len(WHOLE) - 40)
+
+
+@in_virtual_time
+async def test_a_length_is_counted_over_cuts() -> None:
+    async def bounded(offset: int) -> AsyncIterator[bytes]:
+        yield WHOLE[offset : offset + int(service.queries[-1]["length"] or 0)]
+
+    service = Service(cut_after(60), bounded)
+    assert await read(service, offset=5, length_bytes=100) == WHOLE[5:105]
+    assert [query["length"] for query in service.queries] == [100, 40]

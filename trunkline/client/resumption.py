@@ -1,0 +1,40 @@
+"""How long something that broke is taken up again: as long as there is progress now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from trunkline.client.errors import ApiError, TrunklineError
+from trunkline.runtime.backoff import Backoff
+
+RESUME_SECONDS = 120.0
+SLOWEST_ATTEMPT_SECONDS = 5.0
+
+
+class Resumption:
+    """The attempts of one reader: it gives up once there was no progress for `RESUME_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._backoff = Backoff(random.SystemRandom(), cap_seconds=SLOWEST_ATTEMPT_SECONDS)
+        self._broken_at: float | None = None
+
+    def progress(self) -> None:
+        """Something came: whatever broke is mended."""
+        if self._broken_at is not None:
+            self._broken_at = None
+            self._backoff.reset()
+
+    async def wait_or_raise(self, error: TrunklineError) -> None:
+        """Wait for the next attempt.
+
+        Raises:
+            TrunklineError: `error`, as another attempt would not help, or none has helped for too long.
+        """
+        now = self._loop.time()
+        self._broken_at = now if self._broken_at is None else self._broken_at
+        if not error.retry or now - self._broken_at > RESUME_SECONDS:
+            raise error
+        asked_seconds = error.retry_after_seconds or 0.0 if isinstance(error, ApiError) else 0.0
+        await asyncio.sleep(self._backoff.next_delay_seconds(now, at_least_seconds=asked_seconds))
