@@ -8,6 +8,7 @@
 #   make bench   measure the relay's data path against nginx on this machine (a few minutes)
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
 #   make soak-rotation   rotate authority and signing keys under load, and print what failed (five minutes)
+#   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
 
@@ -20,7 +21,7 @@ COMPILED := build/compiled
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -81,6 +82,10 @@ soak-revocation: $(READY)
 
 soak-rotation: $(READY)
 	$(BIN)/python -m bench.soak_rotation
+
+soak-restart: $(READY)
+	@sh deploy/development/tools.sh soak
+	$(BIN)/python -m bench.soak_restart
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only .

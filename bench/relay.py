@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from bench.build import Build
 from bench.credentials import Credentials
@@ -95,8 +96,14 @@ def running_relay(
         relay.kill()
 
 
+class Attachable(Protocol):
+    """A relay that listeners dial."""
+
+    url: str
+
+
 @contextmanager
-def listening(relay: Relay, credentials_file: Path, core: int) -> Iterator[int]:
+def listening(relay: Attachable, credentials_file: Path, core: int) -> Iterator[int]:
     """Listeners for the nodes of a file, all attached; the process id is given."""
     command = [sys.executable, "-m", "bench.listener", relay.url, str(credentials_file)]
     process = subprocess.Popen(pinned(core, command), stdout=subprocess.PIPE, text=True)

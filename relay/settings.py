@@ -102,7 +102,7 @@ class LimitsSettings(Section):
     """From being asked to end until the port is closed: calls are served, while everybody is told to go elsewhere."""
     drain_seconds: Seconds = 30.0
     """Calls in flight when the port has been closed."""
-    return_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
+    return_seconds: Annotated[float, Field(ge=0, le=600)] = 15.0
     """After a start, how long readiness waits for the nodes that had links here before."""
     superseded_seconds: Seconds = 7200.0
     """Calls in flight on a link that was superseded."""

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Installs, from the distribution, the programs that the tests or the benchmark drive: tools.sh test|bench
+# Installs, from the distribution, the programs that tests, benchmark or soak drive: tools.sh test|bench|soak
 # Without root it only says what is missing; the tests that need such a program then say why they are skipped.
 set -eu
 case $1 in
     test) wanted="cc:gcc curl:curl openssl:openssl go:golang-go node:nodejs npm:npm softhsm2-util:softhsm2"
         libraries="golang-github-hashicorp-yamux-dev libc6-dev" ;;
     bench) wanted="cc:gcc nginx:nginx-light wrk:wrk" libraries="" ;;
-    *) echo "usage: tools.sh test|bench" >&2; exit 64 ;;
+    soak) wanted="haproxy:haproxy" libraries="" ;;
+    *) echo "usage: tools.sh test|bench|soak" >&2; exit 64 ;;
 esac
 
 missing=""

@@ -95,7 +95,7 @@ def write_relay_settings(layout: Layout, role: str, ports: Ports, *, control_pla
         "control_plane": {"url": control_plane_url, "ca_file": str(ca_file(layout))},
         "enrolment": {"join_token_file": str(layout.relay(role) / "join-token"), "name": relay_name(role)},
         "names": {"suffix": name_suffix},
-        "limits": {"drain_lead_seconds": 0, "drain_seconds": DRAIN_SECONDS},
+        "limits": {"drain_lead_seconds": 0, "drain_seconds": DRAIN_SECONDS, "return_seconds": 2.0},
     }
     _write(layout, f"{role}/config.toml", table)
 
