@@ -127,6 +127,13 @@ class TrustDocument:
                 return TrustVerdict(True, lock.kind, lock.id)
         return None
 
+    def certificate_verdict(self, serial: str, now: float) -> TrustVerdict | None:
+        """What ends the use of a certificate at `now`, whosever it is: its own revocation or lock."""
+        if serial in self.revocations.certificates:
+            return TrustVerdict(False, "certificate", serial)
+        locked = any(lock.expires_at > now and (lock.kind, lock.id) == ("certificate", serial) for lock in self.locks)
+        return TrustVerdict(True, "certificate", serial) if locked else None
+
 
 def _named(claims: TokenClaims, certificate_serial: str | None) -> tuple[tuple[str, str | None], ...]:
     """What a token stands on, as revocations and locks name it."""

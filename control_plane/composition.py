@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from certs.tls import TlsContext
 from control_plane.api.application import Front, build_application
 from control_plane.api.audit import AuditResource
 from control_plane.api.bootstrap import BootstrapResource
@@ -44,7 +43,8 @@ from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health_record import HealthRecord
 from control_plane.fleet.monitor import HealthMonitor
 from control_plane.fleet.node_commands import NodeCommands
-from control_plane.fleet.reach import NodeReach, Sender, link_sender
+from control_plane.fleet.reach import NodeReach, Sender
+from control_plane.fleet.relay_links import RelayLinks
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
@@ -78,8 +78,8 @@ from trunkline.runtime.logs import get_logger
 class Foundation:
     """What everything stands on.
 
-    `signers` are loaded already. `operators` are ids by the hashes of their tokens; `make_link_sender` is given the TLS
-    context for dialling relays.
+    `signers` are loaded already. `operators` are ids by the hashes of their tokens; `make_sender` takes the place of
+    dialling relays.
     """
 
     settings: ControlPlaneSettings
@@ -94,7 +94,7 @@ class Foundation:
     clock: Clock
     rng: random.Random
     draining: asyncio.Event
-    make_link_sender: Callable[[Callable[[], TlsContext], Clock], Callable[[str], Sender]] = link_sender
+    make_sender: Callable[[str], Sender] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +243,16 @@ def _rotations(foundation: Foundation, metrics: ControlPlaneMetrics, identities:
 
 def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Fleet:
     settings, clock, rng = foundation.settings, foundation.clock, foundation.rng
+    relay_links = RelayLinks(
+        client_tls=identities.own.client_tls,
+        verdict=identities.trust.certificate_verdict,
+        clock=clock,
+        log=get_logger("control_plane.relays"),
+    )
+    identities.trust.subscribe(relay_links.cut_ended)
     reach = NodeReach(
         database=foundation.database,
-        sender=foundation.make_link_sender(identities.own.client_tls, clock),
+        sender=foundation.make_sender or relay_links.sender,
         metrics=metrics,
         clock=clock,
     )

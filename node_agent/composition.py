@@ -151,7 +151,7 @@ async def compose(
     stack.callback(rotation.close)
     router = await _router(foundation, node, watch, reports, rotation, own_ports, stack)
     links = _links(foundation, credentials, router, ready, renewal)
-    _follow_trust(foundation, watch, reports)
+    _follow_trust(foundation, watch, links, reports)
     _follow_relays(foundation, credentials, links)
     _follow_identity(foundation, credentials)
     credentials.subscribe(links.identity_changed)
@@ -273,6 +273,7 @@ def _links(
         foundation.proxy_for,
         client_context,
         DialOptions(settings.carrier, settings.dial_seconds, settings.keepalive_seconds, settings.max_streams),
+        trust.certificate_verdict,
     )
     return RelayLinks(
         dialer=dialer,
@@ -305,7 +306,7 @@ def _upwards(foundation: Foundation, credentials: Credentials, reports: Reports)
     return sender, TrustHandOver(enrolment.control_plane, credentials, enrolment.trust, rng, log)
 
 
-def _follow_trust(foundation: Foundation, watch: CallerWatch, reports: Reports) -> None:
+def _follow_trust(foundation: Foundation, watch: CallerWatch, links: RelayLinks, reports: Reports) -> None:
     """Cut what a newer trust document revokes or locks, and report it."""
     trust, metrics, log = foundation.enrolment.trust, foundation.metrics, get_logger("node_agent.trust")
 
@@ -316,8 +317,8 @@ def _follow_trust(foundation: Foundation, watch: CallerWatch, reports: Reports) 
 
     def changed() -> None:
         tell()
-        cut = watch.cut(trust.verdict)
-        reports.adopted(trust.sequence, cut)
+        cut, cut_links = watch.cut(trust.verdict), links.cut_ended()
+        reports.adopted(trust.sequence, cut, cut_links)
         if cut:
             metrics.cut_exchanges.inc(len(cut))
             log.warning("trust.exchanges_cut", count=len(cut), sequence=trust.sequence)

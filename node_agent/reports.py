@@ -45,14 +45,13 @@ class Reports:
         # Numbers go on after a restart: they begin at the milliseconds since the epoch.
         self._sequence = int(clock.now() * 1000)
 
-    def adopted(self, sequence: int, cut: Sequence[Cut] = ()) -> None:
-        """Note that the trust document with this number is in force, and what was cut for it."""
+    def adopted(self, sequence: int, cut: Sequence[Cut] = (), links: Sequence[TrustVerdict] = ()) -> None:
+        """Note that the trust document with this number is in force, and what was cut for it; links by their causes."""
         self._adopted = sequence
         for one in cut:
-            if one.verdict not in self._cuts and len(self._cuts) >= MOST_CAUSES:
-                self._drop(1)
-                continue
-            self._cuts.setdefault(one.verdict, Counter())["streams" if one.is_stream else "exchanges"] += 1
+            self._count(one.verdict, "streams" if one.is_stream else "exchanges")
+        for verdict in links:
+            self._count(verdict, "links")
         self.waiting.set()
         if cut:
             self.urgent.set()
@@ -98,6 +97,12 @@ class Reports:
         self._cuts.clear()
         self._refusals.clear()
         return items
+
+    def _count(self, verdict: TrustVerdict, what: str) -> None:
+        if verdict not in self._cuts and len(self._cuts) >= MOST_CAUSES:
+            self._drop(1)
+        else:
+            self._cuts.setdefault(verdict, Counter())[what] += 1
 
     def _drop(self, count: int) -> None:
         self._dropped += count

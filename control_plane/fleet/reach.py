@@ -8,19 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from certs.tls import TlsContext
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import relays
 from control_plane.storage.database import Database
-from trunkline.channel.link import Link, LinkOwner
 from trunkline.client.errors import NodeSilent, RelayRefused, TrunklineError
-from trunkline.client.link_keeper import tls_dial
 from trunkline.client.node_response import NodeResponse
-from trunkline.client.node_sender import NodeSender
 from trunkline.runtime.clock import Clock
 
 RELAYS_SECONDS = 2.0
-LINK_SECONDS = 3.0
 MOST_REMEMBERED_NODES = 100_000
 _PERHAPS_REACHED = frozenset({"connection_terminated", "http_protocol_error", "http_response_timeout"})
 
@@ -175,25 +170,6 @@ class NodeReach:
 
     def _count(self, call: NodeCall, outcome: str) -> None:
         self._metrics.node_calls.labels(call.purpose, outcome).inc()
-
-
-def link_sender(client_tls: Callable[[], TlsContext], clock: Clock) -> Callable[[str], Sender]:
-    """Return what makes the sender to a relay: a link over TLS that stands on the control plane's SVID alone.
-
-    The tokens of single calls stay out of it, so that revoking a node does not cut the link to all the others.
-    """
-
-    def make(url: str) -> Sender:
-        dial = tls_dial(url, client_tls)
-
-        async def dial_by_certificate(owner: LinkOwner, _: str | None) -> Link:
-            return await dial(owner, None)
-
-        return NodeSender(
-            url, ssl_context=client_tls, dial=dial_by_certificate, link_timeout_seconds=LINK_SECONDS, clock=clock
-        )
-
-    return make
 
 
 def _certainly_not_reached(error: TrunklineError) -> bool:

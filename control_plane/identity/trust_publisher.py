@@ -7,11 +7,18 @@ restart therefore publishes the same document again, under the same number, with
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from certs.trust import Revocations, TrustDocument, TrustLock, content_fingerprint, sign_trust_document
+from certs.trust import (
+    Revocations,
+    TrustDocument,
+    TrustLock,
+    TrustVerdict,
+    content_fingerprint,
+    sign_trust_document,
+)
 from certs.trust_form import MAX_RELAYS
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
@@ -46,6 +53,8 @@ class TrustPublisher:
         self._clock = clock
         self._refreshing = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._subscribers: list[Callable[[], None]] = []
+        self._document: TrustDocument | None = None
         self._signed_by = ""
         self.sequence = 0
         self.text = ""
@@ -59,12 +68,23 @@ class TrustPublisher:
                 return
             self.text = sign_trust_document(document, svid)
             self.sequence = document.sequence
+            self._document = document
             self._signed_by = svid.chain.serial
             self._metrics.revocations.set(_count(document.revocations))
             self._metrics.locks.set(len(document.locks))
         self._metrics.trust_sequence.set(self.sequence)
         self._changed.set()
         self._changed = asyncio.Event()
+        for changed in self._subscribers:
+            changed()
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each document that is published; it must not raise."""
+        self._subscribers.append(changed)
+
+    def certificate_verdict(self, serial: str) -> TrustVerdict | None:
+        """What the published document says to have ended the use of a certificate: its revocation or lock."""
+        return None if self._document is None else self._document.certificate_verdict(serial, self._clock.now())
 
     async def wait_for_change(self, seen: str, timeout_seconds: float) -> bool:
         """Wait until the published text is another than the one seen; False if it stayed the same for that long."""

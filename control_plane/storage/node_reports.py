@@ -63,7 +63,7 @@ async def _take_cut(session: AsyncSession, node_id: str, cut: CutReport, context
     if new:
         details = {
             "cause": cut.cause, "kind": cut.kind, "id": cut.id, "sequence": sequence,
-            "streams": cut.streams, "exchanges": cut.exchanges,
+            "links": cut.links, "streams": cut.streams, "exchanges": cut.exchanges,
         }  # fmt: skip
         happening = Happening("node.cut", resource=node_id, workspace_id=context.workspace_id, details=details)
         append(session, context.now, context.actor, happening)

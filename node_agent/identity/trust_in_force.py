@@ -82,6 +82,11 @@ class TrustInForce:
             return TrustVerdict(False, "key", claims.key_id or "")
         return document.verdict(claims, self._clock.now())
 
+    def certificate_verdict(self, serial: str) -> TrustVerdict | None:
+        """What has ended the use of a relay's certificate: a revocation or a lock of it."""
+        document = self.store.current
+        return None if document is None else document.certificate_verdict(serial, self._clock.now())
+
     def _knows(self, document: TrustDocument, key_id: str) -> bool:
         """Whether a key is trusted, or was left in a rotation: what it admitted before goes on."""
         return self.store.keyring.find(key_id) is not None or key_id in document.retirement.left_token_keys

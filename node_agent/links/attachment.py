@@ -27,7 +27,8 @@ class Ending(Enum):
 class Attachment:
     """The owner of one link. `ending` is done when another link has to take its place.
 
-    `serial` is that of the certificate which the link was made with, once it was.
+    `serial` is that of the certificate which the link was made with, and `relay_serial` that of the one which the relay
+    has shown, once it was made.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Attachment:
         self.sequence = sequence
         self.link: Link | None = None
         self.serial = ""
+        self.relay_serial = ""
         self.retry_after_seconds = 0.0
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._offer = offer

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from certs.identities import Identity
+from certs.peers import peer_certificate
 from certs.tls import TlsContext
+from certs.trust import TrustVerdict
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment
@@ -20,6 +22,8 @@ from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.channel.terms import LinkTerms
 
 ServerRoots = Literal["trust_document", "public"]
+
+CertificateVerdict = Callable[[str], TrustVerdict | None]
 
 # A relay passes on the cancellations of all its senders, each of whom it bounds itself: one sender that cancels in a
 # storm must not cost the node its link.
@@ -47,12 +51,15 @@ class Dialer:
         proxy_for: Callable[[str], ProxyAddress | None],
         proxy_tls: Callable[[], TlsContext],
         options: DialOptions,
+        certificate_verdict: CertificateVerdict,
     ) -> None:
+        """Prepare; `certificate_verdict` says what has ended the use of a relay's certificate, by its serial number."""
         self._credentials = credentials
         self._make_tls = make_tls
         self._proxy_for = proxy_for
         self._proxy_tls = proxy_tls
         self._options = options
+        self._certificate_verdict = certificate_verdict
         self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(self._loop)
         self._budget = CreditBudget()
@@ -62,6 +69,10 @@ class Dialer:
     def next_sequence(self) -> int:
         """Return the number of the next link."""
         return next(self._sequences)
+
+    def ended(self, attachment: Attachment) -> TrustVerdict | None:
+        """Return what has ended the use of the certificate that the attachment's relay has shown."""
+        return self._certificate_verdict(attachment.relay_serial)
 
     async def attach(self, attachment: Attachment, heir: NodeIdentity | None = None) -> None:
         """Dial the attachment's relay, and give it its link; as `heir`, where that is given.
@@ -82,6 +93,7 @@ class Dialer:
             proxy=proxy,
             proxy_ssl_context=self._proxy_tls() if proxy is not None and proxy.secure else None,
             deadline_seconds=self._options.dial_seconds,
+            refuse_peer=lambda transport: self._refusal(attachment, transport),
         )
 
         def make_link(agreed: LinkTerms) -> Link:
@@ -89,6 +101,15 @@ class Dialer:
             return attachment.link
 
         await dial(plan, make_link)
+
+    def _refusal(self, attachment: Attachment, transport: asyncio.BaseTransport) -> str | None:
+        """Say why the relay is not to be spoken to: nobody else would tell that its certificate was revoked."""
+        peer = peer_certificate(transport)
+        attachment.relay_serial = "" if peer is None else peer.serial
+        verdict = self.ended(attachment)
+        if verdict is None:
+            return None
+        return f"the relay's certificate {verdict.id} is {'locked' if verdict.locked else 'revoked'}"
 
     def _make_link(self, attachment: Attachment, agreed: LinkTerms) -> Link:
         window_bytes = agreed.initial_window_bytes

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from certs.trust import TrustVerdict
 from node_agent.exchanges.control import put_token
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment, Offer
@@ -55,7 +56,7 @@ class RelayLinks:
         self._log = log
         self._supervisors: dict[str, tuple[RelaySupervisor, asyncio.Task[None]]] = {}
         self._up: set[Attachment] = set()
-        self._open: set[Link] = set()
+        self._open: dict[Link, Attachment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -102,6 +103,22 @@ class RelayLinks:
                 self._spawn(self._hand_over_token(attachment, node))
         self.configure(node.relays)
 
+    def cut_ended(self) -> list[TrustVerdict]:
+        """Cut, at once, the links to relays whose certificate is no good any more; return why each was.
+
+        They are dialled again, and are not spoken to before they have another certificate.
+        """
+        verdicts = []
+        for link, attachment in list(self._open.items()):
+            verdict = self._dialer.ended(attachment)
+            if verdict is not None:
+                self._log.warning(
+                    "link.relay_ended", relay=attachment.url, certificate=verdict.id, locked=verdict.locked
+                )
+                link.abort()
+                verdicts.append(verdict)
+        return verdicts
+
     async def prove(self, heir: NodeIdentity) -> bool:
         """Have one relay take an identity that is not in force yet, those first that are linked; tell whether one did.
 
@@ -146,11 +163,12 @@ class RelayLinks:
         """A link is up."""
         link = attachment.link
         if link is not None:
-            self._open.add(link)
-            link.closed.add_done_callback(lambda closed: self._open.discard(link))
+            self._open[link] = attachment
+            link.closed.add_done_callback(lambda closed: self._open.pop(link, None))
         self._up.add(attachment)
         self._metrics.links.set(len(self._up))
         self._ready.met()
+        self.cut_ended()  # what was proved while the relay's certificate was still good, and taken up only now
 
     def detached(self, attachment: Attachment) -> None:
         """A link is gone, or no longer the one to use."""

@@ -21,6 +21,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from certs.trust import TrustVerdict
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment, Ending
 from trunkline.channel.errors import ChannelError, ConnectionLost
@@ -42,6 +43,10 @@ class Dials(Protocol):
 
     def next_sequence(self) -> int:
         """Return the number of the next link."""
+        ...
+
+    def ended(self, attachment: Attachment) -> TrustVerdict | None:
+        """Return what has ended the use of the certificate that the attachment's relay has shown."""
         ...
 
     async def attach(self, attachment: Attachment, heir: NodeIdentity | None = None) -> None:

@@ -8,6 +8,7 @@ from trunkline.runtime.clock import ManualClock
 
 TOKEN = TrustVerdict(False, "token", "jti-1")
 NODE = TrustVerdict(True, "node", "nd-one")
+RELAY = TrustVerdict(False, "certificate", "1a")
 NOW_MS = 1_800_000_000_000
 
 
@@ -20,7 +21,8 @@ def test_adoption_and_cuts_become_one_item():
     waiting.adopted(7)
     assert waiting.waiting.is_set()
     assert not waiting.urgent.is_set()
-    waiting.adopted(8, [Cut(TOKEN, True), Cut(TOKEN, False), Cut(TOKEN, True), Cut(NODE, False)])
+    cut = [Cut(TOKEN, True), Cut(TOKEN, False), Cut(TOKEN, True), Cut(NODE, False)]
+    waiting.adopted(8, cut, [RELAY, RELAY])
     assert waiting.urgent.is_set()
     batch = waiting.next_batch()
     assert batch is not None
@@ -32,6 +34,7 @@ def test_adoption_and_cuts_become_one_item():
             "cuts": [
                 {"cause": "revocation", "kind": "token", "id": "jti-1", "streams": 2, "exchanges": 1},
                 {"cause": "lock", "kind": "node", "id": "nd-one", "exchanges": 1},
+                {"cause": "revocation", "kind": "certificate", "id": "1a", "links": 2},
             ],
         }
     ]

@@ -261,8 +261,11 @@ async def running_control_plane(
             clock=clock or SystemClock(),
             rng=random.Random(secrets.randbits(32)),
             draining=draining,
-            make_link_sender=lambda tls, clock: (
-                lambda url: NodeSender(url, ssl_context=tls, dial=dial or _nobody, link_timeout_seconds=0.5)
+            make_sender=lambda url: NodeSender(
+                url,
+                ssl_context=lambda: client_context(in_force.authority.roots),
+                dial=dial or _nobody,
+                link_timeout_seconds=0.5,
             ),
         )
         control_plane = compose(foundation)

@@ -23,7 +23,7 @@ from trunkline.channel.proxy_connect import ConnectProtocol, ProxyAddress, forma
 from trunkline.channel.session import Role
 from trunkline.channel.terms import OWN_TERMS, LinkTerms
 from trunkline.channel.upgrade import Carrier, LinkRefused, LinkRequest
-from trunkline.channel.upgrade_protocol import UpgradeBroken, UpgradeProtocol
+from trunkline.channel.upgrade_protocol import PeerRefusal, UpgradeBroken, UpgradeProtocol
 from trunkline.channel.websocket_fields import new_websocket_key
 
 CarrierChoice = Literal["yamux", "websocket", "auto"]
@@ -48,6 +48,7 @@ class DialPlan:
         proxy: an HTTP proxy to go through.
         proxy_ssl_context: verifies an `https://` proxy; needed only then.
         deadline_seconds: for everything together.
+        refuse_peer: says why a relay whose certificate verifies is not to be spoken to all the same.
     """
 
     url: str
@@ -60,6 +61,7 @@ class DialPlan:
     proxy: ProxyAddress | None = None
     proxy_ssl_context: ssl.SSLContext | None = None
     deadline_seconds: float = DIAL_SECONDS
+    refuse_peer: PeerRefusal | None = None
 
     @property
     def host_and_port(self) -> tuple[str, int]:
@@ -94,6 +96,7 @@ async def dial_link(
     proxy_ssl_context: ssl.SSLContext | None = None,
     budget: CreditBudget | None = None,
     deadline_seconds: float = DIAL_SECONDS,
+    refuse_peer: PeerRefusal | None = None,
 ) -> Link:
     """Open a link to a relay; see `DialPlan` for the arguments that are not said here.
 
@@ -112,6 +115,7 @@ async def dial_link(
         proxy_ssl_context: verifies an `https://` proxy.
         budget: the process-wide credit.
         deadline_seconds: for everything together.
+        refuse_peer: says why a relay is not to be spoken to.
 
     Raises:
         ConnectionLost: the relay was not reached, or went away, or did not answer in time.
@@ -119,7 +123,17 @@ async def dial_link(
     """
     loop = asyncio.get_running_loop()
     plan = DialPlan(
-        url, ssl_context, token, terms, instance, sequence, carrier, proxy, proxy_ssl_context, deadline_seconds
+        url,
+        ssl_context,
+        token,
+        terms,
+        instance,
+        sequence,
+        carrier,
+        proxy,
+        proxy_ssl_context,
+        deadline_seconds,
+        refuse_peer,
     )
 
     def make_link(agreed: LinkTerms) -> Link:
@@ -178,7 +192,7 @@ async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[Link
         sequence=plan.sequence,
         websocket_key=new_websocket_key() if carrier is Carrier.WEBSOCKET else None,
     )
-    upgrade = UpgradeProtocol(request, make_link, loop)
+    upgrade = UpgradeProtocol(request, make_link, loop, plan.refuse_peer)
     try:
         await _connect(plan, upgrade, loop)
         return await upgrade.link()

@@ -24,6 +24,9 @@ from trunkline.channel.upgrade import (
 )
 from trunkline.channel.websocket import WebSocketTransport
 
+PeerRefusal = Callable[[asyncio.BaseTransport], str | None]
+"""Why the peer of a connection, whose certificate TLS has verified, is not to be spoken to; None: it is."""
+
 MOST_HEAD_BYTES: Final = 32_768
 _SWITCHING_PROTOCOLS: Final = 101
 _HEAD_END: Final = b"\r\n\r\n"
@@ -37,10 +40,15 @@ class UpgradeProtocol(asyncio.Protocol):
     """Sends the request, reads the answer, and hands the transport to a new link."""
 
     def __init__(
-        self, request: LinkRequest, make_link: Callable[[LinkTerms], Link], loop: asyncio.AbstractEventLoop
+        self,
+        request: LinkRequest,
+        make_link: Callable[[LinkTerms], Link],
+        loop: asyncio.AbstractEventLoop,
+        refuse_peer: PeerRefusal | None = None,
     ) -> None:
         self._request = request
         self._make_link = make_link
+        self._refuse_peer = refuse_peer
         self._received = bytearray()
         self._refusal: ResponseHead | None = None
         self._transport: asyncio.Transport | None = None
@@ -59,9 +67,14 @@ class UpgradeProtocol(asyncio.Protocol):
         return link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """TLS is up: ask for the link."""
+        """TLS is up: ask for the link, unless this relay is not to be spoken to; then it is not given the token."""
         # Not asked whether it is one: the faster loop's transports only look like asyncio.Transport.
         self._transport = transport = cast(asyncio.Transport, transport)
+        refusal = None if self._refuse_peer is None else self._refuse_peer(transport)
+        if refusal is not None:
+            self._fail(HandshakeFailed(refusal))
+            transport.abort()
+            return
         transport.write(write_link_request(self._request))
 
     def data_received(self, data: bytes) -> None:

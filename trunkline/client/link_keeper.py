@@ -19,6 +19,7 @@ from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, LinkOwner, LinkStream, StreamHandler
 from trunkline.channel.session import Role
 from trunkline.channel.upgrade import LinkRefused
+from trunkline.channel.upgrade_protocol import PeerRefusal
 from trunkline.client.errors import Unauthenticated, Unreachable
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.client.refusals import refused_link
@@ -33,8 +34,16 @@ STEADY_SECONDS = 5.0
 _PERMANENT_STATUSES = frozenset({400, 401, 403, 404, 407})
 
 
-def tls_dial(relay_url: str, ssl_context: TlsContext | Callable[[], TlsContext]) -> Dial:
-    """The way to a relay over TLS; the context is asked for at each attempt if it can be called."""
+def tls_dial(
+    relay_url: str,
+    ssl_context: TlsContext | Callable[[], TlsContext],
+    *,
+    refuse_peer: PeerRefusal | None = None,
+) -> Dial:
+    """The way to a relay over TLS; the context is asked for at each attempt if it can be called.
+
+    `refuse_peer` says why a relay whose certificate verifies is not to be spoken to all the same.
+    """
 
     async def dial(owner: LinkOwner, token: str | None) -> Link:
         context = ssl_context if isinstance(ssl_context, TlsContext) else ssl_context()
@@ -46,6 +55,7 @@ def tls_dial(relay_url: str, ssl_context: TlsContext | Callable[[], TlsContext])
             limits=SENDER_LIMITS,
             token=token,
             proxy=outbound_proxy(relay_url),
+            refuse_peer=refuse_peer,
         )
 
     return dial

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import random
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from certs.tls import client_context
+from certs.trust import TrustVerdict
 from node_agent.exchanges.control import NoticeExchange
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.identity.credentials import Credentials
@@ -20,6 +21,7 @@ from node_agent.metrics import AgentMetrics
 from node_agent.settings import LinkSettings
 from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID
 from tests.support.link_server import link_server
+from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import HeadBuffer, parse_request_head
 from trunkline.channel.link import LinkStream
 from trunkline.channel.stream_transport import open_stream_pair
@@ -45,6 +47,7 @@ class Node:
         self.kit, self.log = kit, log
         self.asked_for_token = 0
         self.trust = []
+        self.revoked = set()
         self.ready = Condition("relay_link", lambda: None)
         loop = asyncio.get_running_loop()
         self._lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
@@ -55,6 +58,7 @@ class Node:
             lambda url: None,
             client_context,
             DialOptions(carrier="yamux", dial_seconds=5),
+            lambda serial: TrustVerdict(False, "certificate", serial) if serial in self.revoked else None,
         )
         self.instance = dialer.instance
         self.links = RelayLinks(
@@ -389,6 +393,44 @@ async def test_trust_documents_are_passed_on(node, kit, until):
         await notice(server.links[0], type="of_a_later_release")
         assert node.trust == ["a.b.c"]
         assert not server.links[0].lost
+        await node.links.close()
+
+
+async def test_a_relay_whose_certificate_was_revoked_is_given_nothing(node, kit, logged, until):
+    """It has the key, and a certificate that verifies: only the trust document tells."""
+    identity = kit.issue_relay()
+    node.revoked.add(identity.chain.serial)
+    async with link_server(kit.server_tls(identity).context) as server:
+        node.links.configure((server.url,))
+        await until(lambda: any("is revoked" in str(entry.get("reason")) for entry in logged.entries))
+        assert (server.links, server.requests) == ([], [])
+        node.revoked.clear()
+        await until(lambda: len(server.links) == 1)
+        await node.links.close()
+
+
+async def test_a_link_to_a_relay_that_is_revoked_is_cut_with_what_is_open_on_it(node, kit, until):
+    """Also where that very link brings the document."""
+    identity = kit.issue_relay()
+
+    def take(document):
+        node.revoked.add(identity.chain.serial)
+        node.trust.extend(node.links.cut_ended())
+
+    node.links._take_trust = take
+    async with relays(kit) as (good,), link_server(kit.server_tls(identity).context) as bad:
+        node.links.configure((good.url, bad.url))
+        await until(lambda: len(good.links) == len(bad.links) == 1)
+        reader, writer = open_stream_pair(bad.links[0].open())
+        writer.write(b"GET / HTTP/1.1\r\nHost: vm-1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        with suppress(AssertionError, ChannelError, ConnectionError):
+            await notice(bad.links[0], type="trust_document", trust_document="a.b.c")
+        await bad.links[0].closed
+        assert [verdict.id for verdict in node.trust] == [identity.chain.serial]
+        assert not good.links[0].lost
+        assert len(good.links) == len(bad.links) == 1
+        writer.close()
         await node.links.close()
 
 
