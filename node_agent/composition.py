@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from certs.identities import Identity
 from certs.tls import TlsContext, client_context
 from certs.tokens import TokenVerifier
-from node_agent.api.application import ApiServer, build_application
+from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
 from node_agent.commands.ledger import CommandBounds, CommandLedger
+from node_agent.commands.parameter_paths import ParameterPaths
 from node_agent.commands.records import CommandStore
 from node_agent.commands.retention import RetentionBounds
 from node_agent.establishing import Enrolment, ProxyFor
@@ -197,11 +199,14 @@ async def _router(
         rotation.standing,
         foundation.registry,
     )
-    commands = CommandsApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
+    paths = ParameterPaths(foundation.policy)
+    stack.callback(paths.close)
+    commands = CommandsApi(foundation.ledger, paths, stall_seconds=bounds.stall_seconds)
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
     secrets = SecretsApi(foundation.secrets.held)
-    app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=bounds.request_seconds)
+    apis = Apis(health, commands, secrets, PolicyApi(foundation.policy))
+    app = build_application(apis, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(
         callers,

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from node_agent.rules.base import CommandName, Rules, UserName
+from node_agent.rules.environment import EnvironmentRules
+from node_agent.rules.named import NamedCommand
+from node_agent.rules.schedule import Schedule
 from trunkline.runtime.settings_problems import explain
 
 API_PORT = 80
@@ -16,16 +20,13 @@ RESERVED_PORTS = frozenset({API_PORT, END_TO_END_PORT})
 GIGABYTE = 1024**3
 
 T = TypeVar("T", int, float)
+K = TypeVar("K", int, str)
+V = TypeVar("V")
 
-UserName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")]
 Argv = Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=64)]
 
 
-class _Rules(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class CommandRules(_Rules):
+class CommandRules(Rules):
     """What commands may be, and how many at once."""
 
     enabled: bool = True
@@ -38,6 +39,10 @@ class CommandRules(_Rules):
     max_timeout_seconds: float = Field(default=7 * 86400.0, gt=0)
     max_output_bytes: int = Field(default=GIGABYTE, ge=1024)
     require_body_binding: bool = False
+    allow: Literal["any", "named"] = "any"
+    schedule: Schedule | None = None
+    environment: EnvironmentRules = EnvironmentRules()
+    named: dict[CommandName, NamedCommand] = Field(default_factory=dict, max_length=256)
 
     @field_validator("allowed_users", "allowed_subjects", mode="before")
     @classmethod
@@ -53,14 +58,14 @@ class CommandRules(_Rules):
         return min(asked if asked is not None else self.default_timeout_seconds, self.max_timeout_seconds)
 
 
-class PortRules(_Rules):
+class PortRules(Rules):
     """One service on the node's loopback that callers may reach."""
 
     address: Literal["127.0.0.1", "::1"] = "127.0.0.1"
     shared: bool = False
 
 
-class CheckRules(_Rules):
+class CheckRules(Rules):
     """One check of the owner's: a command that exits with status 0 while all is well."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
@@ -69,7 +74,7 @@ class CheckRules(_Rules):
     timeout_seconds: float = Field(default=10.0, ge=0.1, le=600)
 
 
-class SecretRules(_Rules):
+class SecretRules(Rules):
     """Which of the workspace's secrets this node takes, of those that the control plane grants it."""
 
     enabled: bool = True
@@ -85,7 +90,7 @@ class SecretRules(_Rules):
         return self.enabled and (self.allowed_scopes is None or scope in self.allowed_scopes)
 
 
-class Policy(_Rules):
+class Policy(Rules):
     """The whole policy of the node's owner."""
 
     commands: CommandRules = CommandRules()
@@ -121,10 +126,11 @@ class Policy(_Rules):
                 "max_concurrent": _least(rules.max_concurrent, addition.max_concurrent_commands),
                 "max_timeout_seconds": _least(rules.max_timeout_seconds, addition.max_timeout_seconds),
                 "require_body_binding": rules.require_body_binding or addition.require_body_binding,
+                "allow": "named" if addition.named_commands_only else rules.allow,
+                "named": _only(rules.named, addition.named_commands),
             }
         )
-        ports = self.ports if addition.ports is None else {n: p for n, p in self.ports.items() if n in addition.ports}
-        return self.model_copy(update={"commands": commands, "ports": ports})
+        return self.model_copy(update={"commands": commands, "ports": _only(self.ports, addition.ports)})
 
 
 class Narrowing(BaseModel):
@@ -136,6 +142,8 @@ class Narrowing(BaseModel):
     max_concurrent_commands: int | None = Field(default=None, ge=1)
     max_timeout_seconds: float | None = Field(default=None, gt=0)
     require_body_binding: bool = False
+    named_commands_only: bool = False
+    named_commands: list[str] | None = None
     ports: list[int] | None = None
 
 
@@ -164,3 +172,7 @@ def _port_number(key: Any) -> int:
 
 def _least(bound: T, asked: T | None) -> T:
     return bound if asked is None else min(bound, asked)
+
+
+def _only(rules: dict[K, V], names: list[K] | None) -> dict[K, V]:
+    return rules if names is None else {name: one for name, one in rules.items() if name in names}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY
 from node_agent.api.commands import LIST_KEYS, OUTPUT_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.policy import PolicyApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
 from node_agent.api.secrets import SecretsApi
 from node_agent.exchanges.callers import Caller
@@ -26,21 +28,25 @@ CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _TOKEN_FIELD = frozenset({b"proxy-authorization"})
 
 
-def build_application(
-    health: HealthApi,
-    commands: CommandsApi,
-    secrets: SecretsApi,
-    watch: CallerWatch,
-    stale: Stale,
-    *,
-    request_seconds: float,
-) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Apis:
+    """What answers: one object for each part of the API."""
+
+    health: HealthApi
+    commands: CommandsApi
+    secrets: SecretsApi
+    policy: PolicyApi
+
+
+def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_seconds: float) -> web.Application:
     """Return the application; the table of routes is the table of scopes, and of the keys that a query may have."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
+    health, commands, secrets, policy = apis.health, apis.commands, apis.secrets, apis.policy
     routes = (
         ("GET", "/v1/health", HEALTH_READ, health.health, (), request_seconds),
         ("GET", "/v1/metrics", METRICS_READ, health.metrics, (), request_seconds),
         ("POST", "/v1/secrets/notice", SECRET_NOTIFY, secrets.notice, (), request_seconds),
+        ("GET", "/v1/policy", COMMAND_READ, policy.policy, (), request_seconds),
         ("GET", "/v1/commands", COMMAND_READ, commands.list, LIST_KEYS, request_seconds),
         ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, (), request_seconds),
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),

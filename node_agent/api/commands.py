@@ -9,6 +9,7 @@ from certs.bindings import COMMAND_ID
 from node_agent.api.routing import ApiRefused, caller_of, error_response, json_response
 from node_agent.commands.command import Command
 from node_agent.commands.ledger import CommandLedger
+from node_agent.commands.parameter_paths import ParameterPaths
 from node_agent.commands.records import OutputStream
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandState
@@ -30,8 +31,9 @@ _PAGE_TOKEN = re.compile(r"([0-9]{1,18})-([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
 class CommandsApi:
     """Answers for the commands of the node."""
 
-    def __init__(self, ledger: CommandLedger, *, stall_seconds: float) -> None:
+    def __init__(self, ledger: CommandLedger, paths: ParameterPaths, *, stall_seconds: float) -> None:
         self._ledger = ledger
+        self._paths = paths
         self._stall_seconds = stall_seconds
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
@@ -39,8 +41,9 @@ class CommandsApi:
         command_id = _command_id(request)
         _check_command(caller_of(request), command_id)
         body = await request.read()
-        submitter = _submitter(caller_of(request), body)
-        command, created = await self._ledger.submit(command_id, parse_submission(body), submitter)
+        submitter, submission = _submitter(caller_of(request), body), parse_submission(body)
+        paths = await self._paths.followed(submission)
+        command, created = await self._ledger.submit(command_id, submission, submitter, paths)
         return json_response(command.document(), 201 if created else 200)
 
     async def list(self, request: web.Request) -> web.StreamResponse:

@@ -44,10 +44,15 @@ def json_response(document: Any, status: int = 200) -> web.Response:
 
 
 def error_response(
-    status: int, error_code: str, message: str, headers: dict[str, str] | None = None
+    status: int,
+    error_code: str,
+    message: str,
+    headers: dict[str, str] | None = None,
+    details: dict[str, Any] | None = None,
 ) -> web.StreamResponse:
     """Return an error in the form of the API."""
-    response = json_response({"error_code": error_code, "message": message}, status)
+    document = {"error_code": error_code, "message": message} | ({"details": details} if details else {})
+    response = json_response(document, status)
     response.headers.update(headers or {})
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -119,7 +124,9 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
     except ApiRefused as error:
         return error_response(error.status, error.error_code, error.message, error.headers)
     except CommandRefused as error:
-        return error_response(error.reason.status, error.reason.error_code, error.message)
+        rule = error.refusal.policy_rule
+        details = None if rule is None else {"policy_rule": rule}
+        return error_response(error.reason.status, error.reason.error_code, error.message, details=details)
     except SubmissionRefused as error:
         return error_response(400, "INVALID_PARAMETER_VALUE", str(error))
     except web.HTTPNotFound:

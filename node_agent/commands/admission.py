@@ -1,44 +1,65 @@
-"""Admission: whether a command is taken, decided from values alone, with the rule that refuses it.
+"""Admission: whether a command is taken, and as what; decided from values alone, with the rule that refuses it.
 
 The questions are asked in a fixed order, and the first that is not answered well refuses. Nothing here has an effect.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from node_agent.commands import named_admission
 from node_agent.commands.accounts import default_user
 from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.policy import CommandRules
+from node_agent.rules.environment import first_matched, first_unmatched
+from node_agent.rules.parameters import RealPaths
+from node_agent.rules.schedule import Window, is_open
+
+MOST_WINDOWS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for, under which id, and by whom; `real_paths` is where paths in its parameters lead."""
+
+    command_id: str
+    submission: Submission
+    submitter: Submitter
+    real_paths: RealPaths = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the node stands at the moment of a submit.
+    """How the node stands at the moment of a submit, `now` in seconds since the epoch.
 
     `unfinished` commands run or wait; `remembered` are all that have not been forgotten, of `most_remembered`.
-    `token_command` is the command that the submit's token has been used for.
+    `token_command` is the command that the submit's token has been used for, `secrets` what refuses its secrets.
     """
 
+    now: float
     stopping: bool
     unfinished: int
     remembered: int
     most_remembered: int
     token_command: str | None = None
+    secrets: CommandRefusal | None = None
 
 
-def refusal_of_submit(
-    command_id: str,
-    submission: Submission,
-    submitter: Submitter,
-    rules: CommandRules,
-    secrets: CommandRefusal | None,
-    standing: Standing,
-) -> CommandRefusal | None:
-    """Return why a command that is not known yet is not taken, or None; `secrets` is what refuses its secrets."""
-    found = _refusals(command_id, submission, submitter, rules, secrets, standing)
-    return next((refusal for refusal in found if refusal is not None), None)
+@dataclass(frozen=True, slots=True)
+class CommandGrant:
+    """What a command that is taken runs: arguments, as whom (None: the agent's own user), where, and how long."""
+
+    argv: list[str]
+    user: str | None
+    working_directory: str | None
+    timeout_seconds: float
+
+
+def admit(asked: Asked, rules: CommandRules, standing: Standing) -> CommandGrant | CommandRefusal:
+    """Decide about a submit of a command that is not known yet."""
+    refused = next((one for one in _refusals(asked, rules, standing) if one is not None), None)
+    return refused if refused is not None else _grant(asked, rules)
 
 
 def refusal_of_token(command_id: str, token_command: str | None) -> CommandRefusal | None:
@@ -48,31 +69,47 @@ def refusal_of_token(command_id: str, token_command: str | None) -> CommandRefus
     return CommandRefusal(RefusalReason.REPLAYED_TOKEN, "the token has been used for another command")
 
 
-def refusal_of_caller(rules: CommandRules, subject: str) -> CommandRefusal | None:
-    """Return why the caller may do nothing with commands: neither submit nor cancel."""
+def refusal_of_caller(rules: CommandRules, subject: str, named: str | None) -> CommandRefusal | None:
+    """Return why the caller may do nothing with such commands: neither submit nor cancel."""
     if not rules.enabled:
         return _denied(PolicyRule.COMMANDS_ENABLED, "the node's owner does not allow commands")
     if not rules.allows_subject(subject):
         return _denied(PolicyRule.ALLOWED_SUBJECTS, "the node's owner does not allow this caller to run commands")
-    return None
+    return None if named is None else named_admission.refusal_of_caller(rules, named, subject)
 
 
-def _refusals(
-    command_id: str,
-    submission: Submission,
-    submitter: Submitter,
-    rules: CommandRules,
-    secrets: CommandRefusal | None,
-    standing: Standing,
-) -> Iterator[CommandRefusal | None]:
+def _refusals(asked: Asked, rules: CommandRules, standing: Standing) -> Iterator[CommandRefusal | None]:
+    submission, submitter = asked.submission, asked.submitter
     if standing.stopping:
         yield CommandRefusal(RefusalReason.STOPPING, "the agent is stopping; try again once it is back")
-    yield refusal_of_token(command_id, standing.token_command)
-    yield refusal_of_caller(rules, submitter.subject)
+    yield refusal_of_token(asked.command_id, standing.token_command)
+    yield refusal_of_caller(rules, submitter.subject, submission.named)
     yield _binding(submitter, rules)
-    yield _user(submission, rules)
-    yield secrets
+    if not is_open(rules.schedule, standing.now):
+        yield _denied(PolicyRule.SCHEDULE, f"the node's owner allows commands only {_windows(rules.schedule or ())}")
+    if submission.named is not None:
+        yield from named_admission.refusals(submission, rules, asked.real_paths, standing.now)
+    else:
+        yield _free_argv(rules)
+        yield _user(submission, rules)
+    yield _environment(submission, rules)
+    yield standing.secrets
     yield _room(rules, standing)
+
+
+def _grant(asked: Asked, rules: CommandRules) -> CommandGrant:
+    submission, timeout_seconds = asked.submission, rules.timeout_seconds(asked.submission.timeout_seconds)
+    default = default_user(rules.run_as)
+    if submission.named is None:
+        user, directory = submission.user or default, submission.working_directory
+        return CommandGrant(list(submission.argv or ()), user, directory, timeout_seconds)
+    named = rules.named[submission.named]
+    return CommandGrant(
+        argv=named.arguments(submission.parameters, asked.real_paths),
+        user=named.user or default,
+        working_directory=named.working_directory,
+        timeout_seconds=min(timeout_seconds, named.timeout_seconds or timeout_seconds),
+    )
 
 
 def _binding(submitter: Submitter, rules: CommandRules) -> CommandRefusal | None:
@@ -82,11 +119,31 @@ def _binding(submitter: Submitter, rules: CommandRules) -> CommandRefusal | None
     return _denied(PolicyRule.BODY_BINDING, message)
 
 
+def _free_argv(rules: CommandRules) -> CommandRefusal | None:
+    if rules.allow == "any":
+        return None
+    return _denied(PolicyRule.ALLOW, "the node's owner allows named commands only")
+
+
 def _user(submission: Submission, rules: CommandRules) -> CommandRefusal | None:
     if submission.user is None or submission.user in (default_user(rules.run_as), *rules.allowed_users):
         return None
     message = f"the node's owner does not allow commands to run as {submission.user!r}"
     return _denied(PolicyRule.ALLOWED_USERS, message)
+
+
+def _environment(submission: Submission, rules: CommandRules) -> CommandRefusal | None:
+    names = submission.variables()
+    allowed, forbidden = rules.environment.allowed, rules.environment.forbidden
+    if allowed is not None and (name := first_unmatched(names, allowed)) is not None:
+        return _variable(PolicyRule.ENVIRONMENT_ALLOWED, name)
+    if (name := first_matched(names, forbidden)) is not None:
+        return _variable(PolicyRule.ENVIRONMENT_FORBIDDEN, name)
+    return None
+
+
+def _variable(rule: PolicyRule, name: str) -> CommandRefusal:
+    return _denied(rule, f"the node's owner does not allow commands to be given the variable {name[:64]!r}")
 
 
 def _room(rules: CommandRules, standing: Standing) -> CommandRefusal | None:
@@ -97,6 +154,10 @@ def _room(rules: CommandRules, standing: Standing) -> CommandRefusal | None:
         message = "the node remembers as many commands as it can; try again later"
         return CommandRefusal(RefusalReason.TOO_MANY, message)
     return None
+
+
+def _windows(schedule: tuple[Window, ...]) -> str:
+    return " or ".join(map(str, schedule[:MOST_WINDOWS_SHOWN]))
 
 
 def _denied(rule: PolicyRule, message: str) -> CommandRefusal:

@@ -155,6 +155,8 @@ def _beginning(argv: list[str]) -> list[str]:
 
 
 _SHOWN_IF_SET = (
+    "named",
+    "parameters",
     "user",
     "working_directory",
     "timeout_seconds",

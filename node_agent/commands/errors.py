@@ -29,36 +29,66 @@ class RefusalReason(Enum):
 
 
 class PolicyRule(Enum):
-    """The rules of the owner's policy that refuse commands; the values are the keys of the policy file."""
+    """The rules of the owner's policy that refuse commands; the values are the keys of the policy file.
+
+    `*` stands for the name of a named command.
+    """
 
     COMMANDS_ENABLED = "commands.enabled"
     ALLOWED_SUBJECTS = "commands.allowed_subjects"
     BODY_BINDING = "commands.require_body_binding"
+    ALLOW = "commands.allow"
+    SCHEDULE = "commands.schedule"
     ALLOWED_USERS = "commands.allowed_users"
+    ENVIRONMENT_ALLOWED = "commands.environment.allowed"
+    ENVIRONMENT_FORBIDDEN = "commands.environment.forbidden"
     MAX_QUEUED = "commands.max_queued"
+    NAMED = "commands.named"
+    NAMED_SUBJECTS = "commands.named.*.allowed_subjects"
+    NAMED_SCHEDULE = "commands.named.*.schedule"
+    NAMED_PARAMETERS = "commands.named.*.parameters"
+    NAMED_USER = "commands.named.*.user"
+    NAMED_DIRECTORY = "commands.named.*.working_directory"
+    NAMED_ENVIRONMENT = "commands.named.*.environment"
+    NAMED_STDIN = "commands.named.*.stdin"
     SECRETS_ENABLED = "secrets.enabled"
     ALLOWED_SCOPES = "secrets.allowed_scopes"
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRefusal:
-    """Why something is refused, as a value: the reason, one line for people, and the owner's rule if it was one."""
+    """Why something is refused, as a value: the reason, one line for people, and the owner's rule if it was one.
+
+    `key` is the key of the policy file where it is not the rule's own value: it names the command and parameter.
+    """
 
     reason: RefusalReason
     message: str
     rule: PolicyRule | None = None
+    key: str | None = None
+
+    @property
+    def policy_rule(self) -> str | None:
+        """The key of the policy file that refuses."""
+        return self.key or (self.rule.value if self.rule is not None else None)
+
+    def __str__(self) -> str:
+        named = self.policy_rule
+        return self.message if named is None else f"{self.message} (policy rule {named})"
 
 
 class CommandRefused(Exception):  # noqa: N818 - an expected refusal
-    """A request about a command is refused."""
+    """A request about a command is refused; a refusal by the owner's policy names the rule."""
 
-    def __init__(self, reason: RefusalReason, message: str, rule: PolicyRule | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, reason: RefusalReason, message: str, rule: PolicyRule | None = None, key: str | None = None
+    ) -> None:
+        self.refusal = CommandRefusal(reason, message, rule, key)
         self.reason = reason
-        self.message = message
-        self.rule = rule
+        self.message = str(self.refusal)
+        super().__init__(self.message)
 
     @classmethod
     def of(cls, refusal: CommandRefusal) -> Self:
         """Return the exception that says what `refusal` says."""
-        return cls(refusal.reason, refusal.message, refusal.rule)
+        return cls(refusal.reason, refusal.message, refusal.rule, refusal.key)

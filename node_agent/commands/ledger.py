@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from node_agent.commands.accounts import default_user
-from node_agent.commands.admission import Standing, refusal_of_caller, refusal_of_submit, refusal_of_token
+from node_agent.commands.admission import Asked, CommandGrant, Standing, admit, refusal_of_caller, refusal_of_token
 from node_agent.commands.command import Command, StopCause
 from node_agent.commands.errors import CommandRefusal, CommandRefused, RefusalReason
 from node_agent.commands.meter import CommandMeter
@@ -24,6 +23,7 @@ from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.policy import CommandRules, Policy
 from node_agent.policy_file import PolicySource
+from node_agent.rules.parameters import RealPaths
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -103,17 +103,20 @@ class CommandLedger:
     def __iter__(self) -> Iterator[Command]:
         return (command for command in self._commands.values() if command.command_id not in self._recording)
 
-    async def submit(self, command_id: str, submission: Submission, submitter: Submitter) -> tuple[Command, bool]:
+    async def submit(
+        self, command_id: str, submission: Submission, submitter: Submitter, real_paths: RealPaths | None = None
+    ) -> tuple[Command, bool]:
         """Take a command, once: the answer is the command, and whether this call is the one that made it.
 
-        When it returns, the intent is on the disk. A caller that goes away meanwhile changes nothing.
+        When it returns, the intent is on the disk. A caller that goes away meanwhile changes nothing. `real_paths` is
+        where the paths lead that are among the parameters of a named command.
 
         Raises:
             CommandRefused: another body under the same id, a token used before, the policy, a full queue, a full disk.
         """
         if command_id not in self._commands:
-            self._check(command_id, submission, submitter)
-            command = Command(self._new_record(command_id, submission, submitter), recorded=True)
+            asked = Asked(command_id, submission, submitter, real_paths or {})
+            command = Command(self._new_record(asked, self._granted(asked)), recorded=True)
             self._commands[command_id] = command
             self._use_tokens(command)
             self._recording[command_id] = asyncio.create_task(self._record(command, submission))
@@ -129,7 +132,7 @@ class CommandLedger:
             CommandRefused: there is none of that id, or the policy does not let this caller.
         """
         command = self.get(command_id)
-        _allow(refusal_of_caller(self._policy.current.commands, subject))
+        _allow(refusal_of_caller(self._policy.current.commands, subject, command.record.named))
         if command.state in (CommandState.QUEUED, CommandState.RUNNING):
             self._cancel(command, f"cancelled by {subject}")
             await self._save(command)
@@ -174,18 +177,22 @@ class CommandLedger:
         for run in self._runs.values():
             run.kill()
 
-    def _check(self, command_id: str, submission: Submission, submitter: Submitter) -> None:
-        rules, wanted = self._policy.current.commands, submission.secrets
-        secrets = None if wanted is None else self._secret_source.refusal(wanted)
-        _allow(refusal_of_submit(command_id, submission, submitter, rules, secrets, self._standing(submitter)))
+    def _granted(self, asked: Asked) -> CommandGrant:
+        decision = admit(asked, self._policy.current.commands, self._standing(asked))
+        if isinstance(decision, CommandRefusal):
+            raise CommandRefused.of(decision)
+        return decision
 
-    def _standing(self, submitter: Submitter) -> Standing:
+    def _standing(self, asked: Asked) -> Standing:
+        wanted = asked.submission.secrets
         return Standing(
+            now=self._clock.now(),
             stopping=self._stopping,
             unfinished=sum(self.counts()),
             remembered=len(self._commands),
             most_remembered=self._bounds.retention.most_held,
-            token_command=self._command_of_token(submitter),
+            token_command=self._command_of_token(asked.submitter),
+            secrets=None if wanted is None else self._secret_source.refusal(wanted),
         )
 
     def _command_of_token(self, submitter: Submitter) -> str | None:
@@ -219,19 +226,21 @@ class CommandLedger:
         self._waiting.append((command, self._plan(command.record, submission), _wanted(command.record, submission)))
         self._start_next()
 
-    def _new_record(self, command_id: str, submission: Submission, submitter: Submitter) -> CommandRecord:
-        rules = self._policy.current.commands
+    def _new_record(self, asked: Asked, grant: CommandGrant) -> CommandRecord:
+        submission, submitter = asked.submission, asked.submitter
         return CommandRecord(
-            command_id=command_id,
+            command_id=asked.command_id,
             fingerprint=submission.fingerprint(),
-            argv=list(submission.argv),
+            argv=grant.argv,
+            named=submission.named,
+            parameters=submission.parameters if submission.named is not None else None,
             submit_time=int(self._clock.now() * 1000),
             submitted_by=submitter.subject,
             run_id=secrets.token_hex(16),
             boot_id=self._boot_id,
-            user=submission.user or default_user(rules.run_as),
-            working_directory=submission.working_directory,
-            timeout_seconds=rules.timeout_seconds(submission.timeout_seconds),
+            user=grant.user,
+            working_directory=grant.working_directory,
+            timeout_seconds=grant.timeout_seconds,
             secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
         )

@@ -29,7 +29,8 @@ class CommandRecord:
     """Everything that outlives the agent; times are milliseconds since the epoch.
 
     The environment and the standard input are not in it: they may hold secrets, and a command is never started twice.
-    `secrets` names workspace secrets, by variable or file; their values are not in it.
+    `secrets` names workspace secrets, by variable or file; their values are not in it. `named` and `parameters` are
+    what a named command was submitted as, `argv` is what it became.
     """
 
     command_id: str
@@ -43,6 +44,8 @@ class CommandRecord:
     user: str | None = None
     working_directory: str | None = None
     timeout_seconds: float | None = None
+    named: str | None = None
+    parameters: dict[str, str | int | bool] | None = None
     secrets: dict[str, dict[str, str]] | None = None
     token_ids: dict[str, int] = field(default_factory=dict)
     pid: int | None = None

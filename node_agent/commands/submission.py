@@ -6,17 +6,34 @@ import hashlib
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from node_agent.commands.secret_references import MOST_REFERENCES, SecretReferences
+from node_agent.rules.base import CommandName, ParameterName
+from node_agent.rules.named import MOST_PARAMETERS
+from node_agent.rules.parameters import LARGEST_INTEGER, LONGEST_VALUE
 
 # Linux takes no single argument or variable above 128 KiB, and not much more than 2 MiB of them together.
 MAX_ARGUMENT_CHARACTERS = 120 * 1024
 MAX_ARGUMENTS = 4096
 MAX_STDIN_BYTES = 4 * 1024 * 1024
 
+
+def _encodable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be text that UTF-8 can carry") from None
+    return text
+
+
 Argument = Annotated[str, Field(max_length=MAX_ARGUMENT_CHARACTERS)]
+ParameterText = Annotated[str, Field(max_length=LONGEST_VALUE), AfterValidator(_encodable)]
+ParameterNumber = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
+ParameterValue = ParameterText | ParameterNumber | bool
 
 
 class SubmissionRefused(Exception):  # noqa: N818 - an expected refusal
@@ -28,7 +45,9 @@ class Submission(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    argv: list[Argument] = Field(min_length=1, max_length=MAX_ARGUMENTS)
+    argv: list[Argument] | None = Field(default=None, min_length=1, max_length=MAX_ARGUMENTS)
+    named: CommandName | None = None
+    parameters: dict[ParameterName, ParameterValue] = Field(default_factory=dict, max_length=MOST_PARAMETERS)
     environment: dict[str, Argument] = Field(default_factory=dict, max_length=MAX_ARGUMENTS)
     working_directory: str | None = Field(default=None, max_length=4095)
     user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
@@ -38,6 +57,14 @@ class Submission(BaseModel):
     secret_versions: dict[str, int] = Field(default_factory=dict, max_length=MOST_REFERENCES)
 
     @model_validator(mode="after")
+    def _one_program(self) -> Self:
+        if (self.argv is None) == (self.named is None):
+            raise ValueError("give either argv or named")
+        if self.parameters and self.named is None:
+            raise ValueError("parameters are those of a named command")
+        return self
+
+    @model_validator(mode="after")
     def _one_source_each(self) -> Self:
         if self.secrets is not None and self.secrets.environment.keys() & self.environment.keys():
             raise ValueError("a variable is given both in environment and in secrets")
@@ -45,7 +72,9 @@ class Submission(BaseModel):
 
     @field_validator("argv")
     @classmethod
-    def _argv(cls, value: list[str]) -> list[str]:
+    def _argv(cls, value: list[str] | None) -> list[str] | None:
+        if value is None:
+            return None
         if not value[0]:
             raise ValueError("the program's name is empty")
         return [_encodable(one) for one in value]
@@ -85,6 +114,10 @@ class Submission(BaseModel):
             raise ValueError(f"must not be longer than {MAX_STDIN_BYTES} bytes")
         return decoded
 
+    def variables(self) -> set[str]:
+        """Return the names of all variables that the submitter sets, by text or by a secret."""
+        return set(self.environment) | (set() if self.secrets is None else set(self.secrets.environment))
+
     def fingerprint(self) -> str:
         """Return the hex SHA-256 of the submission in canonical form: equal for bodies that mean the same."""
         fields = self.model_dump(exclude={"stdin"} | _absent(self))
@@ -93,8 +126,9 @@ class Submission(BaseModel):
 
 
 def _absent(submission: Submission) -> set[str]:
-    """Return the fields that say nothing, so that a body that names no secret has the hash that it always had."""
-    return set() if submission.secrets is not None else {"secrets", "secret_versions"}
+    """Return the fields that say nothing, so that a body without them has the hash that it always had."""
+    absent = set() if submission.secrets is not None else {"secrets", "secret_versions"}
+    return absent | (set() if submission.named is not None else {"named", "parameters"})
 
 
 def parse_submission(body: bytes) -> Submission:
@@ -133,13 +167,3 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise _BadDocumentError(f"{name} is not JSON")
-
-
-def _encodable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain NUL")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("must be text that UTF-8 can carry") from None
-    return text

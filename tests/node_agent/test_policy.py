@@ -55,6 +55,12 @@ def test_everything_that_a_policy_can_say():
         "[commands]\nenabled = 'yes'",
         "[commands]\nrun_as = '../x'",
         "[commands]\nmax_concurrent = 0",
+        "[commands]\nallow = 'shell'",
+        "[commands]\nschedule = []",
+        "[commands]\nenvironment = ['A']",
+        "[commands.environment]\nallowed = ['A-B']",
+        "[commands.named.Restart]\nargv = ['x']",
+        "[commands.named.restart]",
         "[commands]\nmax_timeout_seconds = -1",
         "[ports.80]",
         "[ports.443]",
@@ -105,3 +111,14 @@ def test_the_control_plane_only_narrows():
 def test_what_the_owner_forbids_stays_forbidden():
     owner = policy("[commands]\nenabled = false")
     assert not owner.narrowed(Narrowing(commands_enabled=True)).commands.enabled
+
+
+NAMED = "[commands.named.one]\nargv = ['true']\n[commands.named.two]\nargv = ['true']\n"
+
+
+def test_the_control_plane_can_take_named_commands_and_free_ones_away_and_give_none():
+    owner = policy(NAMED)
+    narrower = owner.narrowed(Narrowing(named_commands_only=True, named_commands=["two", "three"])).commands
+    assert (narrower.allow, list(narrower.named)) == ("named", ["two"])
+    named_only = policy("[commands]\nallow = 'named'\n" + NAMED)
+    assert named_only.narrowed(Narrowing()) == named_only

@@ -88,5 +88,9 @@ def test_the_example_is_a_policy(tmp_path):
 
 def test_the_policy_in_the_documentation_is_a_policy(tmp_path):
     path = tmp_path / "policy.toml"
-    write(path, DOCUMENT.read_text().split("```toml\n")[1].split("```")[0])
+    examples = [part.split("```")[0] for part in DOCUMENT.read_text().split("```toml\n")[1:]]
+    for example in examples:
+        write(path, example)
+        read_policy_file(path)
+    write(path, examples[0])
     assert sorted(read_policy_file(path).ports) == [4040, 9100]

@@ -11,11 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from certs.tokens import TokenClaims
 from certs.trust import TrustVerdict
-from node_agent.api.application import ApiServer, build_application
+from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
+from node_agent.commands.parameter_paths import ParameterPaths
 from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder
@@ -155,8 +157,9 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
     machine, offset = Machine(tmp_path, clock), ClockOffset(clock)
     health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry)
     callers = Callers(kit.node_spiffe_id(), kit.verifier(), judge, clock)
-    commands, secrets = CommandsApi(ledger, stall_seconds=5), SecretsApi(held)
-    app = build_application(health, commands, secrets, watch, callers.stale, request_seconds=5)
+    paths = ParameterPaths(policy)
+    apis = Apis(health, CommandsApi(ledger, paths, stall_seconds=5), SecretsApi(held), PolicyApi(policy))
+    app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,
         own_ports=frozenset({9465}),
@@ -190,5 +193,6 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
         link.close()
         await asyncio.wait([relay.closed, link.closed])
         router.close()
+        paths.close()
         forwarder.close()
         lingering.close()

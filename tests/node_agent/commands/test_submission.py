@@ -42,6 +42,17 @@ def test_a_whole_body_is_read():
         b'{"argv":["a"],"timeout_seconds":NaN}',
         b'{"argv":["a"],"timeout_seconds":1e999}',
         b"[" * 100_000,
+        body(named="x"),
+        body(parameters={"a": "b"}),
+        b'{"named":"../x"}',
+        b'{"named":"X"}',
+        b'{"named":null}',
+        b'{"named":"x","parameters":{"A":"b"}}',
+        b'{"named":"x","parameters":{"a":null}}',
+        b'{"named":"x","parameters":{"a":["b"]}}',
+        b'{"named":"x","parameters":{"a":1.5}}',
+        b'{"named":"x","parameters":{"a":"b","a":"c"}}',
+        b'{"named":"x","parameters":{"a":"\\u0000"}}',
         body(argv=[]),
         body(argv=[""]),
         body(argv="uname -a"),
@@ -99,3 +110,14 @@ def test_command_ids(command_id):
 @pytest.mark.parametrize("command_id", ["", ".", "..", "-a", "a/b", "a\n", "x" * 129, "é"])
 def test_what_is_no_command_id(command_id):
     assert not COMMAND_ID.fullmatch(command_id)
+
+
+def test_a_body_without_named_has_the_hash_that_it_always_had():
+    expected = "f81d8bca1a2f02e957bfe839d58a6f26"
+    assert parse_submission(body()).fingerprint()[:32] == expected
+    named = parse_submission(b'{"named":"x","parameters":{"a":1,"b":true,"c":"d"}}')
+    assert named.parameters == {"a": 1, "b": True, "c": "d"}
+    assert named.fingerprint() != parse_submission(b'{"named":"x"}').fingerprint()
+    assert (
+        named.fingerprint() != parse_submission(b'{"named":"x","parameters":{"a":"1","b":true,"c":"d"}}').fingerprint()
+    )
