@@ -24,6 +24,7 @@ from control_plane.api.join_tokens import JoinTokenResource
 from control_plane.api.late_renewals import LateRenewalResource
 from control_plane.api.listening import ApiListener
 from control_plane.api.locks import LockResource
+from control_plane.api.node_policy import NodePolicyResource
 from control_plane.api.node_reports import NodeReportResource
 from control_plane.api.node_secrets import NodeSecretResource
 from control_plane.api.nodes import NodeResource
@@ -347,6 +348,7 @@ def _routes(
     resources: list[Resource] = [
         WorkspaceResource(context),
         NodeResource(context),
+        NodePolicyResource(context, fleet.nodes),
         ClusterResource(context),
         JoinTokenResource(context),
         JoinPolicyResource(context),

@@ -16,6 +16,8 @@ IdPrefix = Literal["ac", "op", "ws", "nd", "rl", "cl", "jt", "rj", "sg", "jp", "
 ID_CHARACTERS = 20
 LONGEST_NAME = 63
 COMMAND_ID_PATTERN = f"^{COMMAND_ID.pattern}$"
+NAMED_COMMAND_PATTERN = "^[a-z0-9][a-z0-9_-]{0,62}$"
+PARAMETER_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ID = re.compile(r"(?:ac|op|ws|nd|rl|cl|jt|rj|sg|jp|jq|lk)-[a-z2-7]{20}")

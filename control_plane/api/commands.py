@@ -19,7 +19,7 @@ from control_plane.errors import not_found_in
 from control_plane.fleet.command_steps import UNKNOWN
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.submissions import Order, Target, submit
-from control_plane.names import COMMAND_ID_PATTERN
+from control_plane.names import COMMAND_ID_PATTERN, NAMED_COMMAND_PATTERN, PARAMETER_PATTERN
 from control_plane.secrets.references import (
     FILE_PATTERN,
     MOST_REFERENCES,
@@ -37,6 +37,9 @@ LARGEST_STDIN_BYTES = 4 * 1024 * 1024
 LARGEST_BODY_BYTES = 8 * 1024 * 1024
 MOST_ARGUMENTS = 4096
 LONGEST_ARGUMENT = 120 * 1024
+LONGEST_PARAMETER = 4096
+LARGEST_NUMBER = 2**53
+MOST_PARAMETERS = 32
 CANCEL_SECONDS = 3.0
 
 
@@ -63,6 +66,13 @@ def _variables(environment: dict[str, str]) -> dict[str, str]:
 
 
 Argument = Annotated[Text, Field(max_length=LONGEST_ARGUMENT)]
+ParameterName = Annotated[str, StringConstraints(pattern=PARAMETER_PATTERN)]
+ParameterValue = (
+    Annotated[Text, Field(max_length=LONGEST_PARAMETER)]
+    | Annotated[int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+    | bool
+)
+Parameters = Annotated[dict[ParameterName, ParameterValue], Field(max_length=MOST_PARAMETERS)]
 Variables = Annotated[dict[str, Argument], Field(max_length=MOST_ARGUMENTS), AfterValidator(_variables)]
 
 
@@ -108,13 +118,23 @@ class NewCommand(OperatorRequest):
 
     command_id: str | None = Field(default=None, pattern=COMMAND_ID_PATTERN)
     target: TargetBody
-    argv: list[Argument] = Field(min_length=1, max_length=MOST_ARGUMENTS)
+    argv: list[Argument] | None = Field(default=None, min_length=1, max_length=MOST_ARGUMENTS)
+    named: str | None = Field(default=None, pattern=NAMED_COMMAND_PATTERN)
+    parameters: Parameters = Field(default={})
     environment: Variables = Field(default={})
     working_directory: Annotated[Text, Field(max_length=4095), AfterValidator(_absolute)] | None = None
     user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     stdin: Annotated[str, AfterValidator(_base64)] | None = None
     secrets: SecretReferences | None = None
+
+    @model_validator(mode="after")
+    def _one_program(self) -> "NewCommand":
+        if (self.argv is None) == (self.named is None):
+            raise ValueError("give either argv or named")
+        if self.parameters and self.named is None:
+            raise ValueError("parameters are those of a named command")
+        return self
 
     @model_validator(mode="after")
     def _one_source_each(self) -> "NewCommand":
@@ -261,7 +281,9 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "node_id": command.node_id,
         "node": command.node,
         "state": command.state,
-        "argv": submission.argv,
+        "argv": submission.argv or None,
+        "named": submission.named,
+        "parameters": submission.parameters,
         "secrets": submission.secrets,
         "exit_code": command.exit_code,
         "signal": command.signal,

@@ -80,6 +80,11 @@ class NodeCommands:
         token = self._token(address, HEALTH_READ)
         return await self._call(address, "GET", "/v1/health", token, "health", timeout_seconds=timeout_seconds)
 
+    async def policy(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
+        """Ask what the node's owner allows."""
+        token = self._token(address, COMMAND_READ)
+        return await self._call(address, "GET", "/v1/policy", token, "policy", timeout_seconds=timeout_seconds)
+
     def _submit_until(self, deliver_before_ms: int) -> int:
         """Return when the last token of a submit has expired, within what a token may say whatever the clocks did."""
         now = int(self._clock.now())

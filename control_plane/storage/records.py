@@ -409,7 +409,8 @@ class Submission(Record):
     """One accepted request to run a command; the hash of its body tells a repetition from a conflict.
 
     `spec` is what nodes are sent. It may hold secrets, so it is forgotten as soon as no node needs it any more.
-    `secrets` names the workspace secrets that it refers to, never their values.
+    `secrets` names the workspace secrets that it refers to, never their values. `named` and `parameters` stand in place
+    of `argv`, which is then empty, where a command of the node's owner is meant.
     """
 
     __tablename__ = "submissions"
@@ -418,6 +419,8 @@ class Submission(Record):
     submission_id: Mapped[str] = mapped_column(primary_key=True)
     body_sha256: Mapped[str]
     argv: Mapped[list[str]]
+    named: Mapped[str | None]
+    parameters: Mapped[dict[str, Any] | None]
     spec: Mapped[dict[str, Any] | None]
     secrets: Mapped[dict[str, Any] | None]
     submitted_by: Mapped[str]

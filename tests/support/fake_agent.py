@@ -29,6 +29,7 @@ class FakeAgent:
     output: dict[str, bytes] = field(default_factory=dict)
     state: str = "SUCCEEDED"
     status: str = "ok"
+    policy: Any = field(default_factory=lambda: {"commands": {"allow": "any"}, "node": "another"})
     mode: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     claims: list[TokenClaims] = field(default_factory=list)
@@ -97,6 +98,9 @@ class FakeAgent:
             return
         if path == "/v1/secrets/notice":
             call.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
+            return
+        if path == "/v1/policy":
+            _json(call, 200, self.policy)
             return
         words = path.removeprefix("/v1/commands/").split("/")
         key = (host, words[0])

@@ -208,7 +208,11 @@ class FakeControlPlane:
         for node in chosen:
             identifier = body["command_id"] if "node" in target else f"{body['command_id']}.{node['node_id']}"
             command = {"command_id": identifier, "node": node["node"], "node_id": node["node_id"], "state": "RUNNING"}
-            answer.append(self.commands.setdefault(identifier, command | {"argv": body["argv"]}))
+            answer.append(
+                self.commands.setdefault(
+                    identifier, command | {name: body[name] for name in ("argv", "named", "parameters") if name in body}
+                )
+            )
         return web.json_response({"commands": answer})
 
     async def _command(self, request: web.Request) -> web.Response:

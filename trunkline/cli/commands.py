@@ -13,7 +13,7 @@ from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.command_output import OutputStream
 
-COLUMNS = ("command_id", "node", "state", "exit_code", "argv", "submit_time")
+COLUMNS = ("command_id", "node", "state", "exit_code", "command", "submit_time")
 
 
 @click.group()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.arguments import YES, confirm, pairs_of
-from trunkline.cli.output import print_done, print_record, print_records
+from trunkline.cli.output import print_done, print_record, print_records, print_tree
 from trunkline.cli.session import Invocation, connected
 
 COLUMNS = ("node", "state", "node_id", "clusters", "labels", "agent_version", "last_seen_time")
@@ -52,6 +52,14 @@ def health(invocation: Invocation, name: str, history: bool) -> None:
         print_records("history", records, HISTORY_COLUMNS, invocation.output)
         return
     print_record(invocation.call(lambda session: session.workspace.get_node_health(name)), invocation.output)
+
+
+@node.command("policy")
+@click.argument("name")
+@connected
+def policy(invocation: Invocation, name: str) -> None:
+    """Show what a node's owner allows: commands, by name too, users, variables, times, ports. The node is asked."""
+    print_tree(invocation.call(lambda session: session.workspace.get_node_policy(name)), invocation.output)
 
 
 @node.command("delete")

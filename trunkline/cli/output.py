@@ -66,6 +66,20 @@ def print_record(record: Record, output: str) -> None:
     _print_table(table)
 
 
+def print_tree(record: Record, output: str) -> None:
+    """Print one result that has parts within parts: a line for each end of it under `outer.inner`, or a JSON object."""
+    document = record.model_dump(mode="json", exclude_none=True)
+    if output == "json":
+        _print_json(document)
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(document):
+        table.add_row(printable(name), _cell(name, value))
+    _print_table(table)
+
+
 def print_done(line: str, output: str) -> None:
     """Say that something was done; JSON's reader gets an empty object."""
     click.echo("{}" if output == "json" else line)

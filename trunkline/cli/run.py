@@ -32,10 +32,12 @@ LARGEST_STDIN_BYTES = 524_288
 @click.option("--secret-file", "secret_files", multiple=True, metavar="NAME=SCOPE/KEY",
               help="Give a workspace secret as the file NAME in $TRUNKLINE_SECRETS_DIRECTORY.")  # fmt: skip
 @click.option("--directory", metavar="DIR", help="The command's working directory on the node.")
+@click.option("--named", metavar="NAME", help="Run the command that the node's owner has given this name, not CMD.")
+@click.option("--parameter", "-p", "parameters", multiple=True, metavar="K=V", help="A parameter of a named command.")
 @click.option("--user", metavar="NAME", help="The user on the node that it runs as, if the owner's policy allows it.")
 @click.option("--stdin", "read_stdin", is_flag=True, help="Send our standard input, at most 512 KiB, to the command.")
 @click.option("--id", "command_id", metavar="ID", help="The command's id; the same id runs only once.")
-@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG]...")
+@click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD [ARG]...]")
 @connected_stream
 def run(
     invocation: Invocation,
@@ -48,19 +50,25 @@ def run(
     secret_environment: tuple[str, ...],
     secret_files: tuple[str, ...],
     directory: str | None,
+    named: str | None,
+    parameters: tuple[str, ...],
     user: str | None,
     read_stdin: bool,
     command_id: str | None,
     argv: tuple[str, ...],
 ) -> int:
-    """Run CMD on nodes, stream its output, and exit with its status.
+    """Run CMD, or a command that its nodes' owners have named, stream its output, and exit with its status.
 
     With several nodes each line begins with the node's name, and the status is 0 only if all are, else the largest.
     124: timed out; 128+n: killed by signal n; 69: lost. Ctrl-C cancels the command on its nodes and exits with 130.
     """
+    if bool(argv) == (named is not None) or (parameters and named is None):
+        raise click.UsageError("give either -- CMD [ARG]..., or --named NAME with its --parameter K=V")
     target = _target(node, cluster, pairs_of(labels, "--selector"), everywhere)
     request = CommandRequest(
         argv=argv,
+        named=named,
+        parameters=pairs_of(parameters, "--parameter"),
         environment=pairs_of(environment, "--env"),
         working_directory=directory,
         user=user,

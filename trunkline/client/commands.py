@@ -55,12 +55,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """What to run; `command_id` is the idempotency key, and is made up when it is None.
+    """What to run: `argv`, or a command that the node's owner has `named`, with its parameters.
+
+    `command_id` is the idempotency key, and is made up when it is None.
 
     `secret_environment` and `secret_files` give workspace secrets (`scope/key`) by name of a variable or file.
     """
 
-    argv: Sequence[str]
+    argv: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     working_directory: str | None = None
     user: str | None = None
@@ -69,12 +71,22 @@ class CommandRequest:
     command_id: str | None = None
     secret_environment: Mapping[str, str] = field(default_factory=dict)
     secret_files: Mapping[str, str] = field(default_factory=dict)
+    named: str | None = None
+    parameters: Mapping[str, str | int | bool] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The request as the API takes it; what is not set is left out."""
+        """The request as the API takes it; what is not set is left out.
+
+        Raises:
+            ValueError: neither `argv` nor `named` is given, or both.
+        """
+        if bool(self.argv) == (self.named is not None):
+            raise ValueError("a command is either an argument list or a named one")
         document: dict[str, Any] = {
             "command_id": self.command_id or new_command_id(),
-            "argv": list(self.argv),
+            "argv": list(self.argv) or None,
+            "named": self.named,
+            "parameters": dict(self.parameters) or None,
             "environment": dict(self.environment) or None,
             "working_directory": self.working_directory,
             "user": self.user,

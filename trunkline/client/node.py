@@ -15,7 +15,7 @@ from trunkline.client.errors import NodeUnreachable, Unauthenticated
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.node_sender import Body, Fields, NodeSender
 from trunkline.client.pages import read_record
-from trunkline.client.records import AccessToken, Command, NodeHealth
+from trunkline.client.records import AccessToken, Command, NodeHealth, NodePolicy
 from trunkline.client.relays import Relays
 from trunkline.client.routing import Route
 from trunkline.client.workspace import WorkspaceApi
@@ -84,6 +84,10 @@ class Node:
     async def health(self) -> NodeHealth:
         """The node's own view of its health."""
         return read_record(NodeHealth, await self._json("GET", path_of("v1", "health"), HEALTH))
+
+    async def policy(self) -> NodePolicy:
+        """What the node's owner allows."""
+        return read_record(NodePolicy, await self._json("GET", path_of("v1", "policy"), READ))
 
     async def metrics(self) -> str:
         """The agent's metrics in Prometheus's text form."""

@@ -75,6 +75,19 @@ class HealthCheck(Record):
     rtt_milliseconds: float | None = None
 
 
+class NodePolicy(Record):
+    """What a node's owner allows, in the node's own words; ``extra`` holds what is not named."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    node_id: str = ""
+    node: str = ""
+    commands: dict[str, Any] = Field(default_factory=dict)
+    secrets: dict[str, Any] = Field(default_factory=dict)
+    ports: dict[str, Any] = Field(default_factory=dict)
+    checks: list[str] = Field(default_factory=list)
+
+
 class Cluster(Record):
     """A named group of nodes of one workspace."""
 
@@ -245,6 +258,8 @@ class Command(Record):
     node: str = ""
     state: CommandState
     argv: list[str] = Field(default_factory=list)
+    named: str | None = None
+    parameters: dict[str, str | int | bool] | None = None
     secrets: dict[str, dict[str, str]] | None = None
     exit_code: int | None = None
     signal: int | str | None = None
@@ -256,6 +271,13 @@ class Command(Record):
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     submitted_by: str | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """What was asked for, as people read it: the argument list, or the named command with its parameters."""
+        if self.named is None:
+            return self.argv
+        return [f"named:{self.named}", *(f"{name}={value}" for name, value in (self.parameters or {}).items())]
 
 
 class AuditEvent(Record):

@@ -9,7 +9,7 @@ from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import CommandApi
 from trunkline.client.join_policies import JoinPolicyApi
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AccessToken, Cluster, HealthCheck, JoinToken, Node, NodeHealth
+from trunkline.client.records import AccessToken, Cluster, HealthCheck, JoinToken, Node, NodeHealth, NodePolicy
 from trunkline.client.secrets import SecretApi
 
 CALL_TOKEN_SECONDS = 900
@@ -52,6 +52,14 @@ class WorkspaceApi:
     async def get_node_health(self, node: str) -> NodeHealth:
         """A node's health."""
         return read_record(NodeHealth, await self._transport.call("GET", self._path("nodes", node, "health")))
+
+    async def get_node_policy(self, node: str) -> NodePolicy:
+        """What the node's owner allows; the node is asked.
+
+        Raises:
+            TrunklineError: it cannot be asked now.
+        """
+        return read_record(NodePolicy, await self._transport.call("GET", self._path("nodes", node, "policy")))
 
     async def list_node_health_history(self, node: str) -> AsyncIterator[HealthCheck]:
         """What the control plane's checks of a node found, the newest first."""

@@ -53,6 +53,24 @@ def test_what_can_be_said_of_a_command_is_sent(fake: FakeControlPlane, trunkline
     }
 
 
+def test_a_named_command_is_sent_with_its_parameters(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1")
+    options = ["--named", "restart", "--parameter", "service=nginx", "-p", "force=true"]
+    assert trunkline("run", "--node", "vm-1", "--id", "c-1", *options).status == 0
+    body = next(body for method, path, body in fake.requests if method == "POST")
+    parameters = {"service": "nginx", "force": "true"}
+    assert body == {"command_id": "c-1", "target": {"node": "vm-1"}, "named": "restart", "parameters": parameters}
+
+
+def test_a_command_is_an_argument_list_or_a_named_one(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1")
+    for rest in ([], ["--named", "x", "--", "true"], ["--parameter", "a=b", "--", "true"]):
+        outcome = trunkline("run", "--node", "vm-1", *rest)
+        assert (outcome.status, outcome.stdout) == (os.EX_USAGE, b"")
+        assert "either" in outcome.stderr
+    assert not [path for method, path, body in fake.requests if method == "POST"]
+
+
 def test_several_nodes_lines_carry_their_names_and_the_largest_status_counts(
     fake: FakeControlPlane, trunkline: Trunkline
 ) -> None:
