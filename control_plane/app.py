@@ -115,6 +115,7 @@ async def _run(
 def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[Any, Any, None]]:
     return [
         control_plane.fleet.dispatcher.run(),
+        control_plane.fleet.conductor.run(),
         control_plane.fleet.monitor.run(),
         control_plane.fleet.secret_notices.run(),
         control_plane.identities.own.keep(),

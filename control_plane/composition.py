@@ -36,6 +36,7 @@ from control_plane.api.rotations import RotationResource
 from control_plane.api.secret_grants import SecretGrantResource
 from control_plane.api.secret_scopes import SecretScopeResource
 from control_plane.api.secrets import SecretResource
+from control_plane.api.submissions import SubmissionResource
 from control_plane.api.tokens import TokenResource
 from control_plane.api.trust import TrustResource
 from control_plane.api.workspaces import WorkspaceResource
@@ -46,7 +47,9 @@ from control_plane.fleet.monitor import HealthMonitor
 from control_plane.fleet.node_commands import NodeCommands
 from control_plane.fleet.reach import NodeReach, Sender
 from control_plane.fleet.relay_links import RelayLinks
+from control_plane.fleet.rollout_conductor import RolloutConductor
 from control_plane.fleet.secret_notices import SecretNotices
+from control_plane.fleet.submission_news import SubmissionNews
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
@@ -114,7 +117,9 @@ class Fleet:
 
     reach: NodeReach
     nodes: NodeCommands
+    news: SubmissionNews
     dispatcher: Dispatcher
+    conductor: RolloutConductor
     monitor: HealthMonitor
     secret_notices: SecretNotices
 
@@ -264,14 +269,25 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         clock=clock,
         timeout_seconds=settings.commands.call_timeout_seconds,
     )
+    news = SubmissionNews()
     dispatcher = Dispatcher(
         database=foundation.database,
         nodes=nodes,
+        news=news,
         metrics=metrics,
         clock=clock,
         rng=rng,
         log=get_logger("control_plane.commands"),
         most_at_once=settings.commands.most_at_once,
+    )
+    conductor = RolloutConductor(
+        database=foundation.database,
+        news=news,
+        dispatcher=dispatcher,
+        settings=settings.commands,
+        metrics=metrics,
+        clock=clock,
+        log=get_logger("control_plane.rollouts"),
     )
     notices = SecretNotices(
         database=foundation.database,
@@ -301,7 +317,7 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         rng=rng,
         log=get_logger("control_plane.health"),
     )
-    return Fleet(reach, nodes, dispatcher, monitor, notices)
+    return Fleet(reach, nodes, news, dispatcher, conductor, monitor, notices)
 
 
 def _secrets(foundation: Foundation, metrics: ControlPlaneMetrics) -> Secrets:
@@ -354,7 +370,8 @@ def _routes(
         JoinPolicyResource(context),
         JoinRequestResource(context),
         TokenResource(context, issuance),
-        CommandResource(context, fleet.dispatcher),
+        CommandResource(context, fleet.dispatcher, fleet.conductor),
+        SubmissionResource(context, fleet.dispatcher, fleet.news),
         CommandOutputResource(context, fleet.dispatcher, fleet.nodes),
         SecretScopeResource(context, fleet.secret_notices),
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),

@@ -127,6 +127,12 @@ class ControlPlaneMetrics:
         self.commands_open = Gauge(
             "trunkline_control_plane_commands_open", "Commands that are not in a final state.", registry=registry
         )
+        self.rollouts = Counter(
+            "trunkline_control_plane_rollouts", "Rollouts that have ended.", ["outcome"], registry=registry
+        )
+        self.rollouts_open = Gauge(
+            "trunkline_control_plane_rollouts_open", "Rollouts that have not ended.", registry=registry
+        )
         self.node_calls = Counter(
             "trunkline_control_plane_node_calls",
             "Calls to nodes through the relay, by what came of them.",

@@ -14,10 +14,13 @@ from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
+from control_plane.api.rollouts import RolloutBody
 from control_plane.api.workspaces import next_page
 from control_plane.errors import not_found_in
 from control_plane.fleet.command_steps import UNKNOWN
 from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.rollout_conductor import RolloutConductor
+from control_plane.fleet.submission_views import held_reason
 from control_plane.fleet.submissions import Order, Target, submit
 from control_plane.names import COMMAND_ID_PATTERN, NAMED_COMMAND_PATTERN, PARAMETER_PATTERN
 from control_plane.secrets.references import (
@@ -31,6 +34,7 @@ from control_plane.storage import commands
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.commands import CommandFilter, CommandKey
 from control_plane.storage.records import Command, Submission
+from control_plane.storage.submissions import SubmissionKey
 
 PATH = "/w/{workspace}/api/2.0/commands"
 LARGEST_STDIN_BYTES = 4 * 1024 * 1024
@@ -127,6 +131,13 @@ class NewCommand(OperatorRequest):
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     stdin: Annotated[str, AfterValidator(_base64)] | None = None
     secrets: SecretReferences | None = None
+    rollout: RolloutBody | None = None
+
+    @model_validator(mode="after")
+    def _several(self) -> "NewCommand":
+        if self.rollout is not None and self.target.node is not None:
+            raise ValueError("a rollout needs a target of several nodes: cluster, selector or all")
+        return self
 
     @model_validator(mode="after")
     def _one_program(self) -> "NewCommand":
@@ -144,7 +155,7 @@ class NewCommand(OperatorRequest):
 
     def spec(self) -> dict[str, Any]:
         """Return what a node is sent."""
-        fields = self.model_dump(exclude={"command_id", "target"}, exclude_none=True)
+        fields = self.model_dump(exclude={"command_id", "target", "rollout"}, exclude_none=True)
         return {name: value for name, value in fields.items() if value != {}}
 
 
@@ -160,9 +171,10 @@ class CommandQuery(PageQuery):
 class CommandResource:
     """Commands as operators see them."""
 
-    def __init__(self, context: ApiContext, dispatcher: Dispatcher) -> None:
+    def __init__(self, context: ApiContext, dispatcher: Dispatcher, conductor: RolloutConductor) -> None:
         self._context = context
         self._dispatcher = dispatcher
+        self._conductor = conductor
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -185,6 +197,7 @@ class CommandResource:
             submitted_by=caller.actor.name,
             submit_time=int(now * 1000),
             deliver_before=int((now + settings.delivery_seconds) * 1000),
+            rollout=body.rollout.order() if body.rollout is not None else None,
         )
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
@@ -203,8 +216,10 @@ class CommandResource:
         if accepted.new:
             for command in accepted.commands:
                 self._dispatcher.kick(CommandKey(command.workspace_id, command.command_id), command.node_id)
+            if accepted.submission.rollout_open:
+                self._conductor.begin(SubmissionKey(accepted.submission.workspace_id, order.submission_id))
         views = [view_command(command, accepted.submission) for command in accepted.commands]
-        return json_response({"commands": views}, 201 if accepted.new else 200)
+        return json_response({"submission_id": order.submission_id, "commands": views}, 201 if accepted.new else 200)
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List commands, newest first, as they were last heard of."""
@@ -276,8 +291,11 @@ async def found(session: AsyncSession, request: web.Request) -> tuple[Command, S
 
 def view_command(command: Command, submission: Submission) -> dict[str, Any]:
     """Return a command as the API shows it."""
+    held = command.held and not command.final
     view = {
         "command_id": command.command_id,
+        "submission_id": command.submission_id,
+        "wave": command.wave + 1 if command.wave is not None else None,
         "node_id": command.node_id,
         "node": command.node,
         "state": command.state,
@@ -287,7 +305,7 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "secrets": submission.secrets,
         "exit_code": command.exit_code,
         "signal": command.signal,
-        "reason": command.reason,
+        "reason": held_reason(command, submission) if held else command.reason,
         "submit_time": command.submit_time,
         "deliver_before": command.deliver_before if _waits(command) else None,
         "start_time": command.start_time,
@@ -301,4 +319,4 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
 
 def _waits(command: Command) -> bool:
     """Whether its delivery is being tried; after the last attempt, the deadline is past."""
-    return not (command.delivered or command.final or command.cancel_requested)
+    return not (command.delivered or command.final or command.cancel_requested or command.held)

@@ -4,6 +4,7 @@ A command is *delivered* once the node has said that it has it. An attempt that 
 whether the node has it, until the token of the attempt can no longer be accepted. From this follows when it may be
 said that a command never ran:
 
+    held                                nothing: it waits for its rollout; a cancel ends it CANCELLED
     not delivered, no attempt open      a cancel ends it CANCELLED, the delivery deadline ends it LOST
     not delivered, an attempt open      the node is asked; "unknown" counts only after the attempt's token has expired
     delivered                           only the node's own word ends it, or the node's deletion
@@ -30,6 +31,7 @@ class Step(Enum):
     """What to do next."""
 
     NOTHING = "nothing"
+    HOLD = "hold"
     DELIVER = "deliver"
     ASK = "ask"
     CANCEL = "cancel"
@@ -60,6 +62,8 @@ def next_step(command: Command, now_ms: int) -> Step:
     """Return what to do next about the command."""
     if command.final:
         return Step.NOTHING
+    if command.held:
+        return Step.CANCEL_UNSENT if command.cancel_requested else Step.HOLD
     if command.delivered:
         return Step.CANCEL if command.cancel_requested and command.state != "CANCELLING" else Step.ASK
     if command.cancel_requested:

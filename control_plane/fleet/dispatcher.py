@@ -3,7 +3,8 @@
 Theory of operation. Every command that is not final has an entry with the time of its next step. One loop takes due
 entries and runs their steps, a bounded number at once, never two of one command. A step reads the record, calls the
 node outside any transaction, and writes what came of it. The entries are only a timetable: all that matters is in the
-database, from which they are made again at start.
+database, from which they are made again at start. The entry of a command that its rollout holds back has no time: it
+waits for a kick.
 """
 
 import asyncio
@@ -28,12 +29,14 @@ from control_plane.fleet.command_steps import (
 )
 from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
+from control_plane.fleet.submission_news import SubmissionNews
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records import Command
+from control_plane.storage.records import Command, Submission
+from control_plane.storage.submissions import SubmissionKey
 from trunkline.client.errors import TrunklineError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -62,6 +65,7 @@ class Dispatcher:
         *,
         database: Database,
         nodes: NodeCommands,
+        news: SubmissionNews,
         metrics: ControlPlaneMetrics,
         clock: Clock,
         rng: random.Random,
@@ -70,6 +74,7 @@ class Dispatcher:
     ) -> None:
         self._database = database
         self._nodes = nodes
+        self._news = news
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
@@ -128,7 +133,8 @@ class Dispatcher:
         return False
 
     async def _take_up(self) -> None:
-        async with self._database.read() as session:
+        async with self._database.write() as session:
+            await commands.doubt_attempts(session, self._nodes.accepted_until_ms())
             keys = await commands.open_keys(session)
         for key, node_id in keys:
             self.kick(key, node_id)
@@ -173,7 +179,7 @@ class Dispatcher:
         if final:
             self._entries.pop(key, None)
             self._metrics.commands_open.set(len(self._entries))
-        else:
+        elif entry.again or step is not Step.HOLD:
             self._schedule(key, entry, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
         entry.changed.set()
         entry.changed = asyncio.Event()
@@ -187,16 +193,16 @@ class Dispatcher:
             found = await commands.node_of(session, command)
             submission = await commands.find_submission(session, key.workspace_id, command.submission_id)
         step = next_step(command, self._now_ms())
-        if found is None:
-            return step, False  # being deleted: the deletion itself ends the command
-        change = await self._perform(
-            step, NodeAddress(*found), command, dict(submission.spec or {}) if submission else {}
-        )
+        if found is None or step is Step.HOLD:
+            return step, False  # a node being deleted: the deletion itself ends the command
+        if step is Step.CANCEL_UNSENT:
+            change = _never_sent(submission)
+        else:
+            spec = dict(submission.spec or {}) if submission else {}
+            change = await self._perform(step, NodeAddress(*found), command, spec)
         return step, await self._record(key, entry, change)
 
     async def _perform(self, step: Step, address: NodeAddress, command: Command, spec: dict[str, object]) -> "_Change":
-        if step is Step.CANCEL_UNSENT:
-            return _Change(end_as=("CANCELLED", "cancelled before it reached the node"))
         if step is Step.GIVE_UP:
             return _Change(end_as=("LOST", f"it was not delivered: {command.reason or 'no attempt was made'}"))
         until_ms = self._nodes.accepted_until_ms()
@@ -223,12 +229,15 @@ class Dispatcher:
                 return True
             before = _visible(command)
             change.apply(command, self._now_ms())
-            if _visible(command) != before:
+            changed = _visible(command) != before
+            if changed:
                 entry.attempt = 0
             await session.flush()
             if command.delivered or command.final:
                 await commands.forget_spec(session, command)
             final = command.state in FINAL_STATES
+        if changed:
+            self._news.tell(SubmissionKey(command.workspace_id, command.submission_id))
         if final:
             self._metrics.commands.labels(command.state).inc()
             self._log.info("command.ended", command_id=key.command_id, node=command.node, state=command.state)
@@ -260,6 +269,12 @@ class _Change:
             unanswered(command, self.not_asked or "", accepted_until_ms=self.perhaps_until_ms)
         else:
             not_asked(command, self.not_asked or "")
+
+
+def _never_sent(submission: Submission | None) -> _Change:
+    stopped = submission.stop_reason if submission is not None else None
+    reason = "cancelled before it reached the node" if stopped is None else f"never sent: {stopped}"
+    return _Change(end_as=("CANCELLED", reason))
 
 
 def _judged(step: Step, status: int, body: bytes, until_ms: int) -> _Change:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid, not_found_in
+from control_plane.fleet.rollouts import Plan, cut_into_waves, share
 from control_plane.secrets.contents import required_versions
 from control_plane.secrets.references import names_in
 from control_plane.storage import clusters, commands, nodes
@@ -30,6 +31,35 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutOrder:
+    """How to let the commands go: numbers of nodes, or shares of them as `N%`; see `planned`."""
+
+    canary: int | str | None = None
+    waves: tuple[int | str, ...] = ()
+    max_concurrent: int | str | None = None
+    max_failures: int | str | None = None
+    pause_seconds: float = 0.0
+
+    def planned(self, nodes: int) -> Plan:
+        """Return the plan for so many nodes.
+
+        The canary is a wave before the others; the last size of a wave is that of all that follow. Where there are
+        waves, no failure is allowed unless it says how many; where there are none, any number is.
+        """
+        sizes = [self.canary, *self.waves] if self.canary is not None else [*self.waves]
+        if self.canary is not None and not self.waves:
+            sizes.append("100%")
+        allowed = self.max_failures if self.max_failures is not None or not sizes else 0
+        return Plan(
+            waves=cut_into_waves(nodes, [share(size, nodes, least=1) for size in sizes]),
+            canary=self.canary is not None,
+            max_concurrent=nodes if self.max_concurrent is None else share(self.max_concurrent, nodes, least=1),
+            max_failures=None if allowed is None else share(allowed, nodes, least=0),
+            pause_milliseconds=round(self.pause_seconds * 1000),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What to run where; `spec` is what nodes are sent, times are milliseconds."""
 
@@ -39,16 +69,18 @@ class Order:
     submitted_by: str
     submit_time: int
     deliver_before: int
+    rollout: RolloutOrder | None = None
 
     def fingerprint(self) -> str:
-        """Return the hash by which a repetition is told from a conflict."""
+        """Return the hash by which a repetition is told from a conflict; without a rollout it says nothing of one."""
         target = {
             "node": self.target.node,
             "cluster": self.target.cluster,
             "selector": self.target.selector,
             "all": self.target.every,
         }
-        text = json.dumps([target, self.spec], sort_keys=True, separators=(",", ":"))
+        rollout = [] if self.rollout is None else [asdict(self.rollout)]
+        text = json.dumps([target, self.spec, *rollout], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -78,8 +110,11 @@ async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, m
         raise ApiError(
             ErrorCode.RESOURCE_EXHAUSTED, f"the workspace may have {most_open} open commands", retry_after_seconds=10
         )
-    submission = _submission(workspace, order)
+    plan = order.rollout.planned(len(targets)) if order.rollout is not None else None
+    submission = _submission(workspace, order, plan)
     rows = [_command(workspace, order, node) for node in targets]
+    if plan is not None:
+        _hold(rows, plan)
     if await _any_taken(session, workspace, rows):
         raise conflict("the command id was used for something else")
     await _require_secrets(session, workspace, submission, targets)
@@ -126,7 +161,7 @@ async def _any_taken(session: AsyncSession, workspace: Workspace, rows: Sequence
     return False
 
 
-def _submission(workspace: Workspace, order: Order) -> Submission:
+def _submission(workspace: Workspace, order: Order, plan: Plan | None) -> Submission:
     return Submission(
         workspace_id=workspace.workspace_id,
         submission_id=order.submission_id,
@@ -138,7 +173,17 @@ def _submission(workspace: Workspace, order: Order) -> Submission:
         secrets=order.spec.get("secrets"),
         submitted_by=order.submitted_by,
         creation_time=order.submit_time,
+        rollout=None if plan is None else asdict(plan),
+        rollout_open=plan is not None,
+        wave=None if plan is None else 0,
     )
+
+
+def _hold(rows: Sequence[Command], plan: Plan) -> None:
+    """Give each command its wave, in the order of the nodes' names, and let none go yet."""
+    waves = (wave for wave, size in enumerate(plan.waves) for _ in range(size))
+    for row, wave in zip(rows, waves, strict=True):
+        row.held, row.wave = True, wave
 
 
 def _command(workspace: Workspace, order: Order, node: Node) -> Command:
@@ -159,6 +204,7 @@ def _command(workspace: Workspace, order: Order, node: Node) -> Command:
         delivered=False,
         deliver_before=order.deliver_before,
         cancel_requested=False,
+        held=False,
         submit_time=order.submit_time,
         stdout_bytes=0,
         stderr_bytes=0,

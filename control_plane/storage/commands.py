@@ -72,6 +72,17 @@ async def open_keys(session: AsyncSession) -> Sequence[tuple[CommandKey, str]]:
     return [(CommandKey(workspace_id, command_id), node_id) for workspace_id, command_id, node_id in rows]
 
 
+async def doubt_attempts(session: AsyncSession, accepted_until_ms: int) -> None:
+    """Take note that an attempt of a process which is gone may have brought any undelivered command to its node."""
+    doubtful = (
+        Command.final.is_(False),
+        Command.held.is_(False),
+        Command.delivered.is_(False),
+        Command.maybe_delivered_until.is_(None),
+    )
+    await session.execute(update(Command).where(*doubtful).values(maybe_delivered_until=accepted_until_ms))
+
+
 async def taken_ids(session: AsyncSession, workspace_id: str, command_ids: Sequence[str]) -> bool:
     """Tell whether any of the command ids is taken."""
     query = select(Command.command_id).where(Command.workspace_id == workspace_id, Command.command_id.in_(command_ids))

@@ -411,9 +411,13 @@ class Submission(Record):
     `spec` is what nodes are sent. It may hold secrets, so it is forgotten as soon as no node needs it any more.
     `secrets` names the workspace secrets that it refers to, never their values. `named` and `parameters` stand in place
     of `argv`, which is then empty, where a command of the node's owner is meant.
+    `rollout` is how its commands are let go: the plan with every share as a number. While `rollout_open`, `wave` is
+    under way; since `wave_over_time` it is over, and the next one pauses. `stop_reason` says why what no node had yet
+    was ended.
     """
 
     __tablename__ = "submissions"
+    __table_args__ = (Index(None, "rollout_open"), Index(None, "workspace_id", "creation_time", "submission_id"))
 
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id"), primary_key=True)
     submission_id: Mapped[str] = mapped_column(primary_key=True)
@@ -425,13 +429,19 @@ class Submission(Record):
     secrets: Mapped[dict[str, Any] | None]
     submitted_by: Mapped[str]
     creation_time: Mapped[int]
+    rollout: Mapped[dict[str, Any] | None]
+    rollout_open: Mapped[bool] = mapped_column(default=False)
+    wave: Mapped[int | None]
+    wave_over_time: Mapped[int | None]
+    stop_reason: Mapped[str | None] = mapped_column(String(1024))
 
 
 class Command(Record):
     """One process to run on one node.
 
     `delivered` says that the node has it; `maybe_delivered_until` that an attempt ended without an answer, and until
-    when (milliseconds) the node could still accept it.
+    when (milliseconds) the node could still accept it. A command that is `held` waits for its `wave`, or for its turn
+    in it, and no node hears of it.
     """
 
     __tablename__ = "commands"
@@ -453,6 +463,8 @@ class Command(Record):
     maybe_delivered_until: Mapped[int | None]
     deliver_before: Mapped[int]
     cancel_requested: Mapped[bool]
+    held: Mapped[bool] = mapped_column(default=False)
+    wave: Mapped[int | None]
     exit_code: Mapped[int | None]
     signal: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(1024))

@@ -36,6 +36,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /w/{workspace}/api/2.0/tokens/workspace": {"ports": [9100], "lifetime_seconds": 60},
     "POST /w/{workspace}/api/2.0/commands": TARGETED,
     "POST /w/{workspace}/api/2.0/commands/{command_id}/cancel": {},
+    "POST /w/{workspace}/api/2.0/submissions/{submission_id}/cancel": {},
     "POST /w/{workspace}/api/2.0/secrets/scopes/create": {"scope": "db"},
     "POST /w/{workspace}/api/2.0/secrets/scopes/delete": {"scope": "db"},
     "POST /w/{workspace}/api/2.0/secrets/put": {"scope": "db", "key": "k", "string_value": "v"},

@@ -46,6 +46,8 @@ def command(**fields: object) -> Command:
         ({"delivered": True, "cancel_requested": True}, NOW, Step.CANCEL),
         ({"delivered": True, "cancel_requested": True, "state": "CANCELLING"}, NOW, Step.ASK),
         ({"final": True, "cancel_requested": True}, NOW, Step.NOTHING),
+        ({"held": True}, DEADLINE * 1000, Step.HOLD),
+        ({"held": True, "cancel_requested": True}, NOW, Step.CANCEL_UNSENT),
     ],
 )
 def test_next_step(fields: dict[str, object], now: int, step: Step):
