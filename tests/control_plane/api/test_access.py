@@ -24,7 +24,8 @@ def address(route: Route, plane: RunningControlPlane) -> str:
     workspace = "nothing" if route.method == "DELETE" else "finance"
     path = route.path.replace("{account}", plane.foundation.account_id).replace("{workspace}", workspace)
     joins = ("join_token_id", "join_policy", "join_request_id")
-    for name in ("node", "cluster", "command_id", "submission_id", *joins, "relay_id", "lock_id", "kind", "id", "step", "key_id"):
+    commands = ("command_id", "submission_id")
+    for name in ("node", "cluster", *commands, *joins, "relay_id", "lock_id", "kind", "id", "step", "key_id"):
         path = path.replace("{" + name + "}", "nothing")
     return path
 
