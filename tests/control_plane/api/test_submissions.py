@@ -207,7 +207,7 @@ async def test_a_rollout_goes_on_where_another_process_left_it(tmp_path: Path):
             await plane.node(name)
         stage = Stage(plane, agent)
         await stage.submit(canary=1, waves=[2])
-        await stage.reach("vm-1")
+        await stage.until(lambda found: found["counts"].get("RUNNING"))
     stage.end("vm-1")
     async with running_control_plane(tmp_path, settings=quick(tmp_path), dial=relay.dial, fleet=True) as plane:
         stage.plane = plane
