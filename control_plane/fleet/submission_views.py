@@ -19,7 +19,9 @@ def view_submission(submission: Submission, counts: CountsByWave) -> dict[str, A
     view = {
         "submission_id": submission.submission_id,
         "state": _state(submission, total),
-        "argv": submission.argv,
+        "argv": submission.argv or None,
+        "named": submission.named,
+        "parameters": submission.parameters,
         "secrets": submission.secrets,
         "submitted_by": submission.submitted_by,
         "creation_time": submission.creation_time,
