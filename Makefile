@@ -7,7 +7,7 @@
 #   make compile build the relay's data path as an extension (see docs/operations.md), into build/compiled
 #   make bench   measure the relay's data path against nginx on this machine (a few minutes)
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
-#   make soak-rotation   rotate authority and signing keys under load, and print what failed (five minutes)
+#   make soak-rotation   rotate authority and signing keys under load, with 50 agents, and print what failed (seven minutes)
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock

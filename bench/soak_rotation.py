@@ -1,9 +1,10 @@
-"""A bounded soak of rotation: `python -m bench.soak_rotation`, or `make soak-rotation`; some five minutes.
+"""A bounded soak of rotation: `python -m bench.soak_rotation`, or `make soak-rotation`; some seven minutes.
 
-A sandbox of real daemons, nodes that are called all the time, and meanwhile: the authority rotated, rolled back from
-every phase, rotated while one agent is stopped (SIGSTOP), and the signing key rotated again and again. Prints what
-counts: calls that failed, links that were lost, how long adoption took, how long the sleeper took to come back. Exits 1
-if a call failed, a link was lost that no rotation planned to hand over, or the sleeper did not come back in time.
+A sandbox of real daemons, 50 nodes that are called all the time, and meanwhile: the authority and the signing key
+rotated and rolled back from every phase, the signing key rotated again and again, and the authority rotated while one
+agent is stopped (SIGSTOP). Prints what counts: calls that failed, links that were lost, how long adoption took, and how
+long the sleeper took to come back. Exits 1 if a call failed, a link was lost that no rotation planned to hand over, or
+the sleeper did not come back in time.
 """
 
 import argparse
@@ -192,6 +193,9 @@ async def soak(sandbox: Sandbox, *, nodes: int, per_second: float, authorities: 
             await rotator.steps("ca", "prepare", "activate", "rollback", "retire")
             await rotator.steps("ca", "prepare", "activate", "rollback", "activate", "retire")
             print(f"authority {number} of {authorities}; {figures.so_far}", flush=True)
+        await rotator.steps("signing-key", "prepare", "rollback")
+        await rotator.steps("signing-key", "prepare", "activate", "rollback", "retire")
+        print(f"signing key rolled back from every phase; {figures.so_far}", flush=True)
         for number in range(1, keys + 1):
             await rotator.steps("signing-key", "prepare", "activate", "retire")
             print(f"signing key {number} of {keys}; {figures.so_far}", flush=True)
@@ -211,9 +215,9 @@ def links(sandbox: Sandbox, called: list[str]) -> tuple[int, int]:
     return len(_LOST.findall(logs)), len(_REPLACED.findall(logs))
 
 
-def show(figures: Figures, lost: int, replaced: int, seconds: float) -> None:
+def show(figures: Figures, nodes: int, lost: int, replaced: int, seconds: float) -> None:
     ordered = sorted(figures.latencies)
-    print(f"\nran {seconds:.0f} s; {figures.steps} steps of rotations")
+    print(f"\nran {seconds:.0f} s with {nodes} agents; {figures.steps} steps of rotations")
     print(f"calls {figures.calls} ({figures.calls / seconds:.0f}/s), failed {figures.failures.total()}")
     for reason, count in figures.failures.most_common(5):
         print(f"  {count} × {reason}")
@@ -231,7 +235,7 @@ def at(ordered: list[float], share: float) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.soak_rotation", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=8, help="agents; the last one is the sleeper")
+    parser.add_argument("--nodes", type=int, default=50, help="agents; the last one is the sleeper")
     parser.add_argument("--calls-per-second", type=float, default=200.0)
     parser.add_argument("--authorities", type=int, default=1, help="how often the authority goes through every phase")
     parser.add_argument("--keys", type=int, default=20, help="how often the signing key is rotated")
@@ -255,7 +259,7 @@ def main() -> int:
             lost, replaced = links(sandbox, [f"vm-{number}" for number in range(1, arguments.nodes)])
         finally:
             subprocess.run([TRUNKLINE, "down", *state], check=False)
-    show(figures, lost, replaced, time.monotonic() - began)
+    show(figures, arguments.nodes, lost, replaced, time.monotonic() - began)
     late = figures.back is None or figures.back > SLEEPER_SECONDS
     return 1 if figures.failures or lost or late else 0
 

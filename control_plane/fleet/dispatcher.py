@@ -14,6 +14,7 @@ import json
 import random
 from dataclasses import dataclass, field
 
+from control_plane.fleet.barred import why_barred
 from control_plane.fleet.command_steps import (
     FINAL_STATES,
     BadAnswerError,
@@ -192,11 +193,14 @@ class Dispatcher:
                 return Step.NOTHING, True
             found = await commands.node_of(session, command)
             submission = await commands.find_submission(session, key.workspace_id, command.submission_id)
-        step = next_step(command, self._now_ms())
-        if found is None or step is Step.HOLD:
-            return step, False  # a node being deleted: the deletion itself ends the command
+            step = next_step(command, self._now_ms())
+            if found is None or step is Step.HOLD:
+                return step, False  # a node being deleted: the deletion itself ends the command
+            barred = await why_barred(session, found[1], self._now_ms()) if step is Step.DELIVER else None
         if step is Step.CANCEL_UNSENT:
             change = _never_sent(submission)
+        elif barred is not None:
+            change = _barred(command, barred)
         else:
             spec = dict(submission.spec or {}) if submission else {}
             change = await self._perform(step, NodeAddress(*found), command, spec)
@@ -275,6 +279,13 @@ def _never_sent(submission: Submission | None) -> _Change:
     stopped = submission.stop_reason if submission is not None else None
     reason = "cancelled before it reached the node" if stopped is None else f"never sent: {stopped}"
     return _Change(end_as=("CANCELLED", reason))
+
+
+def _barred(command: Command, reason: str) -> _Change:
+    """What it means that nothing may be sent to the node: whoever waits is told, unless it may have arrived before."""
+    if command.maybe_delivered_until is not None:
+        return _Change(not_asked=reason)
+    return _Change(end_as=("LOST", f"it was not delivered: {reason}"))
 
 
 def _judged(step: Step, status: int, body: bytes, until_ms: int) -> _Change:

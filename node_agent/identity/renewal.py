@@ -100,10 +100,9 @@ class Renewal:
         self._at_least = 0.0
 
     def ask_for_token(self) -> None:
-        """Renew the listen token soon: a relay refused it, or there is no relay to go to. Not twice in a while."""
-        if self._clock.monotonic() - self._renewed_at >= SHORTEST_INTERVAL_SECONDS:
-            self._token_wanted = True
-            self._asked.set()
+        """Renew the listen token soon: a relay refused it, a rotation ends its key, or there is no relay to go to."""
+        self._token_wanted = True
+        self._asked.set()
 
     def ask_for_certificate(self) -> None:
         """Renew the pair soon, before its time: a rotation ends what the certificate stands on."""
@@ -209,6 +208,8 @@ class Renewal:
             await self._succession.obtain(node)
 
     async def _renew_token(self) -> None:
+        """Renew it, not at once after something else was: several relays refuse one token, but none is left asking."""
+        await asyncio.sleep(max(0.0, self._renewed_at + SHORTEST_INTERVAL_SECONDS - self._clock.monotonic()))
         node = self._credentials.current
         answer = await self._control_plane.call(LISTEN_TOKEN_PATH, {}, identity=node.identity)
         self._trust.offer_newer(answer.get("trust_document"))

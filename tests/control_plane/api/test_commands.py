@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_stage import HOST, PATH, Stage, quick
+from tests.support.command_stage import HOST, PATH, Stage, command_stage, quick
 from tests.support.control_planes import running_control_plane
 from tests.support.fake_agent import FakeAgent
 
@@ -203,17 +203,50 @@ async def test_cancel_at_the_node(stage: Stage):
     assert len(await stage.plane.audit(action="command.cancel")) == 1
 
 
-async def test_cancel_before_delivery_never_reaches_the_node(stage: Stage):
-    stage.agent.mode[HOST] = "offline"
-    await stage.submit()
-    await stage.until("UNKNOWN")
-    stage.agent.mode.clear()
-    stage.agent.mode["PUT *"] = "offline"
-    cancelled = await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {})
-    assert (cancelled["state"], cancelled["reason"]) == ("CANCELLED", "cancelled before it reached the node")
-    stage.agent.mode.clear()
-    await asyncio.sleep(0.3)
-    assert stage.agent.commands == {}
+async def test_cancel_before_delivery_never_reaches_the_node(tmp_path: Path):
+    async with command_stage(tmp_path, delivery_seconds=60, call_timeout_seconds=20) as stage:
+        stage.agent.mode[HOST] = "offline"
+        await stage.submit()
+        await stage.until("UNKNOWN")
+        stage.agent.mode.clear()
+        stage.agent.mode["PUT *"] = "offline"
+        cancelled = await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {})
+        assert (cancelled["state"], cancelled["reason"]) == ("CANCELLED", "cancelled before it reached the node")
+        stage.agent.mode.clear()
+        await asyncio.sleep(0.3)
+        assert stage.agent.commands == {}
+
+
+@pytest.mark.parametrize("kind", ["node", "workspace"])
+async def test_whoever_waits_for_a_locked_node_is_told_at_once(tmp_path: Path, kind: str):
+    async with command_stage(tmp_path, delivery_seconds=60, call_timeout_seconds=20) as stage:
+        found = await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1")
+        body = {"kind": kind, "id": found[f"{kind}_id"], "lifetime_seconds": 600, "reason": "an alarm"}
+        lock = await stage.plane.ok("POST", "/api/2.0/locks", body)
+        await stage.submit()
+        lost = await stage.until("LOST")
+        assert lost["reason"] == f"it was not delivered: the {kind} is locked (`trunkline lock list`)"
+        assert stage.agent.count("PUT") == 0
+        await stage.plane.ok("DELETE", f"/api/2.0/locks/{lock['lock_id']}")
+        await stage.submit(command_id="c-2")
+        await stage.until("SUCCEEDED", "c-2")
+
+
+async def test_a_command_that_may_have_arrived_before_the_lock_is_not_called_lost(tmp_path: Path):
+    async with command_stage(tmp_path, delivery_seconds=60, call_timeout_seconds=20) as stage:
+        stage.agent.mode["PUT *"] = "reset after"
+        await stage.submit()
+        await stage.until("UNKNOWN")
+        found = await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1")
+        body = {"kind": "node", "id": found["node_id"], "lifetime_seconds": 600, "reason": "an alarm"}
+        lock = await stage.plane.ok("POST", "/api/2.0/locks", body)
+        sent = stage.agent.count("PUT")
+        while "locked" not in (await stage.plane.ok("GET", f"{PATH}/c-1")).get("reason", ""):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert stage.agent.count("PUT") <= sent + 1
+        stage.agent.mode.clear()
+        await stage.plane.ok("DELETE", f"/api/2.0/locks/{lock['lock_id']}")
+        await stage.until("SUCCEEDED")
 
 
 async def test_deleting_the_node_ends_its_commands(stage: Stage):

@@ -9,6 +9,7 @@ from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from node_agent.identity.control_plane import ControlPlaneRefused
 from node_agent.identity.node_identity import IdentityStore
+from node_agent.identity.renewal import SHORTEST_INTERVAL_SECONDS
 from node_agent.identity.returning import least_pause_seconds
 from node_agent.identity.sealed_secrets import public_sealing_key
 from tests.node_agent.identity.conftest import OffsetClock
@@ -52,10 +53,24 @@ async def test_a_token_that_is_asked_for_is_renewed_and_stored(first, make_keepe
     stored = IdentityStore(state).load()
     assert stored.listen_token.reveal() == after.listen_token.reveal()
     assert (stored.confirmed, control_plane.count(RENEW)) == (True, 0)
-    keeper.renewal.ask_for_token()
+
+
+async def test_a_token_that_is_asked_for_right_after_another_is_renewed_a_moment_later(
+    first, make_keeper, control_plane
+):
+    keeper = make_keeper()
+    loop = asyncio.get_running_loop()
     async with keeper.running():
-        await asyncio.sleep(0)
-    assert control_plane.count(LISTEN_TOKEN) == 4
+        keeper.renewal.ask_for_token()
+        await control_plane.asked_for(LISTEN_TOKEN)
+        while keeper.renewal._token_wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        renewed_at = loop.time()
+        keeper.renewal.ask_for_token()
+        keeper.renewal.ask_for_token()
+        await control_plane.asked_for(LISTEN_TOKEN, 2)
+        assert loop.time() - renewed_at > 0.9 * SHORTEST_INTERVAL_SECONDS
+    assert control_plane.count(LISTEN_TOKEN) == 2
 
 
 async def test_in_the_middle_of_its_life_the_pair_is_renewed_with_new_keys(due, make_keeper, state, control_plane):

@@ -1,0 +1,16 @@
+"""Nodes that nothing is sent to, since they or their workspaces are revoked or locked."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.storage import locks, revocations
+from control_plane.storage.records import Node
+
+
+async def why_barred(session: AsyncSession, node: Node, now_ms: int) -> str | None:
+    """Say why nothing is sent to the node at present, or None: no relay would carry it, and no agent take it."""
+    for kind, name in (("node", node.node_id), ("workspace", node.workspace_id)):
+        if await revocations.is_revoked(session, kind, name):
+            return f"the {kind} is revoked"
+        if await locks.is_locked(session, kind, name, now_ms):
+            return f"the {kind} is locked (`trunkline lock list`)"
+    return None
