@@ -29,6 +29,7 @@ from control_plane.api.node_reports import NodeReportResource
 from control_plane.api.node_secrets import NodeSecretResource
 from control_plane.api.nodes import NodeResource
 from control_plane.api.pages import Pages
+from control_plane.api.quotas import QuotaResource
 from control_plane.api.relays import RelayResource
 from control_plane.api.reports import ReportResource
 from control_plane.api.revocations import RevocationResource
@@ -45,6 +46,7 @@ from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health_record import HealthRecord
 from control_plane.fleet.monitor import HealthMonitor
 from control_plane.fleet.node_commands import NodeCommands
+from control_plane.fleet.quota_book import QuotaBook
 from control_plane.fleet.reach import NodeReach, Sender
 from control_plane.fleet.relay_links import RelayLinks
 from control_plane.fleet.rollout_conductor import RolloutConductor
@@ -346,6 +348,7 @@ def _routes(
         pages=Pages(base64.b64decode(foundation.page_key)),
         clock=clock,
         trust=identities.trust,
+        quotas=QuotaBook(database),
         settings=settings,
         account_id=foundation.account_id,
     )
@@ -363,6 +366,7 @@ def _routes(
     followers = TrustFollowers(metrics)
     resources: list[Resource] = [
         WorkspaceResource(context),
+        QuotaResource(context),
         NodeResource(context),
         NodePolicyResource(context, fleet.nodes),
         ClusterResource(context),

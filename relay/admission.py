@@ -24,6 +24,7 @@ from relay.grants import CallCredential, Grant
 from relay.link_admission import LinkAdmission
 from relay.listeners import Listener
 from relay.metrics import RelayMetrics
+from relay.quotas import Quotas, Use
 from relay.trust_in_force import STALE, TrustInForce
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
@@ -73,6 +74,7 @@ class Admission:
         registry: ListenerIndex,
         links: LinkAdmission,
         trust: TrustInForce,
+        quotas: Quotas,
         assertions: Assertions,
         reports: AdmissionReports,
         metrics: RelayMetrics,
@@ -82,10 +84,12 @@ class Admission:
         self._registry = registry
         self._links = links
         self._trust = trust
+        self._quotas = quotas
         self._assertions = assertions
         self._reports = reports
         self._metrics = metrics
         self._now = clock.now
+        self._monotonic = clock.monotonic
         self._credentials: dict[str, CallCredential] = {}
         self._cache_entries = cache_entries
 
@@ -105,6 +109,8 @@ class Admission:
                 and grant.standing is self._trust.standing
                 and self._now() < grant.good_until
             ):
+                if grant.use is not None:
+                    return self._within_quota(grant, grant.use)
                 if not grant.admitted:
                     self._reports.granted(grant)
                 grant.admitted += 1
@@ -134,9 +140,19 @@ class Admission:
         if len(credential.grants) >= MAX_GRANTS_PER_TOKEN:
             credential.grants.clear()
         credential.grants[destination] = decision
-        self._reports.granted(decision)
-        decision.admitted += 1
-        return decision
+        return self._admitted(decision) if decision.use is None else self._within_quota(decision, decision.use)
+
+    def _within_quota(self, grant: Grant, use: Use) -> Grant | Refusal:
+        excess = use.excess(self._monotonic())
+        if excess is not None:
+            return self._refuse(Refusal(Outcome.OVER_QUOTA, excess), grant.destination, grant.credential)
+        return self._admitted(grant)
+
+    def _admitted(self, grant: Grant) -> Grant:
+        if not grant.admitted:
+            self._reports.granted(grant)
+        grant.admitted += 1
+        return grant
 
     def _credential(self, token: str | None, now: float) -> CallCredential | Refusal:
         if token is None:
@@ -180,7 +196,10 @@ class Admission:
             except CertificateError as error:
                 return Refusal(Outcome.INTERNAL_ERROR, f"the relay cannot vouch for the token: {error}")
             good_until = min(good_until, now + ASSERTION_SECONDS)
-        return Grant(listener, credential, destination, assertion=assertion, good_until=good_until, standing=standing)
+        use = self._quotas.use(listener.workspace_id, claims.subject, self._monotonic())
+        return Grant(
+            listener, credential, destination, assertion=assertion, good_until=good_until, standing=standing, use=use
+        )
 
     def _refuse(self, refusal: Refusal, destination: Destination, credential: Credential | None) -> Refusal:
         self._metrics.refused(refusal.outcome)

@@ -156,6 +156,7 @@ def _start_tasks(
         client=client,
         adopter=relay.adoption,
         confirmed=relay.trust_age.confirmed,
+        take_quotas=relay.quotas.take,
         metrics=metrics,
         clock=clock,
         backoff=Backoff(rng),

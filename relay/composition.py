@@ -21,6 +21,8 @@ from relay.link_admission import LinkAdmission
 from relay.link_door import LinkDoor
 from relay.metrics import RelayMetrics
 from relay.nodes_return import NodesReturn
+from relay.quota_keeper import QuotaKeeper
+from relay.quotas import Quotas
 from relay.registry import Registry
 from relay.report_sender import ReportSender
 from relay.reports import Reports
@@ -75,6 +77,7 @@ class Relay:
     trust_age: TrustAge
     rotation: RotationWatch
     nodes: NodesReturn
+    quotas: QuotaKeeper
     sender: ReportSender
 
 
@@ -95,10 +98,13 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         counted=nodes.counted,
         log=get_logger("relay.registry"),
     )
+    quotas = Quotas()
+    keeper = QuotaKeeper(settings.state_directory, quotas, trust.renew, get_logger("relay.quotas"))
     admission = Admission(
         registry=registry,
         links=links,
         trust=trust,
+        quotas=quotas,
         assertions=foundation.identity,
         reports=reports,
         metrics=metrics,
@@ -141,7 +147,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         log=get_logger("relay.trust"),
     )
     lifecycle.remark("trust_document", trust_age.remark)
-    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, nodes, sender)
+    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, nodes, keeper, sender)
 
 
 def _data_path(

@@ -70,7 +70,7 @@ class Exchange(StreamSender):
 
     __slots__ = (
         "_buffer", "_front", "_grant", "_interims", "_owed_bytes", "_reader", "_remaining", "_response", "_sender",
-        "_started_at", "_state", "deadline", "request", "request_ended", "request_id",
+        "_started_at", "_state", "_use", "deadline", "request", "request_ended", "request_id",
     )  # fmt: skip
 
     def __init__(self, front: FrontDoor, sender: SenderSide, request: ForwardedRequest, grant: Grant) -> None:
@@ -81,6 +81,7 @@ class Exchange(StreamSender):
         self._front = front
         self._sender = sender
         self._grant = grant
+        self._use = grant.use
         self._state = _HEAD
         self._owed_bytes = 0
         self._buffer: HeadBuffer | None = None
@@ -155,6 +156,8 @@ class Exchange(StreamSender):
         chunked = self.request.framing is Framing.CHUNKED
         for chunk in chunks:
             self._front.sent_bytes.count += len(chunk)
+            if self._use is not None:
+                self._use.spend(len(chunk))
             if not chunked:
                 self._send(chunk)
             elif len(chunk) < JOIN_BYTES:
@@ -173,6 +176,8 @@ class Exchange(StreamSender):
     def send_raw(self, data: Chunk) -> None:
         """Passes raw bytes on."""
         self._front.sent_bytes.count += len(data)
+        if self._use is not None:
+            self._use.spend(len(data))
         self._send(data)
 
     def end_raw(self) -> None:
@@ -305,6 +310,8 @@ class Exchange(StreamSender):
             self._response = response
             content = data[end:]
             self._front.received_bytes.count += len(content)
+            if self._use is not None:
+                self._use.spend(len(content))
             self._sender.deliver(response.head + content)
             self._end_response()
         else:
@@ -397,6 +404,8 @@ class Exchange(StreamSender):
     def _whole_response(self, response: ForwardedResponse, rest: bytes) -> None:
         size = response.content_length if response.framing is Framing.LENGTH else 0
         self._front.received_bytes.count += size
+        if self._use is not None:
+            self._use.spend(size)
         self._sender.deliver(response.head + rest[:size])
         self._end_response(late=len(rest) > size)
 
@@ -408,6 +417,8 @@ class Exchange(StreamSender):
         else:
             content = data if size == self._remaining else memoryview(data)[: self._remaining]
             self._front.received_bytes.count += len(content)
+            if self._use is not None:
+                self._use.spend(len(content))
             self._sender.deliver(content)
             self._end_response(late=size > self._remaining)
 
@@ -422,6 +433,8 @@ class Exchange(StreamSender):
             return
         for chunk in piece.chunks:
             self._front.received_bytes.count += len(chunk)
+            if self._use is not None:
+                self._use.spend(len(chunk))
             self._deliver_framed(chunk, response)
         if piece.ended:
             self._end_framed(response, reader, late=len(piece.leftover) > 0)
@@ -461,6 +474,8 @@ class Exchange(StreamSender):
 
     def _deliver(self, data: Chunk, size: int) -> None:
         self._front.received_bytes.count += size
+        if self._use is not None:
+            self._use.spend(size)
         self._sender.deliver(data)
         self._credit(size)
 
@@ -477,6 +492,8 @@ class Exchange(StreamSender):
         response, stream = self._response, self._stream
         self._state = _DONE
         self._front.call_ended(self, self.request.counts, self._started_at)
+        if self._use is not None:
+            self._use.end()
         if stream is not None:
             if late or not (self.request_ended or self._ending) or self._waiting is not None:
                 self._reset()
@@ -493,4 +510,6 @@ class Exchange(StreamSender):
         """The call ends without its response's end."""
         self._state = _DONE
         self._front.call_failed(self, self.request.door, self._started_at, label)
+        if self._use is not None:
+            self._use.end()
         self._reset()

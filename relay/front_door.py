@@ -104,6 +104,8 @@ class FrontDoor:
     def call_started(self, call: Cuttable, grant: Grant, counts: DoorCounts) -> float:
         """Counts an admitted call, and makes it one that a revocation finds; returns its start."""
         self._uses.begin(call, grant.credential)
+        if grant.use is not None:
+            grant.use.begin()
         counts.open.count += 1
         workspace = grant.destination.workspace
         tally = self._workspace_calls.get(workspace)

@@ -3,6 +3,7 @@
 from certs.tokens import TokenClaims
 from relay.credentials import Credential, Destination
 from relay.listeners import Listener
+from relay.quotas import Use
 from relay.standing import Standing
 
 
@@ -16,9 +17,10 @@ class Grant:
         credential: whose call it is.
         assertion: what to send in place of the token, for workspace tokens; else `None`, and the token itself goes.
         admitted: calls admitted since the last report.
+        use: what its calls count towards; `None` where no quota bounds them.
     """
 
-    __slots__ = ("admitted", "assertion", "credential", "destination", "good_until", "listener", "standing")
+    __slots__ = ("admitted", "assertion", "credential", "destination", "good_until", "listener", "standing", "use")
 
     def __init__(
         self,
@@ -29,6 +31,7 @@ class Grant:
         assertion: str | None,
         good_until: float,
         standing: Standing,
+        use: Use | None,
     ) -> None:
         self.listener = listener
         self.credential = credential
@@ -36,6 +39,7 @@ class Grant:
         self.assertion = assertion
         self.good_until = good_until
         self.standing = standing
+        self.use = use
         self.admitted = 0
 
     @property

@@ -4,8 +4,8 @@ Theory of operation. The relay holds a stream of events open. Each document on i
 older than the one in force. A heartbeat each second carries the number of the document that the control plane has:
 when it is higher than ours, an event was lost, and the document is fetched as a snapshot; when it is lower, the control
 plane has forgotten what it published, and is handed the document that we hold. Silence, an error or the end of the
-stream lead to a new one, after a backoff. Nothing here ever takes an older document for a newer one: while the control
-plane is away, or behind, the document in force stays.
+stream lead to a new one, after a backoff. Quotas come on the same stream, and are handed on. Nothing here ever takes an
+older document for a newer one: while the control plane is away, or behind, the document in force stays.
 """
 
 import asyncio
@@ -57,6 +57,7 @@ class TrustFeed:
         client: ControlPlaneClient,
         adopter: TrustAdopter,
         confirmed: Callable[[], None],
+        take_quotas: Callable[[str], None],
         metrics: RelayMetrics,
         clock: Clock,
         backoff: Backoff,
@@ -66,6 +67,7 @@ class TrustFeed:
         self._client = client
         self._adopter = adopter
         self._confirmed = confirmed
+        self._take_quotas = take_quotas
         self._hand_over = TrustHandOver(client, log)
         self._metrics = metrics
         self._clock = clock
@@ -105,6 +107,8 @@ class TrustFeed:
         if event.name == "trust_document":
             if self._adopt(event.data):
                 self._confirmed()
+        elif event.name == "quotas":
+            self._take_quotas(event.data)
         elif event.name == "heartbeat":
             published = _number(event.data)
             if published > self._adopter.sequence:

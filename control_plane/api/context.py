@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.pages import Pages
 from control_plane.errors import not_found, not_found_in
+from control_plane.fleet.quota_book import QuotaBook
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.settings import ControlPlaneSettings
 from control_plane.storage import accounts, nodes, workspaces
@@ -22,6 +23,7 @@ class ApiContext:
     pages: Pages
     clock: Clock
     trust: TrustPublisher
+    quotas: QuotaBook
     settings: ControlPlaneSettings
     account_id: str
 

@@ -1,8 +1,10 @@
 """`/api/2.0/trust-document`: the signed document for whoever asks, and a held-open feed of it for relays.
 
 The feed is `text/event-stream` (WHATWG HTML section 9.2): the document at once and after every change, and a heartbeat
-each second, so that a relay knows within seconds that it is cut off. A relay that does not read is dropped. One that
-holds a document which was never published here is answered 409: it is to hand that document over first.
+each second, so that a relay knows within seconds that it is cut off; with the heartbeats go the quotas of workspaces,
+at first and when they have changed. They are for relays only, and so no part of the document. A relay that does not
+read is dropped. One that holds a document which was never published here is answered 409: it is to hand that document
+over first.
 """
 
 import asyncio
@@ -64,6 +66,7 @@ class TrustResource:
         held = read_query(request, HeldQuery)
         if held.sequence and held.fingerprint and not await self._recovery.knows(held.sequence, held.fingerprint):
             raise conflict(f"the trust document {held.sequence} was not published here: hand it over")
+        await self._context.quotas.refresh()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         with self._followers.following(caller.subject_id):
             try:
@@ -76,8 +79,8 @@ class TrustResource:
         return response
 
     async def _feed(self, response: web.StreamResponse, caller: Caller) -> None:
-        sent = ""
-        trust = self._context.trust
+        sent = sent_quotas = ""
+        trust, quotas = self._context.trust, self._context.quotas
         seen_at = -SEEN_SECONDS
         while not self._draining.is_set():
             if self._context.clock.monotonic() - seen_at >= SEEN_SECONDS:
@@ -90,6 +93,9 @@ class TrustResource:
                     return
                 event = f"event: trust_document\ndata: {text}\n\n"
                 sent = text
+            if quotas.text != sent_quotas:
+                sent_quotas = quotas.text
+                event += f"event: quotas\ndata: {sent_quotas}\n\n"
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.write(event.encode())
             await self._pause(sent)

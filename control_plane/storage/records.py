@@ -64,6 +64,7 @@ class Workspace(Record):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"))
     workspace: Mapped[str] = mapped_column(unique=True)
     creation_time: Mapped[int]
+    quotas: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Node(Record):

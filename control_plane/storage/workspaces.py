@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id, new_id
@@ -37,6 +37,17 @@ async def list_page(session: AsyncSession, *, after: str | None, most: int) -> S
     if after is not None:
         query = query.where(Workspace.workspace > after)
     return (await session.scalars(query)).all()
+
+
+async def bounded(session: AsyncSession) -> Sequence[Workspace]:
+    """Return the workspaces that have quotas."""
+    return (await session.scalars(select(Workspace).where(Workspace.quotas.is_not(None)))).all()
+
+
+async def count_bounded(session: AsyncSession) -> int:
+    """Return how many workspaces have quotas."""
+    query = select(func.count()).select_from(Workspace).where(Workspace.quotas.is_not(None))
+    return (await session.scalars(query)).one()
 
 
 async def remove(session: AsyncSession, workspace_id: str) -> None:

@@ -20,6 +20,8 @@ from relay.identity import OwnIdentity
 from relay.link_admission import LinkAdmission
 from relay.listeners import Listener
 from relay.metrics import RelayMetrics
+from relay.quota_form import Quota, WorkspaceQuotas
+from relay.quotas import Quotas
 from relay.settings import LimitsSettings
 from relay.trust_in_force import TrustInForce
 from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID, IdentityKit
@@ -93,10 +95,12 @@ class Fixture:
         self.listeners.add(kit, "ws-sales", "nd-three", "sales", NODE)
         self.audit = AuditLog()
         self.metrics = RelayMetrics(CollectorRegistry())
+        self.quotas = Quotas()
         self.admission = Admission(
             registry=self.listeners,
             links=LinkAdmission(self.trust, self.clock),
             trust=self.trust,
+            quotas=self.quotas,
             assertions=OwnIdentity(kit.issue_relay(), tmp_path / "identity.pem"),
             reports=self.audit,
             metrics=self.metrics,
@@ -479,3 +483,38 @@ def test_under_stale_trust_nothing_new_is_admitted(relay: Fixture):
     relay.trust.set_stale(False)
     assert relay.admit(call) == "granted"
     assert decide(relay, listen, own) == "listener"
+
+
+def test_calls_beyond_a_quota_are_refused_whichever_way_they_are_decided(relay: Fixture):
+    ann, bob = relay.kit.call_token(subject="user/ann"), relay.kit.call_token(subject="user/bob")
+    relay.quotas.replace({WORKSPACE_ID: WorkspaceQuotas(Quota(concurrent_calls=3), Quota(concurrent_calls=2))})
+    grants = [relay.grant(ann), relay.grant(ann)]
+    for grant in grants:
+        assert grant.use is not None
+        grant.use.begin()
+    assert relay.admit(ann) == "over_quota"
+    other = relay.kit.call_token(subject="user/ann")
+    assert relay.admit(other) == "over_quota"
+    third = relay.grant(bob)
+    assert third.use is not None
+    third.use.begin()
+    assert relay.admit(bob) == "over_quota"
+    grants[0].use.end()
+    assert relay.admit(ann) == "granted"
+
+
+def test_quotas_that_come_and_go_count_for_tokens_that_were_granted_before(relay: Fixture):
+    token = relay.kit.call_token()
+    assert relay.grant(token).use is None
+    relay.quotas.replace({WORKSPACE_ID: WorkspaceQuotas(Quota(calls_per_second=1))})
+    relay.trust.renew()
+    use = relay.grant(token).use
+    assert use is not None
+    use.begin()
+    use.begin()
+    assert relay.admit(token) == "over_quota"
+    relay.clock.advance(1.0)
+    assert relay.admit(token) == "granted"
+    relay.quotas.replace({})
+    relay.trust.renew()
+    assert relay.grant(token).use is None

@@ -29,6 +29,7 @@ class Adopter:
         self.confirmations = 0
         self.changed = asyncio.Event()
         self.refused: list[str] = []
+        self.quotas: list[str] = []
 
     def adopt(self, document: str) -> bool:
         number = document.removeprefix("doc-")
@@ -83,6 +84,7 @@ async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10
             client=client,
             adopter=adopter,
             confirmed=adopter.confirmed,
+            take_quotas=adopter.quotas.append,
             metrics=RelayMetrics(registry),
             clock=SystemClock(),
             backoff=Backoff(random.Random(1), cap_seconds=0.01),
@@ -112,6 +114,14 @@ async def test_documents_are_adopted_as_they_come(kit: IdentityKit):
         assert following.metric('trust_feed_connects_total{result="connected"} 1.0')
         assert following.metric("trust_feed_last_heard_timestamp_seconds 1")
         assert following.control_plane.asked == []
+
+
+async def test_quotas_are_handed_on(kit: IdentityKit):
+    async with follow(kit, event(1)) as following:
+        await following.adopter.reach(1)
+        following.control_plane.feed(b'event: quotas\ndata: {"ws-1": {}}\n\n' + event(2))
+        await following.adopter.reach(2)
+        assert following.adopter.quotas == ['{"ws-1": {}}']
 
 
 async def test_a_gap_is_filled_by_a_snapshot(kit: IdentityKit):
@@ -226,6 +236,7 @@ async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: Identity
             client=client,
             adopter=adopter,
             confirmed=adopter.confirmed,
+            take_quotas=adopter.quotas.append,
             metrics=RelayMetrics(registry),
             clock=Clock(),
             backoff=Backoff(random.Random(1)),

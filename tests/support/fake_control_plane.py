@@ -82,6 +82,8 @@ class FakeControlPlane:
         routes.add_post(f"{account}/workspaces", self._echo)
         routes.add_get(f"{account}/workspaces/{{name}}", self._workspace)
         routes.add_delete(f"{account}/workspaces/{{name}}", self._nothing)
+        routes.add_get(f"{account}/workspaces/{{name}}/quotas", self._quotas)
+        routes.add_put(f"{account}/workspaces/{{name}}/quotas", self._quotas)
         routes.add_post(f"{account}/relay-join-tokens", self._join_token)
         routes.add_post("/api/2.0/revocations", self._revoke)
         routes.add_post(f"{account}/secrets/rotate-key", self._secret)
@@ -128,6 +130,9 @@ class FakeControlPlane:
 
     async def _workspace(self, request: web.Request) -> web.Response:
         return web.json_response({"workspace_id": "ws-1", "workspace": request.match_info["name"]})
+
+    async def _quotas(self, request: web.Request) -> web.Response:
+        return web.json_response({"workspace": {"calls_per_second": 5}, "sender": {"concurrent_calls": 2}})
 
     async def _nothing(self, request: web.Request) -> web.Response:
         return web.json_response({})

@@ -86,11 +86,12 @@ class IdentityKit:
         node: str = NODE,
         binding: Binding | None = None,
         lifetime_seconds: float = 900,
+        subject: str = "operator:test",
     ) -> str:
         """A call token for `target`, by default the node of this module's constants."""
         issued = self.signer.issue_call(
             target or self.node_spiffe_id(),
-            subject="operator:test",
+            subject=subject,
             workspace=workspace,
             node_name=node,
             scopes=scopes or ("command:submit", "command:read", "health:read", "metrics:read"),

@@ -18,6 +18,7 @@ from relay.grants import Grant
 from relay.link_door import LinkDoor
 from relay.listeners import Listener
 from relay.metrics import RelayMetrics
+from relay.quotas import Use
 from relay.registry import Registry
 from relay.sender_port import SenderPort
 from relay.settings import LimitsSettings
@@ -42,6 +43,7 @@ class KnownTokens:
         self._registry = registry
         self._credentials: dict[str, Credential] = {}
         self.link_refusal: Refusal | None = None
+        self.use: Use | None = None
 
     def credential(self, token: str) -> Credential:
         return self._credentials.setdefault(token, Credential(None, subject=token, ends_at=2e9))
@@ -57,7 +59,13 @@ class KnownTokens:
         assertion = "the-assertion" if token == "workspace" else None
         standing = Standing.__new__(Standing)
         return Grant(
-            listener, self.credential(token), destination, assertion=assertion, good_until=2e9, standing=standing
+            listener,
+            self.credential(token),
+            destination,
+            assertion=assertion,
+            good_until=2e9,
+            standing=standing,
+            use=self.use,
         )
 
     def admit_link(self, token: str | None, peer: Any) -> ListenerGrant | SenderGrant | Refusal:

@@ -6,6 +6,7 @@ import click
 
 from trunkline.cli.arguments import YES, confirm
 from trunkline.cli.output import print_done, print_record, print_records
+from trunkline.cli.quotas import quotas
 from trunkline.cli.session import Invocation, connected
 
 COLUMNS = ("workspace", "workspace_id", "creation_time")
@@ -51,3 +52,6 @@ def delete(invocation: Invocation, name: str, yes: bool) -> None:
     confirm("Delete the workspace with all its nodes?", yes=yes)
     invocation.call(lambda session: session.control_plane.account.delete_workspace(name))
     print_done(f"deleted {name}", invocation.output)
+
+
+workspace.add_command(quotas)

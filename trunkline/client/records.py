@@ -26,6 +26,21 @@ class Workspace(Record):
     creation_time: int = 0
 
 
+class Quota(Record):
+    """Bounds of one party at each relay; None is no bound."""
+
+    calls_per_second: int | None = None
+    concurrent_calls: int | None = None
+    bytes_per_second: int | None = None
+
+
+class WorkspaceQuotas(Record):
+    """The bounds of a whole workspace, and those of each of its senders by itself."""
+
+    workspace: Quota = Quota()
+    sender: Quota = Quota()
+
+
 class Node(Record):
     """One enrolled machine as the control plane sees it."""
 

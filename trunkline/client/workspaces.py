@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.errors import BadResponse
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AuditEvent, KeyRotation, Relay, RelayJoinToken, Rotation, Workspace
+from trunkline.client.records import (
+    AuditEvent,
+    KeyRotation,
+    Relay,
+    RelayJoinToken,
+    Rotation,
+    Workspace,
+    WorkspaceQuotas,
+)
 from trunkline.client.rotations import RotationApi, RotationKind
 
 
@@ -43,6 +51,17 @@ class AccountApi:
     async def delete_workspace(self, workspace: str) -> None:
         """Delete a workspace by its id or name."""
         await self._transport.call("DELETE", await self._path("workspaces", workspace))
+
+    async def get_quotas(self, workspace: str) -> WorkspaceQuotas:
+        """The quotas of a workspace, by its id or name."""
+        path = await self._path("workspaces", workspace, "quotas")
+        return read_record(WorkspaceQuotas, await self._transport.call("GET", path))
+
+    async def set_quotas(self, workspace: str, quotas: WorkspaceQuotas) -> WorkspaceQuotas:
+        """Put these quotas in place of all that the workspace had; relays hold to them within a second."""
+        path = await self._path("workspaces", workspace, "quotas")
+        document = quotas.model_dump(exclude_none=True)
+        return read_record(WorkspaceQuotas, await self._transport.call("PUT", path, document=document))
 
     async def list_relays(self) -> AsyncIterator[Relay]:
         """Every enrolled relay."""

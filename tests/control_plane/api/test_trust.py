@@ -1,6 +1,7 @@
 """The trust document: what is in it, its feed, and that a revocation is in it before it is acknowledged."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -72,8 +73,23 @@ async def test_the_feed_begins_with_the_document_and_then_beats(
     relay = await plane.relay()
     response, feed = await follow(plane, relay)
     assert await feed.next() == ("trust_document", plane.control_plane.identities.trust.text)
+    assert await feed.next() == ("quotas", "{}")
     assert await feed.next() == ("heartbeat", str(plane.control_plane.identities.trust.sequence))
     assert await feed.next() == ("heartbeat", str(plane.control_plane.identities.trust.sequence))
+    response.close()
+
+
+async def test_the_feed_says_who_has_quotas(plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trust, "HEARTBEAT_SECONDS", 0.05)
+    made = await plane.workspace("finance")
+    response, feed = await follow(plane, await plane.relay())
+    await feed.next_document()
+    assert await feed.next() == ("quotas", "{}")
+    quotas = {"workspace": {"calls_per_second": 5}}
+    await plane.ok("PUT", f"{plane.account}/workspaces/finance/quotas", quotas)
+    while (said := await feed.next())[0] != "quotas":
+        assert said[0] == "heartbeat"
+    assert json.loads(said[1]) == {made["workspace_id"]: quotas | {"sender": {}}}
     response.close()
 
 

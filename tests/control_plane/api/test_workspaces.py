@@ -17,6 +17,35 @@ async def test_create_get_list_delete(plane: RunningControlPlane):
     assert (await plane.call("DELETE", f"{path}/finance")).status == 404
 
 
+async def test_quotas_are_replaced_as_a_whole(plane: RunningControlPlane):
+    await plane.workspace("finance")
+    path = f"{plane.account}/workspaces/finance/quotas"
+    assert await plane.ok("GET", path) == {"workspace": {}, "sender": {}}
+    stated = {"workspace": {"calls_per_second": 50}, "sender": {"concurrent_calls": 3}}
+    assert await plane.ok("PUT", path, stated) == stated
+    assert await plane.ok("GET", path) == stated
+    assert await plane.ok("PUT", path, {}) == {"workspace": {}, "sender": {}}
+    assert await plane.ok("GET", path) == {"workspace": {}, "sender": {}}
+    events = await plane.audit(action="workspace.set_quotas")
+    assert [event["details"]["quotas"] for event in events][-1] == stated
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"workspace": {"calls_per_second": 0}},
+        {"workspace": {"calls_per_second": 1.5}},
+        {"sender": {"bytes_per_second": "1"}},
+        {"sender": {"calls": 1}},
+        {"node": {}},
+    ],
+)
+async def test_quotas_that_make_no_sense_are_refused(plane: RunningControlPlane, body: dict[str, object]):
+    await plane.workspace("finance")
+    answer = await plane.call("PUT", f"{plane.account}/workspaces/finance/quotas", body)
+    assert (answer.status, answer.error_code) == (400, "INVALID_PARAMETER_VALUE")
+
+
 async def test_created_twice_is_one(plane: RunningControlPlane):
     first = await plane.call("POST", f"{plane.account}/workspaces", {"workspace": "finance"})
     second = await plane.call("POST", f"{plane.account}/workspaces", {"workspace": "finance"})

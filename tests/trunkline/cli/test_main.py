@@ -98,6 +98,18 @@ def test_workspaces_are_the_accounts(fake: FakeControlPlane, trunkline: Trunklin
     assert fake.requests[-1][:2] == ("POST", f"/api/2.0/accounts/{ACCOUNT}/workspaces")
 
 
+def test_quotas_are_shown_and_replaced(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    path = f"/api/2.0/accounts/{ACCOUNT}/workspaces/finance/quotas"
+    stated = {"workspace": {"calls_per_second": 5}, "sender": {"concurrent_calls": 2}}
+    shown = trunkline("workspace", "quotas", "finance", "-o", "json")
+    assert json.loads(shown.stdout)["workspace"]["calls_per_second"] == 5
+    trunkline("workspace", "quotas", "finance", "--calls-per-second", "5", "--sender-concurrent-calls", "2")
+    assert fake.requests[-1] == ("PUT", path, stated)
+    trunkline("workspace", "quotas", "finance", "--none")
+    assert fake.requests[-1] == ("PUT", path, {"workspace": {}, "sender": {}})
+    assert trunkline("workspace", "quotas", "finance", "--none", "--calls-per-second", "5").status == os.EX_USAGE
+
+
 @pytest.mark.parametrize(
     ("failure", "status"),
     [

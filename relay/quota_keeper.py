@@ -1,0 +1,56 @@
+"""Takes quotas into force as the control plane states them, and keeps them for a start without it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from relay.quota_form import QuotaError, read_quotas
+from relay.quotas import Quotas
+from trunkline.runtime.files import write_atomic
+from trunkline.runtime.logs import Logger
+
+QUOTAS_FILE = "quotas.json"
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+
+class QuotaKeeper:
+    """Holds the text in force; `changed` is called once other quotas are, so that grants are decided anew."""
+
+    def __init__(self, state_directory: Path, quotas: Quotas, changed: Callable[[], object], log: Logger) -> None:
+        self._path = state_directory / QUOTAS_FILE
+        self._quotas = quotas
+        self._changed = changed
+        self._log = log
+        self._text = ""
+        self._load()
+
+    def take(self, text: str) -> None:
+        """Take what the control plane states into force; what cannot be read changes nothing, and is logged."""
+        if text == self._text or not self._apply(text):
+            return
+        try:
+            write_atomic(self._path, text.encode())
+        except OSError as error:
+            self._log.warning("quotas.not_kept", reason=error.strerror, consequence="a restart begins with the former")
+
+    def _apply(self, text: str) -> bool:
+        try:
+            quotas = read_quotas(text)
+        except QuotaError as error:
+            self._log.error("quotas.refused", reason=str(error))
+            return False
+        self._quotas.replace(quotas)
+        self._text = text
+        self._changed()
+        self._log.info("quotas.in_force", workspaces=len(quotas))
+        return True
+
+    def _load(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._log.warning("quotas.not_read", reason=error.strerror)
+            return
+        self._apply(content.decode("utf-8", "replace"))

@@ -1,0 +1,51 @@
+"""Quotas from the control plane: in force, kept, and nothing lost by what cannot be read."""
+
+from pathlib import Path
+
+from relay.quota_keeper import QuotaKeeper
+from relay.quotas import Quotas
+from trunkline.runtime.logs import get_logger
+
+STATED = '{"ws-1": {"workspace": {"concurrent_calls": 1}}}'
+
+
+class Kept:
+    def __init__(self, directory: Path) -> None:
+        self.quotas = Quotas()
+        self.changes = 0
+        self.keeper = QuotaKeeper(directory, self.quotas, self.changed, get_logger("test"))
+
+    def changed(self) -> None:
+        self.changes += 1
+
+    @property
+    def bounded(self) -> bool:
+        return self.quotas.use("ws-1", "ann", 0.0) is not None
+
+
+def test_they_are_in_force_at_once_and_after_a_restart(tmp_path: Path) -> None:
+    first = Kept(tmp_path)
+    assert not first.bounded
+    first.keeper.take(STATED)
+    first.keeper.take(STATED)
+    assert (first.bounded, first.changes) == (True, 1)
+    second = Kept(tmp_path)
+    assert second.bounded
+    second.keeper.take("{}")
+    assert not second.bounded
+    assert not Kept(tmp_path).bounded
+
+
+def test_what_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.keeper.take(STATED)
+    kept.keeper.take("[]")
+    assert (kept.bounded, kept.changes) == (True, 1)
+    (tmp_path / "quotas.json").write_bytes(b"\xff")
+    assert not Kept(tmp_path).bounded
+
+
+def test_a_full_disk_costs_only_the_copy(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "missing")
+    kept.keeper.take(STATED)
+    assert kept.bounded
