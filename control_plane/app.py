@@ -116,6 +116,7 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
     return [
         control_plane.fleet.dispatcher.run(),
         control_plane.fleet.conductor.run(),
+        control_plane.fleet.keeper.run(),
         control_plane.fleet.monitor.run(),
         control_plane.fleet.secret_notices.run(),
         control_plane.identities.own.keep(),

@@ -13,6 +13,7 @@ from control_plane.api.audit import AuditResource
 from control_plane.api.bootstrap import BootstrapResource
 from control_plane.api.callers import Resource, Route
 from control_plane.api.clusters import ClusterResource
+from control_plane.api.command_events import CommandEventResource
 from control_plane.api.command_output import CommandOutputResource
 from control_plane.api.commands import CommandResource
 from control_plane.api.context import ApiContext
@@ -52,6 +53,9 @@ from control_plane.fleet.relay_links import RelayLinks
 from control_plane.fleet.rollout_conductor import RolloutConductor
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.fleet.submission_news import SubmissionNews
+from control_plane.history.bell import Bell
+from control_plane.history.chronicle import Chronicle
+from control_plane.history.event_log import EventLog
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
@@ -63,6 +67,9 @@ from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.identity.trust_recovery import TrustRecovery
 from control_plane.metrics import ControlPlaneMetrics, NodeCensus
+from control_plane.outputs.files import OutputFiles
+from control_plane.outputs.keeper import OutputKeeper
+from control_plane.outputs.kept import KeptOutputs
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.rotation.adoption import OwnAdoption, ReportedAdoption
 from control_plane.rotation.gauges import RotationGauges
@@ -122,6 +129,10 @@ class Fleet:
     news: SubmissionNews
     dispatcher: Dispatcher
     conductor: RolloutConductor
+    chronicle: Chronicle
+    bell: Bell
+    keeper: OutputKeeper
+    kept: KeptOutputs
     monitor: HealthMonitor
     secret_notices: SecretNotices
 
@@ -194,6 +205,8 @@ def compose(foundation: Foundation) -> ControlPlane:
         clock=foundation.clock,
         rng=foundation.rng,
         log=get_logger("control_plane.housekeeping"),
+        metrics=metrics,
+        outputs=OutputFiles(foundation.settings.outputs_directory),
     )
     return ControlPlane(identities, fleet, secrets, ledger, housekeeping, rotations, listener, tuple(routes))
 
@@ -272,6 +285,23 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         timeout_seconds=settings.commands.call_timeout_seconds,
     )
     news = SubmissionNews()
+    files = OutputFiles(settings.outputs_directory)
+    bell = Bell()
+    events = EventLog(bell, clock)
+    keeper = OutputKeeper(
+        database=foundation.database,
+        nodes=nodes,
+        files=files,
+        events=events,
+        metrics=metrics,
+        clock=clock,
+        rng=rng,
+        log=get_logger("control_plane.outputs"),
+        most_bytes=settings.commands.keep_output_bytes,
+    )
+    chronicle = Chronicle(
+        settings=settings.commands, events=events, metrics=metrics, clock=clock, fetch_output=keeper.wanted
+    )
     dispatcher = Dispatcher(
         database=foundation.database,
         nodes=nodes,
@@ -281,6 +311,7 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         rng=rng,
         log=get_logger("control_plane.commands"),
         most_at_once=settings.commands.most_at_once,
+        chronicle=chronicle,
     )
     conductor = RolloutConductor(
         database=foundation.database,
@@ -303,6 +334,7 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
 
     def returned(node_id: str) -> None:
         dispatcher.kick_node(node_id)
+        keeper.returned(node_id)
         notices.returned(node_id)
 
     record = HealthRecord(
@@ -319,7 +351,8 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         rng=rng,
         log=get_logger("control_plane.health"),
     )
-    return Fleet(reach, nodes, news, dispatcher, conductor, monitor, notices)
+    kept = KeptOutputs(foundation.database, files)
+    return Fleet(reach, nodes, news, dispatcher, conductor, chronicle, bell, keeper, kept, monitor, notices)
 
 
 def _secrets(foundation: Foundation, metrics: ControlPlaneMetrics) -> Secrets:
@@ -367,16 +400,17 @@ def _routes(
     resources: list[Resource] = [
         WorkspaceResource(context),
         QuotaResource(context),
-        NodeResource(context),
+        NodeResource(context, fleet.chronicle),
         NodePolicyResource(context, fleet.nodes),
         ClusterResource(context),
         JoinTokenResource(context),
         JoinPolicyResource(context),
         JoinRequestResource(context),
         TokenResource(context, issuance),
-        CommandResource(context, fleet.dispatcher, fleet.conductor),
+        CommandResource(context, fleet.dispatcher, fleet.conductor, fleet.chronicle),
         SubmissionResource(context, fleet.dispatcher, fleet.news),
-        CommandOutputResource(context, fleet.dispatcher, fleet.nodes),
+        CommandOutputResource(context, fleet.dispatcher, fleet.nodes, fleet.kept),
+        CommandEventResource(context, fleet.bell),
         SecretScopeResource(context, fleet.secret_notices),
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),
         SecretGrantResource(context, fleet.secret_notices),

@@ -11,15 +11,19 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.identity.trust_publisher import TrustPublisher
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.outputs.files import OutputFiles
 from control_plane.settings import DAY_SECONDS, ControlPlaneSettings
 from control_plane.storage import (
     adoptions,
     bootstraps,
     certificates,
+    command_events,
     commands,
     health,
     join_requests,
     join_tokens,
+    kept_outputs,
     locks,
     reports,
     revocations,
@@ -54,8 +58,12 @@ class Housekeeping:
         clock: Clock,
         rng: random.Random,
         log: Logger,
+        metrics: ControlPlaneMetrics,
+        outputs: OutputFiles,
     ) -> None:
         self._trust = trust
+        self._metrics = metrics
+        self._outputs = outputs
         self._database = database
         self._settings = settings
         self._clock = clock
@@ -113,11 +121,25 @@ class Housekeeping:
             await trust_publications.remove_old(session, self._trust.sequence)
         async with self._database.write() as session:
             await commands.remove_old(session, _days_before(now, self._settings.commands.history_days))
+            await command_events.remove_forgotten(session)
+        await self._remove_outputs(now)
         async with self._database.write() as session:
             await health.remove_old(session, _days_before(now, self._settings.health.history_days))
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
             await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
         await self._database.scrub()
+
+    async def _remove_outputs(self, now: float) -> None:
+        """Let go of kept outputs; their rows first, since a row without a file would promise what is not there."""
+        settings = self._settings.commands
+        async with self._database.write() as session:
+            gone = await kept_outputs.remove_old(
+                session,
+                before_ms=_days_before(now, settings.keep_output_days),
+                most_bytes=settings.keep_output_total_bytes,
+            )
+            self._metrics.kept_output_bytes.set(await kept_outputs.total_bytes(session))
+        await asyncio.to_thread(self._outputs.remove, gone)
 
 
 async def _end_locks(session: AsyncSession, now: float) -> None:

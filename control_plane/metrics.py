@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+COMMAND_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,25 @@ class ControlPlaneMetrics:
         self.commands = Counter(
             "trunkline_control_plane_commands", "Commands that reached a final state.", ["state"], registry=registry
         )
+        self.command_seconds = Histogram(
+            "trunkline_control_plane_command_duration_seconds",
+            "How long commands ran, by the clocks of their nodes and the state that they ended in.",
+            ["state"],
+            buckets=COMMAND_BUCKETS,
+            registry=registry,
+        )
+        self.command_queue_seconds = Histogram(
+            "trunkline_control_plane_command_queue_seconds",
+            "How long commands waited for a place on their nodes.",
+            buckets=COMMAND_BUCKETS,
+            registry=registry,
+        )
+        self.command_delivery_seconds = Histogram(
+            "trunkline_control_plane_command_delivery_seconds",
+            "Time from the recording of a command to its node's word that it has it.",
+            buckets=COMMAND_BUCKETS,
+            registry=registry,
+        )
         self.commands_open = Gauge(
             "trunkline_control_plane_commands_open", "Commands that are not in a final state.", registry=registry
         )
@@ -132,6 +152,18 @@ class ControlPlaneMetrics:
         )
         self.rollouts_open = Gauge(
             "trunkline_control_plane_rollouts_open", "Rollouts that have not ended.", registry=registry
+        )
+        self.outputs = Counter(
+            "trunkline_control_plane_outputs",
+            "Outputs of ended commands that were kept, or that their nodes no longer had.",
+            ["state"],
+            registry=registry,
+        )
+        self.outputs_wanted = Gauge(
+            "trunkline_control_plane_outputs_wanted", "Outputs that are yet to be fetched.", registry=registry
+        )
+        self.kept_output_bytes = Gauge(
+            "trunkline_control_plane_kept_output_bytes", "Size of the outputs that are kept.", registry=registry
         )
         self.node_calls = Counter(
             "trunkline_control_plane_node_calls",

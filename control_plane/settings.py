@@ -106,7 +106,11 @@ class HealthSettings(Section):
 
 
 class CommandSettings(Section):
-    """`[commands]`: how commands are brought to nodes and watched."""
+    """`[commands]`: how commands are brought to nodes and watched, and what is kept of them.
+
+    Of a command's output up to `keep_output_bytes` are kept, the beginning and the end of what is larger, for
+    `keep_output_days`, and of all commands together `keep_output_total_bytes`; 0 bytes keep nothing.
+    """
 
     delivery_seconds: int = Field(default=60, ge=1, le=3600)
     call_timeout_seconds: float = Field(default=10.0, ge=0.5, le=60)
@@ -114,6 +118,9 @@ class CommandSettings(Section):
     most_at_once: int = Field(default=64, ge=1, le=4096)
     most_open_per_workspace: int = Field(default=10_000, ge=1, le=1_000_000)
     history_days: int = Field(default=30, ge=1, le=3650)
+    keep_output_bytes: int = Field(default=1024**2, ge=0, le=64 * 1024**2)
+    keep_output_total_bytes: int = Field(default=10 * 1024**3, ge=0, le=1024**5)
+    keep_output_days: int = Field(default=7, ge=1, le=3650)
 
 
 class RelayReachSettings(Section):
@@ -183,6 +190,11 @@ class ControlPlaneSettings(DaemonSettings):
     def secret_keys_file(self) -> Path:
         """Where the keys are that wrap the workspaces' data keys."""
         return self.state_directory / "secret-keys.json"
+
+    @property
+    def outputs_directory(self) -> Path:
+        """Where the kept outputs of commands are."""
+        return self.state_directory / "outputs"
 
     @property
     def operator_token_file(self) -> AnyPath:

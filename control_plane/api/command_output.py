@@ -4,6 +4,10 @@ Nothing is kept here but the chunk in hand: the node is read only as fast as the
 the stream to the node is reset. When the node is lost in the middle, it is read on where it broke (`NodeOutput`); if
 it does not come back, the connection to the caller is cut, so that a part never looks like the whole, and the caller
 resumes at its offset.
+
+What the control plane has kept of a command that has ended is given where it is the whole, where the node is gone or no
+longer has the output, and where the caller takes it (`kept`). A gap in it is never bridged: `Trunkline-Cut` says which
+of the bytes asked for are not kept, and the answer ends before them, or begins after them.
 """
 
 import asyncio
@@ -17,20 +21,20 @@ from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.commands import PATH, found
 from control_plane.api.context import ApiContext
 from control_plane.api.requests import Query, read_query
+from control_plane.api.streaming import stream
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
 from control_plane.fleet.node_output import SIZE_FIELD, NodeOutput, Wanted
+from control_plane.outputs.kept import KeptOutputs, KeptStream
 from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records import Command
-from trunkline.client.errors import TrunklineError
 
-WRITE_SECONDS = 60.0
-GONE_CHECK_SECONDS = 0.5
 DELIVERY_CHECK_SECONDS = 1.0
 DELIVERY_PAUSE_SECONDS = 0.02
 OFFSET_FIELD = "Trunkline-Offset"
+CUT_FIELD = "Trunkline-Cut"
 
 
 class OutputQuery(Query):
@@ -41,6 +45,7 @@ class OutputQuery(Query):
     tail: int | None = Field(default=None, ge=0, lt=2**53)
     length: int | None = Field(default=None, ge=0, lt=2**53)
     follow: bool = False
+    kept: bool = False
 
     @model_validator(mode="after")
     def _one_beginning(self) -> "OutputQuery":
@@ -52,8 +57,9 @@ class OutputQuery(Query):
 class CommandOutputResource:
     """The output of commands."""
 
-    def __init__(self, context: ApiContext, dispatcher: Dispatcher, nodes: NodeCommands) -> None:
+    def __init__(self, context: ApiContext, dispatcher: Dispatcher, nodes: NodeCommands, kept: KeptOutputs) -> None:
         self._context = context
+        self._kept = kept
         self._dispatcher = dispatcher
         self._nodes = nodes
 
@@ -66,16 +72,29 @@ class CommandOutputResource:
         query = read_query(request, OutputQuery)
         command = await self._command(request)
         if command.delivered:
-            return await self._from_node(request, command, query)
+            return await self._of_delivered(request, command, query)
         if query.offset > 0:
-            raise ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, "the output is 0 bytes long")
+            raise _beyond(0)
         if command.final or not query.follow:
-            return web.Response(body=b"", headers=_fields(0, 0), content_type="application/octet-stream")
-        return await _stream(request, self._once_delivered(request, query), offset=0, size_bytes=0)
+            return web.Response(body=b"", headers=_fields(0, 0))
+        return await stream(request, self._once_delivered(request, query), _fields(0, 0))
 
-    async def _from_node(self, request: web.Request, command: Command, query: OutputQuery) -> web.StreamResponse:
-        async with await self._output(request, command, query) as output:
-            return await _stream(request, output.chunks(), offset=output.offset, size_bytes=output.size_bytes)
+    async def _of_delivered(self, request: web.Request, command: Command, query: OutputQuery) -> web.StreamResponse:
+        kept = await self._kept.find(_key(command), query.stream) if command.final else None
+        if kept is not None and (kept.cut.missing is None or query.kept):
+            return await _from_kept(request, kept, query)
+        try:
+            async with await self._output(request, command, query) as output:
+                fields = _fields(output.offset, output.size_bytes)
+                return await stream(request, output.chunks(), fields)
+        except ApiError as error:
+            if error.code is not ErrorCode.RESOURCE_DOES_NOT_EXIST:
+                raise
+            if kept is not None:
+                return await _from_kept(request, kept, query)
+            if command.final and _size_of(command, query.stream) == 0 and query.offset == 0:
+                return web.Response(body=b"", headers=_fields(0, 0))
+            raise
 
     async def _once_delivered(self, request: web.Request, query: OutputQuery) -> AsyncIterator[bytes]:
         """The output of a command that its node does not have yet; by then it has neither a tail nor an offset."""
@@ -113,7 +132,7 @@ class CommandOutputResource:
             command = await self._command(request)
         if not command.final:
             return None
-        return command.stdout_bytes if stream == "stdout" else command.stderr_bytes
+        return _size_of(command, stream)
 
     async def _command(self, request: web.Request) -> Command:
         async with self._context.database.read() as session:
@@ -124,7 +143,7 @@ class CommandOutputResource:
         async with self._context.database.read() as session:
             place = await commands.node_of(session, command)
         if place is None:
-            raise ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, "the node was deleted, and the command's output with it")
+            raise ApiError(ErrorCode.RESOURCE_DOES_NOT_EXIST, "the node was deleted, and the output was not kept")
         return NodeAddress(*place)
 
 
@@ -132,37 +151,25 @@ def _key(command: Command) -> CommandKey:
     return CommandKey(command.workspace_id, command.command_id)
 
 
+def _size_of(command: Command, stream: str) -> int:
+    return command.stdout_bytes if stream == "stdout" else command.stderr_bytes
+
+
+async def _from_kept(request: web.Request, kept: KeptStream, query: OutputQuery) -> web.StreamResponse:
+    offset = query.offset if query.tail is None else max(0, kept.cut.size_bytes - query.tail)
+    part = kept.part(offset, query.length)
+    if part is None:
+        raise _beyond(kept.cut.size_bytes)
+    fields = _fields(part.offset, part.size_bytes)
+    if part.missing is not None:
+        fields[CUT_FIELD] = "{}-{}".format(*part.missing)
+    return await stream(request, kept.chunks(part), fields)
+
+
+def _beyond(size_bytes: int) -> ApiError:
+    return ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, f"the output is {size_bytes} bytes long")
+
+
 def _fields(offset: int, size_bytes: int | None) -> dict[str, str]:
-    fields = {"Cache-Control": "no-store", OFFSET_FIELD: str(offset)}
+    fields = {"Content-Type": "application/octet-stream", "Cache-Control": "no-store", OFFSET_FIELD: str(offset)}
     return fields if size_bytes is None else fields | {SIZE_FIELD: str(size_bytes)}
-
-
-async def _stream(
-    request: web.Request, chunks: AsyncIterator[bytes], *, offset: int, size_bytes: int | None
-) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"} | _fields(offset, size_bytes))
-    await response.prepare(request)
-    pump = asyncio.create_task(_pump(chunks, response), name="trunkline-output")
-    try:
-        while not (await asyncio.wait([pump], timeout=GONE_CHECK_SECONDS))[0]:
-            if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError
-        pump.result()
-    except (ApiError, TrunklineError, TimeoutError):
-        # The end must not look like the end of the output.
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError from None
-    finally:
-        if not pump.done():
-            pump.cancel()
-            await asyncio.wait([pump])
-    return response
-
-
-async def _pump(chunks: AsyncIterator[bytes], response: web.StreamResponse) -> None:
-    async for chunk in chunks:
-        async with asyncio.timeout(WRITE_SECONDS):
-            await response.write(chunk)
-    async with asyncio.timeout(WRITE_SECONDS):
-        await response.write_eof()

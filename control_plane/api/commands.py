@@ -19,9 +19,12 @@ from control_plane.api.workspaces import next_page
 from control_plane.errors import not_found_in
 from control_plane.fleet.command_steps import UNKNOWN
 from control_plane.fleet.dispatcher import Dispatcher
+from control_plane.fleet.resolution import resolution
 from control_plane.fleet.rollout_conductor import RolloutConductor
 from control_plane.fleet.submission_views import held_reason
 from control_plane.fleet.submissions import Order, Target, submit
+from control_plane.history.chronicle import Chronicle
+from control_plane.history.command_audit import about
 from control_plane.names import COMMAND_ID_PATTERN, NAMED_COMMAND_PATTERN, PARAMETER_PATTERN
 from control_plane.secrets.references import (
     FILE_PATTERN,
@@ -171,10 +174,13 @@ class CommandQuery(PageQuery):
 class CommandResource:
     """Commands as operators see them."""
 
-    def __init__(self, context: ApiContext, dispatcher: Dispatcher, conductor: RolloutConductor) -> None:
+    def __init__(
+        self, context: ApiContext, dispatcher: Dispatcher, conductor: RolloutConductor, chronicle: Chronicle
+    ) -> None:
         self._context = context
         self._dispatcher = dispatcher
         self._conductor = conductor
+        self._chronicle = chronicle
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -203,6 +209,7 @@ class CommandResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             accepted = await submit(session, workspace, order, most_open=settings.most_open_per_workspace)
             if accepted.new:
+                self._chronicle.submitted(session, accepted.commands)
                 details = {"body_sha256": order.fingerprint(), "nodes": len(accepted.commands)}
                 if named := names_in(accepted.submission.secrets):
                     details["secrets"] = [str(name) for name in named]
@@ -252,18 +259,27 @@ class CommandResource:
             command, submission = await found(session, request)
         view = view_command(command, submission)
         if not asked and command.delivered and not command.final:
-            view |= {"state": UNKNOWN, "reason": "the node does not answer at present"}
+            view |= _unknown_just_now(command, self._context.now_ms())
         return json_response(view)
 
     async def cancel(self, request: web.Request, caller: Caller) -> web.Response:
         """Ask for a command's end, durably; one that has ended stays as it is."""
         await read_body(request, Nothing)
+        noted = None
         async with self._context.database.write() as session:
             command, submission = await found(session, request)
             if not command.final and not command.cancel_requested:
                 command.cancel_requested = True
-                happening = Happening("command.cancel", resource=command.command_id, workspace_id=command.workspace_id)
+                happening = Happening(
+                    "command.cancel",
+                    resource=command.command_id,
+                    workspace_id=command.workspace_id,
+                    details=about(command, submission),
+                )
                 append(session, self._context.clock.now(), caller.actor, happening)
+                noted = self._chronicle.cancel_asked(session, command, caller.actor)
+        if noted is not None:
+            self._chronicle.done(noted)
         if not command.final:
             key = CommandKey(command.workspace_id, command.command_id)
             await self._dispatcher.settle(key, command.node_id, CANCEL_SECONDS)
@@ -306,6 +322,7 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "exit_code": command.exit_code,
         "signal": command.signal,
         "reason": held_reason(command, submission) if held else command.reason,
+        "unknown": _unknown(command),
         "submit_time": command.submit_time,
         "deliver_before": command.deliver_before if _waits(command) else None,
         "start_time": command.start_time,
@@ -315,6 +332,28 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "submitted_by": submission.submitted_by,
     }
     return {key: value for key, value in view.items() if value is not None}
+
+
+def _unknown(command: Command) -> dict[str, Any] | None:
+    """Return since when and why it is not known how a command is, and how that will be known."""
+    if command.state != UNKNOWN:
+        return None
+    found = resolution(command)
+    view = {
+        "since": command.unknown_since,
+        "reason": command.reason,
+        "resolves": found.how,
+        "resolves_by": found.by,
+    }
+    return {key: value for key, value in view.items() if value is not None}
+
+
+def _unknown_just_now(command: Command, now_ms: int) -> dict[str, Any]:
+    """Return the view of a command whose node does not answer this very moment, over what is on record."""
+    reason = "the node does not answer at present"
+    since = command.unknown_since or now_ms
+    unknown = {"since": since, "reason": reason, "resolves": resolution(command).how}
+    return {"state": UNKNOWN, "reason": reason, "unknown": unknown}
 
 
 def _waits(command: Command) -> bool:

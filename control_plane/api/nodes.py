@@ -12,6 +12,7 @@ from control_plane.api.requests import Nothing, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
 from control_plane.errors import invalid
+from control_plane.history.chronicle import Chronicle
 from control_plane.identity.endings import end_node
 from control_plane.storage import health, nodes
 from control_plane.storage.nodes import NodeExtras, NodeFilter
@@ -31,8 +32,9 @@ class NodeQuery(PageQuery):
 class NodeResource:
     """Nodes as operators see them."""
 
-    def __init__(self, context: ApiContext) -> None:
+    def __init__(self, context: ApiContext, chronicle: Chronicle) -> None:
         self._context = context
+        self._chronicle = chronicle
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -74,7 +76,9 @@ class NodeResource:
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
             node = await the_node(session, workspace, request.match_info["node"])
-            await end_node(session, node, caller.actor, self._context.clock.now())
+            lost = await end_node(session, node, caller.actor, self._context.clock.now(), self._chronicle)
+        for noted in lost:
+            self._chronicle.done(noted)
         await self._context.trust.refresh()
         return json_response({})
 

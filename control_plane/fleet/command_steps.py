@@ -48,6 +48,7 @@ class NodeCommand(BaseModel):
     exit_code: int | None = Field(default=None, ge=-(2**31), lt=2**31)
     signal: int | None = Field(default=None, ge=0, le=255)
     reason: str | None = None
+    submit_time: int | None = Field(default=None, ge=0, lt=2**53)
     start_time: int | None = Field(default=None, ge=0, lt=2**53)
     end_time: int | None = Field(default=None, ge=0, lt=2**53)
     stdout_bytes: int = Field(default=0, ge=0, lt=2**53)
@@ -92,6 +93,7 @@ def heard(command: Command, said: NodeCommand) -> None:
     """Take over what the node says; it has the command."""
     command.delivered = True
     command.maybe_delivered_until = None
+    command.unknown_since = None
     command.state = said.state
     command.final = said.state in FINAL_STATES
     command.exit_code = said.exit_code
@@ -103,16 +105,18 @@ def heard(command: Command, said: NodeCommand) -> None:
     command.stderr_bytes = said.stderr_bytes
 
 
-def not_asked(command: Command, reason: str) -> None:
+def not_asked(command: Command, reason: str, now_ms: int) -> None:
     """Take note that the node cannot be asked at present."""
+    if command.unknown_since is None or command.state != UNKNOWN:
+        command.unknown_since = now_ms
     command.state = UNKNOWN
     command.reason = _short(reason)
 
 
-def unanswered(command: Command, reason: str, *, accepted_until_ms: int) -> None:
+def unanswered(command: Command, reason: str, now_ms: int, *, accepted_until_ms: int) -> None:
     """Take note that an attempt to deliver may have arrived, and until when it could be accepted."""
     command.maybe_delivered_until = max(command.maybe_delivered_until or 0, accepted_until_ms)
-    not_asked(command, reason)
+    not_asked(command, reason, now_ms)
 
 
 def unknown_to_node(command: Command, now_ms: int) -> None:
@@ -120,7 +124,7 @@ def unknown_to_node(command: Command, now_ms: int) -> None:
     if command.delivered:
         end(command, "LOST", "the node no longer knows this command", now_ms)
     elif command.maybe_delivered_until is not None and now_ms <= command.maybe_delivered_until:
-        not_asked(command, "the node does not have the command yet; an attempt may still arrive")
+        not_asked(command, "the node does not have the command yet; an attempt may still arrive", now_ms)
     elif command.cancel_requested:
         end(command, "CANCELLED", "cancelled before it reached the node", now_ms)
     elif now_ms < command.deliver_before:
@@ -133,6 +137,7 @@ def end(command: Command, state: str, reason: str, now_ms: int) -> None:
     """End the command for good."""
     command.state = state
     command.final = True
+    command.unknown_since = None
     command.reason = _short(reason)
     command.end_time = now_ms
 

@@ -31,6 +31,9 @@ from control_plane.fleet.command_steps import (
 from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
 from control_plane.fleet.submission_news import SubmissionNews
+from control_plane.history.chronicle import Chronicle
+from control_plane.history.command_audit import Decision
+from control_plane.history.events import Standing
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
@@ -72,7 +75,9 @@ class Dispatcher:
         rng: random.Random,
         log: Logger,
         most_at_once: int,
+        chronicle: Chronicle,
     ) -> None:
+        self._chronicle = chronicle
         self._database = database
         self._nodes = nodes
         self._news = news
@@ -231,19 +236,20 @@ class Dispatcher:
             command = await commands.find(session, key)
             if command is None or command.final:
                 return True
-            before = _visible(command)
+            before, standing = _visible(command), Standing.of(command)
             change.apply(command, self._now_ms())
             changed = _visible(command) != before
             if changed:
                 entry.attempt = 0
+            noted = await self._chronicle.changed(session, standing, command, change.decision)
             await session.flush()
             if command.delivered or command.final:
                 await commands.forget_spec(session, command)
             final = command.state in FINAL_STATES
+        self._chronicle.done(noted)
         if changed:
             self._news.tell(SubmissionKey(command.workspace_id, command.submission_id))
         if final:
-            self._metrics.commands.labels(command.state).inc()
             self._log.info("command.ended", command_id=key.command_id, node=command.node, state=command.state)
         return final
 
@@ -260,6 +266,7 @@ class _Change:
     end_as: tuple[str, str] | None = None
     not_asked: str | None = None
     perhaps_until_ms: int | None = None
+    decision: Decision | None = None
 
     def apply(self, command: Command, now_ms: int) -> None:
         """Take it over into the record."""
@@ -270,9 +277,9 @@ class _Change:
         elif self.end_as is not None:
             end(command, *self.end_as, now_ms)
         elif self.perhaps_until_ms is not None:
-            unanswered(command, self.not_asked or "", accepted_until_ms=self.perhaps_until_ms)
+            unanswered(command, self.not_asked or "", now_ms, accepted_until_ms=self.perhaps_until_ms)
         else:
-            not_asked(command, self.not_asked or "")
+            not_asked(command, self.not_asked or "", now_ms)
 
 
 def _never_sent(submission: Submission | None) -> _Change:
@@ -292,15 +299,16 @@ def _judged(step: Step, status: int, body: bytes, until_ms: int) -> _Change:
     """Return what a node's answer means for the command."""
     if status in (200, 201, 202):
         try:
-            read_answer(body)
+            taken_time = read_answer(body).submit_time
         except BadAnswerError as error:
             return _Change(not_asked=str(error), perhaps_until_ms=until_ms if step is Step.DELIVER else None)
-        return _Change(said=body)
+        return _Change(said=body, decision=Decision(taken_time=taken_time))
     if status == 404 and step is not Step.DELIVER:
         return _Change(not_known=True)
     if step is not Step.DELIVER or status in _TRY_AGAIN:
         return _Change(not_asked=f"the node answered {status}: {_message(body)}")
-    return _Change(end_as=("LOST", f"the node refused it ({status}): {_message(body)}"))
+    refusal = Decision(refused=True, rule=_rule(body))
+    return _Change(end_as=("LOST", f"the node refused it ({status}): {_message(body)}"), decision=refusal)
 
 
 def _message(body: bytes) -> str:
@@ -311,6 +319,18 @@ def _message(body: bytes) -> str:
         if isinstance(message, str):
             return message[:400]
     return body[:200].decode("utf-8", "replace").strip()
+
+
+def _rule(body: bytes) -> str | None:
+    """Return the owner's rule that a node's error document names."""
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(body)
+        details = document.get("details") if isinstance(document, dict) else None
+        for detail in details if isinstance(details, list) else [details]:
+            rule = detail.get("policy_rule") if isinstance(detail, dict) else None
+            if isinstance(rule, str):
+                return rule[:100]
+    return None
 
 
 def _visible(command: Command) -> tuple[object, ...]:

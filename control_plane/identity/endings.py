@@ -3,13 +3,16 @@
 The revocation is kept until nothing that was issued before can still be valid.
 """
 
-from sqlalchemy import update
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.history.chronicle import Chronicle, Noted
+from control_plane.history.events import Standing
 from control_plane.settings import DAY_SECONDS
-from control_plane.storage import nodes, relays, revocations, workspaces
+from control_plane.storage import commands, nodes, relays, revocations, workspaces
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.records import Command, Node, Relay, Workspace
+from control_plane.storage.records import Node, Relay, Workspace
 
 LONGEST_ISSUED_SECONDS = 31 * DAY_SECONDS
 """Nothing issued lives longer: workspace tokens 30 days, SVIDs of relays at most 30; a day more for clocks."""
@@ -24,17 +27,26 @@ async def end_workspace(session: AsyncSession, workspace: Workspace, actor: Acto
     return sequence
 
 
-async def end_node(session: AsyncSession, node: Node, actor: Actor, now: float) -> int:
-    """Delete a node; commands that it had not finished are lost. Returns the number of the trust document."""
-    sequence = await _revoke(session, "node", node.node_id, actor, now)
-    lost = {"state": "LOST", "final": True, "reason": "the node was deleted", "end_time": int(now * 1000)}
-    await session.execute(update(Command).where(Command.node_id == node.node_id, Command.final.is_(False)).values(lost))
+async def end_node(
+    session: AsyncSession, node: Node, actor: Actor, now: float, chronicle: Chronicle
+) -> Sequence[Noted]:
+    """Delete a node; its commands stay, and those that it had not finished are lost.
+
+    Returns what was written down of these, for `Chronicle.done`.
+    """
+    noted: list[Noted] = []
+    await _revoke(session, "node", node.node_id, actor, now)
+    for command in await commands.open_of_node(session, node.node_id):
+        before = Standing.of(command)
+        command.state, command.final, command.reason = "LOST", True, "the node was deleted"
+        command.end_time, command.unknown_since = int(now * 1000), None
+        noted.append(await chronicle.changed(session, before, command))
     await nodes.remove(session, node.node_id)
     happening = Happening(
         "node.delete", resource=node.node, workspace_id=node.workspace_id, details={"node_id": node.node_id}
     )
     append(session, now, actor, happening)
-    return sequence
+    return noted
 
 
 async def end_relay(session: AsyncSession, relay: Relay, actor: Actor, now: float) -> None:

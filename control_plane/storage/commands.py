@@ -83,6 +83,12 @@ async def doubt_attempts(session: AsyncSession, accepted_until_ms: int) -> None:
     await session.execute(update(Command).where(*doubtful).values(maybe_delivered_until=accepted_until_ms))
 
 
+async def open_of_node(session: AsyncSession, node_id: str) -> Sequence[Command]:
+    """Return a node's commands that are not final."""
+    query = select(Command).where(Command.node_id == node_id, Command.final.is_(False))
+    return (await session.scalars(query)).all()
+
+
 async def taken_ids(session: AsyncSession, workspace_id: str, command_ids: Sequence[str]) -> bool:
     """Tell whether any of the command ids is taken."""
     query = select(Command.command_id).where(Command.workspace_id == workspace_id, Command.command_id.in_(command_ids))

@@ -442,7 +442,8 @@ class Command(Record):
 
     `delivered` says that the node has it; `maybe_delivered_until` that an attempt ended without an answer, and until
     when (milliseconds) the node could still accept it. A command that is `held` waits for its `wave`, or for its turn
-    in it, and no node hears of it.
+    in it, and no node hears of it. `unknown_since` is set while the state is UNKNOWN; `event_count` counts
+    its events, those too that were not written down any more.
     """
 
     __tablename__ = "commands"
@@ -474,6 +475,46 @@ class Command(Record):
     end_time: Mapped[int | None]
     stdout_bytes: Mapped[int]
     stderr_bytes: Mapped[int]
+    unknown_since: Mapped[int | None]
+    event_count: Mapped[int] = mapped_column(server_default="0")
+
+
+class CommandEvent(Record):
+    """One thing that happened to a command; `event` is of `EventKind`."""
+
+    __tablename__ = "command_events"
+    __table_args__ = (Index(None, "workspace_id", "command_id", "event_id"),)
+
+    event_id: Mapped[int] = mapped_column(_COUNTER, primary_key=True, autoincrement=True)
+    workspace_id: Mapped[str]
+    command_id: Mapped[str]
+    time: Mapped[int]
+    event: Mapped[str]
+    details: Mapped[dict[str, Any]]
+
+
+class KeptOutput(Record):
+    """How the output of an ended command is kept: `state` is wanted, kept or gone (nothing was left to be fetched).
+
+    The sizes are those of the whole; head and tail are how much of its beginning and end is in the command's file.
+    """
+
+    __tablename__ = "kept_outputs"
+    __table_args__ = (Index(None, "state", "keep_time"),)
+
+    workspace_id: Mapped[str] = mapped_column(primary_key=True)
+    command_id: Mapped[str] = mapped_column(primary_key=True)
+    node_id: Mapped[str]
+    state: Mapped[str]
+    fetch_before: Mapped[int]
+    stdout_bytes: Mapped[int]
+    stdout_head_bytes: Mapped[int]
+    stdout_tail_bytes: Mapped[int]
+    stderr_bytes: Mapped[int]
+    stderr_head_bytes: Mapped[int]
+    stderr_tail_bytes: Mapped[int]
+    kept_bytes: Mapped[int]
+    keep_time: Mapped[int | None] = mapped_column(index=True)
 
 
 class HealthObservation(Record):

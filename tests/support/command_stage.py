@@ -58,14 +58,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def command_stage(directory: Path, **commands: Any) -> AsyncIterator[Stage]:
-    """A stage with the node `vm-1`; `commands` are settings of the section of that name."""
-    agent = FakeAgent()
+async def command_stage(directory: Path, agent: FakeAgent | None = None, **commands: Any) -> AsyncIterator[Stage]:
+    """A stage with the node `vm-1`; `commands` are settings of the section of that name.
+
+    With the `agent` of a stage in the same directory, it is that one's control plane, started again.
+    """
+    known, agent = agent is not None, agent or FakeAgent()
     relay = agent.relay()
     settings = quick(directory, **commands)
     async with running_control_plane(directory, settings=settings, dial=relay.dial, fleet=True) as plane:
-        await plane.relay()
-        await plane.node("vm-1", labels={"role": "web"})
+        if not known:
+            await plane.relay()
+            await plane.node("vm-1", labels={"role": "web"})
         agent.verifier = await plane.verifier()
         yield Stage(plane, agent, relay)
         agent.hold.set()

@@ -307,6 +307,7 @@ async def _tasks(control_plane: ControlPlane, *, fleet: bool) -> AsyncIterator[N
     if fleet:
         work += [control_plane.fleet.dispatcher.run(), control_plane.fleet.monitor.run()]
         work += [control_plane.fleet.secret_notices.run(), control_plane.fleet.conductor.run()]
+        work.append(control_plane.fleet.keeper.run())
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         yield

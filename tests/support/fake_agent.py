@@ -26,7 +26,7 @@ class FakeAgent:
     verifier: TokenVerifier | None = None
     commands: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     bodies: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    output: dict[str, bytes] = field(default_factory=dict)
+    output: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"ok\n"})
     state: str = "SUCCEEDED"
     status: str = "ok"
     policy: Any = field(default_factory=lambda: {"commands": {"allow": "any"}, "node": "another"})
@@ -36,6 +36,8 @@ class FakeAgent:
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     cut_output_after: int | None = None
     offline_after_cut: bool = False
+    offline_after: str | None = None
+    refusal: dict[str, Any] = field(default_factory=dict)
 
     def relay(self) -> CannedRelay:
         """A relay all of whose streams end here."""
@@ -61,7 +63,7 @@ class FakeAgent:
             await self.hold.wait()
             return
         if mode.isdigit():
-            _json(call, int(mode), {"error_code": "SOMETHING", "message": "the policy refuses it"})
+            _json(call, int(mode), {"error_code": "SOMETHING", "message": "the policy refuses it", **self.refusal})
             return
         if mode == "garbage":
             call.answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
@@ -72,6 +74,8 @@ class FakeAgent:
             call.reset()
             return
         await self._serve(call, method, host, target, body)
+        if self.offline_after is not None and target.endswith(self.offline_after):
+            self.mode["*"] = "offline"
 
     def _check(self, call: CannedCall, host: str, method: str, target: str, body: bytes) -> None:
         if self.verifier is None:
@@ -122,7 +126,8 @@ class FakeAgent:
             _json(call, 409, {"error_code": "RESOURCE_CONFLICT", "message": "another body"})
             return
         self.bodies[key] = body
-        document = self.commands.setdefault(key, {"command_id": key[1], "state": self.state, "stdout_bytes": 3})
+        sizes = {f"{stream}_bytes": len(self.output.get(stream, b"")) for stream in ("stdout", "stderr")}
+        document = self.commands.setdefault(key, {"command_id": key[1], "state": self.state, **sizes})
         if self.state == "SUCCEEDED":
             document["exit_code"] = 0
         _json(call, 200 if known is not None else 201, document)

@@ -38,6 +38,7 @@ class CannedCommand:
     waits: list[str] = field(default_factory=list)
     endless: bool = False
     cut_after_bytes: int | None = None
+    not_kept: tuple[int, int] | None = None
 
 
 @dataclass
@@ -108,6 +109,7 @@ class FakeControlPlane:
         routes.add_get(f"{workspace}/commands/{{id}}", self._command)
         routes.add_get(f"{workspace}/commands/{{id}}/output", self._output)
         routes.add_post(f"{workspace}/commands/{{id}}/cancel", self._cancel)
+        routes.add_get(f"{workspace}/commands/{{id}}/events", self._events)
         return application
 
     @web.middleware
@@ -238,6 +240,10 @@ class FakeControlPlane:
         while canned.waits:  # noqa: ASYNC110 - until it has been asked for as often
             await asyncio.sleep(0.01)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        if canned.not_kept is not None:
+            begin, end = canned.not_kept
+            response.headers["Trunkline-Cut"] = f"{max(begin, offset)}-{end}"
+            content = content[:begin] if offset < begin else content
         response.headers["Trunkline-Offset"], response.headers["Trunkline-Size"] = str(offset), str(len(content))
         await response.prepare(request)
         if canned.cut_after_bytes is not None and offset == 0 and content:
@@ -253,6 +259,14 @@ class FakeControlPlane:
             command |= {"state": canned.state} | {name: value for name, value in ending.items() if value is not None}
         await response.write_eof()
         return response
+
+    async def _events(self, request: web.Request) -> web.Response:
+        kinds = ["recorded", "delivered", "ended"]
+        events = [{"event_id": n, "time": 1_800_000_000_000, "event": kind} for n, kind in enumerate(kinds, 1)]
+        events[-1]["details"] = {"state": "FAILED", "exit_code": 3}
+        if "follow" in request.query:
+            return web.Response(text="".join(json.dumps(event) + "\n" for event in events))
+        return web.json_response({"events": events})
 
     async def _cancel(self, request: web.Request) -> web.Response:
         command = self.commands[request.match_info["id"]]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import click
 
-from trunkline.cli.delivery_notes import DeliveryNotes
-from trunkline.cli.output import print_record, print_records
+from trunkline.cli.delivery_notes import DeliveryNotes, tell
+from trunkline.cli.output import print_line, print_record, print_records
 from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.command_output import OutputStream
+from trunkline.client.errors import OutputNotKept
 
+EVENT_COLUMNS = ("time", "event", "details")
 COLUMNS = ("command_id", "node", "state", "exit_code", "command", "submit_time")
 
 
@@ -45,6 +48,7 @@ def get(invocation: Invocation, command_id: str) -> None:
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="The byte to begin with.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="BYTES", help="Only the last so many bytes.")
 @click.option("--length", type=click.IntRange(min=0), metavar="BYTES", help="At most so many bytes.")
+@click.option("--kept", is_flag=True, help="Take what the control plane kept, if the node does not answer.")
 @click.option("--follow", is_flag=True, help="Go on until the command has ended.")
 @connected_stream
 def output(
@@ -54,18 +58,37 @@ def output(
     offset: int,
     tail: int | None,
     length: int | None,
+    kept: bool,
     follow: bool,
-) -> None:
-    """Write a command's output to standard output: its bytes, or on a terminal with control characters shown."""
+) -> int:
+    """Write a command's output to standard output: its bytes, or on a terminal with control characters shown.
+
+    Where bytes are missing that were not kept, standard error says so, and the exit status is 69.
+    """
     if tail is not None and offset:
         raise click.UsageError("give --offset or --tail, not both")
+
+    cuts: list[OutputNotKept] = []
+
+    def note(cut: OutputNotKept) -> None:
+        cuts.append(cut)
+        tell(str(cut))
 
     async def copy(session: Session) -> None:
         api = session.workspace.commands
         noting = asyncio.create_task(DeliveryNotes().watch(api, command_id)) if follow else None
         destination = output_to(sys.stdout.buffer)
         try:
-            pieces = api.output(command_id, stream, offset=offset, tail_bytes=tail, length_bytes=length, follow=follow)
+            pieces = api.output(
+                command_id,
+                stream,
+                offset=offset,
+                tail_bytes=tail,
+                length_bytes=length,
+                follow=follow,
+                kept=kept,
+                on_cut=note,
+            )
             async for piece in pieces:
                 destination.write(piece)
             destination.close()
@@ -75,6 +98,25 @@ def output(
                 await asyncio.wait([noting])
 
     invocation.call(copy)
+    return os.EX_UNAVAILABLE if cuts else 0
+
+
+@command.command("events")
+@click.argument("command_id")
+@click.option("--follow", is_flag=True, help="Go on until the command has ended.")
+@connected
+def events(invocation: Invocation, command_id: str, follow: bool) -> None:
+    """Show what has happened to a command; with -o json, one line of JSON for each event that is followed."""
+    if not follow:
+        records = invocation.collect(lambda session: session.workspace.commands.events(command_id))
+        print_records("events", records, EVENT_COLUMNS, invocation.output)
+        return
+
+    async def show(session: Session) -> None:
+        async for event in session.workspace.commands.follow_events(command_id):
+            print_line(event, EVENT_COLUMNS, invocation.output)
+
+    invocation.call(show)
 
 
 @command.command("cancel")

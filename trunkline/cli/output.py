@@ -35,6 +35,7 @@ _HEADINGS = {
     "last_seen_time": "last seen",
     "expire_time": "expires",
 }
+_MOMENTS = frozenset({"time", "deliver_before", "since", "resolves_by"})
 _PIPE_WIDTH = 10_000
 
 
@@ -80,6 +81,14 @@ def print_tree(record: Record, output: str) -> None:
     _print_table(table)
 
 
+def print_line(record: Record, columns: Sequence[str], output: str) -> None:
+    """Print one of many results as it comes: the columns given in one line, or every field as one line of JSON."""
+    if output == "json":
+        click.echo(json.dumps(record.model_dump(mode="json", exclude_none=True), separators=(",", ":")))
+        return
+    click.echo("  ".join(_text(column, getattr(record, column, None)) for column in columns))
+
+
 def print_done(line: str, output: str) -> None:
     """Say that something was done; JSON's reader gets an empty object."""
     click.echo("{}" if output == "json" else line)
@@ -105,10 +114,11 @@ def _cell(column: str, value: Any) -> Text:
 def _text(column: str, value: Any) -> str:
     if value is None or value == "":
         return "-"
-    if (column == "time" or column.endswith("_time")) and isinstance(value, int):
+    name = column.rpartition(".")[2]
+    if (name in _MOMENTS or name.endswith("_time")) and isinstance(value, int):
         return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else "-"
     if isinstance(value, dict):
-        return printable(", ".join(f"{key}={_text('', entry)}" for key, entry in _flat(value))) or "-"
+        return printable(", ".join(f"{key}={_text(key, entry)}" for key, entry in _flat(value))) or "-"
     if isinstance(value, list | tuple):
         return printable(" ".join(_text("", entry) for entry in value)) or "-"
     return printable(str(value))

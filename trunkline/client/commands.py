@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
+from trunkline.client.command_events import follow_events
 from trunkline.client.command_output import (
     OutputPart,
     OutputRange,
@@ -17,9 +18,9 @@ from trunkline.client.command_output import (
     OutputStream,
     beyond_the_end,
 )
-from trunkline.client.errors import ApiError, TrunklineError
+from trunkline.client.errors import ApiError, OutputNotKept, TrunklineError
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import Command
+from trunkline.client.records import Command, CommandEvent
 from trunkline.client.resumption import Resumption
 
 POLL_SECONDS = 0.2
@@ -170,6 +171,25 @@ class CommandApi:
             await asyncio.sleep(delay_seconds)
             delay_seconds = min(delay_seconds * 1.5, SLOWEST_POLL_SECONDS)
 
+    async def events(self, command_id: str) -> AsyncIterator[CommandEvent]:
+        """What has happened to a command so far, in order."""
+        async for event in read_pages(self._transport, self._path(command_id, "events"), "events", CommandEvent):
+            yield event
+
+    async def follow_events(self, command_id: str, *, after: int = 0) -> AsyncIterator[CommandEvent]:
+        """What has happened to a command, and what happens, as it does, until it has ended; each event once.
+
+        Args:
+            command_id: the command.
+            after: only events behind the one with this id.
+
+        Raises:
+            ApiError: there is no such command.
+            TrunklineError: nobody answered for two minutes.
+        """
+        async for event in follow_events(self._transport, self._path(command_id, "events"), after):
+            yield event
+
     async def output(
         self,
         command_id: str,
@@ -179,18 +199,23 @@ class CommandApi:
         tail_bytes: int | None = None,
         length_bytes: int | None = None,
         follow: bool = False,
+        kept: bool = False,
+        on_cut: Callable[[OutputNotKept], None] | None = None,
     ) -> AsyncIterator[bytes]:
         """A command's output, every byte once: from `offset` on, or its last `tail_bytes`.
 
         At most `length_bytes` of it; with `follow`, what is still to come too, until the command has ended. Whatever
-        breaks on the way (the control plane, a relay, the node's agent) is resumed at the byte reached.
+        breaks on the way (the control plane, a relay, the node's agent) is resumed at the byte reached. Of a node that
+        is gone there is what the control plane has kept; `kept` asks for that also of one that is only away. `on_cut`
+        is told of bytes that were not kept, and those behind them follow.
 
         Raises:
             ApiError: there is no such command or output, or `offset` lies beyond the end (416).
+            OutputNotKept: bytes are missing at this place, and there is no `on_cut`.
             TrunklineError: nothing came, and nobody answered, for two minutes.
         """
-        wanted = OutputRange(offset, tail_bytes, length_bytes, follow=follow)
-        reader = OutputReader(self._transport, self._path(command_id, "output"), stream, wanted)
+        wanted = OutputRange(offset, tail_bytes, length_bytes, follow=follow, kept=kept)
+        reader = OutputReader(self._transport, self._path(command_id, "output"), stream, wanted, on_cut=on_cut)
         begin = None
         try:
             async for piece in reader.pieces():

@@ -81,6 +81,15 @@ class CallInterrupted(TrunklineError):  # noqa: N818 - named for what happened
         self.never_sent = never_sent
 
 
+class OutputNotKept(TrunklineError):  # noqa: N818 - named for what happened
+    """Bytes of an output from offset `begin` to `end` were not kept, and their node is gone; others may follow."""
+
+    def __init__(self, begin: int, end: int) -> None:
+        super().__init__(f"{end - begin} bytes of the output, from offset {begin} on, were not kept")
+        self.begin = begin
+        self.end = end
+
+
 class BadResponse(TrunklineError):  # noqa: N818 - named for what happened
     """What came back is not HTTP, or is larger than the caller allowed."""
 

@@ -265,8 +265,29 @@ _FINAL_STATES = frozenset(
 )
 
 
+class UnknownState(Record):
+    """Since when and why it is not known how a command is, and how that will be known.
+
+    `resolves_by` is set where it certainly will be known by then, and None where nobody can promise it.
+    """
+
+    since: int
+    reason: str = ""
+    resolves: str = ""
+    resolves_by: int | None = None
+
+
+class CommandEvent(Record):
+    """One thing that happened to a command: recorded, delivered, started, unknown, ended, …"""
+
+    event_id: int
+    time: int = 0
+    event: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
 class Command(Record):
-    """A process run, or to be run, on one node."""
+    """A process run, or to be run, on one node; `unknown` is set while its state is UNKNOWN."""
 
     command_id: str
     node_id: str = ""
@@ -279,6 +300,7 @@ class Command(Record):
     exit_code: int | None = None
     signal: int | str | None = None
     reason: str | None = None
+    unknown: UnknownState | None = None
     submit_time: int | None = None
     deliver_before: int | None = None
     start_time: int | None = None

@@ -1,12 +1,20 @@
 """The output of commands over the API: any part of it, and the whole of it whatever breaks towards the node."""
 
 import asyncio
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from control_plane.fleet import node_output
-from tests.support.command_stage import HOST, PATH, Stage
+from tests.support.command_stage import HOST, PATH, Stage, command_stage
+
+
+@pytest.fixture
+async def stage(tmp_path: Path):
+    """A stage that keeps nothing: every byte comes from the node."""
+    async with command_stage(tmp_path, keep_output_bytes=0) as running:
+        yield running
 
 
 async def test_output_is_streamed_from_any_offset(stage: Stage):

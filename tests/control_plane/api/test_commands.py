@@ -116,6 +116,9 @@ async def test_a_node_that_is_never_reached_loses_the_command_with_the_reason(st
     waiting = await stage.until("UNKNOWN")
     assert "no link here" in waiting["reason"]
     assert waiting["deliver_before"] == waiting["submit_time"] + 2000
+    unknown = waiting["unknown"]
+    assert (unknown["reason"], unknown["resolves_by"]) == (waiting["reason"], waiting["deliver_before"])
+    assert waiting["submit_time"] <= unknown["since"] <= waiting["deliver_before"]
     lost = await stage.until("LOST")
     assert lost["reason"].startswith("it was not delivered: ")
     assert "no link here" in lost["reason"]
@@ -179,6 +182,8 @@ async def test_a_silent_node_makes_the_view_unknown_and_not_the_end(stage: Stage
     found = await stage.until("UNKNOWN")
     assert found["reason"]
     assert "deliver_before" not in found, "the node has it: its delivery waits for nothing"
+    assert "its node's own word" in found["unknown"]["resolves"]
+    assert "resolves_by" not in found["unknown"], "nobody can promise when a node answers again"
     stage.agent.mode.clear()
     stage.agent.commands[HOST, "c-1"] |= {"state": "FAILED", "exit_code": 3}
     assert (await stage.until("FAILED"))["exit_code"] == 3

@@ -56,7 +56,7 @@ def test_next_step(fields: dict[str, object], now: int, step: Step):
 
 def test_an_unanswered_attempt_is_not_called_lost_while_it_may_still_arrive():
     waiting = command()
-    unanswered(waiting, "the link was lost", accepted_until_ms=5_000)
+    unanswered(waiting, "the link was lost", 1_000, accepted_until_ms=5_000)
     unknown_to_node(waiting, 4_999)
     assert (waiting.state, waiting.final) == ("UNKNOWN", False)
     unknown_to_node(waiting, 5_001)
@@ -65,8 +65,8 @@ def test_an_unanswered_attempt_is_not_called_lost_while_it_may_still_arrive():
 
 def test_a_later_attempt_moves_the_limit_only_forwards():
     waiting = command()
-    unanswered(waiting, "", accepted_until_ms=5_000)
-    unanswered(waiting, "", accepted_until_ms=4_000)
+    unanswered(waiting, "", 1_000, accepted_until_ms=5_000)
+    unanswered(waiting, "", 1_000, accepted_until_ms=4_000)
     assert waiting.maybe_delivered_until == 5_000
 
 
@@ -97,7 +97,7 @@ def test_what_the_node_says_is_taken_over():
 
 def test_a_silent_node_makes_the_state_unknown_and_a_word_of_it_known_again():
     waiting = command(delivered=True, state="RUNNING")
-    not_asked(waiting, "no link")
+    not_asked(waiting, "no link", 1_000)
     assert (waiting.state, waiting.final, waiting.reason) == ("UNKNOWN", False, "no link")
     heard(waiting, NodeCommand(state="RUNNING"))
     assert (waiting.state, waiting.reason) == ("RUNNING", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -193,3 +194,32 @@ def test_the_end_of_an_output(fake: FakeControlPlane, trunkline: Trunkline) -> N
     assert trunkline("run", "--node", "vm-1", "--id", "c-1", "--", "cmd").status == 0
     assert trunkline("command", "output", "c-1", "--tail", "3").stdout == b"789"
     assert trunkline("command", "output", "c-1", "--tail", "3", "--offset", "1").status == os.EX_USAGE
+
+
+def test_what_was_not_kept_of_an_output_is_told(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"0123456789", not_kept=(2, 7)))
+    fake.commands["c-1"] = {"command_id": "c-1", "node": "vm-1", "node_id": "nd-vm-1", "state": "SUCCEEDED", "argv": []}
+    outcome = trunkline("command", "output", "c-1", "--kept")
+    assert (outcome.status, outcome.stdout) == (os.EX_UNAVAILABLE, b"01789")
+    assert outcome.stderr == "trunkline: 5 bytes of the output, from offset 2 on, were not kept\n"
+
+
+def test_the_events_of_a_command(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.commands["c-1"] = {"command_id": "c-1", "node": "vm-1", "state": "FAILED", "argv": []}
+    lines = trunkline("command", "events", "c-1").stdout.decode().splitlines()
+    assert lines[0].split() == ["TIME", "EVENT", "DETAILS"]
+    assert lines[3].split() == ["2027-01-15", "08:00:00Z", "ended", "state=FAILED,", "exit_code=3"]
+    followed = trunkline("command", "events", "c-1", "--follow").stdout.decode().splitlines()
+    assert followed[2] == "2027-01-15 08:00:00Z  ended  state=FAILED, exit_code=3"
+    as_json = trunkline("command", "events", "c-1", "--follow", "-o", "json").stdout.decode().splitlines()
+    assert [json.loads(line)["event"] for line in as_json] == ["recorded", "delivered", "ended"]
+
+
+def test_an_unknown_command_says_since_when_and_how_it_will_be_known(
+    fake: FakeControlPlane, trunkline: Trunkline
+) -> None:
+    unknown = {"since": 1_800_000_000_000, "reason": "offline", "resolves": "soon", "resolves_by": 1_800_000_060_000}
+    fake.commands["c-1"] = {"command_id": "c-1", "node": "vm-1", "state": "UNKNOWN", "argv": [], "unknown": unknown}
+    fake.add_node("vm-1")
+    shown = trunkline("command", "get", "c-1").stdout.decode()
+    assert "since=2027-01-15 08:00:00Z, reason=offline, resolves=soon, resolves_by=2027-01-15 08:01:00Z" in shown

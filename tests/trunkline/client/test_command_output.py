@@ -12,7 +12,7 @@ import pytest
 from tests.support.virtual_time import in_virtual_time
 from trunkline.client.api_transport import Query, StreamedBody
 from trunkline.client.command_output import SILENCE_SECONDS, OutputRange, OutputReader
-from trunkline.client.errors import ApiError, DeadlineExceeded, Unreachable
+from trunkline.client.errors import ApiError, DeadlineExceeded, OutputNotKept, Unreachable
 from trunkline.client.resumption import RESUME_SECONDS
 
 WHOLE = bytes(range(256)) * 64
@@ -24,6 +24,7 @@ class Service:
     def __init__(self, *script: Callable[[int], AsyncIterator[bytes]], size: int = len(WHOLE)) -> None:
         self.script = list(script)
         self.size = size
+        self.kept: tuple[int, int] | None = None
         self.queries: list[Mapping[str, str | int | None]] = []
 
     @asynccontextmanager
@@ -37,6 +38,12 @@ class Service:
         tail = query["tail"]
         offset = max(0, self.size - int(tail)) if tail is not None else int(query["offset"] or 0)
         fields = {"Trunkline-Offset": str(offset), "Trunkline-Size": str(self.size)}
+        if self.kept is not None:
+            begin, end = self.kept
+            if offset < end:
+                fields["Trunkline-Cut"] = f"{max(offset, begin)}-{end}"
+            offset = end if begin <= offset < end else offset
+            fields["Trunkline-Offset"] = str(offset)
         yield StreamedBody(serve(offset), fields)
 
 
@@ -144,3 +151,46 @@ async def test_a_length_is_counted_over_cuts() -> None:
     service = Service(cut_after(60), bounded)
     assert await read(service, offset=5, length_bytes=100) == WHOLE[5:105]
     assert [query["length"] for query in service.queries] == [100, 40]
+
+
+def kept_but_for(begin: int, end: int) -> Service:
+    """A service that has all but these bytes."""
+
+    async def serve(offset: int) -> AsyncIterator[bytes]:
+        yield WHOLE[offset : begin if offset < begin else len(WHOLE)]
+
+    service = Service(serve)
+    service.kept = (begin, end)
+    return service
+
+
+@in_virtual_time
+async def test_bytes_that_were_not_kept_are_an_error_at_their_place() -> None:
+    pieces = OutputReader(kept_but_for(100, 5000), "/o", "stdout", OutputRange()).pieces()
+    assert await anext(pieces) == WHOLE[:100]
+    with pytest.raises(OutputNotKept) as caught:
+        await anext(pieces)
+    assert (caught.value.begin, caught.value.end) == (100, 5000)
+
+
+@in_virtual_time
+async def test_whoever_is_told_of_a_cut_gets_what_is_behind_it() -> None:
+    for offset, expected, cut in [
+        (0, WHOLE[:100] + WHOLE[5000:], (100, 5000)),
+        (300, WHOLE[5000:], (300, 5000)),
+        (5000, WHOLE[5000:], None),
+    ]:
+        cuts: list[OutputNotKept] = []
+        reader = OutputReader(kept_but_for(100, 5000), "/o", "stdout", OutputRange(offset), on_cut=cuts.append)
+        assert b"".join([piece async for piece in reader.pieces()]) == expected
+        assert [(found.begin, found.end) for found in cuts] == ([] if cut is None else [cut])
+
+
+@in_virtual_time
+async def test_a_length_counts_what_was_not_kept() -> None:
+    cuts: list[OutputNotKept] = []
+    service = kept_but_for(100, 5000)
+    reader = OutputReader(service, "/o", "stdout", OutputRange(length_bytes=5010), on_cut=cuts.append)
+    content = b"".join([piece async for piece in reader.pieces()])
+    assert content[:100] == WHOLE[:100]
+    assert [query["length"] for query in service.queries] == [5010, 10]

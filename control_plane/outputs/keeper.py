@@ -1,0 +1,232 @@
+"""Fetching the outputs of commands that have ended, before their nodes forget them or are gone.
+
+Theory of operation. The transaction that ends a command notes that its output is wanted; that row is all that must
+survive. One loop fetches what is wanted, a few at once and each within a deadline, apart from the dispatcher's steps,
+so that no command waits for it. The bytes go to a file, durably, then the row says so. A node that cannot be asked is
+asked again, rarely, until it would have forgotten the output itself.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control_plane.errors import ApiError, ErrorCode
+from control_plane.fleet.node_commands import NodeAddress, NodeCommands
+from control_plane.fleet.node_output import NodeOutput, Wanted
+from control_plane.history.event_log import EventLog
+from control_plane.history.events import Event, EventKind
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.outputs.cuts import Cut, cuts_of
+from control_plane.outputs.files import OutputFiles
+from control_plane.storage import commands, kept_outputs
+from control_plane.storage.commands import CommandKey
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
+from control_plane.storage.records import Command, KeptOutput
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import Logger
+
+MOST_AT_ONCE = 4
+FETCH_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 600.0
+
+
+class _NotWholeError(Exception):
+    """The node gave fewer bytes than it had counted, or what it gave could not be written."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    node_id: str
+    due: float
+    attempt: int = 0
+    running: bool = False
+
+
+class OutputKeeper:
+    """Keeps up to `most_bytes` of each command's output; 0 keeps nothing."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        nodes: NodeCommands,
+        files: OutputFiles,
+        events: EventLog,
+        metrics: ControlPlaneMetrics,
+        clock: Clock,
+        rng: random.Random,
+        log: Logger,
+        most_bytes: int,
+    ) -> None:
+        self._database = database
+        self._nodes = nodes
+        self._files = files
+        self._events = events
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng
+        self._log = log
+        self._most_bytes = most_bytes
+        self._entries: dict[CommandKey, _Entry] = {}
+        self._timetable: list[tuple[float, str, str]] = []
+        self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def run(self) -> None:
+        """Take up what a previous process left, and fetch for ever."""
+        async with self._database.read() as session:
+            left, known = await kept_outputs.wanted(session), await kept_outputs.kept_keys(session)
+        swept = await asyncio.to_thread(self._files.sweep, known)
+        if swept:
+            self._log.info("outputs.swept", files=swept)
+        for key, node_id in left:
+            self.wanted(key, node_id)
+        async with asyncio.TaskGroup() as fetches:
+            while True:
+                key, entry = await self._next_due()
+                await self._slots.acquire()
+                entry.running = True
+                fetches.create_task(self._run_fetch(key, entry), name="trunkline-output-fetch")
+
+    def wanted(self, key: CommandKey, node_id: str) -> None:
+        """Fetch the output of a command now; its row says that it is wanted."""
+        self._schedule(key, self._entries.setdefault(key, _Entry(node_id, 0.0)), 0.0)
+        self._metrics.outputs_wanted.set(len(self._entries))
+
+    def returned(self, node_id: str) -> None:
+        """Fetch what is wanted of a node that has come back."""
+        for key, entry in list(self._entries.items()):
+            if entry.node_id == node_id:
+                entry.attempt = 0
+                self._schedule(key, entry, 0.0)
+
+    async def _next_due(self) -> tuple[CommandKey, _Entry]:
+        while True:
+            self._wake.clear()
+            now = self._clock.monotonic()
+            if self._timetable and self._timetable[0][0] <= now:
+                _, workspace_id, command_id = heapq.heappop(self._timetable)
+                key = CommandKey(workspace_id, command_id)
+                entry = self._entries.get(key)
+                if entry is not None and not entry.running and entry.due <= now:
+                    return key, entry
+                continue
+            pause = self._timetable[0][0] - now if self._timetable else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    def _schedule(self, key: CommandKey, entry: _Entry, delay_seconds: float) -> None:
+        entry.due = self._clock.monotonic() + delay_seconds
+        heapq.heappush(self._timetable, (entry.due, key.workspace_id, key.command_id))
+        self._wake.set()
+
+    async def _run_fetch(self, key: CommandKey, entry: _Entry) -> None:
+        done = False
+        try:
+            done = await self._fetch(key)
+        except (StorageError, _NotWholeError) as error:
+            self._log.error("output.not_kept", command_id=key.command_id, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one output must not stop all others
+            self._log.error("output.fetch_failed", command_id=key.command_id, exc_info=error)
+        finally:
+            entry.running = False
+            self._slots.release()
+        if done:
+            self._entries.pop(key, None)
+            self._metrics.outputs_wanted.set(len(self._entries))
+            return
+        entry.attempt += 1
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(entry.attempt, 16))
+        self._schedule(key, entry, pause * self._rng.uniform(0.8, 1.2))
+
+    async def _fetch(self, key: CommandKey) -> bool:
+        """Fetch one output; returns whether nothing is left to do about it."""
+        async with self._database.read() as session:
+            command, row = await commands.find(session, key), await kept_outputs.find(session, key)
+            place = await commands.node_of(session, command) if command is not None else None
+        if command is None or row is None or row.state != kept_outputs.WANTED:
+            return True
+        if place is None or self._clock.now() * 1000 >= row.fetch_before:
+            return await self._end(key, _gone)
+        cuts = cuts_of(row.stdout_bytes, row.stderr_bytes, self._most_bytes)
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                content = await self._read(NodeAddress(*place), command, cuts)
+        except TimeoutError:
+            return False
+        except ApiError as error:
+            if error.code is ErrorCode.RESOURCE_DOES_NOT_EXIST:
+                return await self._end(key, _gone)
+            return False
+        await self._write(key, content)
+        now_ms = int(self._clock.now() * 1000)
+        return await self._end(key, lambda row: _kept(row, cuts, now_ms))
+
+    async def _read(self, address: NodeAddress, command: Command, cuts: tuple[Cut, Cut]) -> bytes:
+        content = bytearray()
+        for stream, cut in zip(("stdout", "stderr"), cuts, strict=True):
+            head = Wanted(address, command.command_id, stream, 0, length_bytes=cut.head_bytes)
+            tail_at = cut.size_bytes - cut.tail_bytes
+            tail = Wanted(address, command.command_id, stream, tail_at, length_bytes=cut.tail_bytes)
+            for wanted in (head, tail):
+                content += await self._read_part(wanted)
+        return bytes(content)
+
+    async def _read_part(self, wanted: Wanted) -> bytes:
+        part = bytearray()
+        if wanted.length_bytes:
+            async with NodeOutput(self._nodes, wanted, _never_asked) as output:
+                async for chunk in output.chunks():
+                    part += chunk
+        if len(part) != wanted.length_bytes:
+            raise _NotWholeError("the node gave fewer bytes than it had counted")
+        return bytes(part)
+
+    async def _write(self, key: CommandKey, content: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._files.write, key, content)
+        except OSError as error:
+            raise _NotWholeError(error.strerror or str(error)) from None
+
+    async def _end(self, key: CommandKey, change: Callable[[KeptOutput], None]) -> bool:
+        async with self._database.write() as session:
+            row, command = await kept_outputs.find(session, key), await commands.find(session, key)
+            if row is not None:
+                change(row)
+                if command is not None:
+                    self._events.append(session, command, _event_of(row))
+        if row is None:  # its command or workspace was deleted meanwhile
+            await asyncio.to_thread(self._files.remove, [key])
+        else:
+            self._metrics.outputs.labels(row.state).inc()
+            self._events.ring(key)
+        return True
+
+
+def _kept(row: KeptOutput, cuts: tuple[Cut, Cut], now_ms: int) -> None:
+    stdout, stderr = cuts
+    row.state, row.keep_time = kept_outputs.KEPT, now_ms
+    row.stdout_head_bytes, row.stdout_tail_bytes = stdout.head_bytes, stdout.tail_bytes
+    row.stderr_head_bytes, row.stderr_tail_bytes = stderr.head_bytes, stderr.tail_bytes
+    row.kept_bytes = stdout.kept_bytes + stderr.kept_bytes
+
+
+def _event_of(row: KeptOutput) -> Event:
+    if row.state == kept_outputs.GONE:
+        return Event(EventKind.OUTPUT_GONE)
+    whole = row.stdout_bytes + row.stderr_bytes
+    return Event(EventKind.OUTPUT_KEPT, {"kept_bytes": row.kept_bytes, "cut_bytes": whole - row.kept_bytes})
+
+
+def _gone(row: KeptOutput) -> None:
+    row.state = kept_outputs.GONE
+
+
+async def _never_asked() -> int | None:
+    return None
