@@ -217,6 +217,7 @@ async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> Non
         await asyncio.sleep(SWEEP_SECONDS)
         now = foundation.clock.now()
         relay.registry.drain_expired(now)
+        relay.memory.look()
         watch.look()
         if now >= relay.trust.standing.valid_until:
             relay.trust.renew()

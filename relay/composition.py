@@ -19,6 +19,8 @@ from relay.front_door import FrontDoor
 from relay.identity import OwnIdentity
 from relay.link_admission import LinkAdmission
 from relay.link_door import LinkDoor
+from relay.memory import limit_bytes, resident_bytes
+from relay.memory_watch import MemoryWatch
 from relay.metrics import RelayMetrics
 from relay.nodes_return import NodesReturn
 from relay.quota_keeper import QuotaKeeper
@@ -78,6 +80,7 @@ class Relay:
     rotation: RotationWatch
     nodes: NodesReturn
     quotas: QuotaKeeper
+    memory: MemoryWatch
     sender: ReportSender
 
 
@@ -146,8 +149,20 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         clock=clock,
         log=get_logger("relay.trust"),
     )
+
+    def shed(shedding: bool) -> None:
+        port.front.shedding = registry.shedding = shedding
+
+    memory = MemoryWatch(
+        settings.limits.memory_bytes or limit_bytes(),
+        resident_bytes=resident_bytes,
+        shed=shed,
+        metrics=metrics,
+        log=get_logger("relay.memory"),
+    )
+    lifecycle.remark("memory", memory.remark)
     lifecycle.remark("trust_document", trust_age.remark)
-    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, nodes, keeper, sender)
+    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, nodes, keeper, memory, sender)
 
 
 def _data_path(

@@ -54,6 +54,7 @@ class FrontDoor:
         "limits",
         "received_bytes",
         "sent_bytes",
+        "shedding",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class FrontDoor:
         self.limits = limits
         self.deadlines = deadlines
         self.draining = False
+        self.shedding = False
         self.sent_bytes: Tally = metrics.bytes.of("to_node")
         self.received_bytes: Tally = metrics.bytes.of("to_sender")
         self._time: Callable[[], float] = loop.time
@@ -94,6 +96,8 @@ class FrontDoor:
         """Asks admission; a relay that drains takes no new calls."""
         if self.draining:
             return Refusal(Outcome.DRAINING, "the relay is draining; call again")
+        if self.shedding:
+            return Refusal(Outcome.OVERLOADED, "the relay is short of memory; call again")
         return self.admission.admit(request.token, request.destination)
 
     def mint_request_id(self) -> str:

@@ -79,6 +79,8 @@ class RelayMetrics:
         self.reports_sent = tallies("reports_sent", "Report items that the control plane has taken.")
         self.reports_dropped = tallies("reports_dropped", "Report items dropped over the bound.")
         self.reports_waiting = gauge("reports_waiting", "Report items that wait to be sent.")
+        self.memory_limit = gauge("memory_limit_bytes", "What the process may hold; 0 where nothing bounds it.")
+        self.memory_shedding = gauge("memory_shedding", "1 while memory is so short that nothing new is taken.")
         self.loop_lag_seconds = Distributions(
             "trunkline_relay_event_loop_lag_seconds", "How late the event loop ran.", registry=registry
         )

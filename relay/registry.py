@@ -59,6 +59,7 @@ class Registry:
         """Begin without links; `counted` hears how many nodes have one, each time that changes."""
         self.uses = uses
         self.draining = False
+        self.shedding = False
         self._limits = limits
         self._metrics = metrics
         self._spawn = spawn
@@ -230,6 +231,8 @@ class Registry:
     def _refuse_link(self, workspace_id: str | None, *, replaces: Listener | None = None) -> Refusal | None:
         if self.draining:
             return Refusal(Outcome.DRAINING, "the relay is draining; use another one")
+        if self.shedding:
+            return Refusal(Outcome.OVERLOADED, "the relay is short of memory; use another one, or try again")
         full = workspace_id is not None and self._links_of[workspace_id] >= self._limits.max_links_per_workspace
         if full and replaces is None:
             return Refusal(Outcome.OVER_QUOTA, "the workspace has as many links as this relay allows")

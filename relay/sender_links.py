@@ -320,7 +320,7 @@ class SenderStream(StreamSender):
             request_id = self._front.mint_request_id()
             self._front.refused(Door.LINK, outcome)
         self._front.log_outcome(outcome, message, request_id, Door.LINK)
-        retry = RETRY_AFTER_SECONDS if outcome in (Outcome.DRAINING, Outcome.OVER_QUOTA) else None
+        retry = RETRY_AFTER_SECONDS if outcome in (Outcome.DRAINING, Outcome.OVERLOADED, Outcome.OVER_QUOTA) else None
         answer = relay_response(
             outcome, message, request_id=request_id, close=True, head_only=head_only, retry_after_seconds=retry
         )

@@ -123,6 +123,8 @@ class LimitsSettings(Section):
     """Credit of all links together beyond the initial windows."""
     held_budget_bytes: Bytes = 536_870_912
     """Bytes that all links together may hold; above it, the stream that holds most is reset."""
+    memory_bytes: Annotated[int, Field(ge=0, le=2**50)] = 0
+    """Resident memory that the process may hold; above 85 % of it nothing new is taken. 0: the limit of its cgroups."""
     token_cache_entries: Count = 16_384
 
 

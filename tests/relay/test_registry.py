@@ -312,6 +312,15 @@ async def test_draining_tells_everybody_and_refuses_newcomers(relay: Fixture):
     assert await relay.refused("x", 2, grant("vm-2")) is Outcome.DRAINING
 
 
+async def test_short_of_memory_it_takes_no_newcomers(relay: Fixture):
+    listener, _ = await relay.attach("a", 1)
+    relay.registry.shedding = True
+    assert await relay.refused("x", 2, grant("vm-2")) is Outcome.OVERLOADED
+    assert relay.registry.find("finance", "vm-1") is listener
+    relay.registry.shedding = False
+    await relay.attach("x", 2, grant("vm-2"))
+
+
 async def test_a_cut_ends_the_link_and_its_use(relay: Fixture):
     listener, agent = await relay.attach("a", 1)
     cut = relay.registry.uses.cut(lambda _, __: Refusal(Outcome.REVOKED, "revoked"))

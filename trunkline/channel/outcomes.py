@@ -47,6 +47,7 @@ class Outcome(Enum):
     UNKNOWN_VERSION = "NOT_IMPLEMENTED", 505, "http_request_error", "info", "unknown_version", False
     OVER_QUOTA = "RESOURCE_EXHAUSTED", 429, "connection_limit_reached", "warning", "over_quota", True
     DRAINING = "TEMPORARILY_UNAVAILABLE", 503, "destination_unavailable", "info", "draining", True
+    OVERLOADED = "TEMPORARILY_UNAVAILABLE", 503, "connection_limit_reached", "warning", "overloaded", True
     STALE_TRUST = "TEMPORARILY_UNAVAILABLE", 503, "proxy_configuration_error", "error", "stale_trust", True
     NO_LISTENER = "NODE_UNREACHABLE", 502, "destination_unavailable", "info", "no_listener", True
     LISTENER_LOST = "NODE_UNREACHABLE", 502, "connection_terminated", "warning", "listener_lost", True

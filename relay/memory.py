@@ -1,0 +1,54 @@
+"""How much memory this process holds, and how much it may: Linux's own accounts, from /proc and the cgroup files."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+CGROUPS = Path("/sys/fs/cgroup")
+UNBOUNDED_BYTES = 2**60
+"""A cgroup v1 without a limit states one of about 2**63 bytes."""
+
+
+def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """Return the resident memory of this process."""
+    return int(statm.read_bytes().split()[1]) * PAGE_BYTES
+
+
+def limit_bytes(cgroup: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> int | None:
+    """Return the least memory limit of the cgroups that this process is in; None if there is none."""
+    limits = [limit for file in _limit_files(cgroup, root) if (limit := _read_limit(file)) is not None]
+    return min(limits, default=None)
+
+
+def give_back() -> None:
+    """Have the allocator return what is free to the system; without it a peak would look like use for ever."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # other C libraries than glibc have none
+        trim(0)
+
+
+def _limit_files(cgroup: Path, root: Path) -> Iterator[Path]:
+    """Yield the files that may state a limit: of the process's own cgroups, and of those above them."""
+    try:
+        lines = cgroup.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        place = base / path.lstrip("/")
+        while place.is_relative_to(base):
+            yield place / name
+            place = place.parent
+
+
+def _read_limit(file: Path) -> int | None:
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return int(text) if text.isdecimal() and int(text) < UNBOUNDED_BYTES else None
