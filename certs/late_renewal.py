@@ -1,9 +1,9 @@
-"""The request for a late renewal: made by a node whose certificate has expired, and signed with that certificate's key.
+"""The request for a late renewal: made by whoever's certificate has expired, and signed with that certificate's key.
 
 It is a JWS of a type of its own, so that nothing else that the key signs can be passed off as one. It is for one
-audience, names the certificate, and binds the control plane's single-use nonce to the one signing request and sealing
-key that are to be answered. It carries no time: the nonce is what makes it fresh, since whoever was off for weeks may
-not know the time.
+audience, names the certificate, and binds the control plane's single-use nonce to the one signing request that is to be
+answered and, of a node, its next sealing key. It carries no time: the nonce is what makes it fresh, since whoever was
+off for weeks may not know the time.
 """
 
 import hashlib
@@ -19,13 +19,16 @@ from certs.spiffe import control_plane_id
 LATE_RENEWAL_TYPE = "tl-late-renewal+jwt"
 
 _SERIAL = re.compile(r"[0-9a-f]{1,40}", re.ASCII)
-_MEMBERS = ("aud", "sub", "serial", "nonce", "csr_sha256", "sealing_key")
+_MEMBERS = ("aud", "sub", "serial", "nonce", "csr_sha256")
 _LONGEST_MEMBER = 512
 
 
 @dataclass(frozen=True, slots=True)
 class LateRenewalRequest:
-    """What a request states; its signature is checked with `verify`, by whoever knows the certificate it names."""
+    """What a request states; its signature is checked with `verify`, by whoever knows the certificate it names.
+
+    `sealing_key` is empty where the request has none: relays have none.
+    """
 
     subject: str
     serial: str
@@ -48,8 +51,8 @@ def csr_digest(csr: str) -> str:
     return encode_base64url(hashlib.sha256(csr.encode("utf-8", "surrogatepass")).digest())
 
 
-def sign_late_renewal(identity: Identity, *, nonce: str, csr: str, sealing_key: str) -> str:
-    """The request of `identity` for a certificate by `csr`.
+def sign_late_renewal(identity: Identity, *, nonce: str, csr: str, sealing_key: str = "") -> str:
+    """The request of `identity` for a certificate by `csr`; a node states its next sealing key.
 
     Raises:
         CertificateError: the identity is not one that signs.
@@ -61,8 +64,9 @@ def sign_late_renewal(identity: Identity, *, nonce: str, csr: str, sealing_key: 
         "serial": identity.serial,
         "nonce": nonce,
         "csr_sha256": csr_digest(csr),
-        "sealing_key": sealing_key,
     }
+    if sealing_key:
+        claims["sealing_key"] = sealing_key
     return write_compact({"typ": LATE_RENEWAL_TYPE}, claims, identity.signing_key())
 
 
@@ -75,7 +79,8 @@ def read_late_renewal(text: str, *, trust_domain: str) -> LateRenewalRequest:
     token = parse_compact(text)
     if token.media_type != LATE_RENEWAL_TYPE:
         raise TokenError(TokenErrorCode.WRONG_KIND, "this is not a request for a late renewal")
-    audience, subject, serial, nonce, csr_sha256, sealing_key = (_text(token, name) for name in _MEMBERS)
+    audience, subject, serial, nonce, csr_sha256 = (_text(token, name) for name in _MEMBERS)
+    sealing_key = _text(token, "sealing_key") if "sealing_key" in token.claims else ""
     if audience != str(control_plane_id(trust_domain)):
         raise TokenError(TokenErrorCode.WRONG_AUDIENCE, "the request is meant for another control plane")
     if not _SERIAL.fullmatch(serial):

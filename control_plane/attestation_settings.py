@@ -91,8 +91,8 @@ class GcpSettings(Section):
 class BootstrapSettings(Section):
     """`[bootstrap]`: how machines may prove what they are, besides join tokens.
 
-    `late_renewal_days` is for how long after its certificate has expired a node that joined with a token may renew it
-    with its key; 0 turns that off.
+    `late_renewal_days` is for how long after its certificate has expired a relay, or a node that joined with a token,
+    may renew it with its key; 0 turns that off.
     """
 
     late_renewal_days: int = Field(default=30, ge=0, le=30)

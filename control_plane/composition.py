@@ -60,8 +60,10 @@ from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
 from control_plane.identity.issuance import Issuance
-from control_plane.identity.late_renewals import LateRenewalLimits, LateRenewals
+from control_plane.identity.late_renewals import LateRenewals
+from control_plane.identity.late_requests import LateRenewalLimits, LateRequests
 from control_plane.identity.own_identity import OwnIdentity
+from control_plane.identity.relay_late_renewals import RelayLateRenewals
 from control_plane.identity.renewals import Renewals
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.identity.trust_publisher import TrustPublisher
@@ -426,7 +428,7 @@ def _routes(
             most_at_once=settings.limits.most_bootstraps_at_once,
             on_confirm=fleet.monitor.look_again,
         ),
-        LateRenewalResource(context, _late_renewals(foundation, issuance, ledger, metrics)),
+        LateRenewalResource(context, *_late_renewals(foundation, issuance, ledger, metrics)),
         TrustResource(context, followers, identities.recovery, foundation.draining),
         HeldTrustResource(context, identities.recovery, rotations.follow),
         RotationResource(context, rotations),
@@ -438,14 +440,14 @@ def _routes(
 
 def _late_renewals(
     foundation: Foundation, issuance: Issuance, ledger: RefusalLedger, metrics: ControlPlaneMetrics
-) -> LateRenewals:
-    settings = foundation.settings
+) -> tuple[LateRenewals, RelayLateRenewals]:
+    settings, database, clock = foundation.settings, foundation.database, foundation.clock
     limits = LateRenewalLimits(settings.bootstrap.late_renewal_days, settings.limits.most_late_renewals_per_second)
-    return LateRenewals(
-        database=foundation.database,
-        issuance=issuance,
-        ledger=ledger,
-        metrics=metrics,
-        clock=foundation.clock,
-        limits=limits,
+    requests = LateRequests(database=database, trust_domain=settings.identity.trust_domain, clock=clock, limits=limits)
+    of_nodes = LateRenewals(
+        database=database, requests=requests, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock
     )
+    of_relays = RelayLateRenewals(
+        database=database, requests=requests, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock
+    )
+    return of_nodes, of_relays

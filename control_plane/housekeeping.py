@@ -106,9 +106,7 @@ class Housekeeping:
             await join_tokens.remove_expired(session, expired)
             await join_requests.remove_expired(session, int(now * 1000))
             kept_days = self._settings.bootstrap.late_renewal_days
-            await certificates.remove_expired(
-                session, expired, nodes_before_ms=expired - kept_days * DAY_SECONDS * 1000
-            )
+            await certificates.remove_expired(session, expired - kept_days * DAY_SECONDS * 1000)
             await certificates.remove_revoked(session, expired)
             await revocations.remove_expired(session, expired)
             await trust_reports.remove_gone(session)

@@ -22,6 +22,7 @@ from relay.drain_command import run_drain
 from relay.draining import Draining
 from relay.enrolment import problems_with_enrolment
 from relay.establishing import STATE_FORMAT, Established, Establishing
+from relay.late_renewal import LateRenewal
 from relay.listening import open_listening
 from relay.metrics import RelayMetrics
 from relay.presence import announce_port
@@ -162,17 +163,19 @@ def _start_tasks(
         backoff=Backoff(rng),
         log=get_logger("relay.trust"),
     )
+    succession = Succession(
+        foundation.settings.state_directory,
+        identity=foundation.identity,
+        store=foundation.store,
+        clock=clock,
+        log=get_logger("relay.identity"),
+    )
     renewal = Renewal(
         client=client,
         connect=foundation.connect,
         identity=foundation.identity,
-        succession=Succession(
-            foundation.settings.state_directory,
-            identity=foundation.identity,
-            store=foundation.store,
-            clock=clock,
-            log=get_logger("relay.identity"),
-        ),
+        succession=succession,
+        late=LateRenewal(identity=foundation.identity, succession=succession, take_trust=relay.adoption.adopt),
         metrics=metrics,
         clock=clock,
         rng=rng,

@@ -61,8 +61,8 @@ class Foundation:
     clock: Clock
     rng: random.Random
 
-    def connect(self, identity: Identity) -> ControlPlaneClient:
-        """Return a client of the control plane with connections of its own, which presents this identity."""
+    def connect(self, identity: Identity | None) -> ControlPlaneClient:
+        """Return a client of the control plane with connections of its own, which presents this identity, or none."""
         url = self.settings.control_plane.url
         return ControlPlaneClient(url, self.trust.tls(identity), self.clock_offset)
 

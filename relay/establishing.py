@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from certs.errors import CertificateError
@@ -12,7 +13,8 @@ from relay.control_plane_client import ClockSkewed, ControlPlaneClient, ControlP
 from relay.control_plane_trust import ControlPlaneTrust
 from relay.enrolment import ask, enrol, finish_enrolment
 from relay.identity import IDENTITY_FILE, OwnIdentity, load_identity
-from relay.renewal import SKEWED_PAUSE_SECONDS
+from relay.late_renewal import LateRenewal
+from relay.renewal import CONFIRM_PATH, REFUSED_PAUSE_SECONDS, SKEWED_PAUSE_SECONDS
 from relay.settings import RelaySettings
 from relay.succession import Succession
 from relay.trust_feed import SNAPSHOT_PATH
@@ -74,39 +76,67 @@ class Establishing:
         return ControlPlaneClient(self._settings.control_plane.url, trust.tls(identity), self._offset)
 
     async def _wait_until_valid(self, own: OwnIdentity, store: TrustStore, trust: ControlPlaneTrust) -> None:
-        """Take a successor that is valid where the identity is not; else find out whether the clock is wrong.
+        """Take a successor that is valid where the identity is not; else renew it late, once the clock is right.
 
         Raises:
-            StartError: it has expired, and the clock is right.
+            StartError: it has expired, and will not be renewed.
         """
         succession = Succession(self._directory, identity=own, store=store, clock=self._clock, log=self._log)
         heir = succession.waiting() if not self._is_valid(own.current) else None
         if heir is not None and self._is_valid(heir):
             succession.commit(heir)
+        late = LateRenewal(identity=own, succession=succession, take_trust=self._taking(store))
         backoff = Backoff(self._rng)
         while not self._is_valid(own.current):
-            reason, pause = await self._why_expired(trust)
-            self._log.error("relay.identity_not_valid", reason=reason)
-            await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=pause))
+            waits = await self._renew_late(late, succession, trust)
+            if waits is not None:
+                reason, pause = waits
+                self._log.error("relay.identity_not_valid", reason=reason)
+                await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=pause))
 
-    async def _why_expired(self, trust: ControlPlaneTrust) -> tuple[str, float]:
-        """Ask the control plane what time it is; return why to wait, and how long (seconds) at least.
+    def _taking(self, store: TrustStore) -> Callable[[str], object]:
+        return lambda document: store.replace(document, self._clock.now())
+
+    async def _renew_late(
+        self, late: LateRenewal, succession: Succession, trust: ControlPlaneTrust
+    ) -> tuple[str, float] | None:
+        """Renew the identity by its key alone; return why to wait and how long (seconds) at least, or None if it is.
 
         Raises:
-            StartError: the certificate has expired.
+            StartError: the control plane does not grant it.
         """
-        client = self._client(trust, None)
         try:
-            await client.call("GET", SNAPSHOT_PATH)
-            client.require_clock()
+            await self._obtain_and_prove(late, succession, trust)
         except ClockSkewed as error:
             return str(error), SKEWED_PAUSE_SECONDS
-        except (ControlPlaneRefused, ControlPlaneUnreachable) as error:
+        except ControlPlaneUnreachable as error:
             return f"the certificate has expired, unless the clock is wrong: {error}", 1.0
+        except ControlPlaneRefused as error:
+            if not error.permanent:
+                return f"the certificate has expired, and is not renewed yet: {error}", REFUSED_PAUSE_SECONDS
+            path = self._directory / IDENTITY_FILE
+            raise StartError(
+                f"the relay's certificate has expired, and is not renewed ({error}): "
+                f"remove {path}, and enrol with a new join token"
+            ) from None
+        return None
+
+    async def _obtain_and_prove(self, late: LateRenewal, succession: Succession, trust: ControlPlaneTrust) -> None:
+        client = self._client(trust, None)
+        try:
+            await late.obtain(client)
         finally:
             await client.close()
-        path = self._directory / IDENTITY_FILE
-        raise StartError(f"the relay's certificate has expired: remove {path}, and enrol with a new join token")
+        heir = succession.waiting()
+        if heir is None:
+            raise ControlPlaneUnreachable("the control plane's answer is of no use")
+        client = self._client(trust, heir)
+        try:
+            await client.call("POST", CONFIRM_PATH, {})
+        finally:
+            await client.close()
+        succession.commit(heir)
+        self._log.warning("relay.identity_back", serial=heir.serial)
 
     def _is_valid(self, identity: Identity) -> bool:
         return lifespan_of(identity.chain).covers(self._clock.now())

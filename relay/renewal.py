@@ -9,6 +9,7 @@ from certs.identities import Identity
 from certs.lifespan import lifespan_of
 from relay.control_plane_client import ClockSkewed, ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
 from relay.identity import OwnIdentity
+from relay.late_renewal import LateRenewal
 from relay.metrics import RelayMetrics
 from relay.succession import Succession
 from trunkline.runtime.backoff import Backoff
@@ -30,19 +31,21 @@ class Renewal:
         self,
         *,
         client: ControlPlaneClient,
-        connect: Callable[[Identity], ControlPlaneClient],
+        connect: Callable[[Identity | None], ControlPlaneClient],
         identity: OwnIdentity,
         succession: Succession,
+        late: LateRenewal,
         metrics: RelayMetrics,
         clock: Clock,
         rng: random.Random,
         log: Logger,
     ) -> None:
-        """Prepare; `connect` makes a client with connections of its own, which presents a successor."""
+        """Prepare; `connect` makes a client with connections of its own, which presents a successor, or nobody."""
         self._client = client
         self._connect = connect
         self._identity = identity
         self._succession = succession
+        self._late = late
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
@@ -94,6 +97,14 @@ class Renewal:
         return True
 
     async def _obtain(self) -> None:
+        """Ask for a successor; where the control plane was away until the identity expired, by its key alone."""
+        if not lifespan_of(self._identity.current.chain).covers(self._clock.now()):
+            client = self._connect(None)
+            try:
+                await self._late.obtain(client)
+            finally:
+                await client.close()
+            return
         try:
             answer = await self._client.call("POST", RENEW_PATH, {"csr": self._succession.request()})
             self._succession.keep(str(answer.get("certificate_chain", "")))

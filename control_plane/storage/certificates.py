@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records import Certificate, Revocation
@@ -53,17 +53,9 @@ async def is_outdated(session: AsyncSession, certificate: Certificate) -> bool:
     return (await session.scalars(query.limit(1))).first() is not None
 
 
-async def remove_expired(session: AsyncSession, before_ms: int, *, nodes_before_ms: int) -> None:
-    """Forget certificates that expired before this time; those of nodes have another."""
-    is_node = Certificate.subject_kind == "node"
-    await session.execute(
-        delete(Certificate).where(
-            or_(
-                and_(is_node, Certificate.expire_time < nodes_before_ms),
-                and_(~is_node, Certificate.expire_time < before_ms),
-            )
-        )
-    )
+async def remove_expired(session: AsyncSession, before_ms: int) -> None:
+    """Forget certificates that expired before this time."""
+    await session.execute(delete(Certificate).where(Certificate.expire_time < before_ms))
 
 
 async def remove_revoked(session: AsyncSession, revoked_before_ms: int) -> None:

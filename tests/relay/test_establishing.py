@@ -8,7 +8,11 @@ import pytest
 
 from certs.identities import Identity, build_csr, relay_id
 from certs.keyfiles import generate_key
+from certs.late_renewal import LateRenewalRequest, read_late_renewal
 from relay.establishing import TRUST_FILE, Establishing
+from relay.identity import load_identity
+from relay.late_renewal import CHALLENGE_PATH, LATE_RENEWAL_PATH
+from relay.renewal import CONFIRM_PATH
 from relay.settings import RelaySettings
 from relay.succession import SUCCESSOR_FILE
 from relay.trust_feed import SNAPSHOT_PATH
@@ -42,6 +46,7 @@ def kit(tmp_path_factory) -> IdentityKit:
 async def control_plane(kit: IdentityKit):
     scripted = ScriptedControlPlane()
     scripted.answer("GET", SNAPSHOT_PATH, lambda _: (200, {"trust_document": kit.trust_document()}))
+    scripted.answer("POST", CHALLENGE_PATH, lambda _: (200, {"nonce": "n-1"}))
     async with scripted.serve(kit.server_tls().context):
         yield scripted
 
@@ -59,10 +64,42 @@ def establishing(kit: IdentityKit, state: Path, url: str, clock: OffsetClock) ->
     return Establishing(settings, clock=clock, rng=random.Random(1), log=get_logger("test"))
 
 
-async def test_with_a_right_clock_it_ends_with_what_to_do(kit: IdentityKit, control_plane, tmp_path: Path):
-    old = kit.now - 10 * DAY
-    identity = _issued(kit, old, DAY)
-    identity.write(tmp_path / "identity.pem")
+def renewing_late(kit: IdentityKit, control_plane: ScriptedControlPlane, *statuses: int) -> list[LateRenewalRequest]:
+    """Have late renewals granted, after so many answers with these statuses; returns what was asked."""
+    asked: list[LateRenewalRequest] = []
+    before = list(statuses)
+
+    def renew(document):
+        asked.append(read_late_renewal(document["request"], trust_domain=kit.trust_domain))
+        if before:
+            return before.pop(0), {"error_code": "X", "message": "no"}
+        spiffe_id = relay_id(kit.trust_domain, "rl-one")
+        chain = kit.authority.issue_relay(document["csr"], spiffe_id, ("localhost",), DAY, now=kit.now)
+        return 200, {"certificate_chain": chain.pem, "trust_document": kit.trust_document()}
+
+    control_plane.answer("POST", LATE_RENEWAL_PATH, renew)
+    control_plane.answer("POST", CONFIRM_PATH, lambda _: (200, {}))
+    return asked
+
+
+async def test_with_a_right_clock_it_renews_late_by_its_key(kit: IdentityKit, control_plane, tmp_path: Path):
+    old = _issued(kit, kit.now - 10 * DAY, DAY)
+    old.write(tmp_path / "identity.pem")
+    asked = renewing_late(kit, control_plane, 503)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("relay.establishing.REFUSED_PAUSE_SECONDS", 0.01)
+        established = await establishing(kit, tmp_path, control_plane.url, OffsetClock(0.0)).run()
+    assert [request.serial for request in asked] == [old.serial] * 2
+    assert established.identity.current.serial != old.serial
+    assert load_identity(tmp_path).serial == established.identity.current.serial
+    assert CONFIRM_PATH in [path for _, path, _ in control_plane.asked]
+    assert not (tmp_path / SUCCESSOR_FILE).exists()
+    await established.client.close()
+
+
+async def test_where_that_is_refused_it_ends_with_what_to_do(kit: IdentityKit, control_plane, tmp_path: Path):
+    _issued(kit, kit.now - 50 * DAY, DAY).write(tmp_path / "identity.pem")
+    renewing_late(kit, control_plane, 401)
     with pytest.raises(StartError, match="enrol with a new join token"):
         await establishing(kit, tmp_path, control_plane.url, OffsetClock(0.0)).run()
 
@@ -71,7 +108,7 @@ async def test_a_clock_that_is_months_ahead_is_waited_for(kit: IdentityKit, cont
     kit.issue_relay().write(tmp_path / "identity.pem")
     clock = OffsetClock(90 * DAY)
     task = asyncio.create_task(establishing(kit, tmp_path, control_plane.url, clock).run())
-    await control_plane.wait_for(SNAPSHOT_PATH)
+    await control_plane.wait_for(CHALLENGE_PATH)
     _, pending = await asyncio.wait([task], timeout=0.1)
     assert pending
     task.cancel()

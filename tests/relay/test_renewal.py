@@ -13,9 +13,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity, relay_id
+from certs.late_renewal import LateRenewalRequest, read_late_renewal
 from certs.trust import TrustDocument, sign_trust_document
 from relay.control_plane_client import ControlPlaneClient
 from relay.identity import OwnIdentity, load_identity
+from relay.late_renewal import CHALLENGE_PATH, LATE_RENEWAL_PATH, LateRenewal
 from relay.metrics import RelayMetrics
 from relay.renewal import CONFIRM_PATH, RENEW_PATH, Renewal
 from relay.succession import SUCCESSOR_FILE, Succession
@@ -49,10 +51,19 @@ class Issuer:
         self.issued: dict[str, str] = {}
         self.refusals: dict[str, list[int]] = {RENEW_PATH: [], CONFIRM_PATH: []}
         self.confirmed = 0
+        self.documents: list[str] = []
+        self.late: list[LateRenewalRequest] = []
         self.relay = "rl-one"
         self.scripted = ScriptedControlPlane()
         self.scripted.answer("POST", RENEW_PATH, self._renew)
         self.scripted.answer("POST", CONFIRM_PATH, self._confirm)
+        self.scripted.answer("POST", CHALLENGE_PATH, lambda _: (200, {"nonce": "n-1"}))
+        self.scripted.answer("POST", LATE_RENEWAL_PATH, self._renew_late)
+
+    def _renew_late(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.late.append(read_late_renewal(document["request"], trust_domain=self.kit.trust_domain))
+        status, answer = self._renew(document)
+        return status, answer | {"trust_document": "a.b.c"}
 
     def _renew(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.requests.append(document["csr"])
@@ -94,11 +105,13 @@ async def restarted(
     clock, log = ManualClock(now=kit.now + at * LIFE), get_logger("test.renewal")
     async with issuer.scripted.serve(kit.server_tls().context):
         client = ControlPlaneClient(issuer.scripted.url, kit.client_tls(own.current))
+        succession = Succession(state, identity=own, store=TrustPress(kit).store(), clock=clock, log=log)
         renewal = Renewal(
             client=client,
             connect=lambda heir: ControlPlaneClient(issuer.scripted.url, kit.client_tls(heir)),
             identity=own,
-            succession=Succession(state, identity=own, store=TrustPress(kit).store(), clock=clock, log=log),
+            succession=succession,
+            late=LateRenewal(identity=own, succession=succession, take_trust=issuer.documents.append),
             metrics=metrics,
             clock=clock,
             rng=random.Random(1),
@@ -139,6 +152,21 @@ async def test_it_asks_the_same_until_it_is_answered(kit: IdentityKit, issuer: I
         assert (metrics.renewals.of("failed").count, metrics.renewals.of("renewed").count) == (3, 1)
     assert names(tmp_path) == ["identity.pem"]
     assert issuer.confirmed == 1
+
+
+async def test_a_relay_that_was_cut_off_until_its_certificate_had_expired_renews_by_its_key(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    issuer.refusals[RENEW_PATH] = [503]
+    async with restarted(kit, issuer, tmp_path, at=1.5) as (renewal, own, _):
+        await until_renewed(renewal, own)
+        assert own.current.serial != first.serial
+    assert [request.serial for request in issuer.late] == [first.serial] * 2
+    assert (len(set(issuer.requests)), issuer.confirmed) == (1, 1)
+    assert issuer.documents == ["a.b.c"]
+    assert names(tmp_path) == ["identity.pem"]
+    for request in issuer.late:
+        request.verify(first.chain.leaf.public_key())
 
 
 async def test_before_it_is_time_nothing_is_asked(kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path):
@@ -253,16 +281,18 @@ async def test_a_wrong_clock_is_what_a_useless_answer_is_put_down_to(
     kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
 ):
     async with restarted(kit, issuer, tmp_path) as (renewal, own, metrics):
-        renewal._client._clock_offset = ClockOffset(ManualClock(now=kit.now + 40 * 86400))
+        offset = ClockOffset(ManualClock(now=kit.now + 40 * 86400))
+        renewal._connect = lambda _: ControlPlaneClient(issuer.scripted.url, kit.client_tls(), offset)
         renewal._succession._clock = renewal._clock = ManualClock(now=kit.now + 40 * 86400)
         task = asyncio.create_task(renewal.run())
-        await issuer.scripted.wait_for(RENEW_PATH)
+        await issuer.scripted.wait_for(CHALLENGE_PATH)
         async with asyncio.timeout(5):
             while not metrics.renewals.of("clock_skew").count:  # noqa: ASYNC110 - nobody sets an event for us there
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
         assert own.current.serial == first.serial
+        assert issuer.late == []
 
 
 async def test_what_is_asked_for_is_renewed_before_its_time_and_once(

@@ -91,6 +91,7 @@ def test_public_routes_are_these(routes: list[Route]):
         "POST /api/2.0/bootstrap/challenge",
         "POST /api/2.0/nodes/late-renewal",
         "POST /api/2.0/relays/enrol",
+        "POST /api/2.0/relays/late-renewal",
     ]
 
 
