@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 from node_agent.checks import Checks
-from node_agent.composition import Foundation, Serving, command_ledger, compose, secret_provision
+from node_agent.composition import Foundation, Serving, command_ledger, compose, metadata_block, secret_provision
 from node_agent.establishing import establish_identity, prepare_enrolment, proxies
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics, MachineCollector
@@ -78,6 +78,8 @@ async def serve(settings: AgentSettings) -> None:
         )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(admin)
+            await foundation.metadata_block.look()
+            stack.push_async_callback(_close_block, foundation)
             await _open_ledger(foundation)
             stack.push_async_callback(foundation.secrets.provision.close)
             stack.push_async_callback(foundation.ledger.stop)
@@ -105,6 +107,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 serving.hand_over.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),
+                foundation.metadata_block.run(),
                 lifecycle.keep_watchdog(),
                 watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
             )
@@ -134,7 +137,7 @@ def _foundation(settings: AgentSettings) -> Foundation:
         policy = PolicySource(settings.policy.file, get_logger("node_agent.policy"))
     except PolicyError as error:
         raise StartError(str(error)) from None
-    secrets = secret_provision(settings, policy, metrics, clock)
+    secrets, block = secret_provision(settings, policy, metrics, clock), metadata_block(settings, policy, metrics)
     proxy_for, clock_offset = proxies(settings), ClockOffset(clock)
     metrics.clock_offset.set_function(lambda: clock_offset.seconds or 0.0)
     return Foundation(
@@ -143,8 +146,9 @@ def _foundation(settings: AgentSettings) -> Foundation:
         metrics=metrics,
         machine=machine,
         policy=policy,
+        metadata_block=block,
         secrets=secrets,
-        ledger=command_ledger(settings, policy, metrics, settings.state_directory, clock, secrets.provision),
+        ledger=command_ledger(settings, policy, metrics, settings.state_directory, clock, secrets.provision, block),
         checks=Checks(policy, rng, get_logger("node_agent.checks")),
         enrolment=prepare_enrolment(settings, proxy_for=proxy_for, clock_offset=clock_offset, clock=clock, rng=rng),
         proxy_for=proxy_for,
@@ -160,6 +164,12 @@ async def _open_ledger(foundation: Foundation) -> None:
         await foundation.ledger.open()
     except OSError as error:
         raise StateDirectoryError(f"the commands' directory cannot be used: {error.strerror}") from None
+
+
+async def _close_block(foundation: Foundation) -> None:
+    """Let commands reach the metadata service again, unless some go on without the agent."""
+    go_on = any(not command.state.terminal for command in foundation.ledger)
+    await foundation.metadata_block.close(commands_go_on=go_on)
 
 
 def _reload(policy: PolicySource) -> None:

@@ -1,6 +1,8 @@
 """The agent put together by hand, in the order in which its parts depend on each other."""
 
 import asyncio
+import hashlib
+import os
 import random
 import secrets
 from contextlib import AsyncExitStack
@@ -41,6 +43,10 @@ from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
 from node_agent.policy import Narrowing
 from node_agent.policy_file import PolicySource
+from node_agent.protection.firewall import Tool
+from node_agent.protection.iptables import Iptables
+from node_agent.protection.metadata_block import MetadataBlock
+from node_agent.protection.nftables import Nftables
 from node_agent.report_sender import ReportSender
 from node_agent.reports import Reports
 from node_agent.secrets.held import HeldSecrets
@@ -78,6 +84,7 @@ class Foundation:
     metrics: AgentMetrics
     machine: Machine
     policy: PolicySource
+    metadata_block: MetadataBlock
     secrets: Secrets
     ledger: CommandLedger
     checks: Checks
@@ -116,6 +123,13 @@ def secret_provision(settings: AgentSettings, policy: PolicySource, metrics: Age
     return Secrets(held, uses, provision)
 
 
+def metadata_block(settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics) -> MetadataBlock:
+    """Build what keeps commands from the metadata service; its rules are named after the state directory."""
+    digest = hashlib.sha256(os.fsencode(settings.state_directory.resolve())).hexdigest()[:12]
+    firewalls = (Nftables(Tool(), f"trunkline_{digest}"), Iptables(Tool(), f"TRUNKLINE-{digest}"))
+    return MetadataBlock(policy, firewalls, metrics, get_logger("node_agent.protection"))
+
+
 def command_ledger(
     settings: AgentSettings,
     policy: PolicySource,
@@ -123,6 +137,7 @@ def command_ledger(
     directory: Path,
     clock: Clock,
     secrets: SecretProvision,
+    metadata_block: MetadataBlock,
 ) -> CommandLedger:
     """Build the ledger of commands."""
     asked = settings.commands
@@ -131,7 +146,8 @@ def command_ledger(
         retention=RetentionBounds(asked.retention_seconds, asked.retained_commands, asked.retained_output_bytes),
     )
     store = CommandStore(directory / COMMANDS_DIRECTORY)
-    ledger = CommandLedger(store, policy, bounds, metrics, clock, get_logger("node_agent.commands"), secrets)
+    log, kept_from_metadata = get_logger("node_agent.commands"), metadata_block.blocked_users
+    ledger = CommandLedger(store, policy, bounds, metrics, clock, log, secrets, kept_from_metadata)
     metrics.running_commands.set_function(lambda: float(ledger.counts()[0]))
     metrics.queued_commands.set_function(lambda: float(ledger.counts()[1]))
     return ledger
@@ -196,7 +212,7 @@ async def _router(
         foundation.ledger,
         foundation.clock_offset,
         lambda: trust.sequence,
-        rotation.standing,
+        lambda: {**rotation.standing(), "metadata_block": foundation.metadata_block.standing.document()},
         foundation.registry,
     )
     paths = ParameterPaths(foundation.policy)

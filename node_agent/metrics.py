@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from node_agent.commands.states import TERMINAL, CommandState
 from node_agent.machine import Machine
+from node_agent.protection.metadata_block import BlockState
 from trunkline.version import __version__
 
 _PREFIX = "trunkline_node_agent"
@@ -84,6 +85,12 @@ class AgentMetrics:
         self.secret_uses = Counter(
             f"{_PREFIX}_secret_uses_total", "Commands that named secrets, by outcome.", ["outcome"], registry=registry
         )
+        self.metadata_block = Gauge(
+            f"{_PREFIX}_metadata_block",
+            "How far commands are kept from the cloud's metadata service: 1 for what holds.",
+            ["state"],
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             f"{_PREFIX}_event_loop_lag_seconds",
             "By how much the event loop ran late, measured twice a second.",
@@ -96,6 +103,8 @@ class AgentMetrics:
             self.secret_fetches.labels(outcome)
         for outcome in ("given", "missing", "refused", "failed"):
             self.secret_uses.labels(outcome)
+        for block_state in BlockState:
+            self.metadata_block.labels(block_state.value)
         for direction in ("to_service", "from_service"):
             self.forwarded_bytes.labels(direction)
 
@@ -106,6 +115,11 @@ class AgentMetrics:
     def secrets_used(self, outcome: str) -> None:
         """Count what came of a command's secrets."""
         self.secret_uses.labels(outcome).inc()
+
+    def metadata_blocked(self, state: BlockState) -> None:
+        """Show how far commands are kept from the metadata service."""
+        for one in BlockState:
+            self.metadata_block.labels(one.value).set(1 if one is state else 0)
 
     def ended(self, state: CommandState) -> None:
         """Count a command that has come to a terminal state."""

@@ -40,6 +40,7 @@ class CommandRules(Rules):
     max_output_bytes: int = Field(default=GIGABYTE, ge=1024)
     require_body_binding: bool = False
     allow: Literal["any", "named"] = "any"
+    block_metadata: Literal["auto", "require", "off"] = "auto"
     schedule: Schedule | None = None
     environment: EnvironmentRules = EnvironmentRules()
     named: dict[CommandName, NamedCommand] = Field(default_factory=dict, max_length=256)

@@ -28,7 +28,7 @@ class HealthApi:
         ledger: CommandLedger,
         clock_offset: ClockOffset,
         trust_sequence: Callable[[], int],
-        standing: Callable[[], Mapping[str, str | None]],
+        standing: Callable[[], Mapping[str, Any]],
         registry: CollectorRegistry,
     ) -> None:
         self._node_id = node_id

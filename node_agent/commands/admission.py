@@ -34,7 +34,8 @@ class Standing:
     """How the node stands at the moment of a submit, `now` in seconds since the epoch.
 
     `unfinished` commands run or wait; `remembered` are all that have not been forgotten, of `most_remembered`.
-    `token_command` is the command that the submit's token has been used for, `secrets` what refuses its secrets.
+    `token_command` is the command that the submit's token has been used for, `secrets` what refuses its secrets,
+    `kept_from_metadata` the users who certainly cannot reach the cloud's metadata service.
     """
 
     now: float
@@ -44,6 +45,7 @@ class Standing:
     most_remembered: int
     token_command: str | None = None
     secrets: CommandRefusal | None = None
+    kept_from_metadata: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,18 @@ class CommandGrant:
 def admit(asked: Asked, rules: CommandRules, standing: Standing) -> CommandGrant | CommandRefusal:
     """Decide about a submit of a command that is not known yet."""
     refused = next((one for one in _refusals(asked, rules, standing) if one is not None), None)
-    return refused if refused is not None else _grant(asked, rules)
+    if refused is not None:
+        return refused
+    grant = _grant(asked, rules)
+    return refusal_of_metadata(rules, grant.user, standing.kept_from_metadata) or grant
+
+
+def refusal_of_metadata(rules: CommandRules, user: str | None, kept: frozenset[str]) -> CommandRefusal | None:
+    """Return why nothing may run as this user (None: the agent's own): it could reach the metadata service."""
+    if rules.block_metadata != "require" or user in kept:
+        return None
+    message = "the node cannot keep commands as this user from the cloud's metadata service, which its owner requires"
+    return _denied(PolicyRule.BLOCK_METADATA, message)
 
 
 def refusal_of_token(command_id: str, token_command: str | None) -> CommandRefusal | None:

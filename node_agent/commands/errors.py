@@ -42,6 +42,7 @@ class PolicyRule(Enum):
     ALLOWED_USERS = "commands.allowed_users"
     ENVIRONMENT_ALLOWED = "commands.environment.allowed"
     ENVIRONMENT_FORBIDDEN = "commands.environment.forbidden"
+    BLOCK_METADATA = "commands.block_metadata"
     MAX_QUEUED = "commands.max_queued"
     NAMED = "commands.named"
     NAMED_SUBJECTS = "commands.named.*.allowed_subjects"

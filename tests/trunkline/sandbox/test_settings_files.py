@@ -87,7 +87,7 @@ def test_each_machine_has_an_identity_of_its_own(layout: Layout) -> None:
 def test_a_policy_is_its_owners_once_it_is_there(layout: Layout) -> None:
     write_policy(layout, "vm-1", [8000])
     path = layout.node("vm-1") / "policy.toml"
-    assert read(path) == {"ports": {"8000": {"shared": True}}}
+    assert read(path) == {"ports": {"8000": {"shared": True}}, "commands": {"block_metadata": "off"}}
     path.write_text("# mine\n")
     write_policy(layout, "vm-1", [9000])
     assert path.read_text() == "# mine\n"

@@ -1,0 +1,1 @@
+"""What keeps commands away from what is not theirs."""

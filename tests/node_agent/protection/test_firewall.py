@@ -1,0 +1,28 @@
+import pytest
+
+from node_agent.protection.firewall import FirewallUnavailable, Tool
+
+
+async def test_what_it_writes_is_returned_and_rules_come_on_standard_input():
+    assert await Tool().run("cat", content="table x\n") == b"table x\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        ("no-such-firewall", (), "is not installed"),
+        ("sh", ("-c", "echo 'may not' >&2; echo more >&2; exit 3"), "sh: may not$"),
+        ("false", (), "exit status 1"),
+    ],
+)
+async def test_what_goes_wrong_is_said(program, arguments, said):
+    with pytest.raises(FirewallUnavailable, match=said):
+        await Tool().run(program, *arguments)
+
+
+async def test_programs_are_the_systems_and_get_nothing_of_the_agents_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SECRET", "hunter2")
+    written = await Tool().run("env")
+    assert b"hunter2" not in written
+    assert str(tmp_path).encode() not in written
