@@ -9,6 +9,7 @@
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
 #   make soak-rotation   rotate authority and signing keys under load, with 50 agents, and print what failed (seven minutes)
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
+#   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
 
@@ -19,9 +20,10 @@ PACKAGES := trunkline certs relay node_agent control_plane
 SANDBOX := .trunkline
 COMPILED := build/compiled
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart fuzz fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -86,6 +88,13 @@ soak-rotation: $(READY)
 soak-restart: $(READY)
 	@sh deploy/development/tools.sh soak
 	$(BIN)/python -m bench.soak_restart
+
+fuzz: $(READY)
+	@for target in codec request-head response-head body token session-pair; do \
+		echo "== $$target"; \
+		$(BIN)/python -m tests.fuzz.run $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+			|| exit 1; \
+	done
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only .

@@ -1,0 +1,1 @@
+"""Fuzzing: targets, the corpora that they start from, and what runs them."""
