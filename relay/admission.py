@@ -2,7 +2,7 @@
 
 `admit` is on the path of every call. What it decided is kept on the credential, by destination, and is good while the
 listener is current, no new trust document has come, and nothing has expired: then a call costs two look-ups and three
-comparisons. Everything else is decided anew, from the token's text on.
+comparisons, or by `admit_again` the comparisons alone. Everything else is decided anew, from the token's text on.
 """
 
 from typing import Final, Protocol
@@ -103,19 +103,17 @@ class Admission:
         credential = self._credentials.get(token) if token is not None else None
         if credential is not None:
             grant = credential.grants.get(destination)
-            if (
-                grant is not None
-                and grant.listener.current
-                and grant.standing is self._trust.standing
-                and self._now() < grant.good_until
-            ):
-                if grant.use is not None:
-                    return self._within_quota(grant, grant.use)
-                if not grant.admitted:
-                    self._reports.granted(grant)
-                grant.admitted += 1
-                return grant
+            if grant is not None:
+                decision = self.admit_again(grant)
+                if decision is not None:
+                    return decision
         return self._admit_anew(token, destination)
+
+    def admit_again(self, grant: Grant) -> Grant | Refusal | None:
+        """Decide on one more call of the same token to the same destination; None if it is for `admit` to decide."""
+        if not grant.listener.current or grant.standing is not self._trust.standing or self._now() >= grant.good_until:
+            return None
+        return self._admitted(grant) if grant.use is None else self._within_quota(grant, grant.use)
 
     def admit_link(self, token: str | None, peer: PeerCertificate | None) -> ListenerGrant | SenderGrant | Refusal:
         """Decide on a link; see `LinkAdmission.admit_link`."""

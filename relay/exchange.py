@@ -149,7 +149,7 @@ class Exchange(StreamSender):
 
     def silent(self, now: float) -> bool:
         """Whether the listener has had its time to take the stream, and has not."""
-        return not self.accepted and now - self._started_at >= self._front.limits.listener_seconds
+        return not self.accepted and now - self._started_at >= self._front.listener_seconds
 
     def send_content(self, chunks: list[Chunk]) -> None:
         """Passes content of the request on, in the request's own framing."""
@@ -252,7 +252,7 @@ class Exchange(StreamSender):
         """The node sends no more."""
         state = self._state
         if state is _DONE:
-            if self.deadline is not NEVER:
+            if self.deadline != NEVER:
                 self._front.deadlines.forget(self)
         elif state is _HEAD:
             self.fail(Outcome.BAD_RESPONSE, "the node ended the stream without a response")

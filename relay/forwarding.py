@@ -12,6 +12,7 @@ from relay.credentials import Destination
 from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, Entry
+from relay.grants import Grant
 from trunkline.channel.fields import HOP_BY_HOP, OWN_PREFIX, PLAIN_OPTIONS, Field, Framing, end_to_end
 from trunkline.channel.heads import RequestHead, ResponseHead, status_line
 from trunkline.channel.memo import Generations
@@ -36,7 +37,8 @@ class ForwardedRequest:
 
     __slots__ = (
         "_prefix", "_prefix_with_token", "content_length", "counts", "destination", "door", "expect_continue",
-        "framing", "has_content", "keep_alive", "known_responses", "method", "minor_version", "token", "upgrade",
+        "framing", "grant", "has_content", "keep_alive", "known_responses", "method", "minor_version", "raw", "token",
+        "upgrade",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, entry: Entry, names: NodeNames, counts: DoorCounts) -> None:
@@ -55,6 +57,10 @@ class ForwardedRequest:
         ambiguous = head.names_upgrade or head.framing is Framing.TUNNEL
         self.keep_alive: bool = head.keep_alive and not ambiguous and entry.door is not Door.LINK
         self.known_responses: Generations[bytes, ForwardedResponse] | None = None
+        self.raw: bytes | None = None
+        """The head's bytes, where the next head may be the same."""
+        self.grant: Grant | None = None
+        """What admission said to the last call; it is not good until admission says so of the next one too."""
         self._prefix: bytes = _request_prefix(head, entry, names) + b"Proxy-Authorization: Bearer "
         token = (entry.token or "").encode("ascii")
         self._prefix_with_token: bytes = self._prefix + token + b"\r\nTrunkline-Request-Id: "

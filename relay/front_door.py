@@ -23,6 +23,8 @@ from trunkline.runtime.logs import Logger
 MAX_KNOWN_WORKSPACES: Final = 1024
 LOG_BURST: Final = 100
 LOG_LINES_PER_SECOND: Final = 10.0
+# Of a request id: writing a number in hexadecimal for each call would cost as much as finding its node.
+_LOW_DIGITS: Final = [f"{low:02x}" for low in range(256)]
 
 
 class CallAdmission(Protocol):
@@ -32,12 +34,17 @@ class CallAdmission(Protocol):
         """Decide on one call, at once."""
         ...
 
+    def admit_again(self, grant: Grant) -> Grant | Refusal | None:
+        """Decide on one more call like the one that was granted; None if it is for `admit` to decide."""
+        ...
+
 
 class FrontDoor:
     """The shared part of the data path; one for a relay."""
 
     __slots__ = (
         "_counts",
+        "_id_block",
         "_id_prefix",
         "_log",
         "_log_bound",
@@ -51,7 +58,9 @@ class FrontDoor:
         "deadlines",
         "draining",
         "heads",
+        "idle_seconds",
         "limits",
+        "listener_seconds",
         "received_bytes",
         "sent_bytes",
         "shedding",
@@ -74,6 +83,9 @@ class FrontDoor:
         self.admission = admission
         self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         self.limits = limits
+        # Read for each call, where an attribute of a model costs as much as a look-up.
+        self.idle_seconds: float = limits.idle_seconds
+        self.listener_seconds: float = limits.listener_seconds
         self.deadlines = deadlines
         self.draining = False
         self.shedding = False
@@ -85,6 +97,7 @@ class FrontDoor:
         self._log = log
         self._log_bound = RateBound(LOG_BURST, LOG_LINES_PER_SECOND, loop.time())
         self._id_prefix = id_prefix
+        self._id_block = f"{id_prefix}-"
         self._minted = 0
         self._counts = {door: DoorCounts(metrics, door) for door in Door}
         self.heads = HeadReader(names, self._counts)
@@ -98,12 +111,20 @@ class FrontDoor:
             return Refusal(Outcome.DRAINING, "the relay is draining; call again")
         if self.shedding:
             return Refusal(Outcome.OVERLOADED, "the relay is short of memory; call again")
-        return self.admission.admit(request.token, request.destination)
+        grant = request.grant
+        decision = self.admission.admit_again(grant) if grant is not None else None
+        if decision is None:
+            decision = self.admission.admit(request.token, request.destination)
+            request.grant = decision if isinstance(decision, Grant) else None
+        return decision
 
     def mint_request_id(self) -> str:
         """A request id of this process, in 7-bit characters that need no quoting."""
-        self._minted += 1
-        return f"{self._id_prefix}-{self._minted:x}"
+        minted = self._minted = self._minted + 1
+        low = minted & 0xFF
+        if not low:
+            self._id_block = f"{self._id_prefix}-{minted >> 8:x}"
+        return self._id_block + _LOW_DIGITS[low]
 
     def call_started(self, call: Cuttable, grant: Grant, counts: DoorCounts) -> float:
         """Counts an admitted call, and makes it one that a revocation finds; returns its start."""

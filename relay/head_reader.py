@@ -94,6 +94,7 @@ class HeadReader:
                 responses = self._responses[of_door] = Generations(KNOWN_HEADS)
             request.known_responses = responses
         if request.framing is Framing.NONE:
+            request.raw = raw
             self._remember(known, raw, request)
 
     def _remember(self, known: Generations[bytes, V], raw: bytes, parsed: V) -> None:

@@ -81,8 +81,8 @@ class SenderConnection:
     """
 
     __slots__ = (
-        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_heads", "_held", "_overrun_bytes", "_port",
-        "_reader", "_reading", "_stall", "_state", "_transport", "closing", "congested", "deadline",
+        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_heads", "_held", "_last", "_overrun_bytes",
+        "_port", "_reader", "_reading", "_stall", "_state", "_transport", "closing", "congested", "deadline",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -98,6 +98,7 @@ class SenderConnection:
         self._content_bytes = 0
         self._held = b""
         self._reading = True
+        self._last: ForwardedRequest | None = None
         self._overrun_bytes = 0
         self._finished = False
         self._stall: WriteStall | None = None
@@ -118,7 +119,7 @@ class SenderConnection:
         """Bytes of the sender."""
         state = self._state
         if state is _READY:
-            request = self._heads.by_connection.young.get(data) if self._buffer is None else None
+            request = self._known(data) if self._buffer is None else None
             if request is not None:
                 self._begin(request)
             else:
@@ -129,6 +130,13 @@ class SenderConnection:
             self._pass_raw(data)
         elif state is _BUSY or state is _LINKING:
             self._hold(data)
+
+    def _known(self, data: bytes) -> ForwardedRequest | None:
+        """The request that the bytes are, if they are one that came before, most often as the last one here."""
+        request = self._last
+        if request is None or request.raw != data:
+            request = self._last = self._heads.by_connection.young.get(data)
+        return request
 
     def eof_received(self) -> None:
         """The sender has closed in good order; TLS has no half-close here, so the connection ends."""
@@ -231,7 +239,7 @@ class SenderConnection:
             self.deadline = now + RATE_INTERVAL_SECONDS
         else:
             self._state = _BUSY
-            self.deadline = now + front.limits.listener_seconds
+            self.deadline = now + front.listener_seconds
         exchange.open()
 
     def _take_content(self, data: bytes) -> None:
@@ -248,7 +256,7 @@ class SenderConnection:
         if piece.ended and self._state is _CONTENT:
             self._reader = None
             self._state = _BUSY
-            self.deadline = self._front.deadlines.now + self._front.limits.listener_seconds
+            self.deadline = self._front.deadlines.now + self._front.listener_seconds
             exchange.end_content(reader.trailers)
             if piece.leftover:
                 self._hold(bytes(piece.leftover))
@@ -394,7 +402,7 @@ class SenderConnection:
             self._finish()
         else:
             self._state = _READY
-            self.deadline = self._front.deadlines.now + self._front.limits.idle_seconds
+            self.deadline = self._front.deadlines.now + self._front.idle_seconds
             if self._held:
                 self._take_held()
 

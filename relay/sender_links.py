@@ -225,7 +225,7 @@ class SenderStream(StreamSender):
             self._refuse(grant.outcome, grant.message, head_only=request.method == b"HEAD")
             return
         now = front.deadlines.now
-        self.deadline = now + (RATE_INTERVAL_SECONDS if request.has_content else front.limits.listener_seconds)
+        self.deadline = now + (RATE_INTERVAL_SECONDS if request.has_content else front.listener_seconds)
         self._exchange = exchange = Exchange(front, self, request, grant)
         if request.has_content:
             self._state = _CONTENT
@@ -247,7 +247,7 @@ class SenderStream(StreamSender):
         exchange.send_content(piece.chunks)
         if piece.ended and self._state is _CONTENT:
             self._state = _BUSY
-            self.deadline = self._front.deadlines.now + self._front.limits.listener_seconds
+            self.deadline = self._front.deadlines.now + self._front.listener_seconds
             exchange.end_content(reader.trailers)
             if piece.leftover:
                 self._break(Outcome.BAD_REQUEST, "a stream carries one request")

@@ -4,7 +4,6 @@
 with one event loop needs no lock, so the data path adds to plain integers, and they are read when somebody asks.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -87,13 +86,18 @@ class Distribution:
     __slots__ = ("_bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float] = SECONDS_BOUNDS) -> None:
-        self._bounds = tuple(bounds)
+        self._bounds: tuple[float, ...] = tuple(bounds)
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        at = 0
+        for bound in self._bounds:  # most values are small, so that looking from below finds theirs soonest
+            if value <= bound:
+                break
+            at += 1
+        self.counts[at] += 1
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:

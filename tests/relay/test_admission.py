@@ -261,6 +261,29 @@ def test_a_grant_is_reused_until_the_listener_changes(relay: Fixture):
     assert relay.grant(token).listener is newer
 
 
+def test_one_more_call_is_decided_on_by_what_was_granted_before(relay: Fixture):
+    grant = relay.grant(relay.kit.call_token(lifetime_seconds=60))
+    assert relay.admission.admit_again(grant) is grant
+    assert grant.admitted == 2
+    relay.clock.advance(60 + 61)
+    assert relay.admission.admit_again(grant) is None, "the token has ended"
+
+
+def test_what_was_granted_before_says_nothing_once_the_listener_or_the_trust_is_another(relay: Fixture):
+    here, there = (
+        relay.grant(relay.kit.call_token()),
+        relay.grant(relay.kit.workspace_token(9100), Destination(WORKSPACE, "vm-2", 9100)),
+    )
+    relay.listener.current = False
+    assert relay.admission.admit_again(here) is None
+    relay.listener.current = True
+    assert relay.admission.admit_again(here) is here
+    relay.trust_now()
+    assert relay.admission.admit_again(here) is None
+    assert relay.admission.admit_again(there) is None
+    assert (here.admitted, there.admitted) == (2, 1)
+
+
 def test_a_grant_ends_with_its_token(relay: Fixture):
     token = relay.kit.call_token(lifetime_seconds=60)
     relay.grant(token)

@@ -238,7 +238,7 @@ async def test_gateway(relay: SmallRelay) -> None:
     assert (head.target, head.host, head.port) == (b"/x?y", HOST, 4040)
     assert head.get(b"authorization") is None
     assert head.get(b"proxy-authorization") == b"Bearer good"
-    assert head.get(b"trunkline-request-id") == b"t-1"
+    assert head.get(b"trunkline-request-id") == b"t-01"
     assert b"Set-Cookie" not in sender.take()
     assert relay.metric("calls_total", door="gateway", outcome="forwarded") == 1
 
@@ -619,3 +619,20 @@ async def test_names_of_other_suffixes_are_refused(relay: SmallRelay) -> None:
     sender.send(get(host=b"vm-1.finance." + SUFFIX.encode() + b".evil"))
     await settle()
     assert sender.received.startswith(b"HTTP/1.1 404 ")
+
+
+@on_relay()
+async def test_heads_that_come_again_in_any_order_are_decided_on_each_time(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.script = answering()
+    for path in (b"/a", b"/a", b"/a", b"/b", b"/a", b"/b", b"/b", b"/b", b"/a"):
+        sender.send(get(path))
+        await settle()
+        assert sender.take().endswith(b"hello")
+        assert node.calls[-1].head.startswith(b"GET %b " % path)
+    node.link.abort()
+    await settle()
+    sender.send(get(b"/a"))
+    await settle()
+    assert relay_answer(sender.take())[0].status == 502
+    assert len(node.calls) == 9

@@ -10,6 +10,7 @@ import structlog
 import structlog.testing
 from prometheus_client import CollectorRegistry
 
+from certs.trust import TrustDocument
 from relay.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
@@ -26,7 +27,7 @@ from relay.standing import Standing
 from relay.uses import Uses
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.channel.errors import ChannelError
-from trunkline.channel.flushing import Flusher
+from trunkline.channel.flushing import LATE_SECONDS, Flusher
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, LinkStream, Role
 from trunkline.channel.memory import MemoryTransport, memory_pair
@@ -34,6 +35,7 @@ from trunkline.channel.outcomes import Outcome
 
 SUFFIX = "trunk.internal"
 HOST = b"vm-1.finance.trunk.internal"
+NOTHING_REVOKED = TrustDocument(trust_domain="trust.example", sequence=1, issued_at=0, roots=(), token_keys=())
 
 
 class KnownTokens:
@@ -57,7 +59,7 @@ class KnownTokens:
         if listener is None:
             return Refusal(Outcome.NO_LISTENER, "no link")
         assertion = "the-assertion" if token == "workspace" else None
-        standing = Standing.__new__(Standing)
+        standing = Standing(NOTHING_REVOKED, 0.0)
         return Grant(
             listener,
             self.credential(token),
@@ -67,6 +69,9 @@ class KnownTokens:
             standing=standing,
             use=self.use,
         )
+
+    def admit_again(self, grant: Grant) -> Grant | Refusal | None:
+        return grant if grant.listener.current else None
 
     def admit_link(self, token: str | None, peer: Any) -> ListenerGrant | SenderGrant | Refusal:
         if self.link_refusal is not None:
@@ -323,8 +328,8 @@ def reply(content: bytes = b"hello", *fields: bytes, status: bytes = b"200 OK") 
 
 
 async def settle() -> None:
-    """Lets everything that is ready happen; time is virtual."""
-    await asyncio.sleep(0.01)
+    """Lets everything that is ready happen, and what may be late; time is virtual."""
+    await asyncio.sleep(3 * LATE_SECONDS)
 
 
 def on_relay(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:

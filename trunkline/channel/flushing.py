@@ -9,8 +9,8 @@ JOIN_BYTES: Final = 16 * 1024
 """Pieces smaller than this are joined, since a write and a TLS record each cost more than copying them."""
 
 
-LATE_SECONDS: Final = 0.005
-"""How long output that nobody waits for may wait for other output to go with."""
+LATE_SECONDS: Final = 0.01
+"""Output that nobody waits for may wait so long for other output to go with, and at most twice as long."""
 
 
 class Flushable(Protocol):
@@ -21,7 +21,10 @@ class Flushable(Protocol):
         ...
 
     def flush_late(self) -> None:
-        """Write what nobody waits for, if it is still there. Must not raise."""
+        """Write what nobody waits for, if it has waited for a whole turn of the timer; else ask again.
+
+        Must not raise.
+        """
         ...
 
 
@@ -31,10 +34,11 @@ class Flusher:
     One for all links of a loop saves a callback for each link.
     """
 
-    __slots__ = ("_late", "_loop", "_requests")
+    __slots__ = ("_call_soon", "_late", "_loop", "_requests")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._call_soon = loop.call_soon
         self._requests: list[Flushable] = []
         self._late: list[Flushable] = []
 
@@ -42,7 +46,7 @@ class Flusher:
         """Have `link.flush` called. The link sees to it that it asks once."""
         requests = self._requests
         if not requests:
-            self._loop.call_soon(self._run)
+            self._call_soon(self._run)
         requests.append(link)
 
     def request_late(self, link: Flushable) -> None:

@@ -111,6 +111,9 @@ class FrameDecoder:
             data = self._partial + data
             self._partial = b""
         size = len(data)
+        word: int
+        stream_id: int
+        length: int
         while size - position >= HEADER_BYTES:
             word, stream_id, length = _unpack_header_from(data, position)
             position += HEADER_BYTES

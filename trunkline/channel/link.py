@@ -11,7 +11,6 @@ the transport is gone.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
@@ -33,6 +32,7 @@ from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link_delivery import LinkDelivery
 from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
+from trunkline.channel.link_session import LinkSession
 from trunkline.channel.link_stream import LinkStream, StreamHandler
 from trunkline.channel.session import Role, Session
 
@@ -100,11 +100,11 @@ class Link(LinkDelivery):
         self._limits = limits if limits is not None else Limits()
         self._budget = budget
         self.now = loop.time
-        self.session: Session[LinkStream] = Session(
+        self.session: Session[LinkStream] = LinkSession(
+            self,
             role,
             limits=self._limits,
             now=loop.time(),
-            stream_type=functools.partial(LinkStream, self),
             send_window_bytes=send_window_bytes,
             compact=compact,
             budget=budget,

@@ -42,6 +42,7 @@ class LinkOutput:
         self.flush_requested = False
         self._late_ends: list[LinkStream] = []
         self._late_requested = False
+        self._late_is_fresh = False
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -67,16 +68,23 @@ class LinkOutput:
 
     def end_late(self, stream: LinkStream) -> None:
         """Send the stream's FIN with the next flush, or soon: a write of its own would cost as much as a call."""
+        if not self._late_ends:
+            self._late_is_fresh = True
         self._late_ends.append(stream)
         if not self._late_requested:
             self._late_requested = True
             self._flusher.request_late(self)
 
     def flush_late(self) -> None:
-        """Write the FINs that nothing has come to go with."""
+        """Write the FINs that nothing has come to go with, unless they have only just begun to wait."""
         self._late_requested = False
         if self._late_ends:
-            self.flush()
+            if self._late_is_fresh:
+                self._late_is_fresh = False
+                self._late_requested = True
+                self._flusher.request_late(self)
+            else:
+                self.flush()
 
     def flush(self) -> None:
         """Write what has collected, then give the waiting streams their turns."""

@@ -108,7 +108,7 @@ class SendingSession(Generic[S]):
         self._idle_frames = RateBound(limits.idle_frame_burst, limits.idle_frames_per_second, now)
         self._outgoing: list[bytes | memoryview] = []
         self._control_bytes = 0
-        self._unannounced: dict[int, S] = {}
+        self._unannounced: list[S] = []
         self._unsent_acks: dict[int, S] = {}
         self._acks_due_at: float | None = None
         self._unacknowledged = 0
@@ -154,10 +154,11 @@ class SendingSession(Generic[S]):
             raise refusal
         stream_id = self._next_id
         self._next_id = stream_id + 2
-        stream = self._stream_type(stream_id, self._send_window_bytes, self._limits.initial_window_bytes, SYN)
+        stream = self._new_stream(stream_id, SYN)
         stream.acknowledged = False
         self._unacknowledged += 1
-        self._unannounced[stream_id] = self.streams[stream_id] = stream
+        self._unannounced.append(stream)
+        self.streams[stream_id] = stream
         return stream
 
     def send_data(self, stream: S, data: bytes | memoryview, *, end: bool = False) -> None:
@@ -248,7 +249,7 @@ class SendingSession(Generic[S]):
     def data_to_send(self) -> list[bytes | memoryview]:
         """Take the frames to send now, as pieces to be written in order; the list is the caller's."""
         if self._unannounced:
-            for stream in tuple(self._unannounced.values()):
+            for stream in self._unannounced.copy():
                 self._announce(stream)
         if len(self._unsent_acks) > self._limits.max_unsent_acks:
             self._send_acks()
@@ -276,6 +277,9 @@ class SendingSession(Generic[S]):
         if self._budget is not None:
             self._budget.detach(self)
         return streams
+
+    def _new_stream(self, stream_id: int, first_flags: int) -> S:
+        return self._stream_type(stream_id, self._send_window_bytes, self._limits.initial_window_bytes, first_flags)
 
     def _refusal_to_open(self) -> ChannelError | None:
         limits = self._limits
@@ -324,7 +328,12 @@ class SendingSession(Generic[S]):
         self._drop_first_flags(stream)
 
     def _drop_first_flags(self, stream: S) -> None:
-        (self._unannounced if stream.first_flags & SYN else self._unsent_acks).pop(stream.id, None)
+        if stream.first_flags & ACK:
+            del self._unsent_acks[stream.id]
+        elif self._unannounced[-1] is stream:  # written to at once, as nearly all are
+            self._unannounced.pop()
+        else:
+            self._unannounced.remove(stream)
         stream.first_flags = 0
 
     def _send_acks(self) -> None:

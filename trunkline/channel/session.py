@@ -171,7 +171,7 @@ class Session(SendingSession[S]):
             self._send_control(WINDOW_UPDATE | RST, stream_id, 0)
             self._drain_bytes += self._limits.initial_window_bytes
             return None
-        stream = self._stream_type(stream_id, self._send_window_bytes, self._limits.initial_window_bytes, ACK)
+        stream = self._new_stream(stream_id, ACK)
         self.streams[stream_id] = self._unsent_acks[stream_id] = stream
         if self._acks_due_at is None:
             self._acks_due_at = now + self._limits.acknowledge_after_seconds

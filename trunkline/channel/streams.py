@@ -7,6 +7,10 @@ with its session: nothing can come of it any more, and whatever the owner still 
 Receiving is bounded by credit: `receive_window + unconsumed_bytes + (credit not handed back yet) = window_bytes`.
 """
 
+from typing import Final
+
+_NEVER: Final = float("-inf")
+
 
 class Stream:
     """One logical duplex. Only its session changes it; owners may derive from it to hang their own state on it."""
@@ -39,7 +43,7 @@ class Stream:
         self.first_flags = first_flags
         """SYN or ACK, until a frame has carried it."""
         self.acknowledged = True
-        self.granted_at = float("-inf")
+        self.granted_at = _NEVER
         self.writable = True
         self.readable = True
         self.lost = False

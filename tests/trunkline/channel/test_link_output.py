@@ -2,6 +2,7 @@ import asyncio
 
 from tests.support.links import LinkPair, Recorder, Source, open_recorder, ticks, until
 from tests.support.virtual_time import in_virtual_time
+from trunkline.channel.flushing import LATE_SECONDS
 from trunkline.channel.limits import Limits
 
 KIB = 1024
@@ -76,4 +77,49 @@ async def test_there_is_no_room_while_the_transport_is_full():
     pair.server_transport.resume_reading()
     await asyncio.sleep(0.1)
     assert not writer.left
+    await pair.close()
+
+
+@in_virtual_time
+async def test_an_end_that_nobody_waits_for_goes_with_other_output_or_soon():
+    pair = LinkPair(compact=True)
+    first, second = open_recorder(pair.client), open_recorder(pair.client)
+    for call in (first, second):
+        call.stream.write(b"question")
+    await ticks()
+    there = pair.server_owner.handlers
+    first.stream.end_late()
+    await asyncio.sleep(LATE_SECONDS * 0.9)
+    assert there[0].calls == ["data"]
+    second.stream.write(b"more")
+    await ticks()
+    assert there[0].calls == ["data", "end"], "it went along"
+    second.stream.end_late()
+    await asyncio.sleep(LATE_SECONDS)
+    assert there[1].calls == ["data", "data"], "it waits for a whole turn of the timer, whenever that began"
+    await asyncio.sleep(LATE_SECONDS)
+    assert there[1].calls == ["data", "data", "end"]
+    await pair.close()
+
+
+@in_virtual_time
+async def test_late_ends_of_calls_that_follow_each_other_closely_never_go_alone():
+    pair = LinkPair(compact=True)
+    written: list[int] = []
+    write = pair.client_transport.write
+
+    def count(data):
+        written.append(len(data))
+        write(data)
+
+    pair.client_transport.write = count  # type: ignore[method-assign]
+    for _ in range(50):
+        call = open_recorder(pair.client)
+        call.stream.write(b"question")
+        await asyncio.sleep(LATE_SECONDS * 0.4)
+        call.stream.end_late()
+        await asyncio.sleep(LATE_SECONDS * 0.4)
+    assert len(written) == 50
+    await asyncio.sleep(2 * LATE_SECONDS)
+    assert len(written) == 51
     await pair.close()
