@@ -1,8 +1,8 @@
 """Trunkline: run commands on, watch, and reach machines that accept no inbound connection.
 
-The public surface of the SDK is `ControlPlane`, `NodeSender`, `Target`, `CommandRequest` and the errors below; they are
-loaded when they are first used, so that importing the package costs nothing. `trunkline.client.sync` holds the face
-for programs without an event loop.
+The public surface of the SDK is `ControlPlane`, `NodeSender`, `Target`, `CommandRequest`, `Rollout` and the errors
+below; they are loaded when they are first used, so that importing the package costs nothing. `trunkline.client.sync`
+holds the face for programs without an event loop.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trunkline.client.control_plane import ControlPlane
     from trunkline.client.errors import ApiError, RelayRefused, TrunklineError
     from trunkline.client.node_sender import NodeSender
+    from trunkline.client.rollouts import Rollout
 
 __all__ = [
     "ApiError",
@@ -24,6 +25,7 @@ __all__ = [
     "ControlPlane",
     "NodeSender",
     "RelayRefused",
+    "Rollout",
     "Target",
     "TrunklineError",
     "__version__",
@@ -35,6 +37,7 @@ _HOMES = {
     "ControlPlane": "trunkline.client.control_plane",
     "NodeSender": "trunkline.client.node_sender",
     "RelayRefused": "trunkline.client.errors",
+    "Rollout": "trunkline.client.rollouts",
     "Target": "trunkline.client.commands",
     "TrunklineError": "trunkline.client.errors",
 }

@@ -312,6 +312,7 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "command_id": command.command_id,
         "submission_id": command.submission_id,
         "wave": command.wave + 1 if command.wave is not None else None,
+        "held": held or None,
         "node_id": command.node_id,
         "node": command.node,
         "state": command.state,

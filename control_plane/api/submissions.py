@@ -26,6 +26,7 @@ from control_plane.storage.submissions import SubmissionKey
 
 PATH = "/w/{workspace}/api/2.0/submissions"
 LONGEST_WAIT_SECONDS = 30.0
+_SAID_ONCE = frozenset({"argv", "named", "parameters", "secrets", "submitted_by"})
 
 
 class WaitQuery(Query):
@@ -87,7 +88,11 @@ class SubmissionResource:
         page, token = self._context.pages.cut(
             request.path, query, rows, lambda row: (row.wave or 0, row.node, row.command_id)
         )
-        return json_response({"commands": [view_command(row, submission) for row in page]} | next_page(token))
+        views = [
+            {key: value for key, value in view_command(row, submission).items() if key not in _SAID_ONCE}
+            for row in page
+        ]
+        return json_response({"commands": views} | next_page(token))
 
     async def cancel(self, request: web.Request, caller: Caller) -> web.Response:
         """End what was not sent, and ask for the end of the rest, durably; what has ended stays as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from trunkline.client.sync import LoopThread
 
 ACCOUNT = "ac-aaaaaaaaaaaaaaaaaaaa"
 TOKEN = "operator-token-for-tests"
+FINAL = frozenset({"SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST"})
 DELIVER_BEFORE = 1_800_000_060_000
 LOCK = {
     "lock_id": "lk-1", "kind": "node", "id": "nd-1", "reason": "odd", "state": "IN_FORCE", "sequence": 8,
@@ -55,6 +57,7 @@ class FakeControlPlane:
     commands: dict[str, dict[str, Any]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     adoptions: list[dict[str, Any]] = field(default_factory=list)
+    stopped: dict[str, str] = field(default_factory=dict)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -110,6 +113,9 @@ class FakeControlPlane:
         routes.add_get(f"{workspace}/commands/{{id}}/output", self._output)
         routes.add_post(f"{workspace}/commands/{{id}}/cancel", self._cancel)
         routes.add_get(f"{workspace}/commands/{{id}}/events", self._events)
+        routes.add_get(f"{workspace}/submissions/{{id}}", self._submission)
+        routes.add_get(f"{workspace}/submissions/{{id}}/commands", self._submission_commands)
+        routes.add_post(f"{workspace}/submissions/{{id}}/cancel", self._cancel_submission)
         return application
 
     @web.middleware
@@ -215,20 +221,58 @@ class FakeControlPlane:
         for node in chosen:
             identifier = body["command_id"] if "node" in target else f"{body['command_id']}.{node['node_id']}"
             command = {"command_id": identifier, "node": node["node"], "node_id": node["node_id"], "state": "RUNNING"}
+            command["submission_id"] = body["command_id"]
             answer.append(
                 self.commands.setdefault(
                     identifier, command | {name: body[name] for name in ("argv", "named", "parameters") if name in body}
                 )
             )
-        return web.json_response({"commands": answer})
+        return web.json_response({"submission_id": body["command_id"], "commands": answer})
+
+    def _submitted(self, request: web.Request) -> list[dict[str, Any]]:
+        """The commands of the submission that the path names; held ones begin once all others have ended."""
+        found = [one for one in self.commands.values() if one["submission_id"] == request.match_info["id"]]
+        if found and all(one["state"] in FINAL for one in found if not one.get("held")):
+            for one in found:
+                one.pop("held", None)
+        return found
+
+    async def _submission(self, request: web.Request) -> web.Response:
+        found = self._submitted(request)
+        if not found:
+            return error(404, "RESOURCE_DOES_NOT_EXIST", "there is no such submission")
+        counts = Counter(one["state"] for one in found)
+        state = "SUCCEEDED" if set(counts) == {"SUCCEEDED"} else "FAILED" if set(counts) <= FINAL else "RUNNING"
+        view = {"submission_id": request.match_info["id"], "state": state, "nodes": len(found), "counts": counts}
+        if "wave" in found[0]:
+            waves = [{"wave": wave, "nodes": 1} for wave in sorted({one["wave"] for one in found})]
+            under_way = max(one["wave"] for one in found if not one.get("held"))
+            view["rollout"] = {"canary": True, "max_concurrent": 1, "wave": under_way, "waves": waves}
+        return web.json_response(view | self.stopped | {"revision": str(len(self.requests))})
+
+    async def _submission_commands(self, request: web.Request) -> web.Response:
+        found = self._submitted(request)
+        if not found:
+            return error(404, "RESOURCE_DOES_NOT_EXIST", "there is no such submission")
+        return web.json_response({"commands": [self._as_found(one) for one in found]})
+
+    async def _cancel_submission(self, request: web.Request) -> web.Response:
+        for command in self._submitted(request):
+            self.cancelled.append(command["command_id"])
+            command["state"] = "CANCELLED"
+        self._ended.set()
+        return await self._submission(request)
 
     async def _command(self, request: web.Request) -> web.Response:
-        command = self.commands[request.match_info["id"]]
+        if request.match_info["id"] not in self.commands:
+            return error(404, "RESOURCE_DOES_NOT_EXIST", "there is no such command")
+        return web.json_response(self._as_found(self.commands[request.match_info["id"]]))
+
+    def _as_found(self, command: dict[str, Any]) -> dict[str, Any]:
         waits = self.canned[command["node"]].waits
         if waits:
-            waiting = {"state": "UNKNOWN", "reason": waits.pop(0), "deliver_before": DELIVER_BEFORE}
-            return web.json_response(command | waiting)
-        return web.json_response(command)
+            return command | {"state": "UNKNOWN", "reason": waits.pop(0), "deliver_before": DELIVER_BEFORE}
+        return command
 
     async def _output(self, request: web.Request) -> web.StreamResponse:
         command = self.commands[request.match_info["id"]]
@@ -269,6 +313,8 @@ class FakeControlPlane:
         return web.json_response({"events": events})
 
     async def _cancel(self, request: web.Request) -> web.Response:
+        if request.match_info["id"] not in self.commands:
+            return error(404, "RESOURCE_DOES_NOT_EXIST", "there is no such command")
         command = self.commands[request.match_info["id"]]
         self.cancelled.append(command["command_id"])
         self._ended.set()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from http import HTTPStatus
 
 import click
 
+from trunkline.cli import fleet_run
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
+from trunkline.cli.fleet_options import OUTPUT, QUIET
 from trunkline.cli.output import print_line, print_record, print_records
 from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.command_output import OutputStream
-from trunkline.client.errors import OutputNotKept
+from trunkline.client.errors import ApiError, OutputNotKept
+from trunkline.client.records import Record
 
 EVENT_COLUMNS = ("time", "event", "details")
 COLUMNS = ("command_id", "node", "state", "exit_code", "command", "submit_time")
@@ -119,9 +123,36 @@ def events(invocation: Invocation, command_id: str, follow: bool) -> None:
     invocation.call(show)
 
 
+@command.command("attach")
+@click.argument("submission_or_command_id")
+@click.option("--from-now", is_flag=True, help="Leave out what was written before.")
+@OUTPUT
+@QUIET
+@connected_stream
+def attach(invocation: Invocation, submission_or_command_id: str, from_now: bool, shown: str, quiet: bool) -> int:
+    """Follow what was submitted before, from its beginning, and exit with its status.
+
+    Ctrl-C ends the following only: `trunkline command cancel` ends the command.
+    """
+
+    async def work(session: Session) -> int:
+        return await fleet_run.attach(session, submission_or_command_id, shown, from_now=from_now, quiet=quiet)
+
+    return invocation.call(work)
+
+
 @command.command("cancel")
-@click.argument("command_id")
+@click.argument("command_or_submission_id")
 @connected
-def cancel(invocation: Invocation, command_id: str) -> None:
-    """Ask for a command's end."""
-    print_record(invocation.call(lambda session: session.workspace.commands.cancel(command_id)), invocation.output)
+def cancel(invocation: Invocation, command_or_submission_id: str) -> None:
+    """Ask for the end of a command, or of all the commands of a submission."""
+
+    async def work(session: Session) -> Record:
+        try:
+            return await session.workspace.commands.cancel(command_or_submission_id)
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+        return await session.workspace.submissions.cancel(command_or_submission_id)
+
+    print_record(invocation.call(work), invocation.output)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from trunkline.cli.delivery_notes import DeliveryNotes
-from trunkline.cli.remote_output import Output, OutputFor
-from trunkline.client.command_output import OutputStream
+from trunkline.cli.output_copier import OutputCopier, together
+from trunkline.cli.remote_output import OutputFor
 from trunkline.client.commands import CommandApi
-from trunkline.client.errors import ApiError, TrunklineError
+from trunkline.client.errors import TrunklineError
 from trunkline.client.records import Command
 
 T = TypeVar("T")
 
 CANCEL_SECONDS = 15.0
-_NOT_YET_SECONDS = 0.2
-_NOT_YET = frozenset({404, 409})
 
 
 class Interruption:
@@ -58,15 +56,24 @@ class Interruption:
 
 async def unless_insisted(work: Coroutine[Any, Any, T], interruption: Interruption) -> T | None:
     """The result of `work`, or `None` if the user asks for the end twice before it is there."""
+    return await _unless(interruption.insisted, work)
+
+
+async def unless_interrupted(work: Coroutine[Any, Any, T], interruption: Interruption) -> T | None:
+    """The result of `work`, or `None` if the user asks for the end before it is there."""
+    return await _unless(interruption.requested, work)
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     working = asyncio.create_task(work)
-    insisted = asyncio.create_task(interruption.insisted.wait())
+    happening = asyncio.create_task(event.wait())
     try:
-        await asyncio.wait([working, insisted], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working, happening], return_when=asyncio.FIRST_COMPLETED)
         return await working if working.done() else None
     finally:
         working.cancel()
-        insisted.cancel()
-        await asyncio.gather(working, insisted, return_exceptions=True)
+        happening.cancel()
+        await asyncio.gather(working, happening, return_exceptions=True)
 
 
 async def follow_all(
@@ -80,38 +87,41 @@ async def follow_all(
         BrokenPipeError: whoever read our output has gone; the commands were asked to end.
         TrunklineError: the control plane cannot say how a command ended.
     """
-    following = asyncio.create_task(_follow(api, commands, outputs, notes))
+    following = _follow(api, commands, outputs, notes)
+    ended = await until_interrupted(following, lambda: _cancel_all(api, commands), interruption)
+    return list(commands) if ended is None else ended
+
+
+async def until_interrupted(
+    following: Coroutine[Any, Any, T], cancel: Callable[[], Awaitable[object]], interruption: Interruption
+) -> T | None:
+    """The result of `following`; an interruption cancels remotely, and does not wait for it for ever: then None.
+
+    Raises:
+        BrokenPipeError: whoever read our output has gone; it was cancelled remotely.
+        TrunklineError: as `following`.
+    """
+    working = asyncio.create_task(following)
     requested = asyncio.create_task(interruption.requested.wait())
     try:
-        await asyncio.wait([following, requested], return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
-            await _cancel_all(api, commands)
-            await _wait_for_end(following, interruption)
-        return await following if following.done() else list(commands)
+        await asyncio.wait([working, requested], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            await cancel()
+            await _wait_for_end(working, interruption)
+        return await working if working.done() else None
     except BrokenPipeError:
-        await _cancel_all(api, commands)
+        await cancel()
         raise
     finally:
-        following.cancel()
+        working.cancel()
         requested.cancel()
-        await asyncio.gather(following, requested, return_exceptions=True)
+        await asyncio.gather(working, requested, return_exceptions=True)
 
 
 async def _follow(
     api: CommandApi, commands: Sequence[Command], outputs: OutputFor, notes: DeliveryNotes
 ) -> list[Command]:
-    return await _together([_Follower(api, command, outputs, notes).run() for command in commands])
-
-
-async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all; the first error ends the others and is raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return await together([_Follower(api, command, outputs, notes).run() for command in commands])
 
 
 async def _cancel_all(api: CommandApi, commands: Sequence[Command]) -> None:
@@ -121,7 +131,7 @@ async def _cancel_all(api: CommandApi, commands: Sequence[Command]) -> None:
             await asyncio.gather(*(api.cancel(command.command_id) for command in commands), return_exceptions=True)
 
 
-async def _wait_for_end(following: asyncio.Task[list[Command]], interruption: Interruption) -> None:
+async def _wait_for_end(following: asyncio.Task[T], interruption: Interruption) -> None:
     insisted = asyncio.create_task(interruption.insisted.wait())
     try:
         await asyncio.wait([following, insisted], timeout=CANCEL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -135,9 +145,10 @@ class _Follower:
     def __init__(self, api: CommandApi, command: Command, outputs: OutputFor, notes: DeliveryNotes) -> None:
         self._api = api
         self._command = command
-        self._outputs = outputs
         self._notes = notes
-        self._ended = False
+        self._copier = OutputCopier(
+            api, command, lambda _, stream, offset: outputs(command.node or command.node_id, stream)
+        )
 
     async def run(self) -> Command:
         """Stream until the command has ended and its outputs have.
@@ -145,7 +156,7 @@ class _Follower:
         The outputs end with the command, so their end is when its state is asked for; that it has ended without them,
         because its node is gone, is found by asking now and then. What cannot be had of an output is told.
         """
-        copying = asyncio.create_task(self._copy_both())
+        copying = asyncio.create_task(self._copier.copy())
         ending = asyncio.create_task(self._end())
         try:
             await asyncio.wait([copying, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -166,39 +177,8 @@ class _Follower:
         last = self._command
         async for last in self._api.watch(self._command.command_id):
             self._notes.note(last)
-        self._ended = True
+        self._copier.ended = True
         return last
-
-    async def _copy_both(self) -> None:
-        await _together([self._copy("stdout"), self._copy("stderr")])
-
-    async def _copy(self, stream: OutputStream) -> None:
-        output = self._outputs(self._command.node or self._command.node_id, stream)
-        try:
-            await self._copy_into(output, stream)
-        finally:
-            output.close()
-
-    async def _copy_into(self, output: Output, stream: OutputStream) -> None:
-        """Copy an output to its end; as long as the command has not ended, a node that is away is waited for."""
-        offset = 0
-        while True:
-            ended = self._ended
-            try:
-                async for piece in self._api.output(self._command.command_id, stream, offset=offset, follow=True):
-                    offset += len(piece)
-                    output.write(piece)
-            except TrunklineError as error:
-                if ended or not (error.retry or _not_yet(error, offset)):
-                    raise
-                await asyncio.sleep(_NOT_YET_SECONDS)
-            else:
-                return
-
-
-def _not_yet(error: TrunklineError, offset: int) -> bool:
-    """Whether the node has not heard of the command yet."""
-    return isinstance(error, ApiError) and error.status in _NOT_YET and offset == 0
 
 
 def _problem(copying: asyncio.Task[None]) -> TrunklineError | None:

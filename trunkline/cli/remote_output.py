@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 LONGEST_LINE_BYTES = 65_536
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
@@ -18,10 +18,38 @@ _CONTROL_BUT_RETURN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\
 _LEAD_OF_CONTROL = b"\xc2"
 
 
+class Destination(Protocol):
+    """What is needed of a binary file, such as our standard output."""
+
+    def write(self, content: bytes, /) -> object:
+        """Take bytes."""
+        ...
+
+    def flush(self) -> object:
+        """Let them go."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        ...
+
+
+class Output(Protocol):
+    """Where one stream of one command goes, piece by piece."""
+
+    def write(self, piece: bytes) -> None:
+        """Take a piece."""
+        ...
+
+    def close(self) -> None:
+        """Pass what was held back."""
+        ...
+
+
 class PlainOutput:
     """Passes bytes through."""
 
-    def __init__(self, destination: BinaryIO) -> None:
+    def __init__(self, destination: Destination) -> None:
         self._destination = destination
 
     def write(self, piece: bytes) -> None:
@@ -36,7 +64,7 @@ class PlainOutput:
 class ShownOutput:
     """Passes bytes to a terminal, control characters shown; tabs, ends of lines and carriage returns stay."""
 
-    def __init__(self, destination: BinaryIO) -> None:
+    def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self._held = b""
 
@@ -58,7 +86,7 @@ class ShownOutput:
 class PrefixedOutput:
     """Passes whole lines, each behind a prefix; a line longer than `LONGEST_LINE_BYTES` is broken."""
 
-    def __init__(self, destination: BinaryIO, prefix: bytes, *, neutralise: bool) -> None:
+    def __init__(self, destination: Destination, prefix: bytes, *, neutralise: bool) -> None:
         self._destination = destination
         self._prefix = prefix
         self._neutralise = neutralise
@@ -86,7 +114,6 @@ class PrefixedOutput:
         self._destination.write(self._prefix + shown + b"\n")
 
 
-Output = PlainOutput | ShownOutput | PrefixedOutput
 OutputFor = Callable[[str, str], Output]
 """Gives the output for a node's name and one of its streams."""
 
@@ -96,12 +123,12 @@ def neutralised(line: bytes) -> bytes:
     return _CONTROL.sub(_caret, line)
 
 
-def output_to(destination: BinaryIO) -> PlainOutput | ShownOutput:
+def output_to(destination: Destination) -> PlainOutput | ShownOutput:
     """The output of one node's command: bytes, shown as text if the destination is a terminal."""
     return ShownOutput(destination) if destination.isatty() else PlainOutput(destination)
 
 
-def outputs_for(nodes: list[str], stdout: BinaryIO, stderr: BinaryIO) -> OutputFor:
+def outputs_for(nodes: list[str], stdout: Destination, stderr: Destination) -> OutputFor:
     """The outputs of these nodes' commands: as they are for one, prefixed and aligned for several."""
     width = max((len(node) for node in nodes), default=0)
 

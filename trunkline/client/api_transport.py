@@ -30,6 +30,7 @@ from trunkline.version import __version__
 
 API_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+MOST_CONNECTIONS = 256
 LARGEST_ANSWER_BYTES = 16_777_216
 _LARGEST_ERROR_BYTES = 65_536
 _PIECE_BYTES = 65_536
@@ -191,7 +192,7 @@ class ApiTransport:
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._ssl_context, limit=64),
+                connector=aiohttp.TCPConnector(ssl=self._ssl_context, limit=MOST_CONNECTIONS),
                 headers={"Authorization": f"Bearer {self._token.reveal()}", "User-Agent": f"trunkline/{__version__}"},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
                 auto_decompress=False,

@@ -22,6 +22,7 @@ from trunkline.client.errors import ApiError, OutputNotKept, TrunklineError
 from trunkline.client.pages import read_pages, read_record
 from trunkline.client.records import Command, CommandEvent
 from trunkline.client.resumption import Resumption
+from trunkline.client.rollouts import Rollout
 
 POLL_SECONDS = 0.2
 SLOWEST_POLL_SECONDS = 5.0
@@ -114,9 +115,14 @@ class CommandApi:
         self._transport = transport
         self._workspace = workspace
 
-    async def submit(self, target: Target, request: CommandRequest) -> list[Command]:
-        """Submit a command to every node of the target; sent twice it still runs once, thanks to its id."""
+    async def submit(self, target: Target, request: CommandRequest, rollout: Rollout | None = None) -> list[Command]:
+        """Submit a command to every node of the target; sent twice it still runs once, thanks to its id.
+
+        With a rollout its commands go in waves, or a few at once; see `WorkspaceApi.submissions`.
+        """
         document = {"target": target.document(), **request.document()}
+        if rollout is not None:
+            document["rollout"] = rollout.document()
         answer = await self._transport.call("POST", self._path(), document=document)
         return [read_record(Command, entry) for entry in answer.get("commands", [])]
 

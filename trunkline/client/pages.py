@@ -22,6 +22,7 @@ async def read_pages(
     record: type[R],
     query: Mapping[str, str | int | None] | None = None,
     repeated: list[tuple[str, str]] | None = None,
+    page_size: int = PAGE_SIZE,
 ) -> AsyncIterator[R]:
     """Every entry of a list, the next page fetched when the last entry of the one before has been taken.
 
@@ -32,6 +33,7 @@ async def read_pages(
         record: the type of an entry.
         query: filters; those that are None are left out.
         repeated: filters that may occur several times.
+        page_size: how many entries to ask for at once, a thousand at most.
 
     Raises:
         TrunklineError: as `ApiTransport.call`.
@@ -39,7 +41,7 @@ async def read_pages(
     filters = [(name, str(value)) for name, value in (query or {}).items() if value is not None] + (repeated or [])
     page_token: str | None = None
     for _ in range(_MOST_PAGES):
-        parameters = [*filters, ("page_size", str(PAGE_SIZE))]
+        parameters = [*filters, ("page_size", str(page_size))]
         if page_token is not None:
             parameters.append(("page_token", page_token))
         page = await transport.call("GET", path, query=parameters)

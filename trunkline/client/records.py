@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trunkline.client.script_loader import script_words
+
 
 class Record(BaseModel):
     """An immutable answer of a service; unknown fields are ignored."""
@@ -290,6 +292,9 @@ class Command(Record):
     """A process run, or to be run, on one node; `unknown` is set while its state is UNKNOWN."""
 
     command_id: str
+    submission_id: str = ""
+    wave: int | None = None
+    held: bool = False
     node_id: str = ""
     node: str = ""
     state: CommandState
@@ -311,9 +316,10 @@ class Command(Record):
 
     @property
     def command(self) -> list[str]:
-        """What was asked for, as people read it: the argument list, or the named command with its parameters."""
+        """What was asked for, as people read it: an argument list, a script, or a named command with its parameters."""
         if self.named is None:
-            return self.argv
+            script = script_words(self.argv)
+            return self.argv if script is None else ["script", *script]
         return [f"named:{self.named}", *(f"{name}={value}" for name, value in (self.parameters or {}).items())]
 
 

@@ -104,7 +104,7 @@ class Blocking:
     def _face(self, value: Any) -> Any:
         """Stand in front of what has asynchronous methods of its own; records and plain values pass."""
         module = type(value).__module__
-        if module.startswith("trunkline.client.") and not module.endswith((".records", ".errors", ".sync")):
+        if module.startswith("trunkline.client.") and not module.endswith((".records", "_records", ".errors", ".sync")):
             return Blocking(value, self._thread)
         return value
 

@@ -11,6 +11,7 @@ from trunkline.client.join_policies import JoinPolicyApi
 from trunkline.client.pages import read_pages, read_record
 from trunkline.client.records import AccessToken, Cluster, HealthCheck, JoinToken, Node, NodeHealth, NodePolicy
 from trunkline.client.secrets import SecretApi
+from trunkline.client.submissions import SubmissionApi
 
 CALL_TOKEN_SECONDS = 900
 
@@ -21,6 +22,7 @@ class WorkspaceApi:
     Attributes:
         name: the workspace's name or id, as given.
         commands: the commands of the workspace.
+        submissions: what was submitted as a whole, to one node or to many.
         secrets: the secrets of the workspace.
         join_policies: which machines become its nodes.
     """
@@ -29,6 +31,7 @@ class WorkspaceApi:
         self.name = name
         self._transport = transport
         self.commands = CommandApi(transport, name)
+        self.submissions = SubmissionApi(transport, name)
         self.secrets = SecretApi(transport, name)
         self.join_policies = JoinPolicyApi(transport, name)
 

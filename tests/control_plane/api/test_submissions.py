@@ -92,7 +92,7 @@ async def test_waves_follow_each_other_and_concurrency_bounds_them(stage: Stage)
     stage.end("vm-1")
     await stage.reach("vm-1", "vm-2")
     held = (await stage.commands())["vm-3"]
-    assert (held["state"], held["reason"]) == ("QUEUED", "held back: at most 1 run at once")
+    assert (held["state"], held["held"], held["reason"]) == ("QUEUED", True, "held back: at most 1 run at once")
     assert "deliver_before" not in held
     found = await stage.until(lambda found: found["counts"] == {"QUEUED": 3, "RUNNING": 1, "SUCCEEDED": 1})
     assert found["rollout"] == {

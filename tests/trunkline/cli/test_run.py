@@ -90,7 +90,9 @@ def test_all_nodes_well_is_status_0(fake: FakeControlPlane, trunkline: Trunkline
     fake.add_node("vm-1")
     fake.add_node("vm-2")
     outcome = trunkline("run", "--all", "--", "true")
-    assert (outcome.status, outcome.stderr) == (0, "")
+    assert (outcome.status, outcome.stdout) == (0, b"")
+    assert outcome.stderr.splitlines()[-1] == "2 nodes: 2 succeeded"
+    assert trunkline("run", "--all", "--quiet", "--", "true").stderr == ""
 
 
 @pytest.mark.parametrize(

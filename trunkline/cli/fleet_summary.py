@@ -1,0 +1,82 @@
+"""How a submission went, in the end: a table of its nodes with their exit statuses, and one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trunkline.cli.command_status import status_of_command
+from trunkline.cli.exits import printable
+from trunkline.cli.fleet_changes import never_sent
+from trunkline.client.records import Command, CommandState
+from trunkline.client.submissions import Standing
+
+MOST_ROWS = 50
+_WIDTH = 10_000
+_STYLES = {CommandState.SUCCEEDED: "green", CommandState.CANCELLED: "yellow"}
+
+
+def summary_table(standing: Standing) -> Table:
+    """A row for each node; of more than `MOST_ROWS`, only for those that did not succeed."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    waves = standing.submission.rollout is not None
+    for heading in ("NODE", *(["WAVE"] if waves else []), "STATE", "STATUS", "SECONDS", "REASON"):
+        table.add_column(heading, no_wrap=True, overflow="ignore")
+    for command in _shown(standing.commands):
+        state = Text(command.state.value, style=_STYLES.get(command.state, "red"))
+        cells = [printable(command.node or command.node_id), *([str(command.wave or "-")] if waves else [])]
+        table.add_row(*cells, state, _status(command), _seconds(command), printable(command.reason or "-"))
+    return table
+
+
+def summary_line(standing: Standing) -> str:
+    """What came of all of it."""
+    counts = standing.submission.counts
+    parts = [f"{counts[state]} {state.lower().replace('_', ' ')}" for state in CommandState if counts.get(state)]
+    line = f"{standing.submission.nodes} nodes: {', '.join(parts)}"
+    stopped = standing.submission.stop_reason
+    if stopped is None:
+        return line
+    return printable(f"{line}; stopped: {stopped}; never sent to {len(never_sent(standing))}")
+
+
+def status_of_fleet(standing: Standing) -> int:
+    """The exit status for all: 0 only if each one's is, else the largest.
+
+    That of commands which a stop kept from their nodes counts only where no other says what went wrong.
+    """
+    kept = {command.command_id for command in never_sent(standing)}
+    sent = [status_of_command(command) for command in standing.commands if command.command_id not in kept]
+    return max(sent, default=0) or (130 if kept else 0)
+
+
+def print_summary(standing: Standing, console: Console) -> None:
+    """Write the table and the line."""
+    console.print(summary_table(standing), soft_wrap=True)
+    console.print(Text(summary_line(standing)), soft_wrap=True)
+
+
+def error_console() -> Console:
+    """A console on standard error; a pipe or file gets lines that are as long as they are."""
+    console = Console(stderr=True, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, width=_WIDTH)
+
+
+def _shown(commands: Sequence[Command]) -> Sequence[Command]:
+    if len(commands) <= MOST_ROWS:
+        return commands
+    return [command for command in commands if command.state is not CommandState.SUCCEEDED]
+
+
+def _status(command: Command) -> str:
+    began = command.state.final and not (command.state is CommandState.CANCELLED and command.start_time is None)
+    return str(status_of_command(command)) if began else "-"
+
+
+def _seconds(command: Command) -> str:
+    if command.start_time is None or command.end_time is None:
+        return "-"
+    return f"{(command.end_time - command.start_time) / 1000:.1f}"

@@ -1,0 +1,71 @@
+"""The options of what kind of process is run on a node: its environment, secrets, directory, user, time and id."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from trunkline.cli.arguments import pairs_of
+
+R = TypeVar("R")
+
+_OPTIONS = (
+    click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+                 help="Kill the command after that time."),
+    click.option("--env", "environment", multiple=True, metavar="K=V", help="A variable of the command's environment."),
+    click.option("--secret-env", "secret_environment", multiple=True, metavar="NAME=SCOPE/KEY",
+                 help="Give a workspace secret as a variable."),
+    click.option("--secret-file", "secret_files", multiple=True, metavar="NAME=SCOPE/KEY",
+                 help="Give a workspace secret as the file NAME in $TRUNKLINE_SECRETS_DIRECTORY."),
+    click.option("--directory", metavar="DIR", help="The command's working directory on the node."),
+    click.option("--user", metavar="NAME",
+                 help="The user on the node that it runs as, if the owner's policy allows it."),
+    click.option("--id", "command_id", metavar="ID", help="The command's id; the same id runs only once."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessChoice:
+    """What was chosen, by the names of the fields of `CommandRequest`."""
+
+    timeout_seconds: float | None
+    environment: dict[str, str]
+    secret_environment: dict[str, str]
+    secret_files: dict[str, str]
+    directory: str | None
+    user: str | None
+    command_id: str | None
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the request that they are."""
+        return {
+            "timeout_seconds": self.timeout_seconds,
+            "environment": self.environment,
+            "secret_environment": self.secret_environment,
+            "secret_files": self.secret_files,
+            "working_directory": self.directory,
+            "user": self.user,
+            "command_id": self.command_id,
+        }
+
+
+def process_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a sub-command these options, and a `ProcessChoice` as its argument `process`."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> R:
+        process = ProcessChoice(
+            environment=pairs_of(options.pop("environment"), "--env"),
+            secret_environment=pairs_of(options.pop("secret_environment"), "--secret-env"),
+            secret_files=pairs_of(options.pop("secret_files"), "--secret-file"),
+            **{name: options.pop(name) for name in ("timeout_seconds", "directory", "user", "command_id")},
+        )
+        return command(*arguments, process=process, **options)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
