@@ -122,11 +122,14 @@ class RolloutConductor:
     async def _look(self, key: SubmissionKey) -> _Looked:
         now_ms = int(self._clock.now() * 1000)
         overdue_before_ms = now_ms - int(self._settings.call_timeout_seconds * 1000)
+        silent_before_ms = now_ms - self._settings.delivery_seconds * 1000
         async with self._database.write() as session:
             submission = await submissions.lock(session, key)
             if submission is None or submission.rollout is None or not submission.rollout_open:
                 return _Looked([], over=True)
-            counted = await submissions.count_commands(session, key, overdue_before_ms=overdue_before_ms)
+            counted = await submissions.count_commands(
+                session, key, overdue_before_ms=overdue_before_ms, silent_before_ms=silent_before_ms
+            )
             if all(count.final for count in counted):
                 submission.rollout_open = False
                 self._metrics.rollouts.labels("completed" if submission.stop_reason is None else "stopped").inc()
@@ -173,7 +176,7 @@ def _situation(count: StateCount) -> str:
     if count.held:
         return "held"
     if count.delivered:
-        return "open"
+        return "unreached" if count.silent else "open"
     if not count.tried:
         return "unsent"
     return "unreached" if count.overdue else "open"

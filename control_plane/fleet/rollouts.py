@@ -5,9 +5,10 @@ waves of which each begins when every command of the one before has ended, and t
 those let go are *held*: no node hears of them. A decision is a function of a few counts for each wave, so that it can
 be made again after any crash.
 
-What counts as failed: FAILED, TIMED_OUT and LOST, and a command that is past its delivery deadline while its node
-cannot be asked whether it has it (`unreached`). The last holds its place among the concurrent ones, since it may be
-running, but its wave does not wait for it. CANCELLED is no failure, except in a canary, which has to succeed.
+What counts as failed: FAILED, TIMED_OUT and LOST, and what is `unreached`: a command that a node has, or may have,
+while the node could not be asked for as long as a delivery may take. It holds its place among the concurrent ones,
+since it may be running, but its wave does not wait for it. CANCELLED is no failure, except in a canary, which has to
+succeed.
 """
 
 from collections.abc import Sequence

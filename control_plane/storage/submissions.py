@@ -17,7 +17,10 @@ class SubmissionKey(NamedTuple):
 
 
 class StateCount(NamedTuple):
-    """How many commands of a wave are in one situation; `overdue` is that their delivery deadline is past."""
+    """How many commands of a wave are in one situation.
+
+    `overdue` is that their delivery deadline is past, `silent` that their nodes could not be asked for long.
+    """
 
     wave: int | None
     state: str
@@ -26,6 +29,7 @@ class StateCount(NamedTuple):
     delivered: bool
     tried: bool
     overdue: bool
+    silent: bool
     number: int
 
 
@@ -40,13 +44,16 @@ async def open_rollouts(session: AsyncSession) -> Sequence[SubmissionKey]:
     return [SubmissionKey(*row) for row in (await session.execute(query)).all()]
 
 
-async def count_commands(session: AsyncSession, key: SubmissionKey, *, overdue_before_ms: int) -> Sequence[StateCount]:
+async def count_commands(
+    session: AsyncSession, key: SubmissionKey, *, overdue_before_ms: int, silent_before_ms: int
+) -> Sequence[StateCount]:
     """Return how many commands of the submission are in which situation.
 
     Args:
         session: the transaction.
         key: the submission.
         overdue_before_ms: which delivery deadlines count as past.
+        silent_before_ms: since when a node must not have been asked in vain to count as silent.
     """
     situation = (
         Command.wave,
@@ -56,12 +63,13 @@ async def count_commands(session: AsyncSession, key: SubmissionKey, *, overdue_b
         Command.delivered,
         case((Command.maybe_delivered_until.is_not(None), True), else_=False),
         case((Command.deliver_before < overdue_before_ms, True), else_=False),
+        case((Command.unknown_since < silent_before_ms, True), else_=False),
     )
     query = select(*situation, func.count()).where(_of(key)).group_by(*situation)
     rows = (await session.execute(query)).all()
     return [
-        StateCount(wave, state, final, held, delivered, bool(tried), bool(overdue), number)
-        for wave, state, final, held, delivered, tried, overdue, number in rows
+        StateCount(wave, state, final, held, delivered, bool(tried), bool(overdue), bool(silent), number)
+        for wave, state, final, held, delivered, tried, overdue, silent, number in rows
     ]
 
 

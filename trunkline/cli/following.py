@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from trunkline.cli.delivery_notes import DeliveryNotes
-from trunkline.cli.output_copier import OutputCopier, together
+from trunkline.cli.output_copier import OutputCopier, by_node, together
 from trunkline.cli.remote_output import OutputFor
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import TrunklineError
@@ -146,9 +146,7 @@ class _Follower:
         self._api = api
         self._command = command
         self._notes = notes
-        self._copier = OutputCopier(
-            api, command, lambda _, stream, offset: outputs(command.node or command.node_id, stream)
-        )
+        self._copier = OutputCopier(api, command, by_node(outputs))
 
     async def run(self) -> Command:
         """Stream until the command has ended and its outputs have.

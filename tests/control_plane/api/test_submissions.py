@@ -159,6 +159,14 @@ async def test_a_node_that_may_have_it_and_cannot_be_asked_has_failed_but_is_not
     assert found["counts"] == {"CANCELLED": 3, "FAILED": 1, "UNKNOWN": 1}
 
 
+async def test_a_node_that_falls_silent_in_the_middle_does_not_hold_up_the_rest_for_ever(stage: Stage):
+    await stage.submit(waves=[1], max_failures=1)
+    await stage.until(lambda found: found["counts"].get("RUNNING"))
+    stage.agent.mode["vm-1.finance.trunk.internal"] = "silent"
+    found = await stage.until(lambda found: found["counts"] == {"QUEUED": 3, "RUNNING": 1, "UNKNOWN": 1})
+    assert found["rollout"]["wave"] == 2
+
+
 async def test_a_pause_lies_between_waves(stage: Stage):
     await stage.submit(waves=[1], pause_seconds=600, max_failures=1)
     await stage.reach("vm-1")
