@@ -1,6 +1,6 @@
 # Everything a developer, a visitor or a build server does with this repository.
 #
-#   make demo    set up the environment, start a sandbox, run a command on two nodes, stop
+#   make demo    set up the environment, start a sandbox, run commands on four nodes in waves, stop
 #   make up      start a sandbox and leave it running (stop it with: .venv/bin/trunkline down)
 #   make test    lint, types, layers, dependencies, then every test
 #   make check   make test, and the formatting too: what must be green before a change lands
