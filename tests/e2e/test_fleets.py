@@ -1,6 +1,7 @@
 """Fleet runs with real daemons: rollouts that stop, that keep their bounds, and that outlive who began them."""
 
 import json
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,14 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A directory that all nodes' commands can write to: they are processes of this machine."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_mode & 0o001 == 0 and directory.owner() == tmp_path.owner():
-            directory.chmod(directory.stat().st_mode | 0o011)
-    tmp_path.chmod(0o777)  # noqa: S103 - agents may run commands as another user
-    return tmp_path
+def shared() -> Iterator[Path]:
+    """A directory that all nodes' commands can write to, whoever they run as: they are processes of this machine.
+
+    It is none of pytest's, which every session that begins closes to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="trunkline-fleet-") as directory:
+        Path(directory).chmod(0o777)
+        yield Path(directory)
 
 
 def events(content: bytes, kind: str) -> list[dict[str, Any]]:
@@ -100,6 +102,7 @@ def test_a_rollout_outlives_the_control_plane_and_who_watches_it_notices_nothing
 def test_a_script_runs_everywhere_and_leaves_nothing(fleet: Sandbox, tmp_path: Path) -> None:
     script = tmp_path / "count.sh"
     script.write_text('#!/bin/sh\necho "$# $2"\nls -d "${TMPDIR:-/tmp}"/tmp.*/script 2>/dev/null\nexit 5\n')
-    finished = fleet.trunkline("script", "--all", "--concurrency", "2", str(script), "--", "a", "$(id) ' \"", check=False)
+    words = ["--", str(script), "a", "$(id) ' \""]
+    finished = fleet.trunkline("script", "--all", "--concurrency", "1", *words, check=False)
     assert finished.returncode == 5, finished.stderr
     assert sorted(finished.stdout.decode().splitlines()) == [f"{node} | 2 $(id) ' \"" for node in NODES]
