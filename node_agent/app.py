@@ -160,7 +160,6 @@ def _foundation(settings: AgentSettings) -> Foundation:
 
 async def _open_ledger(foundation: Foundation) -> None:
     try:
-        await foundation.secrets.provision.open()
         await foundation.ledger.open()
     except OSError as error:
         raise StateDirectoryError(f"the commands' directory cannot be used: {error.strerror}") from None

@@ -143,6 +143,7 @@ def command_ledger(
     asked = settings.commands
     bounds = CommandBounds(
         grace_seconds=asked.grace_seconds,
+        outlive_agent=asked.outlive_agent,
         retention=RetentionBounds(asked.retention_seconds, asked.retained_commands, asked.retained_output_bytes),
     )
     store = CommandStore(directory / COMMANDS_DIRECTORY)

@@ -107,8 +107,13 @@ class ExchangeSettings(Section):
 
 
 class CommandSettings(Section):
-    """`[commands]`: how commands are ended and remembered; what they may be is the policy's."""
+    """`[commands]`: how commands are ended and remembered; what they may be is the policy's.
 
+    With `outlive_agent`, commands go on when the agent ends, and the next one follows them; switch it off where nothing
+    outlives the agent anyway, as in a container whose first process it is: then it ends its commands in order.
+    """
+
+    outlive_agent: bool = True
     grace_seconds: float = Field(default=10.0, gt=0, le=600)
     retention_seconds: float = Field(default=86400.0, ge=3600)
     retained_commands: int = Field(default=10_000, ge=100, le=1_000_000)

@@ -13,11 +13,11 @@ MAX_SHOWN_ARGUMENT_CHARACTERS = 16 * 1024
 
 
 class StopCause(Enum):
-    """Why a running command is ended before its own end."""
+    """Why a command is ended before its own end, or no longer this agent's business."""
 
     CANCEL = "cancel"
-    TIMEOUT = "timeout"
     AGENT = "agent"
+    LEFT = "left to the next agent"
 
 
 class Command:
@@ -28,6 +28,7 @@ class Command:
         self.unsaved = not recorded
         self.stop_asked: asyncio.Future[StopCause] | None = None
         self._spools: dict[OutputStream, Spool] = {}
+        self.revision = 1
         self._saving = asyncio.Lock()
 
     @property
@@ -54,6 +55,9 @@ class Command:
             record.start_time = milliseconds
         if record.state.terminal:
             record.end_time = milliseconds
+            for spool in self._spools.values():
+                spool.finish()
+            self._spools = {}
         self.unsaved = True
 
     def ask_stop(self, cause: StopCause) -> None:
@@ -76,40 +80,30 @@ class Command:
                 self.unsaved = True
                 raise
 
-    def open_spools(self, store: CommandStore, max_bytes: int) -> tuple[Spool, Spool]:
-        """Make the files for the output, and return stdout's and stderr's.
-
-        Raises:
-            OSError: the disk does not take them.
-        """
-        for stream in OutputStream:
-            spool = Spool(store.spool_path(self.command_id, stream), max_bytes=max_bytes)
-            self._spools[stream] = spool
-            spool.open()
-        return self._spools[OutputStream.STDOUT], self._spools[OutputStream.STDERR]
-
-    def close_spools(self) -> None:
-        """End the output: what was written is in the record, and readers that follow come to the end."""
-        for spool in self._spools.values():
-            spool.finish()
-        self._count_output()
-        self._spools = {}
+    def grown(self, sizes: list[int]) -> None:
+        """Hear how much was written by now: bytes of stdout, bytes dropped of it, and the same of stderr."""
+        record = self.record
+        record.stdout_bytes, record.stdout_dropped_bytes, record.stderr_bytes, record.stderr_dropped_bytes = sizes
+        for stream, spool in self._spools.items():
+            spool.grown(self._size(stream))
 
     def spool(self, stream: OutputStream, store: CommandStore) -> Spool:
         """Return what the command wrote, or writes, on one of its streams."""
         if stream in self._spools:
             return self._spools[stream]
         size = 0 if self.record.output_removed else self._size(stream)
-        return Spool(store.spool_path(self.command_id, stream), max_bytes=size, size_bytes=size, finished=self.spooled)
+        spool = Spool(store.spool_path(self.command_id, stream), size_bytes=size, finished=self.state.terminal)
+        if not self.state.terminal:
+            self._spools[stream] = spool
+        return spool
 
     @property
     def spooled(self) -> bool:
         """Whether all output that will ever be there is there."""
-        return self.state.terminal and not self._spools
+        return self.state.terminal
 
     def document(self) -> dict[str, Any]:
         """Return the command as the API shows it; what does not apply is left out, and a long `argv` is cut."""
-        self._count_output()
         record = self.record
         argv = _beginning(record.argv)
         shown: dict[str, Any] = {
@@ -136,12 +130,6 @@ class Command:
         record = self.record
         return record.stdout_bytes if stream is OutputStream.STDOUT else record.stderr_bytes
 
-    def _count_output(self) -> None:
-        if self._spools:
-            stdout, stderr = self._spools[OutputStream.STDOUT], self._spools[OutputStream.STDERR]
-            self.record.stdout_bytes, self.record.stdout_dropped_bytes = stdout.size_bytes, stdout.dropped_bytes
-            self.record.stderr_bytes, self.record.stderr_dropped_bytes = stderr.size_bytes, stderr.dropped_bytes
-
 
 def _beginning(argv: list[str]) -> list[str]:
     """Return the arguments as far as `MAX_SHOWN_ARGUMENT_CHARACTERS` reach, empty ones counted as one character."""
@@ -165,5 +153,7 @@ _SHOWN_IF_SET = (
     "end_time",
     "exit_code",
     "signal",
+    "usage",
+    "output_refused",
     "reason",
 )

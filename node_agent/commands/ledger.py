@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -11,17 +10,17 @@ from node_agent.commands.admission import Asked, CommandGrant, Standing, admit, 
 from node_agent.commands.command import Command, StopCause
 from node_agent.commands.errors import CommandRefusal, CommandRefused, RefusalReason
 from node_agent.commands.meter import CommandMeter
-from node_agent.commands.proc import RUN_VARIABLE, boot_id
-from node_agent.commands.process import ProcessPlan
+from node_agent.commands.proc import boot_id
 from node_agent.commands.records import CommandRecord, CommandStore
-from node_agent.commands.recovery import NEVER_STARTED, recover
+from node_agent.commands.recovery import recover
 from node_agent.commands.retention import RetentionBounds, expired
-from node_agent.commands.run import CommandRun
-from node_agent.commands.secret_source import NoSecrets, SecretSource, Wanted
+from node_agent.commands.run import save
+from node_agent.commands.runs import CommandRuns
+from node_agent.commands.secret_source import NoSecrets, SecretSource
+from node_agent.commands.start_plan import plan_of
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
-from node_agent.policy import CommandRules, Policy
 from node_agent.policy_file import PolicySource
 from node_agent.rules.parameters import RealPaths
 from trunkline.runtime.clock import Clock
@@ -33,9 +32,10 @@ MAX_TOKENS_OF_A_COMMAND = 64
 
 @dataclass(frozen=True, slots=True)
 class CommandBounds:
-    """Bounds that are the agent's own, not the policy's."""
+    """Bounds that are the agent's own, not the policy's; commands that outlive the agent are left to the next one."""
 
     grace_seconds: float = 10.0
+    outlive_agent: bool = True
     retention: RetentionBounds = field(default_factory=RetentionBounds)
 
 
@@ -65,22 +65,36 @@ class CommandLedger:
         self._commands: dict[str, Command] = {}
         self._used_tokens: dict[str, str] = {}
         self._recording: dict[str, asyncio.Task[None]] = {}
-        self._waiting: deque[tuple[Command, ProcessPlan, Wanted | None]] = deque()
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._runs: dict[str, CommandRun] = {}
         self._stopping = False
-        policy.subscribe(self._policy_changed)
+        self._runs = CommandRuns(
+            store,
+            self._secret_source,
+            lambda: policy.current.commands,
+            meter,
+            clock,
+            log,
+            grace_seconds=bounds.grace_seconds,
+        )
+        policy.subscribe(lambda _: self._runs.start_next())
 
     async def open(self) -> None:
-        """Load the commands of the agent before this one, and end what it left running.
+        """Load the commands of the agent before this one: follow what runs, and start what waited.
 
         Raises:
             OSError: the commands' directory cannot be made or read.
         """
         await asyncio.to_thread(self._store.open)
-        for command in await recover(self._store, self._boot_id, self._clock, self._log):
+        recovered = await recover(self._store, self._boot_id, self._clock, self._log)
+        for command in recovered.commands:
             self._commands[command.command_id] = command
             self._use_tokens(command)
+        await self._secret_source.open(recovered.secret_directories)
+        for command in recovered.ended:
+            self._meter.ended(command.state)
+        for command, supervisor in recovered.running:
+            self._runs.adopt(command, supervisor)
+        for command, plan in recovered.waiting:
+            self._runs.add(command, plan)
 
     @property
     def store(self) -> CommandStore:
@@ -89,7 +103,7 @@ class CommandLedger:
 
     def counts(self) -> tuple[int, int]:
         """Return how many commands run, and how many wait."""
-        return len(self._running), len(self._waiting) + len(self._recording)
+        return self._runs.running, self._runs.waiting + len(self._recording)
 
     def get(self, command_id: str) -> Command:
         """Return a command.
@@ -120,8 +134,9 @@ class CommandLedger:
             asked = Asked(command_id, submission, submitter, real_paths or {})
             command = Command(self._new_record(asked, self._granted(asked)), recorded=True)
             self._commands[command_id] = command
+            at_once = self._runs.reserve(command)
             self._use_tokens(command)
-            self._recording[command_id] = asyncio.create_task(self._record(command, submission))
+            self._recording[command_id] = asyncio.create_task(self._record(command, submission, at_once=at_once))
             await self._recorded(command_id)
             return command, True
         await self._recorded(command_id)
@@ -161,23 +176,26 @@ class CommandLedger:
             await asyncio.to_thread(self._store.remove_output, command_id)
 
     async def stop(self) -> None:
-        """Take no more, end what runs, and record all of it as lost with that reason."""
+        """Take no more. Commands go on, and are left to the next agent, unless they are to end with this one."""
         self._stopping = True
         if self._recording:
             await asyncio.wait(self._recording.values())
-        while self._waiting:
-            command, _, _ = self._waiting.popleft()
-            command.happened(CommandEvent.AGENT_ENDED, self._clock.now(), reason=NEVER_STARTED)
-            await self._save(command)
-        for command_id in self._running:
-            self._commands[command_id].ask_stop(StopCause.AGENT)
-        if self._running:
-            await asyncio.wait(self._running.values())
+        if self._bounds.outlive_agent:
+            await self._runs.leave()
+        else:
+            await self._runs.end()
+
+    async def end_commands(self) -> None:
+        """Take no more, and end what runs; it is `LOST` with that reason."""
+        self._stopping = True
+        if self._recording:
+            await asyncio.wait(self._recording.values())
+        await self._runs.end()
 
     def kill(self) -> None:
         """Cut the grace of what is being ended: there is no more time."""
-        for run in self._runs.values():
-            run.kill()
+        if not self._bounds.outlive_agent:
+            self._runs.kill()
 
     def _granted(self, asked: Asked) -> CommandGrant:
         decision = admit(asked, self._policy.current.commands, self._standing(asked))
@@ -216,18 +234,20 @@ class CommandLedger:
         if recording is not None:
             await asyncio.shield(recording)
 
-    async def _record(self, command: Command, submission: Submission) -> None:
+    async def _record(self, command: Command, submission: Submission, *, at_once: bool) -> None:
+        """Record the command; what its start needs is kept too if it has to wait for its turn."""
+        plan = plan_of(submission)
         try:
-            await asyncio.to_thread(self._store.create, command.record)
+            await asyncio.to_thread(self._store.create, command.record, None if at_once else plan.to_json())
         except OSError as error:
             self._forget(command.command_id)
+            self._runs.give_back(command)
             self._log.error("command.not_recorded", command_id=command.command_id, reason=error.strerror)
             raise CommandRefused(RefusalReason.NO_STORAGE, _not_recorded(error)) from None
         finally:
             del self._recording[command.command_id]
         self._meter.submitted()
-        self._waiting.append((command, self._plan(command.record, submission), _wanted(command.record, submission)))
-        self._start_next()
+        self._runs.add(command, plan)
 
     def _new_record(self, asked: Asked, grant: CommandGrant) -> CommandRecord:
         submission, submitter = asked.submission, asked.submitter
@@ -246,16 +266,6 @@ class CommandLedger:
             timeout_seconds=grant.timeout_seconds,
             secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
-        )
-
-    def _plan(self, record: CommandRecord, submission: Submission) -> ProcessPlan:
-        names = {"TRUNKLINE_COMMAND_ID": record.command_id, RUN_VARIABLE: record.run_id}
-        return ProcessPlan(
-            argv=record.argv,
-            environment=submission.environment | names,
-            working_directory=record.working_directory,
-            user=record.user,
-            stdin=submission.stdin,
         )
 
     async def _again(self, command: Command, submission: Submission, submitter: Submitter) -> Command:
@@ -277,55 +287,19 @@ class CommandLedger:
         return command
 
     def _cancel(self, command: Command, reason: str) -> None:
-        waiting = next((one for one in self._waiting if one[0] is command), None)
-        if waiting is None and command.state is CommandState.QUEUED:
+        if self._runs.withdraw(command):
+            command.happened(CommandEvent.CANCEL_ASKED, self._clock.now(), reason=reason)
+            self._meter.ended(command.state)
+            return
+        if command.state is CommandState.QUEUED:
             # Its process is being started this moment; the run itself sees to the rest.
             command.record.reason = reason
         else:
             command.happened(CommandEvent.CANCEL_ASKED, self._clock.now(), reason=reason)
-        if waiting is None:
-            command.ask_stop(StopCause.CANCEL)
-        else:
-            self._waiting.remove(waiting)
-            self._meter.ended(command.state)
-
-    def _start_next(self) -> None:
-        rules = self._policy.current.commands
-        while self._waiting and len(self._running) < rules.max_concurrent and not self._stopping:
-            command, plan, wanted = self._waiting.popleft()
-            command.stop_asked = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._run_one(command, plan, wanted, rules))
-            self._running[command.command_id] = task
-
-    async def _run_one(self, command: Command, plan: ProcessPlan, wanted: Wanted | None, rules: CommandRules) -> None:
-        run = CommandRun(
-            command,
-            plan,
-            self._store,
-            self._clock,
-            self._log,
-            max_output_bytes=rules.max_output_bytes,
-            grace_seconds=self._bounds.grace_seconds,
-            secrets=(self._secret_source, wanted) if wanted is not None else None,
-        )
-        self._runs[command.command_id] = run
-        try:
-            await run.run()
-        finally:
-            del self._running[command.command_id], self._runs[command.command_id]
-            self._meter.ended(command.state)
-            self._start_next()
+        command.ask_stop(StopCause.CANCEL)
 
     async def _save(self, command: Command) -> bool:
-        try:
-            await command.save(self._store)
-        except OSError as error:
-            self._log.error("command.not_saved", command_id=command.command_id, reason=error.strerror)
-            return False
-        return True
-
-    def _policy_changed(self, policy: Policy) -> None:
-        self._start_next()
+        return await save(command, self._store, self._log)
 
 
 def _allow(refusal: CommandRefusal | None) -> None:
@@ -337,16 +311,3 @@ def _not_recorded(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the node's disk is full, so that it cannot record the command"
     return f"the node cannot record the command: {error.strerror}"
-
-
-def _wanted(record: CommandRecord, submission: Submission) -> Wanted | None:
-    """Return what the command is to be given of the workspace's secrets."""
-    if submission.secrets is None:
-        return None
-    return Wanted(
-        references=submission.secrets,
-        versions=submission.secret_versions,
-        command_id=record.command_id,
-        submitted_by=record.submitted_by,
-        user=record.user,
-    )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from node_agent.commands.accounts import Account, NoSuchAccount, find_account
-from node_agent.commands.proc import start_ticks
+from node_agent.commands.proc import RUN_VARIABLE
+from node_agent.supervisor.tree import start_ticks
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # How long what a process left behind may go on writing before it is killed, and then until its pipes are given up.
@@ -239,8 +240,14 @@ def _standard_input(content: bytes | None) -> Iterator[int]:
         os.close(descriptor)
 
 
+def command_environment(
+    account: Account, command_id: str, run_id: str, given: Mapping[str, str | bytes]
+) -> dict[str, str | bytes]:
+    """Return what a command finds in its environment: nothing of the agent's own, and nothing that hides its name."""
+    return {**_environment(account), **given, "TRUNKLINE_COMMAND_ID": command_id, RUN_VARIABLE: run_id}
+
+
 def _environment(account: Account) -> dict[str, str]:
-    """Return what a command finds in its environment before anything is added; nothing of the agent's own is in it."""
     return {
         "PATH": SEARCH_PATH,
         "HOME": account.home,

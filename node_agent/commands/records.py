@@ -1,6 +1,8 @@
 """What is remembered of a command on the disk: one directory each, with a record that is replaced atomically."""
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -10,9 +12,19 @@ from typing import Any
 
 from certs.bindings import COMMAND_ID
 from node_agent.commands.states import CommandState
+from node_agent.supervisor.records import (
+    CLAIM_FILE,
+    ENDING_FILE,
+    STARTED_FILE,
+    claim,
+    open_directory,
+    read_document,
+)
+from node_agent.supervisor.spool import TIMES_SUFFIX
 from trunkline.runtime.files import sync_directory, write_atomic
 
 RECORD_FILE = "record.json"
+PLAN_FILE = "plan.json"
 # More than the longest body of a submit, 8 MiB, with everything that is added to it.
 MAX_RECORD_BYTES = 12 * 1024 * 1024
 
@@ -28,9 +40,9 @@ class OutputStream(Enum):
 class CommandRecord:
     """Everything that outlives the agent; times are milliseconds since the epoch.
 
-    The environment and the standard input are not in it: they may hold secrets, and a command is never started twice.
-    `secrets` names workspace secrets, by variable or file; their values are not in it. `named` and `parameters` are
-    what a named command was submitted as, `argv` is what it became.
+    The environment and the standard input are not in it, since they may hold secrets. `secrets` names workspace
+    secrets, by variable or file; their values are not in it. `named` and `parameters` are what a named command was
+    submitted as, `argv` is what it became. `output_refused` says why the disk did not take output.
     """
 
     command_id: str
@@ -60,6 +72,8 @@ class CommandRecord:
     stdout_dropped_bytes: int = 0
     stderr_dropped_bytes: int = 0
     output_removed: bool = False
+    output_refused: str | None = None
+    usage: dict[str, Any] | None = None
 
     def to_json(self) -> bytes:
         """Return the record as it stands in its file."""
@@ -118,8 +132,12 @@ class CommandStore:
             except DamagedRecord:
                 yield directory.name, None
 
-    def create(self, record: CommandRecord) -> None:
+    def create(self, record: CommandRecord, plan: bytes | None = None) -> None:
         """Record the intent to run a command, durably; after a failure nothing is left of it.
+
+        Args:
+            record: the command.
+            plan: what its start needs, if it has to wait for that (`StartPlan.to_json`).
 
         Raises:
             OSError: the disk is full, the directory is read-only, …
@@ -127,6 +145,8 @@ class CommandStore:
         directory = self._directory / record.command_id
         directory.mkdir(mode=0o700, exist_ok=True)
         try:
+            if plan is not None:
+                write_atomic(directory / PLAN_FILE, plan)
             write_atomic(directory / RECORD_FILE, record.to_json())
             sync_directory(self._directory)
         except BaseException:
@@ -150,7 +170,60 @@ class CommandStore:
     def remove_output(self, command_id: str) -> None:
         """Delete what a command wrote, and keep its record."""
         for stream in OutputStream:
-            self.spool_path(command_id, stream).unlink(missing_ok=True)
+            path = self.spool_path(command_id, stream)
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + TIMES_SUFFIX).unlink(missing_ok=True)
+
+    def keep_plan(self, command_id: str, plan: bytes) -> None:
+        """Keep what the start of a command needs, which another agent will see to.
+
+        Raises:
+            OSError: the disk did not take it.
+        """
+        write_atomic(self._directory / command_id / PLAN_FILE, plan)
+
+    def load_plan(self, command_id: str) -> bytes | None:
+        """Return what the start of a command needs, or None where it is not kept."""
+        try:
+            return _read(self._directory / command_id / PLAN_FILE)
+        except (OSError, DamagedRecord):
+            return None
+
+    def remove_plan(self, command_id: str) -> None:
+        """Forget what the start of a command needed."""
+        (self._directory / command_id / PLAN_FILE).unlink(missing_ok=True)
+
+    def settle(self, command_id: str) -> None:
+        """Forget what is in the record too, once that is final.
+
+        The claim stays: a supervisor that comes up late must find that the command is not its to start.
+        """
+        for name in (PLAN_FILE, STARTED_FILE, ENDING_FILE):
+            (self._directory / command_id / name).unlink(missing_ok=True)
+
+    def claim(self, command_id: str, run_id: str) -> dict[str, Any] | None:
+        """Claim a command that no supervisor has claimed, so that none ever starts it; else return that one's claim.
+
+        Raises:
+            OSError: the disk did not take the claim.
+        """
+        with _opened(self.directory_of(command_id)) as directory:
+            found = read_document(directory, CLAIM_FILE)
+            if found is None and claim(directory, {"run_id": run_id}):
+                return None
+            return found or read_document(directory, CLAIM_FILE) or {}
+
+    def traces(self, command_id: str) -> "Traces":
+        """Return what a supervisor has left in a command's directory."""
+        try:
+            with _opened(self.directory_of(command_id)) as directory:
+                return Traces(*(read_document(directory, name) for name in (CLAIM_FILE, STARTED_FILE, ENDING_FILE)))
+        except OSError:
+            return Traces(None, None, None)
+
+    def directory_of(self, command_id: str) -> Path:
+        """Return a command's directory."""
+        return self._directory / command_id
 
     def spool_path(self, command_id: str, stream: OutputStream) -> Path:
         """Return where a command's output is spooled."""
@@ -162,6 +235,24 @@ class CommandStore:
             return self.spool_path(command_id, stream).stat().st_size
         except FileNotFoundError:
             return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What a supervisor says in its files, as far as it got (see `node_agent.supervisor.records`)."""
+
+    claim: dict[str, Any] | None
+    started: dict[str, Any] | None
+    ending: dict[str, Any] | None
+
+
+@contextlib.contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = open_directory(directory)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:

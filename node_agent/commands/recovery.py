@@ -1,54 +1,146 @@
-"""What a new agent makes of the commands of the one before it: those that had not ended are lost, and are ended."""
+"""What a new agent makes of the commands of the one before it: what runs is followed, what waited is started.
+
+The files say for certain how far each command came (see `node_agent.supervisor.records`): a claim whose supervisor
+lives is followed; with an ending, it has ended so; with neither it is `LOST`, and what is left of it is killed. Without
+a claim it was certainly never started: it is started now if its plan was kept, else it is claimed here, and is `LOST`.
+A command of another boot is `LOST` whatever its files say, unless it had ended.
+"""
 
 import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from certs.bindings import LONGEST_SUBMIT_SECONDS
 from node_agent.commands.command import Command
-from node_agent.commands.proc import FormerRun, kill_left_behind
-from node_agent.commands.records import CommandRecord, CommandStore, OutputStream
-from node_agent.commands.states import CommandEvent, CommandState
+from node_agent.commands.endings import AGENT_ENDED, DAMAGED, NEVER_STARTED, NODE_REBOOTED, take_ending, take_started
+from node_agent.commands.left_behind import clear_left_behind
+from node_agent.commands.records import CommandRecord, CommandStore
+from node_agent.commands.run import lose, settle
+from node_agent.commands.start_plan import StartPlan, parse_start_plan
+from node_agent.commands.states import CommandState
+from node_agent.commands.supervisor_process import SupervisorProcess
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
-AGENT_ENDED = "the agent ended before the command did; its outcome is not known"
-NODE_REBOOTED = "the node was booted again before the command ended; its outcome is not known"
-NEVER_STARTED = "the agent ended before the command was started"
-DAMAGED = "its record on the disk was damaged"
+# How long after its own start an agent waits for the claims of supervisors that may be coming up.
+CLAIM_SECONDS = 2.0
+_CLAIM_PAUSE_SECONDS = 0.05
 _LOST_TOKEN = ""  # no token has this id
 
 
-async def recover(store: CommandStore, boot_id: str, clock: Clock, log: Logger) -> list[Command]:
-    """Load all commands, oldest first; those that had not ended are `LOST`, and their processes are killed."""
+@dataclass(slots=True)
+class Recovered:
+    """All commands, oldest first; what runs, with its supervisor; what waits, with its plan; what has ended since."""
+
+    commands: list[Command] = field(default_factory=list)
+    running: list[tuple[Command, SupervisorProcess]] = field(default_factory=list)
+    waiting: list[tuple[Command, StartPlan]] = field(default_factory=list)
+    ended: list[Command] = field(default_factory=list)
+    secret_directories: list[Path] = field(default_factory=list)
+
+
+async def recover(store: CommandStore, boot_id: str, clock: Clock, log: Logger) -> Recovered:
+    """Load all commands, and see to those that had not ended."""
     loaded = await asyncio.to_thread(lambda: list(store.load()))
     commands = [_command(command_id, record, boot_id, clock) for command_id, record in loaded]
-    lost = [command for command in commands if not command.state.terminal]
-    killed = await asyncio.to_thread(kill_left_behind, _runs(lost, boot_id))
-    for command in lost:
-        await _lose(command, store, boot_id, clock, log, killed=command.record.run_id in killed)
-    return sorted(commands, key=lambda command: command.record.submit_time)
+    recovered = Recovered(sorted(commands, key=lambda command: command.record.submit_time))
+    recovery = _Recovery(store, boot_id, clock, log, recovered)
+    for command in recovered.commands:
+        if not command.state.terminal or command.unsaved:
+            await recovery.see_to(command)
+    return recovered
 
 
-def _runs(lost: list[Command], boot_id: str) -> list[FormerRun]:
-    records = [command.record for command in lost if command.record.boot_id == boot_id]
-    return [FormerRun(record.run_id, record.pid, record.pid_start_ticks) for record in records]
+class _Recovery:
+    def __init__(self, store: CommandStore, boot_id: str, clock: Clock, log: Logger, recovered: Recovered) -> None:
+        self._store = store
+        self._boot_id = boot_id
+        self._clock = clock
+        self._log = log
+        self._recovered = recovered
+        self._fence_at = clock.monotonic() + CLAIM_SECONDS
 
+    async def see_to(self, command: Command) -> None:
+        """Find out how far a command came, and put it where it belongs."""
+        store, record = self._store, command.record
+        traces = await asyncio.to_thread(store.traces, command.command_id)
+        if command.state.terminal:
+            await self._end_unknown(command, traces.claim)
+        elif traces.ending is not None:
+            take_ending(command, traces.ending, self._clock.now())
+        elif record.boot_id != self._boot_id:
+            await self._lose(command, NODE_REBOOTED)
+        elif traces.claim is not None:
+            await self._follow(command, traces.claim, traces.started)
+        elif record.state is not CommandState.QUEUED:
+            await self._lose(command, AGENT_ENDED)
+        elif (plan := await self._plan(command)) is not None:
+            self._recovered.waiting.append((command, plan))
+        else:
+            await self._fence(command)
+        if command.state.terminal:
+            self._recovered.ended.append(command)
+            await settle(command, store, self._log)
 
-async def _lose(
-    command: Command, store: CommandStore, boot_id: str, clock: Clock, log: Logger, *, killed: bool
-) -> None:
-    record = command.record
-    started = record.state is not CommandState.QUEUED
-    reason = AGENT_ENDED if started else NEVER_STARTED
-    if record.boot_id != boot_id:
-        reason = NODE_REBOOTED
-    record.stdout_bytes = store.spooled_bytes(record.command_id, OutputStream.STDOUT)
-    record.stderr_bytes = store.spooled_bytes(record.command_id, OutputStream.STDERR)
-    command.happened(CommandEvent.AGENT_ENDED, clock.now(), reason=reason)
-    log.warning("command.lost", command_id=record.command_id, reason=reason, processes_killed=killed)
-    try:
-        await command.save(store)
-    except OSError as error:
-        log.error("command.not_saved", command_id=record.command_id, reason=error.strerror)
+    async def _follow(self, command: Command, claim: dict[str, Any], started: dict[str, Any] | None) -> None:
+        supervisor = SupervisorProcess.find(self._store.directory_of(command.command_id), claim, command.grown)
+        if supervisor is None:
+            # It may have recorded the ending between the two looks.
+            traces = await asyncio.to_thread(self._store.traces, command.command_id)
+            if traces.ending is not None:
+                take_ending(command, traces.ending, self._clock.now())
+            else:
+                await self._lose(command, AGENT_ENDED)
+            return
+        if started is not None and command.state is CommandState.QUEUED:
+            take_started(command, started, self._clock.now())
+        await asyncio.to_thread(self._store.remove_plan, command.command_id)
+        self._log.info("command.adopted", command_id=command.command_id, supervisor_pid=supervisor.pid)
+        self._recovered.running.append((command, supervisor))
+        if isinstance(directory := claim.get("secrets_directory"), str):
+            self._recovered.secret_directories.append(Path(directory))
+
+    async def _fence(self, command: Command) -> None:
+        """See to it that nobody starts the command any more; a supervisor that is faster is followed."""
+        await self._wait_for_claim(command)
+        try:
+            claim = await asyncio.to_thread(self._store.claim, command.command_id, command.record.run_id)
+        except OSError as error:
+            self._log.error("command.not_claimed", command_id=command.command_id, reason=error.strerror)
+            claim = None
+        if claim is None:
+            await self._lose(command, NEVER_STARTED)
+        else:
+            await self._follow(command, claim, None)
+
+    async def _wait_for_claim(self, command: Command) -> None:
+        """Give a supervisor that the agent before this one had just started the time to come up."""
+        while self._clock.monotonic() < self._fence_at:
+            traces = await asyncio.to_thread(self._store.traces, command.command_id)
+            if traces.claim is not None:
+                return
+            await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
+
+    async def _end_unknown(self, command: Command, claim: dict[str, Any] | None) -> None:
+        """End what runs under a record that cannot be read."""
+        if claim is None:
+            return
+        supervisor = SupervisorProcess.find(self._store.directory_of(command.command_id), claim, lambda _: None)
+        if supervisor is not None:
+            supervisor.kill()
+            await supervisor.gone
+        await asyncio.to_thread(clear_left_behind, str(claim.get("run_id")), claim, [])
+
+    async def _plan(self, command: Command) -> StartPlan | None:
+        content = await asyncio.to_thread(self._store.load_plan, command.command_id)
+        try:
+            return None if content is None else parse_start_plan(content)
+        except ValueError:
+            return None
+
+    async def _lose(self, command: Command, reason: str) -> None:
+        await lose(command, self._store, self._clock, self._log, reason)
 
 
 def _command(command_id: str, record: CommandRecord | None, boot_id: str, clock: Clock) -> Command:

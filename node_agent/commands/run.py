@@ -1,174 +1,261 @@
-"""One run of a command: from the free slot to the terminal state, each step recorded before the next."""
+"""One run of a command: from the free slot to the terminal state, or until it is left to the next agent."""
 
 import asyncio
-import signal
-from dataclasses import replace
 from typing import Any
 
+from node_agent.commands.accounts import Account, NoSuchAccount, find_account
 from node_agent.commands.command import Command, StopCause
-from node_agent.commands.process import Ending, Process, ProcessPlan, StartFailed
-from node_agent.commands.records import CommandStore
-from node_agent.commands.recovery import NEVER_STARTED
-from node_agent.commands.secret_source import Provided, SecretSource, SecretsUnavailable, Wanted
+from node_agent.commands.endings import AGENT, CANCEL, NEVER_STARTED, SUPERVISOR_ENDED, take_ending, take_started
+from node_agent.commands.left_behind import clear_left_behind
+from node_agent.commands.process import StartFailed, command_environment
+from node_agent.commands.records import CommandStore, OutputStream
+from node_agent.commands.secret_source import Provided, SecretSource, SecretsUnavailable
+from node_agent.commands.start_plan import StartPlan, wanted_of
 from node_agent.commands.states import CommandEvent, CommandState
+from node_agent.commands.supervisor_process import SupervisorProcess
+from node_agent.supervisor.plan import Plan, User
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
-_EVENT_OF_CAUSE = {StopCause.TIMEOUT: CommandEvent.TIME_RAN_OUT, StopCause.AGENT: CommandEvent.AGENT_ENDED}
+# How long a supervisor that is to end its command may take beyond the grace, before it is taken for stuck.
+PATIENCE_SECONDS = 15.0
+# How long an agent that ends waits for supervisors that are coming up.
+START_PATIENCE_SECONDS = 10.0
 
 
 class CommandRun:
-    """Runs one command that is `QUEUED`; afterwards it is in a terminal state, whatever happened."""
+    """Follows one command; afterwards it is in a terminal state, or left to the next agent."""
 
     def __init__(
         self,
         command: Command,
-        plan: ProcessPlan,
         store: CommandStore,
+        secrets: SecretSource,
         clock: Clock,
         log: Logger,
         *,
         max_output_bytes: int,
         grace_seconds: float,
-        secrets: tuple[SecretSource, Wanted] | None = None,
     ) -> None:
         self._command = command
-        self._plan = plan
         self._store = store
+        self._secrets = secrets
         self._clock = clock
         self._log = log
         self._max_output_bytes = max_output_bytes
         self._grace_seconds = grace_seconds
-        self._secrets = secrets
-        self._process: Process | None = None
+        self._supervisor: SupervisorProcess | None = None
+        loop = asyncio.get_running_loop()
+        self._stop_asked: asyncio.Future[StopCause] = loop.create_future()
+        self._left: asyncio.Future[None] = loop.create_future()
+        command.stop_asked = self._stop_asked
 
-    async def run(self) -> None:
-        """Start the process, wait for its end or end it, and record what came of it."""
-        command = self._command
+    async def start(self, plan: StartPlan) -> None:
+        """Start the command, which is `QUEUED`, and follow it."""
         try:
-            if self._secrets is None:
-                await self._run_unless_cancelled(None)
-            else:
-                await self._run_with_secrets(*self._secrets)
+            provided = await self._provided(plan)
+            if not self._stopped_before_start():
+                self._supervisor = await self._launched(plan, provided)
+            elif provided is not None:
+                await self._secrets.remove(provided)
         except StartFailed as error:
-            command.close_spools()
-            command.happened(CommandEvent.START_FAILED, self._clock.now(), reason=str(error))
-        await self._save()
+            self._command.happened(CommandEvent.START_FAILED, self._clock.now(), reason=str(error))
+        await self._to_end(plan)
+
+    async def adopt(self, supervisor: SupervisorProcess) -> None:
+        """Follow a command whose supervisor was found again."""
+        self._supervisor = supervisor
+        await self._to_end(None)
+
+    def leave(self) -> None:
+        """Follow the command no longer: one that runs goes on, and one that was not started stays `QUEUED`."""
+        self._command.ask_stop(StopCause.LEFT)
+        if not self._left.done():
+            self._left.set_result(None)
+
+    def end(self) -> None:
+        """Have the command ended because the agent ends."""
+        self._command.ask_stop(StopCause.AGENT)
+
+    def kill(self) -> None:
+        """Have the command killed at once, if it runs; the run then comes to its end."""
+        if self._supervisor is not None and not self._supervisor.gone.done():
+            self._supervisor.stop(AGENT, None, 0.0)
+
+    async def _to_end(self, plan: StartPlan | None) -> None:
+        command = self._command
+        if self._supervisor is not None:
+            await self._follow(self._supervisor)
+        if not command.state.terminal:
+            if command.state is CommandState.QUEUED and self._supervisor is None and plan is not None:
+                await self._keep(plan)
+            return
+        await settle(command, self._store, self._log)
         record = command.record
         self._log.info("command.ended", command_id=command.command_id, state=record.state.value, reason=record.reason)
 
-    def kill(self) -> None:
-        """Kill the process at once, if there is one; the run then comes to its end."""
-        if self._process is not None and not self._process.exited.done():
-            self._process.signal_group(signal.SIGKILL)
-
-    async def _run_with_secrets(self, source: SecretSource, wanted: Wanted) -> None:
-        """Run it with what it names, which is taken back when it has ended, however it ends."""
-        stop_asked = self._command.stop_asked
-        if stop_asked is None:  # whoever starts the run makes it
-            raise AssertionError("a run needs the command's stop_asked")
+    async def _keep(self, plan: StartPlan) -> None:
+        """Keep the plan for the agent that will start the command."""
+        command = self._command
         try:
-            provided = await source.provide(wanted, stop_asked)
+            await asyncio.to_thread(self._store.keep_plan, command.command_id, plan.to_json())
+        except OSError:
+            command.happened(CommandEvent.AGENT_ENDED, self._clock.now(), reason=NEVER_STARTED)
+            await self._save()
+
+    async def _provided(self, plan: StartPlan) -> Provided | None:
+        """Return what the command is given of the workspace's secrets, if it names some and is still to start."""
+        wanted = wanted_of(self._command.record, plan)
+        if wanted is None:
+            return None
+        try:
+            return await self._secrets.provide(wanted, self._stop_asked)
         except SecretsUnavailable as error:
-            if not self._stopped_before_start(stop_asked):
-                raise StartFailed(f"cannot start it: {error}") from None
-            return
-        try:
-            await self._run_unless_cancelled(provided)
-        finally:
-            await source.remove(provided)
+            if self._stop_asked.done():
+                return None
+            raise StartFailed(f"cannot start it: {error}") from None
 
-    def _stopped_before_start(self, stop_asked: asyncio.Future[StopCause]) -> bool:
-        """Let the end happen that was asked for while the command waited for its secrets; return whether it was."""
-        if self._cancelled_before(CommandState.QUEUED):
-            return True
-        if not stop_asked.done():
+    def _stopped_before_start(self) -> bool:
+        """Let the end happen that was asked for before there was anything to end; return whether it was."""
+        if not self._stop_asked.done():
             return False
-        self._command.happened(CommandEvent.AGENT_ENDED, self._clock.now(), reason=NEVER_STARTED)
+        events = {StopCause.CANCEL: CommandEvent.CANCEL_ASKED, StopCause.AGENT: CommandEvent.AGENT_ENDED}
+        event = events.get(self._stop_asked.result())
+        if event is not None:
+            reason = NEVER_STARTED if event is CommandEvent.AGENT_ENDED else None
+            self._command.happened(event, self._clock.now(), reason=reason)
         return True
 
-    async def _run_unless_cancelled(self, provided: Provided | None) -> None:
-        if not self._cancelled_before(CommandState.QUEUED):
-            await self._run_to_end(await self._start(provided))
-
-    async def _run_to_end(self, process: Process) -> None:
-        self._process = process
-        await self._started(process)
-        cause = await self._until_end(process)
-        self._ended(cause, await process.finish())
-
-    def _cancelled_before(self, state: CommandState) -> bool:
-        """Let a cancel happen that came while the command could not hear it; return whether there was one."""
-        stop_asked = self._command.stop_asked
-        if stop_asked is None or not stop_asked.done() or stop_asked.result() is not StopCause.CANCEL:
-            return False
-        if self._command.state is state:
-            self._command.happened(CommandEvent.CANCEL_ASKED, self._clock.now())
-        return True
-
-    async def _start(self, provided: Provided | None) -> Process:
+    async def _launched(self, plan: StartPlan, provided: Provided | None) -> SupervisorProcess:
         try:
-            stdout, stderr = self._command.open_spools(self._store, self._max_output_bytes)
+            account = await asyncio.to_thread(find_account, self._command.record.user)
+            directory = self._store.directory_of(self._command.command_id)
+            supervised = self._plan(plan, account, provided)
+            # Whoever finds the plan may start the command: from here on nobody but this supervisor may.
+            await asyncio.to_thread(self._store.remove_plan, self._command.command_id)
+            return await SupervisorProcess.start(directory, supervised, self._command.grown)
+        except NoSuchAccount as error:
+            failure = StartFailed(str(error))
         except OSError as error:
-            raise StartFailed(f"there is no place for its output: {error.strerror}") from None
-        if provided is None:
-            return await Process.start(self._plan, stdout, stderr)
-        plan = replace(self._plan, environment={**self._plan.environment, **provided.environment})
-        return await Process.start(plan, provided.guarded(stdout), provided.guarded(stderr))
+            failure = StartFailed(f"cannot start its supervisor: {error.strerror}")
+        if provided is not None:
+            await self._secrets.remove(provided)
+        raise failure
 
-    async def _started(self, process: Process) -> None:
+    def _plan(self, plan: StartPlan, account: Account, provided: Provided | None) -> Plan:
         record = self._command.record
-        record.pid, record.pid_start_ticks = process.pid, process.pid_start_ticks
-        self._command.happened(CommandEvent.STARTED, self._clock.now())
-        self._cancelled_before(CommandState.RUNNING)
-        self._log.info("command.started", command_id=record.command_id, pid=process.pid, user=record.user)
+        given = {} if provided is None else provided.environment
+        variables = command_environment(account, record.command_id, record.run_id, {**plan.environment, **given})
+        directory = None if provided is None else provided.directory
+        return Plan(
+            run_id=record.run_id,
+            argv=tuple(record.argv),
+            environment={name: text.encode() if isinstance(text, str) else text for name, text in variables.items()},
+            working_directory=record.working_directory or account.home,
+            user=User(account.uid, account.gid, account.groups) if account.switched else None,
+            timeout_seconds=record.timeout_seconds or 0.0,
+            grace_seconds=self._grace_seconds,
+            max_output_bytes=self._max_output_bytes,
+            stdin=plan.stdin,
+            patterns=() if provided is None else provided.patterns,
+            secrets_directory=None if directory is None else str(directory),
+        )
+
+    async def _follow(self, supervisor: SupervisorProcess) -> None:
+        """Follow the supervisor until it has gone, or the command is left, but not before that has begun."""
+        ends: set[asyncio.Future[Any]] = {supervisor.started, self._stop_asked}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not supervisor.started.done():
+            self._stop(supervisor)
+            await asyncio.wait({supervisor.started}, timeout=START_PATIENCE_SECONDS)
+        if supervisor.started.done() and (started := supervisor.started.result()) is not None:
+            await self._started(started)
+        await self._until(supervisor.gone, self._stop_asked)
+        if self._stop_asked.done():
+            self._stop(supervisor)
+            await self._until_stopped(supervisor)
+        if self._left.done():
+            supervisor.leave()
+        else:
+            await self._ended(supervisor)
+
+    async def _until(self, *ends: "asyncio.Future[Any]") -> None:
+        await asyncio.wait({*ends, self._left}, return_when=asyncio.FIRST_COMPLETED)
+
+    def _stop(self, supervisor: SupervisorProcess) -> None:
+        cause = self._stop_asked.result()
+        if cause is not StopCause.LEFT:
+            reason = self._command.record.reason if cause is StopCause.CANCEL else "the agent ended it"
+            supervisor.stop(CANCEL if cause is StopCause.CANCEL else AGENT, reason, self._grace_seconds)
+
+    async def _until_stopped(self, supervisor: SupervisorProcess) -> None:
+        """Wait for the end that was asked for; a supervisor that does not see to it is killed."""
+        patience = self._grace_seconds + PATIENCE_SECONDS
+        await asyncio.wait({supervisor.gone, self._left}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not self._left.done() and not supervisor.gone.done():
+            self._log.error("command.supervisor_stuck", command_id=self._command.command_id, pid=supervisor.pid)
+            supervisor.kill()
+            await self._until(supervisor.gone)
+
+    async def _started(self, started: dict[str, Any]) -> None:
+        command = self._command
+        if command.state is not CommandState.QUEUED:
+            return  # the agent before this one has recorded it
+        take_started(command, started, self._clock.now())
+        if self._stop_asked.done() and self._stop_asked.result() is StopCause.CANCEL:
+            command.happened(CommandEvent.CANCEL_ASKED, self._clock.now())
+        record = command.record
+        self._log.info("command.started", command_id=record.command_id, pid=record.pid, user=record.user)
         await self._save()
 
-    async def _until_end(self, process: Process) -> StopCause | None:
-        """Wait for the process; return why it was ended, or None if it ended by itself."""
-        stop_asked = self._command.stop_asked
-        if stop_asked is None:  # whoever starts the run makes it
-            raise AssertionError("a run needs the command's stop_asked")
-        timeout_seconds = self._command.record.timeout_seconds
-        ends: set[asyncio.Future[Any]] = {process.exited, stop_asked}
-        await asyncio.wait(ends, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if process.exited.done():
-            return None
-        cause = stop_asked.result() if stop_asked.done() else StopCause.TIMEOUT
-        await process.stop(self._grace_seconds)
-        return cause
-
-    def _ended(self, cause: StopCause | None, ending: Ending) -> None:
-        command, record = self._command, self._command.record
-        command.close_spools()
-        record.exit_code, record.signal = ending.exit_code, ending.signal
-        by_itself = CommandEvent.EXITED_WELL if ending.well else CommandEvent.EXITED_BADLY
-        event = by_itself if cause is None else _EVENT_OF_CAUSE.get(cause, by_itself)
-        command.happened(event, self._clock.now(), reason=self._reason(cause, ending))
-
-    def _reason(self, cause: StopCause | None, ending: Ending) -> str | None:
-        if cause is StopCause.TIMEOUT:
-            return f"it was ended when its {self._command.record.timeout_seconds:g} seconds had passed"
-        if cause is StopCause.AGENT:
-            return "the agent stopped, and ended it"
-        if cause is None and ending.signal is not None and self._command.state is CommandState.RUNNING:
-            return f"it was ended by signal {ending.signal} ({_signal_name(ending.signal)})"
-        return None
+    async def _ended(self, supervisor: SupervisorProcess) -> None:
+        """Take what the supervisor recorded, or see to what it left behind."""
+        command, now = self._command, self._clock.now()
+        traces = await asyncio.to_thread(self._store.traces, command.command_id)
+        if traces.ending is not None:
+            take_ending(command, traces.ending, now)
+        elif traces.claim is None:
+            reason = supervisor.failed or f"its supervisor could not be started ({_status(supervisor.status)})"
+            command.happened(CommandEvent.START_FAILED, now, reason=reason)
+        else:
+            await lose(command, self._store, self._clock, self._log, SUPERVISOR_ENDED)
 
     async def _save(self) -> None:
-        try:
-            await self._command.save(self._store)
-        except OSError as error:
-            self._log.error(
-                "command.not_saved",
-                command_id=self._command.command_id,
-                reason=error.strerror,
-                consequence="it is tried again until the disk takes it",
-            )
+        await save(self._command, self._store, self._log)
 
 
-def _signal_name(number: int) -> str:
+async def lose(command: Command, store: CommandStore, clock: Clock, log: Logger, reason: str) -> None:
+    """End what is left of a command whose end nobody saw, and let it be `LOST`."""
+    record = command.record
+    traces = await asyncio.to_thread(store.traces, record.command_id)
+    if record.state is CommandState.QUEUED and traces.started is not None:
+        take_started(command, traces.started, clock.now())
+    program = (record.pid, record.pid_start_ticks)
+    lived = await asyncio.to_thread(clear_left_behind, record.run_id, traces.claim, [program])
+    sizes = [store.spooled_bytes(record.command_id, stream) for stream in OutputStream]
+    command.grown([sizes[0], record.stdout_dropped_bytes, sizes[1], record.stderr_dropped_bytes])
+    command.happened(CommandEvent.AGENT_ENDED, clock.now(), reason=reason)
+    log.warning("command.lost", command_id=record.command_id, reason=reason, processes_killed=lived)
+
+
+async def settle(command: Command, store: CommandStore, log: Logger) -> None:
+    """Record the end for good; what the supervisor had recorded of it is then no longer needed."""
+    if await save(command, store, log):
+        await asyncio.to_thread(store.settle, command.command_id)
+
+
+async def save(command: Command, store: CommandStore, log: Logger) -> bool:
+    """Bring the record to the disk; return whether that was done (else it is tried again later)."""
     try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unnamed"
+        await command.save(store)
+    except OSError as error:
+        consequence = "it is tried again until the disk takes it"
+        log.error("command.not_saved", command_id=command.command_id, reason=error.strerror, consequence=consequence)
+        return False
+    return True
+
+
+def _status(status: int | None) -> str:
+    if status is None:
+        return "nobody knows why"
+    return f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"

@@ -1,12 +1,12 @@
 """Where a command's secrets come from, as commands see it: asked at the submit, provided at the start, taken back."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from node_agent.commands.errors import CommandRefusal, RefusalReason
-from node_agent.commands.process import OutputSink
 from node_agent.commands.secret_references import SecretReferences
 
 
@@ -33,13 +33,23 @@ class Provided(Protocol):
         """What is added to its environment."""
         ...
 
-    def guarded(self, sink: OutputSink) -> OutputSink:
-        """Return the sink behind one that masks what was given."""
+    @property
+    def patterns(self) -> tuple[bytes, ...]:
+        """What is to be masked in its output."""
+        ...
+
+    @property
+    def directory(self) -> Path | None:
+        """Where what it was given as files lies; whoever sees its end removes it."""
         ...
 
 
 class SecretSource(Protocol):
     """Gives secrets to commands."""
+
+    async def open(self, kept: Collection[Path] = ()) -> None:
+        """Prepare; files that an agent before this one laid out are removed, but for the directories in `kept`."""
+        ...
 
     def refusal(self, references: SecretReferences) -> CommandRefusal | None:
         """Return why no command may have these secrets on this node, or None."""
@@ -60,6 +70,9 @@ class SecretSource(Protocol):
 
 class NoSecrets:
     """A source of none."""
+
+    async def open(self, kept: Collection[Path] = ()) -> None:
+        """Nothing is prepared."""
 
     def refusal(self, references: SecretReferences) -> CommandRefusal | None:
         """Refuse everything."""

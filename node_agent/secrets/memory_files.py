@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from node_agent.commands.accounts import Account
@@ -37,11 +37,11 @@ class MemoryFiles:
         self._base: Path | None = None
         self._reason = "the agent has not looked for a place yet"
 
-    def open(self) -> None:
-        """Choose the first candidate that is in memory and ours, and remove what an agent before this one left."""
+    def open(self, kept: Collection[Path] = ()) -> None:
+        """Choose the first candidate that is in memory and ours, and empty it but for the directories in `kept`."""
         for candidate in self._candidates:
             try:
-                self._base = _prepared(candidate)
+                self._base = _prepared(candidate, kept)
             except (OSError, NoPlaceInMemory) as error:
                 self._reason = f"{candidate}: {error.strerror if isinstance(error, OSError) else error}"
                 continue
@@ -109,8 +109,8 @@ def is_in_memory(descriptor: int) -> bool:
     return kind in (TMPFS_MAGIC, RAMFS_MAGIC)
 
 
-def _prepared(path: Path) -> Path:
-    """Make the directory if there is none, see that it is ours and in memory, and empty it."""
+def _prepared(path: Path, kept: Collection[Path]) -> Path:
+    """Make the directory if there is none, see that it is ours and in memory, and empty it but for what is kept."""
     _refuse_disk(path)
     if not path.parent.exists():
         path.parent.mkdir()
@@ -128,7 +128,7 @@ def _prepared(path: Path) -> Path:
     finally:
         os.close(descriptor)
     for entry in path.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
+        if entry not in kept and entry.is_dir() and not entry.is_symlink():
             _clear(entry)
             entry.rmdir()
     return path

@@ -1,21 +1,20 @@
 """Provision: what a command that names secrets is given, for as long as it runs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from node_agent.commands.accounts import NoSuchAccount, find_account
 from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
-from node_agent.commands.process import OutputSink
 from node_agent.commands.secret_references import SecretReferences, scope_of
 from node_agent.commands.secret_source import Provided, SecretsUnavailable, Wanted
 from node_agent.policy_file import PolicySource
 from node_agent.secrets.held import HeldSecret, HeldSecrets, SecretsMissing
 from node_agent.secrets.memory_files import MemoryFiles, NoPlaceInMemory
-from node_agent.secrets.redaction import RedactingSink, patterns_of
 from node_agent.secrets.uses import SecretUse, UseLog
+from node_agent.supervisor.redaction import patterns_of
 from trunkline.runtime.clock import Clock
 
 DIRECTORY_VARIABLE = "TRUNKLINE_SECRETS_DIRECTORY"
@@ -38,10 +37,6 @@ class Layout:
     environment: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     directory: Path | None = None
     patterns: tuple[bytes, ...] = field(default=(), repr=False)
-
-    def guarded(self, sink: OutputSink) -> OutputSink:
-        """Return the sink behind one that masks the command's secrets."""
-        return RedactingSink(sink, self.patterns) if self.patterns else sink
 
 
 class SecretProvision:
@@ -66,9 +61,9 @@ class SecretProvision:
         self._clock = clock
         self._wait_seconds = wait_seconds
 
-    async def open(self) -> None:
-        """Find a place for files, and remove what an agent before this one left in it."""
-        await asyncio.to_thread(self._files.open)
+    async def open(self, kept: Collection[Path] = ()) -> None:
+        """Find a place for files, and remove what an agent before this one left in it, but for what is in use."""
+        await asyncio.to_thread(self._files.open, kept)
 
     async def close(self) -> None:
         """Give the place for files up; all commands have ended."""

@@ -16,6 +16,7 @@ from node_agent.commands.records import CommandStore
 from node_agent.commands.states import CommandState
 from node_agent.policy_file import PolicySource
 from tests.support.agent_exchanges import agent, kit  # noqa: F401 - fixtures
+from tests.support.supervisors import collect_supervisors
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.logs import Logger
 
@@ -97,7 +98,8 @@ async def make_ledger(
 
     yield make
     for ledger in made:
-        await ledger.stop()
+        await ledger.end_commands()
+    collect_supervisors(tmp_path / "commands")
 
 
 @pytest.fixture

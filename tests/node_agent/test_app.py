@@ -30,6 +30,7 @@ def write_settings(tmp_path, url, ca_file, **more):
         f"state_directory = '{tmp_path}/state'\ndrain_seconds = 5.0\n"
         f"[control_plane]\nurl = '{url}'\nca_file = '{ca_file}'\n"
         f"[bootstrap]\nmethod = 'join_token'\njoin_token_file = '{token}'\n[admin]\nport = 0\n"
+        "[commands]\noutlive_agent = false\n"
         "[links]\nbackoff_cap_seconds = 0.2\n" + more.get("extra", "")
     )
     return load_settings(AgentSettings, path, {}, prefix=ENVIRONMENT_PREFIX)

@@ -9,6 +9,8 @@ import signal
 from pathlib import Path
 
 CHILD_MODULE = "trunkline.sandbox.child"
+# In the arguments of each command's supervisor, after which the command's directory follows.
+COMMAND_SUPERVISOR = "node_agent.supervisor"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -63,7 +65,8 @@ def _works_in(entry: Path, prefix: str) -> bool:
         arguments = (entry / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
     except OSError:
         return False
-    return CHILD_MODULE in arguments and any(f"{argument}/".startswith(prefix) for argument in arguments)
+    ours = CHILD_MODULE in arguments or any(COMMAND_SUPERVISOR in argument for argument in arguments)
+    return ours and any(f"{argument}/".startswith(prefix) for argument in arguments)
 
 
 def send(pid: int, number: signal.Signals) -> None:

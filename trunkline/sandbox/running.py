@@ -1,7 +1,8 @@
 """Whether a sandbox is running in a directory, and how it is stopped from outside.
 
 A supervisor holds the lock of its directory as long as it lives, and the lock's file says who it is. What a killed
-supervisor left behind ends by itself (see `processes`); whatever does not is found by its arguments, and killed.
+supervisor left behind ends by itself (see `processes`), but for commands on its nodes, which go on without anybody;
+whatever does not end is found by its arguments, and ended.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from trunkline.sandbox.processes import processes_of, send
 
 STOP_SECONDS = 40.0
 LEFTOVER_SECONDS = 8.0
+# First in order; then at once, as daemons and the supervisors of commands take a second one; then by force.
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)
 _POLL_SECONDS = 0.05
 
 
@@ -49,8 +52,8 @@ def supervision(layout: Layout) -> Iterator[None]:
 
 
 def stop_leftovers(layout: Layout) -> None:
-    """End what a killed supervisor left running in the directory: SIGTERM, then SIGKILL."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """End what a killed supervisor left running in the directory."""
+    for number in _ENDING_SIGNALS:
         for pid in processes_of(layout.root):
             send(pid, number)
         if _wait_until(lambda: not processes_of(layout.root), LEFTOVER_SECONDS):

@@ -2,8 +2,8 @@
 
 Theory of operation. Once everything is up, one task a process waits for its end and starts it again, on the same ports
 and with back-off; `sandbox.json` always says which processes there are now. Everything ends with the supervisor: on
-SIGTERM and SIGINT each daemon drains; when the supervisor is killed, by the kernel (see `processes`). Commands that
-agents started are adopted when their agent ends, and are killed with the sandbox.
+SIGTERM and SIGINT each daemon drains; when the supervisor is killed, by the kernel (see `processes`). Commands outlive
+the agent that started them: their own supervisors are adopted when it ends, and end with the sandbox.
 """
 
 from __future__ import annotations
@@ -123,13 +123,15 @@ class Supervisor:
         await self._stop_orphans()
 
     async def _stop_orphans(self) -> None:
-        """End what was left behind by processes that have ended: SIGTERM, then SIGKILL."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in children():
-                send(pid, number)
+        """End what was left behind by processes that have ended: SIGTERM twice, which is *at once*, then SIGKILL."""
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            told: set[int] = set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ORPHAN_SECONDS):
-                    while children():
+                    while left := children():
+                        for pid in left - told:  # whoever is killed may leave others to be adopted
+                            send(pid, number)
+                        told |= left
                         self._reap()
                         await asyncio.sleep(_POLL_SECONDS)
 

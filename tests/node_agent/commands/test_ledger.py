@@ -3,16 +3,13 @@ import json
 import os
 import resource
 import signal
-import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.ledger import CommandBounds
-from node_agent.commands.proc import RUN_VARIABLE, start_ticks
 from node_agent.commands.records import RECORD_FILE, OutputStream
 from node_agent.commands.retention import RetentionBounds
 from node_agent.commands.states import CommandState
@@ -43,7 +40,7 @@ def record_of(tmp_path, command_id):
     return json.loads((tmp_path / "commands" / command_id / RECORD_FILE).read_bytes())
 
 
-async def test_a_command_runs_and_is_remembered(ledger, meter, tmp_path, ended):
+async def test_a_command_runs_and_is_remembered(ledger, meter, tmp_path, ended, until):
     command, created = await ledger.submit("one", sh("echo hello; exit 4"), CALLER)
     assert created
     await ended(command)
@@ -52,6 +49,7 @@ async def test_a_command_runs_and_is_remembered(ledger, meter, tmp_path, ended):
     assert document["submit_time"] <= document["start_time"] <= document["end_time"]
     assert await output(ledger, command) == b"hello\n"
     assert record_of(tmp_path, "one")["state"] == "FAILED"
+    await until(lambda: bool(meter.endings))
     assert (meter.taken, meter.endings) == (1, [CommandState.FAILED])
 
 
@@ -299,25 +297,29 @@ async def test_a_program_that_is_not_there(ledger, ended):
     assert "exit_code" not in command.document()
 
 
-async def test_after_a_clean_stop_everything_is_lost_and_gone(ledger, make_ledger, tmp_path, until):
+async def test_a_stop_takes_no_more_and_leaves_what_runs_alone(ledger):
+    command, _ = await ledger.submit("one", sh("sleep 60"), CALLER)
+    await ledger.stop()
+    assert command.state is CommandState.RUNNING, "it is left once it has been started"
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("two", sh("true"), CALLER)
+    assert refused.value.reason is RefusalReason.STOPPING
+
+
+async def test_commands_that_are_to_end_with_the_agent_are_lost_and_gone(make_ledger, tmp_path, until):
+    ledger = make_ledger(CommandBounds(grace_seconds=0.3, outlive_agent=False))
+    await ledger.open()
     script = f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 60"
     command, _ = await ledger.submit("one", sh(script), CALLER)
     await until((tmp_path / "pid").exists)
     await ledger.stop()
-    assert command.state is CommandState.LOST
+    assert (command.state, command.document()["reason"]) == (CommandState.LOST, "the agent ended it")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
-    with pytest.raises(CommandRefused) as refused:
-        await ledger.submit("two", sh("true"), CALLER)
-    assert refused.value.reason is RefusalReason.STOPPING
-    again = make_ledger()
-    await again.open()
-    assert again.get("one").state is CommandState.LOST
-    assert again.get("one").document()["reason"] == "the agent stopped, and ended it"
 
 
 async def test_a_stop_that_has_no_more_time_kills(make_ledger, tmp_path, until):
-    ledger = make_ledger(CommandBounds(grace_seconds=60))
+    ledger = make_ledger(CommandBounds(grace_seconds=60, outlive_agent=False))
     await ledger.open()
     command, _ = await ledger.submit("one", sh(f"trap '' TERM; touch {tmp_path}/here; sleep 60; sleep 60"), CALLER)
     await until((tmp_path / "here").exists)
@@ -327,72 +329,6 @@ async def test_a_stop_that_has_no_more_time_kills(make_ledger, tmp_path, until):
     async with asyncio.timeout(5):
         await stopping
     assert command.state is CommandState.LOST
-
-
-def crashed_record(command_id, **fields):
-    record = {
-        "command_id": command_id,
-        "fingerprint": "f",
-        "argv": ["sleep", "60"],
-        "submit_time": 1,
-        "submitted_by": "operator",
-        "run_id": f"run-{command_id}",
-        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "state": "RUNNING",
-    }
-    return record | fields
-
-
-def write_record(tmp_path, record):
-    directory = tmp_path / "commands" / record["command_id"]
-    directory.mkdir(parents=True)
-    (directory / RECORD_FILE).write_text(json.dumps(record))
-    (directory / "stdout").write_bytes(b"partial")
-
-
-@contextmanager
-def leftover(run_id="none"):
-    process = subprocess.Popen(["sleep", "60"], start_new_session=True, env={RUN_VARIABLE: run_id})
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def test_after_a_crash_what_ran_is_lost_and_its_processes_are_killed(make_ledger, tmp_path):
-    with leftover("run-marked") as marked, leftover() as recorded, leftover() as stranger:
-        write_record(tmp_path, crashed_record("marked"))
-        write_record(tmp_path, crashed_record("recorded", pid=recorded.pid, pid_start_ticks=start_ticks(recorded.pid)))
-        write_record(
-            tmp_path, crashed_record("stranger", pid=stranger.pid, pid_start_ticks=(start_ticks(stranger.pid) or 0) + 1)
-        )
-        write_record(tmp_path, crashed_record("waiting", state="QUEUED"))
-        write_record(tmp_path, crashed_record("rebooted", boot_id="another"))
-        ledger = make_ledger()
-        await ledger.open()
-        assert marked.wait(5) == recorded.wait(5) == -signal.SIGKILL
-        assert stranger.poll() is None
-    reasons = {command.command_id: command.document()["reason"] for command in ledger}
-    assert all(command.state is CommandState.LOST for command in ledger)
-    assert "agent ended" in reasons["recorded"]
-    assert "never" not in reasons["recorded"]
-    assert "before the command was started" in reasons["waiting"]
-    assert "booted" in reasons["rebooted"]
-    assert ledger.get("recorded").document()["stdout_bytes"] == 7
-    assert record_of(tmp_path, "recorded")["state"] == "LOST"
-
-
-async def test_what_a_crash_left_half_made_is_cleared(make_ledger, tmp_path):
-    (tmp_path / "commands" / "half").mkdir(parents=True)
-    (tmp_path / "commands" / "half" / ".record.json.abc").write_bytes(b"{")
-    (tmp_path / "commands" / "bad").mkdir()
-    (tmp_path / "commands" / "bad" / RECORD_FILE).write_bytes(b"{")
-    ledger = make_ledger()
-    await ledger.open()
-    assert [command.command_id for command in ledger] == ["bad"]
-    assert ledger.get("bad").state is CommandState.LOST
-    assert not (tmp_path / "commands" / "half").exists()
 
 
 @contextmanager

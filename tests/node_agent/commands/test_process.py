@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from node_agent.commands.process import Ending, Process, ProcessPlan, StartFailed
-from node_agent.commands.spool import Spool
 
 
 def plan(*argv, **changes):
@@ -16,11 +15,24 @@ def plan(*argv, **changes):
     return ProcessPlan(**(fields | changes))
 
 
+class FileSink:
+    """A sink that writes a file, and says when there is something in it."""
+
+    def __init__(self, path):
+        self._file = path.open("wb", buffering=0)
+        self.written = asyncio.Event()
+
+    def append(self, chunk):
+        self._file.write(chunk)
+        self.written.set()
+
+    def finish(self):
+        self._file.close()
+
+
 @asynccontextmanager
-async def spools(tmp_path, max_bytes=1 << 30):
-    made = [Spool(tmp_path / name, max_bytes=max_bytes) for name in ("stdout", "stderr")]
-    for spool in made:
-        spool.open()
+async def spools(tmp_path):
+    made = [FileSink(tmp_path / name) for name in ("stdout", "stderr")]
     try:
         yield made
     finally:
@@ -133,7 +145,7 @@ async def test_stop_kills_what_does_not_hear_with_its_children(tmp_path, until):
     async with spools(tmp_path) as (stdout, stderr):
         script = "trap '' TERM; sleep 60 & echo $!; while :; do sleep 1; done"
         process = await Process.start(plan("sh", "-c", script), stdout, stderr)
-        await stdout.grown_beyond(0)
+        await stdout.written.wait()
         await process.stop(0.1)
         assert await process.finish() == Ending(None, signal.SIGKILL)
     pid = int((tmp_path / "stdout").read_bytes())

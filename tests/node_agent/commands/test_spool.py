@@ -1,5 +1,4 @@
 import asyncio
-import os
 
 import pytest
 
@@ -7,11 +6,18 @@ from node_agent.commands.spool import Spool
 
 
 @pytest.fixture
+def grow(tmp_path):
+    def append(spool, content):
+        with (tmp_path / "stdout").open("ab") as file:
+            file.write(content)
+        spool.grown(spool.size_bytes + len(content))
+
+    return append
+
+
+@pytest.fixture
 def spool(tmp_path):
-    spool = Spool(tmp_path / "stdout", max_bytes=10)
-    spool.open()
-    yield spool
-    spool.finish()
+    return Spool(tmp_path / "stdout")
 
 
 async def read(spool, offset=0, *, follow=False):
@@ -19,21 +25,35 @@ async def read(spool, offset=0, *, follow=False):
         return b"".join([chunk async for chunk in reader.chunks(offset, follow=follow)])
 
 
-async def test_what_is_written_can_be_read_from_any_offset(spool):
-    spool.append(b"hello")
+async def test_what_is_written_can_be_read_from_any_offset(spool, grow):
+    assert await read(spool) == b"", "there need not be a file yet"
+    grow(spool, b"hello")
     assert await read(spool) == b"hello"
     assert await read(spool, 3) == b"lo"
     assert await read(spool, 5) == b""
 
 
-async def test_a_follower_sees_each_append_and_the_end(spool):
+async def test_what_is_not_announced_yet_is_not_read(spool, grow, tmp_path):
+    grow(spool, b"hello")
+    with (tmp_path / "stdout").open("ab") as file:
+        file.write(b" and a half")
+    assert await read(spool) == b"hello"
+
+
+async def test_a_follower_sees_each_append_and_the_end(spool, grow):
     follower = asyncio.create_task(read(spool, follow=True))
     await asyncio.sleep(0)
-    spool.append(b"one")
+    grow(spool, b"one")
     await asyncio.sleep(0)
-    spool.append(b"two")
+    grow(spool, b"two")
     spool.finish()
     assert await follower == b"onetwo"
+
+
+async def test_a_size_that_comes_late_takes_nothing_back(spool, grow):
+    grow(spool, b"hello")
+    spool.grown(2)
+    assert await read(spool) == b"hello"
 
 
 async def test_a_follower_that_goes_away_is_forgotten(spool):
@@ -43,30 +63,3 @@ async def test_a_follower_that_goes_away_is_forgotten(spool):
     with pytest.raises(asyncio.CancelledError):
         await follower
     assert not spool._waiting
-
-
-async def test_bytes_beyond_the_bound_are_dropped_and_counted(spool):
-    spool.append(b"0123456789ab")
-    spool.append(b"cd")
-    assert (spool.size_bytes, spool.dropped_bytes) == (10, 4)
-    assert await read(spool) == b"0123456789"
-
-
-async def test_after_a_dropped_byte_nothing_is_appended(tmp_path):
-    spool = Spool(tmp_path / "stdout", max_bytes=10)
-    spool.append(b"lost, since the file was never opened")
-    spool.open()
-    spool.append(b"x")
-    spool.finish()
-    assert (spool.size_bytes, spool.dropped_bytes) == (0, 38)
-
-
-async def test_a_full_disk_loses_bytes_and_nothing_else(tmp_path):
-    (tmp_path / "stdout").symlink_to("/dev/full")
-    spool = Spool(tmp_path / "stdout", max_bytes=10)
-    with pytest.raises(OSError, match="symbolic links"):
-        spool.open()
-    spool._descriptor = os.open("/dev/full", os.O_WRONLY)
-    spool.append(b"abc")
-    spool.finish()
-    assert (spool.size_bytes, spool.dropped_bytes) == (0, 3)

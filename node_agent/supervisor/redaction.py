@@ -12,8 +12,6 @@ transforms is not found.
 
 from collections.abc import Iterable
 
-from node_agent.commands.process import OutputSink
-
 MASK = b"[redacted]"
 MIN_BYTES = 4
 BLOCK_BYTES = 4096
@@ -97,22 +95,3 @@ class Redactor:
                     break
                 start = content.find(pattern[0], start + 1)
         return first
-
-
-class RedactingSink:
-    """Stands in front of another sink, and masks what passes."""
-
-    def __init__(self, sink: OutputSink, patterns: Iterable[bytes]) -> None:
-        self._sink = sink
-        self._redactor = Redactor(patterns)
-
-    def append(self, chunk: bytes) -> None:
-        """Pass on what is certain."""
-        if certain := self._redactor.feed(chunk):
-            self._sink.append(certain)
-
-    def finish(self) -> None:
-        """Pass on the rest."""
-        if rest := self._redactor.finish():
-            self._sink.append(rest)
-        self._sink.finish()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node_agent.secrets.redaction import BLOCK_BYTES, MASK, MOST_PATTERNS, RedactingSink, Redactor, patterns_of
+from node_agent.supervisor.redaction import BLOCK_BYTES, MASK, MOST_PATTERNS, Redactor, patterns_of
 
 SMALL = st.binary(min_size=0, max_size=40).map(lambda raw: bytes(b"ab\n"[byte % 3] for byte in raw))
 PATTERNS = st.lists(SMALL.filter(bool), min_size=1, max_size=4)
@@ -76,23 +76,3 @@ def test_long_values_are_looked_for_in_blocks_and_lines_have_a_bound():
     assert redacted(patterns, b"x" + long + b"y").replace(MASK, b"") == b"xy"
     many = b"\n".join(b"line %d" % number for number in range(1000))
     assert len(patterns_of([many])) == MOST_PATTERNS
-
-
-def test_a_sink_behind_it_hears_the_end():
-    class Kept:
-        def __init__(self):
-            self.content, self.ended = b"", False
-
-        def append(self, chunk):
-            assert chunk
-            self.content += chunk
-
-        def finish(self):
-            self.ended = True
-
-    kept = Kept()
-    sink = RedactingSink(kept, [b"hunter2"])
-    for chunk in (b"a hun", b"ter2 b hunt"):
-        sink.append(chunk)
-    sink.finish()
-    assert (kept.content, kept.ended) == (b"a [redacted] b hunt", True)

@@ -1,0 +1,180 @@
+"""A supervisor at work, as the agent sees it: started or found again, heard, told, and waited for."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from node_agent.supervisor.control import Lines, Message, encode
+from node_agent.supervisor.launch import spawn
+from node_agent.supervisor.plan import Plan
+from node_agent.supervisor.records import CONTROL_SOCKET, open_directory
+from node_agent.supervisor.tree import start_ticks
+
+RECEIVE_BYTES = 64 * 1024
+SEND_SECONDS = 30.0
+SIZES = 4  # of stdout, what was dropped of it, and the same of stderr
+
+Sizes = Callable[[list[int]], None]
+
+
+class SupervisorProcess:
+    """One supervisor. `gone` is done once the process has ended; what it recorded is then on the disk.
+
+    Attributes:
+        pid: its number.
+        started: what it says when the program runs, or None when it has gone without that.
+        failed: why it could not even take the command, if it said so.
+        gone: done when the process has ended.
+        status: how it ended (negative for a signal), where this process is its parent.
+    """
+
+    def __init__(self, pid: int, pidfd: int, connected: socket.socket | None, sizes: Sizes) -> None:
+        self.pid = pid
+        self.failed: str | None = None
+        self.status: int | None = None
+        self._pidfd = pidfd
+        self._socket = connected
+        self._sizes = sizes
+        self._lines = Lines()
+        self._loop = asyncio.get_running_loop()
+        self.started: asyncio.Future[Message | None] = self._loop.create_future()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(pidfd, self._on_exit)
+        if connected is not None:
+            connected.setblocking(False)
+            self._loop.add_reader(connected, self._on_readable)
+
+    @classmethod
+    async def start(cls, directory: Path, plan: Plan, sizes: Sizes) -> Self:
+        """Start a supervisor, and hand it its plan; whether it takes the command is heard later.
+
+        Raises:
+            OSError: no process, or no descriptor, is left.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                pid = await asyncio.to_thread(spawn, str(directory), theirs)
+            pidfd = os.pidfd_open(pid)
+        except BaseException:
+            ours.close()
+            raise
+        with contextlib.suppress(OSError):  # it has died already, which is heard in a moment
+            await asyncio.to_thread(_send, ours, plan)
+        return cls(pid, pidfd, ours, sizes)
+
+    @classmethod
+    def find(cls, directory: Path, claim: dict[str, Any], sizes: Sizes) -> Self | None:
+        """Return the supervisor that made the claim, or None if it has ended."""
+        pid = claim.get("pid")
+        if not isinstance(pid, int):
+            return None
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if start_ticks(pid) != claim.get("start_ticks"):
+            os.close(pidfd)
+            return None
+        return cls(pid, pidfd, _connected(directory, pid), sizes)
+
+    def tell(self, message: Message) -> bool:
+        """Say something to the supervisor; return whether it can hear it."""
+        if self._socket is None:
+            return False
+        try:
+            self._socket.sendall(encode(message))  # a few bytes, into an empty buffer
+        except OSError:
+            return False
+        return True
+
+    def stop(self, cause: str, reason: str | None, grace_seconds: float) -> None:
+        """Have the command ended: TERM, and KILL once the grace is over; if it cannot be told so, by a signal."""
+        if not self.tell({"stop": {"cause": cause, "reason": reason, "grace": grace_seconds}}):
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the supervisor itself, which does not do what it is there for."""
+        self._signal(signal.SIGKILL)
+
+    def leave(self) -> None:
+        """Let it be: it goes on without this agent."""
+        self._close_socket()
+        if not self.gone.done():
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self.gone.cancel()
+        self.started.cancel()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.gone.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def _on_exit(self) -> None:
+        self._on_readable()  # what it said last
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._close_socket()
+        with contextlib.suppress(ChildProcessError):  # one that was found again is somebody else's child
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        if not self.started.done():
+            self.started.set_result(None)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def _on_readable(self) -> None:
+        try:
+            content = self._socket.recv(RECEIVE_BYTES) if self._socket is not None else b""
+            messages = self._lines.feed(content) if content else []
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            content, messages = b"", []
+        if not content:
+            self._close_socket()
+        for message in messages:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        """Take what it says; what is not understood is of another release."""
+        output = message.get("output")
+        if isinstance(output, list) and len(output) == SIZES and all(isinstance(size, int) for size in output):
+            self._sizes(output)
+        if isinstance(started := message.get("started"), dict) and not self.started.done():
+            self.started.set_result(started)
+        if isinstance(failed := message.get("failed"), str):
+            self.failed = failed
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+
+def _send(connected: socket.socket, plan: Plan) -> None:
+    connected.settimeout(SEND_SECONDS)
+    connected.sendall(plan.to_bytes())
+
+
+def _connected(directory: Path, pid: int) -> socket.socket | None:
+    """Return a connection to the supervisor, or None where its socket is gone: then only its end is heard."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        descriptor = open_directory(directory)
+        try:
+            connected.settimeout(1.0)
+            connected.connect(f"/proc/self/fd/{descriptor}/{CONTROL_SOCKET.format(pid=pid)}")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        connected.close()
+        return None
+    return connected
