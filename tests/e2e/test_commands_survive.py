@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ import pytest
 
 from tests.support.sandboxes import Sandbox, running_sandbox, wait_until
 from tests.support.supervisors import alive
+from trunkline.client.commands import CommandRequest, Target
+from trunkline.client.sync import connect
 
 NODE = "vm-1"
 MANY = 20
@@ -27,6 +31,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         policy.write_text(policy.read_text() + f"\n[commands]\nmax_concurrent = {SLOTS}\n")
         os.kill(running.pid(NODE), signal.SIGHUP)
         yield running
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that commands, which run as nobody, can write to."""
+    directory = Path(tempfile.mkdtemp(prefix="trunkline-survive-"))
+    directory.chmod(0o777)
+    yield directory
+    shutil.rmtree(directory)
 
 
 def commands_of(sandbox: Sandbox) -> Path:
@@ -57,13 +70,12 @@ def lines_of(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_output_and_status_are_right_though_the_agent_was_replaced_in_the_middle(
-    node: Sandbox, tmp_path: Path, number: signal.Signals
+    node: Sandbox, place: Path, number: signal.Signals
 ) -> None:
-    go = tmp_path / "go"
-    tmp_path.chmod(0o777)
-    script = f"seq 1 20000; touch {tmp_path}/here; while ! test -e {go}; do sleep 0.05; done; seq 20001 40000; exit 9"
+    go = place / "go"
+    script = f"seq 1 20000; touch {place}/here; while ! test -e {go}; do sleep 0.05; done; seq 20001 40000; exit 9"
     command_id, running = start(node, script)
-    wait_until((tmp_path / "here").exists, "half of the output")
+    wait_until((place / "here").exists, "half of the output")
     before = supervisor_of(node, command_id)
     replaced(node, number)
     assert supervisor_of(node, command_id) == before
@@ -74,13 +86,16 @@ def test_output_and_status_are_right_though_the_agent_was_replaced_in_the_middle
     assert stdout == b"".join(b"%d\n" % line for line in range(1, 40001))
 
 
-def test_an_upgrade_under_many_commands_loses_none_and_repeats_none(node: Sandbox, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    go, ran = tmp_path / "go", tmp_path / "ran"
+def test_an_upgrade_under_many_commands_loses_none_and_repeats_none(node: Sandbox, place: Path) -> None:
+    go, ran = place / "go", place / "ran"
     script = f"echo $TRUNKLINE_COMMAND_ID >> {ran}; while ! test -e {go}; do sleep 0.1; done; echo done"
     names = [f"up-{number}-{uuid.uuid4().hex[:8]}" for number in range(MANY)]
-    for name in names:
-        node.trunkline("run", "--node", NODE, "--id", name, "--detach", "--", "sh", "-c", script)
+    description = node.description
+    token = Path(description["admin_token_file"]).read_text().strip()
+    with connect(description["control_plane_url"], token, ca_file=description["ca_file"]) as plane:
+        commands = plane.workspace("main").commands
+        for name in names:
+            commands.submit(Target(node=NODE), CommandRequest(command_id=name, argv=["sh", "-c", script]))
     wait_until(lambda: len(lines_of(ran)) == SLOTS, "all slots are taken")
     replaced(node, signal.SIGTERM)
     replaced(node, signal.SIGKILL)
@@ -95,11 +110,10 @@ def test_an_upgrade_under_many_commands_loses_none_and_repeats_none(node: Sandbo
     assert all(node.trunkline("command", "output", name).stdout == b"done\n" for name in names)
 
 
-def test_a_killed_supervisor_means_lost_and_no_orphan(node: Sandbox, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    script = f"trap '' TERM; setsid sleep 617 & (setsid sleep 617 &) ; touch {tmp_path}/here; sleep 617"
+def test_a_killed_supervisor_means_lost_and_no_orphan(node: Sandbox, place: Path) -> None:
+    script = f"trap '' TERM; setsid sleep 617 & (setsid sleep 617 &) ; touch {place}/here; sleep 617"
     command_id, running = start(node, script)
-    wait_until((tmp_path / "here").exists, "it runs")
+    wait_until((place / "here").exists, "it runs")
     os.kill(supervisor_of(node, command_id), signal.SIGKILL)
     _, stderr = running.communicate(timeout=60)
     assert b"its supervisor ended before the command did" in stderr
@@ -119,14 +133,14 @@ def processes(arguments: str) -> list[int]:
     return found
 
 
-def test_a_sandbox_that_goes_down_takes_its_commands_along(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
+def test_a_sandbox_that_goes_down_takes_its_commands_along(tmp_path: Path, place: Path) -> None:
     with running_sandbox(tmp_path / "state", nodes=1) as sandbox:
-        command_id, running = start(sandbox, f"trap '' TERM; touch {tmp_path}/here; while :; do sleep 0.1; done")
-        wait_until((tmp_path / "here").exists, "it runs")
+        command_id, running = start(sandbox, f"trap '' TERM; touch {place}/here; while :; do sleep 0.1; done")
+        wait_until((place / "here").exists, "it runs")
         supervisor = supervisor_of(sandbox, command_id)
         started = time.monotonic()
         sandbox.trunkline("down")
         assert time.monotonic() - started < 30
         assert not alive(supervisor)
+        running.kill()
         running.communicate(timeout=60)

@@ -36,7 +36,7 @@ def plan(*argv: str, **changes: Any) -> Plan:
 class Supervised:
     """A running supervisor. Leaving the context ends it with its command."""
 
-    def __init__(self, directory: Path, wanted: Plan) -> None:
+    def __init__(self, directory: Path, wanted: Plan, *, part_of_plan: bool = False) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory = directory
         self._agent, theirs = socket.socketpair()
@@ -47,12 +47,13 @@ class Supervised:
             self.pid = spawn(str(directory), theirs)
         self._pidfd = os.pidfd_open(self.pid)
         self._status: int | None = None
-        self._agent.sendall(wanted.to_bytes())
+        content = wanted.to_bytes()
+        self._agent.sendall(content[:-1] if part_of_plan else content)
 
     def __enter__(self) -> "Supervised":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         for _ in range(2):
             if self._status is None:
                 with contextlib.suppress(ProcessLookupError):
