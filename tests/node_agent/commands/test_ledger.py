@@ -200,7 +200,7 @@ async def test_time_runs_out(ledger, ended):
 
 async def test_cancel_while_it_runs(ledger, tmp_path, ended, until):
     command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/here; sleep 60"), CALLER)
-    await until((tmp_path / "here").exists)
+    await until(lambda: (tmp_path / "here").exists() and command.state is CommandState.RUNNING)
     assert (await ledger.cancel("one", "someone")).state in (CommandState.CANCELLING, CommandState.CANCELLED)
     await ended(command)
     assert command.state is CommandState.CANCELLED
