@@ -180,6 +180,8 @@ def test_runbook_compromised_key(sandbox: Sandbox) -> None:
     assert revoked["phase"] == "steady"
     assert active(sandbox, "signing-key") != key
     wait_until(lambda: works(sandbox), "nodes have come back by their certificates", 30)
+    wait_until(lambda: all(is_online(sandbox, node) for node in ("vm-1", "vm-2")), "the control plane sees them")
+    assert len(sandbox.json("node", "list")["nodes"]) == 2
 
     async def call() -> None:
         context = client_context(ca_file=Path(sandbox.description["ca_file"]))

@@ -22,7 +22,12 @@ def test_a_compromised_node(fragile_sandbox: Sandbox) -> None:
     token = token_for(sandbox, "vm-2", "health:read")
     sandbox.trunkline("lock", "node", "vm-2", "--for", "2h", "--reason", "outbound traffic nobody knows")
     assert status_of(sandbox, token)[0] == 403
+    [lock] = sandbox.json("lock", "list")["locks"]
+    sandbox.trunkline("lock", "lift", lock["lock_id"])
+    wait_until(lambda: status_of(sandbox, token)[0] == 200, "it was a false alarm, and nothing is lost")
+    sandbox.trunkline("lock", "node", "vm-2", "--for", "2h", "--reason", "it was none")
     assert sandbox.json("node", "get", "vm-2")["node"] == "vm-2"
+    sandbox.trunkline("command", "list")
     sandbox.trunkline("revoke", "node", "vm-2")
     assert status_of(sandbox, token)[0] == 401
     sandbox.trunkline("node", "delete", "vm-2", "--yes")
@@ -30,11 +35,9 @@ def test_a_compromised_node(fragile_sandbox: Sandbox) -> None:
     wait_until(lambda: "401" in agent_log.read_text() or "revoked" in agent_log.read_text(), "its agent is refused")
     assert status_of(sandbox, token_for(sandbox, "vm-1", "health:read"))[0] == 200
     actions = audited(sandbox)
-    assert [action for action in actions if action in ("lock.create", "node.revoke", "node.delete")] == [
-        "lock.create",
-        "node.revoke",
-        "node.delete",
-    ]
+    looked_for = ("lock.create", "lock.lift", "node.revoke", "node.delete")
+    found = [action for action in actions if action in looked_for]
+    assert found == ["lock.create", "lock.lift", "lock.create", "node.revoke", "node.delete"]
 
 
 def test_restoring_the_control_plane_from_a_backup(fragile_sandbox: Sandbox, tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ class SmallFleet:
         process.kill()
         process.wait(timeout=10)
 
+    def stop(self, name: str) -> None:
+        """SIGTERM a daemon, and wait until it has drained."""
+        process = self.processes.pop(name)
+        process.terminate()
+        process.wait(timeout=30)
+
     def pause(self, name: str) -> None:
         """SIGSTOP a daemon: connections stay, and nothing is answered."""
         os.kill(self.processes[name].pid, signal.SIGSTOP)
@@ -145,6 +151,26 @@ class SmallFleet:
                 return document
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{method} {path}: {error.read().decode()}") from None
+
+    def run(self, *command: str, environment: dict[str, str] | None = None) -> str:
+        """Run a command in the fleet's directory; returns what it printed."""
+        environment = os.environ | (environment or {})
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"{command} exited with {done.returncode}: {done.stderr}"
+        return done.stdout
+
+    def trunkline(self, *arguments: str) -> str:
+        """Run the command line as the operator; returns what it printed."""
+        state = self.state("control-plane")
+        environment = {
+            "TRUNKLINE_CONTROL_PLANE_URL": self.endpoints("control-plane")["url"],
+            "TRUNKLINE_TOKEN_FILE": str(state / "operator-token"),
+            "TRUNKLINE_CA_FILE": str(state / "ca.pem"),
+            "TRUNKLINE_WORKSPACE": WORKSPACE,
+        }
+        return self.run(TRUNKLINE, *arguments, environment=environment)
 
     def _control_plane(self) -> str:
         tokens = ("svid_seconds", "listen_seconds", "relay_svid_seconds", "own_svid_seconds")
