@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.build import Build
 from bench.calls import Calls, running_backend
 from bench.credentials import Credentials
-from bench.fleet import FIRST_CALL, IDLE_MEMORY, first_call, idle_memory
+from bench.fleet import FIRST_CALL, IDLE_CPU, IDLE_MEMORY, first_call, idle_agents
 from bench.machine import describe
 from bench.nginx import running_nginx
 from bench.real_agent import REAL_AGENT, real_agent, running_sandbox
@@ -59,9 +59,9 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
         with running_relay(directory / "relay", credentials, options.event_loop, build) as relay:
             many = credentials.write_nodes(nodes[:NODES], "many.json")
             yield from Calls(relay, nginx, seconds, repetitions, wanted).rows(nodes[:NODES], one, many)
-        if wanted(IDLE_MEMORY):
+        if wanted(IDLE_MEMORY) or wanted(IDLE_CPU):
             with running_relay(directory / "relay-idle", credentials, options.event_loop, build) as relay:
-                yield idle_memory(relay, credentials.write_nodes(nodes, "all.json"), agents)
+                yield from idle_agents(relay, credentials.write_nodes(nodes, "all.json"), agents)
         if wanted(FIRST_CALL):
             with running_relay(directory / "relay-killed", credentials, options.event_loop, build) as relay:
                 yield first_call(relay, one, nodes[0], credentials.roots, max(3, repetitions))

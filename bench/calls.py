@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,16 @@ from bench.machine import LOAD_CORE, cpu_seconds, pinned
 from bench.nginx import Nginx
 from bench.relay import Relay, listening
 from bench.rows import Row
-from bench.wrk import Load, LoadError, Measured, run_wrk
+from bench.wrk import Load, LoadError, Measured, run_wrk, running_wrk
 
 BULK_BYTES = 16 * 1024 * 1024
 UPLOAD_BYTES = 8 * 1024 * 1024
 MICROSECONDS = "CPU-µs a call"
 PER_MEGABYTE = "CPU-µs a MB"
 SENDERS = 64
+NEW_CONNECTIONS = 8
+BULK_BESIDE = 4
+WARM_UP_SECONDS = 1.0
 
 Wanted = Callable[[str], bool]
 """Whether the row of that name is to be measured."""
@@ -71,6 +75,8 @@ class Calls:
             "bulk download, 8 at once": lambda name: self._bulk(name, node, 8, 1.1),
             "bulk upload, 1 at once": lambda name: self._upload(name, node, 1, 1.1),
             "bulk upload, 8 at once": lambda name: self._upload(name, node, 8, 1.1),
+            "small call on a new TLS connection": lambda name: self._new_connection(name, node),
+            "small call beside bulk downloads on its link, p99": lambda name: self._beside_bulk(name, node),
         }
 
     def _with_many_nodes(self, nodes: list[NodeCredentials]) -> Mapping[str, Measurement]:
@@ -84,6 +90,30 @@ class Calls:
         nginx = Load(self._nginx.url + "/small", {}, connections=senders)
         row = Row(name, MICROSECONDS, bound)
         return self._compare(row, relay, nginx, lambda measured, _: measured.cpu_microseconds_per_request)
+
+    def _new_connection(self, name: str, node: NodeCredentials) -> Row:
+        close = {"Connection": "close"}
+        headers = authorization(node) | close
+        relay = Load(f"{self._relay.url}{node.gateway}/small", headers, connections=NEW_CONNECTIONS)
+        nginx = Load(self._nginx.url + "/small", close, connections=NEW_CONNECTIONS)
+        row = Row(name, MICROSECONDS, 2.0)
+        return self._compare(row, relay, nginx, lambda measured, _: measured.cpu_microseconds_per_request)
+
+    def _beside_bulk(self, name: str, node: NodeCredentials) -> Row:
+        """How much longer the slowest hundredth of small calls takes while downloads fill the same link."""
+        row = Row(name, "times its quiet p99", 5.0, bound_is_ratio=False)
+        at = f"{self._relay.url}{node.gateway}"
+        for _ in range(self._repetitions):
+            row.relay.append(self._slowdown(at, authorization(node), self._relay.pid))
+            row.nginx.append(self._slowdown(self._nginx.url, {}, self._nginx.pid))
+        return row
+
+    def _slowdown(self, at: str, headers: dict[str, str], pid: int) -> float:
+        small = Load(f"{at}/small", headers, connections=1)
+        quiet = run_wrk(small, self._seconds, pid).p99_milliseconds
+        with running_wrk(Load(f"{at}/bulk/{BULK_BYTES}", headers, connections=BULK_BESIDE)):
+            time.sleep(WARM_UP_SECONDS)
+            return run_wrk(small, self._seconds, pid).p99_milliseconds / quiet
 
     def _latency(self, name: str, node: NodeCredentials) -> Row:
         relay = Load(f"{self._relay.url}{node.gateway}/small", authorization(node), connections=1)

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.calls import authorization
 from bench.credentials import NodeCredentials
-from bench.machine import LOAD_CORE, resident_kib
+from bench.machine import LOAD_CORE, cpu_seconds, resident_kib
 from bench.ports import POLL_SECONDS
 from bench.relay import Relay, listening
 from bench.rows import Row
 from certs.tls import client_context
 
 IDLE_MEMORY = "memory of an idle agent"
+IDLE_CPU = "CPU for idle agents"
 FIRST_CALL = "first call after a kill -9, from the open port"
 SETTLE_SECONDS = 3.0
+IDLE_SECONDS = 20.0
 FIRST_CALL_SECONDS = 20.0
 
 
-def idle_memory(relay: Relay, credentials_file: Path, count: int) -> Row:
-    """How much the relay grows for each idle agent, real TLS links and all."""
-    row = Row(f"{IDLE_MEMORY}, of {count}", "KiB", 64, bound_is_ratio=False)
+def idle_agents(relay: Relay, credentials_file: Path, count: int) -> Iterator[Row]:
+    """How much the relay grows for each idle agent, real TLS links and all; then what keeping them costs it."""
+    memory = Row(f"{IDLE_MEMORY}, of {count}", "KiB", 64, bound_is_ratio=False)
+    cpu = Row(f"{IDLE_CPU}, {count} of them", "% of a core", 2, bound_is_ratio=False)
     before = resident_kib(relay.pid)
     with listening(relay, credentials_file, LOAD_CORE):
         time.sleep(SETTLE_SECONDS)
-        row.relay.append((resident_kib(relay.pid) - before) / count)
-    return row
+        memory.relay.append((resident_kib(relay.pid) - before) / count)
+        yield memory
+        # Long enough for each link to be pinged once.
+        began, used = time.monotonic(), cpu_seconds(relay.pid)
+        time.sleep(IDLE_SECONDS)
+        cpu.relay.append((cpu_seconds(relay.pid) - used) / (time.monotonic() - began) * 100)
+        yield cpu
 
 
 def first_call(relay: Relay, credentials_file: Path, node: NodeCredentials, roots: Path, repetitions: int) -> Row:

@@ -6,11 +6,14 @@ import json
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import LOAD_CORE, cpu_seconds, pinned
 
+LONGEST_SECONDS = 600
 _COUNTED = re.compile(r"RESULT (\{.*\})")
 _REPORT = """
 function done(summary, latency, requests)
@@ -75,16 +78,32 @@ def run_wrk(load: Load, seconds: float, pid: int) -> Measured:
         LoadError: a connection failed or an answer was no success.
     """
     with tempfile.TemporaryDirectory() as directory:
-        script = Path(directory, "load.lua")
-        script.write_text(_script(load))
-        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"]
-        command += [argument for name, value in load.headers.items() for argument in ("-H", f"{name}: {value}")]
+        command = _command(load, seconds, Path(directory))
         before = cpu_seconds(pid)
-        answer = subprocess.run(
-            pinned(LOAD_CORE, [*command, "-s", str(script), load.url]), capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
         used = cpu_seconds(pid) - before
     return _read(answer, used)
+
+
+@contextmanager
+def running_wrk(load: Load) -> Iterator[None]:
+    """Send the load, for as long as the block runs; what comes of it is not looked at."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = _command(load, LONGEST_SECONDS, Path(directory))
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def _command(load: Load, seconds: float, directory: Path) -> list[str]:
+    script = directory / "load.lua"
+    script.write_text(_script(load))
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s", "--timeout", "20s"]
+    command += [argument for name, value in load.headers.items() for argument in ("-H", f"{name}: {value}")]
+    return pinned(LOAD_CORE, [*command, "-s", str(script), load.url])
 
 
 def _read(answer: subprocess.CompletedProcess[str], used: float) -> Measured:

@@ -108,7 +108,7 @@ class LinkStream(Stream):
             self.handler = None
 
     def end_late(self) -> None:
-        """As `end`, for a FIN that nobody waits for: it goes with other output, within a few milliseconds.
+        """As `end`, for a FIN that nobody waits for: it goes with other output, within `2 * LATE_SECONDS`.
 
         Until then the stream counts as writable; nothing more may be written.
         """
