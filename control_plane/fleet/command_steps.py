@@ -142,9 +142,9 @@ def end(command: Command, state: str, reason: str, now_ms: int) -> None:
     command.end_time = now_ms
 
 
-def next_delay_seconds(step: Step, attempt: int) -> float:
+def next_delay_seconds(step: Step, attempt: int, slowest_poll_seconds: float = SLOWEST_POLL_SECONDS) -> float:
     """Return how long to wait before the next step, after so many steps without a change; jitter comes on top."""
-    slowest = SLOWEST_DELIVERY_SECONDS if step is Step.DELIVER else SLOWEST_POLL_SECONDS
+    slowest = SLOWEST_DELIVERY_SECONDS if step is Step.DELIVER else slowest_poll_seconds
     return min(slowest, FIRST_POLL_SECONDS * POLL_GROWTH ** min(attempt, 32))
 
 

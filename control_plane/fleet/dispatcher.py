@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from control_plane.fleet.barred import why_barred
 from control_plane.fleet.command_steps import (
     FINAL_STATES,
+    SLOWEST_POLL_SECONDS,
     BadAnswerError,
     Step,
     end,
@@ -30,6 +31,7 @@ from control_plane.fleet.command_steps import (
 )
 from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
+from control_plane.fleet.rollouts import slowest_poll_seconds
 from control_plane.fleet.submission_news import SubmissionNews
 from control_plane.history.chronicle import Chronicle
 from control_plane.history.command_audit import Decision
@@ -58,6 +60,7 @@ class _Entry:
     running: bool = False
     again: bool = False
     steps: int = 0
+    slowest_poll_seconds: float = SLOWEST_POLL_SECONDS
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -170,7 +173,7 @@ class Dispatcher:
         step, final = Step.NOTHING, False
         try:
             step, final = await self._advance(key, entry)
-            delay = next_delay_seconds(step, entry.attempt)
+            delay = next_delay_seconds(step, entry.attempt, entry.slowest_poll_seconds)
         except StorageError as error:
             self._log.error("command.not_recorded", command_id=key.command_id, reason=str(error))
             delay = STORAGE_RETRY_SECONDS
@@ -202,6 +205,9 @@ class Dispatcher:
             if found is None or step is Step.HOLD:
                 return step, False  # a node being deleted: the deletion itself ends the command
             barred = await why_barred(session, found[1], self._now_ms()) if step is Step.DELIVER else None
+        if submission is not None and submission.rollout is not None:
+            others_wait_seconds = slowest_poll_seconds(submission.rollout["max_concurrent"])
+            entry.slowest_poll_seconds = min(SLOWEST_POLL_SECONDS, others_wait_seconds)
         if step is Step.CANCEL_UNSENT:
             change = _never_sent(submission)
         elif barred is not None:

@@ -14,6 +14,8 @@ succeed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+POLLS_PER_SECOND = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -124,6 +126,14 @@ def share(asked: int | str, nodes: int, *, least: int) -> int:
     if isinstance(asked, int):
         return max(least, asked)
     return max(least, nodes * int(asked.removesuffix("%")) // 100)
+
+
+def slowest_poll_seconds(max_concurrent: int) -> float:
+    """Return how often the commands of a rollout are asked for at least, since others wait for their end.
+
+    It is once a second up to 50 at once; of more, 50 a second are asked for.
+    """
+    return max(1.0, max_concurrent / POLLS_PER_SECOND)
 
 
 def _reason_to_stop(plan: Plan, counts: Sequence[WaveCount]) -> str | None:

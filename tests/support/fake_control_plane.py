@@ -113,6 +113,7 @@ class FakeControlPlane:
         routes.add_get(f"{workspace}/commands/{{id}}/output", self._output)
         routes.add_post(f"{workspace}/commands/{{id}}/cancel", self._cancel)
         routes.add_get(f"{workspace}/commands/{{id}}/events", self._events)
+        routes.add_get(f"{workspace}/submissions", self._submissions)
         routes.add_get(f"{workspace}/submissions/{{id}}", self._submission)
         routes.add_get(f"{workspace}/submissions/{{id}}/commands", self._submission_commands)
         routes.add_post(f"{workspace}/submissions/{{id}}/cancel", self._cancel_submission)
@@ -249,6 +250,10 @@ class FakeControlPlane:
             under_way = max(one["wave"] for one in found if not one.get("held"))
             view["rollout"] = {"canary": True, "max_concurrent": 1, "wave": under_way, "waves": waves}
         return web.json_response(view | self.stopped | {"revision": str(len(self.requests))})
+
+    async def _submissions(self, request: web.Request) -> web.Response:
+        listed = [{"submission_id": "s-1", "state": "RUNNING", "argv": ["true"], "nodes": 2, "counts": {"RUNNING": 2}}]
+        return web.json_response({"submissions": listed})
 
     async def _submission_commands(self, request: web.Request) -> web.Response:
         found = self._submitted(request)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from trunkline.client.records import Record
+from trunkline.client.records import Record, command_words
 
 
 class Wave(Record):
@@ -45,6 +45,11 @@ class Submission(Record):
     stop_reason: str | None = None
     rollout: RolloutProgress | None = None
     revision: str = ""
+
+    @property
+    def command(self) -> list[str]:
+        """What was asked for, as people read it; see `command_words`."""
+        return command_words(self.argv, self.named, self.parameters)
 
     @property
     def ended(self) -> bool:

@@ -228,6 +228,27 @@ async def test_a_rollout_goes_on_where_another_process_left_it(tmp_path: Path):
     await relay.close()
 
 
+async def test_what_a_process_that_is_gone_may_have_sent_is_not_called_never_sent(tmp_path: Path):
+    agent = FakeAgent(state="RUNNING")
+    relay = agent.relay()
+    running = {"settings": quick(tmp_path), "dial": relay.dial}
+    async with running_control_plane(tmp_path, **running, fleet=False) as plane:
+        await plane.relay()
+        await plane.node("vm-1")
+        body = {"command_id": "c-1", "target": {"node": "vm-1"}, "argv": ["true"]}
+        await plane.ok("POST", COMMANDS, body)
+        cancelling = asyncio.ensure_future(plane.call("POST", f"{COMMANDS}/c-1/cancel", {}))
+        await asyncio.wait_for(cancelling, 10)
+    agent.commands["vm-1.finance.trunk.internal", "c-1"] = {"command_id": "c-1", "state": "RUNNING"}
+    async with running_control_plane(tmp_path, **running, fleet=True) as plane:
+        end = time.monotonic() + 10
+        while (found := await plane.ok("GET", f"{COMMANDS}/c-1"))["state"] != "CANCELLED":
+            assert time.monotonic() < end, found
+            await asyncio.sleep(0.02)
+    assert agent.count("POST", "/cancel") == 1, "it was asked of the node, which had it"
+    await relay.close()
+
+
 async def test_a_change_is_waited_for(stage: Stage):
     await stage.submit(max_concurrent=1)
     await stage.reach("vm-1")

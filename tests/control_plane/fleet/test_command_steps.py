@@ -140,3 +140,4 @@ def test_delays_grow_to_a_bound():
     assert delays[0] == 0.2
     assert delays[-1] == 10.0
     assert next_delay_seconds(Step.DELIVER, 200) == 3.0
+    assert next_delay_seconds(Step.ASK, 200, 1.0) == 1.0

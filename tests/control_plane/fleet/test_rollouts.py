@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control_plane.fleet.rollouts import Decision, Plan, WaveCount, cut_into_waves, decide, share
+from control_plane.fleet.rollouts import (
+    Decision,
+    Plan,
+    WaveCount,
+    cut_into_waves,
+    decide,
+    share,
+    slowest_poll_seconds,
+)
 
 NOW = 1_000_000
 
@@ -87,6 +95,10 @@ def test_a_pause_is_counted_from_the_end_of_the_wave():
     assert decided(plan, WaveCount(succeeded=1), REST, over_since=NOW - 500) == Decision(1, start=2)
     back = decided(plan, WaveCount(succeeded=1), REST, over_since=NOW + 10**9)
     assert back.wake_time == NOW + 500, "a clock that was set back makes no pause endless"
+
+
+def test_what_others_wait_for_is_asked_for_more_often_within_a_bound():
+    assert [slowest_poll_seconds(number) for number in (1, 50, 100, 10_000)] == [1.0, 1.0, 2.0, 200.0]
 
 
 @dataclass

@@ -175,6 +175,17 @@ def test_command_cancel_takes_a_submission_too(fake: FakeControlPlane, trunkline
     assert fake.cancelled == ["s-1.nd-vm-1"]
 
 
+def test_submissions_are_listed_shown_and_cancelled(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    listed = trunkline("submission", "list").stdout.decode().splitlines()
+    assert listed[0].split() == ["SUBMISSION", "ID", "STATE", "NODES", "COUNTS", "COMMAND", "CREATED"]
+    assert listed[1].split() == ["s-1", "RUNNING", "2", "RUNNING=2", "true", "-"]
+    fake.add_node("vm-1")
+    begun(fake, "vm-1")
+    assert "counts.RUNNING" in trunkline("submission", "get", "s-1").stdout.decode()
+    assert json.loads(trunkline("submission", "cancel", "s-1", "-o", "json").stdout)["state"] == "FAILED"
+    assert fake.cancelled == ["s-1.nd-vm-1"]
+
+
 def test_a_script_travels_as_standard_input(fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path) -> None:
     fake.add_node("vm-1", CannedCommand(stdout=b"done\n"))
     file = tmp_path / "deploy $(id).sh"
