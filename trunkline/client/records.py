@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trunkline.client.script_loader import script_words
+from trunkline.client.command_words import command_words
 
 
 class Record(BaseModel):
@@ -318,14 +318,6 @@ class Command(Record):
     def command(self) -> list[str]:
         """What was asked for, as people read it; see `command_words`."""
         return command_words(self.argv, self.named, self.parameters)
-
-
-def command_words(argv: list[str], named: str | None, parameters: dict[str, Any] | None) -> list[str]:
-    """What was asked for, as people read it: an argument list, a script, or a named command with its parameters."""
-    if named is None:
-        script = script_words(argv)
-        return argv if script is None else ["script", *script]
-    return [f"named:{named}", *(f"{name}={value}" for name, value in (parameters or {}).items())]
 
 
 class AuditEvent(Record):

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from trunkline.client.records import Record, command_words
+from trunkline.client.command_words import command_words
+from trunkline.client.records import Record
 
 
 class Wave(Record):

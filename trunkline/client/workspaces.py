@@ -12,10 +12,10 @@ from trunkline.client.records import (
     KeyRotation,
     Relay,
     RelayJoinToken,
-    Rotation,
     Workspace,
     WorkspaceQuotas,
 )
+from trunkline.client.rotation_records import Rotation
 from trunkline.client.rotations import RotationApi, RotationKind
 
 

@@ -231,7 +231,7 @@ async def test_a_rollout_goes_on_where_another_process_left_it(tmp_path: Path):
 async def test_what_a_process_that_is_gone_may_have_sent_is_not_called_never_sent(tmp_path: Path):
     agent = FakeAgent(state="RUNNING")
     relay = agent.relay()
-    running = {"settings": quick(tmp_path), "dial": relay.dial}
+    running: dict[str, Any] = {"settings": quick(tmp_path), "dial": relay.dial}
     async with running_control_plane(tmp_path, **running, fleet=False) as plane:
         await plane.relay()
         await plane.node("vm-1")
