@@ -1,7 +1,9 @@
 """Lifespans: from when to when a credential is good, and the moment within it at which it is to be renewed.
 
 Renewal comes at a random 50 to 70 % of a life: early enough that a control plane may be away for hours, and spread so
-that a fleet that was enrolled together does not come back together.
+that a fleet that was enrolled together does not come back together. In such a wave the rate is at most thrice the
+long-run mean (0.6 lives between renewals, spread over 0.2). Nodes that have only just joined or returned, which whole
+fleets do at once, begin at 40 %, which makes it twice, in the first wave and in those after it.
 """
 
 import random
@@ -11,6 +13,7 @@ from certs.chains import CertificateChain
 from certs.issuance import BACKDATE_SECONDS
 
 EARLIEST_RENEWAL, LATEST_RENEWAL = 0.5, 0.7
+EARLIEST_FIRST_RENEWAL = 0.4
 TOLERATED_SKEW_SECONDS = 60.0
 """How far a clock may be off without any effect; what is not valid yet by no more than that is taken as valid."""
 
@@ -41,6 +44,16 @@ class Lifespan:
     def covers(self, now: float) -> bool:
         """Whether it is valid at `now`."""
         return self.has_begun(now) and now < self.end
+
+
+def renewal_part(serial: str, *, first: bool = False) -> float:
+    """The part of its life after which the certificate with this serial number is to be renewed.
+
+    It is as random as the serial number, and the same after each restart: a fleet whose agents are all restarted in the
+    middle of their certificates' lives would otherwise draw again, and many of them a moment that is over.
+    """
+    earliest = EARLIEST_FIRST_RENEWAL if first else EARLIEST_RENEWAL
+    return random.Random(serial).uniform(earliest, LATEST_RENEWAL)  # noqa: S311 - it spreads load, and is no secret
 
 
 def lifespan_of(chain: CertificateChain) -> Lifespan:

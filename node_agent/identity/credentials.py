@@ -3,10 +3,9 @@
 import base64
 import binascii
 import json
-import random
 from collections.abc import Callable
 
-from certs.lifespan import EARLIEST_RENEWAL, LATEST_RENEWAL, Lifespan
+from certs.lifespan import Lifespan, renewal_part
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from trunkline.runtime.secret import Secret
 
@@ -14,9 +13,9 @@ from trunkline.runtime.secret import Secret
 FALLBACK_LIFE_SECONDS = 3600.0
 
 
-def renew_pair_at(node: NodeIdentity, now: float, rng: random.Random) -> float:
+def renew_pair_at(node: NodeIdentity, now: float) -> float:
     """Return when to renew leaf and listen token, which go together: when the first of them is to be renewed."""
-    part = rng.uniform(EARLIEST_RENEWAL, LATEST_RENEWAL)
+    part = renewal_part(node.identity.serial, first=node.first)
     return min(node.lifespan.at(part), token_lifespan(node.listen_token, now).at(part))
 
 

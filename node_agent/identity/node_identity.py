@@ -34,6 +34,7 @@ class NodeIdentity:
     Attributes:
         confirmed: the control plane knows that the node holds this key, and seals to this sealing key.
         former_sealing_keys: until then it may still seal to one of these; the newest comes first.
+        first: it came of a bootstrap or a late renewal, as those of a whole fleet may have at once.
     """
 
     identity: Identity
@@ -48,6 +49,7 @@ class NodeIdentity:
     policy: dict[str, Any] = field(default_factory=dict)
     confirmed: bool = False
     former_sealing_keys: tuple[Secret, ...] = ()
+    first: bool = False
 
     @property
     def lifespan(self) -> Lifespan:
@@ -84,8 +86,12 @@ class NodeIdentity:
         """
         return replace(self, listen_token=Secret(_text(answer, "listen_token")), relays=_relays(answer))
 
-    def succeeded(self, answer: dict[str, Any], key: PrivateKey, sealing_key: Secret) -> "NodeIdentity":
+    def succeeded(
+        self, answer: dict[str, Any], key: PrivateKey, sealing_key: Secret, *, late: bool = False
+    ) -> "NodeIdentity":
         """Return the identity that the control plane's answer makes of this one, with a new key and sealing key.
+
+        `late` says that this one had expired.
 
         Raises:
             CertificateError: the answer lacks something, or the chain is of another key or another node.
@@ -94,7 +100,14 @@ class NodeIdentity:
         if identity.spiffe_id != self.spiffe_id:
             raise CertificateError("the control plane renewed the identity of another node")
         former = self.sealing_keys[:MOST_FORMER_SEALING_KEYS]
-        heir = replace(self, identity=identity, sealing_key=sealing_key, former_sealing_keys=former, confirmed=False)
+        heir = replace(
+            self,
+            identity=identity,
+            sealing_key=sealing_key,
+            former_sealing_keys=former,
+            confirmed=False,
+            first=late,
+        )
         return heir.with_token(answer)
 
     def settled(self) -> "NodeIdentity":
@@ -120,6 +133,7 @@ def identity_from_answer(answer: dict[str, Any], key: PrivateKey, sealing_key: S
         sealing_key=sealing_key,
         relays=_relays(answer),
         policy=_policy(answer),
+        first=True,
     )
     if (node.spiffe_id.workspace_id, node.spiffe_id.node_id) != (node.workspace_id, node.node_id):
         raise CertificateError("the certificate names another node than the answer that it came in")
@@ -206,6 +220,7 @@ def _to_json(node: NodeIdentity) -> bytes:
         "relays": list(node.relays),
         "policy": node.policy,
         "confirmed": node.confirmed,
+        "first": node.first,
         "former_sealing_keys": [key.reveal() for key in node.former_sealing_keys],
     }
     return json.dumps(document).encode()
@@ -225,6 +240,7 @@ def _from_json(document: dict[str, Any], source: str) -> NodeIdentity:
         policy=_policy(document),
         confirmed=document.get("confirmed", True) is True,
         former_sealing_keys=tuple(Secret(key) for key in document.get("former_sealing_keys", [])),
+        first=document.get("first", False) is True,
     )
 
 

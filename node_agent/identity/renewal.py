@@ -124,7 +124,7 @@ class Renewal:
             self._backoff.reset()
 
     async def _wait_for_work(self) -> Work:
-        self._due = renew_pair_at(self._credentials.current, self._clock.now(), self._rng)
+        self._due = renew_pair_at(self._credentials.current, self._clock.now())
         while (work := self._next_work()) is None:
             if await sleep_until(self._due, self._clock, wake=self._asked) is Woken.JUMPED:
                 await self._look_at_the_clock()

@@ -167,7 +167,8 @@ class Succession:
         return heir
 
     def _read(self, node: NodeIdentity, attempt: Attempt, answer: dict[str, Any]) -> NodeIdentity:
-        heir = node.succeeded(answer, attempt.key, attempt.sealing_key)
+        late = not node.is_valid(self._clock.now())
+        heir = node.succeeded(answer, attempt.key, attempt.sealing_key, late=late)
         self._trust.offer(answer.get("trust_document"))
         verify_chain(heir.identity.chain, self._trust.store.keyring.roots, self._clock.now())
         if self._is_left(heir):

@@ -5,44 +5,52 @@ from collections import Counter
 
 import pytest
 
-from certs.lifespan import Lifespan, lifespan_of
+from certs.lifespan import EARLIEST_RENEWAL, LATEST_RENEWAL, Lifespan, lifespan_of, renewal_part
 from tests.support.identities import IdentityKit
 
 DAY = 86400
-HOUR = 3600
 NODES = 10_000
 ENROLLED_WITHIN_SECONDS = 10.0
 
 
-def simulated(life_seconds: float, renewals_each: int, seed: int) -> list[float]:
-    """Return when 10,000 nodes renew that were enrolled within 10 s: so many times each, in order."""
+RATE_SECONDS = 300.0
+"""Of 10,000 nodes with lives of a day one comes in seven seconds: a rate is what comes in some minutes."""
+
+
+def simulated(days: float, seed: int) -> list[float]:
+    """When 10,000 nodes renew that were enrolled within 10 s."""
     rng, moments = random.Random(seed), []
     for _ in range(NODES):
-        now = rng.uniform(0.0, ENROLLED_WITHIN_SECONDS)
-        for _ in range(renewals_each):
-            now = Lifespan(now, now + life_seconds).renew_at(rng)
+        now, first = rng.uniform(0.0, ENROLLED_WITHIN_SECONDS), True
+        while now < days * DAY:
+            part = renewal_part(f"{rng.getrandbits(128):x}", first=first)
+            now, first = Lifespan(now, now + DAY).at(part), False
             moments.append(now)
-    return sorted(moments)
+    return [moment for moment in moments if moment < days * DAY]
 
 
-def peak_over_mean(moments: list[float], bin_seconds: float) -> float:
-    """Compare the busiest bin with the mean over the time in which there are renewals at all."""
-    peak = max(Counter(int(moment / bin_seconds) for moment in moments).values())
-    return peak / (len(moments) * bin_seconds / (moments[-1] - moments[0]))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_ten_thousand_nodes_with_a_life_of_a_day_renew_at_a_steady_rate(seed: int):
-    """In the first wave, and after a week; a second holds less than one renewal, so minutes are compared."""
-    assert peak_over_mean(simulated(DAY, 1, seed), 60.0) <= 3.0
-    later = [moment for moment in simulated(DAY, 16, seed) if 6 * DAY < moment < 8 * DAY]
-    assert peak_over_mean(later, 60.0) <= 3.0
+def busiest(moments: list[float], bin_seconds: float = RATE_SECONDS) -> float:
+    """The busiest bin, in renewals a second."""
+    return max(Counter(int(moment / bin_seconds) for moment in moments).values()) / bin_seconds
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_busiest_second_is_at_most_thrice_the_mean(seed: int):
-    """With a life of half an hour there are enough renewals in a second to speak of its rate."""
-    assert peak_over_mean(simulated(HOUR / 2, 1, seed), 1.0) <= 3.0
+def test_a_fleet_that_was_enrolled_at_once_never_renews_at_more_than_thrice_the_long_run_mean(seed: int):
+    """From the first wave on, through all the generations of a week; the mean is that of nodes that never met."""
+    moments = simulated(7, seed)
+    mean = NODES / (DAY * (EARLIEST_RENEWAL + LATEST_RENEWAL) / 2)
+    assert 0.9 * mean < len(moments) / (7 * DAY) < 1.05 * mean
+    assert busiest(moments) <= 3.0 * mean
+
+
+def test_the_moment_is_one_of_the_certificate_and_not_of_the_process():
+    parts = [renewal_part(f"{number:x}") for number in range(2000)]
+    assert parts == [renewal_part(f"{number:x}") for number in range(2000)]
+    assert 0.5 <= min(parts) < 0.502
+    assert 0.698 < max(parts) <= 0.7
+    first = [renewal_part(f"{number:x}", first=True) for number in range(2000)]
+    assert 0.4 <= min(first) < 0.403
+    assert 0.697 < max(first) <= 0.7
 
 
 def test_a_renewal_lies_between_half_and_seven_tenths_of_the_life():

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from certs.errors import CertificateError
+from certs.lifespan import renewal_part
 from node_agent.identity.credentials import renew_pair_at, token_lifespan
 from node_agent.identity.node_identity import IdentityStore
 from trunkline.runtime.secret import Secret
@@ -61,14 +62,18 @@ async def test_a_file_of_the_first_form_is_a_confirmed_identity(make_bootstrap, 
     assert (node.confirmed, node.sealing_keys) == (True, (node.sealing_key,))
 
 
-async def test_a_pair_is_renewed_in_the_middle_of_the_shorter_of_its_lives(make_bootstrap, rng, kit, control_plane):
+async def test_a_pair_is_renewed_in_the_middle_of_the_shorter_of_its_lives(make_bootstrap, kit, control_plane):
     control_plane.node_lifetime_seconds = 10 * 86400
     node = await make_bootstrap().run()
     span = token_lifespan(node.listen_token, kit.now)
     assert (span.end - span.start, node.lifespan.end - node.lifespan.start) == (86400, 10 * 86400)
-    moments = [renew_pair_at(node, kit.now, rng) for _ in range(200)]
-    assert span.at(0.5) <= min(moments) < max(moments) <= span.at(0.7)
-    assert max(moments) - min(moments) > 0.15 * 86400
+    moment = renew_pair_at(node, kit.now)
+    assert node.first
+    assert moment == span.at(renewal_part(node.identity.serial, first=True))
+    assert span.at(0.4) <= moment <= span.at(0.7)
+    later = renew_pair_at(replace(node, first=False), kit.now)
+    assert later == span.at(renewal_part(node.identity.serial))
+    assert span.at(0.5) <= later <= span.at(0.7)
 
 
 @pytest.mark.parametrize("text", ["", "a.b", "a.e30.c", "a.!!.c", "a.eyJpYXQiOiJ4IiwiZXhwIjoxfQ.c"])
