@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import click
 
 from trunkline.cli.exits import CommandFailed, printable
+from trunkline.cli.key_ids import TakesKeyId
 from trunkline.cli.rotation_progress import ProgressView, progress_view
 from trunkline.cli.rotation_status import print_rotation
 from trunkline.cli.session import Invocation, Session, connected
@@ -94,7 +95,7 @@ async def _rotate(session: Session, kind: RotationKind, view: ProgressView) -> R
     return rotation
 
 
-@signing_key.command("revoke")
+@signing_key.command("revoke", cls=TakesKeyId)
 @click.argument("key_id", metavar="KID")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the audit.")
 @connected
