@@ -10,6 +10,8 @@
 #   make soak-rotation   rotate authority and signing keys under load, with 50 agents, and print what failed (seven minutes)
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
 #   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
+#   make soak-exactly-once   lose replies and cut calls over 1,000 submits, and count what ran (two minutes)
+#   make soak-output   print a gigabyte while daemons are killed ten times, and compare what the reader has
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
 
@@ -84,6 +86,12 @@ soak-revocation: $(READY)
 
 soak-rotation: $(READY)
 	$(BIN)/python -m bench.soak_rotation
+
+soak-exactly-once: $(READY)
+	TRUNKLINE_SUBMITS=1000 $(BIN)/pytest -q tests/e2e/test_exactly_once.py
+
+soak-output: $(READY)
+	TRUNKLINE_OUTPUT_MILLION_LINES=120 $(BIN)/pytest -q tests/e2e/test_output_whole.py
 
 soak-restart: $(READY)
 	@sh deploy/development/tools.sh soak

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from certs.tokens import TokenClaims
+from certs.spiffe import SpiffeId
+from certs.tokens import TokenClaims, TokenVerifier
 from certs.trust import TrustVerdict
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
@@ -17,6 +20,7 @@ from node_agent.api.health import HealthApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.checks import Checks
+from node_agent.commands.ledger import CommandLedger
 from node_agent.commands.parameter_paths import ParameterPaths
 from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
@@ -25,6 +29,7 @@ from node_agent.exchanges.router import ExchangeRouter, RoutedTo
 from node_agent.exchanges.watch import CallerWatch
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
+from node_agent.policy_file import PolicySource
 from node_agent.secrets.held import HeldSecrets
 from tests.support.identities import IdentityKit
 from trunkline.channel.heads import parse_response_head
@@ -33,6 +38,7 @@ from trunkline.channel.memory import memory_pair
 from trunkline.channel.stream_transport import open_stream_pair
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.logs import Logger
 
 HOST = "vm-1.finance.trunk.internal"
 
@@ -141,6 +147,30 @@ def kit(tmp_path) -> IdentityKit:
 
 @pytest.fixture
 async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]:
+    trust = AgentTrust(kit.node_spiffe_id(), kit.verifier())
+    async with agent_in_memory(kit, trust, ledger, policy, log, tmp_path, rng) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class AgentTrust:
+    """Who the agent is, and whose tokens it believes."""
+
+    node: SpiffeId
+    verifier: TokenVerifier
+
+
+@contextlib.asynccontextmanager
+async def agent_in_memory(
+    kit: IdentityKit,
+    trust: AgentTrust,
+    ledger: CommandLedger,
+    policy: PolicySource,
+    log: Logger,
+    directory: Path,
+    rng: random.Random,
+) -> AsyncIterator[Agent]:
+    """The real components around a ledger that is open, and a link to them in memory."""
     loop = asyncio.get_running_loop()
     metrics = AgentMetrics(CollectorRegistry())
     clock = SystemClock()
@@ -154,9 +184,9 @@ async def agent(kit, ledger, policy, log, tmp_path, rng) -> AsyncIterator[Agent]
 
     lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
-    machine, offset = Machine(tmp_path, clock), ClockOffset(clock)
+    machine, offset = Machine(directory, clock), ClockOffset(clock)
     health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry)
-    callers = Callers(kit.node_spiffe_id(), kit.verifier(), judge, clock)
+    callers = Callers(trust.node, trust.verifier, judge, clock)
     paths = ParameterPaths(policy)
     apis = Apis(health, CommandsApi(ledger, paths, stall_seconds=5), SecretsApi(held), PolicyApi(policy))
     app = build_application(apis, watch, callers.stale, request_seconds=5)
