@@ -313,6 +313,7 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         rng=rng,
         log=get_logger("control_plane.commands"),
         most_at_once=settings.commands.most_at_once,
+        most_watched=settings.commands.most_watched,
         chronicle=chronicle,
     )
     conductor = RolloutConductor(

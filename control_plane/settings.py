@@ -116,6 +116,7 @@ class CommandSettings(Section):
     call_timeout_seconds: float = Field(default=10.0, ge=0.5, le=60)
     refresh_timeout_seconds: float = Field(default=2.0, ge=0.1, le=30)
     most_at_once: int = Field(default=64, ge=1, le=4096)
+    most_watched: int = Field(default=512, ge=0, le=2048)
     most_open_per_workspace: int = Field(default=10_000, ge=1, le=1_000_000)
     history_days: int = Field(default=30, ge=1, le=3650)
     keep_output_bytes: int = Field(default=1024**2, ge=0, le=64 * 1024**2)

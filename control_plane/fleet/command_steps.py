@@ -25,6 +25,7 @@ FIRST_POLL_SECONDS = 0.2
 POLL_GROWTH = 1.6
 SLOWEST_POLL_SECONDS = 10.0
 SLOWEST_DELIVERY_SECONDS = 3.0
+WATCHED_POLL_SECONDS = 30.0
 
 
 class Step(Enum):
@@ -53,6 +54,7 @@ class NodeCommand(BaseModel):
     end_time: int | None = Field(default=None, ge=0, lt=2**53)
     stdout_bytes: int = Field(default=0, ge=0, lt=2**53)
     stderr_bytes: int = Field(default=0, ge=0, lt=2**53)
+    revision: int | None = Field(default=None, ge=0, lt=2**53)
 
 
 class BadAnswerError(Exception):

@@ -18,6 +18,7 @@ from control_plane.fleet.barred import why_barred
 from control_plane.fleet.command_steps import (
     FINAL_STATES,
     SLOWEST_POLL_SECONDS,
+    WATCHED_POLL_SECONDS,
     BadAnswerError,
     Step,
     end,
@@ -29,6 +30,7 @@ from control_plane.fleet.command_steps import (
     unanswered,
     unknown_to_node,
 )
+from control_plane.fleet.command_watches import CommandWatches
 from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
 from control_plane.fleet.rollouts import slowest_poll_seconds
@@ -78,9 +80,13 @@ class Dispatcher:
         rng: random.Random,
         log: Logger,
         most_at_once: int,
+        most_watched: int,
         chronicle: Chronicle,
     ) -> None:
         self._chronicle = chronicle
+        self._watches = CommandWatches(
+            nodes=nodes, find_place=self._running_at, on_change=self._kick_again, most=most_watched
+        )
         self._database = database
         self._nodes = nodes
         self._news = news
@@ -96,16 +102,22 @@ class Dispatcher:
     async def run(self) -> None:
         """Take up what a previous process left, and run steps for ever."""
         await self._take_up()
-        async with asyncio.TaskGroup() as steps:
-            while True:
-                key = await self._next_due()
-                await self._slots.acquire()
-                entry = self._entries.get(key)
-                if entry is None or entry.running:
-                    self._slots.release()
-                    continue
-                entry.running, entry.again = True, False
-                steps.create_task(self._run_step(key, entry), name="trunkline-command-step")
+        try:
+            async with asyncio.TaskGroup() as steps:
+                await self._run_steps(steps)
+        finally:
+            await self._watches.close()
+
+    async def _run_steps(self, steps: asyncio.TaskGroup) -> None:
+        while True:
+            key = await self._next_due()
+            await self._slots.acquire()
+            entry = self._entries.get(key)
+            if entry is None or entry.running:
+                self._slots.release()
+                continue
+            entry.running, entry.again = True, False
+            steps.create_task(self._run_step(key, entry), name="trunkline-command-step")
 
     def kick(self, key: CommandKey, node_id: str) -> None:
         """Run the command's next step now; one that is running is followed by another."""
@@ -141,6 +153,21 @@ class Dispatcher:
                 return True
         return False
 
+    def _kick_again(self, key: CommandKey) -> None:
+        """Run the next step of a command that has not ended."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self.kick(key, entry.node_id)
+
+    async def _running_at(self, key: CommandKey) -> NodeAddress | None:
+        """Return where a command runs that is to be watched."""
+        async with self._database.read() as session:
+            command = await commands.find(session, key)
+            if command is None or command.final:
+                return None
+            found = await commands.node_of(session, command)
+        return None if found is None else NodeAddress(*found)
+
     async def _take_up(self) -> None:
         async with self._database.write() as session:
             await commands.doubt_attempts(session, self._nodes.accepted_until_ms())
@@ -174,6 +201,8 @@ class Dispatcher:
         try:
             step, final = await self._advance(key, entry)
             delay = next_delay_seconds(step, entry.attempt, entry.slowest_poll_seconds)
+            if self._is_watched(key, entry, step):
+                delay = WATCHED_POLL_SECONDS
         except StorageError as error:
             self._log.error("command.not_recorded", command_id=key.command_id, reason=str(error))
             delay = STORAGE_RETRY_SECONDS
@@ -192,6 +221,11 @@ class Dispatcher:
             self._schedule(key, entry, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
         entry.changed.set()
         entry.changed = asyncio.Event()
+
+    def _is_watched(self, key: CommandKey, entry: _Entry, step: Step) -> bool:
+        """Whether the node tells of the command by itself; one that others wait for is asked all the same."""
+        patient = entry.slowest_poll_seconds >= SLOWEST_POLL_SECONDS
+        return patient and step in (Step.ASK, Step.DELIVER) and key in self._watches
 
     async def _advance(self, key: CommandKey, entry: _Entry) -> tuple[Step, bool]:
         """Run one step; returns it and whether the command is final."""
@@ -256,6 +290,10 @@ class Dispatcher:
         if changed:
             self._news.tell(SubmissionKey(command.workspace_id, command.submission_id))
         if final:
+            self._watches.end(key)
+        elif change.revision is not None:
+            self._watches.watch(key, change.revision)
+        if final:
             self._log.info("command.ended", command_id=key.command_id, node=command.node, state=command.state)
         return final
 
@@ -273,6 +311,7 @@ class _Change:
     not_asked: str | None = None
     perhaps_until_ms: int | None = None
     decision: Decision | None = None
+    revision: int | None = None
 
     def apply(self, command: Command, now_ms: int) -> None:
         """Take it over into the record."""
@@ -305,10 +344,10 @@ def _judged(step: Step, status: int, body: bytes, until_ms: int) -> _Change:
     """Return what a node's answer means for the command."""
     if status in (200, 201, 202):
         try:
-            taken_time = read_answer(body).submit_time
+            read = read_answer(body)
         except BadAnswerError as error:
             return _Change(not_asked=str(error), perhaps_until_ms=until_ms if step is Step.DELIVER else None)
-        return _Change(said=body, decision=Decision(taken_time=taken_time))
+        return _Change(said=body, decision=Decision(taken_time=read.submit_time), revision=read.revision)
     if status == 404 and step is not Step.DELIVER:
         return _Change(not_known=True)
     if step is not Step.DELIVER or status in _TRY_AGAIN:

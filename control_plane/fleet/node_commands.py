@@ -62,6 +62,13 @@ class NodeCommands:
         token = self._token(address, COMMAND_READ)
         return await self._call(address, "GET", _path(command_id), token, "ask")
 
+    async def watch(self, address: NodeAddress, command_id: str, *, seen: int, wait_seconds: int) -> NodeAnswer:
+        """Ask how a command is, once its revision is beyond `seen`, or so many seconds have passed."""
+        path = f"{_path(command_id)}?{urlencode({'wait_seconds': wait_seconds, 'seen': seen})}"
+        timeout_seconds = self._timeout_seconds + wait_seconds
+        token = self._token(address, COMMAND_READ)
+        return await self._call(address, "GET", path, token, "watch", timeout_seconds=timeout_seconds)
+
     async def cancel(self, address: NodeAddress, command_id: str) -> NodeAnswer:
         """Ask for a command's end; the token is good for nothing else, and so not for a submit."""
         token = self._token(address, COMMAND_SUBMIT, Binding.of_body(CANCEL_BODY, command_id))

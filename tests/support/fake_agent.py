@@ -37,6 +37,8 @@ class FakeAgent:
     cut_output_after: int | None = None
     offline_after_cut: bool = False
     offline_after: str | None = None
+    revisions: bool = False
+    watching: int = 0
     refusal: dict[str, Any] = field(default_factory=dict)
 
     def relay(self) -> CannedRelay:
@@ -118,7 +120,17 @@ class FakeAgent:
         elif words[1:] == ["output"]:
             await self._output(call, dict(pair.split("=") for pair in query.split("&")))
         else:
+            await self._watched(key, dict(pair.split("=") for pair in query.split("&") if pair))
             _json(call, 200, self.commands[key])
+
+    async def _watched(self, key: tuple[str, str], query: dict[str, str]) -> None:
+        """Wait for a change, if asked to; what is older than that refuses the question."""
+        if "wait_seconds" not in query:
+            return
+        self.watching += 1
+        async with asyncio.timeout(int(query["wait_seconds"])):
+            while self.commands[key]["revision"] <= int(query["seen"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
 
     def _submit(self, call: CannedCall | None, key: tuple[str, str], body: bytes) -> None:
         known = self.bodies.get(key)
@@ -128,6 +140,8 @@ class FakeAgent:
         self.bodies[key] = body
         sizes = {f"{stream}_bytes": len(self.output.get(stream, b"")) for stream in ("stdout", "stderr")}
         document = self.commands.setdefault(key, {"command_id": key[1], "state": self.state, **sizes})
+        if self.revisions:
+            document.setdefault("revision", 1)
         if self.state == "SUCCEEDED":
             document["exit_code"] = 0
         _json(call, 200 if known is not None else 201, document)

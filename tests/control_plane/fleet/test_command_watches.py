@@ -1,0 +1,79 @@
+"""Watches: changes are known at once and without polling, and nothing is lost where they fail."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from tests.support.command_stage import HOST, PATH, Stage, command_stage
+
+
+async def state_on_record(stage: Stage) -> str:
+    """The state as the control plane has it, without asking the node."""
+    [found] = (await stage.plane.ok("GET", PATH))["commands"]
+    return str(found["state"])
+
+
+async def until_recorded(stage: Stage, state: str) -> None:
+    async with asyncio.timeout(8):
+        while await state_on_record(stage) != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def watched(stage: Stage) -> None:
+    stage.agent.revisions = True
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await until_recorded(stage, "RUNNING")
+    async with asyncio.timeout(5):
+        while not stage.agent.watching:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def ends(stage: Stage) -> None:
+    stage.agent.commands[HOST, "c-1"] |= {"state": "SUCCEEDED", "exit_code": 0, "revision": 2}
+
+
+async def test_an_end_is_known_at_once_and_the_node_is_not_polled(stage: Stage):
+    await watched(stage)
+    asked = stage.agent.count("GET", "/c-1")
+    await asyncio.sleep(1.5)
+    assert stage.agent.count("GET", "/c-1") == asked, "polling would have asked several times"
+    ends(stage)
+    began = time.monotonic()
+    await until_recorded(stage, "SUCCEEDED")
+    assert time.monotonic() - began < 5.0, "the fallback is asked each thirty seconds"
+    assert stage.agent.count("GET", "/c-1") == asked + 1
+
+
+async def test_a_watch_that_breaks_falls_back_and_is_begun_again(stage: Stage):
+    await watched(stage)
+    stage.agent.mode[HOST] = "offline"
+    for link in stage.relay.links:
+        link.abort()
+    await until_recorded(stage, "UNKNOWN")
+    stage.agent.mode.clear()
+    await until_recorded(stage, "RUNNING")
+    before = stage.agent.watching
+    ends(stage)
+    await until_recorded(stage, "SUCCEEDED")
+    assert before >= 1
+
+
+async def test_an_agent_without_revisions_is_polled(stage: Stage):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await until_recorded(stage, "RUNNING")
+    stage.agent.commands[HOST, "c-1"] |= {"state": "SUCCEEDED", "exit_code": 0}
+    await until_recorded(stage, "SUCCEEDED")
+    assert stage.agent.watching == 0
+
+
+async def test_beyond_the_bound_commands_are_polled(tmp_path: Path):
+    async with command_stage(tmp_path, most_watched=0) as stage:
+        stage.agent.revisions = True
+        stage.agent.state = "RUNNING"
+        await stage.submit()
+        await until_recorded(stage, "RUNNING")
+        ends(stage)
+        await until_recorded(stage, "SUCCEEDED")
+        assert stage.agent.watching == 0
