@@ -273,6 +273,9 @@ class Acceptor:
         connection = self._port.connection()
         transport.set_protocol(connection)
         connection.connection_made(transport)
+        # What the transport tells of the certificate in words, 2 KiB for as long as a link lives: identities are read
+        # from the certificate itself.
+        (transport.get_extra_info("peercert") or {}).clear()
 
     def _ended(self, arrival: Arrival, succeeded_at: float | None = None) -> None:
         self._queue.end(arrival, succeeded_at)

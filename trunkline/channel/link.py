@@ -114,7 +114,7 @@ class Link(LinkDelivery):
         self._abort_timer: asyncio.TimerHandle | None = None
         self.lost = False
         """Whether the link is over."""
-        self._openers: deque[Callable[[], None]] = deque()
+        self._openers: deque[Callable[[], None]] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._pongs: dict[int, asyncio.Future[float]] = {}
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -176,6 +176,8 @@ class Link(LinkDelivery):
 
         The callback tries `open` at once; what it leaves is the next one's.
         """
+        if self._openers is None:
+            self._openers = deque()
         self._openers.append(callback)
         self.request_flush()
 
@@ -409,7 +411,8 @@ class Link(LinkDelivery):
         stream_error = error if error is not None else ConnectionLost("the link was closed")
         for stream in (*self.session.end(stream_error), *(streams or ())):
             self._deliver_loss(stream, stream_error)
-        self._waiting.clear()
+        if self._waiting is not None:
+            self._waiting.clear()
         for pong in self._pongs.values():
             if not pong.done():
                 pong.set_exception(ConnectionLost(str(stream_error)))

@@ -34,7 +34,7 @@ class LinkOutput:
         self._flusher = flusher
         self._transport: asyncio.Transport | None = None
         self._paused = False
-        self._waiting: deque[LinkStream] = deque()
+        self._waiting: deque[LinkStream] | None = None  # most links never have one, and it is 624 bytes
         self.blocked = False
         """No stream has room at present: the transport is full, or this tick has collected enough."""
         self.queued_bytes = 0
@@ -63,6 +63,8 @@ class LinkOutput:
         """Put a stream in the queue of those that want to write."""
         if not stream.waiting:
             stream.waiting = True
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append(stream)
             self.request_flush()
 
@@ -97,7 +99,7 @@ class LinkOutput:
             self._write_out()
             self.blocked = self._paused
             if self._waiting:
-                self._give_turns()
+                self._give_turns(self._waiting)
         self._settle()
 
     def _write_out(self) -> None:
@@ -122,8 +124,7 @@ class LinkOutput:
                 if stream.end_delivered:
                     stream.handler = None
 
-    def _give_turns(self) -> None:
-        waiting = self._waiting
+    def _give_turns(self, waiting: deque[LinkStream]) -> None:
         for _ in range(len(waiting)):
             if self.blocked:
                 return

@@ -2,7 +2,8 @@
 
 A memo has two generations. New entries go into the young one; when it is full it becomes the old one, whose entries are
 gone, unless they were asked for in the meantime: those move back. So what comes often stays, a flood of what comes
-once costs nothing but its own entries, and no entry needs to be touched when it is found.
+once costs nothing but its own entries, and no entry needs to be touched when it is found. Of what comes for the first
+time a memo keeps no more than a mark: tokens of links come once, and are long.
 """
 
 from collections.abc import Callable
@@ -42,13 +43,14 @@ class Generations(Generic[K, V]):
 class Memo(Generic[V]):
     """A pure function of bytes that remembers its results; what the function raises is not remembered."""
 
-    __slots__ = ("_function", "_max_key_bytes", "_results")
+    __slots__ = ("_function", "_max_key_bytes", "_results", "_seen")
 
     def __init__(self, function: Callable[[bytes], V], *, generation_entries: int, max_key_bytes: int) -> None:
-        """Results are remembered for keys up to `max_key_bytes` long; None is never remembered."""
+        """Results are remembered from the second time on, for keys up to `max_key_bytes` long; None never is."""
         self._function = function
         self._max_key_bytes = max_key_bytes
         self._results: Generations[bytes, V] = Generations(generation_entries)
+        self._seen: Generations[int, bool] = Generations(generation_entries)
 
     def __call__(self, key: bytes) -> V:
         """The function's result."""
@@ -56,5 +58,9 @@ class Memo(Generic[V]):
         if result is None:
             result = self._function(key)
             if len(key) <= self._max_key_bytes:
-                self._results.put(key, result)
+                mark = hash(key)
+                if self._seen.get(mark) is not None:
+                    self._results.put(key, result)
+                else:
+                    self._seen.put(mark, True)
         return result

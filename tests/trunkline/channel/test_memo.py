@@ -27,7 +27,7 @@ def test_what_is_asked_for_survives_a_flood() -> None:
         assert kept.get(-1) == "often"
 
 
-def test_memo_calls_its_function_once_for_each_key() -> None:
+def test_memo_keeps_what_comes_a_second_time() -> None:
     calls = []
 
     def double(key: bytes) -> bytes:
@@ -35,8 +35,26 @@ def test_memo_calls_its_function_once_for_each_key() -> None:
         return key + key
 
     memo = Memo(double, generation_entries=10, max_key_bytes=4)
-    assert [memo(b"ab"), memo(b"ab"), memo(b"c")] == [b"abab", b"abab", b"cc"]
-    assert calls == [b"ab", b"c"]
+    assert [memo(b"ab") for _ in range(5)] + [memo(b"c")] == [b"abab"] * 5 + [b"cc"]
+    assert calls == [b"ab", b"ab", b"c"]
+
+
+def test_a_flood_of_what_comes_once_displaces_nothing() -> None:
+    calls = []
+
+    def double(key: bytes) -> bytes:
+        calls.append(key)
+        return key + key
+
+    memo = Memo(double, generation_entries=10, max_key_bytes=10)
+    kept = [b"%d" % number for number in range(5)]
+    for key in kept * 2:
+        memo(key)
+    for number in range(1000):
+        memo(b"once %d" % number)
+    calls.clear()
+    assert [memo(key) for key in kept] == [key + key for key in kept]
+    assert calls == []
 
 
 def test_long_keys_and_failures_are_not_remembered() -> None:
