@@ -1,7 +1,7 @@
 """Watches: calls that nodes answer once a command has changed, so that its end is known at once without polling.
 
 Theory of operation. A node whose agent can do it numbers the states of a command (`revision`). Once such a command is
-delivered, a call is held open that names the last revision seen; the node answers it when there is a later one, or
+delivered, a call is held open that names the last revision seen; the node answers it when there is another one, or
 after `WAIT_SECONDS`. What the answer says is not taken over: it only makes the dispatcher take its next step now, so
 that there is one way in which states are heard of. A watch that fails ends, and the dispatcher goes on polling; its
 next answer from the node begins another. Watches hold none of the dispatcher's places, and are bounded in number.
@@ -17,6 +17,7 @@ from control_plane.storage.commands import CommandKey
 from trunkline.client.errors import TrunklineError
 
 WAIT_SECONDS = 25
+LEAST_PAUSE_SECONDS = 0.05
 
 FindPlace = Callable[[CommandKey], Awaitable[NodeAddress | None]]
 """Gives where a command runs, or None once it has ended or its node was deleted."""
@@ -33,7 +34,6 @@ class CommandWatches:
         self._on_change = on_change
         self._most = most
         self._tasks: dict[CommandKey, asyncio.Task[None]] = {}
-        self._seen: dict[CommandKey, int] = {}
 
     def __contains__(self, key: CommandKey) -> bool:
         return key in self._tasks
@@ -43,14 +43,11 @@ class CommandWatches:
 
     def watch(self, key: CommandKey, revision: int) -> None:
         """Watch a command of which this revision is known."""
-        self._seen[key] = max(revision, self._seen.get(key, 0)) if key in self._tasks else revision
-        if key not in self._tasks:
-            if len(self._tasks) >= self._most:
-                del self._seen[key]
-                return
-            task = asyncio.create_task(self._watch(key), name="trunkline-command-watch")
-            self._tasks[key] = task
-            task.add_done_callback(lambda ended: self._forget(key, ended))
+        if key in self._tasks or len(self._tasks) >= self._most:
+            return
+        task = asyncio.create_task(self._watch(key, revision), name="trunkline-command-watch")
+        self._tasks[key] = task
+        task.add_done_callback(lambda ended: self._forget(key, ended))
 
     def end(self, key: CommandKey) -> None:
         """Watch a command no longer: it has ended."""
@@ -65,26 +62,28 @@ class CommandWatches:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, key: CommandKey) -> None:
+    async def _watch(self, key: CommandKey, seen: int) -> None:
+        """Ask again and again; an agent that was restarted counts from the beginning, so any other revision is news."""
         while (address := await self._find_place(key)) is not None:
-            revision = await self._ask(address, key)
+            revision = await self._ask(address, key, seen)
             if revision is None:
                 return
-            if revision > self._seen[key]:
-                self._seen[key] = revision
+            if revision != seen:
+                seen = revision
                 self._on_change(key)
+            await asyncio.sleep(LEAST_PAUSE_SECONDS)  # whatever a node answers, it is not asked in a tight loop
 
-    async def _ask(self, address: NodeAddress, key: CommandKey) -> int | None:
+    async def _ask(self, address: NodeAddress, key: CommandKey, seen: int) -> int | None:
         """Return the revision that the node has now, or None if it cannot be watched."""
         try:
-            answer = await self._nodes.watch(address, key.command_id, seen=self._seen[key], wait_seconds=WAIT_SECONDS)
+            answer = await self._nodes.watch(address, key.command_id, seen=seen, wait_seconds=WAIT_SECONDS)
             body = await answer.response.read(limit_bytes=LARGEST_ANSWER_BYTES, timeout_seconds=CONTENT_READ_SECONDS)
             return read_answer(body).revision if answer.response.status == 200 else None
         except (NotReachedError, UnansweredError, TrunklineError, BadAnswerError):
             return None
 
     def _forget(self, key: CommandKey, ended: asyncio.Task[None]) -> None:
-        del self._tasks[key], self._seen[key]
+        del self._tasks[key]
         if not ended.cancelled():
             ended.exception()  # a fault of the database's, say: the dispatcher's own polling meets it too
             self._on_change(key)

@@ -63,7 +63,7 @@ class NodeCommands:
         return await self._call(address, "GET", _path(command_id), token, "ask")
 
     async def watch(self, address: NodeAddress, command_id: str, *, seen: int, wait_seconds: int) -> NodeAnswer:
-        """Ask how a command is, once its revision is beyond `seen`, or so many seconds have passed."""
+        """Ask how a command is, once its revision is another than `seen`, or so many seconds have passed."""
         path = f"{_path(command_id)}?{urlencode({'wait_seconds': wait_seconds, 'seen': seen})}"
         timeout_seconds = self._timeout_seconds + wait_seconds
         token = self._token(address, COMMAND_READ)

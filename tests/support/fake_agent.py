@@ -129,7 +129,7 @@ class FakeAgent:
             return
         self.watching += 1
         async with asyncio.timeout(int(query["wait_seconds"])):
-            while self.commands[key]["revision"] <= int(query["seen"]):  # noqa: ASYNC110
+            while self.commands[key]["revision"] == int(query["seen"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     def _submit(self, call: CannedCall | None, key: tuple[str, str], body: bytes) -> None:

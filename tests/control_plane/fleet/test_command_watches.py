@@ -77,3 +77,16 @@ async def test_beyond_the_bound_commands_are_polled(tmp_path: Path):
         ends(stage)
         await until_recorded(stage, "SUCCEEDED")
         assert stage.agent.watching == 0
+
+
+async def test_an_agent_that_counts_from_the_beginning_again_is_not_asked_in_a_loop(stage: Stage):
+    await watched(stage)
+    stage.agent.commands[HOST, "c-1"] |= {"revision": 7}
+    async with asyncio.timeout(5):
+        while stage.agent.watching < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    stage.agent.commands[HOST, "c-1"] |= {"revision": 1}
+    await asyncio.sleep(1.0)
+    assert stage.agent.watching <= 3
+    ends(stage)
+    await until_recorded(stage, "SUCCEEDED")
