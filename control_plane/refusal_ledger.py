@@ -8,6 +8,7 @@ rows a day.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from control_plane.storage.audit import Actor, Happening, append
@@ -55,8 +56,9 @@ class RefusalLedger:
         *,
         count: int = 1,
         token_id: str | None = None,
+        body_sha256: Sequence[str] = (),
     ) -> None:
-        """Count refusals: one, or `count` that a relay reports."""
+        """Count refusals: one, or `count` that a relay or node reports."""
         key = (action, reason)
         if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
             key = (OVERFLOW, OVERFLOW)
@@ -65,6 +67,8 @@ class RefusalLedger:
         kind.sample("source_addresses", actor.source_address)
         kind.sample("evidence_sha256", evidence_sha256)
         kind.sample("token_ids", token_id)
+        for one in body_sha256:
+            kind.sample("body_sha256", one)
 
     async def flush(self) -> None:
         """Write what is due, in one transaction; what cannot be written is counted on."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from certs.identities import Identity
 from certs.tls import TlsContext, client_context
 from certs.tokens import TokenVerifier
+from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
@@ -218,7 +219,8 @@ async def _router(
     )
     paths = ParameterPaths(foundation.policy)
     stack.callback(paths.close)
-    commands = CommandsApi(foundation.ledger, paths, stall_seconds=bounds.stall_seconds)
+    admissions = Admissions(foundation.metrics, reports)
+    commands = CommandsApi(foundation.ledger, paths, admissions, stall_seconds=bounds.stall_seconds)
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
     secrets = SecretsApi(foundation.secrets.held)

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from node_agent.commands.errors import PolicyRule
 from node_agent.commands.states import TERMINAL, CommandState
 from node_agent.machine import Machine
 from node_agent.protection.metadata_block import BlockState
@@ -85,6 +86,12 @@ class AgentMetrics:
         self.secret_uses = Counter(
             f"{_PREFIX}_secret_uses_total", "Commands that named secrets, by outcome.", ["outcome"], registry=registry
         )
+        self.command_admissions = Counter(
+            f"{_PREFIX}_command_admissions_total",
+            "Submits of commands, by what decided: taken, known, a rule of the owner's, or another reason.",
+            ["decision"],
+            registry=registry,
+        )
         self.metadata_block = Gauge(
             f"{_PREFIX}_metadata_block",
             "How far commands are kept from the cloud's metadata service: 1 for what holds.",
@@ -103,6 +110,8 @@ class AgentMetrics:
             self.secret_fetches.labels(outcome)
         for outcome in ("given", "missing", "refused", "failed"):
             self.secret_uses.labels(outcome)
+        for decision in ("taken", "known", *(rule.value for rule in PolicyRule)):
+            self.command_admissions.labels(decision)
         for block_state in BlockState:
             self.metadata_block.labels(block_state.value)
         for direction in ("to_service", "from_service"):

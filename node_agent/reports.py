@@ -8,6 +8,7 @@ number, until the control plane has taken it.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from certs.trust import TrustVerdict
@@ -17,6 +18,16 @@ from trunkline.runtime.clock import Clock
 
 MOST_CAUSES = 90
 """Revocations and locks whose cuts wait; those of more are counted as dropped."""
+
+
+MOST_BODIES = 8
+"""Hashes of refused commands that are reported with a rule and their count."""
+
+
+@dataclass(slots=True)
+class _RefusedCommands:
+    count: int = 0
+    bodies: set[str] = field(default_factory=set)
 
 
 class Batch(NamedTuple):
@@ -40,6 +51,7 @@ class Reports:
         self._adopted: int | None = None
         self._cuts: dict[TrustVerdict, Counter[str]] = {}
         self._refusals: Counter[str] = Counter()
+        self._refused_commands: dict[str, _RefusedCommands] = {}
         self._dropped = 0
         self._sending: Batch | None = None
         # Numbers go on after a restart: they begin at the milliseconds since the epoch.
@@ -59,6 +71,13 @@ class Reports:
     def refused(self, outcome: str) -> None:
         """Count a stream that was not admitted; `outcome` is a metric's label, of which there are few."""
         self._refusals[outcome] += 1
+
+    def command_refused(self, rule: str, body_sha256: str) -> None:
+        """Count a command that a rule of the owner's refused, of which there are few, and keep some of their hashes."""
+        refused = self._refused_commands.setdefault(rule, _RefusedCommands())
+        refused.count += 1
+        if len(refused.bodies) < MOST_BODIES:
+            refused.bodies.add(body_sha256)
 
     def next_batch(self) -> Batch | None:
         """Return the batch to send: the one that was not taken yet, or the next, or `None` if nothing waits."""
@@ -93,6 +112,14 @@ class Reports:
             {"type": "refusal", "time": now_ms, "outcome": outcome, "count": count}
             for outcome, count in self._refusals.items()
         ]
+        items += [
+            {
+                "type": "command_refusal", "time": now_ms, "outcome": rule, "count": refused.count,
+                "body_sha256": sorted(refused.bodies),
+            }
+            for rule, refused in self._refused_commands.items()
+        ]  # fmt: skip
+        self._refused_commands.clear()
         self._adopted = None
         self._cuts.clear()
         self._refusals.clear()

@@ -1,5 +1,7 @@
 """`POST /api/2.0/nodes/self/reports`: what nodes report of themselves; the form is that of relays' reports."""
 
+import re
+
 from aiohttp import web
 from pydantic import Field
 
@@ -16,6 +18,9 @@ from control_plane.storage.reports import ReportItem
 
 MOST_ITEMS = 100
 LARGEST_BODY_BYTES = 128 * 1024
+OTHER = "other"
+
+_RULE = re.compile(r"[a-z]+(?:\.(?:[a-z_]+|\*)){1,4}")
 
 
 class NodeReport(Report):
@@ -65,4 +70,10 @@ class NodeReportResource:
                 action = f"node.refusal {caller.workspace_id}"
                 self._ledger.record(
                     action, item.outcome, Actor(caller.actor.name), count=item.count, token_id=item.token_id
+                )
+            elif item.type == "command_refusal" and item.count:
+                action, rule = f"node.command_refused {caller.workspace_id}", item.outcome
+                reason = rule if _RULE.fullmatch(rule) else OTHER
+                self._ledger.record(
+                    action, reason, Actor(caller.actor.name), count=item.count, body_sha256=item.body_sha256
                 )

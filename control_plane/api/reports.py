@@ -4,10 +4,10 @@ A report is taken once: the sequence of its reporter (one process of a relay) on
 times types times outcomes an hour, whatever is reported.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
@@ -22,6 +22,7 @@ from control_plane.storage.reports import ReportItem
 
 MOST_ITEMS = 1000
 MOST_CUTS = 100
+MOST_BODIES = 8
 
 
 class Cut(MachineRequest):
@@ -33,6 +34,9 @@ class Cut(MachineRequest):
     links: int = Field(default=0, ge=0, le=2**31)
     streams: int = Field(default=0, ge=0, le=2**31)
     exchanges: int = Field(default=0, ge=0, le=2**31)
+
+
+Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Item(MachineRequest):
@@ -53,6 +57,7 @@ class Item(MachineRequest):
     cut_milliseconds: int = Field(default=0, ge=0, le=2**53)
     cuts: list[Cut] = Field(default=[], max_length=MOST_CUTS)
     root: Text | None = Field(default=None, max_length=64)
+    body_sha256: list[Hash] = Field(default=[], max_length=MOST_BODIES)
 
 
 class Report(MachineRequest):

@@ -11,7 +11,7 @@ from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records import NodeReporter
 from control_plane.storage.reports import ReportItem
 
-TYPES = frozenset({"trust", "refusal"})
+TYPES = frozenset({"trust", "refusal", "command_refusal"})
 OTHER = "other"
 
 

@@ -42,6 +42,7 @@ class ReportItem:
     cut_milliseconds: int = 0
     cuts: Sequence[CutReport] = ()
     root: str | None = None
+    body_sha256: Sequence[str] = ()
 
 
 def known_type(name: str) -> str:

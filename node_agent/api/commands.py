@@ -6,8 +6,10 @@ import re
 from aiohttp import web
 
 from certs.bindings import COMMAND_ID
+from node_agent.api.admissions import Admissions
 from node_agent.api.routing import ApiRefused, caller_of, error_response, json_response
 from node_agent.commands.command import Command
+from node_agent.commands.errors import CommandRefused
 from node_agent.commands.ledger import CommandLedger
 from node_agent.commands.parameter_paths import ParameterPaths
 from node_agent.commands.records import OutputStream
@@ -31,8 +33,11 @@ _PAGE_TOKEN = re.compile(r"([0-9]{1,18})-([A-Za-z0-9][A-Za-z0-9._-]{0,127})")
 class CommandsApi:
     """Answers for the commands of the node."""
 
-    def __init__(self, ledger: CommandLedger, paths: ParameterPaths, *, stall_seconds: float) -> None:
+    def __init__(
+        self, ledger: CommandLedger, paths: ParameterPaths, admissions: Admissions, *, stall_seconds: float
+    ) -> None:
         self._ledger = ledger
+        self._admissions = admissions
         self._paths = paths
         self._stall_seconds = stall_seconds
 
@@ -42,8 +47,13 @@ class CommandsApi:
         _check_command(caller_of(request), command_id)
         body = await request.read()
         submitter, submission = _submitter(caller_of(request), body), parse_submission(body)
-        paths = await self._paths.followed(submission)
-        command, created = await self._ledger.submit(command_id, submission, submitter, paths)
+        try:
+            paths = await self._paths.followed(submission)
+            command, created = await self._ledger.submit(command_id, submission, submitter, paths)
+        except CommandRefused as error:
+            self._admissions.refused(error.refusal, body)
+            raise
+        self._admissions.taken(new=created)
         return json_response(command.document(), 201 if created else 200)
 
     async def list(self, request: web.Request) -> web.StreamResponse:

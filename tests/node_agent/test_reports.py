@@ -51,6 +51,21 @@ def test_refusals_are_counts_by_outcome():
     assert {item["outcome"]: item["count"] for item in batch.items} == {"bad_token": 1000, "locked": 1}
 
 
+def test_refused_commands_are_counts_by_rule_with_a_few_hashes():
+    waiting = reports()
+    for number in range(100):
+        waiting.command_refused("commands.allow", f"{number % 50:064x}")
+    waiting.command_refused("commands.named", "a" * 64)
+    batch = waiting.next_batch()
+    assert batch is not None
+    first, second = batch.items
+    assert (first["type"], first["outcome"], first["count"]) == ("command_refusal", "commands.allow", 100)
+    assert first["body_sha256"] == [f"{number:064x}" for number in range(8)]
+    assert (second["outcome"], second["count"], second["body_sha256"]) == ("commands.named", 1, ["a" * 64])
+    waiting.taken(batch)
+    assert waiting.next_batch() is None
+
+
 def test_a_batch_is_the_same_until_it_is_taken_and_numbers_grow():
     waiting = reports()
     assert waiting.next_batch() is None

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from certs.spiffe import SpiffeId
 from certs.tokens import TokenClaims, TokenVerifier
 from certs.trust import TrustVerdict
+from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
@@ -30,6 +31,7 @@ from node_agent.exchanges.watch import CallerWatch
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
 from node_agent.policy_file import PolicySource
+from node_agent.reports import Reports
 from node_agent.secrets.held import HeldSecrets
 from tests.support.identities import IdentityKit
 from trunkline.channel.heads import parse_response_head
@@ -188,7 +190,8 @@ async def agent_in_memory(
     health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry)
     callers = Callers(trust.node, trust.verifier, judge, clock)
     paths = ParameterPaths(policy)
-    apis = Apis(health, CommandsApi(ledger, paths, stall_seconds=5), SecretsApi(held), PolicyApi(policy))
+    commands = CommandsApi(ledger, paths, Admissions(metrics, Reports(metrics, clock)), stall_seconds=5)
+    apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy))
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,

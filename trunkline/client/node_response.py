@@ -111,4 +111,6 @@ async def read_error(response: NodeResponse, summary: str) -> ApiError:
         document = None
     known = document if isinstance(document, dict) else {}
     message = str(known.get("message") or f"{summary} with status {response.status}")
-    return ApiError(response.status, str(known.get("error_code", "")), message)
+    details = known.get("details")
+    added = [details] if isinstance(details, dict) else []
+    return ApiError(response.status, str(known.get("error_code", "")), message, details=added)

@@ -134,6 +134,18 @@ async def test_refusals_of_nodes_are_audited_as_counts(plane: RunningControlPlan
     assert plane.foundation.registry.get_sample_value(dropped) == 3.0
 
 
+async def test_commands_that_nodes_refused_are_audited_by_rule_with_the_bodies_hashes(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    rule = {"type": "command_refusal", "time": 1, "outcome": "commands.named.*.parameters", "count": 7}
+    lie = {"type": "command_refusal", "time": 1, "outcome": "<b>x</b>", "count": 2}
+    items = [rule | {"body_sha256": ["a" * 64, "b" * 64]}, lie]
+    await report(plane, node, {"reporter": "p1", "sequence": 1, "items": items})
+    events = await plane.audit(action=f"node.command_refused {node.workspace_id}")
+    found = {event["outcome"]: event["details"] for event in events}
+    assert found["refused: commands.named.*.parameters"] == {"count": 7, "body_sha256": ["a" * 64, "b" * 64]}
+    assert found["refused: other"]["count"] == 2
+
+
 async def test_more_relays_and_nodes_than_rows_share_one(plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("control_plane.storage.adoptions.MOST_CUTS_A_CAUSE", 1)
     sequence = (await plane.ok("POST", "/api/2.0/revocations", TOKEN))["sequence"]

@@ -55,6 +55,19 @@ async def test_a_refusal_says_which_rule_refused(agent, policy_file, policy):
         assert "$(id)" not in document["message"]
 
 
+async def test_admissions_are_counted_by_what_decided(agent, policy_file, policy, ledger, until):
+    policy_file.write_text("[commands]\nrun_as = 'root'\n" + "[commands.named.hello]\nargv = ['true']\n")
+    assert policy.reload()
+    for body in ({"named": "hello"}, {"named": "hello"}, {"argv": ["true"]}, {"named": "other"}, {"argv": []}):
+        command_id = "c-1" if body != {"named": "other"} else "c-2"
+        await agent.call("PUT", f"/v1/commands/{command_id}", body=json.dumps(body).encode())
+    counted = agent.metrics.registry.get_sample_value
+    name = "trunkline_node_agent_command_admissions_total"
+    decisions = ("taken", "known", "other_body", "commands.named", "commands.allow")
+    assert [counted(name, {"decision": decision}) for decision in decisions] == [1, 1, 1, 1, 0]
+    await until(lambda: ledger.get("c-1").spooled)
+
+
 async def test_a_named_command_runs_and_shows_what_it_was_asked_as(agent, policy_file, policy, ledger, until):
     policy_file.write_text(POLICY.replace('["mon"]', '["mon","tue","wed","thu","fri","sat","sun"]'))
     assert policy.reload()
