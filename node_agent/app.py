@@ -116,7 +116,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
         lifecycle.started(admin_url=admin_url)
         await _first(lifecycle.drain_requested, moved)
         drain_seconds = foundation.settings.drain_seconds
-        work = asyncio.gather(foundation.ledger.stop(), serving.links.drain(drain_seconds))
+        work = asyncio.gather(foundation.ledger.stop(), serving.shells.stop(), serving.links.drain(drain_seconds))
         finished = await lifecycle.within_drain(work, drain_seconds)
         if not finished:
             foundation.ledger.kill()

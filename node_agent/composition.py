@@ -21,6 +21,7 @@ from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
+from node_agent.api.shells import ShellsApi
 from node_agent.checks import Checks
 from node_agent.commands.ledger import CommandBounds, CommandLedger
 from node_agent.commands.parameter_paths import ParameterPaths
@@ -31,6 +32,7 @@ from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder
 from node_agent.exchanges.router import ExchangeRouter, RoutedTo
+from node_agent.exchanges.shell_door import ShellDoor
 from node_agent.exchanges.watch import CallerWatch
 from node_agent.identity.credentials import Credentials, token_lifespan
 from node_agent.identity.node_identity import NodeIdentity
@@ -56,6 +58,7 @@ from node_agent.secrets.memory_files import MemoryFiles, candidates_for
 from node_agent.secrets.provision import SecretProvision
 from node_agent.secrets.uses import UseLog
 from node_agent.settings import AgentSettings
+from node_agent.shells.shells import Shells
 from trunkline.channel.link import LinkStream
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import Clock
@@ -106,6 +109,7 @@ class Serving:
     secrets: SecretKeeper
     report_sender: ReportSender
     hand_over: TrustHandOver
+    shells: Shells
 
 
 def secret_provision(settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics, clock: Clock) -> Secrets:
@@ -169,7 +173,9 @@ async def compose(
     renewal = _renewal(foundation, credentials, prove)
     rotation = _rotation_watch(foundation, credentials, renewal)
     stack.callback(rotation.close)
-    router = await _router(foundation, node, watch, reports, rotation, own_ports, stack)
+    shells = _shells(foundation, watch, reports)
+    stack.push_async_callback(shells.stop)
+    router = await _router(foundation, node, watch, reports, rotation, own_ports, shells, stack)
     links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch, links, reports)
     _follow_relays(foundation, credentials, links)
@@ -179,7 +185,14 @@ async def compose(
     stack.push_async_callback(links.close)
     rotation.look()
     sender, hand_over = _upwards(foundation, credentials, reports)
-    return Serving(links, renewal, credentials, _keeper(foundation, credentials), sender, hand_over)
+    return Serving(links, renewal, credentials, _keeper(foundation, credentials), sender, hand_over, shells)
+
+
+def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports) -> Shells:
+    metrics, log = foundation.metrics, get_logger("node_agent.shells")
+    shells = Shells(foundation.policy, watch, metrics, reports, foundation.clock, log)
+    metrics.shells_running.set_function(lambda: float(shells.running))
+    return shells
 
 
 async def _router(
@@ -189,6 +202,7 @@ async def _router(
     reports: Reports,
     rotation: RotationWatch,
     own_ports: frozenset[int],
+    shells: Shells,
     stack: AsyncExitStack,
 ) -> ExchangeRouter:
     loop, bounds, trust = asyncio.get_running_loop(), foundation.settings.exchanges, foundation.enrolment.trust
@@ -224,12 +238,12 @@ async def _router(
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
     secrets = SecretsApi(foundation.secrets.held)
-    apis = Apis(health, commands, secrets, PolicyApi(foundation.policy))
+    apis = Apis(health, commands, secrets, PolicyApi(foundation.policy), ShellsApi(shells))
     app = build_application(apis, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(
         callers,
-        RoutedTo(api, forwarder),
+        RoutedTo(api, ShellDoor(shells, lingering, loop), forwarder),
         lingering,
         foundation.metrics,
         refused=reports.refused,

@@ -10,6 +10,7 @@ from node_agent.commands.errors import PolicyRule
 from node_agent.commands.states import TERMINAL, CommandState
 from node_agent.machine import Machine
 from node_agent.protection.metadata_block import BlockState
+from node_agent.shells.causes import EndCause
 from trunkline.version import __version__
 
 _PREFIX = "trunkline_node_agent"
@@ -76,6 +77,14 @@ class AgentMetrics:
         )
         self.running_commands = Gauge(f"{_PREFIX}_running_commands", "Commands that run.", registry=registry)
         self.queued_commands = Gauge(f"{_PREFIX}_queued_commands", "Commands that wait.", registry=registry)
+        self.shells_opened = Counter(f"{_PREFIX}_shells_opened_total", "Shells opened.", registry=registry)
+        self.shells_ended = Counter(
+            f"{_PREFIX}_shells_ended_total", "Shells ended, by cause.", ["cause"], registry=registry
+        )
+        self.shells_running = Gauge(f"{_PREFIX}_running_shells", "Shells that run.", registry=registry)
+        self.shell_bytes = Counter(
+            f"{_PREFIX}_shell_bytes_total", "Bytes of shells that have ended.", ["direction"], registry=registry
+        )
         self.secrets_held = Gauge(f"{_PREFIX}_secrets", "Workspace secrets held in memory.", registry=registry)
         self.secret_fetches = Counter(
             f"{_PREFIX}_secret_fetches_total",
@@ -114,12 +123,26 @@ class AgentMetrics:
             self.command_admissions.labels(decision)
         for block_state in BlockState:
             self.metadata_block.labels(block_state.value)
+        for cause in EndCause:
+            self.shells_ended.labels(cause.value)
+        for direction in ("input", "output"):
+            self.shell_bytes.labels(direction)
         for direction in ("to_service", "from_service"):
             self.forwarded_bytes.labels(direction)
 
     def submitted(self) -> None:
         """Count a command that was taken."""
         self.commands_submitted.inc()
+
+    def shell_opened(self) -> None:
+        """Count a shell that was opened."""
+        self.shells_opened.inc()
+
+    def shell_ended(self, cause: EndCause, *, input_bytes: int, output_bytes: int) -> None:
+        """Count a shell that has ended, and what it read and showed."""
+        self.shells_ended.labels(cause.value).inc()
+        self.shell_bytes.labels("input").inc(input_bytes)
+        self.shell_bytes.labels("output").inc(output_bytes)
 
     def secrets_used(self, outcome: str) -> None:
         """Count what came of a command's secrets."""

@@ -12,6 +12,7 @@ from node_agent.rules.base import CommandName, Rules, UserName
 from node_agent.rules.environment import EnvironmentRules
 from node_agent.rules.named import NamedCommand
 from node_agent.rules.schedule import Schedule
+from node_agent.rules.shell import ShellRules
 from trunkline.runtime.settings_problems import explain
 
 API_PORT = 80
@@ -96,6 +97,7 @@ class Policy(Rules):
 
     commands: CommandRules = CommandRules()
     secrets: SecretRules = SecretRules()
+    shell: ShellRules = ShellRules()
     ports: dict[int, PortRules] = Field(default_factory=dict)
     checks: tuple[CheckRules, ...] = ()
 
@@ -118,6 +120,22 @@ class Policy(Rules):
             raise ValueError("two checks have the same name")
         return self
 
+    @property
+    def commands_are_free(self) -> bool:
+        """Whether any command may be asked for, at any time, by a token that says nothing of it."""
+        rules = self.commands
+        return rules.enabled and rules.allow == "any" and rules.schedule is None and not rules.require_body_binding
+
+    @property
+    def allows_shells(self) -> bool:
+        """Whether shells may be opened on this node."""
+        return self.commands_are_free if self.shell.enabled is None else self.shell.enabled
+
+    def allows_shells_of(self, subject: str) -> bool:
+        """Whether the caller named by a token's `sub` may open one."""
+        subjects = self.shell.allowed_subjects
+        return self.commands.allows_subject(subject) if subjects is None else subject in subjects
+
     def narrowed(self, addition: "Narrowing") -> "Policy":
         """Return this policy with what the control plane takes away from it; nothing can be added so."""
         rules = self.commands
@@ -131,7 +149,11 @@ class Policy(Rules):
                 "named": _only(rules.named, addition.named_commands),
             }
         )
-        return self.model_copy(update={"commands": commands, "ports": _only(self.ports, addition.ports)})
+        # Whoever takes commands away, or wants them bound, has shells in mind too, whatever the owner allows.
+        free = addition.commands_enabled and not (addition.named_commands_only or addition.require_body_binding)
+        shell = self.shell if free else self.shell.model_copy(update={"enabled": False})
+        ports = _only(self.ports, addition.ports)
+        return self.model_copy(update={"commands": commands, "ports": ports, "shell": shell})
 
 
 class Narrowing(BaseModel):

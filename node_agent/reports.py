@@ -1,12 +1,12 @@
-"""What the agent reports to the control plane: the trust that it has taken, what it cut for it, whom it refused.
+"""What the agent reports to the control plane: trust that it has taken, what it cut for it, refusals, and shells.
 
 Everything is folded before it waits: the newest trust document with the cuts since the last report, and refusals as
-counts by outcome. So what waits is bounded, however many streams arrive. A batch is kept, and sent again under the same
-number, until the control plane has taken it.
+counts by outcome; openings and endings of shells are as many as fit. So what waits is bounded, however many streams
+arrive. A batch is kept, and sent again under the same number, until the control plane has taken it.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,8 +14,13 @@ from typing import Any, NamedTuple
 from certs.trust import TrustVerdict
 from node_agent.exchanges.watch import Cut
 from node_agent.metrics import AgentMetrics
+from node_agent.shells.causes import EndCause
+from node_agent.shells.opening import Opening
 from trunkline.runtime.clock import Clock
 
+MOST_SHELL_ITEMS = 400
+"""Openings and endings of shells that wait; those of more are counted as dropped."""
+SHELL_ITEMS_IN_A_BATCH = 50
 MOST_CAUSES = 90
 """Revocations and locks whose cuts wait; those of more are counted as dropped."""
 
@@ -52,6 +57,7 @@ class Reports:
         self._cuts: dict[TrustVerdict, Counter[str]] = {}
         self._refusals: Counter[str] = Counter()
         self._refused_commands: dict[str, _RefusedCommands] = {}
+        self._shells: deque[dict[str, Any]] = deque()
         self._dropped = 0
         self._sending: Batch | None = None
         # Numbers go on after a restart: they begin at the milliseconds since the epoch.
@@ -78,6 +84,15 @@ class Reports:
         refused.count += 1
         if len(refused.bodies) < MOST_BODIES:
             refused.bodies.add(body_sha256)
+
+    def shell_opened(self, opening: Opening) -> None:
+        """Note that a shell was opened."""
+        self._add_shell(opening, {"event": "opened", "time": int(opening.time * 1000)})
+
+    def shell_ended(self, opening: Opening, cause: EndCause, *, input_bytes: int, output_bytes: int) -> None:
+        """Note that a shell has ended."""
+        ending = {"event": "ended", "time": int(self._clock.now() * 1000), "cause": cause.value}
+        self._add_shell(opening, ending | {"input_bytes": input_bytes, "output_bytes": output_bytes})
 
     def next_batch(self) -> Batch | None:
         """Return the batch to send: the one that was not taken yet, or the next, or `None` if nothing waits."""
@@ -120,6 +135,9 @@ class Reports:
             for rule, refused in self._refused_commands.items()
         ]  # fmt: skip
         self._refused_commands.clear()
+        items += [self._shells.popleft() for _ in range(min(len(self._shells), SHELL_ITEMS_IN_A_BATCH))]
+        if self._shells:
+            self.waiting.set()
         self._adopted = None
         self._cuts.clear()
         self._refusals.clear()
@@ -130,6 +148,16 @@ class Reports:
             self._drop(1)
         else:
             self._cuts.setdefault(verdict, Counter())[what] += 1
+
+    def _add_shell(self, opening: Opening, event: dict[str, Any]) -> None:
+        if len(self._shells) >= MOST_SHELL_ITEMS:
+            self._drop(1)
+            return
+        happened = int(opening.time * 1000)
+        shell = {"shell_id": opening.shell_id, "user": opening.user, "open_time": happened, **event}
+        about = {"subject": opening.subject, "token_id": opening.token_id}
+        self._shells.append({"type": "shell", "time": shell.pop("time"), **about, "shell": shell})
+        self.waiting.set()
 
     def _drop(self, count: int) -> None:
         self._dropped += count

@@ -39,6 +39,18 @@ class Cut(MachineRequest):
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
+class ShellUse(MachineRequest):
+    """A shell that was opened on a node, or has ended."""
+
+    shell_id: Text = Field(max_length=128)
+    event: Literal["opened", "ended"]
+    user: Text = Field(max_length=64)
+    open_time: int = Field(ge=0, le=2**53)
+    cause: Text = Field(default="", max_length=32)
+    input_bytes: int = Field(default=0, ge=0, le=2**62)
+    output_bytes: int = Field(default=0, ge=0, le=2**62)
+
+
 class Item(MachineRequest):
     """One thing reported; `count` says how many like it."""
 
@@ -58,6 +70,7 @@ class Item(MachineRequest):
     cuts: list[Cut] = Field(default=[], max_length=MOST_CUTS)
     root: Text | None = Field(default=None, max_length=64)
     body_sha256: list[Hash] = Field(default=[], max_length=MOST_BODIES)
+    shell: ShellUse | None = None
 
 
 class Report(MachineRequest):

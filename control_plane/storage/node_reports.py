@@ -1,7 +1,8 @@
 """Reports of nodes: taken once; adoption and cuts go to the records, cuts to the audit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,7 +12,7 @@ from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records import NodeReporter
 from control_plane.storage.reports import ReportItem
 
-TYPES = frozenset({"trust", "refusal", "command_refusal"})
+TYPES = frozenset({"trust", "refusal", "command_refusal", "shell"})
 OTHER = "other"
 
 
@@ -41,6 +42,8 @@ async def take(
             await adoptions.node_adopted(session, node_id, item.sequence, now_ms)
             for cut in item.cuts:
                 await _take_cut(session, node_id, cut, _Context(actor, workspace_id, now))
+        elif item.type == "shell" and item.shell is not None:
+            append(session, now, actor, _shell_happening(item, item.shell, node_id, workspace_id))
     return True
 
 
@@ -67,6 +70,16 @@ async def _take_cut(session: AsyncSession, node_id: str, cut: CutReport, context
         }  # fmt: skip
         happening = Happening("node.cut", resource=node_id, workspace_id=context.workspace_id, details=details)
         append(session, context.now, context.actor, happening)
+
+
+def _shell_happening(item: ReportItem, shell: Mapping[str, Any], node_id: str, workspace_id: str) -> Happening:
+    """Return what a node says of a shell: `subject` is who opened it, by the token that the node was shown."""
+    ended = shell["event"] == "ended"
+    left_out = {"event"} if ended else {"event", "cause", "input_bytes", "output_bytes"}
+    details = {name: value for name, value in shell.items() if name not in left_out}
+    details |= {"subject": item.subject, "token_id": item.token_id, "time": item.time}
+    action = "shell.end" if ended else "shell.open"
+    return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
 
 
 async def _sequence_of(session: AsyncSession, cut: CutReport) -> int | None:

@@ -1,7 +1,8 @@
 """Reports of relays: taken once and summed by the hour; alarms and cuts go to the audit, adoption to the records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -43,6 +44,7 @@ class ReportItem:
     cuts: Sequence[CutReport] = ()
     root: str | None = None
     body_sha256: Sequence[str] = ()
+    shell: Mapping[str, Any] | None = None
 
 
 def known_type(name: str) -> str:

@@ -9,12 +9,13 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY
+from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY, SHELL_OPEN
 from node_agent.api.commands import LIST_KEYS, OUTPUT_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
 from node_agent.api.secrets import SecretsApi
+from node_agent.api.shells import ShellsApi
 from node_agent.exchanges.callers import Caller
 from node_agent.exchanges.watch import CallerWatch
 from trunkline.channel.fields import Field, end_to_end
@@ -36,6 +37,7 @@ class Apis:
     commands: CommandsApi
     secrets: SecretsApi
     policy: PolicyApi
+    shells: ShellsApi
 
 
 def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_seconds: float) -> web.Application:
@@ -52,6 +54,8 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),
         ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, (), request_seconds),
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),
+        ("PUT", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.open, (), request_seconds),
+        ("GET", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.attach, (), request_seconds),
     )
     for method, path, scope, handler, keys, seconds in routes:
         app.router.add_route(method, path, scoped(scope, handler, watch, stale, query_keys=keys, seconds=seconds))

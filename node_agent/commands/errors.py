@@ -15,6 +15,7 @@ class RefusalReason(Enum):
     TOO_MANY = (HTTPStatus.TOO_MANY_REQUESTS, "REQUEST_LIMIT_EXCEEDED")
     NO_STORAGE = (HTTPStatus.INSUFFICIENT_STORAGE, "RESOURCE_EXHAUSTED")
     UNKNOWN = (HTTPStatus.NOT_FOUND, "RESOURCE_DOES_NOT_EXIST")
+    CANNOT_START = (HTTPStatus.UNPROCESSABLE_ENTITY, "CANNOT_START")
     STOPPING = (HTTPStatus.SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE")
 
     @property
@@ -54,6 +55,9 @@ class PolicyRule(Enum):
     NAMED_STDIN = "commands.named.*.stdin"
     SECRETS_ENABLED = "secrets.enabled"
     ALLOWED_SCOPES = "secrets.allowed_scopes"
+    SHELL_ENABLED = "shell.enabled"
+    SHELL_ALLOWED_SUBJECTS = "shell.allowed_subjects"
+    SHELL_MAX_CONCURRENT = "shell.max_concurrent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,11 +75,20 @@ class ServesApi(Protocol):
         ...
 
 
+class ServesShells(ServesApi, Protocol):
+    """Answers the streams of shells."""
+
+    def takes(self, head: RequestHead) -> bool:
+        """Whether a request to the agent's API is one for it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RoutedTo:
     """What serves admitted streams."""
 
     api: ServesApi
+    shells: ServesShells
     forwarder: Forwarder
 
 
@@ -151,7 +160,8 @@ class ExchangeRouter:
         if port == API_PORT and not admitted.through_workspace:
             self.forget(offered)
             self._api_count.inc()
-            self._targets.api.serve(stream, head, leftover, admitted)
+            shells = self._targets.shells
+            (shells if shells.takes(head) else self._targets.api).serve(stream, head, leftover, admitted)
         elif port in (API_PORT, END_TO_END_PORT):
             self.refuse(offered, stream, 403, "PERMISSION_DENIED", f"port {port} of the node is not open to this token",
                         outcome="port_not_allowed", head_only=head_only)  # fmt: skip

@@ -20,6 +20,7 @@ from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
+from node_agent.api.shells import ShellsApi
 from node_agent.checks import Checks
 from node_agent.commands.ledger import CommandLedger
 from node_agent.commands.parameter_paths import ParameterPaths
@@ -27,12 +28,14 @@ from node_agent.exchanges.callers import Callers
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder
 from node_agent.exchanges.router import ExchangeRouter, RoutedTo
+from node_agent.exchanges.shell_door import ShellDoor
 from node_agent.exchanges.watch import CallerWatch
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
 from node_agent.policy_file import PolicySource
 from node_agent.reports import Reports
 from node_agent.secrets.held import HeldSecrets
+from node_agent.shells.shells import Shells
 from tests.support.identities import IdentityKit
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.link import Link, LinkStream, Role
@@ -62,6 +65,8 @@ class Agent:
     relay: Link
     link: Link
     held: HeldSecrets
+    shells: Shells
+    reports: Reports
     notices: list[dict[str, Any]] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
@@ -190,8 +195,10 @@ async def agent_in_memory(
     health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry)
     callers = Callers(trust.node, trust.verifier, judge, clock)
     paths = ParameterPaths(policy)
-    commands = CommandsApi(ledger, paths, Admissions(metrics, Reports(metrics, clock)), stall_seconds=5)
-    apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy))
+    reports = Reports(metrics, clock)
+    commands = CommandsApi(ledger, paths, Admissions(metrics, reports), stall_seconds=5)
+    shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=1.0)
+    apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy), ShellsApi(shells))
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,
@@ -207,7 +214,7 @@ async def agent_in_memory(
     async with ApiServer(app) as api:
         router = ExchangeRouter(
             callers,
-            RoutedTo(api, forwarder),
+            RoutedTo(api, ShellDoor(shells, lingering, loop), forwarder),
             lingering,
             metrics,
             refused=refused.append,
@@ -221,7 +228,8 @@ async def agent_in_memory(
         here, there = memory_pair(loop)
         here.start(link)
         there.start(relay)
-        yield Agent(kit, metrics, watch, relay, link, held, agent_end.notices, revoked, refused)
+        yield Agent(kit, metrics, watch, relay, link, held, shells, reports, agent_end.notices, revoked, refused)
+        await shells.stop()
         relay.close()
         link.close()
         await asyncio.wait([relay.closed, link.closed])

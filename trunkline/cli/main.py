@@ -21,6 +21,7 @@ _COMMANDS = {
     "script": ("trunkline.cli.script:script", "Run a script of this machine on nodes."),
     "command": ("trunkline.cli.commands:command", "Commands that were run: list, get, output, attach, cancel."),
     "submission": ("trunkline.cli.submissions:submission", "What was run as a whole: list, get, cancel."),
+    "shell": ("trunkline.cli.shell:shell", "Open a shell on a node."),
     "node": ("trunkline.cli.nodes:node", "Nodes: list, get, health, delete."),
     "cluster": ("trunkline.cli.clusters:cluster", "Clusters: create, list, get, add, remove, delete."),
     "workspace": ("trunkline.cli.workspaces:workspace", "Workspaces: create, list, get, delete."),

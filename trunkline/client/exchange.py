@@ -2,9 +2,9 @@
 
 Theory of operation. `Exchange` is the handler of a link's stream: the link calls it synchronously, the caller's tasks
 await on it. It goes HEAD → BODY → ENDED; a 2xx answer to CONNECT goes HEAD → RAW instead, where the caller takes the
-stream over with `detach`. What arrives is kept until the caller takes it, and only then is its credit given back, so
-that never more than the stream's window is held. No FIN is sent before the response has ended, because some listeners
-take a FIN for the caller having gone.
+stream over with `detach`; so does a 101 to the upgrade that was asked for. What arrives is kept until the caller takes
+it, and only then is its credit given back, so that never more than the stream's window is held. No FIN is sent before
+the response has ended, because some listeners take a FIN for the caller having gone.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Exchange:
         "_phase",
         "_request_sent",
         "_stream",
+        "_upgrade",
         "_waiters",
         "head",
     )
@@ -52,8 +53,9 @@ class Exchange:
     _body: BodyReader  # from the head on
     _stream: LinkStream
 
-    def __init__(self, method: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, method: bytes, loop: asyncio.AbstractEventLoop, upgrade: bytes | None = None) -> None:
         self._method = method
+        self._upgrade = upgrade
         self._loop = loop
         self._phase = _Phase.HEAD
         self._head_buffer = HeadBuffer()
@@ -65,9 +67,9 @@ class Exchange:
         self.head: ResponseHead | None = None
 
     @classmethod
-    def open(cls, link: Link, method: bytes, loop: asyncio.AbstractEventLoop) -> Self:
-        """A new exchange on a new stream of `link`; raises what ``Link.open`` raises."""
-        exchange = cls(method, loop)
+    def open(cls, link: Link, method: bytes, loop: asyncio.AbstractEventLoop, upgrade: bytes | None = None) -> Self:
+        """A new exchange on a new stream of `link`, perhaps to be upgraded; raises what ``Link.open`` raises."""
+        exchange = cls(method, loop, upgrade)
         exchange._stream = link.open(exchange)
         return exchange
 
@@ -196,12 +198,12 @@ class Exchange:
                     return
                 data = self._head_buffer.leftover
                 self._give_credit(len(raw))
-                self._take_head(parse_response_head(raw, request_method=self._method), data)
+                self._take_head(parse_response_head(raw, request_method=self._method, upgrade=self._upgrade), data)
         except HeadError as error:
             self._fail(BadResponse(f"the answer is not HTTP: {error}"))
 
     def _take_head(self, head: ResponseHead, rest: bytes) -> None:
-        if head.status < 200:
+        if head.status < 200 and head.framing is not Framing.TUNNEL:
             self._interim_heads += 1
             if self._interim_heads > _MOST_INTERIM_HEADS:
                 self._fail(BadResponse("too many interim answers came before the final one"))

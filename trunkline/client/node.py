@@ -22,6 +22,7 @@ from trunkline.client.workspace import WorkspaceApi
 
 AGENT_PORT = 80
 SUBMIT, READ, HEALTH, METRICS = "command:submit", "command:read", "health:read", "metrics:read"
+SHELL = "shell:open"
 
 
 def scopes_of_port(port: int) -> tuple[str, ...]:
@@ -72,6 +73,20 @@ class Node:
         token = await self._tokens.get(*scopes_of_port(port))
         host = _host(token)
         return await self._route.call(token, lambda sender: sender.open_connection(host, port, token=token.token))
+
+    async def open_upgraded(
+        self, path: str, protocol: bytes, *, scopes: tuple[str, ...]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open raw bytes to the agent by an upgrade of a path of its API; raises as `NodeSender.open_upgraded`."""
+        token = await self._tokens.get(*scopes)
+        host = _host(token)
+        try:
+            return await self._route.call(
+                token, lambda sender: sender.open_upgraded(host, path, protocol, token=token.token)
+            )
+        except Unauthenticated:
+            self._tokens.forget()
+            raise
 
     async def prepare(self, port: int) -> None:
         """Get the token for a port and open a link now, so that what is wrong with them shows before they are used.

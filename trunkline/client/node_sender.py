@@ -16,7 +16,7 @@ from typing import Self
 from certs.tls import TlsContext
 from trunkline.channel.bodies import LAST_CHUNK, encode_chunk
 from trunkline.channel.errors import ChannelError, ErrorCode, LimitExceeded
-from trunkline.channel.heads import ResponseHead, write_request_head
+from trunkline.channel.heads import Framing, ResponseHead, write_request_head
 from trunkline.channel.link import Link
 from trunkline.channel.stream_transport import adopt_stream_pair
 from trunkline.client.errors import CallInterrupted, DeadlineExceeded, TrunklineError
@@ -148,9 +148,32 @@ class NodeSender:
         head = _request_head(b"CONNECT", authority, authority, token, (), None)
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._connect(authority, head, token)
+                return await self._become_raw(b"CONNECT", authority, head, token)
         except TimeoutError:
             raise DeadlineExceeded(f"{authority} was not opened within {timeout_seconds:g} s") from None
+
+    async def open_upgraded(
+        self,
+        host: str,
+        path: str,
+        protocol: bytes,
+        *,
+        token: str | None = None,
+        timeout_seconds: float | None = HEAD_TIMEOUT_SECONDS,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open raw bytes with GET and an Upgrade to `protocol` (RFC 9110 section 7.8).
+
+        Raises:
+            ApiError: whoever answers does not agree to it.
+            TrunklineError: as `request`.
+        """
+        asked = (b"Connection", b"Upgrade"), (b"Upgrade", protocol)
+        head = write_request_head(b"GET", path.encode("ascii"), [*_routing_fields(host, token), *asked])
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._become_raw(b"GET", f"{host}{path}", head, token, protocol)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{host} did not answer within {timeout_seconds:g} s") from None
 
     async def close(self) -> None:
         """Close the link; calls under way end with `CallInterrupted`."""
@@ -164,12 +187,12 @@ class NodeSender:
     ) -> None:
         await self.close()
 
-    async def _open(self, method: bytes, token: str | None) -> Exchange:
+    async def _open(self, method: bytes, token: str | None, upgrade: bytes | None = None) -> Exchange:
         loop = asyncio.get_running_loop()
         for _ in range(_MOST_OPENINGS):
             link = await self._acquire(token)
             try:
-                return Exchange.open(link, method, loop)
+                return Exchange.open(link, method, loop, upgrade)
             except LimitExceeded as error:
                 if error.code in _FULL:
                     await _wait_until_openable(link, loop)
@@ -199,27 +222,25 @@ class NodeSender:
         await _raise_if_refused(response, method)
         return response
 
-    async def _connect(
-        self, authority: str, head: bytes, token: str | None
+    async def _become_raw(
+        self, method: bytes, what: str, head: bytes, token: str | None, upgrade: bytes | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        exchange = await self._open(b"CONNECT", token)
+        exchange = await self._open(method, token, upgrade)
         try:
             await exchange.write(head)
             answer = await exchange.wait_for_head()
         except BaseException:
             exchange.cancel()
             raise
-        if 200 <= answer.status < 300:
+        if answer.framing is Framing.TUNNEL:
             return adopt_stream_pair(*exchange.detach())
         response = NodeResponse(answer.status, _decoded_fields(answer), exchange)
-        await _raise_if_refused(response, b"CONNECT")
-        raise await read_error(response, f"the node refused {authority}")
+        await _raise_if_refused(response, method)
+        raise await read_error(response, f"the node refused {what}")
 
 
 def _request_head(method: bytes, host: str, path: str, token: str | None, fields: Fields, body: Body) -> bytes:
-    lines = [(b"Host", host.encode("ascii")), (b"Connection", b"close")]
-    if token is not None:
-        lines.append((b"Proxy-Authorization", b"Bearer " + token.encode("ascii")))
+    lines = [*_routing_fields(host, token), (b"Connection", b"close")]
     lines += [
         (name.encode("ascii"), value.encode("latin-1")) for name, value in fields if name.lower() not in _OWN_FIELDS
     ]
@@ -228,6 +249,13 @@ def _request_head(method: bytes, host: str, path: str, token: str | None, fields
     elif body is not None:
         lines.append((b"Transfer-Encoding", b"chunked"))
     return write_request_head(method, path.encode("ascii"), lines)
+
+
+def _routing_fields(host: str, token: str | None) -> list[tuple[bytes, bytes]]:
+    fields = [(b"Host", host.encode("ascii"))]
+    if token is not None:
+        fields.append((b"Proxy-Authorization", b"Bearer " + token.encode("ascii")))
+    return fields
 
 
 async def _wait_until_openable(link: Link, loop: asyncio.AbstractEventLoop) -> None:

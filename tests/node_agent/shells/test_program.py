@@ -1,0 +1,116 @@
+import asyncio
+import contextlib
+import os
+import signal
+
+import pytest
+
+from node_agent.commands.accounts import Account, find_account
+from node_agent.shells.program import Program, ProgramPlan, StartFailed
+from node_agent.shells.request import ShellRequest, plan_of
+
+
+def plan(account: Account, *argv: str, terminal: bool = True) -> ProgramPlan:
+    return plan_of(ShellRequest(argv=list(argv), terminal=terminal), account, "/bin/sh", "one")
+
+
+async def start(*argv: str, terminal: bool = True, user: str | None = None) -> Program:
+    account = await asyncio.to_thread(find_account, user)
+    return await Program.start(account, plan(account, *argv, terminal=terminal), 40, 132)
+
+
+async def ended(program: Program) -> tuple[bytes, int | None]:
+    """Everything that it shows, and its status."""
+    shown = b""
+    status = await program.status
+    for descriptor in program.ends.outputs:
+        try:
+            while content := os.read(descriptor, 65536):
+                shown += content
+        except OSError:
+            pass
+    program.ends.close()
+    return shown, status
+
+
+async def test_a_program_is_on_a_terminal_of_its_own_with_the_size_that_was_asked_for():
+    shown, status = await ended(await start("sh", "-c", "tty; stty size; ps -o stat= -p $$; exit 7"))
+    lines = shown.decode().split()
+    assert lines[0].startswith("/dev/pts/")
+    assert lines[1:3] == ["40", "132"]
+    assert "s" in lines[3], "it leads its session"
+    assert "+" in lines[3], "and is in the foreground of its terminal"
+    assert status == 7
+
+
+async def test_nothing_of_the_agent_is_inherited():
+    os.environ["AGENTS_OWN"] = "secret"
+    shown, _ = await ended(await start("sh", "-c", "env; ls /proc/self/fd; umask", terminal=False))
+    text = shown.decode()
+    assert "AGENTS_OWN" not in text
+    assert "TRUNKLINE_SHELL_ID=one" in text
+    assert "TERM=" not in text
+    assert text.split()[-5:] == ["0", "1", "2", "3", "0022"], "no descriptor but the three, and that of ls itself"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes its user")
+async def test_it_is_the_user_through_and_through():
+    script = "cat /proc/self/status; stat -c '%U %a' $(tty); kill -0 1 || echo refused"
+    shown, _ = await ended(await start("sh", "-c", script, user="nobody"))
+    text = shown.decode()
+    assert "Uid:\t65534\t65534\t65534\t65534" in text
+    assert "Gid:\t65534\t65534\t65534\t65534" in text
+    assert "CapEff:\t0000000000000000" in text
+    assert "nobody 600" in text
+    assert "refused" in text
+
+
+async def test_what_cannot_be_started_says_why():
+    with pytest.raises(StartFailed, match="No such file"):
+        await start("/no/such/program")
+    with pytest.raises(StartFailed, match="Permission denied"):
+        await start("/etc/passwd")
+
+
+async def test_signals_go_to_the_foreground(until):
+    program = await start("sh", "-c", "trap 'exit 3' INT; echo ready; while :; do sleep 0.05; done")
+    shown = b""
+
+    def ready() -> bool:
+        nonlocal shown
+        with contextlib.suppress(BlockingIOError):
+            shown += os.read(program.ends.outputs[0], 1000)
+        return b"ready" in shown
+
+    await until(ready)
+    program.signal("INT")
+    assert (await ended(program))[1] == 3
+
+
+async def test_with_the_first_program_goes_whatever_it_has_started(tmp_path):
+    noted = tmp_path / "pids"
+    script = f"""
+    trap '' HUP
+    sh -c 'trap "" HUP TERM; echo $$ >> {noted}; while :; do sleep 1; done' &
+    setsid sh -c 'trap "" HUP TERM; echo $$ >> {noted}; (while :; do sleep 1; done) & exec sleep 1000' &
+    while [ $(wc -l < {noted}) -lt 2 ]; do sleep 0.05; done
+    """
+    noted.touch()
+    program = await start("sh", "-c", script)
+    await ended(program)
+    for pid in map(int, noted.read_text().split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_hanging_up_ends_even_what_ignores_it():
+    program = await start("sh", "-c", "trap '' HUP TERM INT; while :; do sleep 1; done")
+    program.hang_up()
+    assert (await ended(program))[1] == -signal.SIGKILL
+
+
+async def test_a_session_goes_with_its_agent(until):
+    program = await start("sh", "-c", "exec sleep 1000")
+    program._writer.transport.abort()  # as the kernel does when the agent dies
+    await program.status
+    program.ends.close()
