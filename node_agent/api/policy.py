@@ -29,5 +29,6 @@ def view_policy(policy: Policy) -> dict[str, Any]:
     """
     document: dict[str, Any] = policy.model_dump(mode="json", exclude_none=True, exclude={"checks"})
     document["commands"]["run_as"] = default_user(policy.commands.run_as)
+    document["shell"]["enabled"] = policy.allows_shells
     document["checks"] = [check.name for check in policy.checks]
     return document

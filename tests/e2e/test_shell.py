@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -111,7 +112,6 @@ def test_what_happened_is_in_the_audit(sandbox: Sandbox) -> None:
 def gone(pid: int) -> bool:
     """Nodes of a sandbox are on this machine."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True

@@ -24,7 +24,7 @@ from tests.support.raw_calls import RawAnswer, RawConnection
 from tests.support.sandboxes import Sandbox, wait_until
 
 TRUST_DOMAIN = "trunkline.internal"
-SCOPES = ("command:submit", "command:read", "health:read", "metrics:read")
+SCOPES = ("command:submit", "command:read", "health:read", "metrics:read", "shell:open")
 AGENT_ROUTES = (
     ("GET /v1/health", "health:read"),
     ("GET /v1/metrics", "metrics:read"),
@@ -33,6 +33,8 @@ AGENT_ROUTES = (
     ("GET /v1/commands/none/output", "command:read"),
     ("PUT /v1/commands/matrix", "command:submit"),
     ("POST /v1/commands/none/cancel", "command:submit"),
+    ("PUT /v1/shells/matrix", "shell:open"),
+    ("GET /v1/shells/none", "shell:open"),
 )
 NODE_ROUTES = ("bootstrap/confirm", "nodes/self/renew", "nodes/self/listen-token")
 RELAY_ROUTES = ("reports", "relays/self/renew")
