@@ -51,7 +51,7 @@ async def test_without_a_terminal_the_outputs_are_apart_and_the_input_ends(calle
 
 
 async def test_control_c_reaches_the_foreground(caller):
-    await caller.open(argv=["sh", "-c", "trap 'echo caught' INT; echo ready; sleep 100; sleep 0; exit 5"])
+    await caller.open(argv=["sh", "-c", "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"])
     await caller.attach()
     await caller.until(b"ready")
     caller.type(b"\x03")
