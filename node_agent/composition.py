@@ -190,7 +190,15 @@ async def compose(
 
 def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports) -> Shells:
     metrics, log = foundation.metrics, get_logger("node_agent.shells")
-    shells = Shells(foundation.policy, watch, metrics, reports, foundation.clock, log)
+    shells = Shells(
+        foundation.policy,
+        watch,
+        metrics,
+        reports,
+        foundation.clock,
+        log,
+        kept_from_metadata=foundation.metadata_block.blocked_users,
+    )
     metrics.shells_running.set_function(lambda: float(shells.running))
     return shells
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import pwd
+from collections.abc import Callable
 from typing import Protocol
 
 from certs.tokens import TokenClaims
 from node_agent.commands.accounts import Account, NoSuchAccount, default_user, find_account
+from node_agent.commands.admission import refusal_of_metadata
 from node_agent.commands.errors import CommandRefusal, CommandRefused, PolicyRule, RefusalReason
 from node_agent.policy import Policy
 from node_agent.policy_file import PolicySource
@@ -67,7 +69,10 @@ class Shells:
         log: Logger,
         *,
         away_seconds: float = AWAY_SECONDS,
+        kept_from_metadata: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        """Prepare the shells; `kept_from_metadata` says which users cannot reach the cloud's metadata service."""
+        self._kept_from_metadata = kept_from_metadata
         self._policy = policy
         self._watch = watch
         self._meter = meter
@@ -155,7 +160,12 @@ class Shells:
         if not policy.allows_shells_of(subject):
             message = "the node's owner does not allow this caller to open shells"
             return CommandRefusal(RefusalReason.POLICY, message, PolicyRule.SHELL_ALLOWED_SUBJECTS)
-        return _user_refusal(request, policy) or self._room_refusal(policy)
+        user = request.user or default_user(policy.commands.run_as)
+        return (
+            _user_refusal(request, policy)
+            or refusal_of_metadata(policy.commands, user, self._kept_from_metadata())
+            or self._room_refusal(policy)
+        )
 
     def _room_refusal(self, policy: Policy) -> CommandRefusal | None:
         most = policy.shell.max_concurrent

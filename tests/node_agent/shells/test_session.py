@@ -219,6 +219,9 @@ async def test_what_cannot_be_started_is_said(caller):
     [
         ("", True),
         ("[shell]\nenabled = false", False),
+        ("[commands]\nallow = 'named'", False),
+        ("[commands]\nallow = 'named'\n[shell]\nenabled = true", True),
+        ("[commands]\nblock_metadata = 'require'", False),
         ("[commands]\nenabled = false", False),
         ("[commands]\nenabled = false\n[shell]\nenabled = true", True),
         ("[commands]\nrequire_body_binding = true", False),
