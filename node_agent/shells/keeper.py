@@ -1,6 +1,6 @@
 """The process that stands above one shell: starts it as its user, ends whatever it has started, says how it ended.
 
-It imports only the standard library and `node_agent.shells.processes`. It is started with the shell's three standard
+It imports only the standard library and `node_agent.supervisor`. It is started with the shell's three standard
 descriptors as its own, and a socket to the agent, on which both write JSON, a document a line. The agent's first line
 is the plan. The keeper answers `{"started": true}` or `{"failed": reason}`; once the shell's first program has ended
 and nothing is left of the session, `{"exited": status}` (as `os.waitstatus_to_exitcode`), and goes.
@@ -21,7 +21,8 @@ import termios
 import time
 from typing import Any, NoReturn
 
-from node_agent.shells.processes import adopt_orphans, descendants, kill_all, signal_all
+from node_agent.supervisor.kernel import adopt_orphans
+from node_agent.supervisor.tree import descendants, kill_all, signal_all
 
 LARGEST_LINE_BYTES = 1024 * 1024
 HANG_UP_SECONDS = 2.0
