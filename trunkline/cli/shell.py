@@ -49,15 +49,16 @@ def shell(invocation: Invocation, node: str, user: str | None, terminal: bool | 
     async def work(session: Session) -> int:
         return await _run(session.control_plane.node(session.workspace.name, node), request, raw=raw)
 
-    with raw_terminal(sys.stdin.fileno()) if raw else contextlib.nullcontext():
-        return invocation.call(work)
+    return invocation.call(work)
 
 
 async def _run(node: Node, request: ShellRequest, *, raw: bool) -> int:
     local = LocalSide(raw=raw)
     remote = RemoteShell(node, request, ShellListener(local.show, local.read_on, local.attached, local.cut))
     signals = _Signals(remote)
-    with local.serving(remote), signals.watching():
+    # The signals come first: whatever ends us from then on, the terminal is put back.
+    terminal = raw_terminal(sys.stdin.fileno()) if raw else contextlib.nullcontext()
+    with signals.watching(), terminal, local.serving(remote):
         ending = await remote.run()
     if ending.kind is ShellEndingKind.EXITED:
         return ending.value

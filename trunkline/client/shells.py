@@ -87,8 +87,7 @@ class RemoteShell:
         Raises:
             TrunklineError: it cannot be opened, or could not be reached again in time; then the node ends it.
         """
-        await self._open()
-        running = asyncio.create_task(self._keep_attached())
+        running = asyncio.create_task(self._live())
         leaving = asyncio.create_task(self._left.wait())
         try:
             await asyncio.wait([running, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +139,10 @@ class RemoteShell:
         running.cancel()
         await asyncio.wait([running])
         self._drop_connection()
+
+    async def _live(self) -> ShellEnding:
+        await self._open()
+        return await self._keep_attached()
 
     async def _open(self) -> None:
         body = json.dumps(self._request.document()).encode()
