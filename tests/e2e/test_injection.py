@@ -215,6 +215,40 @@ def test_variables_with_names_that_mean_something_are_only_the_programs(sandbox:
     on_stage(sandbox, directory, work)
 
 
+def test_the_program_and_the_directory_are_names_of_files(sandbox: Sandbox, directory: Path) -> None:
+    async def work(stage: Stage) -> None:
+        run = f"touch {stage.canary}"
+        programs = [
+            f"true; {run}",
+            f"$({run})",
+            f"`{run}`",
+            f"true|{run}",
+            run,
+            "true ",
+            " true",
+            "~/x",
+            "*",
+            "-c",
+            f"sh -c '{run}'",
+        ]
+        ended = await asyncio.gather(*[stage.run(argv=[program]) for program in programs])
+        assert {command.state for command, _ in ended} == {CommandState.FAILED}
+        assert {command.exit_code for command, _ in ended} == {None}
+        names = [f"$({run.replace('/', '_')})", "a;b", "a b", "`x`", "-x", "*", "\n", "'", '"', "\u00e9"]
+        for name in names:
+            (stage.canary.parent / name).mkdir()
+        places = [f"{stage.canary.parent}/{name}" for name in names]
+        ended = await asyncio.gather(*[stage.run(argv=["pwd"], working_directory=place) for place in places])
+        assert [written.decode().removesuffix("\n") for _, written in ended] == places
+        missing = [f"/tmp; {run}", f"/$({run})", f"/tmp && {run}", "/tmp\n/etc", "/no/such"]
+        ended = await asyncio.gather(*[stage.run(argv=["pwd"], working_directory=place) for place in missing])
+        assert {command.state for command, _ in ended} == {CommandState.FAILED}
+        for place in ("tmp", "", "~", "../..", f"$({run})", "/a\0b", "-"):
+            await stage.refused(argv=["pwd"], working_directory=place)
+
+    on_stage(sandbox, directory, work)
+
+
 def test_users_are_names_that_the_owner_allows(sandbox: Sandbox, directory: Path) -> None:
     async def work(stage: Stage) -> None:
         run = f"touch {stage.canary}"
