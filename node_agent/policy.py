@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from node_agent.rules.base import CommandName, Rules, UserName
 from node_agent.rules.environment import EnvironmentRules
+from node_agent.rules.limits import MOST_PROCESSES, AskedLimits, Limits
 from node_agent.rules.named import NamedCommand
 from node_agent.rules.schedule import Schedule
 from node_agent.rules.shell import ShellRules
@@ -38,7 +39,10 @@ class CommandRules(Rules):
     max_queued: int = Field(default=256, ge=0, le=65536)
     default_timeout_seconds: float = Field(default=3600.0, gt=0)
     max_timeout_seconds: float = Field(default=7 * 86400.0, gt=0)
+    max_grace_seconds: float = Field(default=600.0, ge=0, le=86400)
     max_output_bytes: int = Field(default=GIGABYTE, ge=1024)
+    limits: Limits = Limits(processes=MOST_PROCESSES)
+    default_limits: Limits = Limits()
     require_body_binding: bool = False
     allow: Literal["any", "named"] = "any"
     block_metadata: Literal["auto", "require", "off"] = "auto"
@@ -58,6 +62,15 @@ class CommandRules(Rules):
     def timeout_seconds(self, asked: float | None) -> float:
         """Return how long a command that asked for `asked` seconds may run."""
         return min(asked if asked is not None else self.default_timeout_seconds, self.max_timeout_seconds)
+
+    def limits_of(self, asked: AskedLimits | None) -> Limits:
+        """Return the limits of a command that asked for `asked`."""
+        named = Limits() if asked is None else Limits.model_construct(**asked.model_dump(exclude={"output_bytes"}))
+        return named.or_else(self.default_limits).within(self.limits)
+
+    def output_bytes(self, asked: AskedLimits | None) -> int:
+        """Return how many bytes of each stream are kept of a command that asked for `asked`."""
+        return min(self.max_output_bytes, (asked.output_bytes if asked is not None else None) or self.max_output_bytes)
 
 
 class PortRules(Rules):

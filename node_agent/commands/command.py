@@ -118,6 +118,9 @@ class Command:
             "stderr_dropped_bytes": record.stderr_dropped_bytes,
             "output_removed": record.output_removed,
         }
+        if record.limits is not None:
+            limits = record.limits | {"output_bytes": record.max_output_bytes}
+            shown["limits"] = {name: value for name, value in limits.items() if value is not None}
         if argv != record.argv:
             shown["argv_truncated"] = True
         for name in _SHOWN_IF_SET:
@@ -148,12 +151,14 @@ _SHOWN_IF_SET = (
     "user",
     "working_directory",
     "timeout_seconds",
+    "grace_seconds",
     "secrets",
     "start_time",
     "end_time",
     "exit_code",
     "signal",
     "usage",
+    "oom_killed",
     "output_refused",
     "reason",
 )

@@ -46,6 +46,7 @@ def take_ending(command: Command, ending: dict[str, Any], now: float) -> None:
     if record.state is CommandState.QUEUED:
         take_started(command, ending, now)
     record.exit_code, record.signal = ending.get("exit_code"), ending.get("signal")
+    _take_usage(command, ending.get("usage"))
     cause = ending.get("cause")
     if cause == CANCEL and record.state is CommandState.RUNNING:
         command.happened(CommandEvent.CANCEL_ASKED, end, reason=ending.get("reason"))
@@ -62,6 +63,12 @@ def _take_output(command: Command, ending: dict[str, Any]) -> None:
         command.record.output_refused = stdout_refused or stderr_refused
 
 
+def _take_usage(command: Command, usage: Any) -> None:
+    if isinstance(usage, dict):
+        command.record.usage = {name: value for name, value in usage.items() if name != "oom_kills"}
+        command.record.oom_killed = bool(usage.get("oom_kills")) or None
+
+
 def _reason(command: Command, ending: dict[str, Any]) -> str | None:
     record, cause, said = command.record, ending.get("cause"), ending.get("reason")
     if cause == TIMEOUT:
@@ -70,6 +77,8 @@ def _reason(command: Command, ending: dict[str, Any]) -> str | None:
         return record.reason or said
     if record.output_refused is not None and record.signal == signal.SIGPIPE:
         return f"the node could not keep its output ({record.output_refused}), and it ended by SIGPIPE"
+    if record.oom_killed and cause is None and record.exit_code != 0:
+        return "it, or a process of it, was killed by the kernel for want of memory"
     if cause is None and said is None and record.signal is not None:
         return f"it was ended by signal {record.signal} ({_signal_name(record.signal)})"
     return said if isinstance(said, str) else None

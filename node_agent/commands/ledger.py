@@ -250,7 +250,8 @@ class CommandLedger:
         self._runs.add(command, plan)
 
     def _new_record(self, asked: Asked, grant: CommandGrant) -> CommandRecord:
-        submission, submitter = asked.submission, asked.submitter
+        submission, submitter, rules = asked.submission, asked.submitter, self._policy.current.commands
+        grace_seconds = submission.grace_seconds
         return CommandRecord(
             command_id=asked.command_id,
             fingerprint=submission.fingerprint(),
@@ -264,6 +265,11 @@ class CommandLedger:
             user=grant.user,
             working_directory=grant.working_directory,
             timeout_seconds=grant.timeout_seconds,
+            grace_seconds=min(
+                self._bounds.grace_seconds if grace_seconds is None else grace_seconds, rules.max_grace_seconds
+            ),
+            limits=rules.limits_of(submission.limits).model_dump(),
+            max_output_bytes=rules.output_bytes(submission.limits),
             secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
         )

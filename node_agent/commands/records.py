@@ -56,6 +56,9 @@ class CommandRecord:
     user: str | None = None
     working_directory: str | None = None
     timeout_seconds: float | None = None
+    grace_seconds: float | None = None
+    limits: dict[str, int | None] | None = None
+    max_output_bytes: int | None = None
     named: str | None = None
     parameters: dict[str, str | int | bool] | None = None
     secrets: dict[str, dict[str, str]] | None = None
@@ -74,6 +77,7 @@ class CommandRecord:
     output_removed: bool = False
     output_refused: str | None = None
     usage: dict[str, Any] | None = None
+    oom_killed: bool | None = None
 
     def to_json(self) -> bytes:
         """Return the record as it stands in its file."""

@@ -13,7 +13,7 @@ from node_agent.commands.secret_source import Provided, SecretSource, SecretsUna
 from node_agent.commands.start_plan import StartPlan, wanted_of
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.supervisor_process import SupervisorProcess
-from node_agent.supervisor.plan import Plan, User
+from node_agent.supervisor.plan import Limits, Plan, User
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -37,13 +37,14 @@ class CommandRun:
         max_output_bytes: int,
         grace_seconds: float,
     ) -> None:
+        record = command.record
         self._command = command
         self._store = store
         self._secrets = secrets
         self._clock = clock
         self._log = log
-        self._max_output_bytes = max_output_bytes
-        self._grace_seconds = grace_seconds
+        self._max_output_bytes = record.max_output_bytes or max_output_bytes
+        self._grace_seconds = grace_seconds if record.grace_seconds is None else record.grace_seconds
         self._supervisor: SupervisorProcess | None = None
         loop = asyncio.get_running_loop()
         self._stop_asked: asyncio.Future[StopCause] = loop.create_future()
@@ -156,6 +157,7 @@ class CommandRun:
             timeout_seconds=record.timeout_seconds or 0.0,
             grace_seconds=self._grace_seconds,
             max_output_bytes=self._max_output_bytes,
+            limits=Limits(**(record.limits or {})),
             stdin=plan.stdin,
             patterns=() if provided is None else provided.patterns,
             secrets_directory=None if directory is None else str(directory),

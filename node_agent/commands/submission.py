@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from node_agent.commands.secret_references import MOST_REFERENCES, SecretReferences
 from node_agent.rules.base import CommandName, ParameterName
+from node_agent.rules.limits import AskedLimits
 from node_agent.rules.named import MOST_PARAMETERS
 from node_agent.rules.parameters import LARGEST_INTEGER, LONGEST_VALUE
 
@@ -52,6 +53,8 @@ class Submission(BaseModel):
     working_directory: str | None = Field(default=None, max_length=4095)
     user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    grace_seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
+    limits: AskedLimits | None = None
     stdin: bytes | None = None
     secrets: SecretReferences | None = None
     secret_versions: dict[str, int] = Field(default_factory=dict, max_length=MOST_REFERENCES)
@@ -128,6 +131,7 @@ class Submission(BaseModel):
 def _absent(submission: Submission) -> set[str]:
     """Return the fields that say nothing, so that a body without them has the hash that it always had."""
     absent = set() if submission.secrets is not None else {"secrets", "secret_versions"}
+    absent |= {name for name in ("grace_seconds", "limits") if getattr(submission, name) is None}
     return absent | (set() if submission.named is not None else {"named", "parameters"})
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.sandboxes import Sandbox, running_sandbox, wait_until
+from tests.support.sandboxes import Sandbox, add_command_rules, running_sandbox, wait_until
 from tests.support.supervisors import alive
 from trunkline.client.commands import CommandRequest, Target
 from trunkline.client.sync import connect
@@ -27,9 +27,7 @@ SLOTS = 12
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A sandbox with one node, which these tests break."""
     with running_sandbox(tmp_path_factory.mktemp("survive") / "state", nodes=1) as running:
-        policy = running.state / "nodes" / NODE / "policy.toml"
-        policy.write_text(policy.read_text() + f"\n[commands]\nmax_concurrent = {SLOTS}\n")
-        os.kill(running.pid(NODE), signal.SIGHUP)
+        add_command_rules(running, NODE, f"max_concurrent = {SLOTS}")
         yield running
 
 

@@ -101,6 +101,18 @@ def running_sandbox(state: Path, *, nodes: int = 2, relays: int = 1) -> Iterator
 def allow_ports(sandbox: Sandbox, node: str, ports: list[int]) -> None:
     """Let the owner of a node allow these ports, and wait until the agent has read the policy again."""
     rules = "".join(f"[ports.{port}]\nshared = true\n\n" for port in ports)
+    set_policy(sandbox, node, rules)
+
+
+def add_command_rules(sandbox: Sandbox, node: str, rules: str) -> None:
+    """Let the owner of a node add rules to those of commands."""
+    text = (sandbox.state / "nodes" / node / "policy.toml").read_text()
+    before, heading, after = text.partition("[commands]\n")
+    set_policy(sandbox, node, f"{before}\n[commands]\n{rules}\n{after if heading else ''}")
+
+
+def set_policy(sandbox: Sandbox, node: str, rules: str) -> None:
+    """Write a node's policy, and wait until the agent has read it again."""
     policy = sandbox.state / "nodes" / node / "policy.toml"
     log = sandbox.state / "log" / f"{node}.log"
     loaded = log.read_text(errors="replace").count("policy.loaded")

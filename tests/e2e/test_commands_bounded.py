@@ -1,0 +1,162 @@
+"""Commands that take all that they can get: contained, ended whole, and the agent answers meanwhile."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.sandboxes import Sandbox, add_command_rules, running_sandbox, wait_until
+from tests.support.supervisors import alive
+from trunkline.client.commands import CommandRequest, Target
+from trunkline.client.sync import connect
+
+NODE = "vm-1"
+OUTPUT_BYTES = 1024 * 1024
+PROCESSES = 300
+MEMORY_BYTES = 200 * 1024 * 1024
+RULES = f"""
+max_output_bytes = {OUTPUT_BYTES}
+max_grace_seconds = 0.5
+limits = {{ processes = {PROCESSES}, memory_bytes = {MEMORY_BYTES} }}
+"""
+# It goes on when nothing can be forked any more, unlike one of a shell's.
+BOMB = "exec perl -e 'fork while 1'"
+# A deadline, not a measurement: the machine of the tests is shared.
+HEALTH_SECONDS = 10.0
+
+
+class Node:
+    """The sandbox's node, reached through control plane and relay."""
+
+    def __init__(self, sandbox: Sandbox, workspace: Any) -> None:
+        self.sandbox = sandbox
+        self.commands = sandbox.state / "nodes" / NODE / "state" / "commands"
+        self._workspace = workspace
+
+    def submit(self, script: str, **fields: Any) -> str:
+        command_id = f"c-{uuid.uuid4().hex[:12]}"
+        request = CommandRequest(command_id=command_id, argv=["sh", "-c", script], **fields)
+        self._workspace.commands.submit(Target(node=NODE), request)
+        return command_id
+
+    def get(self, command_id: str) -> dict[str, Any]:
+        document: dict[str, Any] = self.sandbox.json("command", "get", command_id)
+        return document
+
+    def record(self, command_id: str) -> dict[str, Any]:
+        """What the agent has on its disk."""
+        document: dict[str, Any] = json.loads((self.commands / command_id / "record.json").read_bytes())
+        return document
+
+    def ended(self, command_id: str) -> dict[str, Any]:
+        final = {"SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST"}
+        wait_until(lambda: self.get(command_id)["state"] in final, "it has ended", 60)
+        return self.get(command_id)
+
+    def run(self, script: str, **fields: Any) -> dict[str, Any]:
+        return self.ended(self.submit(script, **fields))
+
+    def output(self, command_id: str) -> bytes:
+        return self.sandbox.trunkline("command", "output", command_id).stdout
+
+    def is_healthy(self) -> None:
+        started = time.monotonic()
+        assert self._workspace.get_node_health(NODE).status in ("ok", "degraded")
+        assert time.monotonic() - started < HEALTH_SECONDS
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running_sandbox(tmp_path_factory.mktemp("bounded") / "state", nodes=1) as sandbox:
+        add_command_rules(sandbox, NODE, RULES)
+        description = sandbox.description
+        token = Path(description["admin_token_file"]).read_text().strip()
+        with connect(description["control_plane_url"], token, ca_file=description["ca_file"]) as plane:
+            yield Node(sandbox, plane.workspace("main"))
+
+
+def processes_of(command_id: str) -> list[int]:
+    mark = f"TRUNKLINE_COMMAND_ID={command_id}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return [pid for pid in found if alive(pid)]
+
+
+def test_a_fork_bomb(node: Node) -> None:
+    command_id = node.submit(BOMB, timeout_seconds=6.0)
+    wait_until(lambda: len(processes_of(command_id)) > PROCESSES / 2, "it goes off")
+    for _ in range(3):
+        node.is_healthy()
+        assert len(processes_of(command_id)) <= PROCESSES
+    assert node.ended(command_id)["state"] == "TIMED_OUT"
+    assert processes_of(command_id) == []
+
+
+def test_an_allocation_of_ten_gigabytes(node: Node) -> None:
+    command_id = node.submit("head -c 10G /dev/zero | tail", timeout_seconds=60.0)
+    node.is_healthy()
+    document = node.ended(command_id)
+    assert (document["state"], document["exit_code"]) == ("FAILED", 137)
+    assert "want of memory" in document["reason"]
+
+
+def test_output_without_end_and_a_sigterm_that_is_ignored(node: Node) -> None:
+    command_id = node.submit("trap '' TERM; while :; do yes; done", timeout_seconds=2.0)
+    node.is_healthy()
+    document = node.ended(command_id)
+    assert (document["state"], document["signal"]) == ("TIMED_OUT", signal.SIGKILL)
+    assert document["stdout_bytes"] == OUTPUT_BYTES
+    assert node.record(command_id)["stdout_dropped_bytes"] > 0
+    assert processes_of(command_id) == []
+
+
+def test_a_cancel_reaches_a_fork_bomb(node: Node) -> None:
+    command_id = node.submit(f"trap '' TERM; {BOMB}")
+    wait_until(lambda: len(processes_of(command_id)) > PROCESSES / 2, "it goes off")
+    node.sandbox.trunkline("command", "cancel", command_id)
+    assert node.ended(command_id)["state"] == "CANCELLED"
+    assert processes_of(command_id) == []
+
+
+def test_a_daemon_and_closed_streams(node: Node) -> None:
+    command_id = node.submit("(setsid sh -c 'exec >&- 2>&-; sleep 60' &); exec >&- 2>&-; exit 3")
+    assert (node.ended(command_id)["state"], node.get(command_id)["exit_code"]) == ("FAILED", 3)
+    assert processes_of(command_id) == []
+
+
+def test_ten_thousand_lines_at_once(node: Node) -> None:
+    command_id = node.submit("seq 1 10000")
+    assert node.ended(command_id)["state"] == "SUCCEEDED"
+    assert node.output(command_id) == b"".join(b"%d\n" % number for number in range(1, 10_001))
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    options = ["-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(directory)]
+    mounted = subprocess.run(["mount", *options], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def test_a_disk_that_fills_under_the_spool(node: Node) -> None:
+    with small_disk(node.commands):
+        command_id = node.submit("exec yes")
+        document = node.ended(command_id)
+        assert (document["state"], document["signal"]) == ("FAILED", signal.SIGPIPE)
+        assert "No space left on device" in document["reason"]
+        node.is_healthy()
+    assert node.run("true")["state"] == "SUCCEEDED"
