@@ -120,6 +120,22 @@ class SecretReferences(OperatorRequest):
         return self
 
 
+class LimitsBody(OperatorRequest):
+    """What the command may use at most; the node's owner may allow less."""
+
+    memory_bytes: int | None = Field(default=None, ge=4 * 1024**2, le=2**50)
+    processes: int | None = Field(default=None, ge=1, le=2**22)
+    cpu_percent: int | None = Field(default=None, ge=1, le=409_600)
+    open_files: int | None = Field(default=None, ge=16, le=2**20)
+    output_bytes: int | None = Field(default=None, ge=1024, le=2**50)
+
+    @model_validator(mode="after")
+    def _something(self) -> "LimitsBody":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("name at least one limit, or leave limits out")
+        return self
+
+
 class NewCommand(OperatorRequest):
     """The body of a submission."""
 
@@ -132,6 +148,8 @@ class NewCommand(OperatorRequest):
     working_directory: Annotated[Text, Field(max_length=4095), AfterValidator(_absolute)] | None = None
     user: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_-]{0,31}\$?$")
     timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    grace_seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
+    limits: LimitsBody | None = None
     stdin: Annotated[str, AfterValidator(_base64)] | None = None
     secrets: SecretReferences | None = None
     rollout: RolloutBody | None = None

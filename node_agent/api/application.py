@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY, SHELL_OPEN
-from node_agent.api.commands import LIST_KEYS, OUTPUT_KEYS, CommandsApi
+from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
@@ -50,7 +50,7 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
         ("POST", "/v1/secrets/notice", SECRET_NOTIFY, secrets.notice, (), request_seconds),
         ("GET", "/v1/policy", COMMAND_READ, policy.policy, (), request_seconds),
         ("GET", "/v1/commands", COMMAND_READ, commands.list, LIST_KEYS, request_seconds),
-        ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, (), request_seconds),
+        ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, GET_KEYS, request_seconds),
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),
         ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, (), request_seconds),
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),

@@ -23,7 +23,9 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 MAX_OFFSET_DIGITS = 18
 LIST_KEYS = ("state", "page_size", "page_token")
-OUTPUT_KEYS = ("stream", "offset", "follow")
+GET_KEYS = ("wait_seconds", "seen")
+MAX_WAIT_SECONDS = 30
+OUTPUT_KEYS = ("stream", "offset", "tail", "follow")
 CANCEL_BODY = b"{}"
 """The content of a cancel that a token can be bound to; no submission, which names a program at least."""
 
@@ -72,9 +74,13 @@ class CommandsApi:
         return json_response(document)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Answer `GET /v1/commands/{command_id}`."""
+        """Answer `GET /v1/commands/{command_id}`: at once, or once its revision is another than the one seen."""
         _refuse_bound(caller_of(request))
-        return json_response(self._ledger.get(_command_id(request)).document())
+        command = self._ledger.get(_command_id(request))
+        wait_seconds, seen = _wait_query(request)
+        if wait_seconds:
+            await command.changed_since(seen, timeout_seconds=wait_seconds)
+        return json_response(command.document())
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST /v1/commands/{command_id}/cancel`."""
@@ -87,11 +93,12 @@ class CommandsApi:
         """Answer `GET /v1/commands/{command_id}/output`: bytes from an offset, until now or until the end."""
         _refuse_bound(caller_of(request))
         command = self._ledger.get(_command_id(request))
-        stream, offset, follow = _output_query(request)
+        stream, follow = _output_query(request)
         if command.record.output_removed:
             raise ApiRefused(410, "RESOURCE_DOES_NOT_EXIST", "the command's output has been deleted to save space")
         spool = command.spool(stream, self._ledger.store)
         size = spool.size_bytes
+        offset = _offset(request, size)
         if offset > size:
             message = f"offset {offset} is beyond the end, which is at {size}"
             return error_response(416, "INVALID_PARAMETER_VALUE", message, {"Trunkline-Size": str(size)})
@@ -99,6 +106,7 @@ class CommandsApi:
             headers={
                 "Content-Type": "application/octet-stream",
                 "Trunkline-Size": str(size),
+                "Trunkline-Offset": str(offset),
                 "X-Content-Type-Options": "nosniff",
                 "Cache-Control": "no-store",
             }
@@ -197,7 +205,30 @@ def _list_query(request: web.Request) -> tuple[CommandState | None, int, tuple[i
     return state, size, after
 
 
-def _output_query(request: web.Request) -> tuple[OutputStream, int, bool]:
+def _wait_query(request: web.Request) -> tuple[int, int]:
+    """Return for how many seconds the caller waits for another revision than which."""
+    query = request.query
+    if ("wait_seconds" in query) != ("seen" in query):
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "wait_seconds and seen are given together or not at all")
+    wait_seconds = _number(query.get("wait_seconds", "0"), "wait_seconds")
+    if wait_seconds > MAX_WAIT_SECONDS:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", f"wait_seconds is at most {MAX_WAIT_SECONDS}")
+    return wait_seconds, _number(query.get("seen", "0"), "seen")
+
+
+def _offset(request: web.Request, size: int) -> int:
+    """Return where to begin: at `offset`, or `tail` bytes before what is the end now."""
+    query = request.query
+    if "tail" in query and "offset" in query:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "offset and tail exclude each other")
+    return (
+        max(0, size - _number(query["tail"], "tail"))
+        if "tail" in query
+        else _number(query.get("offset", "0"), "offset")
+    )
+
+
+def _output_query(request: web.Request) -> tuple[OutputStream, bool]:
     query = request.query
     try:
         stream = OutputStream(query.get("stream", "stdout"))
@@ -206,7 +237,7 @@ def _output_query(request: web.Request) -> tuple[OutputStream, int, bool]:
     follow = query.get("follow", "false")
     if follow not in ("true", "false"):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "follow is true or false")
-    return stream, _number(query.get("offset", "0"), "offset"), follow == "true"
+    return stream, follow == "true"
 
 
 def _number(text: str, name: str) -> int:

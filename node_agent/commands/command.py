@@ -28,7 +28,7 @@ class Command:
         self.unsaved = not recorded
         self.stop_asked: asyncio.Future[StopCause] | None = None
         self._spools: dict[OutputStream, Spool] = {}
-        self.revision = 1
+        self._changed: set[asyncio.Future[None]] = set()
         self._saving = asyncio.Lock()
 
     @property
@@ -58,7 +58,22 @@ class Command:
             for spool in self._spools.values():
                 spool.finish()
             self._spools = {}
+        record.revision += 1
         self.unsaved = True
+        for changed in self._changed:
+            if not changed.done():
+                changed.set_result(None)
+
+    async def changed_since(self, revision: int, *, timeout_seconds: float) -> None:
+        """Wait until the command has another revision or has ended, but no longer than the time given."""
+        if self.record.revision != revision or self.state.terminal:
+            return
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.add(changed)
+        try:
+            await asyncio.wait({changed}, timeout=timeout_seconds)
+        finally:
+            self._changed.discard(changed)
 
     def ask_stop(self, cause: StopCause) -> None:
         """Have the process ended; the first cause counts."""
@@ -109,6 +124,7 @@ class Command:
         shown: dict[str, Any] = {
             "command_id": record.command_id,
             "state": record.state.value,
+            "revision": record.revision,
             "argv": argv,
             "submit_time": record.submit_time,
             "submitted_by": record.submitted_by,

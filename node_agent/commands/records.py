@@ -53,6 +53,7 @@ class CommandRecord:
     run_id: str
     boot_id: str
     state: CommandState = CommandState.QUEUED
+    revision: int = 1
     user: str | None = None
     working_directory: str | None = None
     timeout_seconds: float | None = None

@@ -35,10 +35,11 @@ HEALTH_SECONDS = 10.0
 class Node:
     """The sandbox's node, reached through control plane and relay."""
 
-    def __init__(self, sandbox: Sandbox, workspace: Any) -> None:
+    def __init__(self, sandbox: Sandbox, plane: Any) -> None:
         self.sandbox = sandbox
         self.commands = sandbox.state / "nodes" / NODE / "state" / "commands"
-        self._workspace = workspace
+        self._workspace = plane.workspace("main")
+        self._agent = plane.node("main", NODE)
 
     def submit(self, script: str, **fields: Any) -> str:
         command_id = f"c-{uuid.uuid4().hex[:12]}"
@@ -67,8 +68,9 @@ class Node:
         return self.sandbox.trunkline("command", "output", command_id).stdout
 
     def is_healthy(self) -> None:
+        """Ask the agent itself, through the relay."""
         started = time.monotonic()
-        assert self._workspace.get_node_health(NODE).status in ("ok", "degraded")
+        assert self._agent.health().status in ("ok", "degraded")
         assert time.monotonic() - started < HEALTH_SECONDS
 
 
@@ -79,7 +81,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         description = sandbox.description
         token = Path(description["admin_token_file"]).read_text().strip()
         with connect(description["control_plane_url"], token, ca_file=description["ca_file"]) as plane:
-            yield Node(sandbox, plane.workspace("main"))
+            yield Node(sandbox, plane)
 
 
 def processes_of(command_id: str) -> list[int]:

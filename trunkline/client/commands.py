@@ -61,6 +61,9 @@ class CommandRequest:
 
     `command_id` is the idempotency key, and is made up when it is None.
 
+    `limits` bound what it uses, within what the node's owner allows: `memory_bytes`, `processes`, `cpu_percent` (100 is
+    one processor), `open_files`, and `output_bytes` of each stream. `grace_seconds` lie between SIGTERM and SIGKILL.
+
     `secret_environment` and `secret_files` give workspace secrets (`scope/key`) by name of a variable or file.
     """
 
@@ -69,6 +72,8 @@ class CommandRequest:
     working_directory: str | None = None
     user: str | None = None
     timeout_seconds: float | None = None
+    grace_seconds: float | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
     stdin: bytes | None = None
     command_id: str | None = None
     secret_environment: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +98,8 @@ class CommandRequest:
             "working_directory": self.working_directory,
             "user": self.user,
             "timeout_seconds": self.timeout_seconds,
+            "grace_seconds": self.grace_seconds,
+            "limits": dict(self.limits) or None,
             "stdin": base64.b64encode(self.stdin).decode("ascii") if self.stdin is not None else None,
             "secrets": self._secrets() or None,
         }

@@ -254,3 +254,38 @@ async def test_much_output_over_a_link(agent, submit, ledger, until):
     await until(lambda: ledger.get("c-1").spooled)
     answer = await agent.call("GET", "/v1/commands/c-1/output")
     assert answer.body == b"".join(b"%d\n" % number for number in range(1, 1000001))
+
+
+async def test_a_wait_ends_with_the_next_revision_and_with_the_command(agent, submit, ledger, until):
+    await submit("c-1", "sleep", "60")
+    await until(lambda: ledger.get("c-1").state is CommandState.RUNNING)
+    document = await get(agent, "/v1/commands/c-1")
+    waiting = asyncio.create_task(get(agent, f"/v1/commands/c-1?wait_seconds=30&seen={document['revision']}"))
+    await until(lambda: bool(ledger.get("c-1")._changed))
+    await ledger.cancel("c-1", "someone")
+    changed = await waiting
+    assert changed["state"] in ("CANCELLING", "CANCELLED")
+    assert changed["revision"] > document["revision"]
+    await until(lambda: ledger.get("c-1").state.terminal)
+    final = await get(agent, "/v1/commands/c-1?wait_seconds=30&seen=0")
+    again = await get(agent, f"/v1/commands/c-1?wait_seconds=30&seen={final['revision']}")
+    assert again == final, "nothing follows an end: there is nothing to wait for"
+
+
+@pytest.mark.parametrize("query", ["wait_seconds=1", "seen=1", "wait_seconds=31&seen=1", "wait_seconds=x&seen=1"])
+async def test_waits_that_are_none(agent, submit, query):
+    await submit("c-1", "true")
+    assert (await agent.call("GET", f"/v1/commands/c-1?{query}")).status == 400
+
+
+async def test_the_tail_of_an_output(agent, submit, ledger, until):
+    await submit("c-1", "printf", "0123456789")
+    await until(lambda: ledger.get("c-1").spooled)
+    for tail, expected, offset in ((3, b"789", "7"), (100, b"0123456789", "0"), (0, b"", "10")):
+        answer = await agent.call("GET", f"/v1/commands/c-1/output?tail={tail}")
+        assert (answer.body, answer.fields["trunkline-offset"], answer.fields["trunkline-size"]) == (
+            expected,
+            offset,
+            "10",
+        )
+    assert (await agent.call("GET", "/v1/commands/c-1/output?tail=1&offset=1")).status == 400
