@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY, SHELL_OPEN
-from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, CommandsApi
+from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, STDIN_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
@@ -52,6 +52,7 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
         ("GET", "/v1/commands", COMMAND_READ, commands.list, LIST_KEYS, request_seconds),
         ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, GET_KEYS, request_seconds),
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),
+        ("PUT", "/v1/commands/{command_id}/stdin", COMMAND_SUBMIT, commands.stdin, STDIN_KEYS, None),
         ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, (), request_seconds),
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),
         ("PUT", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.open, (), request_seconds),

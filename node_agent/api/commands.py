@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -25,6 +26,7 @@ MAX_OFFSET_DIGITS = 18
 LIST_KEYS = ("state", "page_size", "page_token")
 GET_KEYS = ("wait_seconds", "seen")
 MAX_WAIT_SECONDS = 30
+STDIN_KEYS = ("offset", "end")
 OUTPUT_KEYS = ("stream", "offset", "tail", "follow")
 CANCEL_BODY = b"{}"
 """The content of a cancel that a token can be bound to; no submission, which names a program at least."""
@@ -81,6 +83,25 @@ class CommandsApi:
         if wait_seconds:
             await command.changed_since(seen, timeout_seconds=wait_seconds)
         return json_response(command.document())
+
+    async def stdin(self, request: web.Request) -> web.StreamResponse:
+        """Answer `PUT /v1/commands/{command_id}/stdin`: a part of the standard input, from `offset` on."""
+        caller, command_id = caller_of(request), _command_id(request)
+        _refuse_bound(caller)
+        offset, complete = _stdin_query(request)
+        chunks = self._chunks(request)
+        command = await self._ledger.take_stdin(command_id, caller.subject, offset, chunks, complete=complete)
+        size = command.stdin(self._ledger.store).size_bytes()
+        return json_response({"command_id": command_id, "received_bytes": size, "complete": complete})
+
+    async def _chunks(self, request: web.Request) -> AsyncIterator[bytes]:
+        """Yield the content as it comes; a caller that sends nothing for too long is given up."""
+        while True:
+            async with asyncio.timeout(self._stall_seconds):
+                chunk = await request.content.readany()
+            if not chunk:
+                return
+            yield chunk
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST /v1/commands/{command_id}/cancel`."""
@@ -203,6 +224,14 @@ def _list_query(request: web.Request) -> tuple[CommandState | None, int, tuple[i
     except ValueError:
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "state is not a state of commands") from None
     return state, size, after
+
+
+def _stdin_query(request: web.Request) -> tuple[int, bool]:
+    query = request.query
+    end = query.get("end", "false")
+    if end not in ("true", "false"):
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "end is true or false")
+    return _number(query.get("offset", "0"), "offset"), end == "true"
 
 
 def _wait_query(request: web.Request) -> tuple[int, int]:

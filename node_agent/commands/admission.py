@@ -97,7 +97,7 @@ def _refusals(asked: Asked, rules: CommandRules, standing: Standing) -> Iterator
         yield CommandRefusal(RefusalReason.STOPPING, "the agent is stopping; try again once it is back")
     yield refusal_of_token(asked.command_id, standing.token_command)
     yield refusal_of_caller(rules, submitter.subject, submission.named)
-    yield _binding(submitter, rules)
+    yield _binding(submitter, rules, stdin_stream=submission.stdin_stream)
     if not is_open(rules.schedule, standing.now):
         yield _denied(PolicyRule.SCHEDULE, f"the node's owner allows commands only {_windows(rules.schedule or ())}")
     if submission.named is not None:
@@ -125,8 +125,13 @@ def _grant(asked: Asked, rules: CommandRules) -> CommandGrant:
     )
 
 
-def _binding(submitter: Submitter, rules: CommandRules) -> CommandRefusal | None:
-    if submitter.bound or not rules.require_body_binding:
+def _binding(submitter: Submitter, rules: CommandRules, *, stdin_stream: bool) -> CommandRefusal | None:
+    if not rules.require_body_binding:
+        return None
+    if stdin_stream:
+        message = "the node's owner requires tokens that are bound to the body, and input that follows is bound to none"
+        return _denied(PolicyRule.BODY_BINDING, message)
+    if submitter.bound:
         return None
     message = "the node's owner requires a token that is bound to body and command (body_sha256, command_id)"
     return _denied(PolicyRule.BODY_BINDING, message)

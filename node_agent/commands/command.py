@@ -7,6 +7,7 @@ from typing import Any
 from node_agent.commands.records import CommandRecord, CommandStore, OutputStream
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandEvent, CommandState, next_state
+from node_agent.commands.stdin_content import StdinContent
 
 # Whoever asks how a command is has a bound on answers; what was submitted may be longer than any such bound.
 MAX_SHOWN_ARGUMENT_CHARACTERS = 16 * 1024
@@ -30,6 +31,7 @@ class Command:
         self._spools: dict[OutputStream, Spool] = {}
         self._changed: set[asyncio.Future[None]] = set()
         self._saving = asyncio.Lock()
+        self._stdin: StdinContent | None = None
 
     @property
     def command_id(self) -> str:
@@ -101,6 +103,12 @@ class Command:
         record.stdout_bytes, record.stdout_dropped_bytes, record.stderr_bytes, record.stderr_dropped_bytes = sizes
         for stream, spool in self._spools.items():
             spool.grown(self._size(stream))
+
+    def stdin(self, store: CommandStore) -> StdinContent:
+        """Return the standard input that follows the command."""
+        if self._stdin is None:
+            self._stdin = StdinContent(store.stdin_path(self.command_id))
+        return self._stdin
 
     def spool(self, stream: OutputStream, store: CommandStore) -> Spool:
         """Return what the command wrote, or writes, on one of its streams."""
@@ -175,6 +183,7 @@ _SHOWN_IF_SET = (
     "signal",
     "usage",
     "oom_killed",
+    "stdin_bytes",
     "output_refused",
     "reason",
 )

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from node_agent.commands.admission import Asked, CommandGrant, Standing, admit, refusal_of_caller, refusal_of_token
@@ -155,6 +155,27 @@ class CommandLedger:
             await self._save(command)
         return command
 
+    async def take_stdin(
+        self, command_id: str, subject: str, offset: int, chunks: AsyncIterator[bytes], *, complete: bool
+    ) -> Command:
+        """Take a part of a standard input that follows its command; `complete` says that nothing follows this part.
+
+        Raises:
+            CommandRefused: it is not for this command or caller, or cannot be taken now.
+        """
+        command = self.get(command_id)
+        record = command.record
+        _allow(refusal_of_caller(self._policy.current.commands, subject, record.named))
+        _allow(_refusal_of_stdin(record, subject))
+        size = await command.stdin(self._store).take(offset, chunks, lambda: self._runs.stdin_grown(command))
+        if complete and record.stdin_bytes is None:
+            record.stdin_bytes = size
+            if not await self._save(command):
+                record.stdin_bytes = None
+                raise CommandRefused(RefusalReason.NO_STORAGE, "the node cannot record that the input is complete")
+            self._runs.stdin_grown(command)
+        return command
+
     async def run(self) -> None:
         """Keep house until cancelled: forget what is old, and save what the disk did not take before."""
         while True:
@@ -269,6 +290,7 @@ class CommandLedger:
                 self._bounds.grace_seconds if grace_seconds is None else grace_seconds, rules.max_grace_seconds
             ),
             limits=rules.limits_of(submission.limits).model_dump(),
+            stdin_streamed=submission.stdin_stream,
             max_output_bytes=rules.output_bytes(submission.limits),
             secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
@@ -311,6 +333,16 @@ class CommandLedger:
 def _allow(refusal: CommandRefusal | None) -> None:
     if refusal is not None:
         raise CommandRefused.of(refusal)
+
+
+def _refusal_of_stdin(record: CommandRecord, subject: str) -> CommandRefusal | None:
+    if record.submitted_by != subject:
+        return CommandRefusal(RefusalReason.UNKNOWN, "only who submitted a command brings its standard input")
+    if not record.stdin_streamed:
+        return CommandRefusal(RefusalReason.NOT_STREAMED, "the command was not submitted with stdin_stream")
+    if record.state.terminal:
+        return CommandRefusal(RefusalReason.NOT_STREAMED, "the command has ended, and reads nothing more")
+    return None
 
 
 def _not_recorded(error: OSError) -> str:

@@ -37,7 +37,7 @@ def refusals(
     yield _user(name, named.user or default_user(rules.run_as), submission)
     yield _directory(name, named, submission)
     yield _environment(name, named, submission)
-    if submission.stdin is not None and not named.stdin:
+    if (submission.stdin is not None or submission.stdin_stream) and not named.stdin:
         yield _denied(PolicyRule.NAMED_STDIN, name, "this command takes no standard input")
 
 

@@ -16,6 +16,7 @@ from node_agent.supervisor.records import (
     CLAIM_FILE,
     ENDING_FILE,
     STARTED_FILE,
+    STDIN_FILE,
     claim,
     open_directory,
     read_document,
@@ -42,7 +43,8 @@ class CommandRecord:
 
     The environment and the standard input are not in it, since they may hold secrets. `secrets` names workspace
     secrets, by variable or file; their values are not in it. `named` and `parameters` are what a named command was
-    submitted as, `argv` is what it became. `output_refused` says why the disk did not take output.
+    submitted as, `argv` is what it became. `output_refused` says why the disk did not take output, `stdin_bytes` is set
+    once a standard input that followed is complete.
     """
 
     command_id: str
@@ -79,6 +81,8 @@ class CommandRecord:
     output_refused: str | None = None
     usage: dict[str, Any] | None = None
     oom_killed: bool | None = None
+    stdin_streamed: bool = False
+    stdin_bytes: int | None = None
 
     def to_json(self) -> bytes:
         """Return the record as it stands in its file."""
@@ -152,6 +156,8 @@ class CommandStore:
         try:
             if plan is not None:
                 write_atomic(directory / PLAN_FILE, plan)
+            if record.stdin_streamed:
+                write_atomic(directory / STDIN_FILE, b"")
             write_atomic(directory / RECORD_FILE, record.to_json())
             sync_directory(self._directory)
         except BaseException:
@@ -198,12 +204,16 @@ class CommandStore:
         """Forget what the start of a command needed."""
         (self._directory / command_id / PLAN_FILE).unlink(missing_ok=True)
 
+    def stdin_path(self, command_id: str) -> Path:
+        """Return where a standard input that follows is kept."""
+        return self._directory / command_id / STDIN_FILE
+
     def settle(self, command_id: str) -> None:
         """Forget what is in the record too, once that is final.
 
         The claim stays: a supervisor that comes up late must find that the command is not its to start.
         """
-        for name in (PLAN_FILE, STARTED_FILE, ENDING_FILE):
+        for name in (PLAN_FILE, STDIN_FILE, STARTED_FILE, ENDING_FILE):
             (self._directory / command_id / name).unlink(missing_ok=True)
 
     def claim(self, command_id: str, run_id: str) -> dict[str, Any] | None:

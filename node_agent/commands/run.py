@@ -74,6 +74,11 @@ class CommandRun:
         if not self._left.done():
             self._left.set_result(None)
 
+    def stdin_grown(self) -> None:
+        """Tell the supervisor how much there is of a standard input that follows."""
+        if self._supervisor is not None:
+            self._supervisor.tell({"stdin_bytes": self._command.record.stdin_bytes})
+
     def end(self) -> None:
         """Have the command ended because the agent ends."""
         self._command.ask_stop(StopCause.AGENT)
@@ -159,12 +164,15 @@ class CommandRun:
             max_output_bytes=self._max_output_bytes,
             limits=Limits(**(record.limits or {})),
             stdin=plan.stdin,
+            stdin_streamed=record.stdin_streamed,
             patterns=() if provided is None else provided.patterns,
             secrets_directory=None if directory is None else str(directory),
         )
 
     async def _follow(self, supervisor: SupervisorProcess) -> None:
         """Follow the supervisor until it has gone, or the command is left, but not before that has begun."""
+        if self._command.record.stdin_streamed:
+            self.stdin_grown()
         ends: set[asyncio.Future[Any]] = {supervisor.started, self._stop_asked}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not supervisor.started.done():

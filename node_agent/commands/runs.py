@@ -88,6 +88,12 @@ class CommandRuns:
                 return True
         return False
 
+    def stdin_grown(self, command: Command) -> None:
+        """Tell a command that runs that there is more of its standard input, or that it is complete."""
+        run = self._runs.get(command.command_id)
+        if run is not None:
+            run.stdin_grown()
+
     def start_next(self) -> None:
         """Start what waits, as far as there are free slots."""
         while self._waiting and self._free() and not self._stopping:

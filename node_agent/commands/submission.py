@@ -56,6 +56,7 @@ class Submission(BaseModel):
     grace_seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
     limits: AskedLimits | None = None
     stdin: bytes | None = None
+    stdin_stream: bool = False
     secrets: SecretReferences | None = None
     secret_versions: dict[str, int] = Field(default_factory=dict, max_length=MOST_REFERENCES)
 
@@ -63,6 +64,8 @@ class Submission(BaseModel):
     def _one_program(self) -> Self:
         if (self.argv is None) == (self.named is None):
             raise ValueError("give either argv or named")
+        if self.stdin is not None and self.stdin_stream:
+            raise ValueError("stdin is given, or follows with stdin_stream, not both")
         if self.parameters and self.named is None:
             raise ValueError("parameters are those of a named command")
         return self
@@ -131,6 +134,7 @@ class Submission(BaseModel):
 def _absent(submission: Submission) -> set[str]:
     """Return the fields that say nothing, so that a body without them has the hash that it always had."""
     absent = set() if submission.secrets is not None else {"secrets", "secret_versions"}
+    absent |= set() if submission.stdin_stream else {"stdin_stream"}
     absent |= {name for name in ("grace_seconds", "limits") if getattr(submission, name) is None}
     return absent | (set() if submission.named is not None else {"named", "parameters"})
 
