@@ -33,12 +33,12 @@ def clear_left_behind(
     def everybody() -> Collection[int]:
         found = group.members() | processes_of_runs({run_id})
         found |= {pid for pid, ticks in recorded if start_ticks(pid) == ticks}
-        for pid in tuple(found):
-            found |= descendants(pid)
+        found |= descendants(*found)
         return {pid for pid in found if pid not in (1, os.getpid()) and _lives(pid)}
 
-    lived = bool(everybody())
-    group.kill()
+    lived = bool(group.members())
+    group.kill()  # before anybody is looked for: a crowd that is busy dying is slow to look through
+    lived = bool(everybody()) or lived
     kill_all(everybody, timeout_seconds=KILL_SECONDS)
     group.remove()
     directory = claim.get("secrets_directory")

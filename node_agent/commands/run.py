@@ -224,7 +224,7 @@ class CommandRun:
         traces = await asyncio.to_thread(self._store.traces, command.command_id)
         if traces.ending is not None:
             take_ending(command, traces.ending, now)
-        elif traces.claim is None:
+        elif traces.claim is None and command.state is CommandState.QUEUED:
             reason = supervisor.failed or f"its supervisor could not be started ({_status(supervisor.status)})"
             command.happened(CommandEvent.START_FAILED, now, reason=reason)
         else:

@@ -193,6 +193,7 @@ class Supervision:
         return self._status is not None and self._report is None and (self._alone or self._killed)
 
     def _everybody(self) -> set[int]:
+        self.children_changed()  # whoever has ended is not meant
         return (self._group.members() | descendants(os.getpid())) - {os.getpid()}
 
     def _kill(self) -> None:

@@ -17,19 +17,30 @@ KILL_PAUSE_SECONDS = 0.01
 Listing = Callable[[], Collection[int]]
 
 
-def descendants(root: int) -> set[int]:
-    """Return the living processes below `root`, which is not among them."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and (found := state_and_parent(int(name))) is not None and found[0] not in "ZX":
-            children.setdefault(found[1], []).append(int(name))
+def descendants(*roots: int) -> set[int]:
+    """Return the processes below `roots`, which are not among them unless one is below another; zombies are.
+
+    It reads lists of children and nothing else: whoever reads the state of a process that is about to end may have to
+    wait for its memory to be given back, which takes long while hundreds of others wait for the same.
+    """
     below: set[int] = set()
-    waiting = [root]
+    waiting = list(roots)
     while waiting:
-        fresh = [pid for pid in children.get(waiting.pop(), ()) if pid not in below]
-        below.update(fresh)
+        fresh = _children(waiting.pop()) - below
+        below |= fresh
         waiting.extend(fresh)
     return below
+
+
+def _children(pid: int) -> set[int]:
+    found: set[int] = set()
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found.update(map(int, file.read().split()))
+    except OSError:
+        pass  # it has ended, and its children are somebody else's now
+    return found
 
 
 def state_and_parent(pid: int) -> tuple[str, int] | None:

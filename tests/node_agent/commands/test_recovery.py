@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import contextmanager
@@ -282,6 +283,14 @@ async def test_a_record_that_was_damaged_while_its_command_ran_ends_it(ledger, s
     (tmp_path / "commands" / "one" / RECORD_FILE).write_bytes(b"{")
     assert (await successor()).get("one").state is CommandState.LOST
     assert not alive(int((tmp_path / "commands" / "one" / "stdout").read_bytes()))
+
+
+async def test_a_directory_that_is_deleted_while_its_command_runs_leaves_it_lost(ledger, tmp_path, until):
+    command, _ = await ledger.submit("one", sh(f"while ! test -e {tmp_path}/go; do sleep 0.02; done"), CALLER)
+    await until(lambda: command.state is CommandState.RUNNING)
+    await asyncio.to_thread(shutil.rmtree, tmp_path / "commands" / "one")
+    (tmp_path / "go").touch()
+    await until(lambda: command.state is CommandState.LOST)
 
 
 async def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_supervisor(successor, tmp_path):

@@ -1,6 +1,7 @@
 """The bounds of a command, as this machine can set them: by control groups where it has them, else by rlimits."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,20 @@ def test_processes(supervise, bounded):
     with supervise("sh", "-c", script, limits=Limits(processes=5)) as supervised:
         assert supervised.ended()["exit_code"] != 0
         assert supervised.output() == b""
+
+
+def test_a_fork_bomb_that_ignores_sigterm_ends_soon_after_the_grace(supervise, bounded):
+    needs(bounded, "processes")
+    script = "trap '' TERM; exec perl -e 'fork while 1'"
+    with supervise("sh", "-c", script, limits=Limits(processes=100), timeout_seconds=20.0) as supervised:
+        supervised.hears("started")
+        procs = Path(supervised.claim()["groups"]["pids"]) / "cgroup.procs"
+        while len(procs.read_bytes().split()) < 100:
+            pass
+        supervised.say({"stop": {"cause": "cancel", "grace": 0.2}})
+        ending = supervised.ended()
+    assert (ending["cause"], ending["signal"]) == ("cancel", 9)
+    assert not procs.exists()
 
 
 def test_processor(supervise, bounded):
