@@ -233,12 +233,11 @@ async def test_a_supervisor_that_comes_up_after_its_command_was_given_up_starts_
     assert not (tmp_path / "ran").exists()
 
 
-async def test_a_supervisor_that_was_faster_than_the_next_agent_is_followed(successor, tmp_path, until, ended):
+async def test_a_supervisor_that_was_faster_than_the_next_agent_is_followed(successor, tmp_path, ended):
     record = crashed_record("one", state="QUEUED")
     write_record(tmp_path, record)
-    script = f"touch {tmp_path}/here; sleep 60"
-    with Supervised(tmp_path / "commands" / "one", plan("sh", "-c", script, run_id=record["run_id"])) as supervised:
-        await until((tmp_path / "here").exists)
+    with Supervised(tmp_path / "commands" / "one", plan("sleep", "60", run_id=record["run_id"])) as supervised:
+        await asyncio.to_thread(supervised.hears, "started")
         supervised.hang_up()
         again = await successor()
         assert again.get("one").state is CommandState.RUNNING
