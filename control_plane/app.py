@@ -119,6 +119,7 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
         control_plane.fleet.keeper.run(),
         control_plane.fleet.monitor.run(),
         control_plane.fleet.secret_notices.run(),
+        control_plane.fleet.init_notices.run(),
         control_plane.identities.own.keep(),
         _keep_signers(control_plane),
         control_plane.ledger.run(),

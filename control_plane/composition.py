@@ -19,12 +19,14 @@ from control_plane.api.commands import CommandResource
 from control_plane.api.context import ApiContext
 from control_plane.api.credentials import Credentials
 from control_plane.api.held_trust import HeldTrustResource
+from control_plane.api.init_scripts import InitScriptResource
 from control_plane.api.join_policies import JoinPolicyResource
 from control_plane.api.join_requests import JoinRequestResource
 from control_plane.api.join_tokens import JoinTokenResource
 from control_plane.api.late_renewals import LateRenewalResource
 from control_plane.api.listening import ApiListener
 from control_plane.api.locks import LockResource
+from control_plane.api.node_inits import NodeInitResource
 from control_plane.api.node_policy import NodePolicyResource
 from control_plane.api.node_reports import NodeReportResource
 from control_plane.api.node_secrets import NodeSecretResource
@@ -45,6 +47,7 @@ from control_plane.api.workspaces import WorkspaceResource
 from control_plane.attestation.evidence import EvidenceProvider
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.health_record import HealthRecord
+from control_plane.fleet.init_notices import InitNotices
 from control_plane.fleet.monitor import HealthMonitor
 from control_plane.fleet.node_commands import NodeCommands
 from control_plane.fleet.quota_book import QuotaBook
@@ -68,6 +71,7 @@ from control_plane.identity.renewals import Renewals
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.identity.trust_recovery import TrustRecovery
+from control_plane.init_scripts.node_inits import NodeInits
 from control_plane.metrics import ControlPlaneMetrics, NodeCensus
 from control_plane.outputs.files import OutputFiles
 from control_plane.outputs.keeper import OutputKeeper
@@ -137,6 +141,7 @@ class Fleet:
     kept: KeptOutputs
     monitor: HealthMonitor
     secret_notices: SecretNotices
+    init_notices: InitNotices
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,10 +340,21 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         log=get_logger("control_plane.secrets"),
     )
 
+    init_notices = InitNotices(
+        database=foundation.database,
+        reach=reach,
+        issuance=identities.issuance,
+        name_suffix=settings.identity.name_suffix,
+        metrics=metrics,
+        clock=clock,
+        log=get_logger("control_plane.init"),
+    )
+
     def returned(node_id: str) -> None:
         dispatcher.kick_node(node_id)
         keeper.returned(node_id)
         notices.returned(node_id)
+        init_notices.returned(node_id)
 
     record = HealthRecord(
         database=foundation.database,
@@ -355,7 +371,9 @@ def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
         log=get_logger("control_plane.health"),
     )
     kept = KeptOutputs(foundation.database, files)
-    return Fleet(reach, nodes, news, dispatcher, conductor, chronicle, bell, keeper, kept, monitor, notices)
+    return Fleet(
+        reach, nodes, news, dispatcher, conductor, chronicle, bell, keeper, kept, monitor, notices, init_notices
+    )
 
 
 def _secrets(foundation: Foundation, metrics: ControlPlaneMetrics) -> Secrets:
@@ -400,12 +418,15 @@ def _routes(
     )
     enrolment = Enrolment(database=database, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock)
     followers = TrustFollowers(metrics)
+    inits = NodeInits(database=database, trust_domain=settings.identity.trust_domain, metrics=metrics, clock=clock)
     resources: list[Resource] = [
         WorkspaceResource(context),
         QuotaResource(context),
         NodeResource(context, fleet.chronicle),
         NodePolicyResource(context, fleet.nodes),
         ClusterResource(context),
+        InitScriptResource(context),
+        NodeInitResource(context, inits, fleet.init_notices, fleet.dispatcher),
         JoinTokenResource(context),
         JoinPolicyResource(context),
         JoinRequestResource(context),

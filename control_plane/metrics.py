@@ -188,6 +188,12 @@ class ControlPlaneMetrics:
         self.secret_uses = Counter(
             "trunkline_control_plane_secret_uses", "Uses of secrets by commands that nodes reported.", registry=registry
         )
+        self.node_inits = Counter(
+            "trunkline_control_plane_node_inits", "Initialisations of nodes that ended.", ["outcome"], registry=registry
+        )
+        self.nodes_by_init = Gauge(
+            "trunkline_control_plane_nodes_by_init", "Nodes by the state of their init.", ["state"], registry=registry
+        )
         self.secret_nodes_behind = Gauge(
             "trunkline_control_plane_secret_nodes_behind",
             "Confirmed nodes that have not taken the secrets that they are to hold.",

@@ -11,7 +11,7 @@ from typing import Literal
 
 from certs.bindings import COMMAND_ID
 
-IdPrefix = Literal["ac", "op", "ws", "nd", "rl", "cl", "jt", "rj", "sg", "jp", "jq", "lk"]
+IdPrefix = Literal["ac", "op", "ws", "nd", "rl", "cl", "jt", "rj", "sg", "jp", "jq", "lk", "is"]
 
 ID_CHARACTERS = 20
 LONGEST_NAME = 63
@@ -20,7 +20,7 @@ NAMED_COMMAND_PATTERN = "^[a-z0-9][a-z0-9_-]{0,62}$"
 PARAMETER_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_ID = re.compile(r"(?:ac|op|ws|nd|rl|cl|jt|rj|sg|jp|jq|lk)-[a-z2-7]{20}")
+_ID = re.compile(r"(?:ac|op|ws|nd|rl|cl|jt|rj|sg|jp|jq|lk|is)-[a-z2-7]{20}")
 
 
 def new_id(prefix: IdPrefix) -> str:

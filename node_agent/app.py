@@ -31,6 +31,7 @@ from trunkline.runtime.loop import watch_lag
 from trunkline.runtime.systemd import ServiceNotifier
 
 STATE_FORMAT = "trunkline-node-agent 1"
+FIRST_LOOK_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,6 +106,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 serving.secrets.run(),
                 serving.report_sender.run(),
                 serving.hand_over.run(),
+                serving.initialisation.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),
                 foundation.metadata_block.run(),
@@ -112,6 +114,8 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
             )
         ]
+        # A node for which there are no scripts is not to be met as one that takes no commands yet.
+        await serving.initialisation.looked(FIRST_LOOK_SECONDS)
         serving.links.configure(foundation.enrolment.trust.relays_or(serving.credentials.current.relays))
         lifecycle.started(admin_url=admin_url)
         await _first(lifecycle.drain_requested, moved)

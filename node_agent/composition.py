@@ -12,6 +12,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
+from certs.errors import KeyFileError
 from certs.identities import Identity
 from certs.tls import TlsContext, client_context
 from certs.tokens import TokenVerifier
@@ -19,6 +20,7 @@ from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.api.shells import ShellsApi
@@ -40,6 +42,9 @@ from node_agent.identity.renewal import Renewal
 from node_agent.identity.rotation_watch import RotationWatch
 from node_agent.identity.succession import Prove
 from node_agent.identity.trust_hand_over import TrustHandOver
+from node_agent.init_scripts.initialisation import Initialisation, InitParts
+from node_agent.init_scripts.readiness import Readiness
+from node_agent.init_scripts.record import InitFiles
 from node_agent.links.dialer import Dialer, DialOptions
 from node_agent.links.relay_links import RelayLinks
 from node_agent.machine import Machine
@@ -62,6 +67,7 @@ from node_agent.shells.shells import Shells
 from trunkline.channel.link import LinkStream
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import Clock
+from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import get_logger
 
@@ -110,6 +116,7 @@ class Serving:
     report_sender: ReportSender
     hand_over: TrustHandOver
     shells: Shells
+    initialisation: Initialisation
 
 
 def secret_provision(settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics, clock: Clock) -> Secrets:
@@ -173,9 +180,12 @@ async def compose(
     renewal = _renewal(foundation, credentials, prove)
     rotation = _rotation_watch(foundation, credentials, renewal)
     stack.callback(rotation.close)
-    shells = _shells(foundation, watch, reports)
+    readiness = Readiness()
+    initialisation = _initialisation(foundation, credentials, readiness)
+    init = (InitApi(initialisation.ask), readiness)
+    shells = _shells(foundation, watch, reports, readiness)
     stack.push_async_callback(shells.stop)
-    router = await _router(foundation, node, watch, reports, rotation, own_ports, shells, stack)
+    router = await _router(foundation, node, watch, reports, rotation, init, own_ports, shells, stack)
     links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch, links, reports)
     _follow_relays(foundation, credentials, links)
@@ -185,10 +195,11 @@ async def compose(
     stack.push_async_callback(links.close)
     rotation.look()
     sender, hand_over = _upwards(foundation, credentials, reports)
-    return Serving(links, renewal, credentials, _keeper(foundation, credentials), sender, hand_over, shells)
+    keeper = _keeper(foundation, credentials)
+    return Serving(links, renewal, credentials, keeper, sender, hand_over, shells, initialisation)
 
 
-def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports) -> Shells:
+def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports, readiness: Readiness) -> Shells:
     metrics, log = foundation.metrics, get_logger("node_agent.shells")
     shells = Shells(
         foundation.policy,
@@ -198,6 +209,7 @@ def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports) -> She
         foundation.clock,
         log,
         kept_from_metadata=foundation.metadata_block.blocked_users,
+        unready=readiness.refusal,
     )
     metrics.shells_running.set_function(lambda: float(shells.running))
     return shells
@@ -209,6 +221,7 @@ async def _router(
     watch: CallerWatch,
     reports: Reports,
     rotation: RotationWatch,
+    init: tuple[InitApi, Readiness],
     own_ports: frozenset[int],
     shells: Shells,
     stack: AsyncExitStack,
@@ -238,15 +251,16 @@ async def _router(
         lambda: trust.sequence,
         lambda: {**rotation.standing(), "metadata_block": foundation.metadata_block.standing.document()},
         foundation.registry,
+        init[1],
     )
     paths = ParameterPaths(foundation.policy)
     stack.callback(paths.close)
     admissions = Admissions(foundation.metrics, reports)
-    commands = CommandsApi(foundation.ledger, paths, admissions, stall_seconds=bounds.stall_seconds)
+    commands = CommandsApi(foundation.ledger, paths, admissions, init[1], stall_seconds=bounds.stall_seconds)
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
     secrets = SecretsApi(foundation.secrets.held)
-    apis = Apis(health, commands, secrets, PolicyApi(foundation.policy), ShellsApi(shells))
+    apis = Apis(health, commands, secrets, PolicyApi(foundation.policy), ShellsApi(shells), init[0])
     app = build_application(apis, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(
@@ -260,6 +274,31 @@ async def _router(
     )
     stack.callback(router.close)
     return router
+
+
+def _initialisation(foundation: Foundation, credentials: Credentials, readiness: Readiness) -> Initialisation:
+    """Build what initialises the node.
+
+    Raises:
+        StateDirectoryError: its record cannot be read.
+    """
+    log = get_logger("node_agent.init")
+    parts = InitParts(
+        control_plane=foundation.enrolment.control_plane,
+        credentials=credentials,
+        ledger=foundation.ledger,
+        policy=foundation.policy,
+        files=InitFiles(foundation.settings.state_directory, log),
+        readiness=readiness,
+        metrics=foundation.metrics,
+        clock=foundation.clock,
+        rng=foundation.rng,
+        log=log,
+    )
+    try:
+        return Initialisation(parts)
+    except KeyFileError as error:
+        raise StateDirectoryError(str(error)) from None
 
 
 def _keeper(foundation: Foundation, credentials: Credentials) -> SecretKeeper:

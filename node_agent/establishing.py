@@ -17,6 +17,7 @@ from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from node_agent.identity.returning import Returning
 from node_agent.identity.succession import Succession
 from node_agent.identity.trust_in_force import TrustInForce
+from node_agent.init_scripts.record import InitFiles
 from node_agent.settings import AgentSettings, BootstrapSettings
 from trunkline.channel.proxy_connect import ProxyAddress, parse_proxy_url
 from trunkline.client.clock_offset import ClockOffset
@@ -89,6 +90,7 @@ def prepare_enrolment(
         store=store,
         directory=settings.state_directory,
         take_trust=trust.take,
+        note_new_node=InitFiles(settings.state_directory, log).note_new_node,
         wishes=wishes(settings.bootstrap),
         backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
         clock=clock,

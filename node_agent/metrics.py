@@ -107,6 +107,10 @@ class AgentMetrics:
             ["state"],
             registry=registry,
         )
+        self.ready = Gauge(f"{_PREFIX}_ready", "1 while the node takes commands.", registry=registry)
+        self.init_scripts = Counter(
+            f"{_PREFIX}_init_scripts_total", "Init scripts that ended, by final state.", ["state"], registry=registry
+        )
         self.loop_lag = Histogram(
             f"{_PREFIX}_event_loop_lag_seconds",
             "By how much the event loop ran late, measured twice a second.",
@@ -115,6 +119,7 @@ class AgentMetrics:
         )
         for state in TERMINAL:
             self.commands_ended.labels(state.value.lower())
+            self.init_scripts.labels(state.value.lower())
         for outcome in ("taken", "unchanged", "refused", "failed"):
             self.secret_fetches.labels(outcome)
         for outcome in ("given", "missing", "refused", "failed"):

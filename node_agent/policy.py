@@ -105,12 +105,25 @@ class SecretRules(Rules):
         return self.enabled and (self.allowed_scopes is None or scope in self.allowed_scopes)
 
 
+class InitRules(Rules):
+    """Whether and as whom init scripts run: before the node takes commands, and never where it may take none.
+
+    `enabled` left out means where any command may run, and so not where only named ones may. `run_as` is their user;
+    left out, that of commands that name none. Of `[commands]`, `enabled`, `allowed_subjects` and the bounds hold too.
+    """
+
+    enabled: bool | None = None
+    run_as: UserName | None = None
+    timeout_seconds: float = Field(default=3600.0, gt=0, le=7 * 86400.0)
+
+
 class Policy(Rules):
     """The whole policy of the node's owner."""
 
     commands: CommandRules = CommandRules()
     secrets: SecretRules = SecretRules()
     shell: ShellRules = ShellRules()
+    init: InitRules = InitRules()
     ports: dict[int, PortRules] = Field(default_factory=dict)
     checks: tuple[CheckRules, ...] = ()
 
@@ -148,6 +161,13 @@ class Policy(Rules):
         """Whether the caller named by a token's `sub` may open one."""
         subjects = self.shell.allowed_subjects
         return self.commands.allows_subject(subject) if subjects is None else subject in subjects
+
+    @property
+    def init_enabled(self) -> bool:
+        """Whether init scripts may run on this node."""
+        if self.init.enabled is not None:
+            return self.commands.enabled and self.init.enabled
+        return self.commands.enabled and self.commands.allow == "any"
 
     def narrowed(self, addition: "Narrowing") -> "Policy":
         """Return this policy with what the control plane takes away from it; nothing can be added so."""

@@ -1,5 +1,6 @@
 """`/w/{workspace}/api/2.0/clusters`: named groups of nodes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -13,8 +14,9 @@ from control_plane.api.requests import Name, Nothing, OperatorRequest, read_body
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
 from control_plane.errors import conflict, not_found_in
-from control_plane.storage import clusters
+from control_plane.storage import clusters, init_scripts
 from control_plane.storage.audit import Happening, append
+from control_plane.storage.init_records import InitScript
 from control_plane.storage.records import Cluster, Workspace
 
 PATH = "/w/{workspace}/api/2.0/clusters"
@@ -88,7 +90,8 @@ class ClusterResource:
             rows = await clusters.list_page(session, workspace.workspace_id, after=after, most=query.page_size + 1)
             page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.cluster,))
             members = await clusters.members(session, [row.cluster_id for row in page])
-        views = [_document(row, members[row.cluster_id]) for row in page]
+            scripts = await init_scripts.of_owners(session, [row.cluster_id for row in page])
+        views = [_document(row, members[row.cluster_id], scripts[row.cluster_id]) for row in page]
         return json_response({"clusters": views} | next_page(token))
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
@@ -158,13 +161,14 @@ async def _node_ids(session: AsyncSession, workspace: Workspace, addresses: list
 
 async def _view(session: AsyncSession, cluster: Cluster) -> dict[str, Any]:
     members = await clusters.members(session, [cluster.cluster_id])
-    return _document(cluster, members[cluster.cluster_id])
+    return _document(cluster, members[cluster.cluster_id], await init_scripts.of_owner(session, cluster.cluster_id))
 
 
-def _document(cluster: Cluster, members: list[str]) -> dict[str, Any]:
+def _document(cluster: Cluster, members: list[str], scripts: Sequence[InitScript]) -> dict[str, Any]:
     return {
         "cluster_id": cluster.cluster_id,
         "cluster": cluster.cluster,
         "nodes": members,
+        "init_scripts": [{"script_id": one.script_id, "name": one.name, "enabled": one.enabled} for one in scripts],
         "creation_time": cluster.creation_time,
     }

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext, the_node, the_workspace
+from control_plane.api.node_inits import init_view
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, read_body, read_query
 from control_plane.api.responses import json_response
@@ -14,7 +15,8 @@ from control_plane.api.workspaces import next_page
 from control_plane.errors import invalid
 from control_plane.history.chronicle import Chronicle
 from control_plane.identity.endings import end_node
-from control_plane.storage import health, nodes
+from control_plane.storage import health, node_inits, nodes
+from control_plane.storage.init_records import NodeInit
 from control_plane.storage.nodes import NodeExtras, NodeFilter
 from control_plane.storage.records import HealthObservation, Node, Workspace
 
@@ -59,7 +61,8 @@ class NodeResource:
             )
             page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.node,))
             extras = await nodes.extras(session, [row.node_id for row in page])
-        views = [self._view(workspace, row, extras[row.node_id]) for row in page]
+            inits = await node_inits.of_nodes(session, [row.node_id for row in page])
+        views = [self._view(workspace, row, extras[row.node_id], inits.get(row.node_id)) for row in page]
         return json_response({"nodes": views} | next_page(token))
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
@@ -68,7 +71,9 @@ class NodeResource:
             workspace = await the_workspace(session, request.match_info["workspace"])
             node = await the_node(session, workspace, request.match_info["node"])
             extras = await nodes.extras(session, [node.node_id])
-        return json_response(self._view(workspace, node, extras[node.node_id]))
+            init = await node_inits.find(session, node.node_id)
+        view = self._view(workspace, node, extras[node.node_id], init)
+        return json_response(view if init is None else view | {"init": init_view(init)})
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
         """Delete a node and revoke its identity."""
@@ -110,7 +115,7 @@ class NodeResource:
         page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.observation_id,))
         return json_response({"history": [_observation(row) for row in page]} | next_page(token))
 
-    def _view(self, workspace: Workspace, node: Node, extras: NodeExtras) -> dict[str, Any]:
+    def _view(self, workspace: Workspace, node: Node, extras: NodeExtras, init: NodeInit | None) -> dict[str, Any]:
         view = {
             "node_id": node.node_id,
             "node": node.node,
@@ -118,6 +123,8 @@ class NodeResource:
             "workspace": workspace.workspace,
             "state": node.state,
             "state_reason": node.state_reason,
+            "init_state": init.state if init is not None else None,
+            "init_reason": init.reason if init is not None else None,
             "labels": extras.labels,
             "clusters": extras.clusters,
             "agent_version": node.agent_version,

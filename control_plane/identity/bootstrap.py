@@ -28,6 +28,7 @@ from control_plane.attestation.predecessors import predecessor_of
 from control_plane.attestation.refusals import AttestationRefused, Outcome
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid
 from control_plane.identity.issuance import Issuance, csr_hash
+from control_plane.init_scripts import node_inits
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.names import derived_name, new_id
 from control_plane.refusal_ledger import RefusalLedger
@@ -238,6 +239,7 @@ class Bootstrap:
         node = _made_node(request, machine, workspace_id, name, int(now * 1000))
         session.add(node)
         await session.flush()
+        node_inits.begin(session, node.node_id, int(now * 1000))
         nodes.add_labels(session, node.node_id, admission.labels)
         if admission.cluster_id is not None:
             await clusters.add_members(session, admission.cluster_id, [node.node_id])

@@ -2,12 +2,14 @@
 
 from alembic import context
 
-from control_plane.storage.secret_records import SecretScope
+from control_plane.storage import init_records, secret_records
+
+# The modules with tables that no other of them imports: with these, all tables are known.
+TABLES = (init_records, secret_records)
 
 context.configure(
     connection=context.config.attributes["connection"],
-    # Of the modules with tables the one that stands on the others, so that all tables are known.
-    target_metadata=SecretScope.metadata,
+    target_metadata=TABLES[0].Record.metadata,
     render_as_batch=True,
     compare_type=True,
 )

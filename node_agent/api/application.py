@@ -9,9 +9,18 @@ from typing import Any, Self
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ, METRICS_READ, SECRET_NOTIFY, SHELL_OPEN
+from certs.scopes import (
+    COMMAND_READ,
+    COMMAND_SUBMIT,
+    HEALTH_READ,
+    INIT_NOTIFY,
+    METRICS_READ,
+    SECRET_NOTIFY,
+    SHELL_OPEN,
+)
 from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, STDIN_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
 from node_agent.api.secrets import SecretsApi
@@ -38,17 +47,19 @@ class Apis:
     secrets: SecretsApi
     policy: PolicyApi
     shells: ShellsApi
+    init: InitApi
 
 
 def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_seconds: float) -> web.Application:
     """Return the application; the table of routes is the table of scopes, and of the keys that a query may have."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
-    health, commands, secrets, policy = apis.health, apis.commands, apis.secrets, apis.policy
+    health, commands, secrets, policy, init = apis.health, apis.commands, apis.secrets, apis.policy, apis.init
     routes = (
         ("GET", "/v1/health", HEALTH_READ, health.health, (), request_seconds),
         ("GET", "/v1/metrics", METRICS_READ, health.metrics, (), request_seconds),
         ("POST", "/v1/secrets/notice", SECRET_NOTIFY, secrets.notice, (), request_seconds),
         ("GET", "/v1/policy", COMMAND_READ, policy.policy, (), request_seconds),
+        ("POST", "/v1/init/notice", INIT_NOTIFY, init.notice, (), request_seconds),
         ("GET", "/v1/commands", COMMAND_READ, commands.list, LIST_KEYS, request_seconds),
         ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, GET_KEYS, request_seconds),
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),

@@ -19,6 +19,8 @@ from node_agent.commands.states import CommandState
 from node_agent.commands.submission import parse_submission
 from node_agent.commands.submitter import Submitter
 from node_agent.exchanges.callers import Caller
+from node_agent.init_scripts.readiness import Readiness
+from node_agent.init_scripts.script_command import OWN_COMMAND_ID
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
@@ -38,19 +40,29 @@ class CommandsApi:
     """Answers for the commands of the node."""
 
     def __init__(
-        self, ledger: CommandLedger, paths: ParameterPaths, admissions: Admissions, *, stall_seconds: float
+        self,
+        ledger: CommandLedger,
+        paths: ParameterPaths,
+        admissions: Admissions,
+        readiness: Readiness,
+        *,
+        stall_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._admissions = admissions
         self._paths = paths
+        self._readiness = readiness
         self._stall_seconds = stall_seconds
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answer `PUT /v1/commands/{command_id}`: 201 for a new command, 200 for one that is known."""
         command_id = _command_id(request)
         _check_command(caller_of(request), command_id)
+        _check_own(command_id)
         body = await request.read()
         submitter, submission = _submitter(caller_of(request), body), parse_submission(body)
+        if not self._ledger.knows(command_id):
+            self._readiness.require()
         try:
             paths = await self._paths.followed(submission)
             command, created = await self._ledger.submit(command_id, submission, submitter, paths)
@@ -160,6 +172,12 @@ def _command_id(request: web.Request) -> str:
     if not COMMAND_ID.fullmatch(command_id):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "a command id is 1 to 128 of A-Z a-z 0-9 . _ -")
     return command_id
+
+
+def _check_own(command_id: str) -> None:
+    """Refuse an id under which an init script could be taken for one that has run."""
+    if OWN_COMMAND_ID.fullmatch(command_id):
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "command ids of this form are those of init scripts")
 
 
 def _check_command(caller: Caller, command_id: str) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from node_agent.api.routing import json_response
 from node_agent.checks import Checks, CheckStatus
 from node_agent.commands.ledger import CommandLedger
+from node_agent.init_scripts.readiness import Readiness
 from node_agent.machine import Machine
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.version import __version__
@@ -30,6 +31,7 @@ class HealthApi:
         trust_sequence: Callable[[], int],
         standing: Callable[[], Mapping[str, Any]],
         registry: CollectorRegistry,
+        readiness: Readiness,
     ) -> None:
         self._node_id = node_id
         self._machine = machine
@@ -39,6 +41,7 @@ class HealthApi:
         self._trust_sequence = trust_sequence
         self._standing = standing
         self._registry = registry
+        self._readiness = readiness
         self._host = platform.node()
 
     async def health(self, request: web.Request) -> web.StreamResponse:
@@ -69,4 +72,5 @@ class HealthApi:
             "trust_sequence": self._trust_sequence(),
             **self._standing(),
             "commands": {"running": running, "queued": queued},
+            "init": self._readiness.document(),
         }

@@ -98,16 +98,23 @@ def _refusals(asked: Asked, rules: CommandRules, standing: Standing) -> Iterator
     yield refusal_of_token(asked.command_id, standing.token_command)
     yield refusal_of_caller(rules, submitter.subject, submission.named)
     yield _binding(submitter, rules, stdin_stream=submission.stdin_stream)
-    if not is_open(rules.schedule, standing.now):
+    if not submitter.initialises:
+        yield from _of_others(asked, rules, standing.now)
+    yield standing.secrets
+    yield _room(rules, standing)
+
+
+def _of_others(asked: Asked, rules: CommandRules, now: float) -> Iterator[CommandRefusal | None]:
+    """Yield what refuses commands that are submitted; the owner's `[init]` says what holds for init scripts instead."""
+    submission = asked.submission
+    if not is_open(rules.schedule, now):
         yield _denied(PolicyRule.SCHEDULE, f"the node's owner allows commands only {_windows(rules.schedule or ())}")
     if submission.named is not None:
-        yield from named_admission.refusals(submission, rules, asked.real_paths, standing.now)
+        yield from named_admission.refusals(submission, rules, asked.real_paths, now)
     else:
         yield _free_argv(rules)
         yield _user(submission, rules)
     yield _environment(submission, rules)
-    yield standing.secrets
-    yield _room(rules, standing)
 
 
 def _grant(asked: Asked, rules: CommandRules) -> CommandGrant:

@@ -116,6 +116,10 @@ class CommandLedger:
             raise CommandRefused(RefusalReason.UNKNOWN, "there is no such command on this node")
         return command
 
+    def knows(self, command_id: str) -> bool:
+        """Whether there is a command of this id, be it one whose intent is being recorded this moment."""
+        return command_id in self._commands
+
     def __iter__(self) -> Iterator[Command]:
         return (command for command in self._commands.values() if command.command_id not in self._recording)
 

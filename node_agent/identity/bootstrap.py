@@ -6,7 +6,8 @@ where it was:
 1. The attempt: a fresh key, its signing request and a sealing key. Then the nonce, as soon as it is there. Asking again
    with the same nonce and request is answered the same for ten minutes, so a lost answer costs nothing.
 2. The answer: the trust document, then the whole identity, as *successor*. An identity in force stays in force.
-3. The confirmation, over mTLS with the new key. Then the successor is put in force, and the attempt is removed.
+3. The confirmation, over mTLS with the new key. Then, once it is noted that a new node is to be initialised, the
+   successor is put in force, and the attempt is removed.
 
 A machine whose clock is wrong is told so before anything is made of it: what it was given would not be valid to it.
 """
@@ -53,6 +54,7 @@ class Bootstrap:
         store: IdentityStore,
         directory: Path,
         take_trust: Callable[[str], None],
+        note_new_node: Callable[[str], None],
         wishes: Mapping[str, str],
         backoff: Backoff,
         clock: Clock,
@@ -63,6 +65,7 @@ class Bootstrap:
         self._store = store
         self._attempts = AttemptFile(directory / ATTEMPT_FILE, log)
         self._take_trust = take_trust
+        self._note_new_node = note_new_node
         self._wishes = wishes
         self._backoff = backoff
         self._clock = clock
@@ -145,6 +148,7 @@ class Bootstrap:
                 self._attempts.drop()
             raise
         settled = node.settled()
+        self._note_new_node(node.node_id)
         self._store.save(settled)
         self._store.drop_successor()
         self._attempts.drop()

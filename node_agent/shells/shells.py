@@ -56,6 +56,10 @@ class ShellReports(Protocol):
         ...
 
 
+def _never() -> CommandRefusal | None:
+    return None
+
+
 class Shells:
     """The sessions of the node; everything is called on the event loop."""
 
@@ -70,8 +74,15 @@ class Shells:
         *,
         away_seconds: float = AWAY_SECONDS,
         kept_from_metadata: Callable[[], frozenset[str]] = frozenset,
+        unready: Callable[[], CommandRefusal | None] = _never,
     ) -> None:
-        """Prepare the shells; `kept_from_metadata` says which users cannot reach the cloud's metadata service."""
+        """Prepare the shells.
+
+        Args:
+            kept_from_metadata: says which users cannot reach the cloud's metadata service.
+            unready: says why the node takes neither commands nor shells yet, if it does not.
+        """
+        self._unready = unready
         self._kept_from_metadata = kept_from_metadata
         self._policy = policy
         self._watch = watch
@@ -164,6 +175,7 @@ class Shells:
         return (
             _user_refusal(request, policy)
             or refusal_of_metadata(policy.commands, user, self._kept_from_metadata())
+            or self._unready()
             or self._room_refusal(policy)
         )
 

@@ -41,6 +41,7 @@ class AgentControlPlane:
         self.bundle: tuple[int, list[BundledSecret]] | None = None
         self.always = False
         self.canned_bundle: dict[str, Any] | None = None
+        self.plan: dict[str, Any] = {"run": 1, "scripts": []}
         self.sequence = 1
         self.revocations = Revocations()
         self.token_keys = (kit.token_key,)
@@ -92,6 +93,8 @@ class AgentControlPlane:
             ("/api/2.0/bootstrap/confirm", self._confirm),
             ("/api/2.0/nodes/self/secrets", self._secrets),
             ("/api/2.0/nodes/self/secrets/report", self._report),
+            ("/api/2.0/nodes/self/init", self._init),
+            ("/api/2.0/nodes/self/init/report", self._taken),
             ("/api/2.0/nodes/self/renew", self._renew),
             ("/api/2.0/nodes/self/listen-token", self._listen_token),
             ("/api/2.0/nodes/late-renewal", self._renew_late),
@@ -133,6 +136,11 @@ class AgentControlPlane:
             return response
 
         return answer
+
+    async def _init(self, request: web.Request, document: dict[str, Any]) -> web.Response:
+        if self._peer(request) is None:
+            return error(401, "UNAUTHENTICATED")
+        return web.json_response(self.plan)
 
     async def _challenge(self, request: web.Request, document: dict[str, Any]) -> web.Response:
         nonce = f"nonce-{len(self.asked)}"

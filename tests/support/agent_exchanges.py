@@ -18,6 +18,7 @@ from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
+from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.api.shells import ShellsApi
@@ -30,6 +31,8 @@ from node_agent.exchanges.forwarder import Forwarder
 from node_agent.exchanges.router import ExchangeRouter, RoutedTo
 from node_agent.exchanges.shell_door import ShellDoor
 from node_agent.exchanges.watch import CallerWatch
+from node_agent.init_scripts.readiness import Readiness
+from node_agent.init_scripts.record import InitRecord, InitState, new_record
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
 from node_agent.policy_file import PolicySource
@@ -67,6 +70,8 @@ class Agent:
     held: HeldSecrets
     shells: Shells
     reports: Reports
+    record: InitRecord
+    init_asked: asyncio.Event
     notices: list[dict[str, Any]] = field(default_factory=list)
     revoked: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
@@ -192,13 +197,16 @@ async def agent_in_memory(
     lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
     machine, offset = Machine(directory, clock), ClockOffset(clock)
-    health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry)
+    record = new_record("nd-one", InitState.READY)
+    readiness, asked = Readiness(), asyncio.Event()
+    readiness.follow(record)
+    health = HealthApi("nd-one", machine, checks, ledger, offset, lambda: 7, dict, metrics.registry, readiness)
     callers = Callers(trust.node, trust.verifier, judge, clock)
     paths = ParameterPaths(policy)
     reports = Reports(metrics, clock)
-    commands = CommandsApi(ledger, paths, Admissions(metrics, reports), stall_seconds=5)
-    shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=1.0)
-    apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy), ShellsApi(shells))
+    commands = CommandsApi(ledger, paths, Admissions(metrics, reports), readiness, stall_seconds=5)
+    shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=1.0, unready=readiness.refusal)
+    apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set))
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,
@@ -228,7 +236,9 @@ async def agent_in_memory(
         here, there = memory_pair(loop)
         here.start(link)
         there.start(relay)
-        yield Agent(kit, metrics, watch, relay, link, held, shells, reports, agent_end.notices, revoked, refused)
+        yield Agent(
+            kit, metrics, watch, relay, link, held, shells, reports, record, asked, agent_end.notices, revoked, refused
+        )
         await shells.stop()
         relay.close()
         link.close()

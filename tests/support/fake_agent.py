@@ -93,7 +93,7 @@ class FakeAgent:
             assert claims.binding.covers(body)
             assert claims.binding.command_id == target.removeprefix("/v1/commands/")
             assert (claims.binding.submit_until or 0) >= claims.expires_at
-        if method == "POST":
+        if target.endswith("/cancel"):
             assert claims.binding == Binding.of_body(body, target.split("/")[3])
         self.claims.append(claims)
 
@@ -102,7 +102,7 @@ class FakeAgent:
         if path == "/v1/health":
             _json(call, 200, {"status": self.status, "agent_version": "9.9", "load": [0, 0, 0], "trust_sequence": 3})
             return
-        if path == "/v1/secrets/notice":
+        if path in ("/v1/secrets/notice", "/v1/init/notice"):
             call.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
             return
         if path == "/v1/policy":

@@ -105,6 +105,13 @@ class FakeControlPlane:
         routes.add_get(f"{workspace}/join-policies", self._join_policies)
         routes.add_get(f"{workspace}/join-policies/{{name}}", self._join_policy)
         routes.add_delete(f"{workspace}/join-policies/{{name}}", self._nothing)
+        for scripts in ("global-init-scripts", "clusters/red/init-scripts"):
+            routes.add_post(f"{workspace}/{scripts}", self._init_script)
+            routes.add_get(f"{workspace}/{scripts}", self._init_scripts)
+            routes.add_get(f"{workspace}/{scripts}/{{name}}", self._init_script)
+            routes.add_patch(f"{workspace}/{scripts}/{{name}}", self._init_script)
+            routes.add_delete(f"{workspace}/{scripts}/{{name}}", self._nothing)
+        routes.add_post(f"{workspace}/nodes/{{name}}/init", self._node_init)
         routes.add_get(f"{workspace}/join-requests", self._join_requests)
         routes.add_post(f"{workspace}/join-requests/{{id}}/{{verb}}", self._join_request)
         routes.add_post(f"{workspace}/tokens/{{kind}}", self._token)
@@ -156,6 +163,20 @@ class FakeControlPlane:
     async def _join_policies(self, request: web.Request) -> web.Response:
         policy = {"join_policy_id": "jp-1", "join_policy": "web", "platform": "azure", "conditions": {"tags": {}}}
         return web.json_response({"join_policies": [policy]})
+
+    async def _init_script(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {"name": "setup", "script": "ZWNobyBoaQo="}
+        return web.json_response({"script_id": "is-1", "position": 3, "name": "setup", **body}, status=201)
+
+    async def _init_scripts(self, request: web.Request) -> web.Response:
+        return web.json_response({"scripts": [{"script_id": "is-1", "name": "setup", "enabled": True}]})
+
+    async def _node_init(self, request: web.Request) -> web.Response:
+        """Begin the run that is asked for; the node has the outcome that the test gave it."""
+        run = (await request.json())["run"]
+        [node] = [node for node in self.nodes if request.match_info["name"] == node["node_id"]]
+        node["init"] = {"run": run, **node.pop("outcome", {"state": "READY"})}
+        return web.json_response({"run": run, "state": "PENDING"}, status=201)
 
     async def _join_requests(self, request: web.Request) -> web.Response:
         return web.json_response({"join_requests": [{"join_request_id": "jq-1", "state": "pending"}]})
@@ -209,7 +230,7 @@ class FakeControlPlane:
         return web.json_response({"nodes": page, **following})
 
     async def _node(self, request: web.Request) -> web.Response:
-        found = [node for node in self.nodes if node["node"] == request.match_info["name"]]
+        found = [node for node in self.nodes if request.match_info["name"] in (node["node"], node["node_id"])]
         return web.json_response(found[0]) if found else error(404, "RESOURCE_DOES_NOT_EXIST", "there is no such node")
 
     async def _submit(self, request: web.Request) -> web.Response:

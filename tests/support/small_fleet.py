@@ -47,12 +47,16 @@ class SmallFleet:
         self._write("relay", self._reach() + enrolment + listen)
         self.start("relay")
 
-    def join(self, node: str) -> None:
-        """Start an agent that joins with a token that is good once."""
-        asked = {"lifetime_seconds": 600, "node_name": node}
+    def join(self, node: str, *, policy: str | None = None, **token: Any) -> None:
+        """Start an agent that joins with a token that is good once, under its owner's policy."""
+        asked = {"lifetime_seconds": 600, "node_name": node, **token}
         self._write_secret(node, self.api("POST", f"/w/{WORKSPACE}/api/2.0/join-tokens", asked)["join_token"])
         bootstrap = f"[bootstrap]\nmethod = 'join_token'\njoin_token_file = '{self.root}/{node}-join-token'\n"
         links = "[links]\nbackoff_cap_seconds = 0.5\ndial_seconds = 3.0\n"
+        if policy is not None:
+            (self.root / f"{node}-policy.toml").write_text(policy)
+            (self.root / f"{node}-policy.toml").chmod(0o600)
+            links += f"[policy]\nfile = '{self.root}/{node}-policy.toml'\n"
         self._write(node, self._reach("request_seconds = 3.0\n") + bootstrap + links)
         self.start(node)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.arguments import YES, confirm
+from trunkline.cli.init_scripts import cluster_init_scripts
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 
@@ -14,6 +15,9 @@ COLUMNS = ("cluster", "cluster_id", "nodes", "creation_time")
 @click.group()
 def cluster() -> None:
     """Clusters: named groups of nodes of a workspace."""
+
+
+cluster.add_command(cluster_init_scripts)
 
 
 @cluster.command("create")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.arguments import YES, confirm, pairs_of
+from trunkline.cli.node_init import init, print_init
 from trunkline.cli.output import print_done, print_record, print_records, print_tree
 from trunkline.cli.session import Invocation, connected
 
-COLUMNS = ("node", "state", "node_id", "clusters", "labels", "agent_version", "last_seen_time")
+COLUMNS = ("node", "state", "init_state", "node_id", "clusters", "labels", "agent_version", "last_seen_time")
 HISTORY_COLUMNS = ("time", "state", "result", "rtt_milliseconds", "reason")
 
 
 @click.group()
 def node() -> None:
     """Nodes: the enrolled machines of a workspace."""
+
+
+node.add_command(init)
 
 
 @node.command("list")
@@ -37,8 +41,13 @@ def list_(invocation: Invocation, node_state: str | None, cluster: str | None, l
 @click.argument("name")
 @connected
 def get(invocation: Invocation, name: str) -> None:
-    """Show one node by its name or id."""
-    print_record(invocation.call(lambda session: session.workspace.get_node(name)), invocation.output)
+    """Show one node by its name or id, and what became of its init scripts."""
+    record = invocation.call(lambda session: session.workspace.get_node(name))
+    if invocation.output == "json" or record.init is None or not record.init.scripts:
+        print_record(record, invocation.output)
+        return
+    print_record(record.model_copy(update={"init": None}), invocation.output)
+    print_init(record.init, invocation.output)
 
 
 @node.command("health")

@@ -43,8 +43,60 @@ class WorkspaceQuotas(Record):
     sender: Quota = Quota()
 
 
+class InitScript(Record):
+    """One script that new nodes run; `script`, its content in base64, is there where one script is asked for."""
+
+    script_id: str
+    name: str
+    position: int = 0
+    enabled: bool = False
+    sha256: str = ""
+    cluster_id: str | None = None
+    secrets: dict[str, dict[str, str]] | None = None
+    created_at: int = 0
+    created_by: str = ""
+    updated_at: int = 0
+    updated_by: str = ""
+    script: str | None = None
+
+
+class InitOutcome(Record):
+    """What became of one script on one node; the tails are there where it failed."""
+
+    script_id: str
+    name: str = ""
+    sha256: str = ""
+    state: str = ""
+    command_id: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+    stdout_tail: str | None = None
+    stderr_tail: str | None = None
+
+
+class NodeInit(Record):
+    """A node's latest initialisation: ``PENDING``, ``INITIALISING``, ``READY`` or ``INIT_FAILED``."""
+
+    run: int
+    state: str
+    reason: str | None = None
+    requested_by: str | None = None
+    request_time: int | None = None
+    hand_time: int | None = None
+    report_time: int | None = None
+    scripts: list[InitOutcome] = Field(default_factory=list)
+
+    @property
+    def final(self) -> bool:
+        """Whether the node has done with it."""
+        return self.state in ("READY", "INIT_FAILED")
+
+
 class Node(Record):
-    """One enrolled machine as the control plane sees it."""
+    """One enrolled machine as the control plane sees it; `init` is there where one node is asked for."""
 
     node_id: str
     node: str
@@ -52,6 +104,9 @@ class Node(Record):
     workspace: str = ""
     state: str = "pending"
     state_reason: str | None = None
+    init_state: str | None = None
+    init_reason: str | None = None
+    init: NodeInit | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     clusters: list[str] = Field(default_factory=list)
     agent_version: str | None = None
@@ -111,6 +166,7 @@ class Cluster(Record):
     cluster_id: str
     cluster: str
     nodes: list[Any] = Field(default_factory=list)
+    init_scripts: list[dict[str, Any]] = Field(default_factory=list)
     creation_time: int = 0
 
 

@@ -7,9 +7,19 @@ from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import CommandApi
+from trunkline.client.init_scripts import InitScriptApi
 from trunkline.client.join_policies import JoinPolicyApi
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AccessToken, Cluster, HealthCheck, JoinToken, Node, NodeHealth, NodePolicy
+from trunkline.client.records import (
+    AccessToken,
+    Cluster,
+    HealthCheck,
+    JoinToken,
+    Node,
+    NodeHealth,
+    NodeInit,
+    NodePolicy,
+)
 from trunkline.client.secrets import SecretApi
 from trunkline.client.submissions import SubmissionApi
 
@@ -25,6 +35,7 @@ class WorkspaceApi:
         submissions: what was submitted as a whole, to one node or to many.
         secrets: the secrets of the workspace.
         join_policies: which machines become its nodes.
+        init_scripts: what all new nodes of the workspace run first.
     """
 
     def __init__(self, transport: ApiTransport, name: str) -> None:
@@ -34,6 +45,7 @@ class WorkspaceApi:
         self.submissions = SubmissionApi(transport, name)
         self.secrets = SecretApi(transport, name)
         self.join_policies = JoinPolicyApi(transport, name)
+        self.init_scripts = InitScriptApi(transport, name)
 
     async def list_nodes(
         self, *, state: str | None = None, cluster: str | None = None, labels: Mapping[str, str] | None = None
@@ -47,6 +59,15 @@ class WorkspaceApi:
     async def get_node(self, node: str) -> Node:
         """One node by its id or name."""
         return read_record(Node, await self._transport.call("GET", self._path("nodes", node)))
+
+    async def initialise_node(self, node: str, run: int) -> NodeInit:
+        """Have a node run its init scripts again, as the run of this number: one more than that of its last."""
+        answer = await self._transport.call("POST", self._path("nodes", node, "init"), document={"run": run})
+        return read_record(NodeInit, answer)
+
+    def cluster_init_scripts(self, cluster: str) -> InitScriptApi:
+        """What new nodes of one cluster run, after the scripts of the workspace; nothing is asked yet."""
+        return InitScriptApi(self._transport, self.name, cluster)
 
     async def delete_node(self, node: str) -> None:
         """Delete a node: its identity is revoked and its link cut."""

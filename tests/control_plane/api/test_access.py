@@ -23,7 +23,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> list[Route]:
 def address(route: Route, plane: RunningControlPlane) -> str:
     workspace = "nothing" if route.method == "DELETE" else "finance"
     path = route.path.replace("{account}", plane.foundation.account_id).replace("{workspace}", workspace)
-    joins = ("join_token_id", "join_policy", "join_request_id")
+    joins = ("join_token_id", "join_policy", "join_request_id", "script_id")
     commands = ("command_id", "submission_id")
     for name in ("node", "cluster", *commands, *joins, "relay_id", "lock_id", "kind", "id", "step", "key_id"):
         path = path.replace("{" + name + "}", "nothing")

@@ -25,6 +25,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /w/{workspace}/api/2.0/clusters": {"cluster": "blue", "nodes": []},
     "PATCH /w/{workspace}/api/2.0/clusters/{cluster}": {"add": ["vm-1"]},
     "POST /w/{workspace}/api/2.0/join-tokens": {"lifetime_seconds": 60},
+    "POST /w/{workspace}/api/2.0/global-init-scripts": {"name": "setup", "script": "dHJ1ZQ=="},
+    "PATCH /w/{workspace}/api/2.0/global-init-scripts/{script_id}": {"enabled": True},
+    "POST /w/{workspace}/api/2.0/clusters/{cluster}/init-scripts": {"name": "setup", "script": "dHJ1ZQ=="},
+    "PATCH /w/{workspace}/api/2.0/clusters/{cluster}/init-scripts/{script_id}": {"enabled": True},
+    "POST /w/{workspace}/api/2.0/nodes/{node}/init": {"run": 2},
     "POST /w/{workspace}/api/2.0/join-policies": {
         "join_policy": "web",
         "platform": "aws",

@@ -9,6 +9,7 @@ import pytest
 from certs.bindings import Binding
 from certs.trust import TrustVerdict
 from node_agent.commands.states import CommandState
+from node_agent.init_scripts.record import InitState
 
 
 def submission(*argv, **fields):
@@ -325,3 +326,30 @@ async def test_input_for_a_command_that_takes_none(agent, submit):
     assert (await put(agent, "/v1/commands/c-1/stdin", b"x"))[0] == 409
     assert (await put(agent, "/v1/commands/none/stdin", b"x"))[0] == 404
     assert (await submit("c-2", "cat", stdin_stream=True, stdin="eA==")).status == 400
+
+
+async def test_a_node_that_is_being_initialised_takes_no_new_command(agent, submit):
+    assert (await submit("c-1", "true")).status == 201
+    agent.record.state = InitState.INITIALISING
+    answer = await submit("c-2", "true")
+    assert (answer.status, json.loads(answer.body)["error_code"]) == (503, "NODE_INITIALISING")
+    assert (await submit("c-1", "true")).status == 200, "what was taken before is answered as ever"
+    agent.record.state, agent.record.reason = InitState.INIT_FAILED, "the init script 'a' failed"
+    answer = await submit("c-2", "true")
+    assert (answer.status, json.loads(answer.body)["error_code"]) == (409, "NODE_NOT_READY")
+    assert "the init script 'a' failed" in json.loads(answer.body)["message"]
+    assert (await get(agent, "/v1/health"))["init"]["state"] == "INIT_FAILED"
+    agent.record.state = InitState.READY
+    assert (await submit("c-2", "true")).status == 201
+
+
+async def test_nobody_else_can_take_the_id_of_an_init_script(submit):
+    assert (await submit("init-2-is-" + "a" * 20 + ".nd-" + "b" * 20, "true")).status == 400
+    assert (await submit("init-db", "true")).status == 201
+
+
+async def test_a_notice_has_the_agent_ask(agent):
+    refused = await agent.call("POST", "/v1/init/notice", token=agent.kit.call_token("command:submit"))
+    assert (refused.status, agent.init_asked.is_set()) == (403, False)
+    answer = await agent.call("POST", "/v1/init/notice", token=agent.kit.call_token("init:notify"))
+    assert (answer.status, agent.init_asked.is_set()) == (204, True)

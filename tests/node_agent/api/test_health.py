@@ -19,12 +19,14 @@ async def test_health_says_what_the_contract_names(agent):
         "checks",
         "trust_sequence",
         "commands",
+        "init",
     }
     assert document["memory"]["total_bytes"] >= document["memory"]["available_bytes"] > 0
     assert document["disk"]["total_bytes"] >= document["disk"]["free_bytes"] > 0
     assert len(document["load"]) == 3
     assert document["trust_sequence"] == 7
     assert document["commands"] == {"running": 0, "queued": 0}
+    assert document["init"] == {"state": "READY", "run": 0}
 
 
 async def test_metrics_are_prometheus_text(agent):

@@ -22,6 +22,7 @@ from node_agent.identity.renewal import Renewal
 from node_agent.identity.returning import Returning
 from node_agent.identity.succession import Step, Succession, pass_by
 from node_agent.identity.trust_in_force import TrustInForce
+from node_agent.init_scripts.record import InitFiles
 from node_agent.metrics import AgentMetrics
 from tests.support.agent_control_plane import JOIN_TOKEN, AgentControlPlane
 from tests.support.identities import IdentityKit
@@ -67,6 +68,7 @@ def make_bootstrap(asking: ControlPlane, state: Path, tmp_path: Path, log: Logge
             store=IdentityStore(state),
             directory=state,
             take_trust=TrustInForce(state, SystemClock(), log).take,
+            note_new_node=InitFiles(state, log).note_new_node,
             wishes={},
             backoff=Backoff(random.Random(1), cap_seconds=0.01),
             clock=SystemClock(),

@@ -31,7 +31,7 @@ async def test_a_machine_becomes_a_node(make_bootstrap, control_plane, state, ki
     stored = IdentityStore(state).load()
     assert stored is not None
     assert stored.listen_token.reveal() == node.listen_token.reveal()
-    assert sorted(path.name for path in state.iterdir()) == ["identity.json", "trust-document.jws"]
+    assert sorted(path.name for path in state.iterdir()) == ["identity.json", "init.json", "trust-document.jws"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in state.iterdir())
 
 
@@ -67,7 +67,8 @@ async def test_an_agent_killed_anywhere_goes_on_with_the_same_question(
     assert len({question["csr"] for question in questions(control_plane)}) == 1
     assert len(control_plane.answers) == 1
     assert control_plane.confirmed[-1] == node.identity.serial
-    assert sorted(path.name for path in state.iterdir()) == ["identity.json", "trust-document.jws"]
+    assert sorted(path.name for path in state.iterdir()) == ["identity.json", "init.json", "trust-document.jws"]
+    assert json.loads((state / "init.json").read_bytes())["state"] == "DUE", "it is still to be initialised"
 
 
 async def test_a_disk_that_fails_leaves_no_half_identity(make_bootstrap, control_plane, state, monkeypatch):

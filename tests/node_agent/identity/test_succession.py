@@ -86,7 +86,7 @@ async def test_a_crash_at_any_step_is_followed_by_the_rest_of_the_way(step, firs
     assert control_plane.sealing_key == public_sealing_key(node.sealing_key)
     assert node.former_sealing_keys == ()
     assert len({document["csr"] for path, document in control_plane.asked if path == RENEW}) == 1
-    assert files(state) == ["identity.json", "trust-document.jws"]
+    assert files(state) == ["identity.json", "init.json", "trust-document.jws"]
     assert IdentityStore(state).load().identity.serial == node.identity.serial
 
 
@@ -108,7 +108,11 @@ async def test_a_crash_at_any_flush(flush, first, make_keeper, state, control_pl
     if keeper.credentials.current.identity.serial == first.identity.serial or not keeper.credentials.current.confirmed:
         await keeper.until(settled_after(first.identity.serial))
     assert control_plane.sealing_key == public_sealing_key(IdentityStore(state).load().sealing_key)
-    assert [name for name in files(state) if not name.startswith(".")] == ["identity.json", "trust-document.jws"]
+    assert [name for name in files(state) if not name.startswith(".")] == [
+        "identity.json",
+        "init.json",
+        "trust-document.jws",
+    ]
 
 
 async def test_there_are_as_many_flushes_as_are_tried(first, make_keeper, monkeypatch):
@@ -133,7 +137,7 @@ async def test_a_full_disk_at_any_flush_is_waited_out(flush, first, make_keeper,
         node = await make_keeper(clock).until(settled_after(first.identity.serial))
     assert len(done) > flush
     assert control_plane.sealing_key == public_sealing_key(node.sealing_key)
-    assert files(state) == ["identity.json", "trust-document.jws"]
+    assert files(state) == ["identity.json", "init.json", "trust-document.jws"]
 
 
 @pytest.mark.parametrize("path", [RENEW, CONFIRM])

@@ -66,7 +66,7 @@ def test_a_long_list_comes_page_by_page_as_a_table(fake: FakeControlPlane, trunk
     outcome = trunkline("node", "list")
     assert outcome.status == 0
     lines = outcome.stdout.decode().splitlines()
-    assert lines[0].split()[:3] == ["NODE", "STATE", "NODE"]
+    assert lines[0].split()[:3] == ["NODE", "STATE", "INIT"]
     assert [line.split()[0] for line in lines[1:]] == [f"vm-{number}" for number in range(5)]
     assert "\x1b" not in outcome.stdout.decode()
     assert all(line == line.rstrip() for line in lines)

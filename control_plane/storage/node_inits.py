@@ -1,0 +1,37 @@
+"""How far the nodes' initialisations are, in the database."""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.storage.init_records import NodeInit
+from control_plane.storage.records import Node, Workspace
+
+
+async def find(session: AsyncSession, node_id: str) -> NodeInit | None:
+    """Return the node's latest initialisation; None for one that bootstrapped before there were any."""
+    return await session.get(NodeInit, node_id)
+
+
+async def of_nodes(session: AsyncSession, node_ids: Collection[str]) -> dict[str, NodeInit]:
+    """Return the latest initialisations of these nodes by node id."""
+    query = select(NodeInit).where(NodeInit.node_id.in_(list(node_ids)))
+    return {row.node_id: row for row in (await session.scalars(query)).all()}
+
+
+async def asked_for(session: AsyncSession, state: str) -> Sequence[tuple[Workspace, Node, int]]:
+    """Return the nodes that an operator asked to initialise again, in this state, with the number of the run."""
+    query = (
+        select(Workspace, Node, NodeInit.run)
+        .join(Node, Node.workspace_id == Workspace.workspace_id)
+        .join(NodeInit, NodeInit.node_id == Node.node_id)
+        .where(NodeInit.state == state, NodeInit.requested_by.is_not(None), Node.confirm_time.is_not(None))
+    )
+    return [(workspace, node, run) for workspace, node, run in (await session.execute(query)).all()]
+
+
+async def count_by_state(session: AsyncSession) -> dict[str, int]:
+    """Return how many nodes there are in each state."""
+    query = select(NodeInit.state, func.count()).group_by(NodeInit.state)
+    return {row[0]: row[1] for row in (await session.execute(query)).all()}
