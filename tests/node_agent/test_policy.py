@@ -122,3 +122,26 @@ def test_the_control_plane_can_take_named_commands_and_free_ones_away_and_give_n
     assert (narrower.allow, list(narrower.named)) == ("named", ["two"])
     named_only = policy("[commands]\nallow = 'named'\n" + NAMED)
     assert named_only.narrowed(Narrowing()) == named_only
+
+
+@pytest.mark.parametrize(
+    ("text", "enabled"),
+    [
+        ("", True),
+        ("[init]\nenabled = true\n", True),
+        ("[init]\nenabled = false\n", False),
+        ("[commands]\nenabled = false\n", False),
+        ("[commands]\nenabled = false\n[init]\nenabled = true\n", False),
+        ("[commands]\nallow = 'named'\n", False),
+        ("[commands]\nallow = 'named'\n[init]\nenabled = true\n", True),
+    ],
+)
+def test_init_scripts_run_where_any_command_may_or_the_owner_says_so(text, enabled):
+    assert policy(text).init_enabled is enabled
+    assert not policy(text).narrowed(Narrowing(commands_enabled=False)).init_enabled
+
+
+@pytest.mark.parametrize("wrong", ["run_as = 'Root!'", "timeout_seconds = 0", "shell = true", "enabled = 'yes'"])
+def test_what_init_rules_cannot_say(wrong):
+    with pytest.raises(ValueError, match=r"init\."):
+        policy(f"[init]\n{wrong}\n")

@@ -28,6 +28,7 @@ async def test_the_policy_is_shown_to_whoever_may_read_commands(agent, policy_fi
     assert document["commands"]["named"]["hello"]["parameters"]["name"]["pattern"] == "[a-z]+"
     assert document["commands"]["schedule"][0]["time_zone"] == "UTC"
     assert document["ports"] == {"9100": {"address": "127.0.0.1", "shared": True}}
+    assert document["init"] == {"enabled": False, "run_as": "root", "timeout_seconds": 3600.0}
     assert document["checks"] == ["disk"]
     assert b"hunter2" not in answer.body
 

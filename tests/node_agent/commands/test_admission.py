@@ -234,3 +234,35 @@ def test_a_pattern_for_variables_never_means_those_that_choose_code():
         assert named(name).rule is PolicyRule.NAMED_ENVIRONMENT
     for name in ("LANG", "PORT", "LD_PRELOAD"):
         assert isinstance(named(name), CommandGrant)
+
+
+INIT = Submitter("control-plane", bound=True, initialises=True)
+
+
+def test_an_init_script_is_bound_by_the_owners_init_rules_in_place_of_those_of_other_commands():
+    rules = {
+        "run_as": "nobody",
+        "allow": "named",
+        "schedule": AT_NIGHT,
+        "require_body_binding": True,
+        "environment": {"allowed": []},
+        "max_timeout_seconds": 60.0,
+    }
+    taken = decide(rules, given(user="daemon", environment={"DB_CLUSTER_ID": "x"}, timeout_seconds=3600.0), INIT)
+    assert taken == CommandGrant(["true"], "daemon", None, 60.0)
+    assert isinstance(decide(rules, given(user="daemon")), CommandRefusal), "nobody else may"
+
+
+@pytest.mark.parametrize(
+    ("rule", "rules", "standing"),
+    [
+        (PolicyRule.COMMANDS_ENABLED, {"enabled": False}, {}),
+        (PolicyRule.ALLOWED_SUBJECTS, {"allowed_subjects": ["another"]}, {}),
+        (PolicyRule.ALLOWED_SCOPES, {}, {"secrets": NO_SECRETS}),
+        (PolicyRule.MAX_QUEUED, {"max_concurrent": 1, "max_queued": 0}, {"unfinished": 1}),
+    ],
+)
+def test_what_refuses_init_scripts_too(rule, rules, standing):
+    refusal = decide(rules, None, INIT, **standing)
+    assert isinstance(refusal, CommandRefusal)
+    assert refusal.rule is rule

@@ -2,6 +2,7 @@
 
 import json
 
+import psutil
 import pytest
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
@@ -90,22 +91,39 @@ async def test_a_script_that_the_ledger_knows_is_not_run_again(start, ledger, co
     assert control_plane.count(PLAN_PATH) == 1, "what was stored is gone on with, whatever there is by now"
 
 
-async def test_a_script_whose_outcome_is_not_known_fails_the_run(start, make_ledger, control_plane, tmp_path, until):
+async def test_a_script_outlives_its_agent_and_is_waited_for_by_the_next(
+    start, make_ledger, control_plane, tmp_path, until
+):
     out = tmp_path / "out"
-    control_plane.plan = handed(("a", appends(out, "1") + b"sleep 60\n"), ("b", appends(out, "2")))
+    control_plane.plan = handed(("a", appends(out, "1") + b"sleep 0.5\n"), ("b", appends(out, "2")))
     first = make_ledger()
     await first.open()
     started = start(first)
     async with started.running():
         await until(out.exists)
-    await first.stop()  # as a reboot would, it ends the command without an outcome
+    await first.stop()
     second = make_ledger()
     await second.open()
     again = start(second)
     await again.initialised()
+    assert (out.read_text().split(), again.record.state) == (["1", "2"], InitState.READY)
+
+
+async def test_a_script_whose_outcome_is_not_known_fails_the_run(start, ledger, control_plane, tmp_path, until):
+    out = tmp_path / "out"
+    control_plane.plan = handed(("a", appends(out, "1") + b"sleep 60\n"), ("b", appends(out, "2")))
+    started = start(ledger)
+    async with started.running():
+        await until(out.exists)
+        command = ledger.get(command_id_of(1, entry("a", b"")["script_id"], started.record.node_id))
+        await until(lambda: command.record.pid is not None)
+        supervisor = psutil.Process(command.record.pid).parent()
+        assert supervisor is not None
+        supervisor.kill()
+        await started.until_final()
     assert out.read_text() == "1\n"
-    assert again.record.state is InitState.INIT_FAILED
-    assert [one.state for one in again.record.scripts] == ["LOST", "WAITING"]
+    assert started.record.state is InitState.INIT_FAILED
+    assert [one.state for one in started.record.scripts] == ["LOST", "WAITING"]
 
 
 async def test_nothing_to_run_is_ready_without_a_report(start, ledger, control_plane):
@@ -172,7 +190,7 @@ async def test_an_operator_can_have_it_run_again_under_a_higher_number_only(star
     started = start(ledger)
     async with started.running():
         await started.until_final()
-        assert started.record.state is InitState.INIT_FAILED
+        assert not started.readiness.ready
         started.initialisation.ask()
         await control_plane.asked_for(PLAN_PATH, 2)
         control_plane.plan = handed(("a", appends(out, "2")), run=2)
