@@ -2,7 +2,6 @@
 
 import json
 
-import psutil
 import pytest
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
@@ -107,23 +106,6 @@ async def test_a_script_outlives_its_agent_and_is_waited_for_by_the_next(
     again = start(second)
     await again.initialised()
     assert (out.read_text().split(), again.record.state) == (["1", "2"], InitState.READY)
-
-
-async def test_a_script_whose_outcome_is_not_known_fails_the_run(start, ledger, control_plane, tmp_path, until):
-    out = tmp_path / "out"
-    control_plane.plan = handed(("a", appends(out, "1") + b"sleep 60\n"), ("b", appends(out, "2")))
-    started = start(ledger)
-    async with started.running():
-        await until(out.exists)
-        command = ledger.get(command_id_of(1, entry("a", b"")["script_id"], started.record.node_id))
-        await until(lambda: command.record.pid is not None)
-        supervisor = psutil.Process(command.record.pid).parent()
-        assert supervisor is not None
-        supervisor.kill()
-        await started.until_final()
-    assert out.read_text() == "1\n"
-    assert started.record.state is InitState.INIT_FAILED
-    assert [one.state for one in started.record.scripts] == ["LOST", "WAITING"]
 
 
 async def test_nothing_to_run_is_ready_without_a_report(start, ledger, control_plane):
