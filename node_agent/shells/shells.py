@@ -78,8 +78,8 @@ class Shells:
     ) -> None:
         """Prepare the shells.
 
-        `kept_from_metadata` says which users cannot reach the cloud's metadata service, and `unready` why the node takes
-        neither commands nor shells yet, if it does not.
+        `kept_from_metadata` says which users cannot reach the cloud's metadata service, and `unready` why the node
+        takes neither commands nor shells yet, if it does not.
         """
         self._unready = unready
         self._kept_from_metadata = kept_from_metadata
