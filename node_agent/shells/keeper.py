@@ -104,16 +104,18 @@ class Keeper:
         kill_all(self._listing, timeout_seconds=KILL_SECONDS)
 
     def _listing(self) -> set[int]:
+        """List what still runs: without zombies, of which the first program stays one until the end."""
         self._reap_others()
-        return descendants(os.getpid())
+        below = descendants(os.getpid())
+        if os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            below.discard(self._child)
+        return below
 
     def _reap_others(self) -> None:
         """Reap adopted orphans; the first program only at the end."""
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                if ended.si_pid == self._child:
-                    return
-                os.waitpid(ended.si_pid, 0)
+        for pid in descendants(os.getpid()) - {self._child}:
+            with contextlib.suppress(ChildProcessError):  # a child of a child is its parent's to reap
+                os.waitpid(pid, os.WNOHANG)
 
     def _wait_milliseconds(self) -> float | None:
         return None if self._kill_at is None else max(0.0, (self._kill_at - time.monotonic()) * 1000)

@@ -1,6 +1,8 @@
 """Init scripts with real daemons: order, environment, the first failure, kills in the middle, restarts."""
 
 import base64
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out() -> Iterator[Path]:
     """Where scripts, whoever runs them, may write."""
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o777)
-    return tmp_path / "out"
+    directory = Path(tempfile.mkdtemp(prefix="trunkline-init-"))
+    directory.chmod(0o777)
+    yield directory / "out"
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(autouse=True)

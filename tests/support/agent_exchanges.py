@@ -205,7 +205,7 @@ async def agent_in_memory(
     paths = ParameterPaths(policy)
     reports = Reports(metrics, clock)
     commands = CommandsApi(ledger, paths, Admissions(metrics, reports), readiness, stall_seconds=5)
-    shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=1.0, unready=readiness.refusal)
+    shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=3.0, unready=readiness.refusal)
     apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set))
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
