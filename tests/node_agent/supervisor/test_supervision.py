@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import node_agent
 from node_agent.supervisor.plan import User
 from node_agent.supervisor.records import STARTED_FILE
 from tests.support.supervisors import PATH, Supervised, alive, plan
@@ -232,7 +233,7 @@ def test_it_imports_the_standard_library_only():
         "import sys; sys.path.append(sys.argv[1]); import node_agent.supervisor.main as main;"
         "print(*sorted({name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names))"
     )
-    root = str(Path(__file__).parents[3])
+    root = str(Path(node_agent.__file__).parents[1])
     command = [sys.executable, "-I", "-S", "-c", program, root]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert found == ["__main__", "node_agent"] or found == ["node_agent"]
