@@ -59,6 +59,7 @@ class RelayLinks:
         self._open: dict[Link, Attachment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._configured = False
 
     async def run(self) -> None:
         """Look, while there is no link, for relays elsewhere; until cancelled."""
@@ -81,6 +82,7 @@ class RelayLinks:
 
         Each new address is dialled at a random moment within `spread_seconds`.
         """
+        self._configured = True
         wanted = tuple(dict.fromkeys(self._settings.relays or relays))
         if self._draining:
             return
@@ -122,7 +124,8 @@ class RelayLinks:
     async def prove(self, heir: NodeIdentity) -> bool:
         """Have one relay take an identity that is not in force yet, those first that are linked; tell whether one did.
 
-        Where the control plane has named no relay at all, there is nothing to prove it at.
+        Where the control plane has named no relay at all, there is nothing to prove it at; before the relays are known
+        nothing is proved.
         """
         running = [supervisor for supervisor, task in self._supervisors.values() if not task.done()]
         if any(one.current is not None and one.current.serial == heir.identity.serial for one in running):
@@ -136,7 +139,7 @@ class RelayLinks:
                 self._log.warning("link.successor_not_taken", relay=supervisor.url, reason=str(error))
             else:
                 return True
-        return not self._supervisors
+        return self._configured and not self._supervisors
 
     async def drain(self, timeout_seconds: float) -> None:
         """Take no new streams, let those that are open finish, and close."""

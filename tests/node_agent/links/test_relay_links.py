@@ -541,7 +541,12 @@ async def test_a_successor_is_taken_where_the_old_identity_is_not(node, kit, unt
         await node.links.close()
 
 
+async def test_before_the_relays_are_known_no_successor_is_proved(node):
+    assert not await node.links.prove(node.identity())
+
+
 async def test_without_any_relay_there_is_nothing_to_prove_a_successor_at(node):
+    node.links.configure(())
     assert await node.links.prove(node.identity())
 
 
