@@ -15,7 +15,8 @@ from typing import Any
 from certs.errors import CertificateError
 from control_plane.attestation.evidence import EvidenceProvider
 from control_plane.attestation.providers import evidence_providers
-from control_plane.composition import ControlPlane, Foundation, compose
+from control_plane.composition import ControlPlane, compose
+from control_plane.foundation import Foundation
 from control_plane.initialise import FORMAT_NAME, run_init
 from control_plane.secrets.key_encryption import KeyEncryptionError
 from control_plane.settings import ControlPlaneSettings

@@ -1,12 +1,7 @@
 """Composition: the parts of the daemon, put together by hand in the order in which they need each other."""
 
-import asyncio
 import base64
-import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-from prometheus_client import CollectorRegistry
 
 from control_plane.api.application import Front, build_application
 from control_plane.api.audit import AuditResource
@@ -44,21 +39,9 @@ from control_plane.api.submissions import SubmissionResource
 from control_plane.api.tokens import TokenResource
 from control_plane.api.trust import TrustResource
 from control_plane.api.workspaces import WorkspaceResource
-from control_plane.attestation.evidence import EvidenceProvider
-from control_plane.fleet.dispatcher import Dispatcher
-from control_plane.fleet.health_record import HealthRecord
-from control_plane.fleet.init_notices import InitNotices
-from control_plane.fleet.monitor import HealthMonitor
-from control_plane.fleet.node_commands import NodeCommands
 from control_plane.fleet.quota_book import QuotaBook
-from control_plane.fleet.reach import NodeReach, Sender
-from control_plane.fleet.relay_links import RelayLinks
-from control_plane.fleet.rollout_conductor import RolloutConductor
-from control_plane.fleet.secret_notices import SecretNotices
-from control_plane.fleet.submission_news import SubmissionNews
-from control_plane.history.bell import Bell
-from control_plane.history.chronicle import Chronicle
-from control_plane.history.event_log import EventLog
+from control_plane.fleet_composition import Fleet, compose_fleet
+from control_plane.foundation import Foundation, Identities
 from control_plane.housekeeping import Housekeeping
 from control_plane.identity.bootstrap import Bootstrap
 from control_plane.identity.enrolment import Enrolment
@@ -74,8 +57,6 @@ from control_plane.identity.trust_recovery import TrustRecovery
 from control_plane.init_scripts.node_inits import NodeInits
 from control_plane.metrics import ControlPlaneMetrics, NodeCensus
 from control_plane.outputs.files import OutputFiles
-from control_plane.outputs.keeper import OutputKeeper
-from control_plane.outputs.kept import KeptOutputs
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.rotation.adoption import OwnAdoption, ReportedAdoption
 from control_plane.rotation.gauges import RotationGauges
@@ -85,63 +66,7 @@ from control_plane.secrets.bundles import Bundles
 from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.secrets.rotation import KeyRotation
 from control_plane.secrets.vault import SecretVault
-from control_plane.settings import ControlPlaneSettings
-from control_plane.signing.in_force import SignersInForce
-from control_plane.signing.key_stores import KeyStores
-from control_plane.storage.database import Database
-from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import get_logger
-
-
-@dataclass(frozen=True, slots=True)
-class Foundation:
-    """What everything stands on.
-
-    `signers` are loaded already. `operators` are ids by the hashes of their tokens; `make_sender` takes the place of
-    dialling relays.
-    """
-
-    settings: ControlPlaneSettings
-    database: Database
-    signers: SignersInForce
-    stores: KeyStores
-    account_id: str
-    page_key: str
-    operators: Mapping[str, str]
-    providers: Mapping[str, EvidenceProvider]
-    registry: CollectorRegistry
-    clock: Clock
-    rng: random.Random
-    draining: asyncio.Event
-    make_sender: Callable[[str], Sender] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    """What the control plane signs and serves with."""
-
-    own: OwnIdentity
-    issuance: Issuance
-    trust: TrustPublisher
-    recovery: TrustRecovery
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The control plane as a sender."""
-
-    reach: NodeReach
-    nodes: NodeCommands
-    news: SubmissionNews
-    dispatcher: Dispatcher
-    conductor: RolloutConductor
-    chronicle: Chronicle
-    bell: Bell
-    keeper: OutputKeeper
-    kept: KeptOutputs
-    monitor: HealthMonitor
-    secret_notices: SecretNotices
-    init_notices: InitNotices
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +100,7 @@ def compose(foundation: Foundation) -> ControlPlane:
     """
     metrics = ControlPlaneMetrics(foundation.registry)
     identities = _identities(foundation, metrics)
-    fleet = _fleet(foundation, metrics, identities)
+    fleet = compose_fleet(foundation, metrics, identities)
     foundation.registry.register(
         NodeCensus(fleet.monitor.standings, most_nodes=foundation.settings.health.most_nodes_in_metrics)
     )
@@ -269,113 +194,6 @@ def _rotations(foundation: Foundation, metrics: ControlPlaneMetrics, identities:
     )
 
 
-def _fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Fleet:
-    settings, clock, rng = foundation.settings, foundation.clock, foundation.rng
-    relay_links = RelayLinks(
-        client_tls=identities.own.client_tls,
-        verdict=identities.trust.certificate_verdict,
-        clock=clock,
-        log=get_logger("control_plane.relays"),
-    )
-    identities.trust.subscribe(relay_links.cut_ended)
-    reach = NodeReach(
-        database=foundation.database,
-        sender=foundation.make_sender or relay_links.sender,
-        metrics=metrics,
-        clock=clock,
-    )
-    nodes = NodeCommands(
-        reach=reach,
-        issuance=identities.issuance,
-        name_suffix=settings.identity.name_suffix,
-        clock=clock,
-        timeout_seconds=settings.commands.call_timeout_seconds,
-    )
-    news = SubmissionNews()
-    files = OutputFiles(settings.outputs_directory)
-    bell = Bell()
-    events = EventLog(bell, clock)
-    keeper = OutputKeeper(
-        database=foundation.database,
-        nodes=nodes,
-        files=files,
-        events=events,
-        metrics=metrics,
-        clock=clock,
-        rng=rng,
-        log=get_logger("control_plane.outputs"),
-        most_bytes=settings.commands.keep_output_bytes,
-    )
-    chronicle = Chronicle(
-        settings=settings.commands, events=events, metrics=metrics, clock=clock, fetch_output=keeper.wanted
-    )
-    dispatcher = Dispatcher(
-        database=foundation.database,
-        nodes=nodes,
-        news=news,
-        metrics=metrics,
-        clock=clock,
-        rng=rng,
-        log=get_logger("control_plane.commands"),
-        most_at_once=settings.commands.most_at_once,
-        most_watched=settings.commands.most_watched,
-        chronicle=chronicle,
-    )
-    conductor = RolloutConductor(
-        database=foundation.database,
-        news=news,
-        dispatcher=dispatcher,
-        settings=settings.commands,
-        metrics=metrics,
-        clock=clock,
-        log=get_logger("control_plane.rollouts"),
-    )
-    notices = SecretNotices(
-        database=foundation.database,
-        reach=reach,
-        issuance=identities.issuance,
-        name_suffix=settings.identity.name_suffix,
-        metrics=metrics,
-        clock=clock,
-        log=get_logger("control_plane.secrets"),
-    )
-
-    init_notices = InitNotices(
-        database=foundation.database,
-        reach=reach,
-        issuance=identities.issuance,
-        name_suffix=settings.identity.name_suffix,
-        metrics=metrics,
-        clock=clock,
-        log=get_logger("control_plane.init"),
-    )
-
-    def returned(node_id: str) -> None:
-        dispatcher.kick_node(node_id)
-        keeper.returned(node_id)
-        notices.returned(node_id)
-        init_notices.returned(node_id)
-
-    record = HealthRecord(
-        database=foundation.database,
-        clock=clock,
-        history_interval_seconds=settings.health.history_interval_seconds,
-    )
-    monitor = HealthMonitor(
-        record=record,
-        nodes=nodes,
-        settings=settings.health,
-        on_return=returned,
-        clock=clock,
-        rng=rng,
-        log=get_logger("control_plane.health"),
-    )
-    kept = KeptOutputs(foundation.database, files)
-    return Fleet(
-        reach, nodes, news, dispatcher, conductor, chronicle, bell, keeper, kept, monitor, notices, init_notices
-    )
-
-
 def _secrets(foundation: Foundation, metrics: ControlPlaneMetrics) -> Secrets:
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
     key_encryption = FileKeyEncryption(settings.secret_keys_file)
@@ -465,11 +283,13 @@ def _late_renewals(
 ) -> tuple[LateRenewals, RelayLateRenewals]:
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
     limits = LateRenewalLimits(settings.bootstrap.late_renewal_days, settings.limits.most_late_renewals_per_second)
-    requests = LateRequests(database=database, trust_domain=settings.identity.trust_domain, clock=clock, limits=limits)
-    of_nodes = LateRenewals(
-        database=database, requests=requests, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock
+    requests = LateRequests(
+        database=database,
+        trust_domain=settings.identity.trust_domain,
+        clock=clock,
+        limits=limits,
+        ledger=ledger,
+        metrics=metrics,
     )
-    of_relays = RelayLateRenewals(
-        database=database, requests=requests, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock
-    )
-    return of_nodes, of_relays
+    of_nodes = LateRenewals(database=database, requests=requests, issuance=issuance, clock=clock)
+    return of_nodes, RelayLateRenewals(database=database, requests=requests, issuance=issuance, clock=clock)

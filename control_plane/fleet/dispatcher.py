@@ -9,7 +9,6 @@ waits for a kick.
 
 import asyncio
 import contextlib
-import heapq
 import json
 import random
 from dataclasses import dataclass, field
@@ -45,6 +44,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records import Command, Submission
 from control_plane.storage.submissions import SubmissionKey
+from control_plane.timetable import Timetable
 from trunkline.client.errors import TrunklineError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -57,7 +57,6 @@ _TRY_AGAIN = frozenset({401, 408, 425, 429, 500, 502, 503, 504, 507})
 @dataclass(slots=True)
 class _Entry:
     node_id: str
-    due: float
     attempt: int = 0
     running: bool = False
     again: bool = False
@@ -96,8 +95,7 @@ class Dispatcher:
         self._log = log
         self._slots = asyncio.Semaphore(most_at_once)
         self._entries: dict[CommandKey, _Entry] = {}
-        self._timetable: list[tuple[float, str, str]] = []
-        self._wake = asyncio.Event()
+        self._timetable = Timetable[CommandKey](clock)
 
     async def run(self) -> None:
         """Take up what a previous process left, and run steps for ever."""
@@ -110,7 +108,7 @@ class Dispatcher:
 
     async def _run_steps(self, steps: asyncio.TaskGroup) -> None:
         while True:
-            key = await self._next_due()
+            key = await self._timetable.next()
             await self._slots.acquire()
             entry = self._entries.get(key)
             if entry is None or entry.running:
@@ -123,12 +121,12 @@ class Dispatcher:
         """Run the command's next step now; one that is running is followed by another."""
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry(node_id, self._clock.monotonic())
+            entry = self._entries[key] = _Entry(node_id)
             self._metrics.commands_open.set(len(self._entries))
         entry.attempt = 0
         entry.again = True
         if not entry.running:
-            self._schedule(key, entry, 0.0)
+            self._timetable.set(key, 0.0)
 
     def kick_node(self, node_id: str) -> None:
         """Run the next steps of all the node's commands now, since it has come back."""
@@ -175,27 +173,6 @@ class Dispatcher:
         for key, node_id in keys:
             self.kick(key, node_id)
 
-    async def _next_due(self) -> CommandKey:
-        while True:
-            self._wake.clear()
-            now = self._clock.monotonic()
-            if self._timetable and self._timetable[0][0] <= now:
-                _, workspace_id, command_id = heapq.heappop(self._timetable)
-                key = CommandKey(workspace_id, command_id)
-                entry = self._entries.get(key)
-                if entry is not None and not entry.running and entry.due <= now:
-                    return key
-                continue
-            pause = self._timetable[0][0] - now if self._timetable else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-
-    def _schedule(self, key: CommandKey, entry: _Entry, delay_seconds: float) -> None:
-        entry.due = self._clock.monotonic() + delay_seconds
-        heapq.heappush(self._timetable, (entry.due, key.workspace_id, key.command_id))
-        self._wake.set()
-
     async def _run_step(self, key: CommandKey, entry: _Entry) -> None:
         step, final = Step.NOTHING, False
         try:
@@ -218,7 +195,7 @@ class Dispatcher:
             self._entries.pop(key, None)
             self._metrics.commands_open.set(len(self._entries))
         elif entry.again or step is not Step.HOLD:
-            self._schedule(key, entry, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
+            self._timetable.set(key, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
         entry.changed.set()
         entry.changed = asyncio.Event()
 

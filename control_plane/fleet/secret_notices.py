@@ -7,36 +7,26 @@ node in or out of a grant (a cluster, a label). A node that stays behind is told
 themselves too, at their start and every few minutes, so that a lost notice is a delay and nothing else.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from certs.scopes import SECRET_NOTIFY
-from certs.spiffe import control_plane_id
-from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, TOKEN_SECONDS, NodeAddress
-from control_plane.fleet.reach import NodeCall, NodeReach, NotReachedError, UnansweredError
-from control_plane.identity.issuance import Issuance
+from control_plane.fleet.node_commands import NodeAddress
+from control_plane.fleet.notice_calls import NoticeCalls, NoticeKind, Passes
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.secrets.contents import Contents, wanted_contents
 from control_plane.storage import secret_bundles, secret_grants
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError
 from control_plane.storage.records import Node, Workspace
 from control_plane.storage.secret_records import SecretBundle
-from trunkline.client.errors import TrunklineError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
-NOTICE_PATH = "/v1/secrets/notice"
-SWEEP_SECONDS = 15.0
-NOTICE_SECONDS = 5.0
-MOST_AT_ONCE = 32
+SECRET_NOTICE = NoticeKind("secrets", "/v1/secrets/notice", SECRET_NOTIFY)
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
-LARGEST_ANSWER_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -55,45 +45,30 @@ class SecretNotices:
         self,
         *,
         database: Database,
-        reach: NodeReach,
-        issuance: Issuance,
-        name_suffix: str,
+        calls: NoticeCalls,
         metrics: ControlPlaneMetrics,
         clock: Clock,
         log: Logger,
     ) -> None:
         self._database = database
-        self._reach = reach
-        self._issuance = issuance
-        self._name_suffix = name_suffix
+        self._calls = calls
         self._metrics = metrics
         self._clock = clock
-        self._log = log
-        self._subject = str(control_plane_id(issuance.trust_domain))
-        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._passes = Passes(self.tell_all, SECRET_NOTICE.about, log)
         self._told: dict[str, _Told] = {}
-        self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Tell nodes, for ever."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_SECONDS):
-                    await self._changed.wait()
-            self._changed.clear()
-            try:
-                await self.tell_all()
-            except StorageError as error:
-                self._log.error("secrets.notices_failed", reason=str(error))
+        await self._passes.run()
 
     def look_again(self) -> None:
         """Run a pass now: something has changed."""
-        self._changed.set()
+        self._passes.ask()
 
     def returned(self, node_id: str) -> None:
         """Tell a node again that has come back, however often it was told before."""
         if self._told.pop(node_id, None) is not None:
-            self._changed.set()
+            self._passes.ask()
 
     async def tell_all(self) -> None:
         """Run one pass: tell every node that is behind and due, and wait until all were called."""
@@ -101,9 +76,7 @@ class SecretNotices:
         self._metrics.secret_nodes_behind.set(len(behind))
         self._told = {node_id: told for node_id, told in self._told.items() if node_id in behind}
         due = [address for address, fingerprint in behind.values() if self._is_due(address.node.node_id, fingerprint)]
-        async with asyncio.TaskGroup() as calls:
-            for address in due:
-                calls.create_task(self._tell(address), name="trunkline-secret-notice")
+        await self._calls.tell(due)
 
     async def _behind(self) -> dict[str, tuple[NodeAddress, str]]:
         """Return the nodes that have not taken what they are to hold, with its fingerprint, by node id."""
@@ -133,38 +106,6 @@ class SecretNotices:
         told.again_at = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(told.times, 16))
         told.times += 1
         return True
-
-    async def _tell(self, address: NodeAddress) -> None:
-        async with self._slots:
-            try:
-                answer = await self._reach.call(self._call(address))
-                status = answer.response.status
-                await answer.response.read(limit_bytes=LARGEST_ANSWER_BYTES, timeout_seconds=CONTENT_READ_SECONDS)
-            except (NotReachedError, UnansweredError, TrunklineError) as error:
-                self._log.info("secrets.notice_lost", node=address.node.node, reason=str(error))
-                return
-        if status != 204:
-            self._log.warning("secrets.notice_refused", node=address.node.node, status=status)
-
-    def _call(self, address: NodeAddress) -> NodeCall:
-        token = self._issuance.call_token(
-            address.workspace,
-            address.node,
-            subject=self._subject,
-            scopes=[SECRET_NOTIFY],
-            lifetime_seconds=TOKEN_SECONDS,
-            now=self._clock.now(),
-        )
-        return NodeCall(
-            node_id=address.node.node_id,
-            host=f"{address.node.node}.{address.workspace.workspace}.{self._name_suffix}",
-            method="POST",
-            path=NOTICE_PATH,
-            token=token.text,
-            purpose="secrets",
-            timeout_seconds=NOTICE_SECONDS,
-            body=b"{}",
-        )
 
 
 def in_workspace(addresses: Iterable[NodeAddress], workspace_id: str) -> list[str]:

@@ -6,12 +6,9 @@ What is asked of every such request is in `late_requests`. Of nodes, those that 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.late_renewal import LateRenewalRequest
-from control_plane.errors import ApiError
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.late_requests import LateRequests, refuse_ended, refused
 from control_plane.identity.pairs import Pair, PairRequest, issue_pair
-from control_plane.metrics import ControlPlaneMetrics
-from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.records import Certificate, Node, Workspace
@@ -23,21 +20,10 @@ METHOD = "late_renewal"
 class LateRenewals:
     """Decides about nodes that were off for long."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        requests: LateRequests,
-        issuance: Issuance,
-        ledger: RefusalLedger,
-        metrics: ControlPlaneMetrics,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, *, database: Database, requests: LateRequests, issuance: Issuance, clock: Clock) -> None:
         self._database = database
         self._requests = requests
         self._issuance = issuance
-        self._ledger = ledger
-        self._metrics = metrics
         self._clock = clock
 
     async def decide(self, text: str, csr: str, agent_version: str, actor: Actor) -> Pair:
@@ -46,14 +32,8 @@ class LateRenewals:
         Raises:
             ApiError: why not.
         """
-        try:
-            pair = await self._decide(text, csr, agent_version, actor)
-        except ApiError as error:
-            self._metrics.bootstraps.labels(METHOD, error.code.symbol).inc()
-            self._ledger.record("node.late_renewal", error.message[:200], actor)
-            raise
-        self._metrics.bootstraps.labels(METHOD, "ok").inc()
-        return pair
+        with self._requests.counted(METHOD, "node.late_renewal", actor):
+            return await self._decide(text, csr, agent_version, actor)
 
     async def _decide(self, text: str, csr: str, agent_version: str, actor: Actor) -> Pair:
         request = await self._requests.read(text, csr, "node")

@@ -6,7 +6,9 @@ to answer. It is granted only to the newest key that its subject has proved to h
 after its certificate expired, and to nobody and nothing that was revoked or locked.
 """
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,8 +17,11 @@ from certs.chains import CertificateChain
 from certs.errors import CertificateError
 from certs.late_renewal import LateRenewalRequest, csr_digest, read_late_renewal
 from control_plane.errors import ApiError, ErrorCode
+from control_plane.metrics import ControlPlaneMetrics
 from control_plane.rate import Rate
+from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import bootstraps, certificates, locks, revocations
+from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
 from control_plane.storage.records import Certificate
 from trunkline.runtime.clock import Clock
@@ -35,12 +40,34 @@ class LateRenewalLimits:
 class LateRequests:
     """Judges what every late renewal has in common; one for all kinds, so that the rate bounds them together."""
 
-    def __init__(self, *, database: Database, trust_domain: str, clock: Clock, limits: LateRenewalLimits) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        trust_domain: str,
+        clock: Clock,
+        limits: LateRenewalLimits,
+        ledger: RefusalLedger,
+        metrics: ControlPlaneMetrics,
+    ) -> None:
         self._database = database
+        self._ledger = ledger
+        self._metrics = metrics
         self._trust_domain = trust_domain
         self._clock = clock
         self._limits = limits
         self._rate = Rate(limits.most_per_second)
+
+    @contextlib.contextmanager
+    def counted(self, method: str, action: str, actor: Actor) -> Iterator[None]:
+        """Count what comes of the decision in this block, and record its refusal for the audit."""
+        try:
+            yield
+        except ApiError as error:
+            self._metrics.bootstraps.labels(method, error.code.symbol).inc()
+            self._ledger.record(action, error.message[:200], actor)
+            raise
+        self._metrics.bootstraps.labels(method, "ok").inc()
 
     async def read(self, text: str, csr: str, kind: str) -> LateRenewalRequest:
         """Return a request that is signed by the key of a certificate on record of this kind; nothing is written yet.

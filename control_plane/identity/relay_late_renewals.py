@@ -1,10 +1,7 @@
 """Late renewals of relays: one whose certificate expired while it was off, or cut off, gets the next by its key."""
 
-from control_plane.errors import ApiError
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.late_requests import LateRequests, refused
-from control_plane.metrics import ControlPlaneMetrics
-from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import relays
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
@@ -16,21 +13,10 @@ METHOD = "relay_late_renewal"
 class RelayLateRenewals:
     """Decides about relays that were off for long."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        requests: LateRequests,
-        issuance: Issuance,
-        ledger: RefusalLedger,
-        metrics: ControlPlaneMetrics,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, *, database: Database, requests: LateRequests, issuance: Issuance, clock: Clock) -> None:
         self._database = database
         self._requests = requests
         self._issuance = issuance
-        self._ledger = ledger
-        self._metrics = metrics
         self._clock = clock
 
     async def decide(self, text: str, csr: str, actor: Actor) -> str:
@@ -39,14 +25,8 @@ class RelayLateRenewals:
         Raises:
             ApiError: why not.
         """
-        try:
-            chain = await self._decide(text, csr, actor)
-        except ApiError as error:
-            self._metrics.bootstraps.labels(METHOD, error.code.symbol).inc()
-            self._ledger.record("relay.late_renewal", error.message[:200], actor)
-            raise
-        self._metrics.bootstraps.labels(METHOD, "ok").inc()
-        return chain
+        with self._requests.counted(METHOD, "relay.late_renewal", actor):
+            return await self._decide(text, csr, actor)
 
     async def _decide(self, text: str, csr: str, actor: Actor) -> str:
         request = await self._requests.read(text, csr, "relay")

@@ -7,8 +7,6 @@ asked again, rarely, until it would have forgotten the output itself.
 """
 
 import asyncio
-import contextlib
-import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records import Command, KeptOutput
+from control_plane.timetable import Timetable
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -42,7 +41,6 @@ class _NotWholeError(Exception):
 @dataclass(slots=True)
 class _Entry:
     node_id: str
-    due: float
     attempt: int = 0
     running: bool = False
 
@@ -73,8 +71,7 @@ class OutputKeeper:
         self._log = log
         self._most_bytes = most_bytes
         self._entries: dict[CommandKey, _Entry] = {}
-        self._timetable: list[tuple[float, str, str]] = []
-        self._wake = asyncio.Event()
+        self._timetable = Timetable[CommandKey](clock)
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def run(self) -> None:
@@ -88,14 +85,19 @@ class OutputKeeper:
             self.wanted(key, node_id)
         async with asyncio.TaskGroup() as fetches:
             while True:
-                key, entry = await self._next_due()
+                key = await self._timetable.next()
                 await self._slots.acquire()
+                entry = self._entries.get(key)
+                if entry is None or entry.running:
+                    self._slots.release()
+                    continue
                 entry.running = True
                 fetches.create_task(self._run_fetch(key, entry), name="trunkline-output-fetch")
 
     def wanted(self, key: CommandKey, node_id: str) -> None:
         """Fetch the output of a command now; its row says that it is wanted."""
-        self._schedule(key, self._entries.setdefault(key, _Entry(node_id, 0.0)), 0.0)
+        self._entries.setdefault(key, _Entry(node_id))
+        self._timetable.set(key, 0.0)
         self._metrics.outputs_wanted.set(len(self._entries))
 
     def returned(self, node_id: str) -> None:
@@ -103,28 +105,7 @@ class OutputKeeper:
         for key, entry in list(self._entries.items()):
             if entry.node_id == node_id:
                 entry.attempt = 0
-                self._schedule(key, entry, 0.0)
-
-    async def _next_due(self) -> tuple[CommandKey, _Entry]:
-        while True:
-            self._wake.clear()
-            now = self._clock.monotonic()
-            if self._timetable and self._timetable[0][0] <= now:
-                _, workspace_id, command_id = heapq.heappop(self._timetable)
-                key = CommandKey(workspace_id, command_id)
-                entry = self._entries.get(key)
-                if entry is not None and not entry.running and entry.due <= now:
-                    return key, entry
-                continue
-            pause = self._timetable[0][0] - now if self._timetable else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-
-    def _schedule(self, key: CommandKey, entry: _Entry, delay_seconds: float) -> None:
-        entry.due = self._clock.monotonic() + delay_seconds
-        heapq.heappush(self._timetable, (entry.due, key.workspace_id, key.command_id))
-        self._wake.set()
+                self._timetable.set(key, 0.0)
 
     async def _run_fetch(self, key: CommandKey, entry: _Entry) -> None:
         done = False
@@ -143,7 +124,7 @@ class OutputKeeper:
             return
         entry.attempt += 1
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(entry.attempt, 16))
-        self._schedule(key, entry, pause * self._rng.uniform(0.8, 1.2))
+        self._timetable.set(key, pause * self._rng.uniform(0.8, 1.2))
 
     async def _fetch(self, key: CommandKey) -> bool:
         """Fetch one output; returns whether nothing is left to do about it."""

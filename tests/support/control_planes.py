@@ -26,7 +26,8 @@ from certs.keyring import KeyRing, read_token_key
 from certs.tls import TlsContext, client_context
 from certs.tokens import TokenVerifier
 from control_plane.attestation.providers import evidence_providers
-from control_plane.composition import ControlPlane, Foundation, compose
+from control_plane.composition import ControlPlane, compose
+from control_plane.foundation import Foundation
 from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
 from control_plane.signing.in_force import SignersInForce

@@ -27,7 +27,8 @@ from certs.keyfiles import generate_key
 from certs.keyring import key_id_of
 from certs.spiffe import node_id
 from certs.trust import TrustStore
-from control_plane.composition import ControlPlane, Foundation, compose
+from control_plane.composition import ControlPlane, compose
+from control_plane.foundation import Foundation
 from control_plane.rotation.steps import Asked
 from control_plane.signing.in_force import SignersInForce
 from control_plane.signing.key_stores import key_stores
