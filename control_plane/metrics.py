@@ -27,6 +27,12 @@ class ControlPlaneMetrics:
     """The counters, gauges and histograms that the parts of the daemon move."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._define_requests(registry)
+        self._define_identity(registry)
+        self._define_commands(registry)
+        self._define_nodes(registry)
+
+    def _define_requests(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "trunkline_control_plane_requests",
             "API requests answered.",
@@ -55,6 +61,8 @@ class ControlPlaneMetrics:
             ["reason"],
             registry=registry,
         )
+
+    def _define_identity(self, registry: CollectorRegistry) -> None:
         self.bootstraps = Counter(
             "trunkline_control_plane_bootstraps",
             "Bootstraps and enrolments decided.",
@@ -122,6 +130,8 @@ class ControlPlaneMetrics:
             ["rotation", "machine", "state"],
             registry=registry,
         )
+
+    def _define_commands(self, registry: CollectorRegistry) -> None:
         self.commands = Counter(
             "trunkline_control_plane_commands", "Commands that reached a final state.", ["state"], registry=registry
         )
@@ -165,6 +175,8 @@ class ControlPlaneMetrics:
         self.kept_output_bytes = Gauge(
             "trunkline_control_plane_kept_output_bytes", "Size of the outputs that are kept.", registry=registry
         )
+
+    def _define_nodes(self, registry: CollectorRegistry) -> None:
         self.node_calls = Counter(
             "trunkline_control_plane_node_calls",
             "Calls to nodes through the relay, by what came of them.",

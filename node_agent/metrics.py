@@ -22,6 +22,12 @@ class AgentMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._define_links(registry)
+        self._define_identity(registry)
+        self._define_commands(registry)
+        self._show_all_labels()
+
+    def _define_links(self, registry: CollectorRegistry) -> None:
         Gauge(f"{_PREFIX}_build", "Always 1; the version is a label.", ["version"], registry=registry).labels(
             __version__
         ).set(1)
@@ -42,6 +48,8 @@ class AgentMetrics:
             ["direction"],
             registry=registry,
         )
+
+    def _define_identity(self, registry: CollectorRegistry) -> None:
         self.renewals = Counter(
             f"{_PREFIX}_renewals_total",
             "Steps of renewing the node's identity that were tried, by outcome.",
@@ -71,6 +79,8 @@ class AgentMetrics:
         self.clock_offset = Gauge(
             f"{_PREFIX}_clock_offset_seconds", "How far this clock is behind the control plane's.", registry=registry
         )
+
+    def _define_commands(self, registry: CollectorRegistry) -> None:
         self.commands_submitted = Counter(f"{_PREFIX}_commands_submitted_total", "Commands taken.", registry=registry)
         self.commands_ended = Counter(
             f"{_PREFIX}_commands_ended_total", "Commands ended, by final state.", ["state"], registry=registry
@@ -117,6 +127,9 @@ class AgentMetrics:
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0),
             registry=registry,
         )
+
+    def _show_all_labels(self) -> None:
+        """Have every series there from the start, so that what has not happened yet is 0 and not absent."""
         for state in TERMINAL:
             self.commands_ended.labels(state.value.lower())
             self.init_scripts.labels(state.value.lower())
