@@ -10,6 +10,13 @@ import click
 
 LARGEST_PORT = 65_535
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LIMITS = {
+    "memory": ("memory_bytes", True),
+    "processes": ("processes", False),
+    "cpu": ("cpu_percent", False),
+    "open-files": ("open_files", False),
+    "output": ("output_bytes", True),
+}
 YES = click.option("--yes", is_flag=True, help="Do not ask; nothing is asked where there is no terminal.")
 
 
@@ -26,6 +33,23 @@ def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
             raise click.BadParameter(f"{value!r} is not of the form K=V", param_hint=option)
         pairs[key] = content
     return pairs
+
+
+def limits_of(values: Sequence[str], option: str) -> dict[str, int]:
+    """``NAME=N`` options as the limits of a command; sizes may end in K, M or G, powers of 1024.
+
+    Raises:
+        click.BadParameter: one has another name, or is not a number from 1 on.
+    """
+    limits: dict[str, int] = {}
+    for name, text in pairs_of(values, option).items():
+        limit, takes_size = _LIMITS.get(name, ("", False))
+        match = re.fullmatch(r"([1-9][0-9]{0,17})([KMG]?)", text, re.ASCII)
+        if not limit or match is None or (match[2] and not takes_size):
+            forms = ", ".join(f"{known}={'SIZE' if size else 'N'}" for known, (_, size) in _LIMITS.items())
+            raise click.BadParameter(f"{name}={text} is not one of {forms}", param_hint=option)
+        limits[limit] = int(match[1]) * 1024 ** "_KMG".index(match[2] or "_")
+    return limits
 
 
 def seconds_of(text: str, option: str) -> int:

@@ -1,4 +1,4 @@
-"""The options of what kind of process is run on a node: its environment, secrets, directory, user, time and id."""
+"""The options of what kind of process is run on a node: its environment, secrets, directory, user, bounds and id."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any, TypeVar
 
 import click
 
-from trunkline.cli.arguments import pairs_of
+from trunkline.cli.arguments import limits_of, pairs_of
 
 R = TypeVar("R")
+
+_PLAIN = ("timeout_seconds", "grace_seconds", "directory", "user", "command_id")
 
 _OPTIONS = (
     click.option("--timeout", "timeout_seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                  help="Kill the command after that time."),
+    click.option("--grace", "grace_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
+                 help="How long it may take to end when it is told to, before it is killed."),
+    click.option("--limit", "limits", multiple=True, metavar="NAME=N",
+                 help="Bound what it uses: memory=512M, processes=N, cpu=PERCENT of one processor, open-files=N, "
+                      "output=10M of each stream. The node's owner bounds all of them."),
     click.option("--env", "environment", multiple=True, metavar="K=V", help="A variable of the command's environment."),
     click.option("--secret-env", "secret_environment", multiple=True, metavar="NAME=SCOPE/KEY",
                  help="Give a workspace secret as a variable."),
@@ -33,6 +40,8 @@ class ProcessChoice:
     """What was chosen, by the names of the fields of `CommandRequest`."""
 
     timeout_seconds: float | None
+    grace_seconds: float | None
+    limits: dict[str, int]
     environment: dict[str, str]
     secret_environment: dict[str, str]
     secret_files: dict[str, str]
@@ -44,6 +53,8 @@ class ProcessChoice:
         """The fields of the request that they are."""
         return {
             "timeout_seconds": self.timeout_seconds,
+            "grace_seconds": self.grace_seconds,
+            "limits": self.limits,
             "environment": self.environment,
             "secret_environment": self.secret_environment,
             "secret_files": self.secret_files,
@@ -62,7 +73,8 @@ def process_options(command: Callable[..., R]) -> Callable[..., R]:
             environment=pairs_of(options.pop("environment"), "--env"),
             secret_environment=pairs_of(options.pop("secret_environment"), "--secret-env"),
             secret_files=pairs_of(options.pop("secret_files"), "--secret-file"),
-            **{name: options.pop(name) for name in ("timeout_seconds", "directory", "user", "command_id")},
+            limits=limits_of(options.pop("limits"), "--limit"),
+            **{name: options.pop(name) for name in _PLAIN},
         )
         return command(*arguments, process=process, **options)
 

@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from trunkline.cli.arguments import seconds_of
+from trunkline.cli.arguments import limits_of, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,23 @@ def test_durations(text: str, seconds: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not a duration"):
         seconds_of(text, "--for")
+
+
+def test_limits_by_the_names_that_people_write() -> None:
+    given = ["memory=512M", "processes=64", "cpu=50", "open-files=100", "output=10K"]
+    assert limits_of(given, "--limit") == {
+        "memory_bytes": 512 * 2**20,
+        "processes": 64,
+        "cpu_percent": 50,
+        "open_files": 100,
+        "output_bytes": 10240,
+    }
+    assert limits_of(["memory=1000"], "--limit") == {"memory_bytes": 1000}
+
+
+@pytest.mark.parametrize(
+    "value", ["memory", "memory=", "memory=0", "memory=-1", "memory=1.5G", "memory=1T", "cpu=1K", "disk=1"]
+)
+def test_what_is_no_limit(value: str) -> None:
+    with pytest.raises(click.BadParameter):
+        limits_of([value], "--limit")

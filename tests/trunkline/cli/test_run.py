@@ -34,6 +34,12 @@ def test_what_can_be_said_of_a_command_is_sent(fake: FakeControlPlane, trunkline
         "B=x=y",
         "--timeout",
         "2.5",
+        "--grace",
+        "1",
+        "--limit",
+        "memory=64M",
+        "--limit",
+        "processes=8",
         "--directory",
         "/tmp",
         "--user",
@@ -51,6 +57,8 @@ def test_what_can_be_said_of_a_command_is_sent(fake: FakeControlPlane, trunkline
         "working_directory": "/tmp",
         "user": "joe",
         "timeout_seconds": 2.5,
+        "grace_seconds": 1.0,
+        "limits": {"memory_bytes": 64 * 2**20, "processes": 8},
     }
 
 
