@@ -18,9 +18,11 @@ API = f"/w/{WORKSPACE}/api/2.0"
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
     started = SmallFleet(tmp_path_factory.mktemp("fleet"))
-    started.begin()
-    yield started
-    started.end()
+    try:
+        started.begin()
+        yield started
+    finally:
+        started.end()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,8 +51,7 @@ def fetch_yamux_js(directory: Path) -> Path:
             pytest.skip("npm could not fetch yamux-js")
         archive = directory / "yamux-js-0.2.0.tgz"
         assert hashlib.sha512(archive.read_bytes()).hexdigest() == YAMUX_JS_SHA512
-        with tarfile.open(archive) as content:
-            content.extractall(directory, filter="data")
+        shutil.unpack_archive(archive, directory)
     return package
 
 

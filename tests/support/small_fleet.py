@@ -13,6 +13,7 @@ from typing import Any
 
 from certs.tls import client_context
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from tests.support.ports import kept_port
 from tests.support.sandboxes import TRUNKLINE, wait_until
 
 LIFE_SECONDS = 60
@@ -29,13 +30,10 @@ class SmallFleet:
     # Processes
 
     def begin(self) -> None:
-        """Start the control plane and the relay, on ports that they keep."""
-        self._write("control-plane", "[listen]\naddress = '127.0.0.1'\nport = 0\n" + self._control_plane())
+        """Start the control plane, on a port that it keeps, and the relay."""
+        listen = f"[listen]\naddress = '127.0.0.1'\nport = {kept_port()}\n"
+        self._write("control-plane", listen + self._control_plane())
         self._run("control-plane", "init", "--config", str(self._config("control-plane")))
-        self.start("control-plane")
-        port = self.endpoints("control-plane")["url"].rpartition(":")[2]
-        self.kill("control-plane")
-        self._write("control-plane", f"[listen]\naddress = '127.0.0.1'\nport = {port}\n" + self._control_plane())
         self.start("control-plane")
         account = self.api("GET", "/api/2.0/accounts")["account_id"]
         path = f"/api/2.0/accounts/{account}"
@@ -68,7 +66,12 @@ class SmallFleet:
             command = [TRUNKLINE, kind, "--config", str(self._config(name))]
             self.processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if until_ready:
-            wait_until(self._endpoints_file(name).exists, f"{name} is ready:\n{self.log(name)}", 60)
+            self._wait_until_ready(name)
+
+    def _wait_until_ready(self, name: str) -> None:
+        process, ready = self.processes[name], self._endpoints_file(name)
+        wait_until(lambda: ready.exists() or process.poll() is not None, f"{name} is ready", 60)
+        assert ready.exists(), f"{name} ended with status {process.returncode}:\n{self.log(name)}"
 
     def kill(self, name: str) -> None:
         """SIGKILL a daemon."""

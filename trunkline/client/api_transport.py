@@ -34,6 +34,7 @@ MOST_CONNECTIONS = 256
 LARGEST_ANSWER_BYTES = 16_777_216
 _LARGEST_ERROR_BYTES = 65_536
 _PIECE_BYTES = 65_536
+_FAREWELL_SECONDS = 0.1
 _REPEAT_STATUSES = frozenset({429, 502, 503, 504})
 
 Query = Mapping[str, str | int | None] | list[tuple[str, str]]
@@ -83,6 +84,7 @@ class ApiTransport:
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._session: aiohttp.ClientSession | None = None
+        self._gave_up = False
         self._proxy = outbound_proxy(self.url)
 
     async def close(self) -> None:
@@ -90,6 +92,9 @@ class ApiTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._gave_up:  # see `_request`
+            await asyncio.sleep(_FAREWELL_SECONDS)
+            self._gave_up = False
 
     async def call(
         self,
@@ -137,10 +142,9 @@ class ApiTransport:
             DeadlineExceeded: the answer did not begin within `head_seconds`.
             TrunklineError: as `call`; inside the block too when the connection is lost.
         """
-        session = self._open_session()
         deadline = asyncio.timeout(head_seconds)
         try:
-            async with deadline, session.get(self.url + path, params=_parameters(query), **self._options()) as response:
+            async with deadline, self._request("GET", path, query) as response:
                 if response.status >= 300:
                     raise await _read_error(response)
                 deadline.reschedule(None)
@@ -178,16 +182,27 @@ class ApiTransport:
     async def _attempt(
         self, method: str, path: str, query: Query | None, document: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        session = self._open_session()
         try:
-            async with session.request(
-                method, self.url + path, params=_parameters(query), json=document, **self._options()
-            ) as response:
+            async with self._request(method, path, query, document) as response:
                 if response.status >= 300:
                     raise await _read_error(response)
                 return _object_of(await _read_bounded(response, LARGEST_ANSWER_BYTES))
         except aiohttp.ClientError as error:
             raise self._unreachable(error) from None
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, query: Query | None, document: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request; aiohttp ends the TLS connection of one that is given up in its own time."""
+        response = None
+        try:
+            async with self._open_session().request(
+                method, self.url + path, params=_parameters(query), json=document, **self._options()
+            ) as response:
+                yield response
+        finally:
+            self._gave_up |= response is None or not response.content.at_eof()
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -18,11 +18,12 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """What an agent does with the request, in a directory that holds nothing else."""
     request = script_request(content, "test.sh", arguments)
+    return run_argv(directory, request.argv, request.stdin if stdin is None else stdin)
+
+
+def run_argv(directory: Path, argv: Sequence[str], stdin: bytes | None) -> subprocess.CompletedProcess[bytes]:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(directory)}
-    given = request.stdin if stdin is None else stdin
-    return subprocess.run(
-        list(request.argv), input=given, capture_output=True, env=environment, timeout=20, check=False
-    )
+    return subprocess.run(list(argv), input=stdin, capture_output=True, env=environment, timeout=20, check=False)
 
 
 def test_arguments_are_literal_and_the_status_is_the_scripts(tmp_path: Path) -> None:
@@ -49,10 +50,9 @@ def test_it_is_the_process_itself(tmp_path: Path) -> None:
 
 
 def test_nobody_else_may_read_it_and_it_has_the_umask_and_environment_of_any_command(tmp_path: Path) -> None:
-    plain = subprocess.run(["/bin/sh", "-c", "umask"], capture_output=True, check=True).stdout
-    assert (
-        run(tmp_path, b"umask; stat -L -c %a /proc/self/fd/9; env | grep -c trunkline\n").stdout == plain + b"700\n0\n"
-    )
+    shown = "umask; env | grep -v -e ^_= -e ^PWD= -e ^OLDPWD= | sort"
+    plain = run_argv(tmp_path, ["/bin/sh", "-c", shown], b"").stdout
+    assert run(tmp_path, f"stat -L -c %a /proc/self/fd/9; {shown}\n".encode()).stdout == b"700\n" + plain
 
 
 @pytest.mark.parametrize("arrived", [b"", b"touch ran\n", b"touch ran\nmore than there was\n"])
