@@ -44,14 +44,31 @@ class Binding:
         """Return the binding to this content."""
         return cls(encode_base64url(hashlib.sha256(body).digest()), command_id, submit_until)
 
+    @classmethod
+    def of_stdin(cls, content: bytes, command_id: str, offset: int, *, complete: bool) -> "Binding":
+        """Return the binding to a part of a standard input that follows its command.
+
+        It covers where the part belongs and whether it is the last, so that whoever carries it can neither move nor end
+        anything; and since what is digested is no submission, it is good for nothing else.
+        """
+        return cls.of_body(_stdin_form(content, offset, complete=complete), command_id)
+
     def covers(self, body: bytes) -> bool:
         """Whether this is the content that is meant."""
         return hmac.compare_digest(Binding.of_body(body).body_sha256, self.body_sha256)
+
+    def covers_stdin(self, content: bytes, offset: int, *, complete: bool) -> bool:
+        """Whether this is the part of a standard input that is meant; see `of_stdin`."""
+        return self.covers(_stdin_form(content, offset, complete=complete))
 
     def to_claims(self) -> dict[str, object]:
         """Return the claims of a token that is bound so."""
         claims = {name: getattr(self, name) for name in sorted(BINDING_CLAIMS)}
         return {name: value for name, value in claims.items() if value is not None}
+
+
+def _stdin_form(content: bytes, offset: int, *, complete: bool) -> bytes:
+    return b"stdin %d %d\n" % (offset, complete) + content
 
 
 def read_binding(claims: Mapping[str, Any], scopes: Scopes) -> Binding | None:

@@ -9,6 +9,7 @@ from control_plane.api.bootstrap import BootstrapResource
 from control_plane.api.callers import Resource, Route
 from control_plane.api.clusters import ClusterResource
 from control_plane.api.command_events import CommandEventResource
+from control_plane.api.command_input import CommandInputResource
 from control_plane.api.command_output import CommandOutputResource
 from control_plane.api.commands import CommandResource
 from control_plane.api.context import ApiContext
@@ -251,6 +252,7 @@ def _routes(
         TokenResource(context, issuance),
         CommandResource(context, fleet.dispatcher, fleet.conductor, fleet.chronicle),
         SubmissionResource(context, fleet.dispatcher, fleet.news),
+        CommandInputResource(context, fleet.dispatcher, fleet.nodes),
         CommandOutputResource(context, fleet.dispatcher, fleet.nodes, fleet.kept),
         CommandEventResource(context, fleet.bell),
         SecretScopeResource(context, fleet.secret_notices),

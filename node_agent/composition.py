@@ -18,6 +18,7 @@ from certs.tls import TlsContext, client_context
 from certs.tokens import TokenVerifier
 from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
+from node_agent.api.command_input import CommandInputApi
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
@@ -260,7 +261,8 @@ async def _router(
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
     secrets = SecretsApi(foundation.secrets.held)
-    apis = Apis(health, commands, secrets, PolicyApi(foundation.policy), ShellsApi(shells), init[0])
+    following = CommandInputApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
+    apis = Apis(health, commands, following, secrets, PolicyApi(foundation.policy), ShellsApi(shells), init[0])
     app = build_application(apis, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(

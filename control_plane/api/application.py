@@ -30,6 +30,10 @@ REQUEST_ID = web.RequestKey("request_id", str)
 HSTS = "max-age=31536000; includeSubDomains"
 _MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _CREDENTIAL_ERRORS = frozenset({ErrorCode.UNAUTHENTICATED, ErrorCode.PERMISSION_DENIED})
+# No refusal of what was asked for: it may be asked for again, as often as it takes, and each time nothing has happened.
+_PASSING_ERRORS = frozenset(
+    {ErrorCode.NODE_UNREACHABLE, ErrorCode.BAD_NODE_RESPONSE, ErrorCode.TEMPORARILY_UNAVAILABLE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
         try:
             return await route.handler(request, caller)
         except ApiError as error:
-            if route.role is Role.OPERATOR and route.method in _MUTATING:
+            if route.role is Role.OPERATOR and route.method in _MUTATING and error.code not in _PASSING_ERRORS:
                 await _audit_failure(front, route, request, caller, error)
             raise
 

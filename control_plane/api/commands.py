@@ -151,6 +151,7 @@ class NewCommand(OperatorRequest):
     grace_seconds: float | None = Field(default=None, ge=0, le=86400, allow_inf_nan=False)
     limits: LimitsBody | None = None
     stdin: Annotated[str, AfterValidator(_base64)] | None = None
+    stdin_stream: bool | None = None
     secrets: SecretReferences | None = None
     rollout: RolloutBody | None = None
 
@@ -166,6 +167,16 @@ class NewCommand(OperatorRequest):
             raise ValueError("give either argv or named")
         if self.parameters and self.named is None:
             raise ValueError("parameters are those of a named command")
+        return self
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "NewCommand":
+        if self.stdin_stream is False:
+            raise ValueError("stdin_stream must be true, or left out")
+        if self.stdin_stream and self.stdin is not None:
+            raise ValueError("give stdin, or stdin_stream if it follows, not both")
+        if self.stdin_stream and self.target.node is None:
+            raise ValueError("standard input can follow to one node only: give target.node")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The commands' side of a node's API: submit, ask, cancel, output, each with a token of its own."""
+"""The commands' side of a node's API: submit, ask, cancel, standard input, output, each with a token of its own."""
 
 import json
 import math
@@ -18,6 +18,19 @@ TOKEN_SECONDS = 60
 CANCEL_BODY = b"{}"
 LARGEST_ANSWER_BYTES = 256 * 1024
 CONTENT_READ_SECONDS = 10.0
+
+
+# How much longer than others a call may take that brings input: the agent waits for room for it.
+INPUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class InputPart:
+    """A part of a command's standard input: where it belongs, and whether it is the last."""
+
+    content: bytes
+    offset: int
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,21 @@ class NodeCommands:
         token = self._token(address, COMMAND_SUBMIT, Binding.of_body(CANCEL_BODY, command_id))
         return await self._call(address, "POST", f"{_path(command_id)}/cancel", token, "cancel", CANCEL_BODY)
 
+    async def stdin(self, address: NodeAddress, command_id: str, part: InputPart) -> NodeAnswer:
+        """Bring a part of a command's standard input; the token is good for this part at this place only."""
+        binding = Binding.of_stdin(part.content, command_id, part.offset, complete=part.complete)
+        query = urlencode({"offset": part.offset, "end": "true" if part.complete else "false"})
+        return await self._call(
+            address,
+            "PUT",
+            f"{_path(command_id)}/stdin?{query}",
+            self._token(address, COMMAND_SUBMIT, binding),
+            "stdin",
+            part.content,
+            timeout_seconds=self._timeout_seconds + INPUT_SECONDS,
+            content_type="application/octet-stream",
+        )
+
     async def output(
         self, address: NodeAddress, command_id: str, *, stream: str, offset: int, follow: bool
     ) -> NodeAnswer:
@@ -120,6 +148,7 @@ class NodeCommands:
         body: bytes | None = None,
         *,
         timeout_seconds: float | None = None,
+        content_type: str = "application/json",
     ) -> NodeAnswer:
         call = NodeCall(
             node_id=address.node.node_id,
@@ -130,6 +159,7 @@ class NodeCommands:
             purpose=purpose,
             timeout_seconds=timeout_seconds or self._timeout_seconds,
             body=body,
+            content_type=content_type,
         )
         return await self._reach.call(call)
 

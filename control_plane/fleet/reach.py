@@ -62,6 +62,7 @@ class NodeCall:
     purpose: str
     timeout_seconds: float
     body: bytes | None = None
+    content_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class NodeReach:
                 call.path,
                 token=call.token,
                 body=call.body,
-                fields=(("Content-Type", "application/json"),) if call.body is not None else (),
+                fields=(("Content-Type", call.content_type),) if call.body is not None else (),
                 timeout_seconds=call.timeout_seconds,
             )
         except TrunklineError as error:

@@ -18,7 +18,8 @@ from certs.scopes import (
     SECRET_NOTIFY,
     SHELL_OPEN,
 )
-from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, STDIN_KEYS, CommandsApi
+from node_agent.api.command_input import STDIN_KEYS, CommandInputApi
+from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
@@ -44,6 +45,7 @@ class Apis:
 
     health: HealthApi
     commands: CommandsApi
+    command_input: CommandInputApi
     secrets: SecretsApi
     policy: PolicyApi
     shells: ShellsApi
@@ -63,7 +65,7 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
         ("GET", "/v1/commands", COMMAND_READ, commands.list, LIST_KEYS, request_seconds),
         ("GET", "/v1/commands/{command_id}", COMMAND_READ, commands.get, GET_KEYS, request_seconds),
         ("PUT", "/v1/commands/{command_id}", COMMAND_SUBMIT, commands.submit, (), request_seconds),
-        ("PUT", "/v1/commands/{command_id}/stdin", COMMAND_SUBMIT, commands.stdin, STDIN_KEYS, None),
+        ("PUT", "/v1/commands/{command_id}/stdin", COMMAND_SUBMIT, apis.command_input.take, STDIN_KEYS, None),
         ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, (), request_seconds),
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),
         ("PUT", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.open, (), request_seconds),

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -28,7 +27,6 @@ MAX_OFFSET_DIGITS = 18
 LIST_KEYS = ("state", "page_size", "page_token")
 GET_KEYS = ("wait_seconds", "seen")
 MAX_WAIT_SECONDS = 30
-STDIN_KEYS = ("offset", "end")
 OUTPUT_KEYS = ("stream", "offset", "tail", "follow")
 CANCEL_BODY = b"{}"
 """The content of a cancel that a token can be bound to; no submission, which names a program at least."""
@@ -56,8 +54,8 @@ class CommandsApi:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Answer `PUT /v1/commands/{command_id}`: 201 for a new command, 200 for one that is known."""
-        command_id = _command_id(request)
-        _check_command(caller_of(request), command_id)
+        command_id = command_id_of(request)
+        check_command(caller_of(request), command_id)
         _check_own(command_id)
         body = await request.read()
         submitter, submission = _submitter(caller_of(request), body), parse_submission(body)
@@ -90,34 +88,15 @@ class CommandsApi:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /v1/commands/{command_id}`: at once, or once its revision is another than the one seen."""
         _refuse_bound(caller_of(request))
-        command = self._ledger.get(_command_id(request))
+        command = self._ledger.get(command_id_of(request))
         wait_seconds, seen = _wait_query(request)
         if wait_seconds:
             await command.changed_since(seen, timeout_seconds=wait_seconds)
         return json_response(command.document())
 
-    async def stdin(self, request: web.Request) -> web.StreamResponse:
-        """Answer `PUT /v1/commands/{command_id}/stdin`: a part of the standard input, from `offset` on."""
-        caller, command_id = caller_of(request), _command_id(request)
-        _refuse_bound(caller)
-        offset, complete = _stdin_query(request)
-        chunks = self._chunks(request)
-        command = await self._ledger.take_stdin(command_id, caller.subject, offset, chunks, complete=complete)
-        size = command.stdin(self._ledger.store).size_bytes()
-        return json_response({"command_id": command_id, "received_bytes": size, "complete": complete})
-
-    async def _chunks(self, request: web.Request) -> AsyncIterator[bytes]:
-        """Yield the content as it comes; a caller that sends nothing for too long is given up."""
-        while True:
-            async with asyncio.timeout(self._stall_seconds):
-                chunk = await request.content.readany()
-            if not chunk:
-                return
-            yield chunk
-
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST /v1/commands/{command_id}/cancel`."""
-        caller, command_id = caller_of(request), _command_id(request)
+        caller, command_id = caller_of(request), command_id_of(request)
         await _check_cancel(caller, command_id, request)
         command = await self._ledger.cancel(command_id, caller.subject)
         return json_response(command.document())
@@ -125,7 +104,7 @@ class CommandsApi:
     async def output(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /v1/commands/{command_id}/output`: bytes from an offset, until now or until the end."""
         _refuse_bound(caller_of(request))
-        command = self._ledger.get(_command_id(request))
+        command = self._ledger.get(command_id_of(request))
         stream, follow = _output_query(request)
         if command.record.output_removed:
             raise ApiRefused(410, "RESOURCE_DOES_NOT_EXIST", "the command's output has been deleted to save space")
@@ -167,7 +146,12 @@ class CommandsApi:
                     await response.write(chunk)
 
 
-def _command_id(request: web.Request) -> str:
+def command_id_of(request: web.Request) -> str:
+    """Return the command id that the path names.
+
+    Raises:
+        ApiRefused: it is none.
+    """
     command_id = request.match_info["command_id"]
     if not COMMAND_ID.fullmatch(command_id):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "a command id is 1 to 128 of A-Z a-z 0-9 . _ -")
@@ -180,8 +164,12 @@ def _check_own(command_id: str) -> None:
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "command ids of this form are those of init scripts")
 
 
-def _check_command(caller: Caller, command_id: str) -> None:
-    """Refuse a token that is bound to another command; before any content is read."""
+def check_command(caller: Caller, command_id: str) -> None:
+    """Refuse a token that is bound to another command; before any content is read.
+
+    Raises:
+        ApiRefused: the token is.
+    """
     binding = caller.claims.binding
     if binding is not None and binding.command_id not in (None, command_id):
         raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another command")
@@ -208,7 +196,7 @@ async def _check_cancel(caller: Caller, command_id: str, request: web.Request) -
         return
     if binding.command_id is None or not binding.covers(CANCEL_BODY):
         raise _bound_to_submit()
-    _check_command(caller, command_id)
+    check_command(caller, command_id)
     if await request.read() != CANCEL_BODY:
         raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another body")
 
@@ -228,7 +216,7 @@ def _list_key(command: Command) -> tuple[int, str]:
 
 def _list_query(request: web.Request) -> tuple[CommandState | None, int, tuple[int, str] | None]:
     query = request.query
-    size = _number(query.get("page_size", str(DEFAULT_PAGE_SIZE)), "page_size")
+    size = number_in(query.get("page_size", str(DEFAULT_PAGE_SIZE)), "page_size")
     if not 1 <= size <= MAX_PAGE_SIZE:
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", f"page_size is 1 to {MAX_PAGE_SIZE}")
     after = None
@@ -244,23 +232,15 @@ def _list_query(request: web.Request) -> tuple[CommandState | None, int, tuple[i
     return state, size, after
 
 
-def _stdin_query(request: web.Request) -> tuple[int, bool]:
-    query = request.query
-    end = query.get("end", "false")
-    if end not in ("true", "false"):
-        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "end is true or false")
-    return _number(query.get("offset", "0"), "offset"), end == "true"
-
-
 def _wait_query(request: web.Request) -> tuple[int, int]:
     """Return for how many seconds the caller waits for another revision than which."""
     query = request.query
     if ("wait_seconds" in query) != ("seen" in query):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "wait_seconds and seen are given together or not at all")
-    wait_seconds = _number(query.get("wait_seconds", "0"), "wait_seconds")
+    wait_seconds = number_in(query.get("wait_seconds", "0"), "wait_seconds")
     if wait_seconds > MAX_WAIT_SECONDS:
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", f"wait_seconds is at most {MAX_WAIT_SECONDS}")
-    return wait_seconds, _number(query.get("seen", "0"), "seen")
+    return wait_seconds, number_in(query.get("seen", "0"), "seen")
 
 
 def _offset(request: web.Request, size: int) -> int:
@@ -269,9 +249,9 @@ def _offset(request: web.Request, size: int) -> int:
     if "tail" in query and "offset" in query:
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "offset and tail exclude each other")
     return (
-        max(0, size - _number(query["tail"], "tail"))
+        max(0, size - number_in(query["tail"], "tail"))
         if "tail" in query
-        else _number(query.get("offset", "0"), "offset")
+        else number_in(query.get("offset", "0"), "offset")
     )
 
 
@@ -287,7 +267,12 @@ def _output_query(request: web.Request) -> tuple[OutputStream, bool]:
     return stream, follow == "true"
 
 
-def _number(text: str, name: str) -> int:
+def number_in(text: str, name: str) -> int:
+    """Return the number that a parameter of a query is.
+
+    Raises:
+        ApiRefused: it is none, or too long a one.
+    """
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_OFFSET_DIGITS):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", f"{name} is a decimal number")
     return int(text)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from node_agent.commands import named_admission
 from node_agent.commands.accounts import default_user
 from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
+from node_agent.commands.records import CommandRecord
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.policy import CommandRules
@@ -91,13 +92,25 @@ def refusal_of_caller(rules: CommandRules, subject: str, named: str | None) -> C
     return None if named is None else named_admission.refusal_of_caller(rules, named, subject)
 
 
+def refusal_of_stdin(record: CommandRecord, subject: str, rules: CommandRules, *, bound: bool) -> CommandRefusal | None:
+    """Return why the caller brings no standard input for this command; `bound`: its token is good for one part only."""
+    if record.submitted_by != subject:
+        return CommandRefusal(RefusalReason.UNKNOWN, "only who submitted a command brings its standard input")
+    if not record.stdin_streamed:
+        return CommandRefusal(RefusalReason.NOT_STREAMED, "the command was not submitted with stdin_stream")
+    if rules.require_body_binding and not bound:
+        message = "the node's owner requires a token that is bound to this part of the input (body_sha256, command_id)"
+        return _denied(PolicyRule.BODY_BINDING, message)
+    return None
+
+
 def _refusals(asked: Asked, rules: CommandRules, standing: Standing) -> Iterator[CommandRefusal | None]:
     submission, submitter = asked.submission, asked.submitter
     if standing.stopping:
         yield CommandRefusal(RefusalReason.STOPPING, "the agent is stopping; try again once it is back")
     yield refusal_of_token(asked.command_id, standing.token_command)
     yield refusal_of_caller(rules, submitter.subject, submission.named)
-    yield _binding(submitter, rules, stdin_stream=submission.stdin_stream)
+    yield _binding(submitter, rules)
     if not submitter.initialises:
         yield from _of_others(asked, rules, standing.now)
     yield standing.secrets
@@ -132,13 +145,8 @@ def _grant(asked: Asked, rules: CommandRules) -> CommandGrant:
     )
 
 
-def _binding(submitter: Submitter, rules: CommandRules, *, stdin_stream: bool) -> CommandRefusal | None:
-    if not rules.require_body_binding:
-        return None
-    if stdin_stream:
-        message = "the node's owner requires tokens that are bound to the body, and input that follows is bound to none"
-        return _denied(PolicyRule.BODY_BINDING, message)
-    if submitter.bound:
+def _binding(submitter: Submitter, rules: CommandRules) -> CommandRefusal | None:
+    if submitter.bound or not rules.require_body_binding:
         return None
     message = "the node's owner requires a token that is bound to body and command (body_sha256, command_id)"
     return _denied(PolicyRule.BODY_BINDING, message)

@@ -60,6 +60,8 @@ class Command:
             for spool in self._spools.values():
                 spool.finish()
             self._spools = {}
+            if self._stdin is not None:
+                self._stdin.end()
         record.revision += 1
         self.unsaved = True
         for changed in self._changed:

@@ -6,7 +6,15 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
-from node_agent.commands.admission import Asked, CommandGrant, Standing, admit, refusal_of_caller, refusal_of_token
+from node_agent.commands.admission import (
+    Asked,
+    CommandGrant,
+    Standing,
+    admit,
+    refusal_of_caller,
+    refusal_of_stdin,
+    refusal_of_token,
+)
 from node_agent.commands.command import Command, StopCause
 from node_agent.commands.errors import CommandRefusal, CommandRefused, RefusalReason
 from node_agent.commands.meter import CommandMeter
@@ -19,6 +27,7 @@ from node_agent.commands.runs import CommandRuns
 from node_agent.commands.secret_source import NoSecrets, SecretSource
 from node_agent.commands.start_plan import plan_of
 from node_agent.commands.states import CommandEvent, CommandState
+from node_agent.commands.stdin_content import Taken
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.policy_file import PolicySource
@@ -160,25 +169,42 @@ class CommandLedger:
         return command
 
     async def take_stdin(
-        self, command_id: str, subject: str, offset: int, chunks: AsyncIterator[bytes], *, complete: bool
-    ) -> Command:
-        """Take a part of a standard input that follows its command; `complete` says that nothing follows this part.
+        self,
+        command_id: str,
+        subject: str,
+        offset: int,
+        chunks: AsyncIterator[bytes],
+        *,
+        complete: bool,
+        bound: bool = False,
+    ) -> Taken:
+        """Take a part of a standard input that follows its command; return how far the input has come.
+
+        Args:
+            command_id: the command.
+            subject: who brings it.
+            offset: where in the input the part begins.
+            chunks: the part.
+            complete: whether nothing follows it; that counts once all of the part is taken.
+            bound: whether the caller's token is good for this very part.
 
         Raises:
             CommandRefused: it is not for this command or caller, or cannot be taken now.
         """
         command = self.get(command_id)
-        record = command.record
-        _allow(refusal_of_caller(self._policy.current.commands, subject, record.named))
-        _allow(_refusal_of_stdin(record, subject))
-        size = await command.stdin(self._store).take(offset, chunks, lambda: self._runs.stdin_grown(command))
-        if complete and record.stdin_bytes is None:
-            record.stdin_bytes = size
+        record, rules = command.record, self._policy.current.commands
+        _allow(refusal_of_caller(rules, subject, record.named))
+        _allow(refusal_of_stdin(record, subject, rules, bound=bound))
+        if record.state.terminal or record.stdin_bytes is not None:
+            return Taken(record.stdin_bytes or 0, whole=record.stdin_bytes is not None, closed=record.state.terminal)
+        taken = await command.stdin(self._store).take(offset, chunks, lambda: self._runs.stdin_grown(command))
+        if complete and taken.whole and record.stdin_bytes is None:
+            record.stdin_bytes = taken.size_bytes
             if not await self._save(command):
                 record.stdin_bytes = None
                 raise CommandRefused(RefusalReason.NO_STORAGE, "the node cannot record that the input is complete")
             self._runs.stdin_grown(command)
-        return command
+        return taken
 
     async def run(self) -> None:
         """Keep house until cancelled: forget what is old, and save what the disk did not take before."""
@@ -337,16 +363,6 @@ class CommandLedger:
 def _allow(refusal: CommandRefusal | None) -> None:
     if refusal is not None:
         raise CommandRefused.of(refusal)
-
-
-def _refusal_of_stdin(record: CommandRecord, subject: str) -> CommandRefusal | None:
-    if record.submitted_by != subject:
-        return CommandRefusal(RefusalReason.UNKNOWN, "only who submitted a command brings its standard input")
-    if not record.stdin_streamed:
-        return CommandRefusal(RefusalReason.NOT_STREAMED, "the command was not submitted with stdin_stream")
-    if record.state.terminal:
-        return CommandRefusal(RefusalReason.NOT_STREAMED, "the command has ended, and reads nothing more")
-    return None
 
 
 def _not_recorded(error: OSError) -> str:

@@ -84,7 +84,9 @@ class _Recovery:
             await settle(command, store, self._log)
 
     async def _follow(self, command: Command, claim: dict[str, Any], started: dict[str, Any] | None) -> None:
-        supervisor = SupervisorProcess.find(self._store.directory_of(command.command_id), claim, command.grown)
+        directory = self._store.directory_of(command.command_id)
+        passed = command.stdin(self._store).passed
+        supervisor = SupervisorProcess.find(directory, claim, command.grown, passed)
         if supervisor is None:
             # It may have recorded the ending between the two looks.
             traces = await asyncio.to_thread(self._store.traces, command.command_id)
@@ -98,8 +100,8 @@ class _Recovery:
         await asyncio.to_thread(self._store.remove_plan, command.command_id)
         self._log.info("command.adopted", command_id=command.command_id, supervisor_pid=supervisor.pid)
         self._recovered.running.append((command, supervisor))
-        if isinstance(directory := claim.get("secrets_directory"), str):
-            self._recovered.secret_directories.append(Path(directory))
+        if isinstance(secrets := claim.get("secrets_directory"), str):
+            self._recovered.secret_directories.append(Path(secrets))
 
     async def _fence(self, command: Command) -> None:
         """See to it that nobody starts the command any more; a supervisor that is faster is followed."""

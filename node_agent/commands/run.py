@@ -139,7 +139,8 @@ class CommandRun:
             supervised = self._plan(plan, account, provided)
             # Whoever finds the plan may start the command: from here on nobody but this supervisor may.
             await asyncio.to_thread(self._store.remove_plan, self._command.command_id)
-            return await SupervisorProcess.start(directory, supervised, self._command.grown)
+            passed = self._command.stdin(self._store).passed
+            return await SupervisorProcess.start(directory, supervised, self._command.grown, passed)
         except NoSuchAccount as error:
             failure = StartFailed(str(error))
         except OSError as error:

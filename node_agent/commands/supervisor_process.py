@@ -20,6 +20,8 @@ SEND_SECONDS = 30.0
 SIZES = 4  # of stdout, what was dropped of it, and the same of stderr
 
 Sizes = Callable[[list[int]], None]
+Passed = Callable[[int, bool], None]
+"""Hears how much of an input that follows was passed on to the program, and whether it can be given more."""
 
 
 class SupervisorProcess:
@@ -33,13 +35,16 @@ class SupervisorProcess:
         status: how it ended (negative for a signal), where this process is its parent.
     """
 
-    def __init__(self, pid: int, pidfd: int, connected: socket.socket | None, sizes: Sizes) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, connected: socket.socket | None, sizes: Sizes, passed: Passed | None = None
+    ) -> None:
         self.pid = pid
         self.failed: str | None = None
         self.status: int | None = None
         self._pidfd = pidfd
         self._socket = connected
         self._sizes = sizes
+        self._passed = passed
         self._lines = Lines()
         self._loop = asyncio.get_running_loop()
         self.started: asyncio.Future[Message | None] = self._loop.create_future()
@@ -50,7 +55,7 @@ class SupervisorProcess:
             self._loop.add_reader(connected, self._on_readable)
 
     @classmethod
-    async def start(cls, directory: Path, plan: Plan, sizes: Sizes) -> Self:
+    async def start(cls, directory: Path, plan: Plan, sizes: Sizes, passed: Passed | None = None) -> Self:
         """Start a supervisor, and hand it its plan; whether it takes the command is heard later.
 
         Raises:
@@ -66,10 +71,10 @@ class SupervisorProcess:
             raise
         with contextlib.suppress(OSError):  # it has died already, which is heard in a moment
             await asyncio.to_thread(_send, ours, plan)
-        return cls(pid, pidfd, ours, sizes)
+        return cls(pid, pidfd, ours, sizes, passed)
 
     @classmethod
-    def find(cls, directory: Path, claim: dict[str, Any], sizes: Sizes) -> Self | None:
+    def find(cls, directory: Path, claim: dict[str, Any], sizes: Sizes, passed: Passed | None = None) -> Self | None:
         """Return the supervisor that made the claim, or None if it has ended."""
         pid = claim.get("pid")
         if not isinstance(pid, int):
@@ -81,7 +86,7 @@ class SupervisorProcess:
         if start_ticks(pid) != claim.get("start_ticks"):
             os.close(pidfd)
             return None
-        return cls(pid, pidfd, _connected(directory, pid), sizes)
+        return cls(pid, pidfd, _connected(directory, pid), sizes, passed)
 
     def tell(self, message: Message) -> bool:
         """Say something to the supervisor; return whether it can hear it."""
@@ -147,6 +152,9 @@ class SupervisorProcess:
         output = message.get("output")
         if isinstance(output, list) and len(output) == SIZES and all(isinstance(size, int) for size in output):
             self._sizes(output)
+        match message.get("stdin"):
+            case [int(passed_bytes), bool(more)] if self._passed is not None:
+                self._passed(passed_bytes, more)
         if isinstance(started := message.get("started"), dict) and not self.started.done():
             self.started.set_result(started)
         if isinstance(failed := message.get("failed"), str):

@@ -1,4 +1,4 @@
-"""What the kernel is asked by prctl(2), which the standard library does not know."""
+"""What the kernel is asked by prctl(2) and fallocate(2), which the standard library does not know."""
 
 import ctypes
 import os
@@ -7,6 +7,8 @@ import signal
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+_FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,6 +40,16 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def give_back(descriptor: int, offset: int, size_bytes: int) -> bool:
+    """Give the room of some bytes of a file back to the disk: they read as zeros, and the file keeps its size.
+
+    Returns whether that was done: not every file system can.
+    """
+    mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
+    done = _libc.fallocate64(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size_bytes))
+    return bool(done == 0)
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -3,10 +3,13 @@
 import os
 import selectors
 
+from node_agent.supervisor.kernel import give_back
 from node_agent.supervisor.plan import Plan
 from node_agent.supervisor.records import STDIN_FILE
 
 CHUNK_BYTES = 64 * 1024
+# How much of what was passed on lies on the disk before its room is given back.
+GIVE_BACK_BYTES = 8 * 1024 * 1024
 
 
 def content_at_start(plan: Plan) -> int:
@@ -25,24 +28,28 @@ def content_at_start(plan: Plan) -> int:
 
 
 class StdinFeed:
-    """Passes the file `stdin` on to the program, as it grows and as the program reads."""
+    """Passes the file `stdin` on to the program, as it grows and as the program reads.
+
+    Attributes:
+        reading: the end of the pipe that is the program's; `started` closes it here.
+        passed_bytes: how much was passed on.
+        open: whether the program can be given more.
+    """
 
     def __init__(self, directory: int, selector: selectors.BaseSelector) -> None:
         """Open the file, and make the pipe.
 
-        Attributes:
-            reading: the end of the pipe that is the program's; `started` closes it here.
-
         Raises:
             OSError: the file is not there, or no pipe can be made.
         """
-        self._file = os.open(STDIN_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        self._file = os.open(STDIN_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         self.reading, self._writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._writing, False)
         self._selector = selector
-        self._offset = 0
         self._total_bytes: int | None = None
-        self._open = True
+        self._given_back_bytes = 0
+        self.passed_bytes = 0
+        self.open = True
         self._waiting = False
 
     def started(self) -> None:
@@ -59,8 +66,9 @@ class StdinFeed:
     def feed(self) -> None:
         """Pass on what is there, as far as the program takes it."""
         try:
-            while self._open and (chunk := os.pread(self._file, CHUNK_BYTES, self._offset)):
-                self._offset += os.write(self._writing, chunk)
+            while self.open and (chunk := os.pread(self._file, CHUNK_BYTES, self.passed_bytes)):
+                self.passed_bytes += os.write(self._writing, chunk)
+                self._give_back()
         except BlockingIOError:
             self._await_room(True)
             return
@@ -68,20 +76,27 @@ class StdinFeed:
             self.close()
             return
         self._await_room(False)
-        if self._total_bytes is not None and self._offset >= self._total_bytes:
+        if self._total_bytes is not None and self.passed_bytes >= self._total_bytes:
             self.close()
 
     def close(self) -> None:
         """End the input."""
-        if self._open:
+        if self.open:
             self._await_room(False)
-            self._open = False
+            self.open = False
             os.close(self._writing)
             os.close(self._file)
 
+    def _give_back(self) -> None:
+        """Give the room of what was passed on back to the disk, so that an input may be larger than that."""
+        fresh = self.passed_bytes - self._given_back_bytes
+        if fresh >= GIVE_BACK_BYTES:
+            give_back(self._file, self._given_back_bytes, fresh)
+            self._given_back_bytes = self.passed_bytes
+
     def _await_room(self, wanted: bool) -> None:
-        if self._open and wanted and not self._waiting:
+        if self.open and wanted and not self._waiting:
             self._selector.register(self._writing, selectors.EVENT_WRITE, lambda _: self.feed())
-        elif self._open and self._waiting and not wanted:
+        elif self.open and self._waiting and not wanted:
             self._selector.unregister(self._writing)
-        self._waiting = self._open and wanted
+        self._waiting = self.open and wanted

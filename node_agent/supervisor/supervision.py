@@ -209,7 +209,10 @@ class Supervision:
     def _tell_sizes(self) -> None:
         if self._control is not None and self._outputs:
             sizes = [number for one in self._outputs for number in (one.spool.size_bytes, one.spool.dropped_bytes)]
-            self._control.tell_newest({"output": sizes})
+            newest: Message = {"output": sizes}
+            if self._stdin is not None:
+                newest["stdin"] = [self._stdin.passed_bytes, self._stdin.open]
+            self._control.tell_newest(newest)
 
     def _ending(self) -> dict[str, Any]:
         for output in self._outputs:

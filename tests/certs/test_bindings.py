@@ -142,3 +142,11 @@ def test_whatever_is_claimed_is_refused_or_means_one_thing(claims: dict[str, Any
     if binding is not None:
         assert json.loads(json.dumps(binding.to_claims())) == claims
         assert binding.command_id is None or COMMAND_ID.fullmatch(binding.command_id)
+
+
+def test_a_part_of_an_input_is_meant_at_its_place_only():
+    binding = Binding.of_stdin(b"two", "c-1", 3, complete=False)
+    assert binding.covers_stdin(b"two", 3, complete=False)
+    for content, offset, complete in ((b"tw0", 3, False), (b"two", 0, False), (b"two", 3, True), (b"", 3, False)):
+        assert not binding.covers_stdin(content, offset, complete=complete)
+    assert not binding.covers(b"two")

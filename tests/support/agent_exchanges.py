@@ -16,6 +16,7 @@ from certs.tokens import TokenClaims, TokenVerifier
 from certs.trust import TrustVerdict
 from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
+from node_agent.api.command_input import CommandInputApi
 from node_agent.api.commands import CommandsApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
@@ -206,7 +207,8 @@ async def agent_in_memory(
     reports = Reports(metrics, clock)
     commands = CommandsApi(ledger, paths, Admissions(metrics, reports), readiness, stall_seconds=5)
     shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=3.0, unready=readiness.refusal)
-    apis = Apis(health, commands, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set))
+    following = CommandInputApi(ledger, stall_seconds=5)
+    apis = Apis(health, commands, following, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set))
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,

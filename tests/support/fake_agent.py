@@ -38,6 +38,9 @@ class FakeAgent:
     offline_after_cut: bool = False
     offline_after: str | None = None
     revisions: bool = False
+    stdin: dict[str, bytearray] = field(default_factory=dict)
+    stdin_room: int = 1 << 40
+    stdin_closed: bool = False
     watching: int = 0
     refusal: dict[str, Any] = field(default_factory=dict)
 
@@ -88,7 +91,9 @@ class FakeAgent:
         assert scheme == "Bearer"
         claims = self.verifier.verify(token, TokenKind.CALL, time.time())
         assert host.startswith(f"{claims.node}.{claims.workspace}.")
-        if method == "PUT":
+        if method == "PUT" and "/stdin?" in target:
+            self._check_stdin(claims, target, body)
+        elif method == "PUT":
             assert claims.binding is not None
             assert claims.binding.covers(body)
             assert claims.binding.command_id == target.removeprefix("/v1/commands/")
@@ -96,6 +101,13 @@ class FakeAgent:
         if target.endswith("/cancel"):
             assert claims.binding == Binding.of_body(body, target.split("/")[3])
         self.claims.append(claims)
+
+    def _check_stdin(self, claims: TokenClaims, target: str, body: bytes) -> None:
+        path, _, query = target.partition("?")
+        offset, end = (pair.split("=")[1] for pair in query.split("&"))
+        assert claims.binding is not None
+        assert claims.binding.command_id == path.split("/")[3]
+        assert claims.binding.covers_stdin(body, int(offset), complete=end == "true")
 
     async def _serve(self, call: CannedCall, method: str, host: str, target: str, body: bytes) -> None:
         path, _, query = target.partition("?")
@@ -110,7 +122,9 @@ class FakeAgent:
             return
         words = path.removeprefix("/v1/commands/").split("/")
         key = (host, words[0])
-        if method == "PUT":
+        if method == "PUT" and words[1:] == ["stdin"]:
+            self._take_stdin(call, words[0], query, body)
+        elif method == "PUT":
             self._submit(call, key, body)
         elif key not in self.commands:
             _json(call, 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "unknown"})
@@ -122,6 +136,15 @@ class FakeAgent:
         else:
             await self._watched(key, dict(pair.split("=") for pair in query.split("&") if pair))
             _json(call, 200, self.commands[key])
+
+    def _take_stdin(self, call: CannedCall, command_id: str, query: str, body: bytes) -> None:
+        offset, end = (pair.split("=")[1] for pair in query.split("&"))
+        content = self.stdin.setdefault(command_id, bytearray())
+        fresh = body[len(content) - int(offset) :][: self.stdin_room - len(content)]
+        content += fresh
+        whole = len(content) == int(offset) + len(body)
+        complete = end == "true" and whole
+        _json(call, 200, {"received_bytes": len(content), "complete": complete, "closed": self.stdin_closed})
 
     async def _watched(self, key: tuple[str, str], query: dict[str, str]) -> None:
         """Wait for a change, if asked to; what is older than that refuses the question."""

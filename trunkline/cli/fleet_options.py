@@ -66,6 +66,11 @@ class FleetChoice:
     output: str
     quiet: bool
 
+    @property
+    def attached_to_one(self) -> bool:
+        """Whether it runs on one node, and we stay until its end."""
+        return self.target.node is not None and not self.detach
+
 
 def fleet_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a sub-command these options, and a `FleetChoice` as its argument `choice`."""

@@ -26,6 +26,8 @@ from trunkline.cli.following import (
     unless_interrupted,
     until_interrupted,
 )
+from trunkline.cli.input_sending import input_sent
+from trunkline.cli.local_input import LocalInput
 from trunkline.cli.remote_output import outputs_for
 from trunkline.cli.session import Session
 from trunkline.client.commands import CommandRequest
@@ -36,8 +38,10 @@ from trunkline.client.submissions import Standing
 _NOT_WAITED_FOR = "its end was asked for, and not waited for: the command may still run; see `trunkline command list`"
 
 
-async def run_on_nodes(session: Session, choice: FleetChoice, request: CommandRequest) -> int:
-    """Submit, follow unless detached, and return the exit status.
+async def run_on_nodes(
+    session: Session, choice: FleetChoice, request: CommandRequest, following: LocalInput | None = None
+) -> int:
+    """Submit, follow unless detached, and return the exit status; `following` is input for the command of one node.
 
     Raises:
         CommandFailed: no node matches, or the user did not wait for the answer.
@@ -57,18 +61,10 @@ async def run_on_nodes(session: Session, choice: FleetChoice, request: CommandRe
         if choice.detach:
             click.echo(submission_id if choice.output == "text" else json.dumps({"submission_id": submission_id}))
             return 0
-        if len(commands) == 1 and choice.output == "text" and choice.rollout is None:
-            return await _follow_one(session, commands, interruption)
-        with fleet_view(choice.output, _names(commands), quiet=choice.quiet) as view:
-            standings = session.workspace.submissions.watch(submission_id)
-            following = FleetFollower(api, standings, view).run()
-
-            async def cancel() -> None:
-                view.tell("its end is asked for on all nodes; a run with --detach goes on without us")
-                await cancel_submission(session, submission_id)
-
-            standing = await until_interrupted(following, cancel, interruption)
-    return _end(standing, view, interruption)
+        async with input_sent(api, commands[0].command_id, following):
+            if len(commands) == 1 and choice.output == "text" and choice.rollout is None:
+                return await _follow_one(session, commands, interruption)
+            return await _follow_many(session, choice, commands, interruption)
 
 
 async def attach(session: Session, asked_id: str, output: str, *, from_now: bool, quiet: bool) -> int:
@@ -103,6 +99,22 @@ async def cancel_submission(session: Session, submission_id: str) -> None:
     except (TimeoutError, TrunklineError) as error:
         reason = "no answer" if isinstance(error, TimeoutError) else line_of(error)
         tell(f"its end could not be asked for: {reason}; see `trunkline command cancel {submission_id}`")
+
+
+async def _follow_many(
+    session: Session, choice: FleetChoice, commands: Sequence[Command], interruption: Interruption
+) -> int:
+    """Follow the commands of a submission."""
+    workspace, submission_id = session.workspace, commands[0].submission_id
+    with fleet_view(choice.output, _names(commands), quiet=choice.quiet) as view:
+        follower = FleetFollower(workspace.commands, workspace.submissions.watch(submission_id), view)
+
+        async def cancel() -> None:
+            view.tell("its end is asked for on all nodes; a run with --detach goes on without us")
+            await cancel_submission(session, submission_id)
+
+        standing = await until_interrupted(follower.run(), cancel, interruption)
+    return _end(standing, view, interruption)
 
 
 async def _follow_one(session: Session, commands: Sequence[Command], interruption: Interruption) -> int:

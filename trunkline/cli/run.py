@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import click
 
 from trunkline.cli.arguments import pairs_of
-from trunkline.cli.exits import CommandFailed
 from trunkline.cli.fleet_options import FleetChoice, fleet_options
 from trunkline.cli.fleet_run import run_on_nodes
+from trunkline.cli.local_input import read_beginning
 from trunkline.cli.process_options import ProcessChoice, process_options
 from trunkline.cli.session import Invocation, Session, connected_stream
 from trunkline.client.commands import CommandRequest
-
-LARGEST_STDIN_BYTES = 524_288
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
@@ -23,7 +18,12 @@ LARGEST_STDIN_BYTES = 524_288
 @process_options
 @click.option("--named", metavar="NAME", help="Run the command that the node's owner has given this name, not CMD.")
 @click.option("--parameter", "-p", "parameters", multiple=True, metavar="K=V", help="A parameter of a named command.")
-@click.option("--stdin", "read_stdin", is_flag=True, help="Send our standard input, at most 512 KiB, to the command.")
+@click.option(
+    "--stdin",
+    "read_stdin",
+    is_flag=True,
+    help="Send our standard input to the command: of any size to one --node, at most 512 KiB to several.",
+)
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD [ARG]...]")
 @connected_stream
 def run(
@@ -42,22 +42,18 @@ def run(
     """
     if bool(argv) == (named is not None) or (parameters and named is None):
         raise click.UsageError("give either -- CMD [ARG]..., or --named NAME with its --parameter K=V")
+    given = read_beginning(to_its_end=not choice.attached_to_one) if read_stdin else None
+    follows = given is not None and not given.ended
     request = CommandRequest(
         argv=argv,
         named=named,
         parameters=pairs_of(parameters, "--parameter"),
-        stdin=_read_stdin() if read_stdin else None,
+        stdin=given.beginning if given is not None and not follows else None,
+        stdin_stream=follows,
         **process.fields(),
     )
 
     async def work(session: Session) -> int:
-        return await run_on_nodes(session, choice, request)
+        return await run_on_nodes(session, choice, request, given if follows else None)
 
     return invocation.call(work)
-
-
-def _read_stdin() -> bytes:
-    content = sys.stdin.buffer.read(LARGEST_STDIN_BYTES + 1)
-    if len(content) > LARGEST_STDIN_BYTES:
-        raise CommandFailed(f"standard input is larger than {LARGEST_STDIN_BYTES} bytes", os.EX_DATAERR)
-    return content

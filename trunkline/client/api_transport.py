@@ -8,6 +8,7 @@ together.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +31,7 @@ from trunkline.version import __version__
 
 API_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+UPLOAD_SECONDS = 60.0
 MOST_CONNECTIONS = 256
 LARGEST_ANSWER_BYTES = 16_777_216
 _LARGEST_ERROR_BYTES = 65_536
@@ -132,6 +134,14 @@ class ApiTransport:
                 f"the control plane {self.url} did not answer within {timeout_seconds:g} s"
             ) from None
 
+    async def upload(self, path: str, content: bytes, *, query: Query | None = None) -> dict[str, Any]:
+        """Make one PUT of bytes, once, and return the JSON object of its answer; raises as `call`."""
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                return await self._attempt("PUT", path, query, None, content)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the control plane {self.url} did not answer") from None
+
     @asynccontextmanager
     async def stream(
         self, path: str, *, query: Query | None = None, head_seconds: float | None = None
@@ -180,10 +190,16 @@ class ApiTransport:
             await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=asked_seconds))
 
     async def _attempt(
-        self, method: str, path: str, query: Query | None, document: Mapping[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        document: Mapping[str, Any] | None,
+        content: bytes | None = None,
     ) -> dict[str, Any]:
+        body: dict[str, Any] = {"json": document} if content is None else {"data": io.BytesIO(content)}
         try:
-            async with self._request(method, path, query, document) as response:
+            async with self._request(method, path, query, **body) as response:
                 if response.status >= 300:
                     raise await _read_error(response)
                 return _object_of(await _read_bounded(response, LARGEST_ANSWER_BYTES))
@@ -192,13 +208,13 @@ class ApiTransport:
 
     @asynccontextmanager
     async def _request(
-        self, method: str, path: str, query: Query | None, document: Mapping[str, Any] | None = None
+        self, method: str, path: str, query: Query | None, **body: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request; aiohttp ends the TLS connection of one that is given up in its own time."""
         response = None
         try:
             async with self._open_session().request(
-                method, self.url + path, params=_parameters(query), json=document, **self._options()
+                method, self.url + path, params=_parameters(query), **body, **self._options()
             ) as response:
                 yield response
         finally:

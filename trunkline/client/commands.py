@@ -1,16 +1,17 @@
-"""Commands by way of the control plane, which records them: submit, watch, read their output, cancel."""
+"""Commands by way of the control plane, which records them: submit, give input, watch, read their output, cancel."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.command_events import follow_events
+from trunkline.client.command_input import InputPart, InputSender
 from trunkline.client.command_output import (
     OutputPart,
     OutputRange,
@@ -20,8 +21,8 @@ from trunkline.client.command_output import (
 )
 from trunkline.client.errors import ApiError, OutputNotKept, TrunklineError
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import Command, CommandEvent
-from trunkline.client.resumption import Resumption
+from trunkline.client.records import Command, CommandEvent, InputStanding
+from trunkline.client.resumption import RESUME_SECONDS, Resumption
 from trunkline.client.rollouts import Rollout
 
 POLL_SECONDS = 0.2
@@ -64,6 +65,8 @@ class CommandRequest:
     `limits` bound what it uses, within what the node's owner allows: `memory_bytes`, `processes`, `cpu_percent` (100 is
     one processor), `open_files`, and `output_bytes` of each stream. `grace_seconds` lie between SIGTERM and SIGKILL.
 
+    With `stdin_stream` its standard input follows: see `CommandApi.send_input`. It is not given in `stdin` then.
+
     `secret_environment` and `secret_files` give workspace secrets (`scope/key`) by name of a variable or file.
     """
 
@@ -75,6 +78,7 @@ class CommandRequest:
     grace_seconds: float | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     stdin: bytes | None = None
+    stdin_stream: bool = False
     command_id: str | None = None
     secret_environment: Mapping[str, str] = field(default_factory=dict)
     secret_files: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +105,7 @@ class CommandRequest:
             "grace_seconds": self.grace_seconds,
             "limits": dict(self.limits) or None,
             "stdin": base64.b64encode(self.stdin).decode("ascii") if self.stdin is not None else None,
+            "stdin_stream": self.stdin_stream or None,
             "secrets": self._secrets() or None,
         }
         return {name: value for name, value in document.items() if value is not None}
@@ -202,6 +207,32 @@ class CommandApi:
         """
         async for event in follow_events(self._transport, self._path(command_id, "events"), after):
             yield event
+
+    async def send_input(
+        self, command_id: str, pieces: AsyncIterable[bytes], *, patience_seconds: float | None = RESUME_SECONDS
+    ) -> InputStanding:
+        """Bring a command that was submitted with `stdin_stream` its standard input, every byte once, and its end.
+
+        Pieces are taken as fast as the command reads them, but for `AHEAD_BYTES` on the way. Whatever breaks on the way
+        (the control plane, a relay, the node's agent) is resumed at the byte reached. It returns once the node has all
+        of it, or the command reads nothing any more (`closed`).
+
+        Args:
+            command_id: the command.
+            pieces: the input; its end is the end of the input. What it raises is raised, and the input then has no end.
+            patience_seconds: for how long nobody has to answer; None is for ever, until this call is cancelled.
+
+        Raises:
+            ApiError: there is no such command, or it takes no input.
+            TrunklineError: nobody answered for too long.
+        """
+
+        async def put(part: InputPart) -> InputStanding:
+            query = {"offset": part.offset, "end": "true" if part.last else "false"}
+            path = self._path(command_id, "stdin")
+            return read_record(InputStanding, await self._transport.upload(path, part.content, query=query))
+
+        return await InputSender(put, patience_seconds=patience_seconds).send(pieces)
 
     async def output(
         self,

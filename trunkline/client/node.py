@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from trunkline.client.api_transport import path_of
 from trunkline.client.call_tokens import CallTokens
+from trunkline.client.command_input import InputPart, InputSender
 from trunkline.client.command_output import OutputStream
 from trunkline.client.commands import CommandRequest
 from trunkline.client.errors import NodeUnreachable, Unauthenticated
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.node_sender import Body, Fields, NodeSender
 from trunkline.client.pages import read_record
-from trunkline.client.records import AccessToken, Command, NodeHealth, NodePolicy
+from trunkline.client.records import AccessToken, Command, InputStanding, NodeHealth, NodePolicy
 from trunkline.client.relays import Relays
+from trunkline.client.resumption import RESUME_SECONDS
 from trunkline.client.routing import Route
 from trunkline.client.workspace import WorkspaceApi
 
@@ -123,6 +125,19 @@ class Node:
         """Ask for a command's end."""
         path = path_of("v1", "commands", command_id, "cancel")
         return read_record(Command, await self._json("POST", path, SUBMIT, {}))
+
+    async def send_input(
+        self, command_id: str, pieces: AsyncIterable[bytes], *, patience_seconds: float | None = RESUME_SECONDS
+    ) -> InputStanding:
+        """Bring a command that was submitted here its standard input; as `CommandApi.send_input`."""
+
+        async def put(part: InputPart) -> InputStanding:
+            query = f"?offset={part.offset}&end={'true' if part.last else 'false'}"
+            path = path_of("v1", "commands", command_id, "stdin") + query
+            response = await self.request("PUT", path, scopes=(SUBMIT,), body=part.content)
+            return read_record(InputStanding, json.loads(await _read_good(response)))
+
+        return await InputSender(put, patience_seconds=patience_seconds).send(pieces)
 
     async def output(
         self, command_id: str, stream: OutputStream = "stdout", *, offset: int = 0, follow: bool = False

@@ -376,6 +376,20 @@ class Command(Record):
         return command_words(self.argv, self.named, self.parameters)
 
 
+class InputStanding(Record):
+    """How far the standard input of a command has come at its node.
+
+    Attributes:
+        received_bytes: how much of it the node has, on its disk.
+        complete: whether it has the end of it too.
+        closed: whether the command reads nothing any more.
+    """
+
+    received_bytes: int
+    complete: bool
+    closed: bool = False
+
+
 class AuditEvent(Record):
     """One line of the audit table; the columns beside these are in ``extra``."""
 

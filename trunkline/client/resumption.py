@@ -13,9 +13,10 @@ SLOWEST_ATTEMPT_SECONDS = 5.0
 
 
 class Resumption:
-    """The attempts of one reader: it gives up once there was no progress for `RESUME_SECONDS`."""
+    """The attempts of one reader: it gives up once there was no progress for `patience_seconds`; None is never."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float | None = RESUME_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(random.SystemRandom(), cap_seconds=SLOWEST_ATTEMPT_SECONDS)
         self._broken_at: float | None = None
@@ -34,7 +35,8 @@ class Resumption:
         """
         now = self._loop.time()
         self._broken_at = now if self._broken_at is None else self._broken_at
-        if not error.retry or now - self._broken_at > RESUME_SECONDS:
+        patience_seconds = self._patience_seconds
+        if not error.retry or (patience_seconds is not None and now - self._broken_at > patience_seconds):
             raise error
         asked_seconds = error.retry_after_seconds or 0.0 if isinstance(error, ApiError) else 0.0
         await asyncio.sleep(self._backoff.next_delay_seconds(now, at_least_seconds=asked_seconds))

@@ -26,7 +26,17 @@ umask "$trunkline_umask"
 exec ${trunkline_interpreter:+"$trunkline_interpreter"} /proc/self/fd/9 "$@"
 """
 
+# The same for a script that is given an input: it reads its own size, to the byte, and leaves what follows.
+LOADER_WITH_INPUT = LOADER.replace(
+    """cat >"$trunkline_directory/script" ||""",
+    """dd ibs=1 obs=65536 count="$trunkline_size" of="$trunkline_directory/script" 2>/dev/null ||""",
+).replace("</dev/null\n", "\n")
+
 
 def script_words(argv: Sequence[str]) -> Sequence[str] | None:
     """The name and the arguments of a script, if it is one that an argument list runs."""
-    return [argv[3], *argv[6:]] if list(argv[:3]) == [SHELL, "-c", LOADER] and len(argv) >= 6 else None
+    return [argv[3], *argv[6:]] if len(argv) >= 6 and _loads(argv) else None
+
+
+def _loads(argv: Sequence[str]) -> bool:
+    return list(argv[:2]) == [SHELL, "-c"] and argv[2] in (LOADER, LOADER_WITH_INPUT)

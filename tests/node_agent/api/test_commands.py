@@ -1,7 +1,6 @@
 """The commands of the agent API, over a real link in memory."""
 
 import asyncio
-import hashlib
 import json
 
 import pytest
@@ -291,41 +290,6 @@ async def test_the_tail_of_an_output(agent, submit, ledger, until):
             "10",
         )
     assert (await agent.call("GET", "/v1/commands/c-1/output?tail=1&offset=1")).status == 400
-
-
-async def put(agent, path, body, **fields):
-    answer = await agent.call("PUT", path, body=body, **fields)
-    return answer.status, json.loads(answer.body)
-
-
-async def test_an_input_that_follows_is_read_as_it_comes_and_resumed_by_offset(agent, submit, ledger, until):
-    assert (await submit("c-1", "cat", stdin_stream=True)).status == 201
-    assert (await put(agent, "/v1/commands/c-1/stdin", b"one"))[1]["received_bytes"] == 3
-    await until(lambda: ledger.get("c-1").record.stdout_bytes == 3)
-    assert (await put(agent, "/v1/commands/c-1/stdin?offset=7", b"gap"))[0] == 416
-    assert (await put(agent, "/v1/commands/c-1/stdin?offset=1", b"ne two"))[1]["received_bytes"] == 7
-    status, said = await put(agent, "/v1/commands/c-1/stdin?offset=7&end=true", b" three")
-    assert (status, said) == (200, {"command_id": "c-1", "received_bytes": 13, "complete": True})
-    await until(lambda: ledger.get("c-1").spooled)
-    assert (await agent.call("GET", "/v1/commands/c-1/output")).body == b"one two three"
-    assert (await get(agent, "/v1/commands/c-1"))["stdin_bytes"] == 13
-    assert (await put(agent, "/v1/commands/c-1/stdin?offset=13", b"late"))[0] == 409
-
-
-async def test_much_input_reaches_a_command_that_reads_slowly(agent, submit, ledger, until):
-    content = bytes(range(256)) * 20_000
-    await submit("c-1", "sh", "-c", "sleep 0.3; sha256sum", stdin_stream=True)
-    assert (await put(agent, "/v1/commands/c-1/stdin?end=true", content))[0] == 200
-    await until(lambda: ledger.get("c-1").spooled)
-    digest = (await agent.call("GET", "/v1/commands/c-1/output")).body.split()[0]
-    assert digest.decode() == hashlib.sha256(content).hexdigest()
-
-
-async def test_input_for_a_command_that_takes_none(agent, submit):
-    await submit("c-1", "sleep", "60")
-    assert (await put(agent, "/v1/commands/c-1/stdin", b"x"))[0] == 409
-    assert (await put(agent, "/v1/commands/none/stdin", b"x"))[0] == 404
-    assert (await submit("c-2", "cat", stdin_stream=True, stdin="eA==")).status == 400
 
 
 async def test_a_node_that_is_being_initialised_takes_no_new_command(agent, submit):

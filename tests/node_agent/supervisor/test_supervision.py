@@ -1,5 +1,6 @@
 """A supervisor and its command by themselves: how it ends, what it leaves, and what it bears."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -237,3 +238,33 @@ def test_it_imports_the_standard_library_only():
     command = [sys.executable, "-I", "-S", "-c", program, root]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert found == ["__main__", "node_agent"] or found == ["node_agent"]
+
+
+def test_an_input_that_follows_is_passed_on_and_leaves_no_more_on_the_disk_than_it_has_to(tmp_path):
+    size = 40 * 1024 * 1024
+    with streamed(tmp_path, "sh", "-c", "sha256sum; sleep 60") as supervised:
+        directory = supervised.directory
+        content = os.urandom(size)
+        (directory / "stdin").write_bytes(content)
+        supervised.say({"stdin_bytes": size})
+        while supervised.hears("stdin") != [size, False]:
+            pass
+        assert (directory / "stdin").stat().st_blocks * 512 < size // 2
+        while supervised.hears("output")[0] == 0:
+            pass
+        assert supervised.output().split()[0].decode() == hashlib.sha256(content).hexdigest()
+
+
+def test_a_program_that_closes_its_input_is_told_of(tmp_path):
+    with streamed(tmp_path, "sh", "-c", "exec <&-; echo up; sleep 60") as supervised:
+        while supervised.hears("output")[0] == 0:
+            pass
+        (supervised.directory / "stdin").write_bytes(b"x")
+        supervised.say({"stdin_bytes": None})
+        while supervised.hears("stdin") != [0, False]:
+            pass
+
+
+def streamed(directory, *argv):
+    (directory / "stdin").touch()
+    return Supervised(directory, plan(*argv, stdin_streamed=True))

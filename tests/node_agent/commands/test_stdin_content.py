@@ -1,0 +1,64 @@
+"""A standard input on its way to the disk: by offset, and no more ahead of the program than there is room for."""
+
+import asyncio
+
+import pytest
+
+from node_agent.commands.errors import CommandRefused, RefusalReason
+from node_agent.commands.stdin_content import StdinContent, Taken
+
+
+@pytest.fixture
+def content(tmp_path):
+    path = tmp_path / "stdin"
+    path.touch()
+    return StdinContent(path, ahead_bytes=10, room_seconds=0.05)
+
+
+async def chunks(*pieces):
+    for piece in pieces:
+        yield piece
+
+
+def take(content, offset, *pieces):
+    return content.take(offset, chunks(*pieces), lambda: None)
+
+
+async def test_what_is_there_is_passed_over(content, tmp_path):
+    assert await take(content, 0, b"abc") == Taken(3, whole=True, closed=False)
+    assert await take(content, 1, b"bc", b"de") == Taken(5, whole=True, closed=False)
+    assert (tmp_path / "stdin").read_bytes() == b"abcde"
+    with pytest.raises(CommandRefused) as refused:
+        await take(content, 6, b"x")
+    assert refused.value.reason is RefusalReason.GAP
+
+
+async def test_a_program_that_does_not_read_holds_its_input_up(content):
+    assert await take(content, 0, b"0123456789", b"more") == Taken(10, whole=False, closed=False)
+    content.passed(4, True)
+    assert await take(content, 10, b"more") == Taken(14, whole=True, closed=False)
+
+
+async def test_whoever_waits_for_room_goes_on_once_the_program_has_read(tmp_path):
+    (tmp_path / "stdin").touch()
+    content = StdinContent(tmp_path / "stdin", ahead_bytes=2, room_seconds=30.0)
+    taking = asyncio.create_task(take(content, 0, b"ab", b"cd"))
+    while content.size_bytes() < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    content.passed(1, True)
+    assert await taking == Taken(4, whole=True, closed=False)
+
+
+async def test_a_program_that_reads_no_more_takes_no_more(content):
+    content.passed(0, False)
+    assert await take(content, 0, b"x") == Taken(0, whole=False, closed=True)
+
+
+async def test_one_caller_at_a_time(content):
+    waiting = asyncio.create_task(take(content, 0, b"0123456789", b"x"))
+    while content.size_bytes() < 10:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    with pytest.raises(CommandRefused) as refused:
+        await take(content, 10, b"y")
+    assert refused.value.reason is RefusalReason.BUSY
+    await waiting
