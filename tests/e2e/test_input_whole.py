@@ -9,7 +9,7 @@ import pty
 import random
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +48,10 @@ def write_all(pipe: IO[bytes], given: bytes) -> None:
     pipe.close()
 
 
+def started_again(sandbox: Sandbox, role: str, old: int) -> Callable[[], bool]:
+    return lambda: sandbox.pid(role) != old
+
+
 def peak_kilobytes(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
@@ -76,7 +80,7 @@ def test_input_goes_on_where_it_was_when_daemons_are_killed(fragile_sandbox: San
         for role in ("vm-1", "relay", "control_plane"):
             assert running.stderr.readline(), "the command reads"
             old = fragile_sandbox.kill(role)
-            wait_until(lambda role=role, old=old: fragile_sandbox.pid(role) != old, f"{role} is started again")
+            wait_until(started_again(fragile_sandbox, role, old), f"{role} is started again")
         out = running.stdout.read()
         writing.join()
         errors = running.stderr.read()
