@@ -33,6 +33,8 @@ from trunkline.runtime.logs import Logger
 ACCEPTS_PER_TURN: Final = 16
 REST_SECONDS: Final = 0.25
 SHUTDOWN_SECONDS: Final = 5.0
+GOODBYE_SECONDS: Final = 2.0
+"""For a connection that closes, from the end of its last bytes to its end: the peer's goodbye is awaited no longer."""
 LEAST_SECONDS: Final = 0.001
 PRESSURE_SHARE: Final = 0.25
 """Of `limits.handshake_seconds`, what a handshake has while others wait."""
@@ -259,7 +261,7 @@ class Acceptor:
                 arrival.socket,
                 ssl=self._context,
                 ssl_handshake_timeout=max(LEAST_SECONDS, arrival.accepted_at + self._handshake_seconds - now),
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+                ssl_shutdown_timeout=GOODBYE_SECONDS,
             )
         except OSError as error:
             if arrival in self._queue.in_progress:

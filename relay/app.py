@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from certs.errors import CertificateError
 from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
+from relay.capacity import most_connections
 from relay.clock_watch import ClockWatch
 from relay.composition import Foundation, Relay, compose
 from relay.drain_command import run_drain
@@ -142,7 +143,7 @@ async def _listen(foundation: Foundation, relay: Relay) -> Acceptor:
         listening,
         port=relay.port,
         context=foundation.serving.context,
-        max_connections=_most_connections(foundation.settings.limits.max_connections),
+        max_connections=_most_connections(most_connections(foundation.settings.limits, get_logger("relay"))),
         metrics=foundation.metrics,
         log=get_logger("relay.port"),
     )
@@ -221,6 +222,8 @@ async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> Non
         now = foundation.clock.now()
         relay.registry.drain_expired(now)
         relay.memory.look()
+        relay.held.look()
+        relay.stalls.look()
         watch.look()
         if now >= relay.trust.standing.valid_until:
             relay.trust.renew()

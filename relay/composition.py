@@ -11,15 +11,18 @@ from certs.identities import Identity
 from certs.trust import TrustStore
 from relay.admission import Admission
 from relay.background import Background
+from relay.capacity import credit_budget, memory_limit
 from relay.control_plane_client import ControlPlaneClient
 from relay.control_plane_trust import ControlPlaneTrust
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
 from relay.front_door import FrontDoor
+from relay.held_watch import HeldWatch
 from relay.identity import OwnIdentity
 from relay.link_admission import LinkAdmission
 from relay.link_door import LinkDoor
-from relay.memory import limit_bytes, resident_bytes
+from relay.link_stalls import LinkStalls
+from relay.memory import resident_bytes
 from relay.memory_watch import MemoryWatch
 from relay.metrics import RelayMetrics
 from relay.nodes_return import NodesReturn
@@ -81,6 +84,8 @@ class Relay:
     nodes: NodesReturn
     quotas: QuotaKeeper
     memory: MemoryWatch
+    held: HeldWatch
+    stalls: LinkStalls
     sender: ReportSender
 
 
@@ -140,7 +145,16 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         backoff=Backoff(foundation.rng),
         log=get_logger("relay.reports"),
     )
-    port = _data_path(foundation, registry, admission, deadlines, background)
+    budget = credit_budget(settings.limits)
+    port = _data_path(foundation, registry, admission, deadlines, background, budget)
+    held = HeldWatch(
+        lambda: registry.links,
+        budget,
+        link_held_bytes=min(settings.limits.link_held_bytes, budget.held_limit_bytes // 2),
+        stall_seconds=settings.limits.write_stall_seconds,
+        metrics=metrics,
+    )
+    stalls = LinkStalls(lambda: registry.links, port.front.deadline_passed)
     trust_age = TrustAge(
         settings=settings.trust,
         trust=trust,
@@ -154,7 +168,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         port.front.shedding = registry.shedding = shedding
 
     memory = MemoryWatch(
-        settings.limits.memory_bytes or limit_bytes(),
+        memory_limit(settings.limits),
         resident_bytes=resident_bytes,
         shed=shed,
         metrics=metrics,
@@ -162,11 +176,30 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     )
     lifecycle.remark("memory", memory.remark)
     lifecycle.remark("trust_document", trust_age.remark)
-    return Relay(registry, deadlines, port, trust, adoption, trust_age, rotation, nodes, keeper, memory, sender)
+    return Relay(
+        registry,
+        deadlines,
+        port,
+        trust,
+        adoption,
+        trust_age,
+        rotation,
+        nodes,
+        keeper,
+        memory,
+        held,
+        stalls,
+        sender,
+    )
 
 
 def _data_path(
-    foundation: Foundation, registry: Registry, admission: Admission, deadlines: Deadlines, background: Background
+    foundation: Foundation,
+    registry: Registry,
+    admission: Admission,
+    deadlines: Deadlines,
+    background: Background,
+    budget: CreditBudget,
 ) -> SenderPort:
     loop, limits = asyncio.get_running_loop(), foundation.settings.limits
     front = FrontDoor(
@@ -186,7 +219,7 @@ def _data_path(
         admission=admission,
         registry=registry,
         spawn=background.spawn,
-        budget=CreditBudget(limits.credit_budget_bytes, limits.held_budget_bytes),
+        budget=budget,
         flusher=Flusher(loop),
     )
     return SenderPort(front, door, foundation.metrics)

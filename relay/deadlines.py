@@ -1,7 +1,8 @@
 """Deadlines of connections and calls: one coarse sweep for all of them, in place of a timer for each.
 
 A deadline is an attribute that its owner sets by plain assignment, `NEVER` when nothing is waited for; the sweep looks
-at all of them four times a second. So a deadline costs a call nothing, and comes up to one interval late.
+at all of them four times a second. So a deadline costs a call nothing, and comes up to one interval late. Those that
+have come are acted on a few at a time, with the loop's other work in between: a thousand may come at once.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ NEVER: Final = float("inf")
 SWEEP_INTERVAL_SECONDS: Final = 0.25
 RATE_INTERVAL_SECONDS: Final = 5.0
 """Over which the rate of a request's content is measured."""
+ACTIONS_PER_TURN: Final = 32
 
 
 class Watched(Protocol):
@@ -66,5 +68,13 @@ class Deadlines:
         self._timer = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._sweep)
         self._read_clocks()
         now = self.now
-        for owner in [owner for owner in self._watched if owner.deadline <= now]:
-            owner.deadline_reached(now)
+        self._act([owner for owner in self._watched if owner.deadline <= now])
+
+    def _act(self, due: list[Watched]) -> None:
+        """Tells some of the owners, and the rest in later turns; a deadline may have moved away by then."""
+        now = self.now
+        for owner in due[:ACTIONS_PER_TURN]:
+            if owner.deadline <= now and owner in self._watched:
+                owner.deadline_reached(now)
+        if len(due) > ACTIONS_PER_TURN:
+            self._loop.call_soon(self._act, due[ACTIONS_PER_TURN:])

@@ -154,7 +154,7 @@ class Exchange(StreamSender):
     def send_content(self, chunks: list[Chunk]) -> None:
         """Passes content of the request on, in the request's own framing."""
         chunked = self.request.framing is Framing.CHUNKED
-        for chunk in chunks:
+        for chunk in _joined(chunks):
             self._front.sent_bytes.count += len(chunk)
             if self._use is not None:
                 self._use.spend(len(chunk))
@@ -201,7 +201,7 @@ class Exchange(StreamSender):
         if self._state is _RAW and self._stream is not None and self._stream.writable:
             self._sender = NOBODY
             self.sender_ready()
-            self.deadline = self._front.deadlines.now + self._front.limits.write_stall_seconds
+            self.deadline = self._front.deadlines.now + self._front.limits.stream_stall_seconds
             self._front.deadlines.watch(self)
             if not self._ending:
                 self.end_raw()
@@ -431,7 +431,7 @@ class Exchange(StreamSender):
         except BodyError:
             self.fail(Outcome.BAD_RESPONSE, "the node's response breaks its framing")
             return
-        for chunk in piece.chunks:
+        for chunk in _joined(piece.chunks):
             self._front.received_bytes.count += len(chunk)
             if self._use is not None:
                 self._use.spend(len(chunk))
@@ -513,3 +513,8 @@ class Exchange(StreamSender):
         if self._use is not None:
             self._use.end()
         self._reset()
+
+
+def _joined(chunks: list[Chunk]) -> list[Chunk]:
+    """What came at once, in one piece: chunks of a byte each would cost the next hop a frame each."""
+    return chunks if len(chunks) < 2 else [b"".join(chunks)]

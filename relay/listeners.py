@@ -28,8 +28,8 @@ class ListenerOwner(Protocol):
         """The node wants no new calls on this link."""
         ...
 
-    def detach(self, listener: "Listener") -> None:
-        """The link is gone."""
+    def detach(self, listener: "Listener", error: ChannelError | None) -> None:
+        """The link is gone, for that reason; None if it was closed here."""
         ...
 
     def notice_ended(self, kind: str, result: str) -> None:
@@ -118,7 +118,7 @@ class Listener:
 
     def link_lost(self, link: Link, error: ChannelError | None) -> None:
         """The link has ended, in whichever way."""
-        self._owner.detach(self)
+        self._owner.detach(self, error)
 
     # What the registry calls.
 

@@ -42,6 +42,8 @@ class RelayMetrics:
         self.handshakes_waiting = tallies("handshakes_waiting", "Connections that wait to set up TLS.", gauge=True)
         self.handshake_failures = tallies("handshake_failures", "Connections that never had TLS, by reason.", "reason")
         self.accept_pauses = tallies("accept_pauses", "Times that accepting stopped, by reason.", "reason")
+        self.streams_cut = tallies("streams_cut", "Streams reset since too many bytes were held, by bound.", "bound")
+        self.held_bytes = gauge("held_bytes", "Bytes held for those who do not take them, at the last look.")
         self.deadlines = tallies("deadlines", "Connections and calls ended by a deadline, by which.", "deadline")
         self.workspace_calls = tallies(
             "workspace_calls", "Calls admitted, by workspace, the rest under _other.", "workspace"
@@ -50,6 +52,7 @@ class RelayMetrics:
         # Links and admission.
         self.links = tallies("links_open", "Links open, by role.", "role", gauge=True)
         self.links_attached = tallies("links_attached", "Links admitted, by role.", "role")
+        self.links_ended = tallies("links_ended", "Links that ended, by role and reason.", "role", "reason")
         self.link_refusals = tallies("link_refusals", "Links refused, by outcome.", "outcome")
         self.admission_refusals = tallies("admission_refusals", "Streams refused at admission, by outcome.", "outcome")
         self.supersedes = tallies("links_superseded", "Links whose node has dialled a newer one.")

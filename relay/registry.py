@@ -23,6 +23,7 @@ from trunkline.runtime.logs import Logger
 
 LISTENER = "listener"
 SENDER = "sender"
+CLOSED = "closed"
 
 
 Spawn = Callable[[Coroutine[Any, Any, object]], object]
@@ -140,10 +141,11 @@ class Registry:
         if self._trust_document is not None:
             listener.push_trust(self._trust_document)
 
-    def detach(self, listener: Listener) -> None:
-        """Forget a listener whose link has ended."""
+    def detach(self, listener: Listener, error: ChannelError | None = None) -> None:
+        """Forget a listener whose link has ended, for that reason; None if it was closed here."""
         if listener not in self._listeners:
             return
+        self._count_end(LISTENER, error)
         self._listeners.discard(listener)
         self._retire(listener)
         if self._by_node.get(listener.node_id) is listener:
@@ -188,10 +190,11 @@ class Registry:
         self._metrics.links_attached.of(SENDER).count += 1
         return None
 
-    def detach_sender(self, sender: SenderLink) -> None:
-        """Forget a sender's link that has ended."""
+    def detach_sender(self, sender: SenderLink, error: ChannelError | None = None) -> None:
+        """Forget a sender's link that has ended, for that reason; None if it was closed here."""
         if sender not in self._senders:
             return
+        self._count_end(SENDER, error)
         workspace_id = self._senders.pop(sender)
         if workspace_id is not None:
             self._links_of[workspace_id] -= 1
@@ -227,6 +230,9 @@ class Registry:
             sender.link.go_away()
 
     # Inner rules.
+
+    def _count_end(self, role: str, error: ChannelError | None) -> None:
+        self._metrics.links_ended.of(role, CLOSED if error is None else error.code.value).count += 1
 
     def _refuse_link(self, workspace_id: str | None, *, replaces: Listener | None = None) -> Refusal | None:
         if self.draining:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES: Final = 64 * 1024
 MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
+MAX_REFUSALS: Final = 32
+"""Calls refused in a row, after which a connection is closed."""
 DRAINING_RETRY_AFTER_SECONDS: Final = 1
 QUOTA_RETRY_AFTER_SECONDS: Final = 1
 OVERLOADED_RETRY_AFTER_SECONDS: Final = 2
@@ -81,8 +83,9 @@ class SenderConnection:
     """
 
     __slots__ = (
-        "_buffer", "_content_bytes", "_exchange", "_finished", "_front", "_heads", "_held", "_last", "_overrun_bytes",
-        "_port", "_reader", "_reading", "_stall", "_state", "_transport", "closing", "congested", "deadline",
+        "_buffer", "_content_bytes", "_exchange", "_finished", "_fresh", "_front", "_heads", "_held", "_last",
+        "_overrun_bytes", "_port", "_reader", "_reading", "_refusals", "_stall", "_state", "_transport", "closing",
+        "congested", "deadline",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -101,6 +104,8 @@ class SenderConnection:
         self._last: ForwardedRequest | None = None
         self._overrun_bytes = 0
         self._finished = False
+        self._fresh = True
+        self._refusals = 0
         self._stall: WriteStall | None = None
         self.closing = port.closing
         self.congested = False
@@ -158,7 +163,9 @@ class SenderConnection:
     def pause_writing(self) -> None:
         """The sender does not take what was written."""
         self.congested = True
-        self._stall = WriteStall(self._transport, self._front)
+        limits = self._front.limits
+        seconds = limits.stream_stall_seconds if self._state is _RAW else limits.write_stall_seconds
+        self._stall = WriteStall(self._transport, self._front, seconds)
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -200,7 +207,7 @@ class SenderConnection:
             self._refuse(Door.GATEWAY, outcome_of_head_error(error), str(error), close=True)
             return b""
         if isinstance(request, ForwardedRequest):
-            self._begin(request)
+            self._begin(request, followed=bool(leftover))
         elif isinstance(request, LinkAttempt):
             # The link may take the transport over at once, and with it what came behind the request.
             self._held, leftover = leftover, b""
@@ -217,19 +224,21 @@ class SenderConnection:
             if end >= len(HEAD_END):
                 return data[:end], data[end:]
             buffer = self._buffer = HeadBuffer()
-            self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
+            if not self._fresh:  # the first head has the time that its first byte had
+                self.deadline = self._front.deadlines.now + self._front.limits.head_seconds
         raw = buffer.receive_data(data)
         if raw is not None:
             self._buffer = None
         return raw, buffer.leftover
 
-    def _begin(self, request: ForwardedRequest) -> None:
-        """Asks admission, and begins the call or refuses it."""
+    def _begin(self, request: ForwardedRequest, *, followed: bool = False) -> None:
+        """Asks admission, and begins the call or refuses it; `followed` says that more came behind the request."""
         front = self._front
         grant = front.decide(request)
         if isinstance(grant, Refusal):
-            self._refuse_call(request, grant.outcome, grant.message)
+            self._refuse_call(request, grant, followed)
             return
+        self._refusals = 0
         self._exchange = exchange = Exchange(front, self, request, grant)
         now = front.deadlines.now
         if request.has_content:
@@ -358,10 +367,15 @@ class SenderConnection:
 
     # Answers of the relay's own.
 
-    def _refuse_call(self, request: ForwardedRequest, outcome: Outcome, message: str) -> None:
-        close = request.has_content or not request.keep_alive
+    def _refuse_call(self, request: ForwardedRequest, refusal: Refusal, followed: bool) -> None:
+        """Answers a call that is not admitted; one who does not wait for the answer, or never learns, must reconnect.
+
+        Else a stranger could keep the relay busy with refusals, at no cost to himself.
+        """
+        self._refusals += 1
+        close = followed or self._refusals >= MAX_REFUSALS or request.has_content or not request.keep_alive
         self._state = _BUSY
-        self._refuse(request.door, outcome, message, close=close, head_only=request.method == b"HEAD")
+        self._refuse(request.door, refusal.outcome, refusal.message, close=close, head_only=request.method == b"HEAD")
 
     def _refuse(
         self,
@@ -402,6 +416,7 @@ class SenderConnection:
             self._finish()
         else:
             self._state = _READY
+            self._fresh = False
             self.deadline = self._front.deadlines.now + self._front.idle_seconds
             if self._held:
                 self._take_held()

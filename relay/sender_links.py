@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from relay.registry import Registry
 
 RETRY_AFTER_SECONDS: Final = 1
+HEAD_WINDOW_BYTES: Final = 8 * 1024
+"""Credit that the sender of an unfinished head is never without."""
 
 
 class SenderLink:
@@ -46,7 +48,7 @@ class SenderLink:
 
     def link_lost(self, link: Link, error: ChannelError | None) -> None:
         """The link has ended."""
-        self._registry.detach_sender(self)
+        self._registry.detach_sender(self, error)
 
     def cut(self, outcome: Outcome) -> None:
         """The credential that the link was opened with is no longer good."""
@@ -204,19 +206,26 @@ class SenderStream(StreamSender):
         try:
             raw = self._buffer.receive_data(data)
             if raw is None:
-                self._credit(len(data))
+                self._hold_head(len(data))
                 return
             read = self._front.heads.read_on_link(raw)
         except HeadError as error:
             self._refuse(outcome_of_head_error(error), str(error))
             return
         leftover, self._buffer = self._buffer.leftover, None
+        self.request_taken()
         if isinstance(read, ForwardedRequest):
             self._begin(read)
             if leftover:
                 self.data_received(leftover)
         elif isinstance(read, DoorRefusal):
             self._refuse(read.outcome, read.message)
+
+    def _hold_head(self, size: int) -> None:
+        """Has what is kept of an unfinished head count as held, unless the sender needs the credit for the rest."""
+        self._owed_bytes += size
+        if self._stream is not None and self._stream.receive_window < HEAD_WINDOW_BYTES:
+            self.request_taken()
 
     def _begin(self, request: ForwardedRequest) -> None:
         front = self._front
@@ -271,7 +280,7 @@ class SenderStream(StreamSender):
         """Sends bytes of the response."""
         self._send(data)
         if self._waiting is not None and self._stall is None:
-            self._stall = WriteStall(self, self._front)
+            self._stall = WriteStall(self, self._front, self._front.limits.stream_stall_seconds)
 
     def deliver_pieces(self, pieces: list[Chunk]) -> None:
         """Sends bytes of the response that lie in several pieces."""

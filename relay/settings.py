@@ -83,13 +83,15 @@ class LimitsSettings(Section):
     handshake_seconds: Seconds = 10.0
     """From accepting a new connection to the end of its TLS handshake; see `max_handshakes` on less."""
     head_seconds: Seconds = 10.0
-    """From the first byte of a request to the end of its head; also the wait for the first byte of a connection."""
+    """From a connection's TLS to the end of its first head; from the first byte of a later one to that head's end."""
     idle_seconds: Seconds = 75.0
     """A kept-alive sender connection between two calls."""
     body_min_bytes_per_second: Annotated[int, Field(ge=1)] = 128
     """Slowest rate at which a sender may send a body that the node is ready to take."""
-    write_stall_seconds: Seconds = 60.0
-    """A sender that takes none of the bytes that wait for it."""
+    write_stall_seconds: Seconds = 12.0
+    """A connection whose sender takes none of the bytes of an answer that wait for it."""
+    stream_stall_seconds: Seconds = 60.0
+    """The same for raw bytes, and for a call on a link: their reader may well stand still, and holds no connection."""
     listener_seconds: Seconds = 15.0
     """From opening a stream to the first sign of the listener that it has accepted it."""
     ping_seconds: Seconds = 3.0
@@ -121,8 +123,10 @@ class LimitsSettings(Section):
     """Credit of one link beyond the initial windows."""
     credit_budget_bytes: Bytes = 268_435_456
     """Credit of all links together beyond the initial windows."""
+    link_held_bytes: Bytes = 67_108_864
+    """Bytes that one link may hold for `write_stall_seconds`; then the stream of it that holds most is reset."""
     held_budget_bytes: Bytes = 536_870_912
-    """Bytes that all links together may hold; above it, the stream that holds most is reset."""
+    """Bytes that all links together may hold; above it, the stream that holds most is reset at once."""
     memory_bytes: Annotated[int, Field(ge=0, le=2**50)] = 0
     """Resident memory that the process may hold; above 85 % of it nothing new is taken. 0: the limit of its cgroups."""
     token_cache_entries: Count = 16_384

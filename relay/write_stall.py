@@ -21,20 +21,21 @@ class Outgoing(Protocol):
 
 
 class WriteStall:
-    """Watches a congested transport or stream: whoever takes not one byte for `write_stall_seconds` is cut off.
+    """Watches a congested transport or stream: whoever takes not one byte for so many seconds is cut off.
 
     A slow reader that takes some is left alone, for as long as it likes; it holds its own call only. It is looked at
     several times in that while, since what was on its way from the node when the transport filled hides what it takes.
     """
 
-    __slots__ = ("_front", "_idle_looks", "_transport", "_unsent_bytes", "deadline")
+    __slots__ = ("_front", "_idle_looks", "_look_seconds", "_transport", "_unsent_bytes", "deadline")
 
-    def __init__(self, transport: Outgoing, front: "FrontDoor") -> None:
+    def __init__(self, transport: Outgoing, front: "FrontDoor", seconds: float) -> None:
         self._front = front
         self._transport = transport
+        self._look_seconds = seconds / LOOKS
         self._unsent_bytes = transport.get_write_buffer_size()
         self._idle_looks = 0
-        self.deadline = front.deadlines.now + front.limits.write_stall_seconds / LOOKS
+        self.deadline = front.deadlines.now + self._look_seconds
         front.deadlines.watch(self)
 
     def end(self) -> None:
@@ -47,7 +48,7 @@ class WriteStall:
         self._idle_looks = 0 if unsent_bytes < self._unsent_bytes else self._idle_looks + 1
         self._unsent_bytes = unsent_bytes
         if self._idle_looks < LOOKS:
-            self.deadline = now + self._front.limits.write_stall_seconds / LOOKS
+            self.deadline = now + self._look_seconds
         else:
             self.end()
             self._front.deadline_passed("write_stall")

@@ -350,7 +350,7 @@ async def test_sender_that_closes_a_raw_stream_does_not_wait_for_ever(relay: Sma
     call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
     await settle()
     sender.transport.close()
-    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
+    await asyncio.sleep(relay.limits.stream_stall_seconds + 1)
     assert call.lost is not None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from relay.credentials import Refusal
+from relay.sender_connection import LINGER_SECONDS, MAX_REFUSALS
 from relay.write_stall import WriteStall
 from tests.support.small_relay import HOST, SUFFIX, NodeCall, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.heads import parse_request_head, parse_response_head
@@ -97,22 +98,41 @@ async def test_pipelining_is_bounded(relay: SmallRelay) -> None:
 
 
 @on_relay()
-async def test_pipelined_refusals_are_answered_in_turn(relay: SmallRelay) -> None:
+async def test_who_does_not_wait_for_a_refusal_has_to_reconnect(relay: SmallRelay) -> None:
     sender = relay.connect()
     sender.send(get(token=b"bad") * 3000)
-    await settle()
-    assert sender.received.count(b"HTTP/1.1 407 ") == 3000
-    assert not sender.lost
+    await asyncio.sleep(LINGER_SECONDS + 1)
+    assert sender.received.count(b"HTTP/1.1 407 ") == 1
+    assert b"\r\nConnection: close\r\n" in sender.received
+    assert sender.lost
 
 
-@pytest.mark.parametrize("token", [b"bad", b"good"])
 @on_relay()
-async def test_answers_that_nobody_takes_do_not_pile_up(relay: SmallRelay, token: bytes) -> None:
+async def test_nothing_but_refusals_end_with_the_connection(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.script = answering()
+    for _ in range(MAX_REFUSALS - 1):
+        sender.send(get(token=b"bad"))
+        await settle()
+    sender.send(get())  # from here on the count begins anew
+    await settle()
+    for number in range(MAX_REFUSALS):
+        assert not sender.ended, number
+        sender.send(get(token=b"bad"))
+        await settle()
+    assert sender.received.count(b"HTTP/1.1 407 ") == 2 * MAX_REFUSALS - 1
+    assert sender.received.count(b"Connection: close") == 1
+    await asyncio.sleep(LINGER_SECONDS + 1)
+    assert sender.lost
+
+
+@on_relay()
+async def test_answers_that_nobody_takes_do_not_pile_up(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
     node.script = answering(b"x" * 10_000)
     sender.transport.pause_reading()
     for _ in range(50):
-        sender.send(get(token=token) * 100)
+        sender.send(get() * 100)
         await settle()
     (connection,) = relay.port._connections
     assert connection._transport.get_write_buffer_size() < 200_000
@@ -121,7 +141,7 @@ async def test_answers_that_nobody_takes_do_not_pile_up(relay: SmallRelay, token
     assert sender.received.count(b"HTTP/1.1 ") == 5000
     assert not sender.lost
     sender.transport.pause_reading()
-    sender.send(get(token=token) * 5000)
+    sender.send(get() * 5000)
     await asyncio.sleep(200)
     assert not relay.port._connections
     assert relay.metric("deadlines_total", deadline="write_stall") == 1
@@ -516,7 +536,7 @@ async def test_reader_that_takes_little_is_not_cut(relay: SmallRelay) -> None:
         def abort(self) -> None:
             cuts.append(relay.loop.time())
 
-    WriteStall(Transport(), relay.front)
+    WriteStall(Transport(), relay.front, relay.limits.write_stall_seconds)
     await asyncio.sleep(2.5 * relay.limits.write_stall_seconds)
     assert not cuts
     await asyncio.sleep(relay.limits.write_stall_seconds)

@@ -349,7 +349,7 @@ async def test_slow_taker_gets_the_last_bytes(relay: SmallRelay) -> None:
     content = b"x" * 150_000
     node.calls[0].answer(reply(content))
     while not call.ended:
-        await asyncio.sleep(relay.limits.write_stall_seconds / 2)
+        await asyncio.sleep(relay.limits.stream_stall_seconds / 2)
         call.stream.consumed(call.stream.unconsumed_bytes)
         await settle()
     call.stream.end()
@@ -367,7 +367,7 @@ async def test_taker_of_nothing_is_cut(relay: SmallRelay) -> None:
     await settle()
     node.calls[0].answer(reply(b"x" * 1_000_000))
     node.calls[1].answer(reply(b"x" * 100_000))
-    await asyncio.sleep(relay.limits.write_stall_seconds + 2)
+    await asyncio.sleep(relay.limits.stream_stall_seconds + 2)
     assert all(call.lost is not None for call in calls)
     assert (sender.link.streams, node.link.streams) == (0, 0)
     assert relay.metric("deadlines_total", deadline="write_stall") == 2
@@ -378,6 +378,33 @@ async def test_taker_of_nothing_is_cut(relay: SmallRelay) -> None:
 async def test_head_in_a_window_smaller_than_itself(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), Sender(relay, window_bytes=1024)
     call = sender.call(request(b"/" + b"a" * 5000))
+    await settle()
+    node.calls[0].answer(reply())
+    await settle()
+    assert call.received.endswith(b"hello")
+    sender.ends[0].abort()
+
+
+@on_relay()
+async def test_an_unfinished_head_counts_as_held(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    call = sender.call(request()[:-2] + b"X: " + b"a" * 20_000)
+    session = sender.relay_side.link.session
+    await settle()
+    assert session.held_bytes() > 20_000
+    call.send(b"\r\n\r\n")
+    await settle()
+    node.calls[0].answer(reply())
+    await settle()
+    assert call.received.endswith(b"hello")
+    assert session.held_bytes() < 100
+    sender.ends[0].abort()
+
+
+@on_relay(window_bytes=16_384)
+async def test_a_head_larger_than_the_window_comes_through(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay, window_bytes=16_384)
+    call = sender.call(request(b"/", b"X: " + b"a" * 25_000))
     await settle()
     node.calls[0].answer(reply())
     await settle()

@@ -158,6 +158,14 @@ class Node:
         self.greedy = True
         self.changed = asyncio.Event()
         self.link: Link
+        self.transport: MemoryTransport
+
+    def pause_reading(self) -> None:
+        """Take nothing more of the link."""
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.transport.resume_reading()
 
     def stream_offered(self, stream: LinkStream) -> NodeCall | None:
         call = NodeCall(self, stream)
@@ -283,7 +291,7 @@ class SmallRelay:
         left, right = memory_pair(self.loop)
         left.start(ours)
         right.start(theirs)
-        end.link = theirs
+        end.link, end.transport = theirs, right
         self.registry.attach(listener, ours)
         self._ends += [left, right]
         return end

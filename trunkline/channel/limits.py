@@ -103,13 +103,15 @@ class CreditBudget:
     stream that holds most is to be reset.
     """
 
-    __slots__ = ("_holders", "held_bytes", "held_limit_bytes", "limit_bytes", "reserved_bytes")
+    __slots__ = ("_holders", "held_bytes", "held_limit_bytes", "limit_bytes", "reserved_bytes", "streams_cut")
 
     def __init__(self, limit_bytes: int = 256 * MIB, held_limit_bytes: int = 512 * MIB) -> None:
         self.limit_bytes = limit_bytes
         self.held_limit_bytes = held_limit_bytes
         self.reserved_bytes = 0
         self.held_bytes = 0
+        self.streams_cut = 0
+        """How many streams were reset since the budget was overdrawn."""
         self._holders: dict[Holder, None] = {}
 
     def reserve(self, size_bytes: int) -> bool:

@@ -348,6 +348,7 @@ class Link(LinkDelivery):
             stream = holder.largest_holder() if holder is not None else None
             if not isinstance(stream, LinkStream):
                 return
+            budget.streams_cut += 1
             try:
                 stream.cut(StreamReset("its reader stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED))
             except Exception as error:  # noqa: BLE001 - reported; the stream is reset all the same

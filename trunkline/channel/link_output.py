@@ -53,6 +53,13 @@ class LinkOutput:
         self._paused = False
         self.request_flush()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What a full transport holds, in bytes; 0 while it is not full."""
+        if self._transport is None or not self._paused:
+            return 0
+        return self._transport.get_write_buffer_size()
+
     def request_flush(self) -> None:
         """Have `flush` called soon; once per tick."""
         if not self.flush_requested:

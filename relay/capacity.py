@@ -1,0 +1,41 @@
+"""What the process has room for, where its memory is limited: bounds that are less than those of the settings."""
+
+from typing import Final
+
+from relay.memory import limit_bytes
+from relay.settings import LimitsSettings
+from trunkline.channel.limits import CreditBudget
+from trunkline.runtime.logs import Logger
+
+CREDIT_SHARE: Final = 1 / 8
+HELD_SHARE: Final = 1 / 4
+"""Of the memory, what may be held for those who do not take it."""
+CONNECTIONS_SHARE: Final = 0.6
+CONNECTION_BYTES: Final = 56 * 1024
+"""What a connection or link that does nothing takes, TLS included, and a little more."""
+
+
+def memory_limit(limits: LimitsSettings) -> int | None:
+    """Return how many bytes the process may hold; None if nothing bounds it."""
+    return limits.memory_bytes or limit_bytes()
+
+
+def credit_budget(limits: LimitsSettings) -> CreditBudget:
+    """Return the budget of all links together: that of the settings, or what the memory allows."""
+    memory = memory_limit(limits)
+    if memory is None:
+        return CreditBudget(limits.credit_budget_bytes, limits.held_budget_bytes)
+    return CreditBudget(
+        min(limits.credit_budget_bytes, int(memory * CREDIT_SHARE)),
+        min(limits.held_budget_bytes, int(memory * HELD_SHARE)),
+    )
+
+
+def most_connections(limits: LimitsSettings, log: Logger) -> int:
+    """Return how many connections there may be: as many as the settings say, or as the memory has room for."""
+    memory, wanted = memory_limit(limits), limits.max_connections
+    if memory is None or wanted * CONNECTION_BYTES <= memory * CONNECTIONS_SHARE:
+        return wanted
+    bound = max(1, int(memory * CONNECTIONS_SHARE) // CONNECTION_BYTES)
+    log.warning("relay.fewer_connections", max_connections=bound, wanted=wanted, hint="give the process more memory")
+    return bound
