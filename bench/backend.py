@@ -40,8 +40,7 @@ class Connection(asyncio.Protocol):
             end += len(HEAD_END)
             self._request = request = Request(self._received[:end])
             data, self._received = self._received[end:], b""
-        request.content_left -= len(data)
-        if request.content_left <= 0:
+        if request.ended_by(data):
             self._request = None
             self._left = request.bulk_bytes
             self._transport.write(request.answer(close=False))

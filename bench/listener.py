@@ -48,8 +48,7 @@ class Answer:
             end += len(HEAD_END)
             self._request = request = Request(self._received[:end])
             data = self._received[end:]
-        request.content_left -= len(data)
-        if request.content_left <= 0:
+        if request.ended_by(data):
             self._left = request.bulk_bytes
             self._stream.write(request.answer(close=True), end=not self._left)
             self.window_opened()

@@ -6,18 +6,21 @@ path, that build is what runs, unless the Python files are asked for.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from bench.build import Build
 from bench.credentials import Credentials
 from bench.machine import RELAY_CORE, pinned
 from bench.ports import free_port, wait_for_port
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CONFIGURATION = """
 state_directory = "{state}"
 event_loop = "{event_loop}"
@@ -32,17 +35,39 @@ format = "json"
 [control_plane]
 url = "https://localhost:{closed_port}"
 ca_file = "{roots}"
+[limits]
+{limits}
 """
 
 
 class Relay:
-    """A relay on the relay's core, always on the same port."""
+    """A relay on the relay's core, always on the same port.
 
-    def __init__(self, directory: Path, credentials: Credentials, event_loop: str, build: Build) -> None:
+    Args:
+        directory: made for it.
+        credentials: where its identity and trust come from.
+        event_loop: which it runs on.
+        build: which files it runs.
+        limits: members of its `[limits]` other than the defaults.
+        within: a command that runs it, such as `prlimit` with its options.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        credentials: Credentials,
+        event_loop: str = "auto",
+        build: Build = Build.PURE,
+        *,
+        limits: Mapping[str, float] = NOTHING,
+        within: Sequence[str] = (),
+    ) -> None:
         directory.mkdir()
         self._directory = directory
         self._build = build
-        credentials.prepare_relay(directory / "state")
+        self._within = within
+        self.state = directory / "state"
+        credentials.prepare_relay(self.state)
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
         self._configuration = directory / "relay.toml"
@@ -50,11 +75,12 @@ class Relay:
         self._process: subprocess.Popen[bytes] | None = None
         self._configuration.write_text(
             _CONFIGURATION.format(
-                state=directory / "state",
+                state=self.state,
                 event_loop=event_loop,
                 port=self.port,
                 closed_port=free_port(),
                 roots=credentials.roots,
+                limits="\n".join(f"{name} = {value}" for name, value in limits.items()),
             )
         )
 
@@ -66,7 +92,7 @@ class Relay:
 
     def start(self) -> float:
         """Start it, and return when its port was open, in monotonic seconds."""
-        command = [sys.executable, "-m", "trunkline", "relay", "--config", str(self._configuration)]
+        command = [*self._within, sys.executable, "-m", "trunkline", "relay", "--config", str(self._configuration)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 pinned(RELAY_CORE, command), stderr=log, stdout=log, cwd=self._directory, env=self._build.environment()
@@ -75,6 +101,17 @@ class Relay:
             return wait_for_port(self.port)
         except TimeoutError:
             raise RuntimeError(f"the relay did not start: {self._log.read_text()}") from None
+
+    @property
+    def admin_url(self) -> str:
+        """Where it tells of itself."""
+        url: str = json.loads((self.state / "endpoints.json").read_bytes())["admin_url"]
+        return url
+
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return self._log.read_text()
 
     def kill(self) -> None:
         """End it without any farewell."""
@@ -85,10 +122,10 @@ class Relay:
 
 @contextmanager
 def running_relay(
-    directory: Path, credentials: Credentials, event_loop: str = "auto", build: Build = Build.PURE
+    directory: Path, credentials: Credentials, event_loop: str = "auto", build: Build = Build.PURE, **options: Any
 ) -> Iterator[Relay]:
-    """A relay, killed at the end."""
-    relay = Relay(directory, credentials, event_loop, build)
+    """A relay, killed at the end; for the options see `Relay`."""
+    relay = Relay(directory, credentials, event_loop, build, **options)
     relay.start()
     try:
         yield relay

@@ -1,0 +1,68 @@
+"""What a running relay says and shows of itself: its metrics, its readiness, its descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.relay import Relay
+
+POLL_SECONDS = 0.05
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+async def without_more_than(pid: int, count: int, within_seconds: float) -> float:
+    """Wait until a process has no more descriptors than that; returns for how many seconds.
+
+    Raises:
+        TimeoutError: it has, for all that time.
+    """
+    began = time.monotonic()
+    while descriptors(pid) > count:
+        if time.monotonic() - began > within_seconds:
+            raise TimeoutError(f"{descriptors(pid) - count} descriptors too many after {within_seconds:g} s")
+        await asyncio.sleep(POLL_SECONDS)
+    return time.monotonic() - began
+
+
+async def metrics(relay: Relay) -> dict[str, float]:
+    """The relay's numbers; `name{label="value"}` for those with labels."""
+    text = await _get(relay, "/metrics")
+    return {
+        sample.name + _labels(sample.labels): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def readiness(relay: Relay) -> dict[str, Any]:
+    """What `/readyz?verbose` says."""
+    document: dict[str, Any] = json.loads(await _get(relay, "/readyz?verbose"))
+    return document
+
+
+def largest_lag_seconds(numbers: dict[str, float]) -> float:
+    """The least bound that no delay of the event loop was seen above."""
+    prefix = "trunkline_relay_event_loop_lag_seconds_bucket"
+    buckets = {name: value for name, value in numbers.items() if name.startswith(prefix)}
+    seen = max(buckets.values())
+    return min(float(name.partition('le="')[2].rstrip('"}')) for name, value in buckets.items() if value == seen)
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}" if labels else ""
+
+
+async def _get(relay: Relay, path: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(relay.admin_url + path) as answer:
+        return await answer.text()
