@@ -1,13 +1,15 @@
 """Lifespans: from when to when a credential is good, and the moment within it at which it is to be renewed.
 
-Renewal comes at a random 50 to 70 % of a life: early enough that a control plane may be away for hours, and spread so
-that a fleet that was enrolled together does not come back together. In such a wave the rate is at most thrice the
-long-run mean (0.6 lives between renewals, spread over 0.2). Nodes that have only just joined or returned, which whole
-fleets do at once, begin at 40 %, which makes it twice, in the first wave and in those after it.
+Renewal comes at 50 to 70 % of a life: early enough that a control plane may be away for hours, and spread so that a
+fleet that was enrolled together does not come back together. Nodes are told a moment within that window by the control
+plane, which knows those of the others; who is told none draws one. A fleet that came at once is a wave, spread over
+0.2 lives, in which the rate is thrice the long-run mean (0.6 lives between renewals) before chance has added anything.
+So nodes that have only just joined or returned, which whole fleets do at once, begin at 40 %, which makes it twice.
 """
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from certs.chains import CertificateChain
 from certs.issuance import BACKDATE_SECONDS
@@ -46,6 +48,25 @@ class Lifespan:
         return self.has_begun(now) and now < self.end
 
 
+class RenewalWindow(NamedTuple):
+    """From when to when (seconds since the epoch) a pair of leaf and listen token is to be renewed."""
+
+    earliest: float
+    latest: float
+
+    def holds(self, moment: float) -> bool:
+        """Whether a moment lies in it."""
+        return self.earliest <= moment <= self.latest
+
+
+def renewal_window(leaf: Lifespan, token: Lifespan, *, first: bool = False) -> RenewalWindow:
+    """Return the window of a pair, which is that of the shorter life; `first` is one of a bootstrap or late renewal."""
+    earliest = EARLIEST_FIRST_RENEWAL if first else EARLIEST_RENEWAL
+    return RenewalWindow(
+        min(leaf.at(earliest), token.at(earliest)), min(leaf.at(LATEST_RENEWAL), token.at(LATEST_RENEWAL))
+    )
+
+
 def renewal_part(serial: str, *, first: bool = False) -> float:
     """The part of its life after which the certificate with this serial number is to be renewed.
 
@@ -54,6 +75,21 @@ def renewal_part(serial: str, *, first: bool = False) -> float:
     """
     earliest = EARLIEST_FIRST_RENEWAL if first else EARLIEST_RENEWAL
     return random.Random(serial).uniform(earliest, LATEST_RENEWAL)  # noqa: S311 - it spreads load, and is no secret
+
+
+def renewal_moment(
+    leaf: Lifespan, token: Lifespan, serial: str, *, first: bool = False, promised: float | None = None
+) -> float:
+    """Return when a pair is to be renewed (seconds since the epoch).
+
+    It is the moment that was promised, if that lies in the window that one would be drawn from: nobody is made to renew
+    too late, or all the time. Else it is drawn by the leaf's serial number.
+    """
+    window = renewal_window(leaf, token, first=first)
+    if promised is not None and window.holds(promised):
+        return promised
+    part = renewal_part(serial, first=first)
+    return min(leaf.at(part), token.at(part))
 
 
 def lifespan_of(chain: CertificateChain) -> Lifespan:

@@ -51,6 +51,7 @@ from control_plane.identity.late_renewals import LateRenewals
 from control_plane.identity.late_requests import LateRenewalLimits, LateRequests
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.relay_late_renewals import RelayLateRenewals
+from control_plane.identity.renewal_timetable import RenewalTimetable
 from control_plane.identity.renewals import Renewals
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.identity.trust_publisher import TrustPublisher
@@ -155,7 +156,13 @@ def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identit
         rng=foundation.rng,
         log=get_logger("control_plane.identity"),
     )
-    issuance = Issuance(signers=foundation.signers, trust_domain=trust_domain, tokens=settings.tokens, metrics=metrics)
+    issuance = Issuance(
+        signers=foundation.signers,
+        trust_domain=trust_domain,
+        tokens=settings.tokens,
+        timetable=RenewalTimetable(foundation.rng),
+        metrics=metrics,
+    )
     trust = TrustPublisher(
         database=foundation.database,
         identity=own,

@@ -12,7 +12,7 @@ from certs.encoding import decode_base64url
 from certs.jose import MAX_TOKEN_BYTES
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
-from control_plane.api.pair_answers import pair_answer
+from control_plane.api.pair_answers import pair_answer, renew_time
 from control_plane.api.requests import MachineRequest, Name, Text, read_body
 from control_plane.api.responses import json_response
 from control_plane.attestation.evidence import Evidence
@@ -143,6 +143,7 @@ class BootstrapResource:
                 "name_suffix": self._context.settings.identity.name_suffix,
                 "policy": {},
             }
+            | renew_time(answer.renew_time)
         )
 
     async def confirm(self, request: web.Request, caller: Caller) -> web.Response:

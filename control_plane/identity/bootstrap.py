@@ -59,7 +59,7 @@ class BootstrapRequest:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapAnswer:
-    """What it is given; the rest of the reply (trust document, relays) is the same for all."""
+    """What it is given, and when to renew it (milliseconds); the rest of the reply is the same for all."""
 
     node_id: str
     node: str
@@ -67,6 +67,7 @@ class BootstrapAnswer:
     workspace: str
     certificate_chain: str
     listen_token: str
+    renew_time: int | None = None
 
 
 class Bootstrap:
@@ -258,6 +259,7 @@ class Bootstrap:
             workspace=workspace.workspace,
             certificate_chain=certificate.chain,
             listen_token=self._issuance.listen_token(workspace, node, certificate.chain, now),
+            renew_time=self._issuance.renew_time(certificate.chain, now, first=True),
         )
 
 

@@ -9,9 +9,11 @@ from certs.chains import CertificateChain, root_of
 from certs.errors import CertificateError
 from certs.identities import public_key_of_csr
 from certs.jose import parse_compact
+from certs.lifespan import Lifespan, lifespan_of, renewal_window
 from certs.spiffe import SpiffeId, node_id, relay_id, workspace_id
 from certs.tokens import Binding, IssuedToken
 from control_plane.errors import invalid
+from control_plane.identity.renewal_timetable import RenewalTimetable
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import TokenSettings
 from control_plane.signing.in_force import SignersInForce
@@ -36,10 +38,17 @@ class Issuance:
     """Issues what nodes, relays and operators are given, with the lifetimes of the settings."""
 
     def __init__(
-        self, *, signers: SignersInForce, trust_domain: str, tokens: TokenSettings, metrics: ControlPlaneMetrics
+        self,
+        *,
+        signers: SignersInForce,
+        trust_domain: str,
+        tokens: TokenSettings,
+        timetable: RenewalTimetable,
+        metrics: ControlPlaneMetrics,
     ) -> None:
         self._signers = signers
         self._tokens = tokens
+        self._timetable = timetable
         self._metrics = metrics
         self.trust_domain = trust_domain
 
@@ -95,6 +104,13 @@ class Issuance:
             lifetime_seconds=self._tokens.listen_seconds,
         )
         return issued.text
+
+    def renew_time(self, certificate_chain: str, now: float, *, first: bool) -> int | None:
+        """Promise when to renew (milliseconds) the leaf of the chain and a listen token that is issued now."""
+        leaf = lifespan_of(CertificateChain.from_pem(certificate_chain))
+        token = Lifespan(int(now), int(now) + self._tokens.listen_seconds)
+        moment = self._timetable.promise(renewal_window(leaf, token, first=first), now)
+        return None if moment is None else int(moment * 1000)
 
     def call_token(
         self,

@@ -15,19 +15,32 @@ from control_plane.identity.issuance import Issuance, csr_hash
 from control_plane.storage import bootstraps
 from control_plane.storage.records import Node, Workspace
 
+RENEWAL = "renewal"
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A node's next leaf with the listen token that is bound to it; `serial` is the leaf's."""
+    """A node's next leaf with the listen token that is bound to it.
+
+    Attributes:
+        certificate_chain: the leaf, and what leads to it.
+        listen_token: the token.
+        serial: the leaf's.
+        renew_time: when to renew both (milliseconds), if a moment was promised.
+    """
 
     certificate_chain: str
     listen_token: str
     serial: str
+    renew_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PairRequest:
-    """What a node asks for; without a sealing key the one that it has stays."""
+    """What a node asks for; without a sealing key the one that it has stays.
+
+    `origin` is `RENEWAL`, or how the node came back.
+    """
 
     csr: str
     sealing_key: str | None
@@ -54,7 +67,12 @@ async def issue_pair(
     if known is not None and is_current and issuance.has_signed(known.answer["listen_token"]):
         return Pair(**known.answer), False
     token = issuance.listen_token(workspace, node, certificate.chain, now)
-    answer = {"certificate_chain": certificate.chain, "listen_token": token, "serial": certificate.serial}
+    answer = {
+        "certificate_chain": certificate.chain,
+        "listen_token": token,
+        "serial": certificate.serial,
+        "renew_time": issuance.renew_time(certificate.chain, now, first=request.origin != RENEWAL),
+    }
     await bootstraps.keep_answer(
         session,
         credential,

@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.identity.issuance import Issuance
-from control_plane.identity.pairs import Pair, PairRequest, issue_pair
+from control_plane.identity.pairs import RENEWAL, Pair, PairRequest, issue_pair
 from control_plane.storage import certificates, nodes, relays, revocations
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
@@ -60,7 +60,7 @@ class Renewals:
         now = self._clock.now()
         async with self._database.write() as session:
             workspace, node = await self._found(session, workspace_id, node_id)
-            request = PairRequest(csr, sealing_key, "renewal")
+            request = PairRequest(csr, sealing_key, RENEWAL)
             pair, is_new = await issue_pair(session, self._issuance, workspace, node, request, now)
             if is_new:
                 details = {"certificate": pair.serial}

@@ -5,7 +5,7 @@ import binascii
 import json
 from collections.abc import Callable
 
-from certs.lifespan import Lifespan, renewal_part
+from certs.lifespan import Lifespan, renewal_moment
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from trunkline.runtime.secret import Secret
 
@@ -14,9 +14,14 @@ FALLBACK_LIFE_SECONDS = 3600.0
 
 
 def renew_pair_at(node: NodeIdentity, now: float) -> float:
-    """Return when to renew leaf and listen token, which go together: when the first of them is to be renewed."""
-    part = renewal_part(node.identity.serial, first=node.first)
-    return min(node.lifespan.at(part), token_lifespan(node.listen_token, now).at(part))
+    """Return when to renew leaf and listen token, which go together; a moment that was promised holds if it is sane."""
+    token = token_lifespan(node.listen_token, now)
+    return renewal_moment(node.lifespan, token, node.identity.serial, first=node.first, promised=node.renew_at)
+
+
+def pair_ends_at(node: NodeIdentity, now: float) -> float:
+    """Return when the first of leaf and listen token ends."""
+    return min(node.lifespan.end, token_lifespan(node.listen_token, now).end)
 
 
 def token_lifespan(token: Secret, now: float) -> Lifespan:

@@ -25,6 +25,8 @@ IN_FORCE_FILE = "identity.json"
 SUCCESSOR_FILE = "identity-successor.json"
 # More than one only where renewals followed each other without the control plane hearing of any.
 MOST_FORMER_SEALING_KEYS = 4
+LATEST_TIME = 1e15
+"""In milliseconds; what is said to be later is no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class NodeIdentity:
         confirmed: the control plane knows that the node holds this key, and seals to this sealing key.
         former_sealing_keys: until then it may still seal to one of these; the newest comes first.
         first: it came of a bootstrap or a late renewal, as those of a whole fleet may have at once.
+        renew_at: when to renew the pair (seconds since the epoch), as the control plane has it in its timetable.
     """
 
     identity: Identity
@@ -50,6 +53,7 @@ class NodeIdentity:
     confirmed: bool = False
     former_sealing_keys: tuple[Secret, ...] = ()
     first: bool = False
+    renew_at: float | None = None
 
     @property
     def lifespan(self) -> Lifespan:
@@ -107,6 +111,7 @@ class NodeIdentity:
             former_sealing_keys=former,
             confirmed=False,
             first=late,
+            renew_at=_renew_at(answer),
         )
         return heir.with_token(answer)
 
@@ -134,6 +139,7 @@ def identity_from_answer(answer: dict[str, Any], key: PrivateKey, sealing_key: S
         relays=_relays(answer),
         policy=_policy(answer),
         first=True,
+        renew_at=_renew_at(answer),
     )
     if (node.spiffe_id.workspace_id, node.spiffe_id.node_id) != (node.workspace_id, node.node_id):
         raise CertificateError("the certificate names another node than the answer that it came in")
@@ -221,6 +227,7 @@ def _to_json(node: NodeIdentity) -> bytes:
         "policy": node.policy,
         "confirmed": node.confirmed,
         "first": node.first,
+        "renew_at": node.renew_at,
         "former_sealing_keys": [key.reveal() for key in node.former_sealing_keys],
     }
     return json.dumps(document).encode()
@@ -241,6 +248,7 @@ def _from_json(document: dict[str, Any], source: str) -> NodeIdentity:
         confirmed=document.get("confirmed", True) is True,
         former_sealing_keys=tuple(Secret(key) for key in document.get("former_sealing_keys", [])),
         first=document.get("first", False) is True,
+        renew_at=_seconds(document.get("renew_at")),
     )
 
 
@@ -257,6 +265,17 @@ def _relays(document: dict[str, Any]) -> tuple[str, ...]:
     listed = relays if isinstance(relays, list) else []
     urls = [entry.get("url") for entry in listed if isinstance(entry, dict)]
     return tuple(dict.fromkeys(url for url in urls if isinstance(url, str) and url.startswith("https://")))
+
+
+def _renew_at(answer: dict[str, Any]) -> float | None:
+    """Return the moment that the control plane has promised; an older one promises none."""
+    moment = _seconds(answer.get("renew_time"))
+    return None if moment is None else moment / 1000
+
+
+def _seconds(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < LATEST_TIME else None
 
 
 def _policy(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Theory of operation. One loop waits until there is something to do, and then loo
 that is (`_next_work`): the state on the disk says it all, so a restart goes on where a crash came in between. Failures
 are tried again for ever, with growing pauses. A wall clock that jumps is not believed: before anything is made of it,
 the control plane is asked for the time, at a random moment within a minute, so that a fleet whose clocks were all set
-wrong does not come at once.
+wrong does not come at once. Nor does one that slept, or was off, when it was to renew: each agent of it draws another
+moment, soon, but in a small part of the time that is left.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from node_agent.identity.control_plane import (
     ControlPlaneRefused,
     ControlPlaneUnreachable,
 )
-from node_agent.identity.credentials import Credentials, renew_pair_at
+from node_agent.identity.credentials import Credentials, pair_ends_at, renew_pair_at
 from node_agent.identity.evidence import EvidenceUnavailable
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.returning import Returning, least_pause_seconds
@@ -36,6 +37,10 @@ BACKOFF_CAP_SECONDS = 300.0
 SHORTEST_INTERVAL_SECONDS = 1.0
 SPREAD_SECONDS = 60.0
 """Within so long after a jump of the clock the control plane is asked for the time."""
+MISSED_SECONDS = 60.0
+"""A renewal that is due since longer than that was slept through, unless it has failed."""
+CATCH_UP_SECONDS, CATCH_UP_PART = 900.0, 0.25
+"""Within so long, or that part of what is left of the pair's life, one that was slept through is caught up on."""
 
 EXPECTED = (ControlPlaneRefused, ControlPlaneUnreachable, EvidenceUnavailable, NotProved, CertificateError, OSError)
 
@@ -124,11 +129,21 @@ class Renewal:
             self._backoff.reset()
 
     async def _wait_for_work(self) -> Work:
-        self._due = renew_pair_at(self._credentials.current, self._clock.now())
+        self._due = self._plan()
         while (work := self._next_work()) is None:
             if await sleep_until(self._due, self._clock, wake=self._asked) is Woken.JUMPED:
                 await self._look_at_the_clock()
+                self._due = self._plan()
         return work
+
+    def _plan(self) -> float:
+        """Return when to renew the pair; of a fleet that has slept through its moments each agent draws a new one."""
+        node, now = self._credentials.current, self._clock.now()
+        due = renew_pair_at(node, now)
+        if now - due < MISSED_SECONDS:
+            return due
+        left = max(0.0, pair_ends_at(node, now) - now)
+        return now + self._rng.uniform(0.0, min(CATCH_UP_SECONDS, left * CATCH_UP_PART))
 
     def _next_work(self) -> Work | None:
         """Say what is to be done first; what is on the disk decides."""

@@ -31,7 +31,7 @@ def error(status: int, error_code: str) -> web.Response:
 class AgentControlPlane:
     """Admits one node. `faults` by path may answer instead of it, `lost` counts answers that are to be lost.
 
-    `asked` has every request's path and document.
+    `asked` has every request's path and document. `renew_time` (milliseconds) is what it promises, if it promises.
     """
 
     def __init__(self, kit: IdentityKit) -> None:
@@ -46,6 +46,7 @@ class AgentControlPlane:
         self.revocations = Revocations()
         self.token_keys = (kit.token_key,)
         self.node_lifetime_seconds = 86400.0
+        self.renew_time: object = None
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.lost: Counter[str] = Counter()
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -209,7 +210,7 @@ class AgentControlPlane:
         if csr not in self.pairs:
             self.pairs[csr] = self._identity(csr)
             self.sealing_keys[self.pairs[csr]["serial"]] = sealing_key
-        names = ("certificate_chain", "listen_token", "relays", "trust_document")
+        names = ("certificate_chain", "listen_token", "relays", "trust_document", "renew_time")
         return web.json_response({name: self.pairs[csr][name] for name in names})
 
     async def _listen_token(self, request: web.Request, document: dict[str, Any]) -> web.Response:
@@ -245,6 +246,7 @@ class AgentControlPlane:
             "name_suffix": "trunk.internal",
             "policy": {},
             "serial": serial_hex(chain.leaf),
+            "renew_time": self.renew_time,
         }
 
     def _token(self, thumbprint: str) -> str:

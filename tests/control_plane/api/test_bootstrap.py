@@ -9,6 +9,7 @@ from certs.chains import CertificateChain
 from certs.encoding import encode_base64url
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
+from certs.lifespan import lifespan_of, renewal_moment
 from certs.tokens import TokenKind
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.records import Node
@@ -288,12 +289,33 @@ async def test_the_same_renewal_is_answered_the_same_also_after_a_restart(tmp_pa
         _, body, answer = await renew(plane, node.identity, sealing_key=SEALING_KEY)
     async with running_control_plane(tmp_path) as plane:
         again = await plane.ok("POST", "/api/2.0/nodes/self/renew", body, identity=node.identity)
-        for name in ("certificate_chain", "listen_token"):
+        for name in ("certificate_chain", "listen_token", "renew_time"):
             assert again[name] == answer[name]
         assert len(await plane.audit(action="node.renew")) == 1
         other = body | {"sealing_key": encode_base64url(b"t" * 32)}
         refused = await plane.call("POST", "/api/2.0/nodes/self/renew", other, identity=node.identity)
         assert refused.status == 409
+
+
+async def test_a_pair_comes_with_the_moment_of_its_renewal_which_an_agent_takes(plane: RunningControlPlane):
+    await plane.workspace()
+    body, key = await plane.bootstrap_body(await plane.join_token())
+    answer = await plane.ok("POST", PATH, body, token=None)
+    identity = Identity(key, CertificateChain.from_pem(answer["certificate_chain"]))
+    await plane.ok("POST", f"{PATH}/confirm", {}, identity=identity)
+    _, _, renewed = await renew(plane, identity, sealing_key=SEALING_KEY)
+    for first, pair in ((True, answer), (False, renewed)):
+        leaf = lifespan_of(CertificateChain.from_pem(pair["certificate_chain"]))
+        moment = pair["renew_time"] / 1000
+        assert leaf.at(0.4 if first else 0.5) <= moment <= leaf.at(0.7)
+        assert moment % 1 == 0.5
+        assert renewal_moment(leaf, leaf, "00", first=first, promised=moment) == moment
+
+
+async def test_of_many_pairs_no_two_are_to_be_renewed_in_the_same_second(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    moments = [(await renew(plane, node.identity))[2]["renew_time"] for _ in range(40)]
+    assert len(set(moments)) == len(moments)
 
 
 async def test_a_hundred_equal_renewals_at_once_are_one(plane: RunningControlPlane):

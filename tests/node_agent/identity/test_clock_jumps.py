@@ -8,13 +8,13 @@ from typing import cast
 from prometheus_client import CollectorRegistry
 
 from node_agent.identity.bootstrap import Bootstrap
-from node_agent.identity.control_plane import ClockSkewed
+from node_agent.identity.control_plane import ClockSkewed, ControlPlaneUnreachable
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.late_renewal import LateRenewal
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
-from node_agent.identity.renewal import Renewal
+from node_agent.identity.renewal import CATCH_UP_SECONDS, SPREAD_SECONDS, Renewal
 from node_agent.identity.returning import Returning
-from node_agent.identity.succession import Succession
+from node_agent.identity.succession import RENEW_PATH, Succession
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.metrics import AgentMetrics
 from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID
@@ -45,6 +45,23 @@ class TimedControlPlane:
 
     def require_clock(self):
         """The clock was right when the last answer came."""
+
+
+class SleepersControlPlane:
+    """One agent's, whose clock is right: notes when it asks for a pair, which there is none of now."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        self._clock = clock
+        self.renewals: list[float] = []
+
+    async def call(self, path, document=None, *, identity=None, method="POST"):
+        if path == RENEW_PATH:
+            self.renewals.append(self._clock.monotonic())
+            raise ControlPlaneUnreachable("cannot reach the control plane")
+        return {"trust_document": ""}
+
+    def require_clock(self):
+        """It is right."""
 
 
 def an_agent(node, control_plane, clock, directory, log, seed):
@@ -81,8 +98,8 @@ def an_agent(node, control_plane, clock, directory, log, seed):
     )
 
 
-def a_node(kit):
-    identity = kit.issue_node()
+def a_node(kit, **issued):
+    identity = kit.issue_node(**issued)
     return NodeIdentity(
         identity=identity,
         node_id=NODE_ID,
@@ -132,6 +149,34 @@ async def test_ninety_days_back_is_no_crash_and_no_stampede(kit, tmp_path, log):
     asked, running = await jumped(kit, tmp_path, log, -JUMP)
     assert running == AGENTS
     assert max(Counter(int(moment) for moment in asked).values()) <= AGENTS / 10
+
+
+async def test_a_fleet_that_slept_through_its_renewals_does_not_wake_to_a_stampede(kit, tmp_path, log):
+    """A host with many machines was suspended for 17 hours: their clocks are right, and all are late."""
+    clock, node = LoopClock(kit.now), a_node(kit)
+    asked = [SleepersControlPlane(clock) for _ in range(AGENTS)]
+    fleet = [an_agent(node, asked[seed], clock, tmp_path, log, seed) for seed in range(AGENTS)]
+    tasks = [asyncio.create_task(agent.run()) for agent in fleet]
+    await asyncio.sleep(1000)
+    clock.offset += 17 * HOUR
+    await asyncio.sleep(CATCH_UP_SECONDS + SPREAD_SECONDS + 1)
+    first = [one.renewals[0] - 1000 for one in asked]
+    assert max(Counter(int(moment) for moment in first).values()) <= 5
+    assert max(first) - min(first) > 0.9 * CATCH_UP_SECONDS
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_what_is_caught_up_on_is_done_long_before_the_pair_ends(kit, tmp_path, log):
+    clock, node = LoopClock(kit.now), a_node(kit, lifetime_seconds=600)
+    control_plane = SleepersControlPlane(clock)
+    clock.offset += 500
+    task = asyncio.create_task(an_agent(node, control_plane, clock, tmp_path, log, 1).run())
+    await asyncio.sleep(25.1)
+    assert control_plane.renewals
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_minute_more_or_less_is_nothing(kit, tmp_path, log, logged):

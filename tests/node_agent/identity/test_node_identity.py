@@ -76,6 +76,41 @@ async def test_a_pair_is_renewed_in_the_middle_of_the_shorter_of_its_lives(make_
     assert span.at(0.5) <= later <= span.at(0.7)
 
 
+async def test_a_moment_that_was_promised_is_kept_to_and_kept_on_the_disk(make_bootstrap, kit, control_plane, state):
+    moment = int(kit.now) + 0.45 * 86400 + 0.5
+    control_plane.renew_time = int(moment * 1000)
+    node = await make_bootstrap().run()
+    assert renew_pair_at(node, kit.now) == moment
+    stored = IdentityStore(state).load()
+    assert renew_pair_at(stored, kit.now) == moment
+    # It is early even for the first pair, and too early for any other.
+    assert renew_pair_at(replace(stored, first=False), kit.now) > int(kit.now) + 0.5 * 86400 - 1
+
+
+@pytest.mark.parametrize(
+    "promised",
+    [None, 0, -1, 10**400, 1e300, float("nan"), float("inf"), True, "1800000000000", [1], {"at": 1}, 0.39, 0.71],
+)
+async def test_a_moment_that_is_none_or_outside_of_the_window_is_not_taken(
+    make_bootstrap, kit, control_plane, state, promised
+):
+    outside = isinstance(promised, float) and 0 < promised < 1
+    control_plane.renew_time = int((kit.now + promised * 86400) * 1000) if outside else promised
+    node = await make_bootstrap().run()
+    span = token_lifespan(node.listen_token, kit.now)
+    assert renew_pair_at(node, kit.now) == span.at(renewal_part(node.identity.serial, first=True))
+    assert IdentityStore(state).load() is not None
+
+
+async def test_an_identity_of_before_there_were_promises_is_read(make_bootstrap, state):
+    await make_bootstrap().run()
+    path = state / "identity.json"
+    document = json.loads(path.read_bytes())
+    del document["renew_at"]
+    path.write_text(json.dumps(document))
+    assert IdentityStore(state).load().renew_at is None
+
+
 @pytest.mark.parametrize("text", ["", "a.b", "a.e30.c", "a.!!.c", "a.eyJpYXQiOiJ4IiwiZXhwIjoxfQ.c"])
 def test_a_token_without_times_is_renewed_soon(text):
     assert token_lifespan(Secret(text), 100.0).end == 3700.0

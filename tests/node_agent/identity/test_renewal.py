@@ -29,7 +29,9 @@ async def first(make_bootstrap):
 
 @pytest.fixture
 async def due(make_bootstrap, control_plane, kit):
-    control_plane.now = lambda: kit.now - 0.71 * DAY
+    """A pair that is to be renewed now."""
+    control_plane.now = lambda: kit.now - 0.6 * DAY
+    control_plane.renew_time = int(kit.now * 1000)
     return await make_bootstrap().run()
 
 
@@ -239,9 +241,10 @@ async def test_a_wrong_clock_is_told_before_anything_is_asked_for(expired, make_
 
 
 async def test_a_clock_that_is_minutes_off_makes_a_clear_error_of_a_renewal_that_fails(
-    due, make_keeper, asking, logged, control_plane, until
+    due, make_keeper, asking, logged, control_plane, state, until
 ):
     clock = OffsetClock(-310.0)
+    IdentityStore(state).save(replace(due, renew_at=clock.now()))
     asking._clock_offset.clock = asking._clock = clock
     keeper = make_keeper(clock)
     control_plane.now = SystemClock().now
@@ -252,8 +255,9 @@ async def test_a_clock_that_is_minutes_off_makes_a_clear_error_of_a_renewal_that
 
 
 @pytest.mark.parametrize("seconds", [-60.0, 60.0])
-async def test_a_minute_has_no_effect(due, make_keeper, asking, logged, control_plane, seconds):
+async def test_a_minute_has_no_effect(due, make_keeper, asking, logged, control_plane, state, seconds):
     clock = OffsetClock(seconds)
+    IdentityStore(state).save(replace(due, renew_at=clock.now()))
     asking._clock_offset.clock = asking._clock = clock
     keeper = make_keeper(clock)
     control_plane.now = SystemClock().now

@@ -18,7 +18,7 @@ from tests.node_agent.identity.conftest import OffsetClock
 from tests.support.identities import IdentityKit
 
 DAY = 86400
-DUE = 0.71 * DAY
+DUE = 0.6 * DAY
 RENEW, CONFIRM = "/api/2.0/nodes/self/renew", "/api/2.0/bootstrap/confirm"
 # Every time the directory or a file of it is flushed during a renewal: request, trust document (none: it is the same),
 # successor, commit, and the settled identity; each file is flushed itself and by its directory.
@@ -55,8 +55,9 @@ def assert_nothing_is_lost(state, control_plane, now):
 
 @pytest.fixture
 async def first(make_bootstrap, control_plane, kit):
-    """An identity that was issued so long ago that it is due now."""
+    """An identity that the control plane wants renewed now."""
     control_plane.now = lambda: kit.now - DUE
+    control_plane.renew_time = int(kit.now * 1000)
     return await make_bootstrap().run()
 
 
