@@ -118,6 +118,7 @@ def compose(foundation: Foundation) -> ControlPlane:
             operators=dict(foundation.operators),
             clock=foundation.clock,
         ),
+        trust_sequence=lambda: identities.trust.sequence,
         database=foundation.database,
         ledger=ledger,
         metrics=metrics,

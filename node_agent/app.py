@@ -106,6 +106,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 serving.secrets.run(),
                 serving.report_sender.run(),
                 serving.hand_over.run(),
+                serving.trust_watch.run(),
                 serving.initialisation.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),

@@ -43,6 +43,7 @@ from node_agent.identity.renewal import Renewal
 from node_agent.identity.rotation_watch import RotationWatch
 from node_agent.identity.succession import Prove
 from node_agent.identity.trust_hand_over import TrustHandOver
+from node_agent.identity.trust_watch import TrustWatch
 from node_agent.init_scripts.initialisation import Initialisation, InitParts
 from node_agent.init_scripts.readiness import Readiness
 from node_agent.init_scripts.record import InitFiles
@@ -116,6 +117,7 @@ class Serving:
     secrets: SecretKeeper
     report_sender: ReportSender
     hand_over: TrustHandOver
+    trust_watch: TrustWatch
     shells: Shells
     initialisation: Initialisation
 
@@ -197,7 +199,8 @@ async def compose(
     rotation.look()
     sender, hand_over = _upwards(foundation, credentials, reports)
     keeper = _keeper(foundation, credentials)
-    return Serving(links, renewal, credentials, keeper, sender, hand_over, shells, initialisation)
+    trust_watch = _trust_watch(foundation, links)
+    return Serving(links, renewal, credentials, keeper, sender, hand_over, trust_watch, shells, initialisation)
 
 
 def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports, readiness: Readiness) -> Shells:
@@ -391,6 +394,17 @@ def _upwards(foundation: Foundation, credentials: Credentials, reports: Reports)
     )
     log = get_logger("node_agent.trust")
     return sender, TrustHandOver(enrolment.control_plane, credentials, enrolment.trust, rng, log)
+
+
+def _trust_watch(foundation: Foundation, links: RelayLinks) -> TrustWatch:
+    return TrustWatch(
+        control_plane=foundation.enrolment.control_plane,
+        trust=foundation.enrolment.trust,
+        linked_relays=links.linked,
+        metrics=foundation.metrics,
+        rng=foundation.rng,
+        log=get_logger("node_agent.trust"),
+    )
 
 
 def _follow_trust(foundation: Foundation, watch: CallerWatch, links: RelayLinks, reports: Reports) -> None:

@@ -65,6 +65,12 @@ class AgentMetrics:
         self.trust_sequence = Gauge(
             f"{_PREFIX}_trust_document_sequence", "Number of the trust document in force.", registry=registry
         )
+        self.trust_fetched = Counter(
+            f"{_PREFIX}_trust_documents_fetched_total",
+            "Trust documents that no relay had brought, fetched from the control plane.",
+            ["reason"],
+            registry=registry,
+        )
         self.reports_sent = Counter(
             f"{_PREFIX}_reports_sent_total", "Report items that the control plane has taken.", registry=registry
         )
@@ -135,6 +141,8 @@ class AgentMetrics:
             self.init_scripts.labels(state.value.lower())
         for outcome in ("taken", "unchanged", "refused", "failed"):
             self.secret_fetches.labels(outcome)
+        for reason in ("withheld", "unlinked"):
+            self.trust_fetched.labels(reason)
         for outcome in ("given", "missing", "refused", "failed"):
             self.secret_uses.labels(outcome)
         for decision in ("taken", "known", *(rule.value for rule in PolicyRule)):

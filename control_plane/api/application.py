@@ -1,7 +1,7 @@
 """The aiohttp application: routes with their roles, and what holds for every answer.
 
-Every answer carries `Trunkline-Request-Id`, HSTS and `X-Content-Type-Options`; every refusal is JSON. What goes wrong
-inside becomes INTERNAL_ERROR with the request id, under which the log has the reason.
+Every answer carries `Trunkline-Request-Id`, `Trunkline-Trust-Sequence`, HSTS and `X-Content-Type-Options`; every
+refusal is JSON. What goes wrong inside becomes INTERNAL_ERROR with the request id, under which the log has the reason.
 """
 
 import secrets
@@ -38,9 +38,10 @@ _PASSING_ERRORS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What every request passes through."""
+    """What every request passes through; `trust_sequence` tells the number of the newest trust document."""
 
     credentials: Credentials
+    trust_sequence: Callable[[], int]
     database: Database
     ledger: RefusalLedger
     metrics: ControlPlaneMetrics
@@ -54,7 +55,7 @@ def build_application(front: Front, routes: Iterable[Route]) -> web.Application:
     for route in routes:
         # GET answers HEAD too, but for streams, which a HEAD would leave running.
         app.router.add_route(route.method, route.path, _guarded(front, route))
-    app.on_response_prepare.append(_sign)
+    app.on_response_prepare.append(_signing(front))
     return app
 
 
@@ -155,8 +156,14 @@ def _measure(metrics: ControlPlaneMetrics, request: web.Request, response: web.S
         metrics.request_seconds.labels(route).observe(seconds)
 
 
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Trunkline-Request-Id"] = request.get(REQUEST_ID, "none")
-    response.headers["Strict-Transport-Security"] = HSTS
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Server"] = "trunkline-control-plane"
+def _signing(front: Front) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return what signs every answer; the trust document's number is for nodes, from which relays may keep it."""
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Trunkline-Request-Id"] = request.get(REQUEST_ID, "none")
+        response.headers["Trunkline-Trust-Sequence"] = str(front.trust_sequence())
+        response.headers["Strict-Transport-Security"] = HSTS
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Server"] = "trunkline-control-plane"
+
+    return sign

@@ -29,7 +29,7 @@ MOST_FEEDS = 1024
 
 
 class HeldQuery(MachineQuery):
-    """What a relay says of the document that it holds."""
+    """What a relay or node says of the document that it holds."""
 
     sequence: int | None = Field(default=None, ge=1, le=MAX_SEQUENCE)
     fingerprint: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -54,8 +54,11 @@ class TrustResource:
         ]
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
-        """Return the current document."""
-        return json_response({"trust_document": self._context.trust.text})
+        """Return the current document, unless it is the one that is held."""
+        trust = self._context.trust
+        if read_query(request, HeldQuery).sequence == trust.sequence:
+            return json_response({"sequence": trust.sequence})
+        return json_response({"sequence": trust.sequence, "trust_document": trust.text})
 
     async def follow(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream the document until the relay goes or the control plane drains."""

@@ -5,7 +5,7 @@ has replaced meanwhile is issued anew. The sealing key that came along is kept w
 only once the leaf is confirmed.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -67,18 +67,18 @@ async def issue_pair(
     if known is not None and is_current and issuance.has_signed(known.answer["listen_token"]):
         return Pair(**known.answer), False
     token = issuance.listen_token(workspace, node, certificate.chain, now)
-    answer = {
-        "certificate_chain": certificate.chain,
-        "listen_token": token,
-        "serial": certificate.serial,
-        "renew_time": issuance.renew_time(certificate.chain, now, first=request.origin != RENEWAL),
-    }
+    pair = Pair(
+        certificate_chain=certificate.chain,
+        listen_token=token,
+        serial=certificate.serial,
+        renew_time=issuance.renew_time(certificate.chain, now, first=request.origin != RENEWAL),
+    )
     await bootstraps.keep_answer(
         session,
         credential,
         csr_sha256,
         subject_id=node.node_id,
-        answer=answer,
+        answer=asdict(pair),
         expire_time=now_ms + ANSWER_SECONDS * 1000,
     )
-    return Pair(**answer), True
+    return pair, True

@@ -1,7 +1,7 @@
 """The agent's side of the control plane's API: JSON over HTTPS, with the node's certificate where it has one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -17,6 +17,8 @@ from trunkline.version import __version__
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 FIRST_ERROR_STATUS = 300
 LONGEST_RETRY_AFTER_SECONDS = 60.0
+TRUST_SEQUENCE_FIELD = "Trunkline-Trust-Sequence"
+MOST_SEQUENCE_DIGITS = 16
 
 
 class ControlPlaneRefused(Exception):  # noqa: N818 - an answer, not a mistake
@@ -66,6 +68,11 @@ class ControlPlane:
         self._timeout = aiohttp.ClientTimeout(total=request_seconds)
         self._clock = clock
         self._clock_offset = clock_offset
+        self._told: list[Callable[[int], None]] = []
+
+    def on_trust_sequence(self, told: Callable[[int], None]) -> None:
+        """Have `told` called with the number of the newest trust document, which every answer states."""
+        self._told.append(told)
 
     async def call(
         self,
@@ -116,10 +123,16 @@ class ControlPlane:
             proxy_headers=self._proxy_headers(),
         ) as response:
             self._clock_offset.observe(response.headers.get("Date"), sent_at, self._clock.now())
+            self._note_trust_sequence(response.headers.get(TRUST_SEQUENCE_FIELD, ""))
             body = await _read_bounded(response)
         if response.status >= FIRST_ERROR_STATUS:
             raise _refusal(response.status, body, response.headers.get("Retry-After"))
         return _object_of(body)
+
+    def _note_trust_sequence(self, stated: str) -> None:
+        if stated.isascii() and stated.isdigit() and len(stated) <= MOST_SEQUENCE_DIGITS:
+            for told in self._told:
+                told(int(stated))
 
     def _proxy_headers(self) -> dict[str, str] | None:
         if self._proxy is None or self._proxy.authorization is None:

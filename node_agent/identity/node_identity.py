@@ -274,8 +274,9 @@ def _renew_at(answer: dict[str, Any]) -> float | None:
 
 
 def _seconds(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < LATEST_TIME else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < LATEST_TIME else None
 
 
 def _policy(document: dict[str, Any]) -> dict[str, Any]:

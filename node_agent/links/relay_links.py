@@ -121,6 +121,10 @@ class RelayLinks:
                 verdicts.append(verdict)
         return verdicts
 
+    def linked(self) -> list[str]:
+        """Return the addresses of the relays that there is a link to."""
+        return sorted({attachment.url for attachment in self._up})
+
     async def prove(self, heir: NodeIdentity) -> bool:
         """Have one relay take an identity that is not in force yet, those first that are linked; tell whether one did.
 

@@ -10,7 +10,7 @@ import pytest
 
 from certs.trust import TrustDocument, verify_trust_document
 from control_plane.api import trust
-from tests.support.control_planes import EnrolledRelay, RunningControlPlane, running_control_plane
+from tests.support.control_planes import SEALING_KEY, EnrolledRelay, RunningControlPlane, running_control_plane
 
 EVENTS = "/api/2.0/trust-document/events"
 
@@ -18,6 +18,30 @@ EVENTS = "/api/2.0/trust-document/events"
 async def document(plane: RunningControlPlane) -> TrustDocument:
     text = (await plane.ok("GET", "/api/2.0/trust-document", token=None))["trust_document"]
     return verify_trust_document(text, plane.authority.roots, plane.foundation.clock.now())
+
+
+async def test_every_answer_states_the_number_of_the_newest_document(plane: RunningControlPlane):
+    """Also to a node that is refused: it is how a node finds out that its relays keep a document back."""
+    node = await plane.node("vm-1")
+    unlocked = await plane.call("POST", "/api/2.0/nodes/self/reports", {}, identity=node.identity)
+    lock = {"kind": "node", "id": node.node_id, "reason": "looked into", "lifetime_seconds": 600}
+    await plane.ok("POST", "/api/2.0/locks", lock)
+    secrets = {"sealing_key": SEALING_KEY}
+    refused = await plane.call("POST", "/api/2.0/nodes/self/secrets", secrets, identity=node.identity)
+    unknown = await plane.call("GET", "/no/such/path", token=None)
+    now = str(plane.control_plane.identities.trust.sequence)
+    assert refused.status == 403
+    assert [answer.headers["Trunkline-Trust-Sequence"] for answer in (refused, unknown)] == [now, now]
+    assert int(unlocked.headers["Trunkline-Trust-Sequence"]) < int(now)
+
+
+async def test_who_holds_the_newest_document_is_not_sent_it_again(plane: RunningControlPlane):
+    await plane.node("vm-1")
+    current = plane.control_plane.identities.trust.sequence
+    assert await plane.ok("GET", f"/api/2.0/trust-document?sequence={current}", token=None) == {"sequence": current}
+    for held in (current - 1, current + 1):
+        answer = await plane.ok("GET", f"/api/2.0/trust-document?sequence={held}", token=None)
+        assert answer == {"sequence": current, "trust_document": plane.control_plane.identities.trust.text}
 
 
 class Feed:

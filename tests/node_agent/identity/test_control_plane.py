@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import time
 
 import pytest
+from aiohttp import web
 
 from certs.fingerprints import sha256_hex
 from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
@@ -35,6 +37,29 @@ async def test_an_answer_and_an_error(asking, control_plane):
     with pytest.raises(ControlPlaneRefused) as refused:
         await asking.call(PATH)
     assert (refused.value.status, refused.value.error_code, refused.value.permanent) == (403, "PERMISSION_DENIED", True)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_the_number_of_the_trust_document_is_heard_in_answers_and_refusals(asking, control_plane, status):
+    told = []
+    asking.on_trust_sequence(told.append)
+
+    def answer(stated):
+        headers = {"Trunkline-Trust-Sequence": stated}
+        return lambda document: web.json_response({}, status=status, headers=headers)
+
+    control_plane.faults[PATH] = [answer(text) for text in ("7", "", "-1", "8 ", "x", "9" * 17, "1.5", "\u0663")]
+    for _ in range(8):
+        with contextlib.suppress(ControlPlaneRefused):
+            await asking.call(PATH)
+    assert told == [7, 8]
+
+
+async def test_a_control_plane_that_states_no_number_is_an_older_one(asking):
+    told = []
+    asking.on_trust_sequence(told.append)
+    await asking.call(PATH)
+    assert told == []
 
 
 async def test_the_clock_is_compared(control_plane, kit):

@@ -82,6 +82,7 @@ async def test_a_moment_that_was_promised_is_kept_to_and_kept_on_the_disk(make_b
     node = await make_bootstrap().run()
     assert renew_pair_at(node, kit.now) == moment
     stored = IdentityStore(state).load()
+    assert stored is not None
     assert renew_pair_at(stored, kit.now) == moment
     # It is early even for the first pair, and too early for any other.
     assert renew_pair_at(replace(stored, first=False), kit.now) > int(kit.now) + 0.5 * 86400 - 1

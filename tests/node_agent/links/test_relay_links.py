@@ -168,6 +168,14 @@ async def test_a_link_is_attached_with_the_nodes_credentials(node, kit, until):
         await node.links.close()
 
 
+async def test_who_is_linked_is_known(node, kit, until):
+    async with relays(kit) as [server]:
+        assert node.links.linked() == []
+        node.links.configure((server.url,))
+        await until(lambda: node.links.linked() == [server.url])
+        await node.links.close()
+
+
 async def test_a_lost_link_is_back_at_once(node, kit, until):
     async with relays(kit) as (server,):
         node.links.configure((server.url,))
