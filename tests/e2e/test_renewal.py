@@ -1,6 +1,7 @@
 """Renewal among real processes that are killed and stopped in the middle of it, and the runbook of an expired fleet."""
 
 import time
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
 
@@ -8,7 +9,7 @@ import pytest
 
 from certs.identities import Identity
 from tests.support.sandboxes import wait_until
-from tests.support.small_fleet import LIFE_SECONDS, SmallFleet
+from tests.support.small_fleet import LIFE_SECONDS, RELAY_LIFE_SECONDS, SmallFleet
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION
 
 pytestmark = pytest.mark.timeout(400)
@@ -18,10 +19,12 @@ SUCCESSOR, REQUEST = "identity-successor.json", "renewal.json"
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
-    """A control plane and a relay, a node `vm-1` that runs, and `vm-2` and `vm-3`, which were just switched off."""
+    """A control plane, a relay, and a node `vm-1` that run; `relay-2`, `vm-2` and `vm-3`, which are switched off."""
     running = SmallFleet(tmp_path_factory.mktemp("fleet"))
     try:
         running.begin()
+        running.enrol("relay-2")
+        running.kill("relay-2")
         for node in ("vm-2", "vm-3"):
             running.join(node)
             wait_until(partial(running.works, node), f"{node} works")
@@ -32,6 +35,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
         yield running
     finally:
         running.end()
+
+
+def metrics(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own
+        return str(answer.read().decode())
 
 
 def killed_and_started(fleet: SmallFleet, name: str) -> None:
@@ -101,11 +109,27 @@ def test_a_node_that_was_revoked_while_it_was_off_stays_out(fleet: SmallFleet) -
     assert "late_renewal.refused" in fleet.log("vm-3")
 
 
+def test_a_relay_that_was_off_until_its_certificate_had_expired_returns_by_itself(fleet: SmallFleet) -> None:
+    """By its key, unattended; and the node that runs links itself to it."""
+    before = Identity.load(fleet.state("relay-2") / "identity.pem")
+    wait_until(lambda: time.time() > before.not_after + 1, "the certificate has expired", RELAY_LIFE_SECONDS)
+    fleet.start("relay-2")
+    after = Identity.load(fleet.state("relay-2") / "identity.pem")
+    assert after.spiffe_id == before.spiffe_id
+    assert after.not_after > time.time()
+    assert "relay.identity_back" in fleet.log("relay-2")
+    [event] = fleet.audit("relay.late_renewal")
+    assert event["details"]["by_certificate"] == before.serial
+    url = fleet.endpoints("vm-1")["admin_url"] + "/metrics"
+    wait_until(lambda: "trunkline_node_agent_links 2.0" in metrics(url), "vm-1 is linked to both relays", 60)
+    assert fleet.works("vm-1")
+
+
 def test_relay_and_control_plane_have_renewed_themselves_meanwhile_and_nothing_crashed(fleet: SmallFleet) -> None:
-    """Their certificates live for a minute too; the link of `vm-1` was made before and after."""
+    """Their certificates live for a minute or two too; the link of `vm-1` was made before and after."""
     assert Identity.load(fleet.state("relay") / "identity.pem").not_after > time.time()
-    wait_until(lambda: "certificate.renewed" in fleet.log("relay"), "the relay has renewed itself", LIFE_SECONDS)
+    wait_until(lambda: "certificate.renewed" in fleet.log("relay"), "the relay has renewed itself", RELAY_LIFE_SECONDS)
     wait_until(lambda: "identity.renewed" in fleet.log("control-plane"), "the control plane too", LIFE_SECONDS)
     assert fleet.works("vm-1")
-    for name in ("control-plane", "relay", "vm-1", "vm-2", "vm-3"):
+    for name in ("control-plane", "relay", "relay-2", "vm-1", "vm-2", "vm-3"):
         assert "Traceback" not in fleet.log(name)

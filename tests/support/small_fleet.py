@@ -1,4 +1,4 @@
-"""A control plane, a relay and agents, each a process of its own, with lives of a minute: to be killed and stopped."""
+"""A control plane, relays and agents, each a process of its own, with lives of a minute or so: to be killed."""
 
 import json
 import os
@@ -17,12 +17,14 @@ from tests.support.ports import kept_port
 from tests.support.sandboxes import TRUNKLINE, wait_until
 
 LIFE_SECONDS = 60
+# A relay has to outlive a control plane that is stopped while a node's renewal is waited for.
+RELAY_LIFE_SECONDS = 90
 WORKSPACE = "finance"
 
 
 @dataclass
 class SmallFleet:
-    """Daemons by name: `control-plane`, `relay`, and nodes."""
+    """Daemons by name: `control-plane`, `relay` and others whose names begin so, and nodes."""
 
     root: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -36,14 +38,19 @@ class SmallFleet:
         self._run("control-plane", "init", "--config", str(self._config("control-plane")))
         self.start("control-plane")
         account = self.api("GET", "/api/2.0/accounts")["account_id"]
-        path = f"/api/2.0/accounts/{account}"
-        self.api("POST", f"{path}/workspaces", {"workspace": WORKSPACE})
-        asked = {"name": "relay-1", "dns_names": ["localhost"], "lifetime_seconds": 600}
-        self._write_secret("relay", self.api("POST", f"{path}/relay-join-tokens", asked)["join_token"])
-        enrolment = f"[enrolment]\nname = 'relay-1'\njoin_token_file = '{self.root}/relay-join-token'\n"
+        self.api("POST", f"/api/2.0/accounts/{account}/workspaces", {"workspace": WORKSPACE})
+        self.enrol("relay")
+
+    def enrol(self, relay: str) -> None:
+        """Start a relay that enrols with a token that is good once."""
+        account = self.api("GET", "/api/2.0/accounts")["account_id"]
+        asked = {"name": relay, "dns_names": ["localhost"], "lifetime_seconds": 600}
+        made = self.api("POST", f"/api/2.0/accounts/{account}/relay-join-tokens", asked)
+        self._write_secret(relay, made["join_token"])
+        enrolment = f"[enrolment]\nname = '{relay}'\njoin_token_file = '{self.root}/{relay}-join-token'\n"
         listen = "[listen]\naddress = '127.0.0.1'\nport = 0\n"
-        self._write("relay", self._reach() + enrolment + listen)
-        self.start("relay")
+        self._write(relay, self._reach() + enrolment + listen)
+        self.start(relay)
 
     def join(self, node: str, *, policy: str | None = None, **token: Any) -> None:
         """Start an agent that joins with a token that is good once, under its owner's policy."""
@@ -60,7 +67,7 @@ class SmallFleet:
 
     def start(self, name: str, *, until_ready: bool = True) -> None:
         """Start a daemon and wait until it is ready; an agent is not before it is linked to a relay."""
-        kind = name if name in ("control-plane", "relay") else "node-agent"
+        kind = name if name == "control-plane" else "relay" if name.startswith("relay") else "node-agent"
         self._endpoints_file(name).unlink(missing_ok=True)
         with (self.root / f"{name}.log").open("ab") as log:
             command = [TRUNKLINE, kind, "--config", str(self._config(name))]
@@ -180,9 +187,9 @@ class SmallFleet:
         return self.run(TRUNKLINE, *arguments, environment=environment)
 
     def _control_plane(self) -> str:
-        tokens = ("svid_seconds", "listen_seconds", "relay_svid_seconds", "own_svid_seconds")
+        tokens = ("svid_seconds", "listen_seconds", "own_svid_seconds")
         return (
-            "[tokens]\n"
+            f"[tokens]\nrelay_svid_seconds = {RELAY_LIFE_SECONDS}\n"
             + "".join(f"{name} = {LIFE_SECONDS}\n" for name in tokens)
             + "[health]\ninterval_seconds = 1.0\n[limits]\ndrain_seconds = 1.0\n"
         )
