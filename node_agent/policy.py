@@ -163,6 +163,11 @@ class Policy(Rules):
         return self.commands.allows_subject(subject) if subjects is None else subject in subjects
 
     @property
+    def limits_of_shells(self) -> Limits:
+        """What one shell, with all that is started in it, may use of the node."""
+        return self.commands.limits if self.shell.limits is None else self.shell.limits
+
+    @property
     def init_enabled(self) -> bool:
         """Whether init scripts may run on this node."""
         if self.init.enabled is not None:

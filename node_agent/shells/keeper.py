@@ -2,14 +2,17 @@
 
 It imports only the standard library and `node_agent.supervisor`. It is started with the shell's three standard
 descriptors as its own, and a socket to the agent, on which both write JSON, a document a line. The agent's first line
-is the plan. The keeper answers `{"started": true}` or `{"failed": reason}`; once the shell's first program has ended
-and nothing is left of the session, `{"exited": status}` (as `os.waitstatus_to_exitcode`), and goes.
+is the plan. The keeper answers `{"started": true, "groups": {…}}` or `{"failed": reason}`; once the shell's first
+program has ended and nothing is left of the session, `{"exited": status}` (as `os.waitstatus_to_exitcode`), and goes.
 
-The keeper is the reaper of everything below it, so a daemon that forks twice does not get away. When the socket ends,
-the agent is gone, and the session goes with it.
+The session is in a control group of its own, as a command is, and bounded so. The keeper is the reaper of everything
+below it, so a daemon that forks twice does not get away. When the socket ends, the agent is gone, and the session goes
+with it. When the keeper is killed, the first program is too, and the rest is the agent's to end: `started` names the
+groups.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -19,9 +22,13 @@ import socket
 import sys
 import termios
 import time
+from collections.abc import Collection
 from typing import Any, NoReturn
 
-from node_agent.supervisor.kernel import adopt_orphans
+from node_agent.supervisor.cgroups import Group, make_group
+from node_agent.supervisor.child import lower_priority, restore_signals, set_rlimits
+from node_agent.supervisor.kernel import adopt_orphans, die_with
+from node_agent.supervisor.plan import Limits
 from node_agent.supervisor.tree import descendants, kill_all, signal_all
 
 LARGEST_LINE_BYTES = 1024 * 1024
@@ -34,9 +41,10 @@ FAILED_STATUS = 127
 class Keeper:
     """The shell's first program, and what may be asked about it."""
 
-    def __init__(self, agent: socket.socket, child: int) -> None:
+    def __init__(self, agent: socket.socket, child: int, group: Group) -> None:
         self._agent = agent
         self._child = child
+        self._group = group
         self._pidfd = os.pidfd_open(child)
         self._received = b""
         self._kill_at: float | None = None
@@ -98,21 +106,30 @@ class Keeper:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+        self._group.remove()
         _say(self._agent, {"exited": os.waitstatus_to_exitcode(status)})
 
     def _kill_all(self) -> None:
+        self._group.kill()
         kill_all(self._listing, timeout_seconds=KILL_SECONDS)
 
     def _listing(self) -> set[int]:
         """List what still runs: without zombies, of which the first program stays one until the end."""
         self._reap_others()
-        below = descendants(os.getpid())
+        below = (self._group.members() | descendants(os.getpid())) - {os.getpid()}
         if os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             below.discard(self._child)
         return below
 
     def _reap_others(self) -> None:
         """Reap adopted orphans; the first program only at the end."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid == self._child:
+                    break  # whoever ended after it is found one by one
+                os.waitpid(ended.si_pid, 0)
+            else:
+                return
         for pid in descendants(os.getpid()) - {self._child}:
             with contextlib.suppress(ChildProcessError):  # a child of a child is its parent's to reap
                 os.waitpid(pid, os.WNOHANG)
@@ -127,35 +144,54 @@ def main() -> None:
     agent.set_inheritable(False)
     plan = json.loads(_read_line(agent))
     adopt_orphans()
+    group = make_group(plan["run_id"])
+    try:
+        bounded = group.bound_or_refuse(Limits(**plan["limits"]))
+        child = _started(plan, group, bounded)
+    except OSError as error:
+        group.remove()
+        _say(agent, {"failed": error.strerror})
+        return
+    _say(agent, {"started": True, "groups": group.directories})
+    Keeper(agent, child, group).run()
+
+
+def _started(plan: dict[str, Any], group: Group, bounded: Collection[str]) -> int:
+    """Start the first program; return its process.
+
+    Raises:
+        OSError: it cannot be started.
+    """
     reading, writing = os.pipe()
-    child = os.fork()
+    keeper, child = os.getpid(), os.fork()
     if child == 0:
-        _become(plan, writing)
+        _become(plan, group, bounded, keeper, writing)
     os.close(writing)
     _let_go_of_standard_descriptors()
     reason = os.read(reading, 4096)
+    os.close(reading)
     if reason:
         os.waitpid(child, 0)
-        _say(agent, {"failed": reason.decode("utf-8", "replace")})
-        return
-    _say(agent, {"started": True})
-    Keeper(agent, child).run()
+        raise OSError(errno.ECHILD, reason.decode("utf-8", "replace"))
+    return child
 
 
-def _become(plan: dict[str, Any], failure: int) -> NoReturn:
+def _become(plan: dict[str, Any], group: Group, bounded: Collection[str], keeper: int, failure: int) -> NoReturn:
     """Be the shell, from here on; what goes wrong is written to `failure`, which closes when nothing does."""
     try:
         os.setsid()
         if plan["terminal"]:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        restore_signals()
+        group.enter()
+        lower_priority()
+        set_rlimits(Limits(**plan["limits"]), bounded)
         if plan["switched"]:
             os.setgroups(plan["groups"])
             os.setresgid(plan["gid"], plan["gid"], plan["gid"])
             os.setresuid(plan["uid"], plan["uid"], plan["uid"])
         os.umask(0o022)
+        die_with(keeper)
         _enter(plan["directory"])
         os.execvpe(plan["program"], plan["argv"], plan["environment"])  # noqa: S606 - an argument list
     except BaseException as error:  # noqa: BLE001 - this process must not come back

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import node_agent
 from node_agent.commands.accounts import Account
+from node_agent.commands.left_behind import clear_left_behind
 
 START_SECONDS = 20.0
 _MODE = 0o600
@@ -30,7 +31,10 @@ class StartFailed(Exception):  # noqa: N818 - an expected refusal
 
 @dataclass(frozen=True, slots=True)
 class ProgramPlan:
-    """What the keeper starts: `program` is looked up in the PATH of `environment`, `argv` is what it is given."""
+    """What the keeper starts: `program` is looked up in the PATH of `environment`, `argv` is what it is given.
+
+    `run_id` names its control group, and is in its environment; `limits` are those of `node_agent.rules.limits`.
+    """
 
     program: str
     argv: list[str]
@@ -41,6 +45,8 @@ class ProgramPlan:
     uid: int
     gid: int
     groups: list[int]
+    run_id: str
+    limits: dict[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,15 @@ class Program:
     """A running shell. `status` is done once nothing is left: as `os.waitstatus_to_exitcode`, or None if unknown."""
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], ends: Ends, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        popen: subprocess.Popen[bytes],
+        ends: Ends,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        claim: dict[str, Any],
     ) -> None:
         self._popen = popen
+        self._claim = claim
         self._reader = reader
         self._writer = writer
         self.ends = ends
@@ -98,9 +110,10 @@ class Program:
             there.close()
             for descriptor in set(theirs):
                 os.close(descriptor)
-        failure = await _begin(plan, reader, writer)
-        if failure is None:
-            return cls(popen, ends, reader, writer)
+        answer = await _begin(plan, reader, writer)
+        if answer.get("started"):
+            return cls(popen, ends, reader, writer, {"run_id": plan.run_id, "groups": answer.get("groups")})
+        failure = answer.get("failed", "the keeper has ended")
         writer.close()
         popen.kill()
         await asyncio.to_thread(popen.wait)
@@ -136,18 +149,22 @@ class Program:
             pass
         self._writer.close()
         await asyncio.to_thread(self._popen.wait)
-        return status if isinstance(status, int) else None
+        if isinstance(status, int):
+            return status
+        # The keeper was killed, and has ended nothing.
+        await asyncio.to_thread(clear_left_behind, self._claim["run_id"], self._claim, ())
+        return None
 
 
-async def _begin(plan: ProgramPlan, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str | None:
-    """Give the keeper its plan; return why it could not be carried out, or None."""
+async def _begin(plan: ProgramPlan, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    """Give the keeper its plan; return what it answers."""
     writer.write(json.dumps(asdict(plan)).encode() + b"\n")
     try:
         async with asyncio.timeout(START_SECONDS):
-            answer = json.loads(await reader.readline() or b"{}")
+            answer: dict[str, Any] = json.loads(await reader.readline() or b"{}")
     except (OSError, TimeoutError):
-        return "the keeper does not answer"
-    return None if answer.get("started") else str(answer.get("failed", "the keeper has ended"))
+        return {"failed": "the keeper does not answer"}
+    return answer
 
 
 def _spawn(control: socket.socket, descriptors: tuple[int, int, int]) -> subprocess.Popen[bytes]:

@@ -3,11 +3,14 @@
 import hashlib
 import os
 import re
+import secrets
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from node_agent.commands.accounts import Account
+from node_agent.commands.proc import RUN_VARIABLE
+from node_agent.rules.limits import Limits
 from node_agent.shells.program import ProgramPlan
 
 MAX_ARGUMENTS = 1024
@@ -69,9 +72,9 @@ def parse_request(body: bytes) -> ShellRequest:
         raise RequestRefused("; ".join(problems)) from None
 
 
-def plan_of(request: ShellRequest, account: Account, login_shell: str, shell_id: str) -> ProgramPlan:
+def plan_of(request: ShellRequest, account: Account, login_shell: str, shell_id: str, limits: Limits) -> ProgramPlan:
     """Return what is started for a request; nothing of the agent's environment is in it."""
-    shell = login_shell_of(login_shell)
+    shell, run_id = login_shell_of(login_shell), secrets.token_hex(16)
     environment = {
         "PATH": SEARCH_PATH,
         "HOME": account.home,
@@ -80,6 +83,7 @@ def plan_of(request: ShellRequest, account: Account, login_shell: str, shell_id:
         "SHELL": shell,
         "LANG": "C.UTF-8",
         ID_VARIABLE: shell_id,
+        RUN_VARIABLE: run_id,
     }
     if request.terminal:
         environment["TERM"] = request.term
@@ -94,6 +98,8 @@ def plan_of(request: ShellRequest, account: Account, login_shell: str, shell_id:
         uid=account.uid,
         gid=account.gid,
         groups=list(account.groups),
+        run_id=run_id,
+        limits=limits.model_dump(),
     )
 
 

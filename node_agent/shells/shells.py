@@ -188,7 +188,7 @@ class Shells:
     async def _open(self, shell_id: str, request: ShellRequest, claims: TokenClaims) -> ShellSession:
         try:
             rules = self._policy.current
-            account, program = await _start(shell_id, request, default_user(rules.commands.run_as))
+            account, program = await _start(shell_id, request, rules)
         finally:
             del self._opening[shell_id]
         opening = Opening(
@@ -219,10 +219,11 @@ def _user_refusal(request: ShellRequest, policy: Policy) -> CommandRefusal | Non
     return CommandRefusal(RefusalReason.POLICY, message, PolicyRule.ALLOWED_USERS)
 
 
-async def _start(shell_id: str, request: ShellRequest, default: str | None) -> tuple[Account, Program]:
+async def _start(shell_id: str, request: ShellRequest, policy: Policy) -> tuple[Account, Program]:
     try:
-        account, login_shell = await asyncio.to_thread(_account, request.user or default)
-        plan = plan_of(request, account, login_shell, shell_id)
+        user = request.user or default_user(policy.commands.run_as)
+        account, login_shell = await asyncio.to_thread(_account, user)
+        plan = plan_of(request, account, login_shell, shell_id, policy.limits_of_shells)
         return account, await Program.start(account, plan, request.rows, request.columns)
     except (NoSuchAccount, StartFailed) as error:
         raise CommandRefused(RefusalReason.CANNOT_START, str(error)) from None

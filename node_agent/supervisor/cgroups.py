@@ -8,6 +8,7 @@ is what `DelegateSubgroup=agent` does). Without it the v2 group has no bounds, b
 """
 
 import contextlib
+import errno
 import os
 import time
 from typing import NamedTuple
@@ -51,6 +52,18 @@ class Group:
         self._write(V2, "memory.swap.max", "0" if limits.memory_bytes is not None else "max")
         self._write("cpu", "cpu.shares", str(CPU_SHARES))
         self._write(V2, "cpu.weight", str(CPU_WEIGHT))
+        return done
+
+    def bound_or_refuse(self, limits: Limits) -> set[str]:
+        """Set the bounds as `bound` does, but none that nothing here could keep.
+
+        Raises:
+            OSError: CPU is to be bounded, and there is no group that does.
+        """
+        done = self.bound(limits)
+        if limits.cpu_percent is not None and "cpu_percent" not in done:
+            # Nothing else can bound it, and a bound that is not kept is not to be taken for one that is.
+            raise OSError(errno.EOPNOTSUPP, "this node has no control group for bounding the CPU of commands")
         return done
 
     def enter(self) -> None:

@@ -86,13 +86,13 @@ def _steps(
     return [
         ("session", os.setsid),
         ("control group", group.enter),
-        ("priority", _lower_priority),
-        ("limits", lambda: _set_rlimits(plan.limits, bounded)),
+        ("priority", lower_priority),
+        ("limits", lambda: set_rlimits(plan.limits, bounded)),
         ("standard streams", lambda: _connect(streams)),
         ("user", lambda: _switch(plan.user)),
         ("parent", lambda: die_with(supervisor)),
         (plan.working_directory, lambda: os.chdir(plan.working_directory.encode())),
-        ("signals", _restore_signals),
+        ("signals", restore_signals),
     ]
 
 
@@ -109,7 +109,7 @@ def _execute(argv: list[bytes], environment: dict[bytes, bytes]) -> NoReturn:
     raise refused
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
     """Give up what the agent has been given above others."""
     if os.getpriority(os.PRIO_PROCESS, 0) < 0:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
@@ -119,7 +119,12 @@ def _lower_priority() -> None:
         file.write(str(max(score, OOM_SCORE)))
 
 
-def _set_rlimits(limits: Limits, bounded: Collection[str]) -> None:
+def set_rlimits(limits: Limits, bounded: Collection[str]) -> None:
+    """Bound this process and what it starts, but for the limits that a group sees to (`bounded`, by name).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     wanted = {kind: getattr(limits, name) for name, kind in _RLIMITS.items() if name not in bounded}
     wanted[resource.RLIMIT_NOFILE] = limits.open_files
     for kind, value in wanted.items():
@@ -152,7 +157,8 @@ def _switch(user: User | None) -> None:
         os.setresuid(user.uid, user.uid, user.uid)
 
 
-def _restore_signals() -> None:
+def restore_signals() -> None:
+    """Have every signal do what it does by default, and block none."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         with contextlib.suppress(OSError, ValueError):

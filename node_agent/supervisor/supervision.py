@@ -8,7 +8,6 @@ then, once the grace is over, KILL. This process is the child subreaper of every
 """
 
 import contextlib
-import errno
 import os
 import resource
 import selectors
@@ -116,10 +115,7 @@ class Supervision:
         plan = self._plan
         for name in STREAMS:
             self._outputs.append(Output(self._directory, name, self._selector, plan.max_output_bytes, plan.patterns))
-        bounded = self._group.bound(plan.limits)
-        if plan.limits.cpu_percent is not None and "cpu_percent" not in bounded:
-            # Nothing else can bound it, and a bound that is not kept is not to be taken for one that is.
-            raise OSError(errno.EOPNOTSUPP, "this node has no control group for bounding the CPU of commands")
+        bounded = self._group.bound_or_refuse(plan.limits)
         if plan.stdin_streamed:
             self._stdin = StdinFeed(self._directory, self._selector)
         stdin = self._stdin.reading if self._stdin is not None else content_at_start(plan)

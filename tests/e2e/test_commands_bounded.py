@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.sandboxes import Sandbox, add_command_rules, running_sandbox, wait_until
+from node_agent.supervisor.cgroups import NAME_PREFIX, Group, own_groups
+from tests.support.sandboxes import TRUNKLINE, Sandbox, add_command_rules, running_sandbox, wait_until
 from trunkline.client.commands import CommandRequest, Target
 from trunkline.client.sync import connect
 
@@ -27,8 +28,9 @@ limits = {{ processes = {PROCESSES}, memory_bytes = {MEMORY_BYTES} }}
 """
 # It goes on when nothing can be forked any more, unlike one of a shell's.
 BOMB = "exec perl -e 'fork while 1'"
-# A deadline, not a measurement: the machine of the tests is shared.
-HEALTH_SECONDS = 10.0
+# What is promised. The machine of the tests is shared, so one of several answers counts; `make soak-cancel` measures.
+HEALTH_SECONDS = 1.0
+HEALTH_ANSWERS = 5
 
 
 class Node:
@@ -68,9 +70,12 @@ class Node:
 
     def is_healthy(self) -> None:
         """Ask the agent itself, through the relay."""
+        assert any(self._answers_in_time() for _ in range(HEALTH_ANSWERS))
+
+    def _answers_in_time(self) -> bool:
         started = time.monotonic()
         assert self._agent.health().status in ("ok", "degraded")
-        assert time.monotonic() - started < HEALTH_SECONDS
+        return time.monotonic() - started < HEALTH_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +131,27 @@ def test_a_cancel_reaches_a_fork_bomb(node: Node) -> None:
     node.sandbox.trunkline("command", "cancel", command_id)
     assert node.ended(command_id)["state"] == "CANCELLED"
     assert processes_of(node, command_id) == []
+
+
+def test_a_fork_bomb_in_a_shell(node: Node) -> None:
+    script = f"echo $$; read go; {BOMB}"
+    command = [TRUNKLINE, "shell", "--state", str(node.sandbox.state), NODE, "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        entered = own_groups(f"/proc/{int(shell.stdout.readline())}")
+        groups = {name: path for name, path in entered.items() if Path(path).name.startswith(NAME_PREFIX)}
+        if not groups:
+            pytest.skip("there are no control groups here")
+        members = Group(groups).members
+        shell.stdin.write(b"go\n")
+        shell.stdin.flush()
+        wait_until(lambda: len(members()) > PROCESSES / 2, "it goes off")
+        node.is_healthy()
+        assert len(members()) <= PROCESSES
+        shell.terminate()
+        shell.communicate(timeout=60)
+    wait_until(lambda: not members(), "nothing of it is left")
 
 
 def test_a_daemon_and_closed_streams(node: Node) -> None:

@@ -6,17 +6,21 @@ import signal
 import pytest
 
 from node_agent.commands.accounts import Account, find_account
+from node_agent.commands.proc import processes_of_runs
+from node_agent.rules.limits import Limits
 from node_agent.shells.program import Program, ProgramPlan, StartFailed
 from node_agent.shells.request import ShellRequest, plan_of
+from node_agent.supervisor.cgroups import Group
+from node_agent.supervisor.tree import state_and_parent
 
 
-def plan(account: Account, *argv: str, terminal: bool = True) -> ProgramPlan:
-    return plan_of(ShellRequest(argv=list(argv), terminal=terminal), account, "/bin/sh", "one")
+def plan(account: Account, *argv: str, terminal: bool = True, **limits: int) -> ProgramPlan:
+    return plan_of(ShellRequest(argv=list(argv), terminal=terminal), account, "/bin/sh", "one", Limits(**limits))
 
 
-async def start(*argv: str, terminal: bool = True, user: str | None = None) -> Program:
+async def start(*argv: str, terminal: bool = True, user: str | None = None, **limits: int) -> Program:
     account = await asyncio.to_thread(find_account, user)
-    return await Program.start(account, plan(account, *argv, terminal=terminal), 40, 132)
+    return await Program.start(account, plan(account, *argv, terminal=terminal, **limits), 40, 132)
 
 
 async def ended(program: Program) -> tuple[bytes, int | None]:
@@ -103,8 +107,9 @@ async def test_with_the_first_program_goes_whatever_it_has_started(tmp_path):
             os.kill(pid, 0)
 
 
-async def test_hanging_up_ends_even_what_ignores_it():
-    program = await start("sh", "-c", "trap '' HUP TERM INT; while :; do sleep 1; done")
+async def test_hanging_up_ends_even_what_ignores_it(until):
+    program = await start("sh", "-c", "trap '' HUP TERM INT; echo ready; while :; do sleep 1; done")
+    await shows(program, b"ready", until)
     program.hang_up()
     assert (await ended(program))[1] == -signal.SIGKILL
 
@@ -113,4 +118,59 @@ async def test_a_session_goes_with_its_agent(until):
     program = await start("sh", "-c", "exec sleep 1000")
     program._writer.transport.abort()  # as the kernel does when the agent dies
     await program.status
+    program.ends.close()
+
+
+async def shows(program: Program, word: bytes, until) -> bytes:
+    shown = b""
+
+    def there() -> bool:
+        nonlocal shown
+        with contextlib.suppress(BlockingIOError):
+            shown += os.read(program.ends.outputs[0], 1000)
+        return word in shown
+
+    await until(there)
+    return shown
+
+
+def living(run_id: str) -> list[int]:
+    return [pid for pid in processes_of_runs({run_id}) if (found := state_and_parent(pid)) and found[0] not in "ZX"]
+
+
+def run_of(program: Program) -> str:
+    return str(program._claim["run_id"])
+
+
+async def test_a_fork_bomb_is_bounded_and_leaves_nothing(until):
+    bomb = "echo armed; exec perl -e 'fork while 1'"
+    program = await start("sh", "-c", bomb, terminal=False, processes=40, open_files=64)
+    await shows(program, b"armed", until)
+    run_id, groups = run_of(program), program._claim["groups"]
+    members = Group(groups).members
+    await until(lambda: len(members()) > 30)
+    assert len(members()) <= 40
+    program.hang_up()
+    await ended(program)
+    assert living(run_id) == []
+    assert not any(os.access(directory, os.F_OK) for directory in groups.values())
+
+
+async def test_memory_is_bounded(until):
+    script = "head -c 300M /dev/zero | tail >/dev/null; echo status $?"
+    shown, _ = await ended(await start("sh", "-c", script, terminal=False, memory_bytes=50 * 1024**2))
+    assert b"status 0" not in shown
+    limit, _ = await ended(await start("sh", "-c", "ulimit -n", terminal=False, open_files=77))
+    assert limit == b"77\n"
+
+
+async def test_what_a_killed_keeper_leaves_is_ended_by_the_agent(until):
+    script = "setsid sh -c 'trap \"\" HUP TERM; while :; do sleep 1; done' & echo started; sleep 1000"
+    program = await start("sh", "-c", script, terminal=False)
+    await shows(program, b"started", until)
+    run_id = run_of(program)
+    await until(lambda: len(living(run_id)) >= 2)
+    os.kill(program._popen.pid, signal.SIGKILL)
+    assert await program.status is None
+    assert living(run_id) == []
     program.ends.close()
