@@ -14,11 +14,6 @@ from tests.support.scheduling import SandboxesTogether
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.runtime.loop import loop_factory
 
-# How fast examples come says something of the machine only, which the tests share with whatever else it does.
-settings.register_profile("trunkline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("trunkline")
-
-
 # How long an example takes says how busy the machine is, not whether the property holds.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
