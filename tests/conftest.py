@@ -33,6 +33,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     return {"asyncio": asyncio.new_event_loop}
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker more than there are processors: end-to-end tests wait for daemons more than they compute."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SandboxesTogether:
     """The tests of a sandbox on one worker, all others one by one on whichever is free."""
     return SandboxesTogether(config, log)
