@@ -8,6 +8,7 @@ the transaction.
 """
 
 import asyncio
+import errno
 
 from certs.errors import CertificateError
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid
@@ -159,7 +160,7 @@ class Rotations:
             trust_domain, now = self._settings.identity.trust_domain, self._clock.now()
             return await asyncio.to_thread(make_successor, self._stores, seats.incumbent, trust_domain, now)
         except CertificateError as error:
-            raise ApiError(ErrorCode.RESOURCE_CONFLICT, str(error)) from None
+            raise ApiError(_code_for(error), str(error)) from None
 
     async def _discard(self, kind: SignerKind, made: Made | None) -> None:
         """Destroy keys that certainly no row names: the transaction was refused before it was committed."""
@@ -200,3 +201,10 @@ class Rotations:
             await asyncio.to_thread(self._stores.of(kind).destroy, name)
         except CertificateError as error:
             self._log.error("signers.key_not_destroyed", key_name=name, reason=str(error))
+
+
+def _code_for(error: CertificateError) -> ErrorCode:
+    """A key that the disk has no room for may be made later; what else is wrong stays so until it is seen to."""
+    cause = error.__cause__
+    is_full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return ErrorCode.INSUFFICIENT_STORAGE if is_full else ErrorCode.RESOURCE_CONFLICT

@@ -1,7 +1,8 @@
-"""A program that rotates, is killed at each fsync in turn, and says for each what the next start found.
+"""A program that rotates, with trouble at each fsync in turn, and says for each what the next start found.
 
-Run with `kill_at_sync.so` preloaded: `python crashing_rotation.py LIBRARY STATE DIRECTORY`. One process imports
-everything; a child is forked for each run, and another looks at what it left.
+Run with `kill_at_sync.so` preloaded: `python crashing_rotation.py LIBRARY STATE DIRECTORY TROUBLE STRIDE`. TROUBLE is
+`kill`, or `full`: the disk takes nothing for three flushes, and whoever rotates tries again. One process imports
+everything; a child is forked for each run, and another looks at what it left. STRIDE 2 leaves every other fsync out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
@@ -28,6 +29,7 @@ from certs.keyring import key_id_of
 from certs.spiffe import node_id
 from certs.trust import TrustStore
 from control_plane.composition import ControlPlane, compose
+from control_plane.errors import ApiError, ErrorCode
 from control_plane.foundation import Foundation
 from control_plane.rotation.steps import Asked
 from control_plane.signing.in_force import SignersInForce
@@ -37,6 +39,7 @@ from control_plane.signing.phases import Phase, SignerKind, Step
 from control_plane.signing.seats import certificates_of
 from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageFullError
 from tests.support.control_planes import TRUST_DOMAIN, settings_for
 from trunkline.runtime.clock import SystemClock
 
@@ -45,7 +48,14 @@ FLOW = [
     *((SignerKind.CA, step) for step in (Step.PREPARE, Step.ACTIVATE, Step.ROLLBACK, Step.ACTIVATE, Step.RETIRE)),
     *((SignerKind.SIGNING_KEY, step) for step in (Step.PREPARE, Step.ACTIVATE, Step.RETIRE)),
 ]
+T = TypeVar("T")
+FULL_FOR = 3
+WAS_FULL = 75
 ONWARDS = {Phase.PREPARED: Step.ACTIVATE, Phase.ACTIVATED: Step.RETIRE, Phase.ROLLED_BACK: Step.RETIRE}
+
+
+class WasFull(Exception):  # noqa: N818 - a state of the world
+    """The disk was full in this run, and it went on all the same."""
 
 
 class Opened:
@@ -95,6 +105,46 @@ async def rotate(directory: Path) -> None:
     await opened.database.close()
 
 
+class Patience:
+    """Does things again until the disk has room for them; `failures` counts how often it was full."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    async def until_done(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        while True:
+            try:
+                return await work()
+            except StorageFullError:
+                self.failures += 1
+            except ApiError as error:
+                if error.code is not ErrorCode.INSUFFICIENT_STORAGE:
+                    raise
+                self.failures += 1
+
+
+async def rotate_on_a_disk_that_fills(directory: Path) -> int:
+    """Take every step as often as it needs, in one process; tells how often the disk was full.
+
+    After each step what is published is of what signs, and all of it is whole, as seen from outside.
+    """
+    opened, patience = Opened(directory), Patience()
+    control_plane = await patience.until_done(opened.compose)
+    store, now = TrustStore(), time.time()
+    for kind, step in FLOW:
+        asked = Asked(kind, step, ACTOR, force=True, reason="test")
+        before = patience.failures
+        await patience.until_done(lambda asked=asked: control_plane.rotations.take(asked))  # type: ignore[misc]
+        if patience.failures > before:
+            await patience.until_done(control_plane.identities.trust.refresh)
+            store.replace(control_plane.identities.trust.text, now)
+            check_signers(opened, store, now)
+    active = opened.signers.seats.signing_key.active.signer_id
+    await patience.until_done(lambda: control_plane.rotations.revoke_key(active, "test", ACTOR))
+    await opened.database.close()
+    return patience.failures
+
+
 async def look(directory: Path) -> None:
     """Start again, and see that everything is legal, and that the rotation can be finished."""
     opened = Opened(directory)
@@ -138,26 +188,40 @@ def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
         try:
             asyncio.run(work())
             status = 0
+        except WasFull:
+            status = WAS_FULL
         except BaseException:  # noqa: BLE001 - the outermost edge of a process
             traceback.print_exc()
         os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main(library: str, state: str, directory: str) -> None:
-    """Kill at the first fsync, the second, and so on, until the flow comes to its end."""
-    kill_at_sync = ctypes.CDLL(library).kill_at_sync
-    number, ended = 0, 1
+async def crash(library: ctypes.CDLL, number: int, place: Path) -> None:
+    """Be killed at an fsync; ends only if there are not so many."""
+    library.kill_at_sync(number, number % 2)
+    await rotate(place)
+
+
+async def fill(library: ctypes.CDLL, number: int, place: Path) -> None:
+    """Go on from a disk that is full at an fsync; ends well only if there are not so many.
+
+    Raises:
+        WasFull: there are, and it went on.
+    """
+    library.full_at_sync(number, FULL_FOR)
+    if await rotate_on_a_disk_that_fills(place):
+        raise WasFull
+
+
+def main(library: str, state: str, directory: str, trouble: str, stride: str) -> None:
+    """Have trouble at the first fsync, the second, and so on, until the flow comes to its end without."""
+    loaded, meet = ctypes.CDLL(library), {"kill": crash, "full": fill}[trouble]
+    number, ended = 1 - int(stride), 1
     while ended != 0:
-        number += 1
+        number += int(stride)
         place = Path(directory) / str(number)
         shutil.copytree(state, place / "state")
-
-        async def crash(number: int = number, place: Path = place) -> None:
-            kill_at_sync(number, number % 2)
-            await rotate(place)
-
-        ended = in_child(crash)
+        ended = in_child(lambda number=number, place=place: meet(loaded, number, place))  # type: ignore[misc]
         looked = in_child(lambda place=place: look(place))  # type: ignore[misc]
         sys.stdout.write(json.dumps({"sync": number, "ended": ended, "looked": looked}) + "\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""kill -9 at each fsync of rotations: the next start finds a legal phase, one signer with its keys, and goes on."""
+"""kill -9, and a full disk, at fsyncs of rotations: a legal phase, one signer with its keys, and it goes on."""
 
 import asyncio
 import json
@@ -16,6 +16,7 @@ from tests.support.control_planes import settings_for
 SUPPORT = Path(__file__).parents[2] / "support"
 ROOT = Path(__file__).parents[3]
 SECONDS = 280
+WAS_FULL = 75
 
 
 @pytest.fixture
@@ -28,11 +29,12 @@ def library(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.timeout(SECONDS + 20)
-def test_killed_at_every_fsync(tmp_path: Path, library: Path):
+def runs_with(trouble: str, stride: int, tmp_path: Path, library: Path) -> list[dict[str, int]]:
+    """What became of a flow of rotations that met the trouble at one fsync each, and of the start after it."""
     asyncio.run(initialise(settings_for(tmp_path / "made")))
     state = tmp_path / "made" / "state"
     program = [sys.executable, "-m", "tests.support.crashing_rotation", str(library), str(state), str(tmp_path)]
+    program += [trouble, str(stride)]
     environment = os.environ | {"LD_PRELOAD": str(library)}
     done = subprocess.run(
         program, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -40,6 +42,23 @@ def test_killed_at_every_fsync(tmp_path: Path, library: Path):
     assert done.returncode == 0, done.stderr[-4000:]
     runs = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [run for run in runs if run["looked"] != 0] == [], done.stderr[-4000:]
+    assert runs[-1]["ended"] == 0, done.stderr[-4000:]
+    return runs
+
+
+@pytest.mark.timeout(SECONDS + 20)
+def test_killed_at_every_fsync(tmp_path: Path, library: Path):
+    runs = runs_with("kill", 1, tmp_path, library)
     assert {run["ended"] for run in runs[:-1]} == {-9}
-    assert runs[-1]["ended"] == 0
     assert len(runs) > 30
+
+
+@pytest.mark.timeout(SECONDS + 20)
+def test_a_disk_that_is_full_at_an_fsync_is_waited_out(tmp_path: Path, library: Path):
+    """In one process: a step that failed is taken again, and meanwhile what signs is whole and trusted.
+
+    It is full at every fifth, those of the authority's and of the signing key's files among them (at each in a soak).
+    """
+    runs = runs_with("full", 1 if os.environ.get("TRUNKLINE_SOAK") else 5, tmp_path, library)
+    assert {run["ended"] for run in runs[:-1]} == {WAS_FULL}
+    assert len(runs) > 5
