@@ -195,8 +195,9 @@ def _start_tasks(
 
 
 def _follow_identity(foundation: Foundation, background: Background) -> None:
-    """Keep the control plane's client and the expiry gauge with the identity in force."""
+    """Keep the control plane's client and the expiry gauges with the identity in force, and with what is presented."""
     identity, metrics = foundation.identity, foundation.metrics
+    metrics.serving_expiry.set_function(lambda: foundation.serving.not_after)
     metrics.certificate_expiry.set(identity.current.not_after)
     identity.subscribe(lambda renewed: metrics.certificate_expiry.set(renewed.not_after))
     identity.subscribe(lambda renewed: foundation.client.swap(foundation.trust.tls(renewed), background.spawn))

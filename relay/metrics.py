@@ -77,6 +77,9 @@ class RelayMetrics:
         self.trust_connects = tallies("trust_feed_connects", "Attempts to follow the trust feed, by result.", "result")
         self.trust_refused = tallies("trust_documents_refused", "Trust documents refused, by reason.", "reason")
         self.certificate_expiry = gauge("certificate_expiry_timestamp_seconds", "When the relay's own SVID ends.")
+        self.serving_expiry = gauge(
+            "serving_certificate_expiry_timestamp_seconds", "When the certificate that is presented ends."
+        )
         self.clock_offset = gauge("clock_offset_seconds", "How far this clock is behind the control plane's.")
         self.renewals = tallies("certificate_renewals", "Attempts to renew the relay's SVID, by result.", "result")
         self.reports_sent = tallies("reports_sent", "Report items that the control plane has taken.")

@@ -42,6 +42,11 @@ class ServingTls:
             return None
         return next(iter(names.get_values_for_type(x509.DNSName)), None)
 
+    @property
+    def not_after(self) -> float:
+        """When the certificate that is presented ends (seconds since the epoch)."""
+        return self._presented().not_after
+
     def roots_changed(self) -> None:
         """Accept client certificates under the roots that are trusted now, and no others."""
         self._swap()
