@@ -397,14 +397,17 @@ def _upwards(foundation: Foundation, credentials: Credentials, reports: Reports)
 
 
 def _trust_watch(foundation: Foundation, links: RelayLinks) -> TrustWatch:
-    return TrustWatch(
+    watch = TrustWatch(
         control_plane=foundation.enrolment.control_plane,
         trust=foundation.enrolment.trust,
         linked_relays=links.linked,
         metrics=foundation.metrics,
+        clock=foundation.clock,
         rng=foundation.rng,
         log=get_logger("node_agent.trust"),
     )
+    foundation.metrics.trust_age.set_function(lambda: watch.age_seconds)
+    return watch
 
 
 def _follow_trust(foundation: Foundation, watch: CallerWatch, links: RelayLinks, reports: Reports) -> None:

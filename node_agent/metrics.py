@@ -65,6 +65,11 @@ class AgentMetrics:
         self.trust_sequence = Gauge(
             f"{_PREFIX}_trust_document_sequence", "Number of the trust document in force.", registry=registry
         )
+        self.trust_age = Gauge(
+            f"{_PREFIX}_trust_age_seconds",
+            "Since the control plane last confirmed the document in force.",
+            registry=registry,
+        )
         self.trust_fetched = Counter(
             f"{_PREFIX}_trust_documents_fetched_total",
             "Trust documents that no relay had brought, fetched from the control plane.",

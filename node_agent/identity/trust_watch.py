@@ -14,11 +14,12 @@ from collections.abc import Callable
 from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.metrics import AgentMetrics
+from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 TRUST_PATH = "/api/2.0/trust-document"
-POLL_SECONDS = 300.0
-"""After so long without an answer of the control plane it is asked, give or take a fifth."""
+SHORTEST_SILENCE_SECONDS, LONGEST_SILENCE_SECONDS = 360.0, 420.0
+"""After so long without an answer of the control plane it is asked; where secrets are fetched, one comes before."""
 SHORTEST_GRACE_SECONDS, LONGEST_GRACE_SECONDS = 30.0, 60.0
 """For so long relays may be late with a document; agents differ, so that a fleet does not come at once."""
 
@@ -33,6 +34,7 @@ class TrustWatch:
         trust: TrustInForce,
         linked_relays: Callable[[], list[str]],
         metrics: AgentMetrics,
+        clock: Clock,
         rng: random.Random,
         log: Logger,
     ) -> None:
@@ -41,11 +43,18 @@ class TrustWatch:
         self._trust = trust
         self._linked_relays = linked_relays
         self._metrics = metrics
+        self._clock = clock
         self._rng = rng
         self._log = log
         self._newest = 0
+        self._confirmed_at = clock.monotonic()
         self._told = asyncio.Event()
         control_plane.on_trust_sequence(self._hear)
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the control plane last said that the document in force is the newest, or since the start."""
+        return self._clock.monotonic() - self._confirmed_at
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -58,6 +67,8 @@ class TrustWatch:
 
     def _hear(self, sequence: int) -> None:
         self._newest = sequence
+        if not self._is_behind():
+            self._confirmed_at = self._clock.monotonic()
         self._told.set()
 
     def _is_behind(self) -> bool:
@@ -65,7 +76,7 @@ class TrustWatch:
 
     async def _wait_for_word(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS * self._rng.uniform(0.8, 1.2)):
+            async with asyncio.timeout(self._rng.uniform(SHORTEST_SILENCE_SECONDS, LONGEST_SILENCE_SECONDS)):
                 await self._told.wait()
         if not self._told.is_set():
             await self._ask()

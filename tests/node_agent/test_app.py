@@ -11,6 +11,7 @@ import pytest
 
 from certs.trust import Revocations
 from node_agent.app import main, serve
+from node_agent.identity import trust_watch
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from tests.support.agent_control_plane import JOIN_TOKEN, AgentControlPlane
 from tests.support.agent_exchanges import parse_answer
@@ -127,6 +128,31 @@ async def test_a_revocation_that_is_pushed_cuts_and_refuses(kit, control_plane, 
             await following
         assert (await call(link, kit, "GET", "/v1/health", token=token)).status == 401
         assert (await call(link, kit, "GET", "/v1/health")).status == 200
+
+
+async def test_a_revocation_that_the_relay_keeps_back_is_fetched(
+    kit, control_plane, relay, tmp_path, until, monkeypatch
+):
+    """The relay never pushes a document; the node hears of it from the control plane, and cuts and refuses."""
+    monkeypatch.setattr(trust_watch, "SHORTEST_SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(trust_watch, "LONGEST_SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(trust_watch, "SHORTEST_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(trust_watch, "LONGEST_GRACE_SECONDS", 0.2)
+    settings = write_settings(tmp_path, control_plane.url, kit.ca_file)
+    async with running(settings, until) as endpoints:
+        await until(lambda: relay.links)
+        token = kit.call_token()
+        assert (await call(relay.links[0], kit, "GET", "/v1/health", token=token)).status == 200
+        claims = kit.verifier().verify(token, "tl-call+jwt", kit.now)
+        control_plane.revocations = Revocations(token_ids={claims.token_id: 4_000_000_000})
+        control_plane.sequence = 2
+        async with asyncio.timeout(10):
+            while (await call(relay.links[0], kit, "GET", "/v1/health", token=token)).status == 200:
+                pass
+        async with aiohttp.ClientSession() as session, session.get(endpoints["admin_url"] + "/metrics") as answer:
+            text = await answer.text()
+        assert 'trunkline_node_agent_trust_documents_fetched_total{reason="withheld"} 1.0' in text
+        assert "trunkline_node_agent_trust_document_sequence 2.0" in text
 
 
 async def test_two_agents_cannot_share_a_state_directory(kit, control_plane, relay, tmp_path, until):

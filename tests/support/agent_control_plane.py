@@ -130,6 +130,7 @@ class AgentControlPlane:
                 if fault is not None:
                     return fault
             response: web.StreamResponse = await handler(request, document)
+            response.headers["Trunkline-Trust-Sequence"] = str(self.sequence)
             if self.lost[path]:
                 self.lost[path] -= 1
                 assert request.transport is not None

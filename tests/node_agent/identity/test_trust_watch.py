@@ -10,13 +10,13 @@ from prometheus_client import CollectorRegistry
 
 from node_agent.identity.control_plane import ControlPlane, ControlPlaneUnreachable
 from node_agent.identity.trust_in_force import TrustInForce
-from node_agent.identity.trust_watch import LONGEST_GRACE_SECONDS, POLL_SECONDS, TrustWatch
+from node_agent.identity.trust_watch import LONGEST_GRACE_SECONDS, LONGEST_SILENCE_SECONDS, TrustWatch
 from node_agent.metrics import AgentMetrics
 from tests.support.loop_clock import LoopClock
 
 VIRTUAL_TIME = True
 RELAY = "https://relay.example:443"
-FAR = POLL_SECONDS * 1.2 + LONGEST_GRACE_SECONDS + 1
+FAR = LONGEST_SILENCE_SECONDS + LONGEST_GRACE_SECONDS + 1
 
 
 class NamingControlPlane:
@@ -57,7 +57,8 @@ class Stage:
 
     def __init__(self, kit, directory, log) -> None:
         self.kit, self.control_plane = kit, NamingControlPlane(kit)
-        self.trust = TrustInForce(directory, LoopClock(kit.now), log)
+        clock = LoopClock(kit.now)
+        self.trust = TrustInForce(directory, clock, log)
         self.trust.take(kit.trust_document(1))
         self.relays = [RELAY]
         self.metrics = AgentMetrics(CollectorRegistry())
@@ -66,6 +67,7 @@ class Stage:
             trust=self.trust,
             linked_relays=lambda: self.relays,
             metrics=self.metrics,
+            clock=clock,
             rng=random.Random(1),
             log=log,
         )
@@ -114,6 +116,19 @@ async def test_a_node_that_hears_the_number_it_holds_asks_nothing(stage):
         loop.call_later(moment, stage.control_plane.mention)
     await stage.passes(3600)
     assert stage.control_plane.asked == []
+
+
+async def test_the_age_is_that_of_the_last_confirmation(stage, kit):
+    loop = asyncio.get_running_loop()
+    loop.call_later(100.0, stage.control_plane.mention)
+    await stage.passes(150.0)
+    assert stage.watch.age_seconds == pytest.approx(50.0)
+    stage.control_plane.sequence = 5
+    stage.control_plane.mention()
+    assert stage.watch.age_seconds == pytest.approx(50.0)
+    stage.trust.take(kit.trust_document(5))
+    stage.control_plane.mention()
+    assert stage.watch.age_seconds == 0.0
 
 
 async def test_without_a_link_there_is_nobody_to_blame(stage, logged):
