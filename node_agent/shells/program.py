@@ -186,9 +186,9 @@ def _open_terminal(account: Account, rows: int, columns: int) -> tuple[Ends, tup
     """Open a terminal that belongs to the user, and to nobody else."""
     master, slave = pty.openpty()
     try:
+        os.fchmod(slave, _MODE)  # while it is still ours: of others' it takes a capability that the agent need not have
         if account.switched:
             os.fchown(slave, account.uid, account.gid)
-        os.fchmod(slave, _MODE)
         _set_size(master, rows, columns)
         os.set_blocking(master, False)
     except OSError:

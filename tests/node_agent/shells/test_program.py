@@ -2,6 +2,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +176,39 @@ async def test_what_a_killed_keeper_leaves_is_ended_by_the_agent(until):
     assert await program.status is None
     assert living(run_id) == []
     program.ends.close()
+
+
+AS_NOBODY = """
+import asyncio
+import os
+
+from node_agent.commands.accounts import find_account
+from node_agent.rules.limits import Limits
+from node_agent.shells.program import Program
+from node_agent.shells.request import ShellRequest, plan_of
+
+
+async def main():
+    account = find_account("nobody")
+    request = ShellRequest(argv=["sh", "-c", "id -un; stat -c '%U %a' $(tty)"])
+    plan = plan_of(request, account, "/bin/sh", "one", Limits(processes=64))
+    program = await Program.start(account, plan, 24, 80)
+    status = await program.status
+    print(os.read(program.ends.outputs[0], 65536).decode(), status)
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives capabilities up")
+async def test_the_capabilities_of_the_unit_suffice():
+    unit = (Path(__file__).parents[3] / "deploy/node-agent/trunkline-node-agent.service").read_text()
+    line = next(line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())
+    done = await asyncio.create_subprocess_exec(
+        "setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", sys.executable, "-c", AS_NOBODY,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    shown, complaint = await done.communicate()
+    assert shown.split() == [b"nobody", b"nobody", b"600", b"0"], complaint.decode()
