@@ -27,8 +27,11 @@ def summary_table(standing: Standing) -> Table:
         table.add_column(heading, no_wrap=True, overflow="ignore")
     for command in _shown(standing.commands):
         state = Text(command.state.value, style=_STYLES.get(command.state, "red"))
-        cells = [printable(command.node or command.node_id), *([str(command.wave or "-")] if waves else [])]
-        table.add_row(*cells, state, _status(command), _seconds(command), printable(command.reason or "-"))
+        name = Text(printable(command.node or command.node_id))
+        wave = [str(command.wave or "-")] if waves else []
+        # Text, since a string would be read as markup, which makes styles and links, or is an error.
+        reason = Text(printable(command.reason or "-"))
+        table.add_row(name, *wave, state, _status(command), _seconds(command), reason)
     return table
 
 

@@ -63,7 +63,7 @@ def print_record(record: Record, output: str) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in document.items():
-        table.add_row(name, _cell(name, value))
+        table.add_row(Text(printable(name)), _cell(name, value))
     _print_table(table)
 
 
@@ -77,7 +77,7 @@ def print_tree(record: Record, output: str) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _flat(document):
-        table.add_row(printable(name), _cell(name, value))
+        table.add_row(Text(printable(name)), _cell(name, value))
     _print_table(table)
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from trunkline.cli.output import print_record, print_records
-from trunkline.client.records import NodeHealth, Workspace
+from trunkline.cli.output import print_record, print_records, print_tree
+from trunkline.client.records import NodeHealth, NodePolicy, Workspace
 
 
 def test_documents_in_documents_are_named_by_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,3 +22,9 @@ def test_headings_are_words(capsys: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace.model_validate({"workspace_id": "ws-1", "workspace": "main", "creation_time": 0})
     print_records("workspaces", [workspace], ("workspace", "workspace_id", "creation_time"), "table")
     assert capsys.readouterr().out.splitlines()[0].split("  ") == ["WORKSPACE", "WORKSPACE ID", "CREATED"]
+
+
+@pytest.mark.parametrize("name", ["[/red]", "[link=https://example.test]x[/link]"])
+def test_names_that_a_node_chose_are_shown_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_tree(NodePolicy.model_validate({"commands": {name: "1"}}), "table")
+    assert f"commands.{name}" in capsys.readouterr().out
