@@ -1,10 +1,10 @@
 """The dispatcher: brings recorded commands to their nodes and follows them until they have ended.
 
 Theory of operation. Every command that is not final has an entry with the time of its next step. One loop takes due
-entries and runs their steps, a bounded number at once, never two of one command. A step reads the record, calls the
-node outside any transaction, and writes what came of it. The entries are only a timetable: all that matters is in the
-database, from which they are made again at start. The entry of a command that its rollout holds back has no time: it
-waits for a kick.
+entries and runs their steps, a bounded number at once, few of one node, and never two of one command. A step reads the
+record, calls the node outside any transaction, and writes what came of it. The entries are only a timetable: all that
+matters is in the database, from which they are made again at start. The entry of a command that its rollout holds back
+has no time: it waits for a kick.
 """
 
 import asyncio
@@ -45,12 +45,15 @@ from control_plane.storage.errors import StorageError
 from control_plane.storage.records import Command, Submission
 from control_plane.storage.submissions import SubmissionKey
 from control_plane.timetable import Timetable
+from control_plane.turns import Turns
 from trunkline.client.errors import TrunklineError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 STORAGE_RETRY_SECONDS = 1.0
 FAULT_RETRY_SECONDS = 30.0
+MOST_AT_ONCE_OF_A_NODE = 4
+"""So that a node which answers slowly, or never, does not keep all the others waiting."""
 _TRY_AGAIN = frozenset({401, 408, 425, 429, 500, 502, 503, 504, 507})
 
 
@@ -96,6 +99,7 @@ class Dispatcher:
         self._slots = asyncio.Semaphore(most_at_once)
         self._entries: dict[CommandKey, _Entry] = {}
         self._timetable = Timetable[CommandKey](clock)
+        self._turns = Turns[CommandKey](MOST_AT_ONCE_OF_A_NODE)
 
     async def run(self) -> None:
         """Take up what a previous process left, and run steps for ever."""
@@ -109,11 +113,10 @@ class Dispatcher:
     async def _run_steps(self, steps: asyncio.TaskGroup) -> None:
         while True:
             key = await self._timetable.next()
-            await self._slots.acquire()
             entry = self._entries.get(key)
-            if entry is None or entry.running:
-                self._slots.release()
+            if entry is None or entry.running or not self._turns.begin(entry.node_id, key):
                 continue
+            await self._slots.acquire()
             entry.running, entry.again = True, False
             steps.create_task(self._run_step(key, entry), name="trunkline-command-step")
 
@@ -189,6 +192,8 @@ class Dispatcher:
         finally:
             entry.running = False
             self._slots.release()
+            if (waiting := self._turns.end(entry.node_id)) is not None:
+                self._timetable.set(waiting, 0.0)
         entry.attempt += 1
         entry.steps += 1
         if final:

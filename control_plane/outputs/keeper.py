@@ -1,9 +1,9 @@
 """Fetching the outputs of commands that have ended, before their nodes forget them or are gone.
 
 Theory of operation. The transaction that ends a command notes that its output is wanted; that row is all that must
-survive. One loop fetches what is wanted, a few at once and each within a deadline, apart from the dispatcher's steps,
-so that no command waits for it. The bytes go to a file, durably, then the row says so. A node that cannot be asked is
-asked again, rarely, until it would have forgotten the output itself.
+survive. One loop fetches what is wanted, a few at once, one of a node at a time, and each within a deadline, apart from
+the dispatcher's steps, so that no command waits for it. The bytes go to a file, durably, then the row says so. A node
+that cannot be asked is asked again, rarely, until it would have forgotten the output itself.
 """
 
 import asyncio
@@ -25,10 +25,11 @@ from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records import Command, KeptOutput
 from control_plane.timetable import Timetable
+from control_plane.turns import Turns
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
-MOST_AT_ONCE = 4
+MOST_AT_ONCE = 8
 FETCH_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
@@ -72,6 +73,7 @@ class OutputKeeper:
         self._most_bytes = most_bytes
         self._entries: dict[CommandKey, _Entry] = {}
         self._timetable = Timetable[CommandKey](clock)
+        self._turns = Turns[CommandKey](1)
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def run(self) -> None:
@@ -86,11 +88,10 @@ class OutputKeeper:
         async with asyncio.TaskGroup() as fetches:
             while True:
                 key = await self._timetable.next()
-                await self._slots.acquire()
                 entry = self._entries.get(key)
-                if entry is None or entry.running:
-                    self._slots.release()
+                if entry is None or entry.running or not self._turns.begin(entry.node_id, key):
                     continue
+                await self._slots.acquire()
                 entry.running = True
                 fetches.create_task(self._run_fetch(key, entry), name="trunkline-output-fetch")
 
@@ -118,6 +119,8 @@ class OutputKeeper:
         finally:
             entry.running = False
             self._slots.release()
+            if (waiting := self._turns.end(entry.node_id)) is not None:
+                self._timetable.set(waiting, 0.0)
         if done:
             self._entries.pop(key, None)
             self._metrics.outputs_wanted.set(len(self._entries))

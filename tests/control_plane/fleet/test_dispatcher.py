@@ -1,0 +1,30 @@
+"""The dispatcher: nodes that do not answer hold up nobody else."""
+
+import asyncio
+from pathlib import Path
+
+from tests.support.command_stage import HOST, command_stage
+
+
+async def test_a_silent_node_holds_up_no_other(tmp_path: Path):
+    async with command_stage(tmp_path, most_at_once=8, call_timeout_seconds=60.0) as stage:
+        await stage.plane.node("vm-2")
+        stage.agent.mode[HOST] = "silent"
+        for number in range(20):
+            await stage.submit(command_id=f"silent-{number}")
+        async with asyncio.timeout(8):
+            while stage.agent.count("PUT") < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await stage.submit(command_id="other", target={"node": "vm-2"})
+        await stage.until("SUCCEEDED", "other")
+        assert sum(host == HOST for method, host, _ in stage.agent.calls if method == "PUT") == 4
+        stage.agent.mode.clear()
+        stage.agent.hold.set()
+
+
+async def test_whatever_waited_for_its_node_is_brought_to_it(tmp_path: Path):
+    async with command_stage(tmp_path) as stage:
+        for number in range(20):
+            await stage.submit(command_id=f"c-{number}")
+        for number in range(20):
+            await stage.until("SUCCEEDED", f"c-{number}")
