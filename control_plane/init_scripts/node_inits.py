@@ -3,7 +3,8 @@
 Theory of operation. Each run has a number. The agent keeps the highest number whose plan it has on its disk, and says
 it when it asks, together with a name that it once made up for its state directory. A higher number than it has is
 handed; asked again before that plan is on the agent's disk, the same number is handed again, and nothing has run yet.
-Another state directory (the machine was made anew) gets a number of its own. Nothing is ever handed unasked.
+Another state directory (the machine was made anew) gets a number of its own, once for each bootstrap. Nothing is ever
+handed unasked.
 """
 
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ class NodeInits:
             actor: the node as the audit names it.
 
         Raises:
-            ApiError: its bootstrap is not confirmed, or more scripts are for it than a node runs.
+            ApiError: its bootstrap is not confirmed, it names another state directory without having bootstrapped again,
+                or more scripts are for it than a node runs.
         """
         now = self._clock.now()
         async with self._database.write() as session:
@@ -85,6 +87,7 @@ class NodeInits:
             if row is None:
                 row = _new_row(node_id, int(now * 1000))
                 session.add(row)
+            await _check_instance(session, row, instance)
             _number(row, instance, last_run)
             if row.run <= last_run:
                 return NOTHING.document(row.run)
@@ -168,6 +171,15 @@ class NodeInits:
 
 def _new_row(node_id: str, now_ms: int) -> NodeInit:
     return NodeInit(node_id=node_id, run=1, state=InitState.PENDING.value, report_sequence=0, request_time=now_ms)
+
+
+async def _check_instance(session: AsyncSession, row: NodeInit, instance: str) -> None:
+    """Refuse a state directory that the node cannot have: a node that lies would get runs, and records, without end."""
+    if row.instance in (None, instance) or row.state == InitState.PENDING.value:
+        return
+    if not await certificates.bootstrapped_since(session, row.node_id, row.hand_time or 0):
+        message = "the init scripts were handed to another state directory, and the node has not bootstrapped since"
+        raise conflict(f"{message}: ask for another run (trunkline node init)")
 
 
 def _number(row: NodeInit, instance: str, last_run: int) -> None:

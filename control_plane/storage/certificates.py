@@ -43,6 +43,16 @@ async def live_before(session: AsyncSession, certificate: Certificate, now_ms: i
     return (await session.scalars(query)).all()
 
 
+async def bootstrapped_since(session: AsyncSession, subject_id: str, since_ms: int) -> bool:
+    """Tell whether the subject has confirmed a bootstrap after this time."""
+    query = select(Certificate.serial).where(
+        Certificate.subject_id == subject_id,
+        Certificate.origin == "bootstrap",
+        Certificate.confirm_time > since_ms,
+    )
+    return (await session.scalars(query.limit(1))).first() is not None
+
+
 async def is_outdated(session: AsyncSession, certificate: Certificate) -> bool:
     """Tell whether its subject has confirmed a certificate that was issued later."""
     query = select(Certificate.serial).where(

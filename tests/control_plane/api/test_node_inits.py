@@ -2,10 +2,13 @@
 
 import base64
 import hashlib
+import time
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from control_plane.storage.records import Certificate
 from tests.control_plane.api.test_init_scripts import create, encoded
 from tests.support.control_planes import EnrolledNode, RunningControlPlane
 
@@ -95,12 +98,37 @@ async def test_a_lost_answer_is_repeated_and_what_is_stored_is_not_handed_again(
     assert (done["run"], done["scripts"]) == (1, [])
 
 
+async def bootstrapped_again(plane: RunningControlPlane) -> None:
+    """The node has bootstrapped a moment after it was handed its scripts."""
+    async with plane.database.write() as session:
+        for certificate in (await session.scalars(select(Certificate).where(Certificate.origin == "bootstrap"))).all():
+            certificate.confirm_time = int(time.time() * 1000) + 1
+
+
 async def test_another_state_directory_gets_a_run_of_its_own(handed):
     plane, node, plan = handed
+    await bootstrapped_again(plane)
     again = await ask(plane, node, instance=ELSEWHERE)
     assert (again["run"], again["scripts"]) == (2, plan["scripts"])
     await say(plane, node, 9, "READY")  # of the directory that is no more
     assert (await init_of(plane))["state"] == "INITIALISING"
+
+
+async def test_state_directories_that_are_made_up_get_nothing(handed):
+    plane, node, _ = handed
+    for number in range(3):
+        refused = await plane.call("POST", SELF, {"instance": f"{number:032x}", "last_run": 0}, identity=node.identity)
+        assert (refused.status, refused.error_code) == (409, "RESOURCE_CONFLICT")
+    assert (await init_of(plane))["run"] == 1
+    assert len(await plane.audit(action="node.init_handed")) == 1
+
+
+async def test_a_state_directory_that_lost_its_record_gets_the_run_that_an_operator_asks_for(handed):
+    plane, node, plan = handed
+    await say(plane, node, 1, "INIT_FAILED", reason="the record is damaged")
+    await plane.ok("POST", f"{NODE}/init", {"run": 2})
+    again = await ask(plane, node, instance=ELSEWHERE)
+    assert (again["run"] > 1, again["scripts"]) == (True, plan["scripts"])
 
 
 async def test_a_failure_is_shown_with_its_output_and_audited(handed):
