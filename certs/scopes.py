@@ -11,8 +11,20 @@ METRICS_READ = "metrics:read"
 SECRET_NOTIFY = "secret:notify"  # noqa: S105 - a scope
 SHELL_OPEN = "shell:open"
 INIT_NOTIFY = "init:notify"
+FILE_READ = "file:read"
+FILE_WRITE = "file:write"
 NAMED_SCOPES = frozenset(
-    {COMMAND_SUBMIT, COMMAND_READ, HEALTH_READ, METRICS_READ, SECRET_NOTIFY, SHELL_OPEN, INIT_NOTIFY}
+    {
+        COMMAND_SUBMIT,
+        COMMAND_READ,
+        HEALTH_READ,
+        METRICS_READ,
+        SECRET_NOTIFY,
+        SHELL_OPEN,
+        INIT_NOTIFY,
+        FILE_READ,
+        FILE_WRITE,
+    }
 )
 
 MAX_SCOPES = 64

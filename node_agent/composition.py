@@ -20,6 +20,8 @@ from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.command_input import CommandInputApi
 from node_agent.api.commands import CommandsApi
+from node_agent.api.file_contents import FileContentsApi
+from node_agent.api.files import FilesApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
@@ -37,6 +39,7 @@ from node_agent.exchanges.forwarder import Forwarder
 from node_agent.exchanges.router import ExchangeRouter, RoutedTo
 from node_agent.exchanges.shell_door import ShellDoor
 from node_agent.exchanges.watch import CallerWatch
+from node_agent.files.files import NodeFiles
 from node_agent.identity.credentials import Credentials, token_lifespan
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.renewal import Renewal
@@ -188,7 +191,9 @@ async def compose(
     init = (InitApi(initialisation.ask), readiness)
     shells = _shells(foundation, watch, reports, readiness)
     stack.push_async_callback(shells.stop)
-    router = await _router(foundation, node, watch, reports, rotation, init, own_ports, shells, stack)
+    files = _files(foundation, reports, readiness)
+    stack.push_async_callback(files.stop)
+    router = await _router(foundation, node, watch, reports, rotation, init, own_ports, (shells, files), stack)
     links = _links(foundation, credentials, router, ready, renewal)
     _follow_trust(foundation, watch, links, reports)
     _follow_relays(foundation, credentials, links)
@@ -219,6 +224,13 @@ def _shells(foundation: Foundation, watch: CallerWatch, reports: Reports, readin
     return shells
 
 
+def _files(foundation: Foundation, reports: Reports, readiness: Readiness) -> NodeFiles:
+    listeners, log = (foundation.metrics, reports), get_logger("node_agent.files")
+    files = NodeFiles(foundation.policy, listeners, log, unready=readiness.refusal)
+    foundation.metrics.files_running.set_function(lambda: float(files.running))
+    return files
+
+
 async def _router(
     foundation: Foundation,
     node: NodeIdentity,
@@ -227,9 +239,10 @@ async def _router(
     rotation: RotationWatch,
     init: tuple[InitApi, Readiness],
     own_ports: frozenset[int],
-    shells: Shells,
+    interactive: tuple[Shells, NodeFiles],
     stack: AsyncExitStack,
 ) -> ExchangeRouter:
+    shells, files = interactive
     loop, bounds, trust = asyncio.get_running_loop(), foundation.settings.exchanges, foundation.enrolment.trust
     spiffe_id = node.spiffe_id
     lingering: Deadlines[LinkStream] = Deadlines(LINGERING_SECONDS, LinkStream.reset, loop)
@@ -263,9 +276,18 @@ async def _router(
     commands = CommandsApi(foundation.ledger, paths, admissions, init[1], stall_seconds=bounds.stall_seconds)
     verifier = TokenVerifier(trust.store.keyring, spiffe_id.trust_domain, TOKEN_CACHE_ENTRIES)
     callers = Callers(spiffe_id, verifier, trust.verdict, foundation.clock)
-    secrets = SecretsApi(foundation.secrets.held)
     following = CommandInputApi(foundation.ledger, stall_seconds=bounds.stall_seconds)
-    apis = Apis(health, commands, following, secrets, PolicyApi(foundation.policy), ShellsApi(shells), init[0])
+    apis = Apis(
+        health=health,
+        commands=commands,
+        command_input=following,
+        secrets=SecretsApi(foundation.secrets.held),
+        policy=PolicyApi(foundation.policy),
+        shells=ShellsApi(shells),
+        init=init[0],
+        files=FilesApi(files),
+        file_contents=FileContentsApi(files, stall_seconds=bounds.stall_seconds),
+    )
     app = build_application(apis, watch, callers.stale, request_seconds=bounds.request_seconds)
     api = await stack.enter_async_context(ApiServer(app))
     router = ExchangeRouter(

@@ -1,5 +1,6 @@
 """The agent's metrics: one registry of its own, handed in, with every name in one place."""
 
+import itertools
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -8,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from node_agent.commands.errors import PolicyRule
 from node_agent.commands.states import TERMINAL, CommandState
+from node_agent.files.uses import FileEvent, FileOutcome, FileUse
 from node_agent.machine import Machine
 from node_agent.protection.metadata_block import BlockState
 from node_agent.shells.causes import EndCause
@@ -25,6 +27,7 @@ class AgentMetrics:
         self._define_links(registry)
         self._define_identity(registry)
         self._define_commands(registry)
+        self._define_files(registry)
         self._show_all_labels()
 
     def _define_links(self, registry: CollectorRegistry) -> None:
@@ -139,6 +142,18 @@ class AgentMetrics:
             registry=registry,
         )
 
+    def _define_files(self, registry: CollectorRegistry) -> None:
+        self.files = Counter(
+            f"{_PREFIX}_files_total",
+            "What was done with files for callers, by how it ended.",
+            ["event", "outcome"],
+            registry=registry,
+        )
+        self.file_bytes = Counter(
+            f"{_PREFIX}_file_bytes_total", "Bytes of files that were copied.", ["direction"], registry=registry
+        )
+        self.files_running = Gauge(f"{_PREFIX}_running_files", "Requests about files that run.", registry=registry)
+
     def _show_all_labels(self) -> None:
         """Have every series there from the start, so that what has not happened yet is 0 and not absent."""
         for state in TERMINAL:
@@ -158,8 +173,16 @@ class AgentMetrics:
             self.shells_ended.labels(cause.value)
         for direction in ("input", "output"):
             self.shell_bytes.labels(direction)
+        self._show_labels_of_files()
         for direction in ("to_service", "from_service"):
             self.forwarded_bytes.labels(direction)
+
+    def _show_labels_of_files(self) -> None:
+        for event, ended in itertools.product(FileEvent, FileOutcome):
+            if (event is FileEvent.REFUSED) is (ended is FileOutcome.REFUSED):
+                self.files.labels(event.value, ended.value)
+        for direction in ("read", "written"):
+            self.file_bytes.labels(direction)
 
     def submitted(self) -> None:
         """Count a command that was taken."""
@@ -174,6 +197,13 @@ class AgentMetrics:
         self.shells_ended.labels(cause.value).inc()
         self.shell_bytes.labels("input").inc(input_bytes)
         self.shell_bytes.labels("output").inc(output_bytes)
+
+    def file_used(self, use: FileUse) -> None:
+        """Count what was done with files."""
+        self.files.labels(use.event.value, use.outcome.value).inc()
+        if use.event in (FileEvent.READ, FileEvent.WRITTEN):
+            passed = use.size_bytes - (use.offset if use.event is FileEvent.WRITTEN else 0)
+            self.file_bytes.labels(use.event.value).inc(max(0, passed))
 
     def secrets_used(self, outcome: str) -> None:
         """Count what came of a command's secrets."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from node_agent.rules.base import CommandName, Rules, UserName
 from node_agent.rules.environment import EnvironmentRules
+from node_agent.rules.files import FileRules
 from node_agent.rules.limits import MOST_PROCESSES, AskedLimits, Limits
 from node_agent.rules.named import NamedCommand
 from node_agent.rules.schedule import Schedule
@@ -123,6 +124,7 @@ class Policy(Rules):
     commands: CommandRules = CommandRules()
     secrets: SecretRules = SecretRules()
     shell: ShellRules = ShellRules()
+    files: FileRules = FileRules()
     init: InitRules = InitRules()
     ports: dict[int, PortRules] = Field(default_factory=dict)
     checks: tuple[CheckRules, ...] = ()
@@ -168,6 +170,21 @@ class Policy(Rules):
         return self.commands.limits if self.shell.limits is None else self.shell.limits
 
     @property
+    def allows_reading_files(self) -> bool:
+        """Whether files may be copied from this node."""
+        return self.allows_shells if self.files.read is None else self.files.read
+
+    @property
+    def allows_writing_files(self) -> bool:
+        """Whether files may be copied to this node."""
+        return self.allows_shells if self.files.write is None else self.files.write
+
+    def allows_files_of(self, subject: str) -> bool:
+        """Whether the caller named by a token's `sub` may copy any."""
+        subjects = self.files.allowed_subjects
+        return self.allows_shells_of(subject) if subjects is None else subject in subjects
+
+    @property
     def init_enabled(self) -> bool:
         """Whether init scripts may run on this node."""
         if self.init.enabled is not None:
@@ -187,11 +204,12 @@ class Policy(Rules):
                 "named": _only(rules.named, addition.named_commands),
             }
         )
-        # Whoever takes commands away, or wants them bound, has shells in mind too, whatever the owner allows.
+        # Whoever takes commands away, or wants them bound, has shells and files in mind too, whatever the owner allows.
         free = addition.commands_enabled and not (addition.named_commands_only or addition.require_body_binding)
         shell = self.shell if free else self.shell.model_copy(update={"enabled": False})
+        files = self.files if free else self.files.model_copy(update={"read": False, "write": False})
         ports = _only(self.ports, addition.ports)
-        return self.model_copy(update={"commands": commands, "ports": ports, "shell": shell})
+        return self.model_copy(update={"commands": commands, "ports": ports, "shell": shell, "files": files})
 
 
 class Narrowing(BaseModel):

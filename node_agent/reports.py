@@ -1,8 +1,9 @@
-"""What the agent reports to the control plane: trust that it has taken, what it cut for it, refusals, and shells.
+"""What the agent reports to the control plane: trust, what it cut for it, refusals, shells, and copied files.
 
 Everything is folded before it waits: the newest trust document with the cuts since the last report, and refusals as
-counts by outcome; openings and endings of shells are as many as fit. So what waits is bounded, however many streams
-arrive. A batch is kept, and sent again under the same number, until the control plane has taken it.
+counts by outcome; openings and endings of shells, and what was done with files, are as many as fit. So what waits is
+bounded, however many streams arrive. A batch is kept, and sent again under the same number, until the control plane has
+taken it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from certs.trust import TrustVerdict
 from node_agent.exchanges.watch import Cut
+from node_agent.files.uses import FileUse
 from node_agent.metrics import AgentMetrics
 from node_agent.shells.causes import EndCause
 from node_agent.shells.opening import Opening
@@ -21,6 +23,10 @@ from trunkline.runtime.clock import Clock
 MOST_SHELL_ITEMS = 400
 """Openings and endings of shells that wait; those of more are counted as dropped."""
 SHELL_ITEMS_IN_A_BATCH = 50
+MOST_FILE_ITEMS = 2000
+"""What was done with files and waits; what is more is counted as dropped, and is in the agent's own log."""
+MOST_ITEMS_IN_A_BATCH = 100
+MOST_PATH_CHARACTERS = 1024
 MOST_CAUSES = 90
 """Revocations and locks whose cuts wait; those of more are counted as dropped."""
 
@@ -58,6 +64,7 @@ class Reports:
         self._refusals: Counter[str] = Counter()
         self._refused_commands: dict[str, _RefusedCommands] = {}
         self._shells: deque[dict[str, Any]] = deque()
+        self._files: deque[dict[str, Any]] = deque()
         self._dropped = 0
         self._sending: Batch | None = None
         # Numbers go on after a restart: they begin at the milliseconds since the epoch.
@@ -93,6 +100,20 @@ class Reports:
         """Note that a shell has ended."""
         ending = {"event": "ended", "time": int(self._clock.now() * 1000), "cause": cause.value}
         self._add_shell(opening, ending | {"input_bytes": input_bytes, "output_bytes": output_bytes})
+
+    def file_used(self, use: FileUse) -> None:
+        """Note what was done with a file."""
+        if len(self._files) >= MOST_FILE_ITEMS:
+            self._drop(1)
+            return
+        about = {"subject": use.subject, "token_id": use.token_id}
+        file = {
+            "event": use.event.value, "outcome": use.outcome.value, "reason": use.reason,
+            "path": use.path[:MOST_PATH_CHARACTERS], "user": use.user,
+            "offset": use.offset, "size_bytes": use.size_bytes, "sha256": use.sha256,
+        }  # fmt: skip
+        self._files.append({"type": "file", "time": int(self._clock.now() * 1000), **about, "file": file})
+        self._files_wait()
 
     def next_batch(self) -> Batch | None:
         """Return the batch to send: the one that was not taken yet, or the next, or `None` if nothing waits."""
@@ -136,8 +157,11 @@ class Reports:
         ]  # fmt: skip
         self._refused_commands.clear()
         items += [self._shells.popleft() for _ in range(min(len(self._shells), SHELL_ITEMS_IN_A_BATCH))]
+        room = max(0, MOST_ITEMS_IN_A_BATCH - len(items))
+        items += [self._files.popleft() for _ in range(min(len(self._files), room))]
         if self._shells:
             self.waiting.set()
+        self._files_wait()
         self._adopted = None
         self._cuts.clear()
         self._refusals.clear()
@@ -158,6 +182,13 @@ class Reports:
         about = {"subject": opening.subject, "token_id": opening.token_id}
         self._shells.append({"type": "shell", "time": shell.pop("time"), **about, "shell": shell})
         self.waiting.set()
+
+    def _files_wait(self) -> None:
+        """Have them told; without a pause where they are more than a batch takes."""
+        if self._files:
+            self.waiting.set()
+        if len(self._files) > MOST_ITEMS_IN_A_BATCH:
+            self.urgent.set()
 
     def _drop(self, count: int) -> None:
         self._dropped += count

@@ -51,6 +51,19 @@ class ShellUse(MachineRequest):
     output_bytes: int = Field(default=0, ge=0, le=2**62)
 
 
+class FileUse(MachineRequest):
+    """What was done with a file of a node."""
+
+    event: Literal["read", "written", "listed", "made", "refused"]
+    outcome: Literal["complete", "interrupted", "failed", "refused"]
+    reason: Text = Field(default="", max_length=64)
+    path: Text = Field(max_length=1024)
+    user: Text = Field(default="", max_length=64)
+    offset: int = Field(default=0, ge=0, le=2**63)
+    size_bytes: int = Field(default=0, ge=0, le=2**63)
+    sha256: Text = Field(default="", max_length=64)
+
+
 class Item(MachineRequest):
     """One thing reported; `count` says how many like it."""
 
@@ -71,6 +84,7 @@ class Item(MachineRequest):
     root: Text | None = Field(default=None, max_length=64)
     body_sha256: list[Hash] = Field(default=[], max_length=MOST_BODIES)
     shell: ShellUse | None = None
+    file: FileUse | None = None
 
 
 class Report(MachineRequest):

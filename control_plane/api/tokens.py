@@ -112,8 +112,8 @@ def _check_lifetime(lifetime_seconds: int, longest_seconds: int) -> None:
 
 
 def _scopes_refused(error: TokenError) -> ApiError:
-    words = "command:submit, command:read, health:read, metrics:read, shell:open or port:<1-65535>, each once"
-    return invalid("scopes", f"{error}; scopes are {words}")
+    words = "command:submit, command:read, health:read, metrics:read, shell:open, file:read, file:write, port:<1-65535>"
+    return invalid("scopes", f"{error}; scopes are {words}, each once")
 
 
 def _view(issued: IssuedToken, addresses: list[dict[str, str]]) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records import NodeReporter
 from control_plane.storage.reports import ReportItem
 
-TYPES = frozenset({"trust", "refusal", "command_refusal", "shell"})
+TYPES = frozenset({"trust", "refusal", "command_refusal", "shell", "file"})
+_FILE_ACTIONS = {
+    "read": "file.read",
+    "written": "file.write",
+    "listed": "file.list",
+    "made": "file.make",
+    "refused": "file.refuse",
+}
 OTHER = "other"
 
 
@@ -44,6 +51,8 @@ async def take(
                 await _take_cut(session, node_id, cut, _Context(actor, workspace_id, now))
         elif item.type == "shell" and item.shell is not None:
             append(session, now, actor, _shell_happening(item, item.shell, node_id, workspace_id))
+        elif item.type == "file" and item.file is not None:
+            append(session, now, actor, _file_happening(item, item.file, node_id, workspace_id))
     return True
 
 
@@ -79,6 +88,14 @@ def _shell_happening(item: ReportItem, shell: Mapping[str, Any], node_id: str, w
     details = {name: value for name, value in shell.items() if name not in left_out}
     details |= {"subject": item.subject, "token_id": item.token_id, "time": item.time}
     action = "shell.end" if ended else "shell.open"
+    return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
+
+
+def _file_happening(item: ReportItem, file: Mapping[str, Any], node_id: str, workspace_id: str) -> Happening:
+    """Return what a node says of a file: `subject` is who asked, by the token that the node was shown."""
+    details = {name: value for name, value in file.items() if name != "event" and value != ""}
+    details |= {"subject": item.subject, "token_id": item.token_id, "time": item.time}
+    action = _FILE_ACTIONS[file["event"]]
     return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
 
 

@@ -45,6 +45,7 @@ class ReportItem:
     root: str | None = None
     body_sha256: Sequence[str] = ()
     shell: Mapping[str, Any] | None = None
+    file: Mapping[str, Any] | None = None
 
 
 def known_type(name: str) -> str:

@@ -12,6 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from certs.scopes import (
     COMMAND_READ,
     COMMAND_SUBMIT,
+    FILE_READ,
+    FILE_WRITE,
     HEALTH_READ,
     INIT_NOTIFY,
     METRICS_READ,
@@ -20,6 +22,8 @@ from certs.scopes import (
 )
 from node_agent.api.command_input import STDIN_KEYS, CommandInputApi
 from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, CommandsApi
+from node_agent.api.file_contents import READ_KEYS, WRITE_KEYS, FileContentsApi
+from node_agent.api.files import DIGEST_KEYS, DIRECTORY_KEYS, ENTRY_KEYS, LINK_KEYS, TARGET_KEYS, TREE_KEYS, FilesApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
@@ -50,12 +54,15 @@ class Apis:
     policy: PolicyApi
     shells: ShellsApi
     init: InitApi
+    files: FilesApi
+    file_contents: FileContentsApi
 
 
 def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_seconds: float) -> web.Application:
     """Return the application; the table of routes is the table of scopes, and of the keys that a query may have."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
     health, commands, secrets, policy, init = apis.health, apis.commands, apis.secrets, apis.policy, apis.init
+    files, contents = apis.files, apis.file_contents
     routes = (
         ("GET", "/v1/health", HEALTH_READ, health.health, (), request_seconds),
         ("GET", "/v1/metrics", METRICS_READ, health.metrics, (), request_seconds),
@@ -70,6 +77,14 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),
         ("PUT", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.open, (), request_seconds),
         ("GET", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.attach, (), request_seconds),
+        ("GET", "/v1/files/entry", FILE_READ, files.entry, ENTRY_KEYS, request_seconds),
+        ("GET", "/v1/files/tree", FILE_READ, files.tree, TREE_KEYS, None),
+        ("GET", "/v1/files/digest", FILE_READ, files.digest, DIGEST_KEYS, None),
+        ("GET", "/v1/files/content", FILE_READ, contents.read, READ_KEYS, None),
+        ("GET", "/v1/files/target", FILE_WRITE, files.target, TARGET_KEYS, request_seconds),
+        ("PUT", "/v1/files/content", FILE_WRITE, contents.write, WRITE_KEYS, None),
+        ("PUT", "/v1/files/directory", FILE_WRITE, files.make_directory, DIRECTORY_KEYS, request_seconds),
+        ("PUT", "/v1/files/link", FILE_WRITE, files.make_link, LINK_KEYS, request_seconds),
     )
     for method, path, scope, handler, keys, seconds in routes:
         app.router.add_route(method, path, scoped(scope, handler, watch, stale, query_keys=keys, seconds=seconds))

@@ -30,6 +30,7 @@ def view_policy(policy: Policy) -> dict[str, Any]:
     document: dict[str, Any] = policy.model_dump(mode="json", exclude_none=True, exclude={"checks"})
     document["commands"]["run_as"] = default_user(policy.commands.run_as)
     document["shell"]["enabled"] = policy.allows_shells
+    document["files"] |= {"read": policy.allows_reading_files, "write": policy.allows_writing_files}
     run_as = policy.init.run_as or document["commands"]["run_as"]
     document["init"] |= {"enabled": policy.init_enabled, "run_as": run_as}
     document["checks"] = [check.name for check in policy.checks]

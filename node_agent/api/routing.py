@@ -11,6 +11,9 @@ from node_agent.commands.errors import CommandRefused
 from node_agent.commands.submission import SubmissionRefused
 from node_agent.exchanges.callers import Caller, Refusal
 from node_agent.exchanges.watch import CallerWatch
+from node_agent.files.admission import PlaceRefused
+from node_agent.files.failures import FileFailed
+from node_agent.files.worker_process import WorkerGone
 from node_agent.shells.request import RequestRefused
 
 CALLER = "trunkline_caller"
@@ -128,7 +131,11 @@ async def errors_as_documents(request: web.Request, handler: Handler) -> web.Str
         rule = error.refusal.policy_rule
         details = None if rule is None else {"policy_rule": rule}
         return error_response(error.reason.status, error.reason.error_code, error.message, details=details)
-    except (SubmissionRefused, RequestRefused) as error:
+    except FileFailed as error:
+        return error_response(error.status, error.error_code, error.message, details=error.details)
+    except WorkerGone as error:
+        return error_response(503, "TEMPORARILY_UNAVAILABLE", str(error))
+    except (SubmissionRefused, RequestRefused, PlaceRefused) as error:
         return error_response(400, "INVALID_PARAMETER_VALUE", str(error))
     except web.HTTPNotFound:
         return error_response(404, "ENDPOINT_NOT_FOUND", "the node's agent has no such route")

@@ -64,6 +64,13 @@ class PolicyRule(Enum):
     SHELL_ENABLED = "shell.enabled"
     SHELL_ALLOWED_SUBJECTS = "shell.allowed_subjects"
     SHELL_MAX_CONCURRENT = "shell.max_concurrent"
+    FILES_READ = "files.read"
+    FILES_WRITE = "files.write"
+    FILES_ALLOWED_SUBJECTS = "files.allowed_subjects"
+    FILES_USERS = "files.users"
+    FILES_READ_DIRECTORIES = "files.read_directories"
+    FILES_WRITE_DIRECTORIES = "files.write_directories"
+    FILES_MAX_CONCURRENT = "files.max_concurrent"
 
 
 @dataclass(frozen=True, slots=True)

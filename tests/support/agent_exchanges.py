@@ -18,6 +18,8 @@ from node_agent.api.admissions import Admissions
 from node_agent.api.application import Apis, ApiServer, build_application
 from node_agent.api.command_input import CommandInputApi
 from node_agent.api.commands import CommandsApi
+from node_agent.api.file_contents import FileContentsApi
+from node_agent.api.files import FilesApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
 from node_agent.api.policy import PolicyApi
@@ -32,6 +34,7 @@ from node_agent.exchanges.forwarder import Forwarder
 from node_agent.exchanges.router import ExchangeRouter, RoutedTo
 from node_agent.exchanges.shell_door import ShellDoor
 from node_agent.exchanges.watch import CallerWatch
+from node_agent.files.files import NodeFiles
 from node_agent.init_scripts.readiness import Readiness
 from node_agent.init_scripts.record import InitRecord, InitState, new_record
 from node_agent.machine import Machine
@@ -208,7 +211,12 @@ async def agent_in_memory(
     commands = CommandsApi(ledger, paths, Admissions(metrics, reports), readiness, stall_seconds=5)
     shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=3.0, unready=readiness.refusal)
     following = CommandInputApi(ledger, stall_seconds=5)
-    apis = Apis(health, commands, following, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set))
+    files = NodeFiles(policy, (metrics, reports), log, unready=readiness.refusal)
+    contents = FileContentsApi(files, stall_seconds=5)
+    apis = Apis(
+        health, commands, following, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set),
+        FilesApi(files), contents,
+    )  # fmt: skip
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(
         policy,
@@ -242,6 +250,7 @@ async def agent_in_memory(
             kit, metrics, watch, relay, link, held, shells, reports, record, asked, agent_end.notices, revoked, refused
         )
         await shells.stop()
+        await files.stop()
         relay.close()
         link.close()
         await asyncio.wait([relay.closed, link.closed])

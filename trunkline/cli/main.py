@@ -22,6 +22,7 @@ _COMMANDS = {
     "command": ("trunkline.cli.commands:command", "Commands that were run: list, get, output, attach, cancel."),
     "submission": ("trunkline.cli.submissions:submission", "What was run as a whole: list, get, cancel."),
     "shell": ("trunkline.cli.shell:shell", "Open a shell on a node."),
+    "cp": ("trunkline.cli.cp:cp", "Copy files from and to a node."),
     "node": ("trunkline.cli.nodes:node", "Nodes: list, get, health, init, delete."),
     "cluster": ("trunkline.cli.clusters:cluster", "Clusters: create, list, get, add, remove, delete, init-scripts."),
     "init-script": ("trunkline.cli.init_scripts:init_script", "What new nodes run first: create, list, move, …"),

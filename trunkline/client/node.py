@@ -25,6 +25,7 @@ from trunkline.client.workspace import WorkspaceApi
 AGENT_PORT = 80
 SUBMIT, READ, HEALTH, METRICS = "command:submit", "command:read", "health:read", "metrics:read"
 SHELL = "shell:open"
+FILE_READ, FILE_WRITE = "file:read", "file:write"
 
 
 def scopes_of_port(port: int) -> tuple[str, ...]:

@@ -1,0 +1,82 @@
+"""Workers: they are the user before they touch a file, are lent again, and end with any doubt."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from node_agent.commands.accounts import find_account
+from node_agent.files.failures import FileFailed
+from node_agent.files.worker_process import WorkerGone
+from node_agent.files.workers import Workers
+
+LOOK = {"do": "look", "anchor": "/etc", "parts": ["passwd"], "follow": False}
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+@pytest.fixture
+async def workers() -> AsyncIterator[Workers]:
+    workers = Workers(idle_seconds=60)
+    yield workers
+    await workers.stop()
+
+
+async def pid_of(workers: Workers, name: str | None = None) -> int:
+    async with workers.lent(find_account(name)) as worker:
+        await worker.say(LOOK)
+        return worker.pid
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+async def test_one_is_lent_again_to_the_same_user(workers: Workers) -> None:
+    assert await pid_of(workers) == await pid_of(workers)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
+async def test_it_has_become_the_user_and_cannot_go_back(workers: Workers, tmp_path: Path) -> None:
+    pid, own = await pid_of(workers, "nobody"), await pid_of(workers)
+    assert pid != own
+    status, account = status_of(pid), find_account("nobody")
+    assert status["Uid"].split() == [str(account.uid)] * 4
+    assert status["Gid"].split() == [str(account.gid)] * 4
+    assert {int(group) for group in status["Groups"].split()} == set(account.groups)
+    assert {int(status[capabilities], 16) for capabilities in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+    held = {os.readlink(entry.path).partition(":")[0] for entry in os.scandir(f"/proc/{pid}/fd")}
+    assert held == {"/dev/null", "socket"}, "nothing of the agent's is open in it"
+    tmp_path.chmod(0o700)
+    async with workers.lent(account) as worker:
+        with pytest.raises(FileFailed) as refused:
+            await worker.say(LOOK | {"anchor": str(tmp_path), "parts": ["x"]})
+    assert refused.value.symbol == "EACCES"
+
+
+async def test_one_whose_borrower_failed_is_not_lent_again(workers: Workers, until: Until) -> None:
+    pid = await pid_of(workers)
+    with pytest.raises(ZeroDivisionError):
+        async with workers.lent(find_account(None)):
+            raise ZeroDivisionError
+    await until(lambda: not Path(f"/proc/{pid}").exists())
+    assert await pid_of(workers) != pid
+
+
+async def test_one_that_was_killed_is_told_and_replaced(workers: Workers) -> None:
+    pid = await pid_of(workers)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerGone):
+        await pid_of(workers)
+    assert await pid_of(workers) != pid
+
+
+async def test_idle_ones_end(until: Until) -> None:
+    workers = Workers(idle_seconds=0.05)
+    pid = await pid_of(workers)
+    await until(lambda: not Path(f"/proc/{pid}").exists())
+    await workers.stop()

@@ -1,0 +1,67 @@
+"""Files of a node from and to pipes of this machine: what has passed cannot be had again, so less can be taken up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from trunkline.client.copy_listener import CopyListener
+from trunkline.client.downloads import ContentDiffers, blocks_of
+from trunkline.client.errors import TrunklineError
+from trunkline.client.file_calls import FileCalls, RemotePlace
+from trunkline.client.persistence import Furthest, wait_for_next
+from trunkline.client.resumption import Resumption
+from trunkline.client.threads import in_thread
+
+PIECE_BYTES = 65_536
+NEW_MODE = "644"
+
+
+async def stream_out(
+    calls: FileCalls, place: RemotePlace, write: Callable[[bytes], Awaitable[None]], listener: CopyListener
+) -> None:
+    """Hand the content of a file to `write`, once and in order, whatever breaks on the way.
+
+    Raises:
+        ContentDiffers: what was handed over is not what the file holds; it cannot be taken back.
+        TrunklineError: it cannot be had, or could not be reached again in time.
+    """
+    resumption, hasher, offset = Resumption(), hashlib.sha256(), 0
+    furthest = Furthest(resumption)
+    while True:
+        try:
+            if offset and await calls.digest(place, offset) != hasher.hexdigest():
+                raise ContentDiffers("the file has changed while it was read; what was written of it is no whole")
+            async with calls.content(place, offset) as content:
+                range_hash, digest = hashlib.sha256(), b""
+                async for body, digest in blocks_of(content, offset):  # noqa: B007 - the last one's
+                    await write(body)
+                    hasher.update(body)
+                    range_hash.update(body)
+                    offset += len(body)
+                    furthest.at(offset)
+                    listener.moved(len(body))
+            if digest != range_hash.digest():
+                raise ContentDiffers("what arrived is not what was sent")
+            return
+        except TrunklineError as error:
+            await wait_for_next(resumption, error, listener)
+
+
+async def stream_in(calls: FileCalls, source: int, place: RemotePlace, listener: CopyListener) -> None:
+    """Send what a descriptor gives until its end; nothing is in place before the whole is there.
+
+    Raises:
+        TrunklineError: the node does not take it, or the way to it broke.
+    """
+    await calls.put(place, _hashed(source, listener), {"offset": 0, "mode": NEW_MODE})
+
+
+async def _hashed(source: int, listener: CopyListener) -> AsyncIterator[bytes]:
+    hasher = hashlib.sha256()
+    while piece := await in_thread(os.read, source, PIECE_BYTES):
+        hasher.update(piece)
+        yield piece
+        listener.moved(len(piece))
+    yield hasher.digest()
