@@ -24,7 +24,7 @@ from tests.support.raw_calls import RawAnswer, RawConnection
 from tests.support.sandboxes import Sandbox, wait_until
 
 TRUST_DOMAIN = "trunkline.internal"
-SCOPES = ("command:submit", "command:read", "health:read", "metrics:read", "shell:open")
+SCOPES = ("command:submit", "command:read", "health:read", "metrics:read", "shell:open", "file:read", "file:write")
 AGENT_ROUTES = (
     ("GET /v1/health", "health:read"),
     ("GET /v1/metrics", "metrics:read"),
@@ -35,6 +35,8 @@ AGENT_ROUTES = (
     ("POST /v1/commands/none/cancel", "command:submit"),
     ("PUT /v1/shells/matrix", "shell:open"),
     ("GET /v1/shells/none", "shell:open"),
+    ("GET /v1/files/entry?path=/", "file:read"),
+    ("PUT /v1/files/directory?path=/", "file:write"),
 )
 NODE_ROUTES = ("bootstrap/confirm", "nodes/self/renew", "nodes/self/listen-token")
 RELAY_ROUTES = ("reports", "relays/self/renew")

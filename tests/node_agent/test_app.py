@@ -242,7 +242,7 @@ def test_a_policy_and_a_proxy_that_cannot_be_used_are_named_by_check_config(kit,
     assert len(said) == 2
     assert "[proxy] url" in said[0]
     assert f"policy file {policy}: ports: 'ssh' is not a port number; checks.0.name: required, and not set;" in said[1]
-    assert "nonsense: unknown setting; known here: checks, commands, init, ports" in said[1]
+    assert "nonsense: unknown setting; known here: checks, commands, files, init, ports" in said[1]
 
 
 def test_the_example_settings_are_right(kit, tmp_path, capsys, monkeypatch):

@@ -1,10 +1,10 @@
-"""`/v1/files/content`: bytes and their hashes both ways, resumed at an offset, and left out of place when anything is wrong."""
+"""`/v1/files/content`: bytes and their hashes both ways, resumed, and out of place when anything is wrong."""
 
-import asyncio
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from node_agent.policy_file import PolicySource
 from tests.node_agent.api.test_files import lines, query, reported, rewrite
 from tests.support.agent_exchanges import HOST, Agent, Answer
 
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
 CONTENT = os.urandom(700_000)
 
 
@@ -67,7 +68,7 @@ async def test_files_without_a_size_are_read_to_their_end(agent: Agent) -> None:
 
 
 async def test_a_file_is_written_and_told(agent: Agent, tmp_path: Path) -> None:
-    values = {"mode": "640", "mtime_ns": 1_000_000_000, "keep": "true", "size": len(CONTENT)}
+    values: dict[str, str | int] = {"mode": "640", "mtime_ns": 1_000_000_000, "keep": "true", "size": len(CONTENT)}
     answer = await write(agent, tmp_path / "f", CONTENT + digest(CONTENT), **values)
     assert lines(answer) == [{"size_bytes": len(CONTENT), "sha256": digest(CONTENT).hex()}]
     assert (tmp_path / "f").read_bytes() == CONTENT
@@ -78,50 +79,49 @@ async def test_a_file_is_written_and_told(agent: Agent, tmp_path: Path) -> None:
     assert (use["size_bytes"], use["sha256"]) == (len(CONTENT), digest(CONTENT).hex())
 
 
-async def test_an_interrupted_one_goes_on_and_another_beginning_does_not(agent: Agent, tmp_path: Path) -> None:
-    await cut_off(agent, tmp_path / "f", CONTENT[:500_000])
+async def test_an_interrupted_one_goes_on(agent: Agent, tmp_path: Path, until: Until) -> None:
+    offset = await cut_off(agent, tmp_path / "f", CONTENT[:500_000], until)
     target = f"/v1/files/target?{query(path=tmp_path / 'f')}"
     answer = await agent.call("GET", target, token=agent.kit.call_token("file:write"))
-    offset = json.loads(answer.body)["received_bytes"]
-    assert 0 < offset <= 500_000
+    assert json.loads(answer.body)["received_bytes"] == offset
     assert (await write(agent, tmp_path / "f", b"", offset=offset + 1, prefix_sha256="0" * 64)).status == 416
     prefix = digest(CONTENT[:offset]).hex()
     answer = await write(agent, tmp_path / "f", CONTENT[offset:] + digest(CONTENT), offset=offset, prefix_sha256=prefix)
     assert lines(answer)[-1]["sha256"] == digest(CONTENT).hex()
     assert (tmp_path / "f").read_bytes() == CONTENT
 
-    await cut_off(agent, tmp_path / "g", CONTENT[:500_000])
-    offset = (tmp_path / ".g.trunkline-part").stat().st_size
+
+async def test_one_with_another_beginning_does_not_go_on(agent: Agent, tmp_path: Path, until: Until) -> None:
+    offset = await cut_off(agent, tmp_path / "f", CONTENT[:500_000], until)
     other = digest(b"other").hex()
-    answer = await write(agent, tmp_path / "g", CONTENT[offset:] + digest(CONTENT), offset=offset, prefix_sha256=other)
+    answer = await write(agent, tmp_path / "f", CONTENT[offset:] + digest(CONTENT), offset=offset, prefix_sha256=other)
     error = lines(answer)[-1]["error"]
     assert (error["status"], error["error_code"]) == (409, "CHECKSUM_MISMATCH")
-    assert list(tmp_path.glob("*g*")) == list(tmp_path.glob(".g*")) == []
+    assert not (tmp_path / "f").exists()
+    assert not partial_bytes(tmp_path / "f")
 
 
-async def cut_off(agent: Agent, path: Path, content: bytes) -> None:
-    """Begin an upload, and go once something of it has arrived."""
-    token = agent.kit.call_token("file:write")
+async def cut_off(agent: Agent, path: Path, content: bytes, until: Until) -> int:
+    """Begin an upload, and go once something of it has arrived; return how much stays."""
     reader, writer = agent.open()
-    head = (
-        f"PUT /v1/files/content?{query(path=path)} HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}\r\n"
-    )
-    writer.write(head.encode() + b"Content-Length: 1000000\r\n\r\n" + content)
+    writer.write(head_of(agent, "PUT", path, "file:write", "Content-Length: 1000000") + content)
     await reader.readuntil(b"\r\n\r\n")
-    partial = path.with_name(f".{path.name}.trunkline-part")
-    async with asyncio.timeout(10):
-        while not partial.exists() or not partial.stat().st_size:
-            await asyncio.sleep(0.01)
+    await until(lambda: partial_bytes(path) > 0)
     writer.transport.abort()
-    while "interrupted" not in [use["outcome"] for use in await settled(agent)]:
-        pass
+    await until(agent.reports.waiting.is_set)
+    assert [use["outcome"] for use in reported(agent)] == ["interrupted"]
+    return partial_bytes(path)
 
 
-async def settled(agent: Agent) -> list[dict[str, object]]:
-    async with asyncio.timeout(10):
-        while not agent.reports.waiting.is_set():
-            await asyncio.sleep(0.01)
-    return reported(agent)
+def partial_bytes(path: Path) -> int:
+    partial = path.with_name(f".{path.name}.trunkline-part")
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def head_of(agent: Agent, method: str, path: Path, scope: str, *fields: str) -> bytes:
+    line = f"{method} /v1/files/content?{query(path=path)} HTTP/1.1"
+    token = f"Proxy-Authorization: Bearer {agent.kit.call_token(scope)}"
+    return "\r\n".join([line, f"Host: {HOST}", token, *fields, "", ""]).encode()
 
 
 async def test_a_wrong_hash_or_none_leaves_the_target_as_it_was(agent: Agent, tmp_path: Path) -> None:
@@ -158,26 +158,33 @@ async def test_what_is_in_the_way_is_replaced_or_refused_and_never_written_throu
 )  # fmt: skip
 async def test_queries_that_say_nothing_good_are_refused(agent: Agent, tmp_path: Path, values: dict[str, str]) -> None:
     assert (await write(agent, tmp_path / "f", b"", **values)).status == 400
-    assert not list(tmp_path.glob("*f*"))
+    assert not (tmp_path / "f").exists()
+    assert not partial_bytes(tmp_path / "f")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
-async def test_it_is_done_with_the_rights_of_the_user_and_nothing_else(
-    agent: Agent, policy: PolicySource, policy_file: Path
-) -> None:
-    rewrite(policy, policy_file, "[files]\nusers = ['nobody', 'root']\n")
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # where others may pass
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A directory that other users can pass through; one of pytest's they cannot."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         place = Path(name)
         place.chmod(0o755)
         (place / "closed").write_text("secret")
         (place / "closed").chmod(0o600)
         (place / "drop").mkdir()
         (place / "drop").chmod(0o777)
-        assert (await read(agent, place / "closed")).status == 403
-        assert (await read(agent, place / "closed", user="root")).status == 200
-        assert (await write(agent, place / "x", b"x" + digest(b"x"))).status == 403
-        assert lines(await write(agent, place / "drop/x", b"x" + digest(b"x")))[-1]["size_bytes"] == 1
-        assert (place / "drop/x").stat().st_uid != 0
+        yield place
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
+async def test_it_is_done_with_the_rights_of_the_user_and_nothing_else(
+    agent: Agent, policy: PolicySource, policy_file: Path, passable: Path
+) -> None:
+    rewrite(policy, policy_file, "[files]\nusers = ['nobody', 'root']\n")
+    assert (await read(agent, passable / "closed")).status == 403
+    assert (await read(agent, passable / "closed", user="root")).status == 200
+    assert (await write(agent, passable / "x", b"x" + digest(b"x"))).status == 403
+    assert lines(await write(agent, passable / "drop/x", b"x" + digest(b"x")))[-1]["size_bytes"] == 1
+    assert (passable / "drop/x").stat().st_uid != 0
     assert [use["user"] for use in reported(agent)] == ["nobody", "root", "nobody", "nobody"]
 
 
@@ -187,9 +194,7 @@ async def test_more_at_once_than_the_owner_allows_wait(
     rewrite(policy, policy_file, "[files]\nmax_concurrent = 1\n")
     (tmp_path / "f").write_bytes(CONTENT * 20)
     reader, writer = agent.open()
-    token = agent.kit.call_token("file:read")
-    head = f"GET /v1/files/content?{query(path=tmp_path / 'f')} HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {token}"
-    writer.write(head.encode() + b"\r\n\r\n")
+    writer.write(head_of(agent, "GET", tmp_path / "f", "file:read"))
     await reader.readuntil(b"\r\n\r\n")
     refused = await read(agent, tmp_path / "f")
     assert refused.status == 429

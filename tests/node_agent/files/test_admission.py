@@ -42,10 +42,15 @@ def test_the_caller_and_the_user_are_asked_for_like_those_of_shells_or_by_rules_
 
 
 @pytest.mark.parametrize(
-    "taken", [{"commands_enabled": False}, {"named_commands_only": True}, {"require_body_binding": True}]
+    "taken",
+    [
+        Narrowing(commands_enabled=False),
+        Narrowing(named_commands_only=True),
+        Narrowing(require_body_binding=True),
+    ],
 )
-def test_what_the_control_plane_takes_from_commands_it_takes_from_files(taken: dict[str, bool]) -> None:
-    policy = parse_policy({"files": {"read": True, "write": True}}).narrowed(Narrowing(**taken))
+def test_what_the_control_plane_takes_from_commands_it_takes_from_files(taken: Narrowing) -> None:
+    policy = parse_policy({"files": {"read": True, "write": True}}).narrowed(taken)
     assert not policy.allows_reading_files
     assert not policy.allows_writing_files
 

@@ -34,6 +34,14 @@ def status_of(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def held_by(pid: int) -> set[str]:
+    return {str(entry.readlink()).partition(":")[0] for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
 async def test_one_is_lent_again_to_the_same_user(workers: Workers) -> None:
     assert await pid_of(workers) == await pid_of(workers)
 
@@ -48,10 +56,8 @@ async def test_it_has_become_the_user_and_cannot_go_back(workers: Workers, tmp_p
     assert {int(group) for group in status["Groups"].split()} == set(account.groups)
     assert {int(status[capabilities], 16) for capabilities in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
     assert status["NoNewPrivs"] == "1"
-    assert Path(f"/proc/{pid}/environ").read_bytes() == b""
-    held = {os.readlink(entry.path).partition(":")[0] for entry in os.scandir(f"/proc/{pid}/fd")}
-    assert held == {"/dev/null", "socket"}, "nothing of the agent's is open in it"
-    tmp_path.chmod(0o700)
+    assert environment_of(pid) == b""
+    assert held_by(pid) == {"/dev/null", "socket"}, "nothing of the agent's is open in it"
     async with workers.lent(account) as worker:
         with pytest.raises(FileFailed) as refused:
             await worker.say(LOOK | {"anchor": str(tmp_path), "parts": ["x"]})

@@ -30,5 +30,5 @@ def test_a_link_or_file_is_not_taken_for_one(within: int, tmp_path: Path) -> Non
     for name in ("link", "file"):
         with pytest.raises(NotADirectoryError):
             make_directory(name, within)
-    with pytest.raises(OSError, match="symbolic|directory"):
+    with pytest.raises(OSError, match=r"symbolic|directory"):
         set_attributes("link", within, 0o700, 0)
