@@ -77,7 +77,7 @@ class NodeInits:
             actor: the node as the audit names it.
 
         Raises:
-            ApiError: its bootstrap is not confirmed, it names another state directory without having bootstrapped again,
+            ApiError: its bootstrap is not confirmed, it names another state directory without another bootstrap,
                 or more scripts are for it than a node runs.
         """
         now = self._clock.now()
