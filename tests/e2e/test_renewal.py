@@ -126,7 +126,13 @@ def test_a_relay_that_was_off_until_its_certificate_had_expired_returns_by_itsel
 
 
 def test_relay_and_control_plane_have_renewed_themselves_meanwhile_and_nothing_crashed(fleet: SmallFleet) -> None:
-    """Their certificates live for a minute or two too; the link of `vm-1` was made before and after."""
+    """Their certificates live for a minute or two too; the link of `vm-1` was made before and after.
+
+    The node was told when to renew, in the window of its certificate.
+    """
+    node = fleet.identity("vm-1")
+    assert node.renew_at is not None
+    assert node.lifespan.at(0.4) <= node.renew_at <= node.lifespan.at(0.7)
     assert Identity.load(fleet.state("relay") / "identity.pem").not_after > time.time()
     wait_until(lambda: "certificate.renewed" in fleet.log("relay"), "the relay has renewed itself", RELAY_LIFE_SECONDS)
     wait_until(lambda: "identity.renewed" in fleet.log("control-plane"), "the control plane too", LIFE_SECONDS)
