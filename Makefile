@@ -12,6 +12,7 @@
 #   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
 #   make soak-exactly-once   lose replies and cut calls over 1,000 submits, and count what ran (two minutes)
 #   make soak-output   print a gigabyte while daemons are killed ten times, and compare what the reader has
+#   make soak-cancel   cancel a hundred commands by the command line, ask for health under a fork bomb, and print how long it took
 #   make fmt     format the code
 #   make lock    resolve the dependencies again and write requirements/*.lock
 
@@ -25,7 +26,7 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart fuzz fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output fuzz fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -92,6 +93,9 @@ soak-exactly-once: $(READY)
 
 soak-output: $(READY)
 	TRUNKLINE_OUTPUT_MILLION_LINES=120 $(BIN)/pytest -q tests/e2e/test_output_whole.py
+
+soak-cancel: $(READY)
+	$(BIN)/python -m bench.soak_cancel
 
 soak-restart: $(READY)
 	@sh deploy/development/tools.sh soak

@@ -9,7 +9,6 @@ from http import HTTPStatus
 
 import click
 
-from trunkline.cli import fleet_run
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.fleet_options import OUTPUT, QUIET
 from trunkline.cli.output import print_line, print_record, print_records
@@ -134,6 +133,7 @@ def attach(invocation: Invocation, submission_or_command_id: str, from_now: bool
 
     Ctrl-C ends the following only: `trunkline command cancel` ends the command.
     """
+    from trunkline.cli import fleet_run  # which takes its time, and nothing else here needs it
 
     async def work(session: Session) -> int:
         return await fleet_run.attach(session, submission_or_command_id, shown, from_now=from_now, quiet=quiet)

@@ -8,15 +8,20 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from certs.errors import CertificateError
+from certs.tls import client_context
 from trunkline.cli.connection import Connection, find_connection
 from trunkline.cli.exits import CommandFailed
-from trunkline.client.control_plane import ControlPlane
+from trunkline.client.api_transport import ApiTransport
 from trunkline.client.workspace import WorkspaceApi
+from trunkline.runtime.secret import Secret
+
+if TYPE_CHECKING:
+    from trunkline.client.control_plane import ControlPlane
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -28,12 +33,44 @@ _OUTPUT = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Session:
-    """The client of one invocation."""
+    """The client of one invocation.
 
-    control_plane: ControlPlane
-    workspace: WorkspaceApi
+    Most sub-commands need no more than one workspace of the API: what reaches nodes is imported where it is asked for,
+    which takes as long as everything else together.
+    """
+
+    def __init__(self, connection: Connection, workspace: str) -> None:
+        """Make a client that has no connection yet.
+
+        Raises:
+            CommandFailed: what says where the control plane is is not usable.
+        """
+        self._connection = connection
+        try:
+            self._ssl_context = client_context(ca_file=connection.ca_file)
+            token = Secret(connection.token)
+            self._transport = ApiTransport(connection.control_plane_url, token, ssl_context=self._ssl_context)
+        except (CertificateError, ValueError) as error:
+            raise CommandFailed(str(error), os.EX_CONFIG) from None
+        self._whole: ControlPlane | None = None
+        self.workspace = WorkspaceApi(self._transport, workspace)
+
+    @property
+    def control_plane(self) -> ControlPlane:
+        """The whole of the SDK."""
+        if self._whole is None:
+            from trunkline.client.control_plane import ControlPlane
+
+            connection = self._connection
+            self._whole = ControlPlane(connection.control_plane_url, connection.token, ssl_context=self._ssl_context)
+        return self._whole
+
+    async def close(self) -> None:
+        """Close every link and connection."""
+        if self._whole is not None:
+            await self._whole.close()
+        await self._transport.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +91,11 @@ class Invocation:
         workspace = self.workspace or connection.workspace
 
         async def run() -> T:
-            async with _control_plane(connection) as control_plane:
-                return await work(Session(control_plane, control_plane.workspace(workspace)))
+            session = Session(connection, workspace)
+            try:
+                return await work(session)
+            finally:
+                await session.close()
 
         with asyncio.Runner() as runner:
             return runner.run(run())
@@ -83,10 +123,3 @@ def connected_stream(command: Callable[..., R]) -> Callable[..., R]:
         return command(invocation, *arguments, **options)
 
     return _STATE(_WORKSPACE(functools.update_wrapper(click.pass_context(wrapped), command)))
-
-
-def _control_plane(connection: Connection) -> ControlPlane:
-    try:
-        return ControlPlane(connection.control_plane_url, connection.token, ca_file=connection.ca_file)
-    except (CertificateError, ValueError) as error:
-        raise CommandFailed(str(error), os.EX_CONFIG) from None

@@ -23,7 +23,7 @@ import aiohttp
 from certs.tls import TlsContext
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, TrunklineError, Unreachable
 from trunkline.client.outbound_proxy import outbound_proxy
-from trunkline.client.refusals import read_retry_after
+from trunkline.client.retry_after import read_retry_after
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.secret import Secret

@@ -15,9 +15,12 @@ from trunkline.client.command_words import command_words
 
 
 class Record(BaseModel):
-    """An immutable answer of a service; unknown fields are ignored."""
+    """An immutable answer of a service; unknown fields are ignored.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    Its validator is built when it is first used, since a program uses few of all the records that there are.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class Workspace(Record):
@@ -119,7 +122,7 @@ class Node(Record):
 class NodeHealth(Record):
     """A node's health: the control plane's verdict, or the agent's own answer; ``extra`` holds what is not named."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     status: str = ""
     state: str = ""
@@ -150,7 +153,7 @@ class HealthCheck(Record):
 class NodePolicy(Record):
     """What a node's owner allows, in the node's own words; ``extra`` holds what is not named."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     node_id: str = ""
     node: str = ""
@@ -393,7 +396,7 @@ class InputStanding(Record):
 class AuditEvent(Record):
     """One line of the audit table; the columns beside these are in ``extra``."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     event_id: str | int = ""
     time: int = 0
@@ -444,7 +447,7 @@ class Adoption(Record):
 class Revocation(Record):
     """One revocation in the trust document."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     kind: str = ""
     id: str = ""

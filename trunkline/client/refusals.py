@@ -21,6 +21,7 @@ from trunkline.client.errors import (
     Unauthenticated,
 )
 from trunkline.client.node_response import NodeResponse
+from trunkline.client.retry_after import read_retry_after
 
 RELAY_NAME = PROXY_NAME.decode("ascii")
 LARGEST_REFUSAL_BYTES = 65_536
@@ -73,11 +74,6 @@ def refused_link(refusal: LinkRefused) -> RelayRefused:
         request_id=refusal.request_id or "",
         retry_after_seconds=refusal.retry_after_seconds,
     )
-
-
-def read_retry_after(value: str) -> float | None:
-    """The delay of a ``Retry-After`` in seconds; dates and anything else are ignored."""
-    return float(value) if value.isascii() and value.isdigit() and len(value) <= 6 else None
 
 
 def _parameter(proxy_status: str, name: str) -> str:
