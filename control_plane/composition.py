@@ -27,6 +27,7 @@ from control_plane.api.node_policy import NodePolicyResource
 from control_plane.api.node_reports import NodeReportResource
 from control_plane.api.node_secrets import NodeSecretResource
 from control_plane.api.nodes import NodeResource
+from control_plane.api.output_times import OutputTimesResource
 from control_plane.api.pages import Pages
 from control_plane.api.quotas import QuotaResource
 from control_plane.api.relays import RelayResource
@@ -262,6 +263,7 @@ def _routes(
         SubmissionResource(context, fleet.dispatcher, fleet.news),
         CommandInputResource(context, fleet.dispatcher, fleet.nodes),
         CommandOutputResource(context, fleet.dispatcher, fleet.nodes, fleet.kept),
+        OutputTimesResource(context, fleet.nodes, fleet.kept),
         CommandEventResource(context, fleet.bell),
         SecretScopeResource(context, fleet.secret_notices),
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),

@@ -24,6 +24,7 @@ from node_agent.api.file_contents import FileContentsApi
 from node_agent.api.files import FilesApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
+from node_agent.api.output_times import OutputTimesApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.api.shells import ShellsApi
@@ -281,6 +282,7 @@ async def _router(
         health=health,
         commands=commands,
         command_input=following,
+        output_times=OutputTimesApi(foundation.ledger),
         secrets=SecretsApi(foundation.secrets.held),
         policy=PolicyApi(foundation.policy),
         shells=ShellsApi(shells),

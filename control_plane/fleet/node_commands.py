@@ -110,6 +110,12 @@ class NodeCommands:
         token = self._token(address, COMMAND_READ)
         return await self._call(address, "GET", f"{_path(command_id)}/output?{query}", token, "output")
 
+    async def times(self, address: NodeAddress, command_id: str, *, stream: str, offset: int, most: int) -> NodeAnswer:
+        """Ask when a command wrote the bytes from an offset on."""
+        query = urlencode({"stream": stream, "offset": offset, "limit": most})
+        token = self._token(address, COMMAND_READ)
+        return await self._call(address, "GET", f"{_path(command_id)}/output/times?{query}", token, "times")
+
     async def health(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
         """Ask a node how it is."""
         token = self._token(address, HEALTH_READ)

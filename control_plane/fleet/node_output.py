@@ -138,7 +138,7 @@ class NodeOutput:
         answer = await self._ask(self.offset, follow=self._wanted.follow)
         if answer.response.status != 200:
             async with answer.response:
-                raise await _refusal(answer)
+                raise await refusal_of_output(answer)
         return answer
 
     async def _size(self) -> int:
@@ -147,7 +147,7 @@ class NodeOutput:
         async with answer.response:
             size = size_in(answer)
             if answer.response.status != 416 or size is None:
-                raise await _refusal(answer)
+                raise await refusal_of_output(answer)
             return size
 
     async def _ask(self, offset: int, *, follow: bool) -> NodeAnswer:
@@ -206,7 +206,8 @@ def not_reached(error: Exception) -> ApiError:
     return ApiError(ErrorCode.NODE_UNREACHABLE, message, retry_after_seconds=1)
 
 
-async def _refusal(answer: NodeAnswer) -> ApiError:
+async def refusal_of_output(answer: NodeAnswer) -> ApiError:
+    """Return what it means that a node does not give an output; its answer is read, and let go."""
     status = answer.response.status
     with contextlib.suppress(TrunklineError):
         await answer.response.read(limit_bytes=LARGEST_REFUSAL_BYTES, timeout_seconds=REFUSAL_SECONDS)

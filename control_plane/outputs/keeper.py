@@ -10,10 +10,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
 from control_plane.fleet.node_output import NodeOutput, Wanted
+from control_plane.fleet.node_times import read_thinned
 from control_plane.history.event_log import EventLog
 from control_plane.history.events import Event, EventKind
 from control_plane.metrics import ControlPlaneMetrics
@@ -31,6 +33,8 @@ from trunkline.runtime.logs import Logger
 
 MOST_AT_ONCE = 8
 FETCH_SECONDS = 60.0
+# Of the times of one stream; a row of the database has them.
+MOST_MARKS = 200
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
 
@@ -149,8 +153,21 @@ class OutputKeeper:
                 return await self._end(key, _gone)
             return False
         await self._write(key, content)
-        now_ms = int(self._clock.now() * 1000)
-        return await self._end(key, lambda row: _kept(row, cuts, now_ms))
+        times, now_ms = await self._times(NodeAddress(*place), command), int(self._clock.now() * 1000)
+        return await self._end(key, lambda row: _kept(row, cuts, times, now_ms))
+
+    async def _times(self, address: NodeAddress, command: Command) -> dict[str, Any] | None:
+        """Return when what is kept was written, as far as the node says it: its agent may be of an older release."""
+        times = {}
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                for stream in ("stdout", "stderr"):
+                    times[stream] = await read_thinned(
+                        self._nodes, address, command.command_id, stream=stream, most=MOST_MARKS
+                    )
+        except (ApiError, TimeoutError):
+            return None
+        return times
 
     async def _read(self, address: NodeAddress, command: Command, cuts: tuple[Cut, Cut]) -> bytes:
         content = bytearray()
@@ -193,9 +210,9 @@ class OutputKeeper:
         return True
 
 
-def _kept(row: KeptOutput, cuts: tuple[Cut, Cut], now_ms: int) -> None:
+def _kept(row: KeptOutput, cuts: tuple[Cut, Cut], times: dict[str, Any] | None, now_ms: int) -> None:
     stdout, stderr = cuts
-    row.state, row.keep_time = kept_outputs.KEPT, now_ms
+    row.state, row.keep_time, row.times = kept_outputs.KEPT, now_ms, times
     row.stdout_head_bytes, row.stdout_tail_bytes = stdout.head_bytes, stdout.tail_bytes
     row.stderr_head_bytes, row.stderr_tail_bytes = stderr.head_bytes, stderr.tail_bytes
     row.kept_bytes = stdout.kept_bytes + stderr.kept_bytes

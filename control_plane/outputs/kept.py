@@ -1,9 +1,11 @@
 """Reading kept outputs: bytes of the file that holds both streams of a command, without ever bridging a gap."""
 
 import asyncio
+import bisect
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from control_plane.fleet.node_times import Mark, MarkPage
 from control_plane.outputs.cuts import Cut
 from control_plane.outputs.files import OutputFiles
 from control_plane.storage import kept_outputs
@@ -85,6 +87,21 @@ class KeptOutputs:
         if stream == "stdout":
             return KeptStream(self._files, key, stdout, begins_at=0)
         return KeptStream(self._files, key, stderr, begins_at=stdout.kept_bytes)
+
+    async def times(self, key: CommandKey, stream: str, offset: int, most: int) -> MarkPage | None:
+        """Return the marks that are kept of the bytes from `offset` on, or None if none are."""
+        async with self._database.read() as session:
+            row = await kept_outputs.find(session, key)
+        if row is None or row.times is None:
+            return None
+        return _page(row.times.get(stream, []), offset, most)
+
+
+def _page(marks: list[list[int]], offset: int, most: int) -> MarkPage:
+    first = max(0, bisect.bisect_right(marks, offset, key=lambda mark: mark[0]) - 1)
+    page, following = marks[first : first + most], marks[first + most : first + most + 1]
+    times = [Mark(offset=mark[0], time=mark[1]) for mark in page]
+    return MarkPage(times=times, next_offset=following[0][0] if following else None)
 
 
 def cuts_in(row: KeptOutput) -> tuple[Cut, Cut]:

@@ -36,6 +36,7 @@ def want(session: AsyncSession, command: Command, fetch_before: int) -> None:
             stderr_tail_bytes=0,
             kept_bytes=0,
             keep_time=None,
+            times=None,
         )
     )
 

@@ -497,6 +497,7 @@ class KeptOutput(Record):
     """How the output of an ended command is kept: `state` is wanted, kept or gone (nothing was left to be fetched).
 
     The sizes are those of the whole; head and tail are how much of its beginning and end is in the command's file.
+    `times` has, by stream, pairs of an offset and a time.
     """
 
     __tablename__ = "kept_outputs"
@@ -515,6 +516,7 @@ class KeptOutput(Record):
     stderr_tail_bytes: Mapped[int]
     kept_bytes: Mapped[int]
     keep_time: Mapped[int | None] = mapped_column(index=True)
+    times: Mapped[dict[str, Any] | None]
 
 
 class HealthObservation(Record):

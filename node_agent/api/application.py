@@ -26,6 +26,7 @@ from node_agent.api.file_contents import READ_KEYS, WRITE_KEYS, FileContentsApi
 from node_agent.api.files import DIGEST_KEYS, DIRECTORY_KEYS, ENTRY_KEYS, LINK_KEYS, TARGET_KEYS, TREE_KEYS, FilesApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
+from node_agent.api.output_times import TIMES_KEYS, OutputTimesApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.routing import CALLER, Stale, errors_as_documents, scoped
 from node_agent.api.secrets import SecretsApi
@@ -50,6 +51,7 @@ class Apis:
     health: HealthApi
     commands: CommandsApi
     command_input: CommandInputApi
+    output_times: OutputTimesApi
     secrets: SecretsApi
     policy: PolicyApi
     shells: ShellsApi
@@ -63,6 +65,7 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
     health, commands, secrets, policy, init = apis.health, apis.commands, apis.secrets, apis.policy, apis.init
     files, contents = apis.files, apis.file_contents
+    times = apis.output_times.times
     routes = (
         ("GET", "/v1/health", HEALTH_READ, health.health, (), request_seconds),
         ("GET", "/v1/metrics", METRICS_READ, health.metrics, (), request_seconds),
@@ -75,6 +78,7 @@ def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_s
         ("PUT", "/v1/commands/{command_id}/stdin", COMMAND_SUBMIT, apis.command_input.take, STDIN_KEYS, None),
         ("POST", "/v1/commands/{command_id}/cancel", COMMAND_SUBMIT, commands.cancel, (), request_seconds),
         ("GET", "/v1/commands/{command_id}/output", COMMAND_READ, commands.output, OUTPUT_KEYS, None),
+        ("GET", "/v1/commands/{command_id}/output/times", COMMAND_READ, times, TIMES_KEYS, request_seconds),
         ("PUT", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.open, (), request_seconds),
         ("GET", "/v1/shells/{shell_id}", SHELL_OPEN, apis.shells.attach, (), request_seconds),
         ("GET", "/v1/files/entry", FILE_READ, files.entry, ENTRY_KEYS, request_seconds),

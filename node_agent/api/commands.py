@@ -72,7 +72,7 @@ class CommandsApi:
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /v1/commands`, the newest first."""
-        _refuse_bound(caller_of(request))
+        refuse_bound(caller_of(request))
         state, size, after = _list_query(request)
         commands = sorted(self._ledger, key=_list_key, reverse=True)
         if state is not None:
@@ -87,7 +87,7 @@ class CommandsApi:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /v1/commands/{command_id}`: at once, or once its revision is another than the one seen."""
-        _refuse_bound(caller_of(request))
+        refuse_bound(caller_of(request))
         command = self._ledger.get(command_id_of(request))
         wait_seconds, seen = _wait_query(request)
         if wait_seconds:
@@ -103,7 +103,7 @@ class CommandsApi:
 
     async def output(self, request: web.Request) -> web.StreamResponse:
         """Answer `GET /v1/commands/{command_id}/output`: bytes from an offset, until now or until the end."""
-        _refuse_bound(caller_of(request))
+        refuse_bound(caller_of(request))
         command = self._ledger.get(command_id_of(request))
         stream, follow = _output_query(request)
         if command.record.output_removed:
@@ -201,7 +201,12 @@ async def _check_cancel(caller: Caller, command_id: str, request: web.Request) -
         raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another body")
 
 
-def _refuse_bound(caller: Caller) -> None:
+def refuse_bound(caller: Caller) -> None:
+    """Refuse a token that is good for one request only.
+
+    Raises:
+        ApiRefused: it is.
+    """
     if caller.claims.binding is not None:
         raise _bound_to_submit()
 
@@ -256,15 +261,22 @@ def _offset(request: web.Request, size: int) -> int:
 
 
 def _output_query(request: web.Request) -> tuple[OutputStream, bool]:
-    query = request.query
-    try:
-        stream = OutputStream(query.get("stream", "stdout"))
-    except ValueError:
-        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "stream is stdout or stderr") from None
-    follow = query.get("follow", "false")
+    follow = request.query.get("follow", "false")
     if follow not in ("true", "false"):
         raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "follow is true or false")
-    return stream, follow == "true"
+    return stream_in(request), follow == "true"
+
+
+def stream_in(request: web.Request) -> OutputStream:
+    """Return the stream that a query names.
+
+    Raises:
+        ApiRefused: there is none of that name.
+    """
+    try:
+        return OutputStream(request.query.get("stream", "stdout"))
+    except ValueError:
+        raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "stream is stdout or stderr") from None
 
 
 def number_in(text: str, name: str) -> int:

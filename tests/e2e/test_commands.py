@@ -2,6 +2,7 @@
 
 import signal
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,16 @@ def test_output_can_be_read_again_from_any_offset(sandbox: Sandbox) -> None:
     whole = sandbox.trunkline("command", "output", command_id).stdout
     assert whole == b"".join(b"%d\n" % number for number in range(1, 1001))
     assert sandbox.trunkline("command", "output", command_id, "--offset", "1000").stdout == whole[1000:]
+
+
+def test_output_says_when_it_was_written(sandbox: Sandbox) -> None:
+    script = "echo one; sleep 0.5; echo two"
+    sandbox.trunkline("run", "--node", "vm-1", "--id", "c-timed", "--", "sh", "-c", script)
+    shown = sandbox.trunkline("command", "output", "c-timed", "--timestamps").stdout.decode().splitlines()
+    times = [datetime.fromisoformat(line.split()[0]) for line in shown]
+    assert [line.split()[1] for line in shown] == ["one", "two"]
+    assert 0.3 < (times[1] - times[0]).total_seconds() < 30
+    assert abs((datetime.now(UTC) - times[1]).total_seconds()) < 60
 
 
 def test_clusters_and_selectors_choose_nodes(sandbox: Sandbox) -> None:

@@ -22,6 +22,7 @@ from node_agent.api.file_contents import FileContentsApi
 from node_agent.api.files import FilesApi
 from node_agent.api.health import HealthApi
 from node_agent.api.init import InitApi
+from node_agent.api.output_times import OutputTimesApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
 from node_agent.api.shells import ShellsApi
@@ -214,8 +215,8 @@ async def agent_in_memory(
     files = NodeFiles(policy, (metrics, reports), log, unready=readiness.refusal)
     contents = FileContentsApi(files, stall_seconds=5)
     apis = Apis(
-        health, commands, following, SecretsApi(held), PolicyApi(policy), ShellsApi(shells), InitApi(asked.set),
-        FilesApi(files), contents,
+        health, commands, following, OutputTimesApi(ledger), SecretsApi(held), PolicyApi(policy), ShellsApi(shells),
+        InitApi(asked.set), FilesApi(files), contents,
     )  # fmt: skip
     app = build_application(apis, watch, callers.stale, request_seconds=5)
     forwarder = Forwarder(

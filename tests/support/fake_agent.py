@@ -41,6 +41,7 @@ class FakeAgent:
     stdin: dict[str, bytearray] = field(default_factory=dict)
     stdin_room: int = 1 << 40
     stdin_closed: bool = False
+    times: list[tuple[int, int]] = field(default_factory=list)
     watching: int = 0
     refusal: dict[str, Any] = field(default_factory=dict)
 
@@ -133,6 +134,8 @@ class FakeAgent:
             _json(call, 200, self.commands[key])
         elif words[1:] == ["output"]:
             await self._output(call, dict(pair.split("=") for pair in query.split("&")))
+        elif words[1:] == ["output", "times"]:
+            self._times(call, dict(pair.split("=") for pair in query.split("&")))
         else:
             await self._watched(key, dict(pair.split("=") for pair in query.split("&") if pair))
             _json(call, 200, self.commands[key])
@@ -145,6 +148,12 @@ class FakeAgent:
         whole = len(content) == int(offset) + len(body)
         complete = end == "true" and whole
         _json(call, 200, {"received_bytes": len(content), "complete": complete, "closed": self.stdin_closed})
+
+    def _times(self, call: CannedCall, query: dict[str, str]) -> None:
+        left = [mark for mark in self.times if mark[0] >= int(query["offset"])]
+        page, following = left[: int(query["limit"])], left[int(query["limit"]) :]
+        document: dict[str, Any] = {"times": [{"offset": offset, "time": time} for offset, time in page]}
+        _json(call, 200, document | ({"next_offset": following[0][0]} if following else {}))
 
     async def _watched(self, key: tuple[str, str], query: dict[str, str]) -> None:
         """Wait for a change, if asked to; what is older than that refuses the question."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sys
 from http import HTTPStatus
 
 import click
 
-from trunkline.cli.delivery_notes import DeliveryNotes, tell
+from trunkline.cli.command_copy import Part, copy_part
 from trunkline.cli.fleet_options import OUTPUT, QUIET
 from trunkline.cli.output import print_line, print_record, print_records
-from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.command_output import OutputStream
-from trunkline.client.errors import ApiError, OutputNotKept
+from trunkline.client.errors import ApiError
 from trunkline.client.records import Record
 
 EVENT_COLUMNS = ("time", "event", "details")
@@ -53,6 +50,7 @@ def get(invocation: Invocation, command_id: str) -> None:
 @click.option("--length", type=click.IntRange(min=0), metavar="BYTES", help="At most so many bytes.")
 @click.option("--kept", is_flag=True, help="Take what the control plane kept, if the node does not answer.")
 @click.option("--follow", is_flag=True, help="Go on until the command has ended.")
+@click.option("--timestamps", is_flag=True, help="Begin each line with the time at which it was written.")
 @connected_stream
 def output(
     invocation: Invocation,
@@ -63,6 +61,7 @@ def output(
     length: int | None,
     kept: bool,
     follow: bool,
+    timestamps: bool,
 ) -> int:
     """Write a command's output to standard output: its bytes, or on a terminal with control characters shown.
 
@@ -70,38 +69,10 @@ def output(
     """
     if tail is not None and offset:
         raise click.UsageError("give --offset or --tail, not both")
-
-    cuts: list[OutputNotKept] = []
-
-    def note(cut: OutputNotKept) -> None:
-        cuts.append(cut)
-        tell(str(cut))
-
-    async def copy(session: Session) -> None:
-        api = session.workspace.commands
-        noting = asyncio.create_task(DeliveryNotes().watch(api, command_id)) if follow else None
-        destination = output_to(sys.stdout.buffer)
-        try:
-            pieces = api.output(
-                command_id,
-                stream,
-                offset=offset,
-                tail_bytes=tail,
-                length_bytes=length,
-                follow=follow,
-                kept=kept,
-                on_cut=note,
-            )
-            async for piece in pieces:
-                destination.write(piece)
-            destination.close()
-        finally:
-            if noting is not None:
-                noting.cancel()
-                await asyncio.wait([noting])
-
-    invocation.call(copy)
-    return os.EX_UNAVAILABLE if cuts else 0
+    if tail is not None and timestamps:
+        raise click.UsageError("give --timestamps with --offset, not with --tail")
+    part = Part(command_id, stream, offset, tail, length, kept, follow, timestamps)
+    return 0 if invocation.call(lambda session: copy_part(session, part)) else os.EX_UNAVAILABLE
 
 
 @command.command("events")

@@ -21,7 +21,7 @@ from trunkline.client.command_output import (
 )
 from trunkline.client.errors import ApiError, OutputNotKept, TrunklineError
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import Command, CommandEvent, InputStanding
+from trunkline.client.records import Command, CommandEvent, InputStanding, OutputTime
 from trunkline.client.resumption import RESUME_SECONDS, Resumption
 from trunkline.client.rollouts import Rollout
 
@@ -290,6 +290,27 @@ class CommandApi:
         content = b"".join([piece async for piece in reader.pieces()])
         begin = reader.offset - len(content)
         return OutputPart(content, begin, max(reader.size_bytes or 0, reader.offset))
+
+    async def output_times(
+        self, command_id: str, stream: OutputStream = "stdout", *, offset: int = 0, kept: bool = False
+    ) -> AsyncIterator[OutputTime]:
+        """When the byte at `offset` and those that follow were written, as far as there are any by now.
+
+        The first mark is the one that is true of that byte. Between two marks lies a tenth of a second at least, and
+        more in outputs of many minutes, or of nodes that are gone.
+
+        Raises:
+            ApiError: there is no such command or output.
+        """
+        following: int | None = offset
+        while following is not None:
+            query = {"stream": stream, "offset": following, "kept": "true" if kept else None}
+            page = await self._transport.call("GET", self._path(command_id, "output", "times"), query=query)
+            for entry in page.get("times", []):
+                yield read_record(OutputTime, entry)
+            at, following = following, page.get("next_offset")
+            if not isinstance(following, int) or following <= at:
+                return
 
     def _path(self, *segments: str) -> str:
         return path_of("w", self._workspace, "api", "2.0", "commands", *segments)

@@ -393,6 +393,16 @@ class InputStanding(Record):
     closed: bool = False
 
 
+class OutputTime(Record):
+    """The bytes of an output from `offset` on were written at `time` (ms since the epoch) or later.
+
+    And before the time of the next one.
+    """
+
+    offset: int
+    time: int
+
+
 class AuditEvent(Record):
     """One line of the audit table; the columns beside these are in ``extra``."""
 

@@ -179,3 +179,29 @@ async def test_files_that_a_crash_left_are_swept_at_start(tmp_path: Path):
 
 async def _only(kept: Path) -> bool:
     return list(kept.parent.iterdir()) == [kept]
+
+
+async def test_when_it_was_written_is_read_of_the_node_and_kept_thinned(stage: Stage):
+    marks = [(number * 10, 1000 + number) for number in range(1000)]
+    stage.agent.times = marks
+    await run(stage, WHOLE)
+    path = f"{PATH}/c-1/output/times"
+    page = await stage.plane.ok("GET", f"{path}?offset=100&limit=2")
+    assert page == {"times": [{"offset": 100, "time": 1010}, {"offset": 110, "time": 1011}], "next_offset": 120}
+    await stage.plane.ok("DELETE", NODE)
+    kept = await stage.plane.ok("GET", path)
+    assert kept["times"] == [{"offset": number * 50, "time": 1000 + number * 5} for number in range(200)]
+    page = await stage.plane.ok("GET", f"{path}?offset=120&limit=1")
+    assert page == {"times": [{"offset": 100, "time": 1010}], "next_offset": 150}
+    for query in ("?limit=0", "?stream=all", "?colour=red"):
+        assert (await stage.plane.call("GET", path + query)).status == 400
+
+
+async def test_a_node_that_tells_no_times_costs_no_output(stage: Stage):
+    stage.agent.mode["GET *"] = ""
+    stage.agent.times = [(0, -1)]  # no answer that can be read
+    await run(stage, b"out")
+    assert (await row_of(stage)).times is None
+    await stage.plane.ok("DELETE", NODE)
+    assert await stage.read() == b"out"
+    assert (await stage.plane.call("GET", f"{PATH}/c-1/output/times")).status == 404

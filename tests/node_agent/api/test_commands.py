@@ -317,3 +317,18 @@ async def test_a_notice_has_the_agent_ask(agent):
     assert (refused.status, agent.init_asked.is_set()) == (403, False)
     answer = await agent.call("POST", "/v1/init/notice", token=agent.kit.call_token("init:notify"))
     assert (answer.status, agent.init_asked.is_set()) == (204, True)
+
+
+async def test_the_times_of_an_output(agent, submit, ledger, until):
+    await submit("c-1", "sh", "-c", "echo one; sleep 0.3; echo two")
+    await until(lambda: ledger.get("c-1").spooled)
+    record, path = ledger.get("c-1").record, "/v1/commands/c-1/output/times"
+    first, second = (await get(agent, path))["times"]
+    assert (first["offset"], second["offset"]) == (0, 4)
+    assert record.start_time <= first["time"] < first["time"] + 200 <= second["time"] <= record.end_time + 1000
+    assert await get(agent, f"{path}?limit=1") == {"times": [first], "next_offset": 4}
+    assert (await get(agent, f"{path}?offset=4&limit=1")) == {"times": [second]}
+    assert (await get(agent, f"{path}?stream=stderr")) == {"times": []}
+    for query in ("limit=0", "limit=4097", "offset=x", "stream=all", "colour=red"):
+        assert (await agent.call("GET", f"{path}?{query}")).status == 400
+    assert (await agent.call("GET", "/v1/commands/none/output/times")).status == 404
