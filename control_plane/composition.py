@@ -3,6 +3,7 @@
 import base64
 from dataclasses import dataclass
 
+from control_plane.allowances import Allowances
 from control_plane.api.application import Front, build_application
 from control_plane.api.audit import AuditResource
 from control_plane.api.bootstrap import BootstrapResource
@@ -110,7 +111,8 @@ def compose(foundation: Foundation) -> ControlPlane:
     ledger = RefusalLedger(database=foundation.database, clock=foundation.clock, log=get_logger("control_plane.audit"))
     secrets = _secrets(foundation, metrics)
     rotations = _rotations(foundation, metrics, identities)
-    routes = _routes(foundation, metrics, identities, fleet, secrets, ledger, rotations)
+    allowances = Allowances(foundation.settings.limits.most_node_records_per_second, foundation.clock)
+    routes = _routes(foundation, metrics, identities, fleet, secrets, ledger, rotations, allowances)
     front = Front(
         credentials=Credentials(
             database=foundation.database,
@@ -119,6 +121,7 @@ def compose(foundation: Foundation) -> ControlPlane:
             operators=dict(foundation.operators),
             clock=foundation.clock,
         ),
+        allowances=allowances,
         trust_sequence=lambda: identities.trust.sequence,
         database=foundation.database,
         ledger=ledger,
@@ -222,6 +225,7 @@ def _routes(
     secrets: Secrets,
     ledger: RefusalLedger,
     rotations: Rotations,
+    allowances: Allowances,
 ) -> list[Route]:
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
     issuance = identities.issuance
@@ -268,7 +272,7 @@ def _routes(
         SecretScopeResource(context, fleet.secret_notices),
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),
         SecretGrantResource(context, fleet.secret_notices),
-        NodeSecretResource(secrets.bundles),
+        NodeSecretResource(secrets.bundles, allowances),
         RevocationResource(context, followers),
         LockResource(context, followers),
         AuditResource(context),
@@ -285,7 +289,7 @@ def _routes(
         HeldTrustResource(context, identities.recovery, rotations.follow),
         RotationResource(context, rotations),
         ReportResource(context, metrics, ledger),
-        NodeReportResource(context, metrics, ledger),
+        NodeReportResource(context, allowances, metrics, ledger),
     ]
     return [route for resource in resources for route in resource.routes()]
 

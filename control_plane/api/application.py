@@ -13,6 +13,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Handler as AiohttpHandler
 from aiohttp.typedefs import Middleware
 
+from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.credentials import Credentials
 from control_plane.api.responses import error_response
@@ -41,6 +42,7 @@ class Front:
     """What every request passes through; `trust_sequence` tells the number of the newest trust document."""
 
     credentials: Credentials
+    allowances: Allowances
     trust_sequence: Callable[[], int]
     database: Database
     ledger: RefusalLedger
@@ -64,6 +66,8 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
 
     async def handle(request: web.Request) -> web.StreamResponse:
         caller = await _authorise(front, route, request)
+        if route.role is Role.NODE:
+            _spend(front, route, caller)
         try:
             return await route.handler(request, caller)
         except ApiError as error:
@@ -82,6 +86,16 @@ async def _authorise(front: Front, route: Route, request: web.Request) -> Caller
             front.metrics.refusals.labels(route.role.value, error.code.symbol).inc()
             actor = Actor("anonymous", request[REQUEST_ID], request.remote)
             front.ledger.record(action_of(route.method, route.path), error.message, actor)
+        raise
+
+
+def _spend(front: Front, route: Route, caller: Caller) -> None:
+    """Take the room for what a call of a node writes down; what a report holds besides, its route takes itself."""
+    try:
+        front.allowances.spend(caller.subject_id)
+    except ApiError as error:
+        front.metrics.refusals.labels(route.role.value, error.code.symbol).inc()
+        front.ledger.record(action_of(route.method, route.path), error.message, caller.actor)
         raise
 
 

@@ -5,6 +5,7 @@ import re
 from aiohttp import web
 from pydantic import Field
 
+from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.reports import Item, Report, report_item
@@ -32,8 +33,11 @@ class NodeReport(Report):
 class NodeReportResource:
     """The intake of nodes' reports."""
 
-    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics, ledger: RefusalLedger) -> None:
+    def __init__(
+        self, context: ApiContext, allowances: Allowances, metrics: ControlPlaneMetrics, ledger: RefusalLedger
+    ) -> None:
         self._context = context
+        self._allowances = allowances
         self._metrics = metrics
         self._ledger = ledger
 
@@ -45,6 +49,7 @@ class NodeReportResource:
         """Take a report in; sent twice, it counts once."""
         report = await read_body(request, NodeReport, largest_bytes=LARGEST_BODY_BYTES)
         items = [report_item(item) for item in report.items]
+        self._allowances.spend(caller.subject_id, sum(item.type in node_reports.AUDITED for item in items))
         async with self._context.database.write() as session:
             new = await node_reports.take(
                 session,

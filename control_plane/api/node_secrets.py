@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from control_plane.allowances import Allowances
 from control_plane.api.bootstrap import LARGEST_BODY_BYTES, SealingKey
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.requests import MachineRequest, read_body
@@ -55,8 +56,9 @@ class Report(MachineRequest):
 class NodeSecretResource:
     """What agents call."""
 
-    def __init__(self, bundles: Bundles) -> None:
+    def __init__(self, bundles: Bundles, allowances: Allowances) -> None:
         self._bundles = bundles
+        self._allowances = allowances
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource: what is locked gets no secrets, and still says which it has used."""
@@ -82,6 +84,7 @@ class NodeSecretResource:
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """Take in what the node says."""
         body = await read_body(request, Report, largest_bytes=LARGEST_REPORT_BYTES)
+        self._allowances.spend(caller.subject_id, len(body.uses))
         report = NodeReport(
             report_id=body.report_id,
             sequence=body.sequence,

@@ -20,6 +20,8 @@ _FILE_ACTIONS = {
     "made": "file.make",
     "refused": "file.refuse",
 }
+AUDITED = frozenset({"shell", "file"})
+"""Types of which each item is a record of the audit."""
 OTHER = "other"
 
 
