@@ -129,17 +129,16 @@ class Renewal:
             self._backoff.reset()
 
     async def _wait_for_work(self) -> Work:
-        self._due = self._plan()
+        self._due = self._unless_missed(renew_pair_at(self._credentials.current, self._clock.now()))
         while (work := self._next_work()) is None:
             if await sleep_until(self._due, self._clock, wake=self._asked) is Woken.JUMPED:
                 await self._look_at_the_clock()
-                self._due = self._plan()
+            self._due = self._unless_missed(self._due)
         return work
 
-    def _plan(self) -> float:
-        """Return when to renew the pair; of a fleet that has slept through its moments each agent draws a new one."""
+    def _unless_missed(self, due: float) -> float:
+        """Return the moment, or another soon if it was slept through: the machine's neighbours may wake with it."""
         node, now = self._credentials.current, self._clock.now()
-        due = renew_pair_at(node, now)
         if now - due < MISSED_SECONDS:
             return due
         left = max(0.0, pair_ends_at(node, now) - now)
