@@ -54,7 +54,7 @@ class ShellUse(MachineRequest):
 class FileUse(MachineRequest):
     """What was done with a file of a node."""
 
-    event: Literal["read", "written", "listed", "made", "refused"]
+    event: Literal["read", "hashed", "written", "listed", "made", "refused"]
     outcome: Literal["complete", "interrupted", "failed", "refused"]
     reason: Text = Field(default="", max_length=64)
     path: Text = Field(max_length=1024)

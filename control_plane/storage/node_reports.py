@@ -15,6 +15,7 @@ from control_plane.storage.reports import ReportItem
 TYPES = frozenset({"trust", "refusal", "command_refusal", "shell", "file"})
 _FILE_ACTIONS = {
     "read": "file.read",
+    "hashed": "file.hash",
     "written": "file.write",
     "listed": "file.list",
     "made": "file.make",

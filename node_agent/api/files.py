@@ -63,8 +63,12 @@ class FilesApi:
         query, lines = FileQuery(request), Lines(request)
         length, asked = query.number("length"), query.asked(Direction.READ)
         try:
-            async with self._files.copying(asked, caller_of(request).claims) as copying, lines.during():
+            async with (
+                self._files.copying(asked, caller_of(request).claims, FileEvent.HASHED) as copying,
+                lines.during(),
+            ):
                 answer = await copying.worker.say(copying.request("digest", length_bytes=length))
+                copying.note(size_bytes=length, sha256=str(answer.get("sha256")))
         except (FileFailed, WorkerGone) as error:
             if not lines.begun:
                 raise

@@ -8,6 +8,7 @@ class FileEvent(Enum):
     """What was done."""
 
     READ = "read"
+    HASHED = "hashed"
     WRITTEN = "written"
     LISTED = "listed"
     MADE = "made"
@@ -27,7 +28,8 @@ class FileOutcome(Enum):
 class FileUse:
     """One copying; `reason` is the symbol of a failure, or the rule of the owner's that refused.
 
-    `sha256` is that of the bytes that were read, from `offset` on, or of the whole file that was written.
+    `sha256` is that of the bytes that were read or hashed, from `offset` on, or of the whole file that was
+    written. Hashing is told of too: whoever asks for the hashes of all beginnings of a file finds out what is in it.
     """
 
     event: FileEvent

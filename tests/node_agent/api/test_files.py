@@ -67,7 +67,9 @@ async def test_a_listing_names_everything_to_the_byte_and_is_audited(agent: Agen
     assert last == {"complete": True}
     again = await ask(agent, "GET", "digest", path=tree, below=entries[2]["path"], length=1)
     assert lines(again) == [{"sha256": hashlib.sha256(b"x").hexdigest()}]
-    assert [(use["event"], use["size_bytes"]) for use in reported(agent)] == [("listed", 3)]
+    told = reported(agent)
+    assert [(use["event"], use["size_bytes"]) for use in told] == [("listed", 3), ("hashed", 1)]
+    assert told[1]["sha256"] == hashlib.sha256(b"x").hexdigest(), "by hashes of its beginnings a file can be read"
 
 
 async def test_a_listing_is_bounded_by_the_owner(
