@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from node_agent.init_scripts.script_command import OWN_COMMAND_ID
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+MAX_PAGE_CHARACTERS = 512 * 1024
 MAX_OFFSET_DIGITS = 18
 LIST_KEYS = ("state", "page_size", "page_token")
 GET_KEYS = ("wait_seconds", "seen")
@@ -79,9 +81,9 @@ class CommandsApi:
             commands = [command for command in commands if command.state is state]
         if after is not None:
             commands = [command for command in commands if _list_key(command) < after]
-        page = commands[:size]
+        page = _page(commands, size)
         document: dict[str, object] = {"commands": [command.document() for command in page]}
-        if len(commands) > size:
+        if len(commands) > len(page):
             document["next_page_token"] = "{}-{}".format(*_list_key(page[-1]))
         return json_response(document)
 
@@ -213,6 +215,16 @@ def refuse_bound(caller: Caller) -> None:
 
 def _bound_to_submit() -> ApiRefused:
     return ApiRefused(403, "PERMISSION_DENIED", "the token is bound to the submit of one body")
+
+
+def _page(commands: Sequence[Command], size: int) -> Sequence[Command]:
+    """Return as many of the first as a page has, fewer where their arguments are long, but at least one."""
+    shown = 0
+    for count, command in enumerate(commands[:size]):
+        shown += command.shown_characters
+        if count and shown > MAX_PAGE_CHARACTERS:
+            return commands[:count]
+    return commands[:size]
 
 
 def _list_key(command: Command) -> tuple[int, str]:

@@ -127,6 +127,14 @@ class Command:
         """Whether all output that will ever be there is there."""
         return self.state.terminal
 
+    @property
+    def shown_characters(self) -> int:
+        """How long what was submitted is in `document`, about."""
+        record = self.record
+        texts = [str(value) for value in (record.parameters or {}).values()]
+        texts += [name for given in (record.secrets or {}).values() for pair in given.items() for name in pair]
+        return min(MAX_SHOWN_ARGUMENT_CHARACTERS, sum(map(len, record.argv))) + sum(map(len, texts))
+
     def document(self) -> dict[str, Any]:
         """Return the command as the API shows it; what does not apply is left out, and a long `argv` is cut."""
         record = self.record

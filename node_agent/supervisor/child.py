@@ -20,8 +20,9 @@ from node_agent.supervisor.plan import Limits, Plan, User
 UMASK = 0o022
 # What the kernel kills first when memory is short: the commands, not the agent.
 OOM_SCORE = 300
-MAX_REPORT_BYTES = 4096
 _MAX_SHOWN_CHARACTERS = 200
+# A number, and a place each of whose characters may become twelve when it is escaped.
+MAX_REPORT_BYTES = 4096
 # How the processes of a command are bounded where no group bounds them: per process, and per user.
 _RLIMITS = {"memory_bytes": resource.RLIMIT_AS, "processes": resource.RLIMIT_NPROC}
 
@@ -74,7 +75,7 @@ def _become(
         )
     except Exception as error:  # noqa: BLE001 - there is nobody else to tell it to
         number = error.errno if isinstance(error, OSError) else None
-        os.write(report, json.dumps([number or errno.EINVAL, place]).encode()[:MAX_REPORT_BYTES])
+        os.write(report, json.dumps([number or errno.EINVAL, place[:_MAX_SHOWN_CHARACTERS]]).encode())
     finally:
         os._exit(127)
 

@@ -7,6 +7,7 @@ import pytest
 
 from certs.bindings import Binding
 from certs.trust import TrustVerdict
+from node_agent.api import commands
 from node_agent.commands.states import CommandState
 from node_agent.init_scripts.record import InitState
 
@@ -184,6 +185,19 @@ async def test_pages_of_the_list(agent, submit):
     assert seen[0] == "c-4"
     for query in ("page_size=0", "page_size=x", "page_token=zz", "state=DONE", "page_size=1001"):
         assert (await agent.call("GET", f"/v1/commands?{query}")).status == 400
+
+
+async def test_a_page_of_long_commands_is_short(agent, submit):
+    for number in range(6):
+        await submit(f"c-{number}", "true", *["x" * 10_000] * 2)
+    with_long = await get(agent, "/v1/commands?page_size=6")
+    assert len(with_long["commands"]) == 6
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "MAX_PAGE_CHARACTERS", 40_000)
+        page = await get(agent, "/v1/commands?page_size=6")
+        assert [command["command_id"] for command in page["commands"]] == ["c-5", "c-4"]
+        page = await get(agent, f"/v1/commands?page_size=6&page_token={page['next_page_token']}")
+        assert [command["command_id"] for command in page["commands"]] == ["c-3", "c-2"]
 
 
 async def test_cancel(agent, submit, ledger, until):

@@ -52,11 +52,15 @@ def test_it_leaves_records_and_output_only(supervise):
     assert not any(Path(group).exists() for group in supervised.claim()["groups"].values())
 
 
+LONG = "/" + "\U0001f600" * 1000
+
+
 @pytest.mark.parametrize(
     ("argv", "changes", "said"),
     [
         (("no-such-program",), {}, "cannot start 'no-such-program': No such file or directory"),
         (("/etc/passwd",), {}, "cannot start '/etc/passwd': Permission denied"),
+        (("true",), {"working_directory": LONG}, f"cannot start 'true': File name too long ({LONG[:200]})"),
         (("true",), {"working_directory": "/no/such"}, "cannot start 'true': No such file or directory (/no/such)"),
         (("true", *["x" * 100_000] * 100), {}, "cannot start 'true': Argument list too long"),
         (("true",), {"environment": {}}, "cannot start 'true': No such file or directory"),
