@@ -55,9 +55,10 @@ async def test_the_number_of_the_trust_document_is_heard_in_answers_and_refusals
     assert told == [7, 8]
 
 
-async def test_a_control_plane_that_states_no_number_is_an_older_one(asking):
+async def test_a_control_plane_that_states_no_number_is_an_older_one(asking, control_plane):
     told = []
     asking.on_trust_sequence(told.append)
+    control_plane.faults[PATH] = [lambda document: web.json_response({})]
     await asking.call(PATH)
     assert told == []
 
