@@ -92,7 +92,7 @@ soak-exactly-once: $(READY)
 	TRUNKLINE_SUBMITS=1000 $(BIN)/pytest -q tests/e2e/test_exactly_once.py
 
 soak-output: $(READY)
-	TRUNKLINE_OUTPUT_MILLION_LINES=120 $(BIN)/pytest -q tests/e2e/test_output_whole.py
+	TRUNKLINE_OUTPUT_MILLION_LINES=118 $(BIN)/pytest -q tests/e2e/test_output_whole.py
 
 soak-cancel: $(READY)
 	$(BIN)/python -m bench.soak_cancel

@@ -60,18 +60,28 @@ class CommandRules(Rules):
         """Whether the caller named by a token's `sub` may submit and cancel commands."""
         return self.allowed_subjects is None or subject in self.allowed_subjects
 
-    def timeout_seconds(self, asked: float | None) -> float:
+    def timeout_seconds(self, asked: float | None, named: str | None = None) -> float:
         """Return how long a command that asked for `asked` seconds may run."""
-        return min(asked if asked is not None else self.default_timeout_seconds, self.max_timeout_seconds)
+        bound = None if named is None else self.named[named].timeout_seconds
+        default = self.default_timeout_seconds if bound is None else bound
+        return min(_least(default if asked is None else asked, bound), self.max_timeout_seconds)
 
-    def limits_of(self, asked: AskedLimits | None) -> Limits:
+    def grace_seconds(self, asked: float, named: str | None = None) -> float:
+        """Return how long a command may take to end that asked for `asked` seconds."""
+        return min(
+            _least(asked, None if named is None else self.named[named].max_grace_seconds), self.max_grace_seconds
+        )
+
+    def limits_of(self, asked: AskedLimits | None, named: str | None = None) -> Limits:
         """Return the limits of a command that asked for `asked`."""
-        named = Limits() if asked is None else Limits.model_construct(**asked.model_dump(exclude={"output_bytes"}))
-        return named.or_else(self.default_limits).within(self.limits)
+        own = Limits() if asked is None else Limits.model_construct(**asked.model_dump(exclude={"output_bytes"}))
+        bound = Limits() if named is None else self.named[named].limits
+        return own.or_else(bound).or_else(self.default_limits).within(bound).within(self.limits)
 
-    def output_bytes(self, asked: AskedLimits | None) -> int:
+    def output_bytes(self, asked: AskedLimits | None, named: str | None = None) -> int:
         """Return how many bytes of each stream are kept of a command that asked for `asked`."""
-        return min(self.max_output_bytes, (asked.output_bytes if asked is not None else None) or self.max_output_bytes)
+        most = _least(self.max_output_bytes, None if named is None else self.named[named].max_output_bytes)
+        return _least(most, None if asked is None else asked.output_bytes)
 
 
 class PortRules(Rules):

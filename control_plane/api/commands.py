@@ -359,6 +359,8 @@ def view_command(command: Command, submission: Submission) -> dict[str, Any]:
         "end_time": command.end_time,
         "stdout_bytes": command.stdout_bytes,
         "stderr_bytes": command.stderr_bytes,
+        "stdout_dropped_bytes": command.stdout_dropped_bytes,
+        "stderr_dropped_bytes": command.stderr_dropped_bytes,
         "submitted_by": submission.submitted_by,
     }
     return {key: value for key, value in view.items() if value is not None}

@@ -54,6 +54,8 @@ class NodeCommand(BaseModel):
     end_time: int | None = Field(default=None, ge=0, lt=2**53)
     stdout_bytes: int = Field(default=0, ge=0, lt=2**53)
     stderr_bytes: int = Field(default=0, ge=0, lt=2**53)
+    stdout_dropped_bytes: int = Field(default=0, ge=0, lt=2**53)
+    stderr_dropped_bytes: int = Field(default=0, ge=0, lt=2**53)
     revision: int | None = Field(default=None, ge=0, lt=2**53)
 
 
@@ -105,6 +107,8 @@ def heard(command: Command, said: NodeCommand) -> None:
     command.end_time = said.end_time
     command.stdout_bytes = said.stdout_bytes
     command.stderr_bytes = said.stderr_bytes
+    command.stdout_dropped_bytes = said.stdout_dropped_bytes or None
+    command.stderr_dropped_bytes = said.stderr_dropped_bytes or None
 
 
 def not_asked(command: Command, reason: str, now_ms: int) -> None:

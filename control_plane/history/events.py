@@ -63,7 +63,8 @@ def events_between(before: Standing, command: Command) -> list[Event]:
     if command.state == UNKNOWN and before.state != UNKNOWN:
         events.append(Event(EventKind.UNKNOWN, _said(command, "reason")))
     if command.final and not before.final:
-        ending = _said(command, "exit_code", "signal", "reason", "end_time", "stdout_bytes", "stderr_bytes")
+        dropped = ("stdout_dropped_bytes", "stderr_dropped_bytes")
+        ending = _said(command, "exit_code", "signal", "reason", "end_time", "stdout_bytes", "stderr_bytes", *dropped)
         events.append(Event(EventKind.ENDED, {"state": command.state} | ending))
     return events
 

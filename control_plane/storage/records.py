@@ -475,6 +475,8 @@ class Command(Record):
     end_time: Mapped[int | None]
     stdout_bytes: Mapped[int]
     stderr_bytes: Mapped[int]
+    stdout_dropped_bytes: Mapped[int | None]
+    stderr_dropped_bytes: Mapped[int | None]
     unknown_since: Mapped[int | None]
     event_count: Mapped[int] = mapped_column(server_default="0")
 

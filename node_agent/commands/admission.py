@@ -131,7 +131,10 @@ def _of_others(asked: Asked, rules: CommandRules, now: float) -> Iterator[Comman
 
 
 def _grant(asked: Asked, rules: CommandRules) -> CommandGrant:
-    submission, timeout_seconds = asked.submission, rules.timeout_seconds(asked.submission.timeout_seconds)
+    submission, timeout_seconds = (
+        asked.submission,
+        rules.timeout_seconds(asked.submission.timeout_seconds, asked.submission.named),
+    )
     default = default_user(rules.run_as)
     if submission.named is None:
         user, directory = submission.user or default, submission.working_directory
@@ -141,7 +144,7 @@ def _grant(asked: Asked, rules: CommandRules) -> CommandGrant:
         argv=named.arguments(submission.parameters, asked.real_paths),
         user=named.user or default,
         working_directory=named.working_directory,
-        timeout_seconds=min(timeout_seconds, named.timeout_seconds or timeout_seconds),
+        timeout_seconds=timeout_seconds,
     )
 
 

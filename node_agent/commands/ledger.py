@@ -316,12 +316,12 @@ class CommandLedger:
             user=grant.user,
             working_directory=grant.working_directory,
             timeout_seconds=grant.timeout_seconds,
-            grace_seconds=min(
-                self._bounds.grace_seconds if grace_seconds is None else grace_seconds, rules.max_grace_seconds
+            grace_seconds=rules.grace_seconds(
+                self._bounds.grace_seconds if grace_seconds is None else grace_seconds, submission.named
             ),
-            limits=rules.limits_of(submission.limits).model_dump(),
+            limits=rules.limits_of(submission.limits, submission.named).model_dump(),
             stdin_streamed=submission.stdin_stream,
-            max_output_bytes=rules.output_bytes(submission.limits),
+            max_output_bytes=rules.output_bytes(submission.limits, submission.named),
             secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
         )

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from node_agent.rules.base import AbsolutePath, Array, ParameterName, Rules, Subjects, UserName
 from node_agent.rules.environment import NamePatterns
+from node_agent.rules.limits import Limits
 from node_agent.rules.parameters import (
     BooleanParameter,
     Parameter,
@@ -32,7 +33,11 @@ class WrongParameter(Exception):  # noqa: N818 - an expected refusal
 
 
 class NamedCommand(Rules):
-    """One command that may be submitted by its name."""
+    """One command that may be submitted by its name.
+
+    `timeout_seconds`, `limits` and the two maxima are what it gets that is asked for without, and the most that can be
+    asked for; those of all commands count besides.
+    """
 
     description: str = Field(default="", max_length=512)
     argv: Template
@@ -40,6 +45,9 @@ class NamedCommand(Rules):
     user: UserName | None = None
     working_directory: AbsolutePath | None = None
     timeout_seconds: float | None = Field(default=None, gt=0)
+    max_grace_seconds: float | None = Field(default=None, ge=0, le=86400)
+    max_output_bytes: int | None = Field(default=None, ge=1024)
+    limits: Limits = Limits()
     allowed_subjects: Subjects | None = None
     schedule: Schedule | None = None
     environment: NamePatterns = ()

@@ -41,6 +41,7 @@ class CannedCommand:
     endless: bool = False
     cut_after_bytes: int | None = None
     not_kept: tuple[int, int] | None = None
+    dropped_bytes: int = 0
 
 
 @dataclass
@@ -326,7 +327,9 @@ class FakeControlPlane:
             await self._ended.wait()
         if command["state"] == "RUNNING":
             ending = {"exit_code": canned.exit_code, "signal": canned.signal, "reason": canned.reason}
-            command |= {"state": canned.state} | {name: value for name, value in ending.items() if value is not None}
+            command |= {"state": canned.state, "stdout_dropped_bytes": canned.dropped_bytes} | {
+                name: value for name, value in ending.items() if value is not None
+            }
         await response.write_eof()
         return response
 

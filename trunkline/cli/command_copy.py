@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from trunkline.cli.command_status import cut_of
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Session
@@ -69,4 +70,6 @@ async def _copy(session: Session, part: Part) -> bool:
         else:
             destination.write(piece)
     destination.close()
+    if part.length is None and (cut := cut_of(await api.get(part.command_id))) is not None:
+        tell(cut)
     return whole

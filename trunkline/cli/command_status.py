@@ -58,6 +58,16 @@ def remark_on(command: Command, *, several: bool) -> str | None:
     return printable(f"{command.node or command.node_id}: {ending}{reason}")
 
 
+def cut_of(command: Command) -> str | None:
+    """A line on what the node dropped of a command's output, if it did."""
+    dropped = {"output": command.stdout_dropped_bytes, "standard error": command.stderr_dropped_bytes}
+    cuts = [f"{size} bytes at the end of its {name}" for name, size in dropped.items() if size]
+    if not cuts:
+        return None
+    why = "they are beyond what is kept, or the disk did not take them"
+    return printable(f"{command.node or command.node_id}: dropped {' and '.join(cuts)}: {why}")
+
+
 def _signal_number(value: int | str) -> int:
     if isinstance(value, int):
         return value

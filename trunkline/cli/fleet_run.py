@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import click
 
-from trunkline.cli.command_status import remark_on, status_of_commands
+from trunkline.cli.command_status import cut_of, remark_on, status_of_commands
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.exits import CommandFailed, line_of
 from trunkline.cli.fleet_following import FleetFollower, standings_of_one
@@ -124,9 +124,9 @@ async def _follow_one(session: Session, commands: Sequence[Command], interruptio
     if interruption.insisted.is_set() and not all(command.state.final for command in ended):
         tell(_NOT_WAITED_FOR)
     for command in ended:
-        remark = remark_on(command, several=False)
-        if remark is not None:
-            tell(remark)
+        for remark in (remark_on(command, several=False), cut_of(command)):
+            if remark is not None:
+                tell(remark)
     return interruption.status if interruption.requested.is_set() else status_of_commands(ended)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from trunkline.cli.command_status import remark_on
+from trunkline.cli.command_status import cut_of, remark_on
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.exits import printable
 from trunkline.cli.fleet_changes import FleetChanges, never_sent
@@ -91,8 +91,9 @@ class TextView:
         remark = remark_on(command, several=several)
         if remark is None and in_waves and command.state is CommandState.SUCCEEDED:
             remark = printable(f"{command.node or command.node_id}: succeeded")
-        if remark is not None:
-            self.tell(remark)
+        for line in (remark, cut_of(command)):
+            if line is not None:
+                self.tell(line)
 
 
 class QuietView(TextView):
@@ -102,7 +103,10 @@ class QuietView(TextView):
         """Say nothing."""
 
     def finish(self, standing: Standing, status: int) -> None:
-        """Say nothing."""
+        """Say what was dropped."""
+        for command in standing.commands:
+            if (cut := cut_of(command)) is not None:
+                self.tell(cut)
 
 
 class DocumentView:

@@ -348,7 +348,10 @@ class CommandEvent(Record):
 
 
 class Command(Record):
-    """A process run, or to be run, on one node; `unknown` is set while its state is UNKNOWN."""
+    """A process run, or to be run, on one node; `unknown` is set while its state is UNKNOWN.
+
+    What was written beyond a bound, or when a disk was full, was dropped: the output is whole up to there.
+    """
 
     command_id: str
     submission_id: str = ""
@@ -371,6 +374,8 @@ class Command(Record):
     end_time: int | None = None
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    stdout_dropped_bytes: int = 0
+    stderr_dropped_bytes: int = 0
     submitted_by: str | None = None
 
     @property

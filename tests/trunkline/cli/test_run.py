@@ -196,7 +196,7 @@ def test_who_follows_an_output_is_told_too(fake: FakeControlPlane, trunkline: Tr
     assert line.startswith("trunkline: vm-1: not delivered yet: it is offline (tried again until ")
     before = len(fake.requests)
     assert trunkline("command", "output", "c-1").stderr == ""
-    assert len(fake.requests) == before + 1
+    assert len(fake.requests) == before + 2, "the output, and then whether anything of it was dropped"
 
 
 def test_the_end_of_an_output(fake: FakeControlPlane, trunkline: Trunkline) -> None:
@@ -233,3 +233,15 @@ def test_an_unknown_command_says_since_when_and_how_it_will_be_known(
     fake.add_node("vm-1")
     shown = trunkline("command", "get", "c-1").stdout.decode()
     assert "since=2027-01-15 08:00:00Z, reason=offline, resolves=soon, resolves_by=2027-01-15 08:01:00Z" in shown
+
+
+@pytest.mark.parametrize("options", [("--node", "vm-1"), ("--all",), ("--all", "--quiet")])
+def test_what_the_node_dropped_of_an_output_is_told(
+    fake: FakeControlPlane, trunkline: Trunkline, options: tuple[str, ...]
+) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"the beginning\n", dropped_bytes=77))
+    outcome = trunkline("run", *options, "--", "cmd")
+    assert (outcome.status, outcome.stdout) == (0, b"the beginning\n")
+    assert outcome.stderr.count("vm-1: dropped 77 bytes at the end of its output") == 1
+    [command_id] = fake.commands
+    assert "dropped 77 bytes" in trunkline("command", "output", command_id).stderr
