@@ -51,12 +51,20 @@ async def readiness(relay: Relay) -> dict[str, Any]:
     return document
 
 
-def largest_lag_seconds(numbers: dict[str, float]) -> float:
-    """The least bound that no delay of the event loop was seen above."""
+def lag_buckets(numbers: dict[str, float]) -> dict[float, float]:
+    """How often the event loop was late by at most so many seconds."""
     prefix = "trunkline_relay_event_loop_lag_seconds_bucket"
-    buckets = {name: value for name, value in numbers.items() if name.startswith(prefix)}
-    seen = max(buckets.values())
-    return min(float(name.partition('le="')[2].rstrip('"}')) for name, value in buckets.items() if value == seen)
+    return {
+        float(name.partition('le="')[2].rstrip('"}')): value
+        for name, value in numbers.items()
+        if name.startswith(prefix)
+    }
+
+
+def largest_lag_seconds(after: dict[float, float], before: dict[float, float]) -> float:
+    """The least bound that the event loop was never late by more than, between two looks at its buckets."""
+    seen = {bound: count - before.get(bound, 0.0) for bound, count in after.items()}
+    return min(bound for bound, count in seen.items() if count == max(seen.values()))
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,8 @@ POUR_SECONDS = 0.01
 ESTABLISHED = 1
 CONNECTING_AT_ONCE = 50
 CLIENT_HELLO_START = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
-REFUSED = b"GET /v1/workspaces/a/nodes/b/ HTTP/1.1\r\nHost: relay\r\n\r\n" * 200
+REFUSED = b"GET /v1/workspaces/a/nodes/b/ HTTP/1.1\r\nHost: relay\r\n\r\n"
+BULK = "/bulk/20000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,15 @@ class SlowPeer:
             await asyncio.sleep(POUR_SECONDS if self.pours else DRIP_SECONDS)
 
 
-def slow_peers(target: Target) -> dict[str, SlowPeer]:
-    """Every kind, by name."""
-    small, upload = target.request("GET", "/small"), target.request("PUT", "/upload", "Content-Length: 1000000")
-    return {
-        "half-open TLS": SlowPeer(CLIENT_HELLO_START, tls=False),
-        "TLS and not a byte in it": SlowPeer(b""),
-        "slow head": SlowPeer(small[:-2], b"X"),
-        "slow body": SlowPeer(upload, b"x"),
-        "download that is not read": SlowPeer(target.request("GET", f"/bulk/{64 * 1024 * 1024}")),
-        "pipelined calls, answers not read": SlowPeer(b"", target.request("GET", "/bulk/20000") * 50, pours=True),
-        "pipelined refusals, not read": SlowPeer(b"", REFUSED, pours=True),
-    }
+SLOW_PEERS: dict[str, Callable[[Target], SlowPeer]] = {
+    "half-open TLS": lambda target: SlowPeer(CLIENT_HELLO_START, tls=False),
+    "TLS and not a byte in it": lambda target: SlowPeer(b""),
+    "slow head": lambda target: SlowPeer(target.request("GET", "/small")[:-2], b"X"),
+    "slow body": lambda target: SlowPeer(target.request("PUT", "/upload", "Content-Length: 1000000"), b"x"),
+    "download that is not read": lambda target: SlowPeer(target.request("GET", f"/bulk/{64 * 1024 * 1024}")),
+    "pipelined calls, answers not read": lambda target: SlowPeer(b"", target.request("GET", BULK) * 50, pours=True),
+    "pipelined refusals, not read": lambda target: SlowPeer(b"", REFUSED * 200, pours=True),
+}
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from bench.legitimate import calling
 from bench.machine import LOAD_CORE, resident_kib
 from bench.relay import Relay, listening, running_relay
 from bench.relay_state import descriptors, metrics, without_more_than
-from bench.slow_peers import crowd, slow_peers
+from bench.slow_peers import SLOW_PEERS, crowd
 from bench.target import Target
 
 PEERS = 50
@@ -67,8 +67,8 @@ def test_slow_peers_of_every_kind_at_once(stage: Stage) -> None:
         pid = stage.relay.pid
         before, memory = descriptors(pid), resident_kib(pid)
         async with calling(stage.good) as taken, AsyncExitStack() as crowds:
-            for peer in slow_peers(stage.hostile).values():
-                await crowds.enter_async_context(crowd(peer, stage.hostile, PEERS))
+            for peer in SLOW_PEERS.values():
+                await crowds.enter_async_context(crowd(peer(stage.hostile), stage.hostile, PEERS))
             most = descriptors(pid)
             calls = len(taken)
             await without_more_than(pid, before + 1, CLOSED_SECONDS)  # the good caller's is the one more

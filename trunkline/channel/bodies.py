@@ -24,6 +24,9 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 _SIZE_LINE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _SIZE_LINE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+\r?+")
 
+CARRIAGE_RETURN: Final = 0x0D
+_SMALL_SIZES: Final = {form % size: size for size in range(1, 256) for form in (b"%x", b"%X", b"%02x", b"%02X")}
+
 Chunk = bytes | memoryview
 
 
@@ -87,7 +90,14 @@ class BodyReader:
     def _receive_chunked(self, data: Chunk) -> BodyPiece:
         chunks: list[Chunk] = []
         view = memoryview(data)
+        raw = data if isinstance(data, bytes) else b""
         while view and not self._ended:
+            if not (self._in_trailers or self._remaining or self._in_chunk or self._buffer) and _begins_small(view):
+                raw = raw or bytes(data)
+                taken_to = _take_small_chunks(raw, len(raw) - len(view), chunks)
+                if len(raw) - taken_to < len(view):
+                    view = view[len(view) - len(raw) + taken_to :]
+                    continue
             if self._in_trailers:
                 view = self._take_trailers(view)
             elif self._remaining:
@@ -146,6 +156,26 @@ class BodyReader:
         self._buffer = b""
         self._ended = True
         return view[end + 2 - held :]
+
+
+def _begins_small(view: memoryview) -> bool:
+    """Whether a chunk begins here whose size has one or two digits."""
+    return len(view) > 2 and (view[1] == CARRIAGE_RETURN or view[2] == CARRIAGE_RETURN)
+
+
+def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
+    """Takes whole chunks of 1 to 255 bytes, for as long as there are; returns where the first other thing begins.
+
+    They cost a twentieth of what others do, so that a body of nothing but such chunks holds up nobody.
+    """
+    while True:
+        line_end = raw.find(b"\r\n", position, position + 4)
+        size = _SMALL_SIZES.get(raw[position:line_end], 0) if line_end >= 0 else 0
+        end = line_end + 2 + size
+        if not size or raw[end : end + 2] != b"\r\n":
+            return position
+        chunks.append(raw[line_end + 2 : end])
+        position = end + 2
 
 
 def chunk_start(size_bytes: int) -> bytes:

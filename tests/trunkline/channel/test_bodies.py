@@ -25,6 +25,13 @@ GOOD_CHUNKED = {
     "zeros": (b"0000000000000001\r\nx\r\n0000\r\n\r\n", b"x", [], b""),
     "trailers": (b"1\r\nx\r\n0\r\nA: b\r\nC:\td \r\n\r\n", b"x", [(b"A", b"b"), (b"C", b"d")], b""),
     "leftover": (b"1\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n", b"x", [], b"GET / HTTP/1.1\r\n"),
+    "small": (
+        b"1\r\na\r\n02\r\nbc\r\nfF\r\n" + b"d" * 255 + b"\r\n100\r\n" + b"e" * 256 + b"\r\n3\r\nfgh\r\n0\r\n\r\n",
+        b"abc" + b"d" * 255 + b"e" * 256 + b"fgh",
+        [],
+        b"",
+    ),
+    "small_last": (b"1\r\na\r\n00\r\n\r\n1\r\nb\r\n", b"a", [], b"1\r\nb\r\n"),
     "crlf_inside": (b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", [], b""),
 }
 BAD_CHUNKED = {
@@ -37,6 +44,9 @@ BAD_CHUNKED = {
     "bare_lf_after_content": b"5\r\nhello\n0\r\n\r\n",
     "longer_than_size": b"4\r\nhello\r\n0\r\n\r\n",
     "shorter_than_size": b"6\r\nhello\r\n0\r\n\r\n",
+    "second_longer_than_size": b"1\r\na\r\n1\r\nab\r\n0\r\n\r\n",
+    "second_space_after_size": b"1\r\na\r\n1 \r\nb\r\n0\r\n\r\n",
+    "second_not_hex": b"1\r\na\r\ng\r\nb\r\n0\r\n\r\n",
     "sign": b"+5\r\nhello\r\n0\r\n\r\n",
     "prefix": b"0x5\r\nhello\r\n0\r\n\r\n",
     "underscore": b"1_0\r\n",
@@ -64,6 +74,15 @@ def test_chunked_body_is_read_in_any_split(data, content, trailers, leftover, st
 @pytest.mark.parametrize("data", BAD_CHUNKED.values(), ids=BAD_CHUNKED.keys())
 def test_malformed_chunks_are_refused_in_any_split(data: bytes, step) -> None:
     assert read(Framing.CHUNKED, data, step=step) is BodyError
+
+
+def test_a_body_of_very_many_small_chunks_is_read_at_once() -> None:
+    content = bytes(range(256)) * 40
+    reader = BodyReader(Framing.CHUNKED)
+    piece = reader.receive_data(b"".join(b"1\r\n%c\r\n" % byte for byte in content) + b"5\r\nhal")
+    assert b"".join(piece.chunks) == content + b"hal"
+    assert b"".join(reader.receive_data(b"lo\r\n0\r\n\r\n").chunks) == b"lo"
+    assert reader.ended
 
 
 def test_largest_trailer_section_is_the_same_in_any_split() -> None:
