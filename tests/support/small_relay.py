@@ -270,10 +270,12 @@ class SmallRelay:
         task.add_done_callback(self.tasks.discard)
         return task
 
-    def attach_node(self, node: str = "vm-1", *, compact: bool = True, window_bytes: int = 65_536) -> Node:
+    def attach_node(
+        self, node: str = "vm-1", *, workspace: str = "finance", compact: bool = True, window_bytes: int = 65_536
+    ) -> Node:
         """Attaches a node without its HTTP upgrade, which has tests of its own."""
         end = Node()
-        listener = Listener(listener_grant("finance", node), "instance", 1, owner=self.registry, limits=self.limits)
+        listener = Listener(listener_grant(workspace, node), "instance", 1, owner=self.registry, limits=self.limits)
         limits = Limits(initial_window_bytes=window_bytes, max_streams=self.limits.max_streams_per_link)
         ours, theirs = (
             Link(
@@ -304,6 +306,10 @@ class SmallRelay:
         left.start(sender)
         self._ends += [left, right]
         return sender
+
+    def forget_ended(self) -> None:
+        """Lets go of the connections that are over, where a test makes very many."""
+        self._ends = [end for end in self._ends if not end.is_closing()]
 
     def close(self) -> None:
         for end in self._ends:
