@@ -16,22 +16,25 @@ CALL_SECONDS = 30.0
 
 @asynccontextmanager
 async def calling(target: Target) -> AsyncIterator[list[float]]:
-    """One kept-alive connection, one small call after the other; the list of their seconds grows inside the block.
+    """One kept-alive connection, one small call after the other, of which the first has been answered.
+
+    The list of their seconds grows inside the block.
 
     Raises:
         ExceptionGroup: a call failed.
     """
     taken: list[float] = []
-    stop = asyncio.Event()
+    stop, answered = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_call_on(target, taken, stop))
+        tasks.create_task(_call_on(target, taken, stop, answered))
         try:
+            await answered.wait()
             yield taken
         finally:
             stop.set()
 
 
-async def _call_on(target: Target, taken: list[float], stop: asyncio.Event) -> None:
+async def _call_on(target: Target, taken: list[float], stop: asyncio.Event, answered: asyncio.Event) -> None:
     reader, writer = await target.connect()
     request = target.request("GET", "/small")
     try:
@@ -44,6 +47,7 @@ async def _call_on(target: Target, taken: list[float], stop: asyncio.Event) -> N
             if not head.startswith(b"HTTP/1.1 200 "):
                 raise RuntimeError(head.decode())
             taken.append(time.monotonic() - began)
+            answered.set()
             await asyncio.sleep(PAUSE_SECONDS)
     finally:
         writer.transport.abort()

@@ -172,6 +172,12 @@ class TrustStore:
             subscriber(document)
         return True
 
+    def keep(self) -> bool:
+        """Bring the document in force to the disk, where that has failed; whether it is there, or need not be."""
+        if self.unstored is not None and self._path is not None and self.text is not None:
+            self._store(self._path, self.text)
+        return self.unstored is None
+
     def subscribe(self, subscriber: Callable[[TrustDocument], None]) -> Callable[[], None]:
         """Call `subscriber` with each new document, from inside `replace`; the result ends that. It must not raise."""
         self._subscribers.append(subscriber)

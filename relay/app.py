@@ -225,6 +225,7 @@ async def _sweep(foundation: Foundation, relay: Relay, watch: ClockWatch) -> Non
         relay.memory.look()
         relay.held.look()
         relay.stalls.look()
+        relay.disk.look()
         watch.look()
         if now >= relay.trust.standing.valid_until:
             relay.trust.renew()

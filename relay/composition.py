@@ -16,6 +16,7 @@ from relay.control_plane_client import ControlPlaneClient
 from relay.control_plane_trust import ControlPlaneTrust
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
+from relay.disk_watch import DiskWatch
 from relay.front_door import FrontDoor
 from relay.held_watch import HeldWatch
 from relay.identity import OwnIdentity
@@ -86,6 +87,7 @@ class Relay:
     memory: MemoryWatch
     held: HeldWatch
     stalls: LinkStalls
+    disk: DiskWatch
     sender: ReportSender
 
 
@@ -174,6 +176,13 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         metrics=metrics,
         log=get_logger("relay.memory"),
     )
+    disk = DiskWatch(
+        {"the trust document": foundation.store.keep, "quotas": keeper.keep}, metrics, get_logger("relay.disk")
+    )
+    loop = asyncio.get_running_loop()
+    metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+    metrics.streams.set_function(lambda: sum(link.streams for link in registry.links))
+    lifecycle.remark("disk", disk.remark)
     lifecycle.remark("memory", memory.remark)
     lifecycle.remark("trust_document", trust_age.remark)
     return Relay(
@@ -189,6 +198,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         memory,
         held,
         stalls,
+        disk,
         sender,
     )
 

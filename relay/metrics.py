@@ -87,6 +87,11 @@ class RelayMetrics:
         self.reports_waiting = gauge("reports_waiting", "Report items that wait to be sent.")
         self.memory_limit = gauge("memory_limit_bytes", "What the process may hold; 0 where nothing bounds it.")
         self.memory_shedding = gauge("memory_shedding", "1 while memory is so short that nothing new is taken.")
+        self.unkept_files = gauge(
+            "unkept_files", "Files that the disk does not take; they are tried again each second."
+        )
+        self.tasks = gauge("tasks", "Tasks of the event loop.")
+        self.streams = gauge("streams_open", "Streams open on all links.")
         self.loop_lag_seconds = Distributions(
             "trunkline_relay_event_loop_lag_seconds", "How late the event loop ran.", registry=registry
         )

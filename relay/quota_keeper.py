@@ -21,16 +21,26 @@ class QuotaKeeper:
         self._changed = changed
         self._log = log
         self._text = ""
+        self._unkept: str | None = None
         self._load()
 
     def take(self, text: str) -> None:
         """Take what the control plane states into force; what cannot be read changes nothing, and is logged."""
         if text == self._text or not self._apply(text):
             return
-        try:
-            write_atomic(self._path, text.encode())
-        except OSError as error:
-            self._log.warning("quotas.not_kept", reason=error.strerror, consequence="a restart begins with the former")
+        self._unkept = "not tried yet"
+        if not self.keep():
+            self._log.warning("quotas.not_kept", reason=self._unkept, consequence="a restart begins with the former")
+
+    def keep(self) -> bool:
+        """Bring the text in force to the disk, where that has failed; whether it is there."""
+        if self._unkept is not None:
+            try:
+                write_atomic(self._path, self._text.encode())
+                self._unkept = None
+            except OSError as error:
+                self._unkept = error.strerror or "unknown"
+        return self._unkept is None
 
     def _apply(self, text: str) -> bool:
         try:

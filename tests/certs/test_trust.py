@@ -252,7 +252,10 @@ def test_a_revocation_counts_though_the_disk_does_not_take_it(kit: IdentityKit, 
     assert store.current is not None
     assert store.current.revocations.nodes == {"nd-1"}
     assert "cannot write" in str(store.unstored)
+    assert not store.keep()
     (tmp_path / "gone").rename(tmp_path / "state")
+    assert store.keep()
+    assert path.read_text() == store.text
     assert store.replace(kit.trust_document(3), NOW)
     assert store.unstored is None
     assert path.read_text() == store.text

@@ -1,8 +1,9 @@
-"""A node without room: whoever waits is told at once, and the command runs as soon as there is room again."""
+"""Nodes and relays without room: it is said at once, and made up for as soon as there is room again."""
 
 import contextlib
 import json
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +46,24 @@ def test_run_says_that_the_disk_is_full_and_runs_once_there_is_room(fragile_sand
         filler.unlink()
         rest, errors = running.communicate(timeout=60)
     assert (running.returncode, rest, errors) == (0, b"late\n", b"")
+
+
+def remarks(sandbox: Sandbox) -> dict[str, str]:
+    """What the relay remarks of itself; it is ready all the while."""
+    found = sandbox.description["admin_urls"]["relay"]
+    with urllib.request.urlopen((found if isinstance(found, str) else found[0]) + "/readyz?verbose") as answer:  # noqa: S310
+        said: dict[str, dict[str, str]] = json.load(answer)
+    return said.get("remarks", {})
+
+
+def test_a_relay_holds_to_what_its_disk_does_not_take_and_keeps_it_later(fragile_sandbox: Sandbox) -> None:
+    wait_until(lambda: fragile_sandbox.trunkline("run", "--node", "vm-2", "--", "true"), "the sandbox works")
+    state = fragile_sandbox.state / "relay" / "state"
+    assert (state / "trust-document.jws").exists()
+    with full_file_system(state) as filler:
+        fragile_sandbox.trunkline("lock", "node", "vm-2", "--for", "1h", "--reason", "an alarm", "--no-wait")
+        wait_until(lambda: "trust document" in remarks(fragile_sandbox).get("disk", ""), "the relay says so", 5)
+        assert fragile_sandbox.trunkline("run", "--node", "vm-1", "--", "true").returncode == 0
+        filler.unlink()
+        wait_until(lambda: "disk" not in remarks(fragile_sandbox), "the relay has kept it", 5)
+        assert (state / "trust-document.jws").exists()

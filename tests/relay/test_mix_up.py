@@ -1,4 +1,4 @@
-"""No call ever sees another's bytes: a canary in each of some thousand calls, cancels and malicious nodes among them."""
+"""No call ever sees another's bytes: a canary in each of some thousand calls, with cancels and malicious nodes."""
 
 import asyncio
 import itertools

@@ -45,7 +45,12 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
     assert not Kept(tmp_path).bounded
 
 
-def test_a_full_disk_costs_only_the_copy(tmp_path: Path) -> None:
+def test_a_full_disk_costs_only_the_copy_until_it_takes_it(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "missing")
+    assert kept.keeper.keep(), "there is nothing to keep yet"
     kept.keeper.take(STATED)
     assert kept.bounded
+    assert not kept.keeper.keep()
+    (tmp_path / "missing").mkdir()
+    assert kept.keeper.keep()
+    assert Kept(tmp_path / "missing").bounded
