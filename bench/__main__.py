@@ -14,6 +14,8 @@ from pathlib import Path
 from bench.build import Build
 from bench.calls import Calls, running_backend
 from bench.credentials import Credentials
+from bench.fairness import FAIRNESS, fairness
+from bench.far_bulk import FAR_BULK, far_bulk
 from bench.fleet import FIRST_CALL, IDLE_CPU, IDLE_MEMORY, first_call, idle_agents
 from bench.machine import describe
 from bench.nginx import running_nginx
@@ -59,6 +61,10 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
         with running_relay(directory / "relay", credentials, options.event_loop, build) as relay:
             many = credentials.write_nodes(nodes[:NODES], "many.json")
             yield from Calls(relay, nginx, seconds, repetitions, wanted).rows(nodes[:NODES], one, many)
+            if wanted(FAR_BULK):
+                yield far_bulk(relay, nginx, one, nodes[0], credentials.client_context(), repetitions)
+        if wanted(FAIRNESS):
+            yield fairness(directory, seconds, repetitions, build)
         if wanted(IDLE_MEMORY) or wanted(IDLE_CPU):
             with running_relay(directory / "relay-idle", credentials, options.event_loop, build) as relay:
                 yield from idle_agents(relay, credentials.write_nodes(nodes, "all.json"), agents)

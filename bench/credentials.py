@@ -14,7 +14,6 @@ from relay.identity import IDENTITY_FILE
 from tests.support.identities import IdentityKit
 from trunkline.runtime.files import write_atomic
 
-WORKSPACE_ID = "ws-bench"
 WORKSPACE = "bench"
 SUFFIX = "trunk.internal"
 
@@ -27,16 +26,17 @@ class NodeCredentials:
     identity: str
     listen_token: str
     call_token: str
+    workspace: str = WORKSPACE
 
     @property
     def gateway(self) -> str:
         """The node's path at the gateway door."""
-        return f"/v1/workspaces/{WORKSPACE}/nodes/{self.name}"
+        return f"/v1/workspaces/{self.workspace}/nodes/{self.name}"
 
     @property
     def host(self) -> str:
         """The node's host name."""
-        return f"{self.name}.{WORKSPACE}.{SUFFIX}"
+        return f"{self.name}.{self.workspace}.{SUFFIX}"
 
 
 class Credentials:
@@ -74,9 +74,9 @@ class Credentials:
         """TLS for a sender without a certificate."""
         return self._kit.client_tls()
 
-    def nodes(self, count: int) -> list[NodeCredentials]:
-        """Identities and tokens for nodes `vm-0`, `vm-1`, …"""
-        return [self._node(f"vm-{number}", f"nd-{number}") for number in range(count)]
+    def nodes(self, count: int, workspace: str = WORKSPACE) -> list[NodeCredentials]:
+        """Identities and tokens for nodes `vm-0`, `vm-1`, … of a workspace."""
+        return [self._node(workspace, f"vm-{number}") for number in range(count)]
 
     def write_nodes(self, nodes: list[NodeCredentials], name: str) -> Path:
         """Write what the listener program reads."""
@@ -85,14 +85,15 @@ class Credentials:
         write_atomic(path, json.dumps(document).encode())
         return path
 
-    def _node(self, name: str, node_id: str) -> NodeCredentials:
+    def _node(self, workspace: str, name: str) -> NodeCredentials:
         kit = self._kit
-        identity: Identity = kit.issue_node(WORKSPACE_ID, node_id)
+        identity: Identity = kit.issue_node(f"ws-{workspace}", f"nd-{workspace}-{name}")
         return NodeCredentials(
             name=name,
             identity=identity.to_pem().decode(),
-            listen_token=kit.listen_token(identity, workspace=WORKSPACE, node=name),
-            call_token=kit.call_token(target=identity.spiffe_id, workspace=WORKSPACE, node=name),
+            listen_token=kit.listen_token(identity, workspace=workspace, node=name),
+            call_token=kit.call_token(target=identity.spiffe_id, workspace=workspace, node=name),
+            workspace=workspace,
         )
 
 

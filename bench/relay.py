@@ -19,6 +19,8 @@ from bench.build import Build
 from bench.credentials import Credentials
 from bench.machine import RELAY_CORE, pinned
 from bench.ports import free_port, wait_for_port
+from relay.quota_keeper import QUOTAS_FILE
+from trunkline.runtime.files import write_atomic
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CONFIGURATION = """
@@ -49,6 +51,7 @@ class Relay:
         event_loop: which it runs on.
         build: which files it runs.
         limits: members of its `[limits]` other than the defaults.
+        quotas: those of its workspaces, as the control plane states them.
         within: a command that runs it, such as `prlimit` with its options.
     """
 
@@ -60,6 +63,7 @@ class Relay:
         build: Build = Build.PURE,
         *,
         limits: Mapping[str, float] = NOTHING,
+        quotas: Mapping[str, Any] = NOTHING,
         within: Sequence[str] = (),
     ) -> None:
         directory.mkdir()
@@ -68,6 +72,7 @@ class Relay:
         self._within = within
         self.state = directory / "state"
         credentials.prepare_relay(self.state)
+        write_atomic(self.state / QUOTAS_FILE, json.dumps(dict(quotas)).encode())
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
         self._configuration = directory / "relay.toml"
@@ -136,7 +141,10 @@ def running_relay(
 class Attachable(Protocol):
     """A relay that listeners dial."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """Where."""
+        ...
 
 
 @contextmanager

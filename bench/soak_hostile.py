@@ -37,8 +37,6 @@ LONGEST_SECONDS = 90.0
 QUIET_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 HEADING = "| peers | at once | closed after, s | p99, ms: quiet, then | ratio | slowest, ms | lag, ms | memory, MiB |"
-    "| peers | at once | closed after, s | p99, ms: quiet, then | ratio | slowest, ms | loop lag, ms | memory, MiB |"
-)
 
 
 @dataclass(frozen=True, slots=True)

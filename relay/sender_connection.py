@@ -41,7 +41,7 @@ MAX_HELD_BYTES: Final = 64 * 1024
 MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
 MAX_REFUSALS: Final = 32
-"""Calls refused in a row, after which a connection is closed."""
+"""Calls refused in a row, other than for a while only, after which a connection is closed."""
 DRAINING_RETRY_AFTER_SECONDS: Final = 1
 QUOTA_RETRY_AFTER_SECONDS: Final = 1
 OVERLOADED_RETRY_AFTER_SECONDS: Final = 2
@@ -372,7 +372,8 @@ class SenderConnection:
 
         Else a stranger could keep the relay busy with refusals, at no cost to himself.
         """
-        self._refusals += 1
+        if refusal.outcome not in _RETRY_AFTER:
+            self._refusals += 1
         close = followed or self._refusals >= MAX_REFUSALS or request.has_content or not request.keep_alive
         self._state = _BUSY
         self._refuse(request.door, refusal.outcome, refusal.message, close=close, head_only=request.method == b"HEAD")

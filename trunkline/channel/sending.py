@@ -24,7 +24,7 @@ from trunkline.channel.frames import (
 from trunkline.channel.limits import CreditBudget, Limits, RateBound
 from trunkline.channel.pings import Pings
 from trunkline.channel.streams import Stream
-from trunkline.channel.windows import WindowGrowth
+from trunkline.channel.windows import GRANT_BYTES, WindowGrowth
 
 S = TypeVar("S", bound=Stream)
 
@@ -226,7 +226,7 @@ class SendingSession(Generic[S]):
         if self._budget is not None:
             self._budget.held_bytes -= size
         due = stream.window_bytes - stream.receive_window - unconsumed
-        if due * 2 >= stream.window_bytes and stream.readable:
+        if (due * 2 >= stream.window_bytes or due >= GRANT_BYTES) and stream.readable:
             self._grant(stream, due, now)
 
     def ping(self, now: float) -> int:
@@ -348,7 +348,7 @@ class SendingSession(Generic[S]):
         rtt = self._pings.rtt_seconds
         if rtt is None and not self._pings:
             self.ping(now)
-        grant = due + self._growth.grow(stream, now, rtt)
+        grant = due + self._growth.grow(stream, due, now, rtt)
         stream.receive_window += grant
         self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)
 

@@ -18,13 +18,14 @@ class Stream:
     __slots__ = (
         "acknowledged",
         "first_flags",
-        "granted_at",
         "id",
         "lost",
         "readable",
         "receive_window",
         "refused",
         "send_window",
+        "timed_bytes",
+        "timed_from",
         "unconsumed_bytes",
         "window_bytes",
         "writable",
@@ -43,7 +44,9 @@ class Stream:
         self.first_flags = first_flags
         """SYN or ACK, until a frame has carried it."""
         self.acknowledged = True
-        self.granted_at = _NEVER
+        self.timed_from = _NEVER
+        """When it was last looked how fast the window is used up, and how much was granted since then."""
+        self.timed_bytes = 0
         self.writable = True
         self.readable = True
         self.lost = False
