@@ -9,6 +9,10 @@
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
 #   make soak-rotation   rotate authority and signing keys under load, with 50 agents, and print what failed (seven minutes)
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
+#   make soak    everything at once on a sandbox, with churn and rotations (ten minutes, or SOAK_MINUTES)
+#   make soak-hostile      a thousand slow peers of each kind, and floods, beside one good caller (four minutes)
+#   make soak-leaks        open, cancel and half-close 100,000 calls, and look what is left (two minutes)
+#   make soak-mix-up       a canary in each of a million calls, with cancels and malicious nodes (ten minutes)
 #   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
 #   make soak-exactly-once   lose replies and cut calls over 1,000 submits, and count what ran (two minutes)
 #   make soak-output   print a gigabyte while daemons are killed ten times, and compare what the reader has
@@ -24,9 +28,10 @@ SANDBOX := .trunkline
 COMPILED := build/compiled
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output fuzz fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-leaks soak-mix-up fuzz fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -100,6 +105,12 @@ soak-cancel: $(READY)
 soak-restart: $(READY)
 	@sh deploy/development/tools.sh soak
 	$(BIN)/python -m bench.soak_restart
+
+soak: $(READY)
+	$(BIN)/python -m bench.soak $(SOAK_MINUTES)
+
+soak-hostile soak-leaks soak-mix-up: soak-%: $(READY)
+	$(BIN)/python -m bench.soak_$(subst -,_,$*)
 
 fuzz: $(READY)
 	@for target in codec request-head response-head body token session-pair; do \

@@ -62,11 +62,11 @@ async def _slowdown(relay: Relay, target: Target, greedy_file: Path, seconds: fl
         quiet = percentile(taken, 0.99)
         with _greedy(relay, greedy_file):
             await asyncio.sleep(BURST_SECONDS)
-            refused = (await metrics(relay)).get(REFUSED, 0.0)
+            refused = (await metrics(relay.admin_url)).get(REFUSED, 0.0)
             taken.clear()
             await asyncio.sleep(seconds)
             beside = percentile(taken, 0.99)
-        refused = (await metrics(relay))[REFUSED] - refused
+        refused = (await metrics(relay.admin_url))[REFUSED] - refused
     if refused < QUOTA_CALLS_PER_SECOND * (TIMES - 2) * seconds:
         raise RuntimeError(f"only {refused:.0f} calls were refused in {seconds:g} s")
     return beside / quiet

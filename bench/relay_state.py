@@ -11,8 +11,6 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.relay import Relay
-
 POLL_SECONDS = 0.05
 
 
@@ -35,9 +33,9 @@ async def without_more_than(pid: int, count: int, within_seconds: float) -> floa
     return time.monotonic() - began
 
 
-async def metrics(relay: Relay) -> dict[str, float]:
+async def metrics(admin_url: str) -> dict[str, float]:
     """The relay's numbers; `name{label="value"}` for those with labels."""
-    text = await _get(relay, "/metrics")
+    text = await _get(admin_url, "/metrics")
     return {
         sample.name + _labels(sample.labels): sample.value
         for family in text_string_to_metric_families(text)
@@ -45,9 +43,9 @@ async def metrics(relay: Relay) -> dict[str, float]:
     }
 
 
-async def readiness(relay: Relay) -> dict[str, Any]:
+async def readiness(admin_url: str) -> dict[str, Any]:
     """What `/readyz?verbose` says."""
-    document: dict[str, Any] = json.loads(await _get(relay, "/readyz?verbose"))
+    document: dict[str, Any] = json.loads(await _get(admin_url, "/readyz?verbose"))
     return document
 
 
@@ -71,6 +69,6 @@ def _labels(labels: dict[str, str]) -> str:
     return "{" + ",".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}" if labels else ""
 
 
-async def _get(relay: Relay, path: str) -> str:
-    async with aiohttp.ClientSession() as session, session.get(relay.admin_url + path) as answer:
+async def _get(admin_url: str, path: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(admin_url + path) as answer:
         return await answer.text()

@@ -84,14 +84,14 @@ class Soak:
         self._taken.clear()
         await asyncio.sleep(QUIET_SECONDS)
         quiet, before = list(self._taken), descriptors(pid)
-        numbers, memory = await metrics(relay), resident_kib(pid)
+        numbers, memory = await metrics(relay.admin_url), resident_kib(pid)
         self._taken.clear()
         with self._attackers(name, count) as attackers:
             await asyncio.to_thread(_until_up, attackers)
             told = None if name in SLOW_PEERS else asyncio.create_task(asyncio.to_thread(_told, attackers))
             closed, most = await self._until_closed(lambda: descriptors(pid) <= before if told is None else told.done())
             closed = closed if told is None or not told.done() else told.result()
-        lag = largest_lag_seconds(lag_buckets(await metrics(relay)), lag_buckets(numbers))
+        lag = largest_lag_seconds(lag_buckets(await metrics(relay.admin_url)), lag_buckets(numbers))
         return Attacked(name, count, closed, bound_seconds, quiet, list(self._taken), lag, most - memory)
 
     async def _until_closed(self, over: Callable[[], bool]) -> tuple[float, int]:

@@ -42,7 +42,7 @@ class Stage:
     good: Target
 
     async def metric(self, name: str) -> float:
-        return (await metrics(self.relay)).get(f"trunkline_relay_{name}", 0.0)
+        return (await metrics(self.relay.admin_url)).get(f"trunkline_relay_{name}", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ async def remarked(relay: Relay, name: str, is_true: Callable[[str | None], bool
     """Wait until what the relay remarks is as wanted, for no longer than a recovery may take."""
     async with asyncio.timeout(RECOVERY_SECONDS):
         while True:
-            said = await readiness(relay)
+            said = await readiness(relay.admin_url)
             assert said["ready"]
             if is_true(said.get("remarks", {}).get(name)):
                 return
@@ -54,7 +54,7 @@ def test_with_256_descriptors_more_connections_than_those_are_closed(tmp_path: P
             async with crowd(HALF_OPEN(target), target, FILES):
                 await remarked(relay, "connections", lambda said: "new ones are closed" in (said or ""))
                 calls = len(taken)
-                numbers = await metrics(relay)
+                numbers = await metrics(relay.admin_url)
                 await asyncio.sleep(0.1)
                 assert len(taken) > calls, "who was there before is served"
             assert numbers['trunkline_relay_connections_refused_total{reason="connections"}'] > 0
@@ -92,4 +92,4 @@ async def _paused(relay: Relay) -> dict[str, float]:
             await asyncio.sleep(0.05)
     _, most = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(relay.pid, resource.RLIMIT_NOFILE, (descriptors(relay.pid) + 4, most))
-    return await metrics(relay)
+    return await metrics(relay.admin_url)
