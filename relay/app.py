@@ -23,6 +23,7 @@ from relay.drain_command import run_drain
 from relay.draining import Draining
 from relay.enrolment import problems_with_enrolment
 from relay.establishing import STATE_FORMAT, Established, Establishing
+from relay.lag_watch import LagWatch
 from relay.late_renewal import LateRenewal
 from relay.listening import open_listening
 from relay.metrics import RelayMetrics
@@ -191,7 +192,9 @@ def _start_tasks(
     watch = ClockWatch(foundation.clock_offset, metrics, get_logger("relay.clock"))
     background.spawn(_sweep(foundation, relay, watch))
     background.spawn(lifecycle.keep_watchdog())
-    background.spawn(watch_lag(metrics.loop_lag_seconds.of().observe, clock))
+    lag = LagWatch(metrics.loop_lag_seconds.of().observe, clock.monotonic)
+    lifecycle.remark("event_loop", lag.remark)
+    background.spawn(watch_lag(lag.heard, clock))
 
 
 def _follow_identity(foundation: Foundation, background: Background) -> None:

@@ -27,8 +27,9 @@ DEADLINES = {
     "stream_stall_seconds": 3,
     "link_held_bytes": 8 * 1024 * 1024,
 }
-CLOSED_SECONDS = 15.0
-LINK_CLOSED_SECONDS = 1.0
+CLOSED_SECONDS = 60.0
+"""Patience, not a bound: less than an idle connection has, and enough for a machine that does other things too."""
+FLOOD_SECONDS = 10.0
 GROWTH_KIB_A_PEER = 1024
 """Far above what the threat model states, and far below what anything without a bound would come to."""
 
@@ -86,7 +87,7 @@ def test_a_flood_ends_its_link(stage: Stage, name: str) -> None:
         before, ended = descriptors(pid), 'links_ended_total{reason="rate_exceeded",role="sender"}'
         count = await stage.metric(ended)
         async with calling(stage.good) as taken:
-            async with asyncio.timeout(10 * LINK_CLOSED_SECONDS):
+            async with asyncio.timeout(FLOOD_SECONDS):
                 await FLOODS[name](stage.hostile)
             await without_more_than(pid, before + 1, CLOSED_SECONDS)
             calls = len(taken)
