@@ -22,7 +22,7 @@ from node_agent.commands.proc import boot_id
 from node_agent.commands.records import CommandRecord, CommandStore
 from node_agent.commands.recovery import recover
 from node_agent.commands.retention import RetentionBounds, expired
-from node_agent.commands.run import save
+from node_agent.commands.run import save, settle
 from node_agent.commands.runs import CommandRuns
 from node_agent.commands.secret_source import NoSecrets, SecretSource
 from node_agent.commands.start_plan import plan_of
@@ -102,8 +102,8 @@ class CommandLedger:
             self._meter.ended(command.state)
         for command, supervisor in recovered.running:
             self._runs.adopt(command, supervisor)
-        for command, plan in recovered.waiting:
-            self._runs.add(command, plan)
+        for command in recovered.waiting:
+            self._runs.add(command, None)
 
     @property
     def store(self) -> CommandStore:
@@ -165,7 +165,10 @@ class CommandLedger:
         _allow(refusal_of_caller(self._policy.current.commands, subject, command.record.named))
         if command.state in (CommandState.QUEUED, CommandState.RUNNING):
             self._cancel(command, f"cancelled by {subject}")
-            await self._save(command)
+            if command.state.terminal:
+                await settle(command, self._store, self._log)  # what its start would have needed goes
+            else:
+                await self._save(command)
         return command
 
     async def take_stdin(

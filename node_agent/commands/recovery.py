@@ -17,7 +17,7 @@ from node_agent.commands.endings import AGENT_ENDED, DAMAGED, NEVER_STARTED, NOD
 from node_agent.commands.left_behind import clear_left_behind
 from node_agent.commands.records import CommandRecord, CommandStore
 from node_agent.commands.run import lose, settle
-from node_agent.commands.start_plan import StartPlan, parse_start_plan
+from node_agent.commands.start_plan import kept_plan
 from node_agent.commands.states import CommandState
 from node_agent.commands.supervisor_process import SupervisorProcess
 from trunkline.runtime.clock import Clock
@@ -31,11 +31,11 @@ _LOST_TOKEN = ""  # no token has this id
 
 @dataclass(slots=True)
 class Recovered:
-    """All commands, oldest first; what runs, with its supervisor; what waits, with its plan; what has ended since."""
+    """All commands, oldest first; what runs, with its supervisor; what waits, its plan on the disk; what has ended."""
 
     commands: list[Command] = field(default_factory=list)
     running: list[tuple[Command, SupervisorProcess]] = field(default_factory=list)
-    waiting: list[tuple[Command, StartPlan]] = field(default_factory=list)
+    waiting: list[Command] = field(default_factory=list)
     ended: list[Command] = field(default_factory=list)
     secret_directories: list[Path] = field(default_factory=list)
 
@@ -75,8 +75,8 @@ class _Recovery:
             await self._follow(command, traces.claim, traces.started)
         elif record.state is not CommandState.QUEUED:
             await self._lose(command, AGENT_ENDED)
-        elif (plan := await self._plan(command)) is not None:
-            self._recovered.waiting.append((command, plan))
+        elif await self._has_plan(command):
+            self._recovered.waiting.append(command)
         else:
             await self._fence(command)
         if command.state.terminal:
@@ -134,12 +134,12 @@ class _Recovery:
             await supervisor.gone
         await asyncio.to_thread(clear_left_behind, str(claim.get("run_id")), claim, [])
 
-    async def _plan(self, command: Command) -> StartPlan | None:
-        content = await asyncio.to_thread(self._store.load_plan, command.command_id)
+    async def _has_plan(self, command: Command) -> bool:
+        """Whether what its start needs is on the disk."""
         try:
-            return None if content is None else parse_start_plan(content)
+            return await asyncio.to_thread(kept_plan, self._store, command.command_id) is not None
         except ValueError:
-            return None
+            return False
 
     async def _lose(self, command: Command, reason: str) -> None:
         await lose(command, self._store, self._clock, self._log, reason)

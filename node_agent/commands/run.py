@@ -10,7 +10,7 @@ from node_agent.commands.left_behind import clear_left_behind
 from node_agent.commands.process import StartFailed, command_environment
 from node_agent.commands.records import CommandStore, OutputStream
 from node_agent.commands.secret_source import Provided, SecretSource, SecretsUnavailable
-from node_agent.commands.start_plan import StartPlan, wanted_of
+from node_agent.commands.start_plan import StartPlan, kept_plan, wanted_of
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.supervisor_process import SupervisorProcess
 from node_agent.supervisor.plan import Limits, Plan, User
@@ -51,9 +51,11 @@ class CommandRun:
         self._left: asyncio.Future[None] = loop.create_future()
         command.stop_asked = self._stop_asked
 
-    async def start(self, plan: StartPlan) -> None:
-        """Start the command, which is `QUEUED`, and follow it."""
+    async def start(self, given: StartPlan | None) -> None:
+        """Start the command, which is `QUEUED`, by the plan given or else the one that is kept, and follow it."""
+        plan = given
         try:
+            plan = given or await self._kept()
             provided = await self._provided(plan)
             if not self._stopped_before_start():
                 self._supervisor = await self._launched(plan, provided)
@@ -99,6 +101,16 @@ class CommandRun:
         await settle(command, self._store, self._log)
         record = command.record
         self._log.info("command.ended", command_id=command.command_id, state=record.state.value, reason=record.reason)
+
+    async def _kept(self) -> StartPlan:
+        """Return the plan that is on the disk."""
+        try:
+            plan = await asyncio.to_thread(kept_plan, self._store, self._command.command_id)
+        except ValueError:
+            plan = None
+        if plan is None:
+            raise StartFailed("cannot start it: what it was submitted with cannot be read from the node's disk")
+        return plan
 
     async def _keep(self, plan: StartPlan) -> None:
         """Keep the plan for the agent that will start the command."""

@@ -38,7 +38,8 @@ class CommandRuns:
         self._clock = clock
         self._log = log
         self._grace_seconds = grace_seconds
-        self._waiting: deque[tuple[Command, StartPlan]] = deque()
+        # What their start needs is on the disk: it may be megabytes each.
+        self._waiting: deque[Command] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._runs: dict[str, CommandRun] = {}
         self._reserved: set[str] = set()
@@ -66,13 +67,13 @@ class CommandRuns:
         self._reserved.discard(command.command_id)
         self.start_next()
 
-    def add(self, command: Command, plan: StartPlan) -> None:
-        """Start a command in the slot that is kept for it, or when it is its turn."""
+    def add(self, command: Command, plan: StartPlan | None) -> None:
+        """Start a command in the slot that is kept for it, or when it is its turn, by the plan that the store has."""
         if command.command_id in self._reserved:
             self._reserved.discard(command.command_id)
             self._start(command, plan)
         else:
-            self._waiting.append((command, plan))
+            self._waiting.append(command)
             self.start_next()
 
     def adopt(self, command: Command, supervisor: SupervisorProcess) -> None:
@@ -82,11 +83,10 @@ class CommandRuns:
 
     def withdraw(self, command: Command) -> bool:
         """Take a command out of the queue; return whether it was in it."""
-        for entry in self._waiting:
-            if entry[0] is command:
-                self._waiting.remove(entry)
-                return True
-        return False
+        if command not in self._waiting:
+            return False
+        self._waiting.remove(command)
+        return True
 
     def stdin_grown(self, command: Command) -> None:
         """Tell a command that runs that there is more of its standard input, or that it is complete."""
@@ -97,7 +97,7 @@ class CommandRuns:
     def start_next(self) -> None:
         """Start what waits, as far as there are free slots."""
         while self._waiting and self._free() and not self._stopping:
-            self._start(*self._waiting.popleft())
+            self._start(self._waiting.popleft(), None)
 
     async def leave(self) -> None:
         """Leave all commands to the next agent: those that run go on, and the others' plans are on the disk."""
@@ -123,7 +123,7 @@ class CommandRuns:
     def _free(self) -> bool:
         return len(self._running) + len(self._reserved) < self._rules().max_concurrent
 
-    def _start(self, command: Command, plan: StartPlan) -> None:
+    def _start(self, command: Command, plan: StartPlan | None) -> None:
         run = self._new_run(command)
         self._running[command.command_id] = asyncio.create_task(self._watched(command, run.start(plan)))
 

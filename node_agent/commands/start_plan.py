@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from node_agent.commands.records import CommandRecord
+from node_agent.commands.records import CommandRecord, CommandStore
 from node_agent.commands.secret_references import SecretReferences
 from node_agent.commands.secret_source import Wanted
 from node_agent.commands.submission import Submission
@@ -55,6 +55,16 @@ def parse_start_plan(content: bytes) -> StartPlan:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(str(error)) from None
+
+
+def kept_plan(store: CommandStore, command_id: str) -> StartPlan | None:
+    """Read the plan of a command that waits (this blocks); None if it is not kept.
+
+    Raises:
+        ValueError: its file holds no plan.
+    """
+    content = store.load_plan(command_id)
+    return None if content is None else parse_start_plan(content)
 
 
 def wanted_of(record: CommandRecord, plan: StartPlan) -> Wanted | None:

@@ -10,7 +10,7 @@ import pytest
 from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.ledger import CommandBounds
-from node_agent.commands.records import RECORD_FILE, OutputStream
+from node_agent.commands.records import PLAN_FILE, RECORD_FILE, OutputStream
 from node_agent.commands.retention import RetentionBounds
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
@@ -228,6 +228,35 @@ async def test_cancel_of_what_waits(ledger, policy_file, policy, ended):
     assert ledger.counts() == (1, 0)
     await ledger.cancel("one", "someone")
     await ended(first)
+
+
+async def test_what_waits_lies_on_the_disk_until_its_turn_and_no_longer(ledger, policy_file, policy, tmp_path, ended):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    first, _ = await ledger.submit("one", sh("sleep 60"), CALLER)
+    wanted = sh("cat; echo $PASSWORD", stdin=b"hunter3 ", environment={"PASSWORD": "hunter2"})
+    waiting, *_ = [(await ledger.submit(name, wanted, CALLER))[0] for name in ("two", "three")]
+    plans = {name: tmp_path / "commands" / name / PLAN_FILE for name in ("one", "two", "three")}
+    assert [plan.exists() for plan in plans.values()] == [False, True, True]
+    assert not any(isinstance(one, tuple) for one in ledger._runs._waiting), "megabytes each are not held in memory"
+    await ledger.cancel("three", "someone")
+    assert not plans["three"].exists(), "what may be secret goes with the command"
+    await ledger.cancel("one", "someone")
+    await ended(first)
+    await ended(waiting)
+    assert await output(ledger, waiting) == b"hunter3 hunter2\n"
+    assert not any(plan.exists() for plan in plans.values())
+
+
+async def test_one_whose_plan_is_gone_says_so(ledger, policy_file, policy, tmp_path, ended):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    first, _ = await ledger.submit("one", sh("sleep 60"), CALLER)
+    second, _ = await ledger.submit("two", sh("true"), CALLER)
+    (tmp_path / "commands" / "two" / PLAN_FILE).write_bytes(b"{")
+    await ledger.cancel("one", "someone")
+    await ended(first)
+    await ended(second)
+    assert second.state is CommandState.FAILED
+    assert "cannot be read" in (second.record.reason or "")
 
 
 async def test_the_queue_is_bounded_and_goes_on_in_order(ledger, policy_file, policy, tmp_path, ended):
