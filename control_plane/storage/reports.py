@@ -132,12 +132,12 @@ async def _row(session: AsyncSession, relay_id: str, hour: int, kind: str, outco
 
 
 async def _adopt(session: AsyncSession, relay_id: str, items: Sequence[ReportItem], now_ms: int) -> None:
-    """Record which trust document the relay, and nodes behind it, have taken up, and what was cut for it."""
+    """Record which trust document the relay has taken up, and what was cut for it; of nodes it is not believed.
+
+    A relay that keeps a document from its nodes could else have it look as if they had taken it.
+    """
     for item in items:
-        if item.type != "trust" or item.sequence is None:
-            continue
-        if item.node_id is not None:
-            await adoptions.node_adopted(session, item.node_id, item.sequence, now_ms)
+        if item.type != "trust" or item.sequence is None or item.node_id is not None:
             continue
         await adoptions.relay_adopted(session, relay_id, item.sequence, item.cut_milliseconds, now_ms)
         await adoptions.add_cuts(session, relay_id, item.sequence, item.cuts, now_ms)

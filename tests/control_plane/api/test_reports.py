@@ -2,7 +2,7 @@
 
 from sqlalchemy import func, select
 
-from control_plane.storage.records import Reporter, ReportTotal
+from control_plane.storage.records import Node, Reporter, ReportTotal
 from tests.support.control_planes import RunningControlPlane
 
 PATH = "/api/2.0/reports"
@@ -57,6 +57,18 @@ async def test_adoption_is_known(plane: RunningControlPlane):
     [shown] = (await plane.ok("GET", f"{plane.account}/relays"))["relays"]
     assert shown["trust_sequence"] == 7
     assert "last_seen_time" in shown
+
+
+async def test_a_relay_is_not_believed_about_nodes(plane: RunningControlPlane):
+    relay, node = await plane.relay(), await plane.node()
+    item = {"type": "trust", "time": 1, "sequence": 7, "node_id": node.node_id}
+    await plane.ok("POST", PATH, report(1, item), identity=relay.identity)
+    async with plane.database.read() as session:
+        found = await session.get(Node, node.node_id)
+    assert found is not None
+    assert found.trust_sequence is None
+    [shown] = (await plane.ok("GET", f"{plane.account}/relays"))["relays"]
+    assert "trust_sequence" not in shown, "nor is it the relay's own word"
 
 
 async def test_tables_are_bounded(plane: RunningControlPlane):
