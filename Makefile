@@ -9,6 +9,7 @@
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
 #   make soak-rotation   rotate authority and signing keys under load, with 50 agents, and print what failed (seven minutes)
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
+#   make soak-storm   kill a relay with 1,000 links three times, and print how they come back (a minute)
 #   make soak    everything at once on a sandbox, with churn and rotations (ten minutes, or SOAK_MINUTES)
 #   make soak-hostile      a thousand slow peers of each kind, and floods, beside one good caller (four minutes)
 #   make soak-leaks        open, cancel and half-close 100,000 calls, and look what is left (two minutes)
@@ -31,7 +32,7 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-leaks soak-mix-up fuzz fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-leaks soak-mix-up soak-storm fuzz fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -109,7 +110,7 @@ soak-restart: $(READY)
 soak: $(READY)
 	$(BIN)/python -m bench.soak $(SOAK_MINUTES)
 
-soak-hostile soak-leaks soak-mix-up: soak-%: $(READY)
+soak-hostile soak-leaks soak-mix-up soak-storm: soak-%: $(READY)
 	$(BIN)/python -m bench.soak_$(subst -,_,$*)
 
 fuzz: $(READY)

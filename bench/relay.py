@@ -148,9 +148,11 @@ class Attachable(Protocol):
 
 
 @contextmanager
-def listening(relay: Attachable, credentials_file: Path, core: int) -> Iterator[int]:
+def listening(relay: Attachable, credentials_file: Path, core: int, times_file: Path | None = None) -> Iterator[int]:
     """Listeners for the nodes of a file, all attached; the process id is given."""
     command = [sys.executable, "-m", "bench.listener", relay.url, str(credentials_file)]
+    if times_file is not None:
+        command.append(str(times_file))
     process = subprocess.Popen(pinned(core, command), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -52,6 +52,7 @@ from node_agent.init_scripts.initialisation import Initialisation, InitParts
 from node_agent.init_scripts.readiness import Readiness
 from node_agent.init_scripts.record import InitFiles
 from node_agent.links.dialer import Dialer, DialOptions
+from node_agent.links.network_watch import NetworkWatch
 from node_agent.links.relay_links import RelayLinks
 from node_agent.machine import Machine
 from node_agent.metrics import AgentMetrics
@@ -202,6 +203,9 @@ async def compose(
     credentials.subscribe(links.identity_changed)
     foundation.metrics.open_exchanges.set_function(lambda: float(len(watch)))
     stack.push_async_callback(links.close)
+    network = NetworkWatch(links.network_changed, get_logger("node_agent.links"))
+    stack.callback(network.close)
+    network.start()
     rotation.look()
     sender, hand_over = _upwards(foundation, credentials, reports)
     keeper = _keeper(foundation, credentials)
@@ -394,6 +398,7 @@ def _links(
         offer=router.offered,
         take_trust=trust.offer,
         ask_for_token=renewal.ask_for_token,
+        urgent=lambda: foundation.ledger.counts()[0] > 0,
         settings=settings,
         ready=ready,
         metrics=foundation.metrics,

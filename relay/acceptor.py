@@ -7,6 +7,9 @@ says which may set up TLS. At each bound:
     connections in all       the newest is closed at once: they may stay for hours, and the peer has other relays
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
     handshakes of a source   the accepted socket waits for one of the same source to end
+    handshakes in a second   the accepted socket waits, unread, for its turn; sources have turns
+    sockets that wait        the newest of the source with most of them is closed at once: no more wait than can have
+                             their turn while their peers still wait for them, so that no handshake is for nothing
     descriptors, memory      accepting stops for a moment; the backlog holds who comes
 
 A handshake under pressure may have a quarter of its time only (see `HandshakeQueue`), else `limits.handshake_seconds`,
@@ -23,6 +26,7 @@ from typing import Final
 
 from relay.arrivals import Arrival
 from relay.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
+from relay.handshake_pace import HandshakePace
 from relay.handshake_queue import HandshakeQueue
 from relay.listening import source_of
 from relay.metrics import RelayMetrics
@@ -38,6 +42,10 @@ GOODBYE_SECONDS: Final = 2.0
 LEAST_SECONDS: Final = 0.001
 PRESSURE_SHARE: Final = 0.25
 """Of `limits.handshake_seconds`, what a handshake has while others wait."""
+HOLD_SECONDS: Final = 3.0
+"""So long a line for the pace may be: dialling ends give up after five or ten seconds, in which TLS has to fit too."""
+TURN_SECONDS: Final = 0.005
+"""Between two looks at the line, in which some become due together."""
 LOG_INTERVAL_SECONDS: Final = 60.0
 OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -63,6 +71,7 @@ class ConnectionRefusal(StrEnum):
 
     CONNECTIONS = "connections"
     WAITING = "waiting"
+    PACED = "paced"
 
 
 class Acceptor:
@@ -97,18 +106,25 @@ class Acceptor:
         self._context = context
         self._handshake_seconds = limits.handshake_seconds
         self._max_connections = max_connections
+        self._pace = HandshakePace(limits.handshakes_per_second)
+        most_paced = int(self._pace.sustained_per_second * HOLD_SECONDS) + 1
+        self._surplus = ConnectionRefusal.PACED if most_paced < max_connections // 2 else ConnectionRefusal.WAITING
         self._queue: HandshakeQueue[Arrival] = HandshakeQueue(
             max_handshakes=limits.max_handshakes,
             max_per_source=limits.max_handshakes_per_address,
-            max_waiting=max_connections // 2,
+            max_waiting=min(max_connections // 2, most_paced),
+            pace=self._pace,
         )
         self._resume_at_room = min(ACCEPTS_PER_TURN, max(1, limits.max_handshakes // 8))
         self._paused: Pause | None = None
         self._rest: asyncio.TimerHandle | None = None
+        self._turn: asyncio.TimerHandle | None = None
         self._log = log
         self._log_bounds: dict[str, RateBound] = {}
         self._in_progress = metrics.handshakes_open.of()
         self._waiting = metrics.handshakes_waiting.of()
+        self._begun = metrics.handshakes.of()
+        self._paced = metrics.handshakes_paced.of()
         self._failures = {reason: metrics.handshake_failures.of(reason) for reason in HandshakeFailure}
         self._refusals = {reason: metrics.connections_refused.of(reason) for reason in ConnectionRefusal}
         self._pauses = {reason: metrics.accept_pauses.of(reason) for reason in Pause}
@@ -125,8 +141,9 @@ class Acceptor:
     def close(self) -> None:
         """Accept no more: those that wait are let go of, handshakes in progress go on."""
         self._unwatch()
-        if self._rest is not None:
-            self._rest.cancel()
+        for timer in (self._rest, self._turn):
+            if timer is not None:
+                timer.cancel()
         for listening in self._listening:
             listening.close()
         self._listening = []
@@ -152,6 +169,8 @@ class Acceptor:
             return "limits.max_handshakes is reached: new connections wait in the backlog"
         if self._connections >= self._max_connections:
             return f"{self._connections} connections, as many as may be: new ones are closed"
+        if self._queue.paced:
+            return f"limits.handshakes_per_second is reached: {self._queue.waiting} connections wait"
         if self._queue.waiting:
             return f"limits.max_handshakes_per_address is reached: {self._queue.waiting} connections wait"
         return None
@@ -208,9 +227,11 @@ class Acceptor:
 
     def _wait(self) -> None:
         self._press()
+        if self._queue.paced:
+            self._paced.count += 1
         surplus = self._queue.surplus()
         if surplus is not None:
-            self._refuse(surplus, ConnectionRefusal.WAITING)
+            self._refuse(surplus, self._surplus)
         self._waiting.count = self._queue.waiting
 
     def _refuse(self, arrival: Arrival, reason: ConnectionRefusal) -> None:
@@ -246,9 +267,24 @@ class Acceptor:
         now = self._loop.time()
         while self._queue.waiting and (arrival := self._queue.next(now)) is not None:
             self._waiting.count = self._queue.waiting
-            self._begin(arrival)
+            if arrival.gone:
+                self._queue.forgo(arrival)
+                arrival.refuse()
+                self._failures[HandshakeFailure.CLOSED].count += 1
+            else:
+                self._begin(arrival)
+        if self._queue.paced and self._turn is None:
+            self._turn = self._loop.call_at(max(self._pace.ready_at, now + TURN_SECONDS), self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        if self._paused is None:
+            self._begin_waiting()
+        else:
+            self._turn = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._next_turn)
 
     def _begin(self, arrival: Arrival) -> None:
+        self._begun.count += 1
         self._in_progress.count += 1
         arrival.task = self._loop.create_task(self._set_up(arrival))
 

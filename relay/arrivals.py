@@ -9,6 +9,7 @@ from typing import Final
 
 from relay.handshake_queue import Source
 
+_TCP_ESTABLISHED: Final = 1
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -39,6 +40,12 @@ class Arrival(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS is up."""
         self._established(self, transport)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the peer has ended the connection already, which nobody has read from yet."""
+        # The first byte of tcp_info is the state of the connection (tcp(7)).
+        return self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED
 
     def displace(self) -> None:
         """End a handshake in progress: its transport sees the end of the bytes, and closes as ever."""

@@ -18,6 +18,7 @@ from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
 from relay.disk_watch import DiskWatch
 from relay.front_door import FrontDoor
+from relay.handshake_pace import HandshakePace
 from relay.held_watch import HeldWatch
 from relay.identity import OwnIdentity
 from relay.link_admission import LinkAdmission
@@ -97,7 +98,12 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     trust = TrustInForce(foundation.store, clock, cache_entries=settings.limits.token_cache_entries)
     reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
     links = LinkAdmission(trust, clock)
-    nodes = NodesReturn(settings.state_directory, lifecycle.condition("nodes"), get_logger("relay"))
+    nodes = NodesReturn(
+        settings.state_directory,
+        lifecycle.condition("nodes"),
+        get_logger("relay"),
+        per_second=HandshakePace(settings.limits.handshakes_per_second).sustained_per_second,
+    )
     registry = Registry(
         limits=settings.limits,
         metrics=metrics,
@@ -148,7 +154,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         log=get_logger("relay.reports"),
     )
     budget = credit_budget(settings.limits)
-    port = _data_path(foundation, registry, admission, deadlines, background, budget)
+    port = _data_path(foundation, registry, admission, deadlines, background, budget, nodes)
     held = HeldWatch(
         lambda: registry.links,
         budget,
@@ -210,6 +216,7 @@ def _data_path(
     deadlines: Deadlines,
     background: Background,
     budget: CreditBudget,
+    nodes: NodesReturn,
 ) -> SenderPort:
     loop, limits = asyncio.get_running_loop(), foundation.settings.limits
     front = FrontDoor(
@@ -231,5 +238,6 @@ def _data_path(
         spawn=background.spawn,
         budget=budget,
         flusher=Flusher(loop),
+        return_within_seconds=lambda: nodes.return_within_seconds,
     )
     return SenderPort(front, door, foundation.metrics)

@@ -1,6 +1,7 @@
 """The link door: a connection that asked for `/v1/link` becomes a listener's or a sender's link."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from websockets.protocol import Side
@@ -56,7 +57,9 @@ class LinkDoor:
         spawn: Spawn,
         budget: CreditBudget,
         flusher: Flusher,
+        return_within_seconds: Callable[[], int] = lambda: 0,
     ) -> None:
+        """Prepare; `return_within_seconds` is what listeners are told about their return, should this relay go."""
         self._loop = loop
         self._front = front
         self._admission = admission
@@ -64,6 +67,7 @@ class LinkDoor:
         self._spawn = spawn
         self._budget = budget
         self._flusher = flusher
+        self._return_within_seconds = return_within_seconds
         features = frozenset({COMPACT})
         self._terms = LinkTerms(PROTOCOL_VERSION, features, front.limits.window_bytes)
 
@@ -114,7 +118,10 @@ class LinkDoor:
         if isinstance(listener, Refusal):
             connection.refuse_link(listener.outcome, listener.message)
             return
-        answer, terms = accept_link(request, self._front.mint_request_id(), self._terms)
+        within_seconds = self._return_within_seconds()
+        answer, terms = accept_link(
+            request, self._front.mint_request_id(), self._terms, return_within_seconds=within_seconds
+        )
         link = self._make_link(Role.CLIENT, listener, terms)
         transport.write(answer)
         self._registry.attach(listener, link)

@@ -39,6 +39,8 @@ class RelayMetrics:
         self.connections_open = tallies("connections_open", "TLS connections open.", gauge=True)
         self.connections_refused = tallies("connections_refused", "Connections closed over a bound.", "reason")
         self.handshakes_open = tallies("handshakes_open", "Connections that set up TLS.", gauge=True)
+        self.handshakes = tallies("handshakes", "TLS handshakes begun.")
+        self.handshakes_paced = tallies("handshakes_paced", "Connections that waited since the budget was spent.")
         self.handshakes_waiting = tallies("handshakes_waiting", "Connections that wait to set up TLS.", gauge=True)
         self.handshake_failures = tallies("handshake_failures", "Connections that never had TLS, by reason.", "reason")
         self.accept_pauses = tallies("accept_pauses", "Times that accepting stopped, by reason.", "reason")

@@ -3,11 +3,15 @@
 A load balancer that sends calls to a relay whose nodes are still on their way gets 502 for them. So how many nodes
 there were is kept in a file, and the condition `nodes` is met once nearly as many are back, or when the wait is over:
 nodes that are gone for good must not keep a relay from its work. A relay that never had nodes is ready at once.
+
+From the same number comes what each listener is told beforehand: over how long all of them are to spread their return,
+should this relay go, so that they come no faster than it sets up TLS.
 """
 
 import asyncio
 from pathlib import Path
 
+from trunkline.channel.upgrade import LONGEST_RETURN_SECONDS
 from trunkline.runtime.files import write_atomic
 from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import Logger
@@ -17,15 +21,19 @@ SHARE = 0.98
 """Of the nodes that there were, how many are enough."""
 REMEMBER_SECONDS = 30.0
 MAX_DIGITS = 9
+RETURN_SLACK = 1.25
+"""By how much longer the return is spread than it takes, so that chance does not fill the line."""
 
 
 class NodesReturn:
     """Keeps the number of nodes, and the condition."""
 
-    def __init__(self, state_directory: Path, condition: Condition, log: Logger) -> None:
+    def __init__(self, state_directory: Path, condition: Condition, log: Logger, *, per_second: float) -> None:
+        """Read how many there were; `per_second` is how many links the relay sets up in a second of a storm."""
         self._path = state_directory / NODES_FILE
         self._condition = condition
         self._log = log
+        self._per_second = per_second
         self._kept = self._read()
         self._wanted = int(self._kept * SHARE)
         self._nodes = 0
@@ -41,10 +49,19 @@ class NodesReturn:
         if nodes >= self._wanted:
             self._enough.set()
 
+    @property
+    def return_within_seconds(self) -> int:
+        """Over how long the nodes are to spread their return; 0 where there are so few that it does not matter."""
+        seconds = round(max(self._kept, self._nodes) / self._per_second * RETURN_SLACK)
+        return min(seconds, LONGEST_RETURN_SECONDS)
+
     async def run(self, return_seconds: float) -> None:
-        """Wait for the nodes for at most so long, then keep their number up to date, until cancelled."""
+        """Wait for the nodes for at most so long, and for as long as they were told to take; then keep their number.
+
+        Never returns; it is cancelled.
+        """
         try:
-            async with asyncio.timeout(return_seconds):
+            async with asyncio.timeout(return_seconds + self.return_within_seconds):
                 self._condition.unmet(f"waiting for the {self._wanted} nodes that had links here")
                 await self._enough.wait()
         except TimeoutError:

@@ -96,7 +96,7 @@ class LimitsSettings(Section):
     """From opening a stream to the first sign of the listener that it has accepted it."""
     ping_seconds: Seconds = 3.0
     """How long the link of another instance may take to answer before it counts as dead."""
-    keepalive_seconds: Seconds = 15.0
+    keepalive_seconds: Seconds = 9.0
     """Between two pings on a quiet link."""
     notice_seconds: Seconds = 10.0
     """A notice to a listener, from its first byte to the answer."""
@@ -114,6 +114,8 @@ class LimitsSettings(Section):
     """Connections that set up TLS at once; more wait in the kernel's backlog, and then who is slow has to go."""
     max_handshakes_per_address: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Those of one IPv4 address or one IPv6 /64; more wait, accepted, until others of it are done."""
+    handshakes_per_second: Annotated[int, Field(ge=10, le=1_000_000)] = 300
+    """TLS handshakes that begin in any one second; more wait their turn, unread, and after three seconds' worth go."""
     max_links_per_workspace: Count = 10_000
     max_streams_per_link: Count = 4096
     max_head_bytes: Annotated[int, Field(ge=1024, le=65_536)] = 32_768

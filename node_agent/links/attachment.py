@@ -27,6 +27,7 @@ class Ending(Enum):
 class Attachment:
     """The owner of one link. `ending` is done when another link has to take its place.
 
+    `return_within_seconds` is over how long its relay wants its listeners to spread their return, should it go.
     `serial` is that of the certificate which the link was made with, and `relay_serial` that of the one which the relay
     has shown, once it was made.
     """
@@ -40,6 +41,7 @@ class Attachment:
         self.serial = ""
         self.relay_serial = ""
         self.retry_after_seconds = 0.0
+        self.return_within_seconds = 0
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._offer = offer
         self._take_trust = take_trust

@@ -37,7 +37,7 @@ class DialOptions:
 
     carrier: CarrierChoice = "auto"
     dial_seconds: float = 10.0
-    keepalive_seconds: float = 15.0
+    keepalive_seconds: float = 9.0
     max_streams: int = 4096
 
 
@@ -97,6 +97,7 @@ class Dialer:
         )
 
         def make_link(agreed: LinkTerms) -> Link:
+            attachment.return_within_seconds = agreed.return_within_seconds
             attachment.link = self._make_link(attachment, agreed)
             return attachment.link
 

@@ -37,6 +37,7 @@ class RelayLinks:
         offer: Offer,
         take_trust: Callable[[object], None],
         ask_for_token: Callable[[], None],
+        urgent: Callable[[], bool],
         settings: LinkSettings,
         ready: Condition,
         metrics: AgentMetrics,
@@ -48,6 +49,7 @@ class RelayLinks:
         self._offer = offer
         self._take_trust = take_trust
         self._ask_for_token = ask_for_token
+        self._urgent = urgent
         self._settings = settings
         self._ready = ready
         self._metrics = metrics
@@ -124,6 +126,13 @@ class RelayLinks:
     def linked(self) -> list[str]:
         """Return the addresses of the relays that there is a link to."""
         return sorted({attachment.url for attachment in self._up})
+
+    def network_changed(self) -> None:
+        """Probe every link, and dial those relays soon that there is none to."""
+        self._log.info("links.network_changed", links=len(self._up))
+        for supervisor, task in self._supervisors.values():
+            if not task.done():
+                self._spawn(supervisor.network_changed())
 
     async def prove(self, heir: NodeIdentity) -> bool:
         """Have one relay take an identity that is not in force yet, those first that are linked; tell whether one did.
@@ -202,6 +211,7 @@ class RelayLinks:
             backoff=Backoff(self._rng, cap_seconds=self._settings.backoff_cap_seconds),
             clone_backoff_seconds=self._settings.clone_backoff_seconds,
             drain_seconds=self._settings.drain_seconds,
+            urgent=self._urgent,
             clock=self._clock,
             rng=self._rng,
             log=self._log,

@@ -11,6 +11,11 @@ link ends as the one to use (`Ending`):
 * `SUPERSEDED`: another process speaks for this node now. The address is not dialled any more. Where `prove` is under
   way it may have been this process itself, so its outcome is waited for.
 
+When a relay goes with a whole fleet of links, all of it comes back. Each relay has told its listeners beforehand over
+how long to spread that (`return_within_seconds`), and an agent that cannot dial at once draws its moment from this time;
+from the first part of it where commands run here. A relay that cuts a connection before TLS is up has more to set up
+than it may: it is left alone for longer.
+
 A refusal as a clone means that two machines have one identity: an operator has to see it, so it is logged as an error,
 counted, and tried again only seldom.
 """
@@ -26,14 +31,18 @@ from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment, Ending
 from trunkline.channel.errors import ChannelError, ConnectionLost
 from trunkline.channel.upgrade import LinkRefused
-from trunkline.channel.upgrade_protocol import UpgradeBroken
+from trunkline.channel.upgrade_protocol import CutBeforeTls, UpgradeBroken
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 LASTING_SECONDS = 10.0
+CHANGE_SPREAD_SECONDS = 1.0
+"""Over which agents whose network has changed dial again: it may have changed for a whole site."""
 REFUSED_PAUSE_SECONDS = 1.0
 TOLD_SECONDS = 1.0
+URGENT_SHARE = 0.25
+"""Of the time over which a fleet returns, what those take whose commands run."""
 CONFLICT_STATUS = 409
 CREDENTIAL_STATUSES = (401, 403)
 
@@ -92,10 +101,12 @@ class RelaySupervisor:
         backoff: Backoff,
         clone_backoff_seconds: float,
         drain_seconds: float,
+        urgent: Callable[[], bool],
         clock: Clock,
         rng: random.Random,
         log: Logger,
     ) -> None:
+        """Prepare; `urgent` says whether commands run, so that this agent is to be back before others."""
         self.url = url
         self.current: Attachment | None = None
         self._dialer = dialer
@@ -105,10 +116,13 @@ class RelaySupervisor:
         self._backoff = backoff
         self._clone_backoff_seconds = clone_backoff_seconds
         self._drain_seconds = drain_seconds
+        self._urgent = urgent
         self._clock = clock
         self._rng = rng
         self._log = log
         self._retry_after_seconds = 0.0
+        self._return_within_seconds = 0.0
+        self._crowded = False
         self._failures = 0
         self._dialling = asyncio.Lock()
         self._successor: Attachment | None = None
@@ -182,6 +196,20 @@ class RelaySupervisor:
         if self.current is not None:
             self.current.end(Ending.REPLACED)
 
+    async def network_changed(self) -> None:
+        """Find out whether the link still works, or dial again soon if there is none.
+
+        A link that does not answer the ping is given up as one is that does not answer its keepalive.
+        """
+        link = None if self.current is None else self.current.link
+        if link is not None:
+            with contextlib.suppress(ChannelError):
+                await link.ping()
+        elif self.current is None:
+            await asyncio.sleep(self._rng.uniform(0.0, CHANGE_SPREAD_SECONDS))
+            self._backoff.reset()
+            self._woken.set()
+
     async def prove(self, heir: NodeIdentity) -> None:
         """Make a link with an identity that is not in force yet; once it is up, it takes the present link's place.
 
@@ -225,11 +253,13 @@ class RelaySupervisor:
             except LinkRefused as refusal:
                 await self._refused(refusal)
             except ChannelError as error:
-                self._events.attempted("failed")
+                self._crowded = isinstance(error, CutBeforeTls)
+                self._events.attempted("crowded" if self._crowded else "failed")
                 self._look_for_a_refused_certificate(error)
                 await self._pause("link.not_made", str(error))
             else:
                 self._failures = self._broken = 0
+                self._return_within_seconds = attachment.return_within_seconds
                 self.current = attachment
                 self._events.attached(attachment)
                 self._log.info("link.attached", relay=self.url, sequence=attachment.sequence)
@@ -284,7 +314,13 @@ class RelaySupervisor:
     async def _pause(self, event: str | None = None, reason: str = "") -> None:
         """Wait before the next attempt; of failures in a row the first is told, and those with a long wait behind."""
         at_least, self._retry_after_seconds = self._retry_after_seconds, 0.0
-        delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least)
+        crowded, self._crowded = self._crowded, False
+        delay = self._backoff.next_delay_seconds(
+            self._clock.monotonic(),
+            at_least_seconds=at_least,
+            spread_seconds=self._return_within_seconds * (URGENT_SHARE if self._urgent() else 1.0),
+            crowded=crowded,
+        )
         if event is not None:
             told = self._log.warning if not self._failures or delay >= TOLD_SECONDS else self._log.debug
             told(event, relay=self.url, reason=reason, attempts=self._failures + 1, retry_seconds=round(delay, 2))

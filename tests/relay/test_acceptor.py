@@ -269,7 +269,7 @@ async def test_without_descriptors_it_rests_and_goes_on(kit: IdentityKit) -> Non
 @on_each_loop
 @pytest.mark.usefixtures("many_files")
 async def test_a_thousand_that_say_nothing_and_a_thousand_that_say_half(kit: IdentityKit) -> None:
-    async with Port(kit, handshake_seconds=4.0) as port:
+    async with Port(kit, handshake_seconds=4.0, handshakes_per_second=100_000) as port:
         silent = await port.connect_raw(1000)
         halves = await port.connect_raw(1000, say=HALF_A_HELLO)
         assert (await port.call(ELSEWHERE)).startswith(b"HTTP/1.1 407 ")
@@ -279,3 +279,50 @@ async def test_a_thousand_that_say_nothing_and_a_thousand_that_say_half(kit: Ide
         failures = (port.count("handshake_failures_total", reason=reason) for reason in ("deadline", "displaced"))
         assert sum(failures) == 2000
         assert (await port.call(HERE)).startswith(b"HTTP/1.1 407 ")
+
+
+@on_each_loop
+async def test_no_more_handshakes_begin_in_a_second_than_the_budget(kit: IdentityKit) -> None:
+    async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
+        began = asyncio.get_running_loop().time()
+        await port.connect_raw(12)
+        await port.until(lambda: port.count("handshakes_waiting") == 11)
+        assert port.count("handshakes_open") == 1
+        assert "handshakes_per_second" in (port.acceptor.remark() or "")
+        await port.until(lambda: port.count("handshakes_open") == 6)
+        assert asyncio.get_running_loop().time() - began > 0.5
+        assert port.count("handshakes_paced_total") == 11
+        assert port.count("handshakes_total") == 6
+
+
+@on_each_loop
+async def test_a_crowd_from_one_address_costs_another_one_turn(kit: IdentityKit) -> None:
+    async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
+        await port.connect_raw(25)
+        await port.until(lambda: port.count("handshakes_waiting") >= 20)
+        assert (await port.call(ELSEWHERE)).startswith(b"HTTP/1.1 407 ")
+        assert port.count("handshakes_waiting") > 15
+
+
+@on_each_loop
+async def test_a_line_too_long_to_be_served_in_time_is_cut_at_its_end(kit: IdentityKit) -> None:
+    async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
+        first = await port.connect_raw(29)
+        await port.until(lambda: port.count("handshakes_waiting") == 28)
+        last = await port.connect_raw(5)
+        assert all(await asyncio.gather(*(ended(raw) for raw in last[-2:])))
+        assert port.count("connections_refused_total", reason="paced") >= 2
+        assert first[0].fileno() >= 0
+
+
+@on_each_loop
+async def test_who_gives_up_in_the_line_costs_no_handshake(kit: IdentityKit) -> None:
+    async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
+        stays, *goes = await port.connect_raw(6)
+        await port.until(lambda: port.count("handshakes_waiting") == 5)
+        for raw in goes:
+            raw.close()
+        await port.until(lambda: port.count("handshakes_waiting") == 0)
+        assert port.count("handshakes_total") == 1
+        assert port.count("handshake_failures_total", reason="closed") == 5
+        assert stays.fileno() >= 0

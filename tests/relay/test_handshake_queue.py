@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 
+from relay.handshake_pace import HandshakePace
 from relay.handshake_queue import HandshakeQueue, Source
 
 
@@ -12,8 +13,15 @@ class Caller:
     begun_at: float = 0.0
 
 
-def queue(max_handshakes: int = 4, max_per_source: int = 2, max_waiting: int = 10) -> HandshakeQueue[Caller]:
-    return HandshakeQueue(max_handshakes=max_handshakes, max_per_source=max_per_source, max_waiting=max_waiting)
+def queue(
+    max_handshakes: int = 4, max_per_source: int = 2, max_waiting: int = 10, per_second: int = 1_000_000
+) -> HandshakeQueue[Caller]:
+    return HandshakeQueue(
+        max_handshakes=max_handshakes,
+        max_per_source=max_per_source,
+        max_waiting=max_waiting,
+        pace=HandshakePace(per_second),
+    )
 
 
 def callers(source: str, count: int, accepted_at: float = 0.0) -> list[Caller]:
@@ -115,3 +123,38 @@ def test_a_source_that_completes_handshakes_is_spared():
     assert turns.slow(6.0, all_sources=True) == [second, third]
     turns.end(second)
     assert turns.slow(6.0, all_sources=True) == [third]
+
+
+def test_beyond_the_pace_everybody_waits_and_sources_have_turns():
+    turns = queue(max_handshakes=100, max_per_source=100, max_waiting=100, per_second=2)
+    first, *crowd = callers("a", 5)
+    assert turns.enter(first, 0.0)
+    assert not any(turns.enter(caller, 0.0) for caller in crowd)
+    other, late = Caller("b"), Caller("c")
+    assert not turns.enter(other, 0.0)
+    assert turns.paced
+    assert turns.next(0.5) is None
+    assert turns.next(1.0) is crowd[0]
+    assert not turns.enter(late, 2.0), "who comes when a turn is due does not take it from those who wait"
+    assert [turns.next(now) for now in (2.0, 3.0, 4.0)] == [other, crowd[1], late]
+    assert [turns.next(now) for now in (5.0, 6.0)] == crowd[2:]
+    assert not turns.paced
+    assert turns.enter(Caller("d"), 7.0)
+
+
+def test_one_that_has_gone_gives_its_turn_back():
+    turns = queue(per_second=2)
+    gone, waits = callers("a", 2)
+    assert turns.enter(gone, 0.0)
+    assert not turns.enter(waits, 0.0)
+    turns.forgo(gone)
+    assert turns.next(0.0) is waits
+
+
+def test_waiting_for_an_own_share_is_not_waiting_for_the_pace():
+    turns = queue(max_per_source=1)
+    for caller in callers("a", 2):
+        turns.enter(caller, 0.0)
+    assert turns.waiting
+    assert not turns.paced
+    assert turns.enter(Caller("b"), 0.0)

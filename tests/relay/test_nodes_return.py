@@ -12,7 +12,7 @@ from trunkline.runtime.logs import get_logger
 
 def nodes_return(directory: Path) -> tuple[NodesReturn, Condition]:
     condition = Condition("nodes", lambda: None)
-    return NodesReturn(directory, condition, get_logger("test")), condition
+    return NodesReturn(directory, condition, get_logger("test"), per_second=10.0), condition
 
 
 async def test_a_relay_without_a_past_is_ready_at_once(tmp_path: Path):
@@ -41,7 +41,7 @@ async def test_ready_when_nearly_all_are_back(tmp_path: Path):
 async def test_nodes_that_are_gone_for_good_keep_nobody_waiting(tmp_path: Path):
     (tmp_path / "nodes").write_text("3\n")
     met = asyncio.Event()
-    nodes = NodesReturn(tmp_path, Condition("nodes", met.set), get_logger("test"))
+    nodes = NodesReturn(tmp_path, Condition("nodes", met.set), get_logger("test"), per_second=10.0)
     running = asyncio.create_task(nodes.run(0.01))
     await asyncio.sleep(0)
     met.clear()
@@ -76,3 +76,19 @@ async def test_a_full_disk_is_told_and_survived(tmp_path: Path):
     nodes, _ = nodes_return(tmp_path / "missing")
     nodes.counted(1)
     nodes.close()
+
+
+async def test_the_return_is_spread_by_how_many_there_are_or_were(tmp_path: Path):
+    (tmp_path / "nodes").write_text("100\n")
+    nodes, _ = nodes_return(tmp_path)
+    assert nodes.return_within_seconds == 12, "ten a second, and a quarter more"
+    nodes.counted(200)
+    assert nodes.return_within_seconds == 25
+    nodes.counted(100_000)
+    assert nodes.return_within_seconds == 60
+
+
+async def test_a_few_nodes_are_not_spread(tmp_path: Path):
+    nodes, _ = nodes_return(tmp_path)
+    nodes.counted(3)
+    assert nodes.return_within_seconds == 0

@@ -23,7 +23,7 @@ from trunkline.channel.proxy_connect import ConnectProtocol, ProxyAddress, forma
 from trunkline.channel.session import Role
 from trunkline.channel.terms import OWN_TERMS, LinkTerms
 from trunkline.channel.upgrade import Carrier, LinkRefused, LinkRequest
-from trunkline.channel.upgrade_protocol import PeerRefusal, UpgradeBroken, UpgradeProtocol
+from trunkline.channel.upgrade_protocol import CutBeforeTls, PeerRefusal, UpgradeBroken, UpgradeProtocol
 from trunkline.channel.websocket_fields import new_websocket_key
 
 CarrierChoice = Literal["yamux", "websocket", "auto"]
@@ -200,6 +200,9 @@ async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[Link
         raise HandshakeFailed(f"the certificate of {host} is not to be trusted: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise HandshakeFailed(f"TLS with {host} failed: {error.reason or error}") from None
+    except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
+        # A port that is closed refuses; a proxy that cuts may well do so since the relay has.
+        raise CutBeforeTls(f"{request.authority} cut the connection before TLS was up: {_reason(error)}") from None
     except OSError as error:
         raise ConnectionLost(f"cannot reach {plan.proxy or request.authority}: {_reason(error)}") from None
     finally:

@@ -75,7 +75,7 @@ class Link(LinkDelivery):
         send_window_bytes: int = INITIAL_WINDOW_BYTES,
         compact: bool = False,
         budget: CreditBudget | None = None,
-        keepalive_seconds: float | None = 15.0,
+        keepalive_seconds: float | None = 9.0,
         flusher: Flusher | None = None,
         on_handler_error: Callable[[LinkStream | None, Exception], None] | None = None,
     ) -> None:

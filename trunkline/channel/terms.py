@@ -35,11 +35,14 @@ class LinkTerms:
         version: the protocol version, or None for plain yamux.
         features: names of optional behaviour; `compact` lets a FIN ride on a DATA frame.
         window_bytes: the window of a new stream, or None where the field is absent (262,144 bytes then).
+        return_within_seconds: only as a listener has read it in an answer: over how long the listeners of this relay
+            are to spread their return, should it go. Nothing that is agreed on.
     """
 
     version: int | None = None
     features: frozenset[str] = frozenset()
     window_bytes: int | None = None
+    return_within_seconds: int = 0
 
     @property
     def compact(self) -> bool:

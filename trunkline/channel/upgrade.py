@@ -9,7 +9,7 @@ a `LinkRefused`, which carries what it said. The WebSocket fields follow RFC 645
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 from uuid import UUID
@@ -28,6 +28,8 @@ from trunkline.channel.websocket_fields import (
 
 LINK_PATH: Final = b"/v1/link"
 MOST_REFUSAL_BYTES: Final = 16_384
+LONGEST_RETURN_SECONDS: Final = 60
+"""Over so long a fleet may be asked to spread its return; a relay that asks for more is taken to ask for this."""
 
 _LARGEST_SEQUENCE: Final = 2**63 - 1
 _LARGEST_RETRY_AFTER_SECONDS: Final = 3_600
@@ -41,6 +43,7 @@ _ONCE: Final = frozenset(
         b"trunkline-window",
         b"trunkline-instance",
         b"trunkline-sequence",
+        b"trunkline-return-within",
         b"trunkline-request-id",
         b"sec-websocket-key",
         b"sec-websocket-version",
@@ -154,8 +157,13 @@ def read_link_request(head: RequestHead) -> LinkRequest:
     )
 
 
-def accept_link(request: LinkRequest, request_id: str, own: LinkTerms = OWN_TERMS) -> tuple[bytes, LinkTerms]:
-    """The `101` that grants `request`, and the terms that hold from its last byte on."""
+def accept_link(
+    request: LinkRequest, request_id: str, own: LinkTerms = OWN_TERMS, *, return_within_seconds: int = 0
+) -> tuple[bytes, LinkTerms]:
+    """The `101` that grants `request`, and the terms that hold from its last byte on.
+
+    `return_within_seconds` tells a listener over how long to spread its return, should the relay go; 0 says nothing.
+    """
     terms = agree(request.terms, own)
     fields = [(b"Connection", b"Upgrade"), (b"Upgrade", request.carrier.value)]
     if request.websocket_key is not None:
@@ -163,6 +171,8 @@ def accept_link(request: LinkRequest, request_id: str, own: LinkTerms = OWN_TERM
         fields.append((b"Sec-WebSocket-Protocol", MUX_NAME))
     fields.extend(write_terms(terms))
     fields.append((b"Trunkline-Request-Id", request_id.encode("ascii")))
+    if return_within_seconds:
+        fields.append((b"Trunkline-Return-Within", b"%d" % return_within_seconds))
     return _write_head(b"HTTP/1.1 101 Switching Protocols", fields), terms
 
 
@@ -177,7 +187,9 @@ def read_link_response(head: ResponseHead, request: LinkRequest) -> LinkTerms:
         raise HandshakeFailed("the relay switched to another protocol than the one asked for")
     if request.websocket_key is not None:
         check_websocket_answer(fields, request.websocket_key)
-    return check_answer(request.terms, read_terms(fields))
+    agreed = check_answer(request.terms, read_terms(fields))
+    within_seconds = _read_seconds(fields.get(b"trunkline-return-within"), LONGEST_RETURN_SECONDS)
+    return replace(agreed, return_within_seconds=within_seconds) if within_seconds else agreed
 
 
 def read_refusal(head: ResponseHead, body: bytes) -> LinkRefused:
@@ -194,7 +206,7 @@ def read_refusal(head: ResponseHead, body: bytes) -> LinkRefused:
         head.status,
         message or f"the relay refused the link with status {head.status}",
         error_code=error_code,
-        retry_after_seconds=_read_retry_after(fields.get(b"retry-after")),
+        retry_after_seconds=_read_seconds(fields.get(b"retry-after"), _LARGEST_RETRY_AFTER_SECONDS),
         request_id=None if request_id is None else request_id.decode("latin-1"),
     )
 
@@ -277,7 +289,8 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text[:_MOST_MESSAGE_CHARACTERS])
 
 
-def _read_retry_after(value: bytes | None) -> int | None:
+def _read_seconds(value: bytes | None, most: int) -> int | None:
+    """A number of seconds, bounded; None where there is none that can be read."""
     if value is None or not value.isdigit() or len(value) > len(str(_LARGEST_RETRY_AFTER_SECONDS)):
         return None
-    return min(int(value), _LARGEST_RETRY_AFTER_SECONDS)
+    return min(int(value), most)

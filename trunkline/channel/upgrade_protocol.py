@@ -36,6 +36,10 @@ class UpgradeBroken(ConnectionLost):
     """TLS came up and the connection ended before the relay answered: what a middlebox does to an unknown upgrade."""
 
 
+class CutBeforeTls(ConnectionLost):
+    """The relay's port took the connection and cut it before TLS was up: the relay has more to set up than it may."""
+
+
 class UpgradeProtocol(asyncio.Protocol):
     """Sends the request, reads the answer, and hands the transport to a new link."""
 

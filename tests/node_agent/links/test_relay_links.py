@@ -66,6 +66,7 @@ class Node:
             offer=self.offer,
             take_trust=self.trust.append,
             ask_for_token=self.ask_for_token,
+            urgent=lambda: False,
             settings=LinkSettings(clone_backoff_seconds=60.0, drain_seconds=5.0, backoff_cap_seconds=0.1),
             ready=self.ready,
             metrics=AgentMetrics(CollectorRegistry()),

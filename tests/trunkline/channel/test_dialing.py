@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from dataclasses import replace
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from trunkline.channel.proxy_connect import ProxyAddress, ProxyRefused
 from trunkline.channel.session import Role
 from trunkline.channel.terms import PLAIN_YAMUX
 from trunkline.channel.upgrade import Carrier, LinkRefused
+from trunkline.channel.upgrade_protocol import CutBeforeTls
 
 BOTH_LOOPS = True
 INSTANCE = UUID("6f1c0a52-3c51-4a35-9d8e-6a1f9e5f3b11")
@@ -248,3 +251,18 @@ async def test_a_link_whose_connection_is_cut(kit):
         forwarder.cut()
         await link.closed
         assert link.lost
+
+
+@pytest.mark.parametrize("carrier", ["yamux", "auto"])
+async def test_a_port_that_cuts_is_told_from_one_that_is_closed(kit, carrier):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"https://localhost:{listening.getsockname()[1]}"
+        dialling = asyncio.create_task(dial(kit, url, carrier=carrier))
+        accepted, _ = await asyncio.to_thread(listening.accept)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+        with pytest.raises(CutBeforeTls):
+            await dialling
+    with pytest.raises(ConnectionLost) as raised:
+        await dial(kit, url, carrier=carrier)
+    assert not isinstance(raised.value, CutBeforeTls)

@@ -199,3 +199,11 @@ def test_a_stranger_between_is_not_taken_for_the_relay(body):
 
 def test_credentials_are_not_shown():
     assert "a.b.c" not in repr(a_request())
+
+
+@pytest.mark.parametrize(("told", "heard"), [(0, 0), (48, 48), (60, 60), (61, 60), (9999, 60), (10_000, 0)])
+def test_over_how_long_to_return_is_told_and_bounded(told, heard):
+    request = a_request(Carrier.YAMUX)
+    answer, terms = accept_link(request, "rq-1", return_within_seconds=told)
+    assert terms.return_within_seconds == 0
+    assert read_link_response(read_response(answer, Carrier.YAMUX), request).return_within_seconds == heard

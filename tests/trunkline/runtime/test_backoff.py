@@ -1,6 +1,13 @@
 import random
 
-from trunkline.runtime.backoff import BURST_SECONDS, BURST_STEP_SECONDS, CAP_SECONDS, Backoff
+from trunkline.runtime.backoff import (
+    BURST_SECONDS,
+    BURST_STEP_SECONDS,
+    CAP_SECONDS,
+    CROWDED_SECONDS,
+    FIRST_SPREAD_SECONDS,
+    Backoff,
+)
 
 
 def test_the_first_retry_comes_at_once():
@@ -34,3 +41,29 @@ def test_what_the_peer_asked_for_is_the_least():
     backoff = Backoff(random.Random(7), cap_seconds=1.0)
     assert backoff.next_delay_seconds(0.0, at_least_seconds=4.0) == 4.0
     assert 4.0 <= backoff.next_delay_seconds(1.0, at_least_seconds=4.0) <= 4.0 + BURST_STEP_SECONDS
+
+
+def test_a_fleet_spreads_its_return_from_the_second_attempt_on():
+    firsts, seconds, late = [], [], []
+    for seed in range(400):
+        backoff = Backoff(random.Random(seed))
+        firsts.append(backoff.next_delay_seconds(0.0, spread_seconds=40.0))
+        seconds.append(backoff.next_delay_seconds(1.0, spread_seconds=40.0))
+        late.append(backoff.next_delay_seconds(100.0, spread_seconds=40.0))
+    assert 0.9 < max(firsts) <= FIRST_SPREAD_SECONDS
+    for delays in (seconds, late):
+        assert 38 < max(delays) <= 40
+        assert 17 < sum(delays) / 400 < 23
+
+
+def test_a_small_spread_changes_little_for_the_first():
+    assert Backoff(random.Random(7)).next_delay_seconds(0.0, spread_seconds=0.01) <= 0.01
+
+
+def test_a_peer_without_room_is_left_alone_for_longer_each_time():
+    longest = [0.0] * 5
+    for seed in range(400):
+        backoff = Backoff(random.Random(seed), cap_seconds=20.0)
+        for attempt in range(5):
+            longest[attempt] = max(longest[attempt], backoff.next_delay_seconds(0.0, crowded=True))
+    assert [round(delay / CROWDED_SECONDS) for delay in longest] == [1, 2, 4, 8, 10]
