@@ -152,8 +152,8 @@ def soak(arguments: argparse.Namespace, directory: Path) -> bool:
     """Run it all; returns whether the bounds held."""
     credentials = Credentials(directory / "credentials")
     called, *nodes = credentials.nodes(arguments.links)
-    nodes_file, called_file = credentials.write_nodes(nodes, "nodes.json"), credentials.write_nodes([called], "one.json")
-    times = directory / "times"
+    nodes_file, times = credentials.write_nodes(nodes, "nodes.json"), directory / "times"
+    called_file = credentials.write_nodes([called], "called.json")
     limits = {"handshakes_per_second": arguments.budget}
     storms = []
     with running_relay(directory / "relay", credentials, "auto", Build.best(), limits=limits) as relay:

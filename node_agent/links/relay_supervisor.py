@@ -12,7 +12,7 @@ link ends as the one to use (`Ending`):
   way it may have been this process itself, so its outcome is waited for.
 
 When a relay goes with a whole fleet of links, all of it comes back. Each relay has told its listeners beforehand over
-how long to spread that (`return_within_seconds`), and an agent that cannot dial at once draws its moment from this time;
+how long to spread that (`return_within_seconds`). An agent that cannot dial at once draws its moment from this time, or
 from the first part of it where commands run here. A relay that cuts a connection before TLS is up has more to set up
 than it may: it is left alone for longer.
 
