@@ -80,7 +80,8 @@ class Answer:
 class Listener:
     """One node's link, kept."""
 
-    def __init__(self, url: str, node: NodeCredentials, roots: Path, turns: asyncio.Semaphore, times: TextIO | None = None
+    def __init__(
+        self, url: str, node: NodeCredentials, roots: Path, turns: asyncio.Semaphore, times: TextIO | None = None
     ) -> None:
         self._url = url
         self._node = node

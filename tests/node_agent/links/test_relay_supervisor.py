@@ -11,7 +11,7 @@ from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.errors import ConnectionLost
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, Role
-from trunkline.channel.memory import memory_pair
+from trunkline.channel.memory import MemoryTransport, memory_pair
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.logs import get_logger
 
@@ -22,7 +22,7 @@ class Relay:
     def __init__(self):
         self.away = False
         self.dialled_at = []
-        self.transports = ()
+        self.transports: tuple[MemoryTransport, ...] = ()
         self.links = []
         self._loop = asyncio.get_running_loop()
         rng = random.Random(1)
