@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sandboxes import Sandbox, wait_until
+from tests.support.sandboxes import TRUNKLINE, Sandbox, wait_until
+from tests.support.terminals import Terminal
 
 LARGE_BYTES = 64 * 1024 * 1024
 
@@ -56,6 +57,15 @@ def test_files_go_both_ways_and_into_directories(sandbox: Sandbox, shared: Path,
     assert cp(sandbox, f"vm-1:{there}", "-").stdout == b"content\n"
     assert cp(sandbox, "-", f"vm-1:{shared}/piped", stdin=b"from a pipe").returncode == 0
     assert (shared / "piped").read_bytes() == b"from a pipe"
+
+
+def test_a_file_steers_no_terminal(sandbox: Sandbox, shared: Path) -> None:
+    (shared / "steering").write_bytes(b"\x1b]0;title\x07caught\n")
+    (shared / "steering").chmod(0o644)
+    command = [TRUNKLINE, "cp", "--state", str(sandbox.state), "-q", f"vm-1:{shared}/steering", "-"]
+    with Terminal(command) as terminal:
+        assert b"\x1b" not in terminal.until(rb"(?s).*caught")[0]
+        assert terminal.end() == 0
 
 
 def test_trees_go_both_ways_and_what_cannot_is_told(sandbox: Sandbox, shared: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.cli.exits import CommandFailed
+from trunkline.cli.remote_output import ShownOutput
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.copying import Copied, Copier
 from trunkline.client.file_calls import MOST_ENTRIES, FileCalls, RemotePlace
@@ -63,13 +64,19 @@ class Copies:
                 await copier.download_file(place, within, name, entry.size_bytes)
 
     async def show(self, calls: FileCalls, path: str) -> None:
-        """Write a file of a node to our standard output."""
+        """Write a file of a node to our standard output: its bytes, or on a terminal with control characters shown."""
         descriptor = sys.stdout.fileno()
+        terminal = ShownOutput(sys.stdout.buffer) if os.isatty(descriptor) else None
 
         async def write(content: bytes) -> None:
-            await asyncio.to_thread(_write_all, descriptor, content)
+            if terminal is not None:
+                await asyncio.to_thread(terminal.write, content)
+            else:
+                await asyncio.to_thread(_write_all, descriptor, content)
 
         await stream_out(calls, RemotePlace(path), write, self._listener)
+        if terminal is not None:
+            terminal.close()
         self.copied.files += 1
 
     # To a node
