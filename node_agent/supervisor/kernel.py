@@ -11,6 +11,8 @@ _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# With offsets of 64 bits: C libraries name it so, or have no other.
+_fallocate = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
 
 
 def adopt_orphans() -> None:
@@ -47,9 +49,10 @@ def give_back(descriptor: int, offset: int, size_bytes: int) -> bool:
 
     Returns whether that was done: not every file system can.
     """
+    if _fallocate is None:
+        return False
     mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
-    done = _libc.fallocate64(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size_bytes))
-    return bool(done == 0)
+    return bool(_fallocate(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size_bytes)) == 0)
 
 
 def _prctl(option: int, argument: int) -> None:

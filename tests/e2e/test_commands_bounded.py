@@ -31,6 +31,7 @@ BOMB = "exec perl -e 'fork while 1'"
 # What is promised. The machine of the tests is shared, so one of several answers counts; `make soak-cancel` measures.
 HEALTH_SECONDS = 1.0
 HEALTH_ANSWERS = 5
+CANCEL_SECONDS = 3.0
 
 
 class Node:
@@ -131,6 +132,23 @@ def test_a_cancel_reaches_a_fork_bomb(node: Node) -> None:
     node.sandbox.trunkline("command", "cancel", command_id)
     assert node.ended(command_id)["state"] == "CANCELLED"
     assert processes_of(node, command_id) == []
+
+
+def test_a_cancel_is_soon_done(node: Node) -> None:
+    """It is promised within a second of an idle machine, which `make soak-cancel` measures."""
+    assert min(seconds_of_a_cancel(node) for _ in range(2)) < CANCEL_SECONDS
+
+
+def seconds_of_a_cancel(node: Node) -> float:
+    """From the start of the command line to the death of the last process of a tree with a daemon."""
+    command_id = node.submit("sleep 1000 & (setsid sleep 1000 &) & wait")
+    wait_until(lambda: len(processes_of(node, command_id)) == 3, "it runs")
+    began = time.monotonic()
+    with node.sandbox.start("command", "cancel", command_id) as cancelling:
+        wait_until(lambda: not processes_of(node, command_id), "all of it is dead")
+        taken = time.monotonic() - began
+        cancelling.communicate(timeout=30)
+    return taken
 
 
 def test_a_fork_bomb_in_a_shell(node: Node) -> None:

@@ -1,7 +1,4 @@
-"""Standard input is whole: of any size, through daemons that are killed, to commands that read slowly or not at all.
-
-40 MB as it stands; `TRUNKLINE_INPUT_MEGABYTES=100` makes it a hundred.
-"""
+"""Standard input is whole: of any size, through daemons that are killed, to commands that read slowly or not at all."""
 
 import hashlib
 import os
@@ -17,7 +14,7 @@ import pytest
 
 from tests.support.sandboxes import TRUNKLINE, Sandbox, wait_until
 
-MEGABYTES = int(os.environ.get("TRUNKLINE_INPUT_MEGABYTES", "40"))
+MEGABYTES = 100
 MEGABYTE = 1_000_000
 MOST_KILOBYTES = 200 * 1024
 # Reads slowly enough that daemons can be killed meanwhile, and says how far it is.
