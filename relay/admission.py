@@ -22,9 +22,9 @@ from relay.credentials import (
 )
 from relay.grants import CallCredential, Grant
 from relay.link_admission import LinkAdmission
-from relay.listeners import Listener
 from relay.metrics import RelayMetrics
 from relay.quotas import Quotas, Use
+from relay.reached import Reached
 from relay.trust_in_force import STALE, TrustInForce
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import Clock
@@ -40,7 +40,7 @@ MAX_GRANTS_PER_TOKEN: Final = 1024
 class ListenerIndex(Protocol):
     """Knows which listener bears a name; the registry."""
 
-    def find(self, workspace: str, node: str) -> Listener | None:
+    def find(self, workspace: str, node: str) -> Reached | None:
         """Return the listener that new calls for this name go to."""
         ...
 
@@ -183,7 +183,7 @@ class Admission:
         return self._grant(credential, claims, listener, destination, now)
 
     def _grant(
-        self, credential: Credential, claims: TokenClaims, listener: Listener, destination: Destination, now: float
+        self, credential: Credential, claims: TokenClaims, listener: Reached, destination: Destination, now: float
     ) -> Grant | Refusal:
         standing = self._trust.standing
         good_until, assertion = min(credential.ends_at, standing.valid_until), None
@@ -205,7 +205,7 @@ class Admission:
         return refusal
 
 
-def _is_audience(claims: TokenClaims, listener: Listener | None, destination: Destination) -> bool:
+def _is_audience(claims: TokenClaims, listener: Reached | None, destination: Destination) -> bool:
     """Tell whether a token is for the node that now bears the name, or, without a link, for that name."""
     if claims.kind is TokenKind.WORKSPACE:
         if listener is not None:

@@ -100,7 +100,7 @@ class Exchange(StreamSender):
     def open(self) -> None:
         """Opens the stream and sends the request's head; a failure is told to the sender's side."""
         try:
-            stream = self._stream = self._grant.listener.link.open(self)
+            stream = self._stream = self._grant.open(self)
         except ChannelError as error:
             self._not_opened(error)
             return
@@ -276,9 +276,8 @@ class Exchange(StreamSender):
     # Opening.
 
     def _not_opened(self, error: ChannelError) -> None:
-        link = self._grant.listener.link
         if error.code is ErrorCode.TOO_MANY_UNACKED:
-            link.call_when_openable(self._open_again)
+            self._grant.listener.call_when_openable(self._open_again)
         elif error.code is ErrorCode.TOO_MANY_STREAMS:
             self.fail(Outcome.OVER_QUOTA, "the node has as many calls open as its link allows")
         else:

@@ -2,8 +2,8 @@
 
 from certs.tokens import TokenClaims
 from relay.credentials import Credential, Destination
-from relay.listeners import Listener
 from relay.quotas import Use
+from relay.reached import Opener, Reached
 from relay.standing import Standing
 
 
@@ -14,17 +14,18 @@ class Grant:
 
     Attributes:
         listener: whose link carries the call.
+        open: opens a stream there.
         credential: whose call it is.
         assertion: what to send in place of the token, for workspace tokens; else `None`, and the token itself goes.
         admitted: calls admitted since the last report.
         use: what its calls count towards; `None` where no quota bounds them.
     """
 
-    __slots__ = ("admitted", "assertion", "credential", "destination", "good_until", "listener", "standing", "use")
+    __slots__ = ("admitted", "assertion", "credential", "destination", "good_until", "listener", "open", "standing", "use")
 
     def __init__(
         self,
-        listener: Listener,
+        listener: Reached,
         credential: Credential,
         destination: Destination,
         *,
@@ -34,6 +35,7 @@ class Grant:
         use: Use | None,
     ) -> None:
         self.listener = listener
+        self.open: Opener = listener.opener
         self.credential = credential
         self.destination = destination
         self.assertion = assertion

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 from relay.control_exchanges import ControlExchange
 from relay.credentials import Credential, ListenerGrant, Refusal
 from relay.notices import NoticeExchange, write_notice
+from relay.reached import Opener, Reached
 from relay.settings import LimitsSettings
 from relay.supersede import Incumbent
 from relay.use_kinds import UseKind
@@ -37,11 +38,10 @@ class ListenerOwner(Protocol):
         ...
 
 
-class Listener:
+class Listener(Reached):
     """A node's link. It owns the link: streams that the node opens are control exchanges with the relay.
 
     Attributes:
-        current: whether new calls may be sent here; False once superseded, expired, cut, or gone.
         goodbye: whether the node has announced the end of the link.
         credential: the listen token in force, replaced at each renewal.
     """
@@ -53,17 +53,11 @@ class Listener:
         "_owner",
         "_trust_in_flight",
         "credential",
-        "current",
         "goodbye",
         "instance",
         "link",
-        "node",
-        "node_id",
         "sequence",
-        "spiffe_id",
         "thumbprint",
-        "workspace",
-        "workspace_id",
     )
 
     link: Link
@@ -73,16 +67,18 @@ class Listener:
     def __init__(
         self, grant: ListenerGrant, instance: str, sequence: int, *, owner: ListenerOwner, limits: LimitsSettings
     ) -> None:
-        self.node_id = grant.node_id
-        self.workspace_id = grant.workspace_id
-        self.node = grant.node
-        self.workspace = grant.workspace
-        self.spiffe_id = grant.spiffe_id
+        Reached.__init__(
+            self,
+            node_id=grant.node_id,
+            workspace_id=grant.workspace_id,
+            node=grant.node,
+            workspace=grant.workspace,
+            spiffe_id=grant.spiffe_id,
+        )
         self.thumbprint = grant.thumbprint
         self.credential: Credential = grant.credential
         self.instance = instance
         self.sequence = sequence
-        self.current = False
         self.goodbye = False
         self._owner = owner
         self._limits = limits
@@ -98,6 +94,15 @@ class Listener:
     def incumbent(self) -> Incumbent:
         """Return what the rules of supersession ask about this link."""
         return Incumbent(self.instance, self.sequence, gone=self.goodbye or self.link.lost)
+
+    @property
+    def opener(self) -> Opener:
+        """What opens a stream on the link."""
+        return self.link.open
+
+    def call_when_openable(self, callback: Callable[[], None]) -> None:
+        """Call back once when the link may have room for another stream."""
+        self.link.call_when_openable(callback)
 
     # What the link calls.
 

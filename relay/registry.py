@@ -11,8 +11,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from relay.credentials import ListenerGrant, Refusal, SenderGrant
+from relay.elsewhere import NOWHERE, Elsewhere
 from relay.listeners import Listener
 from relay.metrics import RelayMetrics
+from relay.reached import Reached
 from relay.settings import LimitsSettings
 from relay.supersede import Verdict, judge
 from relay.uses import Cuttable, Uses
@@ -24,6 +26,8 @@ from trunkline.runtime.logs import Logger
 LISTENER = "listener"
 SENDER = "sender"
 CLOSED = "closed"
+ON_THEIR_WAY_SECONDS = 0.5
+"""For how long a link that was superseded at another worker takes calls that were sent to it before that was known."""
 
 
 Spawn = Callable[[Coroutine[Any, Any, object]], object]
@@ -56,6 +60,7 @@ class Registry:
         report: Report,
         counted: Callable[[int], None],
         log: Logger,
+        elsewhere: Elsewhere = NOWHERE,
     ) -> None:
         """Begin without links; `counted` hears how many nodes have one, each time that changes."""
         self.uses = uses
@@ -67,6 +72,7 @@ class Registry:
         self._report = report
         self._counted = counted
         self._log = log
+        self._elsewhere = elsewhere
         self._renew = renew
         self._by_name: dict[tuple[str, str], Listener] = {}
         self._by_node: dict[str, Listener] = {}
@@ -78,9 +84,10 @@ class Registry:
 
     # The data path.
 
-    def find(self, workspace: str, node: str) -> Listener | None:
-        """Return the listener that new calls for this name go to."""
-        return self._by_name.get((workspace, node))
+    def find(self, workspace: str, node: str) -> Reached | None:
+        """Return what new calls for this name go to: the listener, or who has it elsewhere."""
+        listener = self._by_name.get((workspace, node))
+        return listener if listener is not None else self._elsewhere.find(workspace, node)
 
     @property
     def listeners(self) -> frozenset[Listener]:
@@ -110,7 +117,8 @@ class Registry:
         Returns:
             The listener to make the link's owner, and to `attach` in the same turn; or the refusal to answer.
         """
-        refusal = self._refuse_link(grant.workspace_id, replaces=self._by_node.get(grant.node_id))
+        replaces = grant.node_id in self._by_node or self._elsewhere.holds(grant.node_id)
+        refusal = self._refuse_link(grant.workspace_id, replaces=replaces)
         if refusal is None:
             refusal = await self._contest(grant, instance, sequence)
         if refusal is not None:
@@ -125,13 +133,14 @@ class Registry:
         listener.link = link
         old = self._by_node.get(listener.node_id)
         if old is not None:
-            self._supersede(old, listener)
+            self._supersede(old)
         listener.current = True
         self._by_node[listener.node_id] = listener
         self._by_name[listener.workspace, listener.node] = listener
         self._counted(len(self._by_node))
         self._listeners.add(listener)
-        self._links_of[listener.workspace_id] += 1
+        self._elsewhere.attached(listener)
+        self._count_link(listener.workspace_id, 1)
         self.uses.begin(listener, listener.credential)
         self._metrics.links.of(LISTENER).count += 1
         self._metrics.links_attached.of(LISTENER).count += 1
@@ -151,7 +160,8 @@ class Registry:
         if self._by_node.get(listener.node_id) is listener:
             del self._by_node[listener.node_id]
             self._counted(len(self._by_node))
-        self._links_of[listener.workspace_id] -= 1
+        self._elsewhere.detached(listener)
+        self._count_link(listener.workspace_id, -1)
         self.uses.end(listener)
         self._metrics.links.of(LISTENER).count -= 1
         self._report("link_detached", node_id=listener.node_id, workspace_id=listener.workspace_id)
@@ -161,6 +171,7 @@ class Registry:
     def said_goodbye(self, listener: Listener) -> None:
         """Send no more calls to a listener that drains; its link lives on until the calls are done."""
         self._retire(listener)
+        self._elsewhere.retired(listener)
 
     def renew(self, listener: Listener, token: str) -> Refusal | None:
         """Take a new listen token for a listener's link, or say why not."""
@@ -184,7 +195,7 @@ class Registry:
             return refusal
         self._senders[sender] = grant.workspace_id
         if grant.workspace_id is not None:
-            self._links_of[grant.workspace_id] += 1
+            self._count_link(grant.workspace_id, 1)
         self.uses.begin(sender, grant.credential)
         self._metrics.links.of(SENDER).count += 1
         self._metrics.links_attached.of(SENDER).count += 1
@@ -197,9 +208,32 @@ class Registry:
         self._count_end(SENDER, error)
         workspace_id = self._senders.pop(sender)
         if workspace_id is not None:
-            self._links_of[workspace_id] -= 1
+            self._count_link(workspace_id, -1)
         self.uses.end(sender)
         self._metrics.links.of(SENDER).count -= 1
+
+    # What other workers ask for.
+
+    async def answers(self, listener: Listener) -> bool:
+        """Ping a listener whose node has dialled from another process; silent, it is cut."""
+        if await _answers(listener.link, self._limits.ping_seconds):
+            return True
+        self._log.warning("link.silent", node_id=listener.node_id, node=listener.node)
+        self._retire(listener)
+        listener.link.abort()
+        listener.goodbye = True
+        return False
+
+    def superseded_elsewhere(self, node_id: str) -> None:
+        """Let go of a node whose newest link another worker has; calls that are on their way here are still taken."""
+        old = self._by_node.pop(node_id, None)
+        if old is not None:
+            self._counted(len(self._by_node))
+            self._supersede(old, within_seconds=ON_THEIR_WAY_SECONDS)
+
+    def held(self, node_id: str) -> Listener | None:
+        """Return the newest link of a node here, or None."""
+        return self._by_node.get(node_id)
 
     # Trust, tokens, drain.
 
@@ -215,6 +249,7 @@ class Registry:
             self._metrics.tokens_expired.of().count += 1
             self._log.warning("link.token_expired", node_id=listener.node_id, node=listener.node)
             self._retire(listener)
+            self._elsewhere.retired(listener)
             listener.notify("draining")
             self._spawn(listener.link.drain(self._limits.drain_seconds))
 
@@ -234,15 +269,20 @@ class Registry:
     def _count_end(self, role: str, error: ChannelError | None) -> None:
         self._metrics.links_ended.of(role, CLOSED if error is None else error.code.value).count += 1
 
-    def _refuse_link(self, workspace_id: str | None, *, replaces: Listener | None = None) -> Refusal | None:
+    def _refuse_link(self, workspace_id: str | None, *, replaces: bool = False) -> Refusal | None:
         if self.draining:
             return Refusal(Outcome.DRAINING, "the relay is draining; use another one")
         if self.shedding:
             return Refusal(Outcome.OVERLOADED, "the relay is short of memory; use another one, or try again")
-        full = workspace_id is not None and self._links_of[workspace_id] >= self._limits.max_links_per_workspace
-        if full and replaces is None:
-            return Refusal(Outcome.OVER_QUOTA, "the workspace has as many links as this relay allows")
+        if workspace_id is not None and not replaces:
+            links = self._links_of[workspace_id] + self._elsewhere.links_of(workspace_id)
+            if links >= self._limits.max_links_per_workspace:
+                return Refusal(Outcome.OVER_QUOTA, "the workspace has as many links as this relay allows")
         return None
+
+    def _count_link(self, workspace_id: str, change: int) -> None:
+        self._links_of[workspace_id] += change
+        self._elsewhere.links_changed(workspace_id, self._links_of[workspace_id])
 
     async def _contest(self, grant: ListenerGrant, instance: str, sequence: int) -> Refusal | None:
         verdict = self._judge(grant.node_id, instance, sequence)
@@ -250,6 +290,8 @@ class Registry:
             return Refusal(Outcome.OVER_QUOTA, "another link of this node is being decided on; try again")
         if verdict is Verdict.CHALLENGE:
             verdict = await self._challenge(grant.node_id, instance, sequence)
+        if verdict in (Verdict.ADMIT, Verdict.SUPERSEDE):
+            verdict = await self._elsewhere.contest(grant, instance, sequence)
         match verdict:
             case Verdict.ADMIT | Verdict.SUPERSEDE:
                 return None
@@ -267,12 +309,7 @@ class Registry:
         """Ping the old link; silent, it is cut, and the new one judged again."""
         self._challenged.add(node_id)
         try:
-            old = self._by_node[node_id]
-            if not await _answers(old.link, self._limits.ping_seconds):
-                self._log.warning("link.silent", node_id=node_id, node=old.node)
-                self._retire(old)
-                old.link.abort()
-                old.goodbye = True
+            await self.answers(self._by_node[node_id])
             return self._judge(node_id, instance, sequence)
         finally:
             self._challenged.discard(node_id)
@@ -283,15 +320,19 @@ class Registry:
         self._log.error("link.clone", node_id=grant.node_id, node=grant.node, workspace=grant.workspace,
                         instance=instance)  # fmt: skip
 
-    def _supersede(self, old: Listener, new: Listener) -> None:
+    def _supersede(self, old: Listener, within_seconds: float = 0.0) -> None:
         self._retire(old)
         if old.link.lost:
             return
         self._metrics.supersedes.of().count += 1
-        self._log.info("link.superseded", node_id=old.node_id, node=old.node, sequence=old.sequence,
-                       by_sequence=new.sequence)  # fmt: skip
+        self._log.info("link.superseded", node_id=old.node_id, node=old.node, sequence=old.sequence)
         old.notify("superseded")
-        self._spawn(old.link.drain(self._limits.superseded_seconds))
+        self._spawn(self._drain_superseded(old.link, within_seconds))
+
+    async def _drain_superseded(self, link: Link, after_seconds: float) -> None:
+        if after_seconds:
+            await asyncio.sleep(after_seconds)
+        await link.drain(self._limits.superseded_seconds)
 
     def _retire(self, listener: Listener) -> None:
         """Send no new calls there; the node's number stays known until the link is gone."""

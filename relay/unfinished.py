@@ -30,9 +30,7 @@ def unfinished(registry: Registry, port: SenderPort, *, behind_seconds: float) -
 
 
 def _calls(registry: Registry) -> list[Exchange]:
-    sessions = [listener.link.session for listener in registry.listeners]
-    handlers = [stream.handler for session in sessions for stream in session.streams.values()]
-    return [handler for handler in handlers if isinstance(handler, Exchange)]
+    return [user for user in registry.uses.open if isinstance(user, Exchange)]
 
 
 def _told(call: Exchange, behind_seconds: float) -> dict[str, Any]:
