@@ -146,6 +146,17 @@ class TrustStore:
         if path is not None and path.exists():
             self._take(*_load(path))
 
+    @classmethod
+    def following(cls, path: Path) -> "TrustStore":
+        """Take up the document that another process has stored at `path`; later ones are kept in memory only.
+
+        Raises:
+            CertificateError: as from the constructor.
+        """
+        store = cls(path)
+        store._path = None
+        return store
+
     def replace(self, text: str, now: float) -> bool:
         """Put the document in `text` in force, if it is newer; whether it was. The first is taken as it is.
 

@@ -16,13 +16,13 @@ CONNECTION_BYTES: Final = 56 * 1024
 
 
 def memory_limit(limits: LimitsSettings) -> int | None:
-    """Return how many bytes the process may hold; None if nothing bounds it."""
+    """Return how many bytes the relay may hold; None if nothing bounds it."""
     return limits.memory_bytes or limit_bytes()
 
 
-def credit_budget(limits: LimitsSettings) -> CreditBudget:
-    """Return the budget of all links together: that of the settings, or what the memory allows."""
-    memory = memory_limit(limits)
+def credit_budget(limits: LimitsSettings, workers: int) -> CreditBudget:
+    """Return the budget of all links of a worker: that of the settings, or what its part of the memory allows."""
+    memory = _part(limits, workers)
     if memory is None:
         return CreditBudget(limits.credit_budget_bytes, limits.held_budget_bytes)
     return CreditBudget(
@@ -31,11 +31,16 @@ def credit_budget(limits: LimitsSettings) -> CreditBudget:
     )
 
 
-def most_connections(limits: LimitsSettings, log: Logger) -> int:
-    """Return how many connections there may be: as many as the settings say, or as the memory has room for."""
-    memory, wanted = memory_limit(limits), limits.max_connections
+def most_connections(limits: LimitsSettings, workers: int, log: Logger) -> int:
+    """Return how many connections a worker may have: as many as the settings say, or as its memory has room for."""
+    memory, wanted = _part(limits, workers), limits.max_connections
     if memory is None or wanted * CONNECTION_BYTES <= memory * CONNECTIONS_SHARE:
         return wanted
     bound = max(1, int(memory * CONNECTIONS_SHARE) // CONNECTION_BYTES)
     log.warning("relay.fewer_connections", max_connections=bound, wanted=wanted, hint="give the process more memory")
     return bound
+
+
+def _part(limits: LimitsSettings, workers: int) -> int | None:
+    memory = memory_limit(limits)
+    return None if memory is None else memory // workers

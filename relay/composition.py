@@ -1,8 +1,13 @@
-"""How the relay is put together: every object once, in the order of what needs what, and nothing wired afterwards."""
+"""How the relay is put together: every object once, in the order of what needs what, and nothing wired afterwards.
+
+`compose_serving` puts together what serves senders and nodes, which a worker has as well; `compose` adds what speaks
+with the control plane.
+"""
 
 import asyncio
 import random
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -17,6 +22,7 @@ from relay.control_plane_trust import ControlPlaneTrust
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
 from relay.disk_watch import DiskWatch
+from relay.elsewhere import NOWHERE, Elsewhere
 from relay.front_door import FrontDoor
 from relay.handshake_pace import HandshakePace
 from relay.held_watch import HeldWatch
@@ -51,19 +57,25 @@ from trunkline.runtime.logs import get_logger
 
 
 @dataclass(frozen=True, slots=True)
-class Foundation:
-    """What there is before the relay can be put together: who it is, whom it trusts, where it counts."""
+class Footing:
+    """What there is before anything can be served: who the relay is, what it trusts, where it counts."""
 
     settings: RelaySettings
     identity: OwnIdentity
     store: TrustStore
+    serving: ServingTls
+    metrics: RelayMetrics
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation(Footing):
+    """What there is before the relay can be put together: besides the footing, its control plane."""
+
     trust: ControlPlaneTrust
     client: ControlPlaneClient
     clock_offset: ClockOffset
-    serving: ServingTls
     metrics_registry: CollectorRegistry
-    metrics: RelayMetrics
-    clock: Clock
     rng: random.Random
 
     def connect(self, identity: Identity | None) -> ControlPlaneClient:
@@ -73,63 +85,68 @@ class Foundation:
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
-    """The parts of a running relay that its main coroutine drives."""
+class Serving:
+    """The parts that serve senders and nodes."""
 
     registry: Registry
     deadlines: Deadlines
     port: SenderPort
     trust: TrustInForce
-    adoption: TrustAdoption
     trust_age: TrustAge
-    rotation: RotationWatch
-    nodes: NodesReturn
-    quotas: QuotaKeeper
+    quotas: Quotas
     memory: MemoryWatch
     held: HeldWatch
     stalls: LinkStalls
+    budget: CreditBudget
+    flusher: Flusher
+
+
+@dataclass(frozen=True, slots=True)
+class Relay(Serving):
+    """The parts of a running relay that its main coroutine drives."""
+
+    adoption: TrustAdoption
+    rotation: RotationWatch
+    nodes: NodesReturn
+    quota_keeper: QuotaKeeper
     disk: DiskWatch
     sender: ReportSender
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What serving needs of the daemon around it."""
+
+    background: Background
+    lifecycle: Lifecycle
+    reports: Reports
+    counted: Callable[[int], None] = lambda nodes: None
+    elsewhere: Elsewhere = NOWHERE
+    resident_bytes: Callable[[], int] = resident_bytes
+    confirmed_at: float | None = None
+    return_within_seconds: Callable[[], int] = lambda: 0
 
 
 def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle) -> Relay:
     """Put a relay together."""
     settings, clock, metrics = foundation.settings, foundation.clock, foundation.metrics
-    trust = TrustInForce(foundation.store, clock, cache_entries=settings.limits.token_cache_entries)
     reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
-    links = LinkAdmission(trust, clock)
     nodes = NodesReturn(
         settings.state_directory,
         lifecycle.condition("nodes"),
         get_logger("relay"),
         per_second=HandshakePace(settings.limits.handshakes_per_second).sustained_per_second,
     )
-    registry = Registry(
-        limits=settings.limits,
-        metrics=metrics,
-        uses=Uses(),
-        renew=links.renew,
-        spawn=background.spawn,
-        report=reports.add,
+    around = Surroundings(
+        background,
+        lifecycle,
+        reports,
         counted=nodes.counted,
-        log=get_logger("relay.registry"),
+        return_within_seconds=lambda: nodes.return_within_seconds,
     )
-    quotas = Quotas()
-    keeper = QuotaKeeper(settings.state_directory, quotas, trust.renew, get_logger("relay.quotas"))
-    admission = Admission(
-        registry=registry,
-        links=links,
-        trust=trust,
-        quotas=quotas,
-        assertions=foundation.identity,
-        reports=reports,
-        metrics=metrics,
-        clock=clock,
-        cache_entries=settings.limits.token_cache_entries,
-    )
-    if foundation.store.text is not None:
-        registry.push_trust(foundation.store.text)
-    deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
+    serving = compose_serving(foundation, around)
+    trust, registry = serving.trust, serving.registry
+    keeper = QuotaKeeper(settings.state_directory, serving.quotas, trust.renew, get_logger("relay.quotas"))
     rotation = RotationWatch(
         identity=foundation.identity, store=foundation.store, rng=foundation.rng, log=get_logger("relay.identity")
     )
@@ -144,17 +161,104 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         clock=clock,
         log=get_logger("relay.trust"),
     )
-    sender = ReportSender(
+    return Relay(
+        registry=registry,
+        deadlines=serving.deadlines,
+        port=serving.port,
+        trust=trust,
+        trust_age=serving.trust_age,
+        quotas=serving.quotas,
+        memory=serving.memory,
+        held=serving.held,
+        stalls=serving.stalls,
+        budget=serving.budget,
+        flusher=serving.flusher,
+        adoption=adoption,
+        rotation=rotation,
+        nodes=nodes,
+        quota_keeper=keeper,
+        sender=compose_report_sender(foundation, reports),
+        disk=compose_disk_watch(foundation, keeper, lifecycle),
+    )
+
+
+def compose_disk_watch(foundation: Foundation, keeper: QuotaKeeper, lifecycle: Lifecycle) -> DiskWatch:
+    """Put together what tries again what the disk did not take."""
+    keep = {"the trust document": foundation.store.keep, "quotas": keeper.keep}
+    disk = DiskWatch(keep, foundation.metrics, get_logger("relay.disk"))
+    lifecycle.remark("disk", disk.remark)
+    return disk
+
+
+def compose_report_sender(foundation: Foundation, reports: Reports) -> ReportSender:
+    """Put together what takes reports to the control plane."""
+    return ReportSender(
         client=foundation.client,
         reports=reports,
         reporter=f"{foundation.identity.relay_id}.{secrets.token_hex(6)}",
-        interval_seconds=settings.reports.interval_seconds,
-        clock=clock,
+        interval_seconds=foundation.settings.reports.interval_seconds,
+        clock=foundation.clock,
         backoff=Backoff(foundation.rng),
         log=get_logger("relay.reports"),
     )
-    budget = credit_budget(settings.limits)
-    port = _data_path(foundation, registry, admission, deadlines, background, budget, nodes)
+
+
+def compose_serving(footing: Footing, around: Surroundings, quotas: Quotas | None = None) -> Serving:
+    """Put together what serves senders and nodes."""
+    settings, clock, metrics = footing.settings, footing.clock, footing.metrics
+    trust = TrustInForce(footing.store, clock, cache_entries=settings.limits.token_cache_entries)
+    links = LinkAdmission(trust, clock)
+    registry = Registry(
+        limits=settings.limits,
+        metrics=metrics,
+        uses=Uses(),
+        renew=links.renew,
+        spawn=around.background.spawn,
+        report=around.reports.add,
+        counted=around.counted,
+        log=get_logger("relay.registry"),
+        elsewhere=around.elsewhere,
+    )
+    quotas = quotas if quotas is not None else Quotas()
+    admission = Admission(
+        registry=registry,
+        links=links,
+        trust=trust,
+        quotas=quotas,
+        assertions=footing.identity,
+        reports=around.reports,
+        metrics=metrics,
+        clock=clock,
+        cache_entries=settings.limits.token_cache_entries,
+    )
+    if footing.store.text is not None:
+        registry.push_trust(footing.store.text)
+    deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
+    budget = credit_budget(settings.limits, settings.workers)
+    flusher = Flusher(asyncio.get_running_loop())
+    port = _data_path(footing, registry, admission, deadlines, around, budget, flusher)
+    trust_age = TrustAge(
+        settings=settings.trust,
+        trust=trust,
+        fresh=around.lifecycle.condition("trust_fresh"),
+        metrics=metrics,
+        clock=clock,
+        log=get_logger("relay.trust"),
+        confirmed_at=around.confirmed_at,
+    )
+
+    def shed(shedding: bool) -> None:
+        port.front.shedding = registry.shedding = shedding
+
+    memory = MemoryWatch(
+        memory_limit(settings.limits),
+        resident_bytes=around.resident_bytes,
+        shed=shed,
+        metrics=metrics,
+        log=get_logger("relay.memory"),
+    )
+    around.lifecycle.remark("memory", memory.remark)
+    around.lifecycle.remark("trust_document", trust_age.remark)
     held = HeldWatch(
         lambda: registry.links,
         budget,
@@ -163,69 +267,29 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         metrics=metrics,
     )
     stalls = LinkStalls(lambda: registry.links, port.front.deadline_passed)
-    trust_age = TrustAge(
-        settings=settings.trust,
-        trust=trust,
-        fresh=lifecycle.condition("trust_fresh"),
-        metrics=metrics,
-        clock=clock,
-        log=get_logger("relay.trust"),
-    )
-
-    def shed(shedding: bool) -> None:
-        port.front.shedding = registry.shedding = shedding
-
-    memory = MemoryWatch(
-        memory_limit(settings.limits),
-        resident_bytes=resident_bytes,
-        shed=shed,
-        metrics=metrics,
-        log=get_logger("relay.memory"),
-    )
-    disk = DiskWatch(
-        {"the trust document": foundation.store.keep, "quotas": keeper.keep}, metrics, get_logger("relay.disk")
-    )
     loop = asyncio.get_running_loop()
     metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     metrics.streams.set_function(lambda: sum(link.streams for link in registry.links))
-    lifecycle.remark("disk", disk.remark)
-    lifecycle.remark("memory", memory.remark)
-    lifecycle.remark("trust_document", trust_age.remark)
-    return Relay(
-        registry,
-        deadlines,
-        port,
-        trust,
-        adoption,
-        trust_age,
-        rotation,
-        nodes,
-        keeper,
-        memory,
-        held,
-        stalls,
-        disk,
-        sender,
-    )
+    return Serving(registry, deadlines, port, trust, trust_age, quotas, memory, held, stalls, budget, flusher)
 
 
 def _data_path(
-    foundation: Foundation,
+    footing: Footing,
     registry: Registry,
     admission: Admission,
     deadlines: Deadlines,
-    background: Background,
+    around: Surroundings,
     budget: CreditBudget,
-    nodes: NodesReturn,
+    flusher: Flusher,
 ) -> SenderPort:
-    loop, limits = asyncio.get_running_loop(), foundation.settings.limits
+    loop, limits = asyncio.get_running_loop(), footing.settings.limits
     front = FrontDoor(
         loop=loop,
         admission=admission,
         uses=registry.uses,
-        names=NodeNames(foundation.settings.names.suffix),
+        names=NodeNames(footing.settings.names.suffix),
         limits=limits,
-        metrics=foundation.metrics,
+        metrics=footing.metrics,
         deadlines=deadlines,
         id_prefix=secrets.token_hex(6),
         log=get_logger("relay.calls"),
@@ -235,9 +299,9 @@ def _data_path(
         front=front,
         admission=admission,
         registry=registry,
-        spawn=background.spawn,
+        spawn=around.background.spawn,
         budget=budget,
-        flusher=Flusher(loop),
-        return_within_seconds=lambda: nodes.return_within_seconds,
+        flusher=flusher,
+        return_within_seconds=around.return_within_seconds,
     )
-    return SenderPort(front, door, foundation.metrics)
+    return SenderPort(front, door, footing.metrics)

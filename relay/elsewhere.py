@@ -44,7 +44,7 @@ class Elsewhere(Protocol):
         ...
 
 
-class Nowhere:
+class _Nowhere:
     """There are no other workers."""
 
     def find(self, workspace: str, node: str) -> None:
@@ -72,4 +72,4 @@ class Nowhere:
         pass
 
 
-NOWHERE: Final = Nowhere()
+NOWHERE: Final = _Nowhere()

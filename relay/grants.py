@@ -21,7 +21,17 @@ class Grant:
         use: what its calls count towards; `None` where no quota bounds them.
     """
 
-    __slots__ = ("admitted", "assertion", "credential", "destination", "good_until", "listener", "open", "standing", "use")
+    __slots__ = (
+        "admitted",
+        "assertion",
+        "credential",
+        "destination",
+        "good_until",
+        "listener",
+        "open",
+        "standing",
+        "use",
+    )
 
     def __init__(
         self,

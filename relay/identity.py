@@ -39,9 +39,23 @@ class OwnIdentity:
             raise CertificateError("the renewed certificate is for another identity")
         signer = AssertionSigner(identity)
         identity.write(self._path)
+        self._take(identity, signer)
+
+    def _take(self, identity: Identity, signer: AssertionSigner) -> None:
         self.current, self._signer = identity, signer
         for callback in self._subscribers:
             callback(identity)
+
+    def read_again(self) -> None:
+        """Use what another process has stored.
+
+        Raises:
+            CertificateError: it is damaged, or names another relay; the old one stays.
+        """
+        identity = Identity.load(self._path)
+        if identity.spiffe_id != self.current.spiffe_id:
+            raise CertificateError(f"{self._path} holds another relay's identity")
+        self._take(identity, AssertionSigner(identity))
 
     def issue(self, origin: TokenClaims, node: SpiffeId, port: int, *, now: float) -> IssuedToken:
         """Sign an assertion about a workspace token; see `certs.assertions`."""

@@ -4,6 +4,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from relay.background import Background
+from relay.metrics import RelayMetrics
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.lifecycle import Lifecycle
+from trunkline.runtime.loop import watch_lag
+
 LATE_SECONDS: Final = 0.1
 REMEMBER_SECONDS: Final = 5.0
 
@@ -33,3 +39,12 @@ class LagWatch:
     def _forget(self) -> None:
         while self._late and self._late[0][0] <= self._time() - REMEMBER_SECONDS:
             self._late.popleft()
+
+
+def follow_lag(
+    metrics: RelayMetrics, clock: Clock, lifecycle: Lifecycle, background: Background, remark: str = "event_loop"
+) -> None:
+    """Count how late the loop runs, and remark it under this name."""
+    lag = LagWatch(metrics.loop_lag_seconds.of().observe, clock.monotonic)
+    lifecycle.remark(remark, lag.remark)
+    background.spawn(watch_lag(lag.heard, clock))

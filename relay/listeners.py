@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 from relay.control_exchanges import ControlExchange
 from relay.credentials import Credential, ListenerGrant, Refusal
 from relay.notices import NoticeExchange, write_notice
-from relay.reached import Opener, Reached
+from relay.reached import Reached
 from relay.settings import LimitsSettings
 from relay.supersede import Incumbent
 from relay.use_kinds import UseKind
@@ -95,10 +95,10 @@ class Listener(Reached):
         """Return what the rules of supersession ask about this link."""
         return Incumbent(self.instance, self.sequence, gone=self.goodbye or self.link.lost)
 
-    @property
-    def opener(self) -> Opener:
-        """What opens a stream on the link."""
-        return self.link.open
+    def take(self, link: Link) -> None:
+        """Take the link that calls go over."""
+        self.link = link
+        self.opener = link.open
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when the link may have room for another stream."""

@@ -18,13 +18,15 @@ IPV4_MEMBERS: Final = 2
 IPV6_SITE_BYTES: Final = 8
 
 
-async def open_listening(address: str, port: int, *, backlog: int) -> list[socket.socket]:
+async def open_listening(address: str, port: int, *, backlog: int | None, shared: bool = False) -> list[socket.socket]:
     """Listen on every address that the name stands for, IPv4 and IPv6 each with a socket of its own.
 
     Args:
         address: an IP address or a host name; `0.0.0.0` and `::` are every address of their family, empty both.
         port: 0 lets the system pick one.
-        backlog: how many connections may wait to be accepted; the system's own bound holds as well.
+        backlog: how many connections may wait to be accepted; the system's own bound holds as well. None reserves the
+            addresses, and does not listen.
+        shared: other processes of this user may have the addresses too; those that listen share what comes.
 
     Raises:
         OSError: the name stands for nothing, or none of its addresses can be listened on.
@@ -36,7 +38,7 @@ async def open_listening(address: str, port: int, *, backlog: int) -> list[socke
         sockets: list[socket.socket] = []
         for family, _, _, _, place in dict.fromkeys(found):
             try:
-                sockets.append(opened.enter_context(_listen(family, place, backlog)))
+                sockets.append(opened.enter_context(_listen(family, place, backlog, shared=shared)))
             except OSError as error:
                 # Names like localhost stand for addresses that the machine need not have.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -48,17 +50,20 @@ async def open_listening(address: str, port: int, *, backlog: int) -> list[socke
     return sockets
 
 
-def _listen(family: int, place: Any, backlog: int) -> socket.socket:
+def _listen(family: int, place: Any, backlog: int | None, *, shared: bool) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _keep_alive(listening)
         listening.bind(place)
-        listening.listen(backlog)
+        if backlog is not None:
+            listening.listen(backlog)
     except BaseException:
         listening.close()
         raise

@@ -94,6 +94,9 @@ class RelayMetrics:
         )
         self.tasks = gauge("tasks", "Tasks of the event loop.")
         self.streams = gauge("streams_open", "Streams open on all links.")
+        self.workers = gauge("workers_up", "Processes that carry calls.")
+        self.worker_restarts = tallies("worker_restarts", "Workers that ended by themselves.")
+        self.hops = tallies("hops", "Calls that came in at a worker other than the one that has the node's link.")
         self.loop_lag_seconds = Distributions(
             "trunkline_relay_event_loop_lag_seconds", "How late the event loop ran.", registry=registry
         )

@@ -24,6 +24,11 @@ class QuotaKeeper:
         self._unkept: str | None = None
         self._load()
 
+    @property
+    def text(self) -> str:
+        """What is in force, as the control plane states it; empty while nothing is."""
+        return self._text
+
     def take(self, text: str) -> None:
         """Take what the control plane states into force; what cannot be read changes nothing, and is logged."""
         if text == self._text or not self._apply(text):

@@ -17,6 +17,9 @@ from relay.quota_form import UNBOUNDED, Quota, WorkspaceQuotas
 BURST_SECONDS: Final = 2.0
 MAX_SENDERS: Final = 20_000
 
+Party = tuple[str, str | None]
+"""A workspace's id, and a sender in it, or None for the workspace itself."""
+
 
 class Meter:
     """One party's use against its bounds; times in seconds of one monotonic clock."""
@@ -138,15 +141,19 @@ class Quotas:
             return None
         workspace = self._workspaces.get(workspace_id)
         if workspace is None:
-            workspace = self._workspaces[workspace_id] = Meter(stated.workspace, now)
+            workspace = self._workspaces[workspace_id] = self._meter((workspace_id, None), stated.workspace, now)
         return Use(workspace, self._sender((workspace_id, sender), stated.sender, now))
+
+    def _meter(self, party: Party, quota: Quota, now: float) -> Meter:
+        """Make the meter of a party."""
+        return Meter(quota, now)
 
     def _sender(self, key: tuple[str, str], quota: Quota, now: float) -> Meter:
         meter = self._senders.get(key)
         if meter is None:
             if len(self._senders) >= MAX_SENDERS:
                 self._forget(now)
-            meter = self._senders[key] = Meter(quota, now)
+            meter = self._senders[key] = self._meter(key, quota, now)
         return meter
 
     def _forget(self, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from trunkline.channel.errors import ConnectionLost
 from trunkline.channel.link_stream import LinkStream, StreamHandler
 from trunkline.channel.outcomes import Outcome
 
@@ -26,9 +27,10 @@ class Reached:
 
     Attributes:
         current: whether new calls may be sent here; False once there is a newer link, or none.
+        opener: opens a stream to the node; the same for as long as its link lives.
     """
 
-    __slots__ = ("current", "node", "node_id", "spiffe_id", "workspace", "workspace_id")
+    __slots__ = ("current", "node", "node_id", "opener", "spiffe_id", "workspace", "workspace_id")
 
     def __init__(self, *, node_id: str, workspace_id: str, node: str, workspace: str, spiffe_id: str) -> None:
         self.node_id: str = node_id
@@ -37,12 +39,12 @@ class Reached:
         self.workspace: str = workspace
         self.spiffe_id: str = spiffe_id
         self.current: bool = False
-
-    @property
-    def opener(self) -> Opener:
-        """What opens a stream to the node; the same for as long as the link lives."""
-        raise NotImplementedError
+        self.opener: Opener = _no_link
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when opening may succeed again; see `Link.call_when_openable`."""
         raise NotImplementedError
+
+
+def _no_link(caller: Caller) -> LinkStream:
+    raise ConnectionLost("there is no link")

@@ -130,7 +130,7 @@ class Registry:
 
     def attach(self, listener: Listener, link: Link) -> None:
         """Let a claimed listener take its node's calls, and supersede the link that did until now."""
-        listener.link = link
+        listener.take(link)
         old = self._by_node.get(listener.node_id)
         if old is not None:
             self._supersede(old)

@@ -57,6 +57,15 @@ class Reports:
         if kind in URGENT:
             self.urgent.set()
 
+    def take(self, items: list[dict[str, Any]], dropped: int) -> None:
+        """Add what another process has collected, and what it has dropped."""
+        room = max(0, self._settings.max_waiting - len(self._waiting))
+        self._waiting += items[:room]
+        self._metrics.reports_waiting.set(len(self._waiting))
+        self._dropped += dropped
+        if len(items) > room:
+            self._drop(len(items) - room)
+
     def granted(self, grant: Grant) -> None:
         """Note a grant whose first call since the last report is admitted now; the grant itself counts the others."""
         if len(self._used) >= self._settings.max_waiting:

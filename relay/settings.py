@@ -162,6 +162,8 @@ class MetricsSettings(Section):
 class RelaySettings(DaemonSettings):
     """The whole of relay.toml."""
 
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many processes carry calls. One is the relay itself; more have a parent besides."""
     listen: ListenSettings = ListenSettings()
     admin: AdminSettings = AdminSettings(port=9464)
     control_plane: ControlPlaneSettings

@@ -26,8 +26,9 @@ class TrustAge:
         metrics: RelayMetrics,
         clock: Clock,
         log: Logger,
+        confirmed_at: float | None = None,
     ) -> None:
-        """Begin with trust that counts as confirmed just now.
+        """Begin with trust that counts as confirmed just now, unless it is known when it was.
 
         Args:
             settings: when to warn, and when to refuse.
@@ -36,6 +37,7 @@ class TrustAge:
             metrics: has the age at each scrape.
             clock: the time.
             log: the log.
+            confirmed_at: when it was confirmed, in the clock's monotonic seconds.
         """
         self._settings = settings
         self._trust = trust
@@ -43,7 +45,7 @@ class TrustAge:
         self._clock = clock
         self._log = log
         self._warned = False
-        self._confirmed_at = clock.monotonic()
+        self._confirmed_at = clock.monotonic() if confirmed_at is None else confirmed_at
         fresh.met()
         metrics.trust_age.set_function(lambda: self.seconds)
 
@@ -51,6 +53,11 @@ class TrustAge:
     def seconds(self) -> float:
         """The age."""
         return self._clock.monotonic() - self._confirmed_at
+
+    @property
+    def confirmed_at(self) -> float:
+        """When it was last confirmed, in the clock's monotonic seconds."""
+        return self._confirmed_at
 
     def confirmed(self) -> None:
         """The control plane has just said that the document in force is the newest."""

@@ -22,12 +22,10 @@ from relay.listeners import Listener
 from relay.metrics import RelayMetrics
 from relay.quota_form import Quota, WorkspaceQuotas
 from relay.quotas import Quotas
-from relay.reached import Caller, Opener, Reached
 from relay.settings import LimitsSettings
 from relay.trust_in_force import TrustInForce
 from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID, IdentityKit
 from tests.support.relay_trust import TrustPress, lock
-from trunkline.channel.link import LinkStream
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import ManualClock
 
@@ -52,30 +50,20 @@ class Listeners:
     """What admission asks of the registry."""
 
     def __init__(self) -> None:
-        self.by_name: dict[tuple[str, str], ReachedNode] = {}
+        self.by_name: dict[tuple[str, str], Listener] = {}
 
-    def find(self, workspace: str, node: str) -> Reached | None:
+    def find(self, workspace: str, node: str) -> Listener | None:
         return self.by_name.get((workspace, node))
 
-    def add(self, kit: IdentityKit, workspace_id_: str, node_id: str, workspace: str, node: str) -> "ReachedNode":
+    def add(self, kit: IdentityKit, workspace_id_: str, node_id: str, workspace: str, node: str) -> Listener:
         spiffe_id = str(kit.node_spiffe_id(workspace_id_, node_id))
-        listener = ReachedNode(
-            node_id=node_id, workspace_id=workspace_id_, node=node, workspace=workspace, spiffe_id=spiffe_id
+        granted = ListenerGrant(
+            Credential(None, subject=spiffe_id, ends_at=1e12), workspace_id_, node_id, workspace, node, spiffe_id, "t"
         )
+        listener = Listener(granted, "a", 1, owner=None, limits=LimitsSettings())  # type: ignore[arg-type]
         listener.current = True
         self.by_name[workspace, node] = listener
         return listener
-
-
-class ReachedNode(Reached):
-    """A node that no call is made to."""
-
-    @property
-    def opener(self) -> Opener:
-        return self._open
-
-    def _open(self, caller: Caller) -> LinkStream:
-        raise AssertionError("nothing is called here")
 
 
 class AuditLog:

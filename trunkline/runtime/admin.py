@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, cast
 
@@ -20,13 +21,23 @@ MAX_CONNECTIONS = 64
 class AdminServer:
     """Serves the state and the metrics of the process; it asks nobody who they are, so it stays on loopback."""
 
-    def __init__(self, address: str, port: int, *, metrics: CollectorRegistry, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        *,
+        metrics: CollectorRegistry,
+        lifecycle: Lifecycle,
+        gather: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Prepare it; `gather` brings the metrics up to date before they are shown, where that takes waiting."""
         if not ipaddress.ip_address(address).is_loopback:
             raise ValueError(f"the admin endpoint belongs on a loopback address, not {address}")
         self._address = address
         self._port = port
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._gather = gather
         self._server: asyncio.Server | None = None
         app = web.Application(client_max_size=1024)
         app.router.add_get("/healthz", self._healthz)
@@ -79,6 +90,8 @@ class AdminServer:
         return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
 
     async def _serve_metrics(self, request: web.Request) -> web.Response:
+        if self._gather is not None:
+            await self._gather()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._metrics), headers={"Content-Type": content_type})
 

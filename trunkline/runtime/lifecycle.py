@@ -48,8 +48,9 @@ class Condition:
 class Lifecycle:
     """The state of the daemon, its signals, and its readiness."""
 
-    def __init__(self, *, state_directory: Path, notifier: ServiceNotifier, log: Logger) -> None:
-        self._endpoints_path = state_directory / ENDPOINTS_FILE
+    def __init__(self, *, state_directory: Path | None, notifier: ServiceNotifier, log: Logger) -> None:
+        """Begin; without a state directory nobody is told where this one listens."""
+        self._endpoints_path = state_directory / ENDPOINTS_FILE if state_directory is not None else None
         self._notifier = notifier
         self._log = log
         self._conditions: list[Condition] = []
@@ -176,7 +177,7 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
-        if self._announced:
+        if self._announced and self._endpoints_path is not None:
             with contextlib.suppress(OSError):
                 self._endpoints_path.unlink()
 
@@ -184,10 +185,14 @@ class Lifecycle:
         if self._announced or self._endpoints is None or not self.ready:
             return
         self._announced = True
-        content = json.dumps({"pid": os.getpid(), **self._endpoints}, indent=2) + "\n"
-        try:
-            write_atomic(self._endpoints_path, content.encode(), mode=0o644)
-        except OSError as error:
-            self._log.error("daemon.endpoints_not_written", reason=error.strerror)
+        if self._endpoints_path is not None:
+            self._write_endpoints(self._endpoints_path, self._endpoints)
         self._notifier.notify("READY=1")
         self._log.info("daemon.ready", **self._endpoints)
+
+    def _write_endpoints(self, path: Path, endpoints: dict[str, str]) -> None:
+        content = json.dumps({"pid": os.getpid(), **endpoints}, indent=2) + "\n"
+        try:
+            write_atomic(path, content.encode(), mode=0o644)
+        except OSError as error:
+            self._log.error("daemon.endpoints_not_written", reason=error.strerror)

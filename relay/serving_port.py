@@ -1,0 +1,77 @@
+"""The relay's port, opened: listening, accepting, and swept once a second."""
+
+import asyncio
+import resource
+
+from relay.acceptor import Acceptor
+from relay.capacity import most_connections
+from relay.composition import Footing, Serving
+from relay.listening import open_listening
+from trunkline.runtime.clock import Clock
+from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
+from trunkline.runtime.logs import get_logger
+
+SWEEP_SECONDS = 1.0
+RESERVED_FILES = 256
+"""Of the files that a process may open, those that are not for connections on the port."""
+
+
+async def open_port(footing: Footing, serving: Serving, *, port: int, shared: bool = False) -> Acceptor:
+    """Listen on the relay's address, and return what will accept there.
+
+    Args:
+        footing: whose settings say where.
+        serving: what serves the connections.
+        port: 0 lets the system pick one.
+        shared: other processes of the same user may listen there too, and have their part of the connections.
+
+    Raises:
+        StartError: it cannot be listened on.
+    """
+    listen = footing.settings.listen
+    try:
+        listening = await open_listening(listen.address, port, backlog=listen.backlog, shared=shared)
+    except OSError as error:
+        where = f"{listen.address}:{port}"
+        raise StartError(f"cannot listen on {where}: {error}; change [listen]", EXIT_UNAVAILABLE) from None
+    return Acceptor(
+        listening,
+        port=serving.port,
+        context=footing.serving.context,
+        max_connections=_most_connections(
+            most_connections(footing.settings.limits, footing.settings.workers, get_logger("relay"))
+        ),
+        metrics=footing.metrics,
+        log=get_logger("relay.port"),
+    )
+
+
+async def sweep(serving: Serving, clock: Clock) -> None:
+    """Once a second: drain links whose token has ended, let locks end, look at memory, stalls and the trust's age."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        now = clock.now()
+        serving.registry.drain_expired(now)
+        serving.memory.look()
+        serving.held.look()
+        serving.stalls.look()
+        if now >= serving.trust.standing.valid_until:
+            serving.trust.renew()
+        serving.trust_age.look()
+
+
+def _most_connections(wanted: int) -> int:
+    """Take as many files as the system allows, for every connection is one; return how many connections that makes."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most == resource.RLIM_INFINITY or wanted + RESERVED_FILES <= most:
+        return wanted
+    bound = max(most - RESERVED_FILES, most // 2)
+    get_logger("relay").warning(
+        "relay.fewer_connections",
+        max_connections=bound,
+        wanted=wanted,
+        hint="raise LimitNOFILE",
+    )
+    return bound

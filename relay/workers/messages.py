@@ -1,0 +1,74 @@
+"""The channel between the parent and a worker: messages as JSON, each behind its length in four bytes.
+
+Both ends are the same program, and nobody else has one: what breaks the form is a mistake of our own, and ends the
+channel. A message has a `type`; the handler is the method of that name behind `on_`.
+"""
+
+import asyncio
+import json
+import struct
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+_LENGTH: Final = struct.Struct("!I")
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
+"""What may wait for an end that does not read; beyond that the channel is given up."""
+
+
+class Channel(asyncio.Protocol):
+    """One end. Messages go to the methods `on_TYPE(**members)` of its owner; `lost` is called once, at the end."""
+
+    def __init__(self, owner: object, lost: Callable[[], None]) -> None:
+        self._owner = owner
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+
+    def send(self, kind: str, **members: Any) -> None:
+        """Send a message; to an end that is gone, or takes nothing, it is dropped."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        body = json.dumps({"type": kind, **members}, separators=(",", ":")).encode()
+        transport.write(_LENGTH.pack(len(body)) + body)
+        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            transport.abort()
+
+    async def flush(self, timeout_seconds: float) -> None:
+        """Close, once what waits is sent."""
+        if self._transport is not None:
+            self._transport.close()
+            async with asyncio.timeout(timeout_seconds):
+                while self._transport is not None:  # noqa: ASYNC110 - at the end of a life, with nothing else to wait on
+                    await asyncio.sleep(0.005)
+
+    def close(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes, and hand on the messages that are whole."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (size,) = _LENGTH.unpack_from(self._buffer)
+            if size > MAX_MESSAGE_BYTES:
+                self.close()
+                return
+            end = _LENGTH.size + size
+            if len(self._buffer) < end:
+                return
+            message = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+            del self._buffer[:end]
+            kind = message.pop("type")
+            getattr(self._owner, f"on_{kind}")(**message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The other end is gone."""
+        self._transport = None
+        self._lost()
