@@ -22,6 +22,7 @@ from bench.nginx import running_nginx
 from bench.real_agent import REAL_AGENT, real_agent, running_sandbox
 from bench.relay import running_relay
 from bench.rows import Row, table
+from bench.workers import TWO_WORKERS, two_workers
 
 RESULTS = Path(__file__).parent / "results"
 NODES = 64
@@ -65,6 +66,12 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
                 yield far_bulk(relay, nginx, one, nodes[0], credentials.client_context(), repetitions)
         if wanted(FAIRNESS):
             yield fairness(directory, seconds, repetitions, build)
+        if wanted(TWO_WORKERS):
+            one_worker = stack.enter_context(running_relay(directory / "one", credentials, options.event_loop, build))
+            two = stack.enter_context(
+                running_relay(directory / "two", credentials, options.event_loop, build, workers=2)
+            )
+            yield two_workers(one_worker, two, one, nodes[0], seconds, repetitions)
         if wanted(IDLE_MEMORY) or wanted(IDLE_CPU):
             with running_relay(directory / "relay-idle", credentials, options.event_loop, build) as relay:
                 yield from idle_agents(relay, credentials.write_nodes(nodes, "all.json"), agents)

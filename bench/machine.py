@@ -14,12 +14,19 @@ RELAY_CORE = 0
 LOAD_CORE = 1
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of all threads of a process by the scheduler's own account, in seconds."""
+def cpu_seconds(*pids: int) -> float:
+    """CPU time of all threads of these processes by the scheduler's own account, in seconds."""
     total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def resident_kib(pid: int) -> int:

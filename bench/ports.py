@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 POLL_SECONDS = 0.002
 
@@ -30,3 +31,16 @@ def wait_for_port(port: int, timeout_seconds: float = 20.0) -> float:
         except OSError:
             time.sleep(POLL_SECONDS)
     raise TimeoutError(f"nobody listens on port {port}")
+
+
+def wait_for_file(path: Path, timeout_seconds: float = 20.0) -> None:
+    """Wait until a file is there.
+
+    Raises:
+        TimeoutError: it is not in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} is not there")
+        time.sleep(POLL_SECONDS)

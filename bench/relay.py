@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 from bench.build import Build
 from bench.credentials import Credentials
-from bench.machine import RELAY_CORE, pinned
-from bench.ports import free_port, wait_for_port
+from bench.machine import RELAY_CORE, children, pinned
+from bench.ports import free_port, wait_for_file, wait_for_port
 from relay.quota_keeper import QUOTAS_FILE
 from trunkline.runtime.files import write_atomic
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CONFIGURATION = """
+workers = {workers}
 state_directory = "{state}"
 event_loop = "{event_loop}"
 [listen]
@@ -53,6 +54,7 @@ class Relay:
         limits: members of its `[limits]` other than the defaults.
         quotas: those of its workspaces, as the control plane states them.
         within: a command that runs it, such as `prlimit` with its options.
+        workers: how many processes carry calls.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Relay:
         limits: Mapping[str, float] = NOTHING,
         quotas: Mapping[str, Any] = NOTHING,
         within: Sequence[str] = (),
+        workers: int = 1,
     ) -> None:
         directory.mkdir()
         self._directory = directory
+        self._workers = workers
         self._build = build
         self._within = within
         self.state = directory / "state"
@@ -80,6 +84,7 @@ class Relay:
         self._process: subprocess.Popen[bytes] | None = None
         self._configuration.write_text(
             _CONFIGURATION.format(
+                workers=workers,
                 state=self.state,
                 event_loop=event_loop,
                 port=self.port,
@@ -95,14 +100,21 @@ class Relay:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def pids(self) -> list[int]:
+        """The running process, and its workers."""
+        return [self.pid, *children(self.pid)]
+
     def start(self) -> float:
-        """Start it, and return when its port was open, in monotonic seconds."""
+        """Start it, and return when its port was open, in monotonic seconds; of workers, when all of them serve."""
         command = [*self._within, sys.executable, "-m", "trunkline", "relay", "--config", str(self._configuration)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 pinned(RELAY_CORE, command), stderr=log, stdout=log, cwd=self._directory, env=self._build.environment()
             )
         try:
+            if self._workers > 1:
+                wait_for_file(self.state / "endpoints.json")
             return wait_for_port(self.port)
         except TimeoutError:
             raise RuntimeError(f"the relay did not start: {self._log.read_text()}") from None

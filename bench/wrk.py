@@ -71,17 +71,17 @@ class LoadError(Exception):
     """Requests failed, so that the run says nothing."""
 
 
-def run_wrk(load: Load, seconds: float, pid: int) -> Measured:
-    """Send the load for some seconds and measure the process `pid` meanwhile.
+def run_wrk(load: Load, seconds: float, *pids: int) -> Measured:
+    """Send the load for some seconds and measure the processes meanwhile, their CPU time added up.
 
     Raises:
         LoadError: a connection failed or an answer was no success.
     """
     with tempfile.TemporaryDirectory() as directory:
         command = _command(load, seconds, Path(directory))
-        before = cpu_seconds(pid)
+        before = cpu_seconds(*pids)
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        used = cpu_seconds(pid) - before
+        used = cpu_seconds(*pids) - before
     return _read(answer, used)
 
 

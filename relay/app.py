@@ -25,6 +25,8 @@ from relay.metrics import RelayMetrics
 from relay.serving_port import open_port, sweep
 from relay.serving_tls import ServingTls
 from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
+from relay.workers.merged_metrics import MergedMetrics
+from relay.workers.parent import run_parent
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import Daemon, StartError, run_daemon
@@ -73,14 +75,24 @@ async def serve(settings: RelaySettings) -> None:
         ) as lifecycle,
     ):
         metrics_registry = daemon_registry()
-        admin = AdminServer(settings.admin.address, settings.admin.port, metrics=metrics_registry, lifecycle=lifecycle)
+        page = MergedMetrics(metrics_registry) if settings.workers > 1 else None
+        admin = AdminServer(
+            settings.admin.address,
+            settings.admin.port,
+            metrics=metrics_registry if page is None else page.registry(),
+            lifecycle=lifecycle,
+            gather=None if page is None else page.gather,
+        )
         async with admin:
             established = await lifecycle.unless_drained(Establishing(settings, clock=clock, rng=rng, log=log).run())
             if established is None:
                 return
             foundation = _foundation(settings, established, metrics_registry, clock, rng)
             try:
-                await _run(foundation, lifecycle, admin.url)
+                if page is None:
+                    await _run(foundation, lifecycle, admin.url)
+                else:
+                    await run_parent(foundation, lifecycle, page, host=_host(foundation), admin_url=admin.url)
             finally:
                 await foundation.client.close()
 
@@ -88,6 +100,7 @@ async def serve(settings: RelaySettings) -> None:
 async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> None:
     settings = foundation.settings
     async with Background() as background:
+        foundation.metrics.workers.set(1)
         relay = compose(foundation, background, lifecycle)
         relay.deadlines.start()
         acceptor = await open_port(foundation, relay, port=settings.listen.port)

@@ -23,8 +23,8 @@ class Elsewhere(Protocol):
         """How many links of a workspace the others have."""
         ...
 
-    async def contest(self, grant: ListenerGrant, instance: str, sequence: int) -> Verdict:
-        """Judge a new link by the links of all workers; a rival that has to be pinged has been."""
+    async def contest(self, grant: ListenerGrant, instance: str, sequence: int) -> Verdict | None:
+        """Judge a new link by the links of all workers; a rival that has to be pinged has been. None: nobody could."""
         ...
 
     def attached(self, listener: Listener) -> None:

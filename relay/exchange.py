@@ -99,12 +99,15 @@ class Exchange(StreamSender):
 
     def open(self) -> None:
         """Opens the stream and sends the request's head; a failure is told to the sender's side."""
+        grant = self._grant
         try:
-            stream = self._stream = self._grant.open(self)
+            stream = self._stream = grant.open(self)
         except ChannelError as error:
             self._not_opened(error)
             return
-        head = self.request.head(self._grant.assertion, self.request_id)
+        head = self.request.head(grant.assertion, self.request_id)
+        if grant.prefix:
+            head = grant.prefix + head
         if len(head) <= stream.send_window:
             stream.write(head)
             if self._waiting is not None:

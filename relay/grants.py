@@ -15,6 +15,7 @@ class Grant:
     Attributes:
         listener: whose link carries the call.
         open: opens a stream there.
+        prefix: what has to be sent on it before a call's first bytes.
         credential: whose call it is.
         assertion: what to send in place of the token, for workspace tokens; else `None`, and the token itself goes.
         admitted: calls admitted since the last report.
@@ -29,6 +30,7 @@ class Grant:
         "good_until",
         "listener",
         "open",
+        "prefix",
         "standing",
         "use",
     )
@@ -46,6 +48,7 @@ class Grant:
     ) -> None:
         self.listener = listener
         self.open: Opener = listener.opener
+        self.prefix: bytes = listener.prefix
         self.credential = credential
         self.destination = destination
         self.assertion = assertion

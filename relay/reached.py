@@ -28,9 +28,10 @@ class Reached:
     Attributes:
         current: whether new calls may be sent here; False once there is a newer link, or none.
         opener: opens a stream to the node; the same for as long as its link lives.
+        prefix: what has to be sent before a call's first bytes.
     """
 
-    __slots__ = ("current", "node", "node_id", "opener", "spiffe_id", "workspace", "workspace_id")
+    __slots__ = ("current", "node", "node_id", "opener", "prefix", "spiffe_id", "workspace", "workspace_id")
 
     def __init__(self, *, node_id: str, workspace_id: str, node: str, workspace: str, spiffe_id: str) -> None:
         self.node_id: str = node_id
@@ -40,6 +41,7 @@ class Reached:
         self.spiffe_id: str = spiffe_id
         self.current: bool = False
         self.opener: Opener = _no_link
+        self.prefix: bytes = b""
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when opening may succeed again; see `Link.call_when_openable`."""

@@ -290,9 +290,12 @@ class Registry:
             return Refusal(Outcome.OVER_QUOTA, "another link of this node is being decided on; try again")
         if verdict is Verdict.CHALLENGE:
             verdict = await self._challenge(grant.node_id, instance, sequence)
+        decided: Verdict | None = verdict
         if verdict in (Verdict.ADMIT, Verdict.SUPERSEDE):
-            verdict = await self._elsewhere.contest(grant, instance, sequence)
-        match verdict:
+            decided = await self._elsewhere.contest(grant, instance, sequence)
+        match decided:
+            case None:
+                return Refusal(Outcome.OVERLOADED, "the relay cannot decide on the link now; try again")
             case Verdict.ADMIT | Verdict.SUPERSEDE:
                 return None
             case Verdict.STALE:

@@ -95,6 +95,11 @@ class Reports:
             self._metrics.reports_waiting.set(len(self._waiting))
         return self._sending
 
+    def handed_over(self, batch: Batch) -> None:
+        """Forget a batch that another process of the relay sends on."""
+        if self._sending is not None and self._sending.sequence == batch.sequence:
+            self._sending = None
+
     def taken(self, batch: Batch) -> None:
         """Forget a batch that the control plane has taken."""
         if self._sending is not None and self._sending.sequence == batch.sequence:

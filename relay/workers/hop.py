@@ -60,7 +60,7 @@ def hop_limits(*, window_bytes: int, budget_bytes: int) -> Limits:
 class HeldElsewhere(Reached):
     """A node whose link another worker holds."""
 
-    __slots__ = ("_link", "_prefix", "number", "worker")
+    __slots__ = ("_link", "number", "worker")
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class HeldElsewhere(Reached):
         self.number = number
         self.worker = worker
         self._link = link
-        self._prefix = LINK_NUMBER.pack(number)
+        self.prefix = LINK_NUMBER.pack(number)
         self.opener = self._open
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
@@ -91,7 +91,6 @@ class HeldElsewhere(Reached):
     def _open(self, caller: Caller) -> LinkStream:
         stream = self._link.open()
         stream.handler = HopAnswer(stream, caller)
-        stream.write(self._prefix)
         return stream
 
 
@@ -205,11 +204,19 @@ class HopIn(StreamSender):
             self._answered = True
             self._send(b"".join((OPENED, data)))
 
-    def finish(self) -> None:
-        """The node sends no more."""
+    def finish(self, data: Chunk) -> None:
+        """Send the last that the node sent, if anything, and the end with it."""
         if not self._answered:
-            self.pass_back(b"")
-        self._end()
+            self._answered = True
+            data = b"".join((OPENED, data))
+        stream = self._stream
+        if self._waiting is None and stream is not None and 0 < len(data) <= stream.send_room_bytes:
+            self._ending = self._end_sent = True
+            stream.write(data, end=True)
+        else:
+            if data:
+                self._send(data)
+            self._end()
         self.part_if_over()
 
     def refuse(self, status: bytes) -> None:
@@ -243,7 +250,7 @@ class HopIn(StreamSender):
 class HopOut(StreamSender):
     """The holding worker's side towards the node."""
 
-    __slots__ = ("_deadlines", "_in", "_listener", "_owed_bytes", "deadline")
+    __slots__ = ("_deadlines", "_in", "_last", "_listener", "_owed_bytes", "deadline")
 
     def __init__(self, hop: HopIn, deadlines: Deadlines, listener: Listener) -> None:
         self._stream = None
@@ -253,6 +260,7 @@ class HopOut(StreamSender):
         self._in: HopIn | None = hop
         self._deadlines = deadlines
         self._listener = listener
+        self._last = b""
         self._owed_bytes = 0
         self.deadline = NEVER
 
@@ -287,6 +295,11 @@ class HopOut(StreamSender):
             return
         if self.deadline != NEVER:
             self._taken()
+        stream = self._stream
+        if stream is not None and not stream.readable and not stream.lost:
+            # The end has come with it, or comes right behind it: it goes on together with that.
+            self._last += data
+            return
         hop.pass_back(data)
         size = len(data)
         if hop.congested:
@@ -297,8 +310,9 @@ class HopOut(StreamSender):
     def end_received(self) -> None:
         """The node sends no more."""
         self._taken()
+        last, self._last = self._last, b""
         if self._in is not None:
-            self._in.finish()
+            self._in.finish(last)
 
     def stream_lost(self, error: ChannelError) -> None:
         """The node reset the stream, or its link is gone."""

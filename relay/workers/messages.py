@@ -1,11 +1,12 @@
 """The channel between the parent and a worker: messages as JSON, each behind its length in four bytes.
 
 Both ends are the same program, and nobody else has one: what breaks the form is a mistake of our own, and ends the
-channel. A message has a `type`; the handler is the method of that name behind `on_`.
+channel. A message has a `type`, and members by name.
 """
 
 import asyncio
 import json
+import socket
 import struct
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -17,10 +18,13 @@ MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
 
 
 class Channel(asyncio.Protocol):
-    """One end. Messages go to the methods `on_TYPE(**members)` of its owner; `lost` is called once, at the end."""
+    """One end. `take` gets each message, its type and its members; `lost` is called once, at the end.
 
-    def __init__(self, owner: object, lost: Callable[[], None]) -> None:
-        self._owner = owner
+    What `take` lets out ends the channel, as it does with any asyncio protocol.
+    """
+
+    def __init__(self, take: Callable[[str, dict[str, Any]], None], lost: Callable[[], None]) -> None:
+        self._take = take
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -34,6 +38,17 @@ class Channel(asyncio.Protocol):
         transport.write(_LENGTH.pack(len(body)) + body)
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             transport.abort()
+
+    @staticmethod
+    def read_first(sock: socket.socket) -> dict[str, Any]:
+        """Wait for the first message on a socket that blocks, and return its members.
+
+        Raises:
+            EOFError: the other end is gone.
+        """
+        (size,) = _LENGTH.unpack(_read_whole(sock, _LENGTH.size))
+        message: dict[str, Any] = json.loads(_read_whole(sock, size))
+        return message
 
     async def flush(self, timeout_seconds: float) -> None:
         """Close, once what waits is sent."""
@@ -65,10 +80,19 @@ class Channel(asyncio.Protocol):
                 return
             message = json.loads(bytes(self._buffer[_LENGTH.size : end]))
             del self._buffer[:end]
-            kind = message.pop("type")
-            getattr(self._owner, f"on_{kind}")(**message)
+            self._take(message.pop("type"), message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end is gone."""
         self._transport = None
         self._lost()
+
+
+def _read_whole(sock: socket.socket, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        piece = sock.recv(size - len(content))
+        if not piece:
+            raise EOFError("the parent is gone")
+        content += piece
+    return content

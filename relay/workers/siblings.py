@@ -67,14 +67,14 @@ class Siblings:
     def linked(self, worker: int, link: Link) -> None:
         """There is a link to another worker."""
         self._links[worker] = link
-        self._tell("linked", worker=worker)
+        self._tell("linked", other=worker)
 
     def unlinked(self, link: Link) -> None:
         """The link is lost, and every node behind it; the parent makes another if the worker lives."""
         for worker in [worker for worker, held in self._links.items() if held is link]:
             del self._links[worker]
             self._forget_nodes(worker)
-            self._tell("unlinked", worker=worker)
+            self._tell("unlinked", other=worker)
 
     @property
     def links(self) -> dict[int, Link]:
@@ -171,7 +171,7 @@ class Siblings:
         """How many links of a workspace the others have."""
         return sum(links.get(workspace_id, 0) for links in self._links_of.values())
 
-    async def contest(self, grant: ListenerGrant, instance: str, sequence: int) -> Verdict:
+    async def contest(self, grant: ListenerGrant, instance: str, sequence: int) -> Verdict | None:
         """Ask the parent to judge a new link; without an answer it is not attached."""
         question = next(self._questions)
         waiting = self._answers[question] = asyncio.get_running_loop().create_future()
@@ -181,7 +181,7 @@ class Siblings:
                 return Verdict[await waiting]
         except TimeoutError:
             self._log.error("workers.no_answer", node_id=grant.node_id)
-            return Verdict.STALE
+            return None
         finally:
             del self._answers[question]
 

@@ -8,20 +8,20 @@ MIB = 1024 * 1024
 
 
 def test_a_process_with_little_memory_holds_less() -> None:
-    budget = credit_budget(LimitsSettings(memory_bytes=256 * MIB))
+    budget = credit_budget(LimitsSettings(memory_bytes=256 * MIB), 1)
     assert (budget.limit_bytes, budget.held_limit_bytes) == (32 * MIB, 64 * MIB)
 
 
 def test_with_enough_memory_the_settings_count() -> None:
     limits = LimitsSettings(memory_bytes=64 * 1024 * MIB)
-    budget = credit_budget(limits)
+    budget = credit_budget(limits, 1)
     assert (budget.limit_bytes, budget.held_limit_bytes) == (limits.credit_budget_bytes, limits.held_budget_bytes)
-    assert most_connections(limits, get_logger("test")) == limits.max_connections
+    assert most_connections(limits, 1, get_logger("test")) == limits.max_connections
 
 
 def test_connections_for_which_there_is_no_memory_are_not_taken() -> None:
     with capture_logs() as lines:
-        bound = most_connections(LimitsSettings(memory_bytes=256 * MIB), get_logger("test"))
+        bound = most_connections(LimitsSettings(memory_bytes=256 * MIB), 1, get_logger("test"))
     assert bound * CONNECTION_BYTES < 256 * MIB * 0.6
     assert bound > 2500
     assert [line["event"] for line in lines] == ["relay.fewer_connections"]

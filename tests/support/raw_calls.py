@@ -57,6 +57,18 @@ class RawConnection:
         self._socket.sendall("\r\n".join([f"{line} HTTP/1.1", *fields, *framing, "", ""]).encode() + body)
         return self._answer()
 
+    def ended(self, within_seconds: float) -> bool:
+        """Whether the daemon ends the connection in this time, without another byte."""
+        self._socket.settimeout(within_seconds)
+        try:
+            return not self._socket.recv(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self._socket.settimeout(TIMEOUT_SECONDS)
+
     def on_stream(self, line: str, *fields: str) -> RawAnswer:
         """Send a request on stream 1 of the link that this connection has become, in plain yamux."""
         head = "\r\n".join([f"{line} HTTP/1.1", *fields, "Connection: close", "", ""]).encode()

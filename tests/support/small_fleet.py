@@ -28,6 +28,11 @@ class SmallFleet:
 
     root: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    workers: int = 1
+    """Of the relay."""
+    relay_port: int = 0
+    life_seconds: int = LIFE_SECONDS
+    """Of certificates and listen tokens."""
 
     # Processes
 
@@ -48,8 +53,8 @@ class SmallFleet:
         made = self.api("POST", f"/api/2.0/accounts/{account}/relay-join-tokens", asked)
         self._write_secret(relay, made["join_token"])
         enrolment = f"[enrolment]\nname = '{relay}'\njoin_token_file = '{self.root}/{relay}-join-token'\n"
-        listen = "[listen]\naddress = '127.0.0.1'\nport = 0\n"
-        self._write(relay, self._reach() + enrolment + listen)
+        listen = f"[listen]\naddress = '127.0.0.1'\nport = {self.relay_port}\n"
+        self._write(relay, self._reach() + enrolment + listen, f"workers = {self.workers}\n")
         self.start(relay)
 
     def join(self, node: str, *, policy: str | None = None, **token: Any) -> None:
@@ -190,7 +195,7 @@ class SmallFleet:
         tokens = ("svid_seconds", "listen_seconds", "own_svid_seconds")
         return (
             f"[tokens]\nrelay_svid_seconds = {RELAY_LIFE_SECONDS}\n"
-            + "".join(f"{name} = {LIFE_SECONDS}\n" for name in tokens)
+            + "".join(f"{name} = {self.life_seconds}\n" for name in tokens)
             + "[health]\ninterval_seconds = 1.0\n[limits]\ndrain_seconds = 1.0\n"
         )
 
@@ -198,8 +203,8 @@ class SmallFleet:
         url, ca_file = self.endpoints("control-plane")["url"], self.state("control-plane") / "ca.pem"
         return f"[control_plane]\nurl = '{url}'\nca_file = '{ca_file}'\n{more}"
 
-    def _write(self, name: str, sections: str) -> None:
-        common = f"state_directory = '{self.state(name)}'\n[admin]\nport = 0\n[log]\nformat = 'json'\n"
+    def _write(self, name: str, sections: str, keys: str = "") -> None:
+        common = f"{keys}state_directory = '{self.state(name)}'\n[admin]\nport = 0\n[log]\nformat = 'json'\n"
         self._config(name).write_text(common + sections)
 
     def _write_secret(self, name: str, secret: str) -> None:

@@ -14,6 +14,7 @@ from certs.trust import TrustDocument
 from relay.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
 from relay.deadlines import Deadlines
 from relay.destinations import NodeNames
+from relay.elsewhere import NOWHERE, Elsewhere
 from relay.front_door import FrontDoor
 from relay.grants import Grant
 from relay.link_door import LinkDoor
@@ -218,7 +219,7 @@ class Sender(asyncio.Protocol):
 class SmallRelay:
     """The data path, wired as the relay wires it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, **limits: Any) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, elsewhere: Elsewhere = NOWHERE, **limits: Any) -> None:
         self.loop = loop
         self.tasks: set[asyncio.Task[Any]] = set()
         self.limits = LimitsSettings(**limits)
@@ -236,6 +237,7 @@ class SmallRelay:
             counted=lambda nodes: None,
             renew=lambda listener, token: None,
             log=log,
+            elsewhere=elsewhere,
         )
         self.admission = KnownTokens(self.registry)
         self.deadlines = Deadlines(loop, lambda: 1_800_000_000.0)
@@ -271,11 +273,19 @@ class SmallRelay:
         return task
 
     def attach_node(
-        self, node: str = "vm-1", *, workspace: str = "finance", compact: bool = True, window_bytes: int = 65_536
+        self,
+        node: str = "vm-1",
+        *,
+        workspace: str = "finance",
+        compact: bool = True,
+        window_bytes: int = 65_536,
+        sequence: int = 1,
     ) -> Node:
         """Attaches a node without its HTTP upgrade, which has tests of its own."""
         end = Node()
-        listener = Listener(listener_grant(workspace, node), "instance", 1, owner=self.registry, limits=self.limits)
+        listener = Listener(
+            listener_grant(workspace, node), "instance", sequence, owner=self.registry, limits=self.limits
+        )
         limits = Limits(initial_window_bytes=window_bytes, max_streams=self.limits.max_streams_per_link)
         ours, theirs = (
             Link(

@@ -11,7 +11,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger, configure_logging, get_logger
-from trunkline.runtime.loop import run
+from trunkline.runtime.loop import EventLoopName, run
 from trunkline.runtime.settings import DaemonSettings, SettingsError, load_settings
 from trunkline.version import __version__
 
@@ -67,8 +67,13 @@ def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[s
         return _report(daemon, daemon.check(settings))
     configure_logging(settings.log.level, settings.log.format)
     log = get_logger(daemon.name.replace("-", "_"))
+    return run_to_exit(lambda: daemon.serve(settings), event_loop=settings.event_loop, log=log)
+
+
+def run_to_exit(main: Callable[[], Coroutine[Any, Any, None]], *, event_loop: EventLoopName, log: Logger) -> int:
+    """Run a main coroutine to its end, and return the exit code; what it raises is logged."""
     try:
-        run(lambda: daemon.serve(settings), event_loop=settings.event_loop, log=log)
+        run(main, event_loop=event_loop, log=log)
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
         return _exit_code(error, log)
     return 0

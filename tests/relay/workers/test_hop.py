@@ -1,0 +1,236 @@
+"""Calls that come in at worker 1, to nodes whose link worker 2 holds."""
+
+import asyncio
+
+from tests.support.small_relay import HOST, Node, NodeCall, Sender, get, reply
+from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
+
+MEGABYTE = 1_000_000
+
+
+def answering(call: NodeCall) -> None:
+    if b"\r\n\r\n" in call.received and call.stream.writable:
+        call.answer(reply())
+
+
+async def across(workers: TwoWorkers) -> tuple[Node, Sender]:
+    """A node at worker 2, and a sender at worker 1."""
+    node = workers.relays[2].attach_node()
+    await settle_across()
+    return node, workers.relays[1].connect()
+
+
+def status(sender: Sender) -> bytes:
+    return bytes(sender.received[9:12])
+
+
+@on_two_workers()
+async def test_calls_one_after_the_other(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    for number in range(3):
+        sender.send(get(b"/%d" % number))
+        await settle_across()
+        call = node.calls[number]
+        assert call.head.startswith(b"GET /%d HTTP/1.1\r\nHost: %b\r\n" % (number, HOST))
+        call.answer(reply(b"%d" % number))
+        await settle_across()
+        assert sender.take().endswith(b"\r\n\r\n%d" % number)
+        assert call.ended
+        assert call.lost is None
+    assert workers.relays[1].metric("calls_total", door="proxy", outcome="forwarded") == 3
+    assert workers.relays[2].metric("calls_total", door="proxy", outcome="forwarded") == 0
+
+
+@on_two_workers()
+async def test_an_answer_in_pieces_whose_end_is_the_streams(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    sender.send(get())
+    await settle_across()
+    node.calls[0].answer(b"HTTP/1.1 200 OK\r\n\r\none", end=False)
+    await settle_across()
+    assert sender.take().endswith(b"3\r\none\r\n")
+    node.calls[0].answer(b"two")
+    await settle_across()
+    assert sender.take() == b"3\r\ntwo\r\n0\r\n\r\n"
+
+
+@on_two_workers()
+async def test_a_whole_answer_counts_that_a_reset_comes_right_behind(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    sender.send(get(method=b"PUT")[:-2] + b"Content-Length: 9\r\n\r\nfour")
+    await settle_across()
+    node.calls[0].answer(reply(status=b"403 Forbidden"), end=False)
+    node.calls[0].stream.reset()
+    await settle_across()
+    assert status(sender) == b"403"
+    assert sender.received.endswith(b"hello")
+
+
+@on_two_workers()
+async def test_content_waits_for_a_node_that_takes_nothing(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    node.greedy = False
+    sender.send(get(method=b"PUT")[:-2] + b"Content-Length: %d\r\n\r\n" % (2 * MEGABYTE))
+    sender.send(b"x" * 2 * MEGABYTE)
+    await settle_across()
+    [call] = node.calls
+    # One window at the node, one between the workers, and what the connection's own buffers hold.
+    held = len(call.received) + workers.relays[2].budget.held_bytes
+    assert held < MEGABYTE
+    while len(call.content) < 2 * MEGABYTE:
+        call.take()
+        await settle_across()
+    call.answer(reply())
+    await settle_across()
+    assert status(sender) == b"200"
+
+
+@on_two_workers()
+async def test_an_answer_waits_for_a_sender_that_takes_nothing(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    sender.send(get())
+    await settle_across()
+    sender.transport.pause_reading()
+    call = node.calls[0]
+    call.answer(reply(b"x" * 4 * MEGABYTE))
+    await asyncio.sleep(1)
+    assert call.unsent_bytes > 2 * MEGABYTE
+    sender.transport.resume_reading()
+    await asyncio.sleep(5)
+    assert len(sender.received) > 4 * MEGABYTE
+    assert call.unsent_bytes == 0
+
+
+@on_two_workers()
+async def test_raw_bytes_and_their_ends_pass_in_both_directions(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    line = (
+        b"CONNECT " + HOST + b":5432 HTTP/1.1\r\nHost: " + HOST + b":5432\r\nProxy-Authorization: Bearer good\r\n\r\n"
+    )
+    sender.send(line)
+    await settle_across()
+    call = node.calls[0]
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle_across()
+    assert status(sender) == b"200"
+    sender.take()
+    for _ in range(3):
+        sender.send(b"ping")
+        await settle_across()
+        call.answer(b"pong", end=False)
+        await settle_across()
+    assert call.content == b"pingpingping"
+    assert sender.take() == b"pongpongpong"
+    call.answer(b"last", end=True)
+    await settle_across()
+    assert sender.take() == b"last"
+    assert sender.ended
+    sender.transport.close()
+
+
+@on_two_workers()
+async def test_a_sender_that_goes_cancels_the_nodes_stream(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    sender.send(get())
+    await settle_across()
+    sender.transport.abort()
+    await settle_across()
+    assert node.calls[0].lost is not None
+
+
+@on_two_workers()
+async def test_a_node_that_resets_is_a_502_and_one_that_is_lost_too(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    sender.send(get())
+    await settle_across()
+    node.calls[0].stream.reset()
+    await settle_across()
+    assert status(sender) == b"502"
+    sender.take()
+    sender.send(get())
+    await settle_across()
+    node.link.abort()
+    await settle_across()
+    assert status(sender) == b"502"
+
+
+@on_two_workers(listener_seconds=2.0)
+async def test_a_node_that_does_not_take_the_call_is_a_504(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    node.link.get_extra_info("transport")
+    held = node.link._transport
+    assert held is not None
+    held.pause_reading()
+    sender.send(get())
+    await asyncio.sleep(5)
+    assert status(sender) == b"504"
+    held.resume_reading()
+    await settle_across()
+    assert all(call.lost is not None for call in node.calls)
+
+
+@on_two_workers(max_streams_per_link=2)
+async def test_a_link_that_is_full_is_a_429(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    busy = [workers.relays[1].connect() for _ in range(2)]
+    for one in busy:
+        one.send(get())
+    await settle_across()
+    sender.send(get())
+    await settle_across()
+    assert status(sender) == b"429"
+    for call in node.calls:
+        call.answer(reply())
+    await settle_across()
+    assert [status(one) for one in busy] == [b"200", b"200"]
+
+
+@on_two_workers()
+async def test_a_draining_link_finishes_what_came_over_the_hop_and_takes_nothing_new(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    late = workers.relays[1].connect()
+    sender.send(get())
+    await settle_across()
+    [listener] = workers.relays[2].registry.listeners
+    draining = workers.loop.create_task(listener.link.drain(30))
+    await settle_across()
+    late.send(get())
+    await settle_across()
+    assert status(late) == b"502"
+    assert b"leaving" in late.received
+    node.calls[0].answer(reply())
+    assert await draining
+    await settle_across()
+    assert status(sender) == b"200"
+
+
+@on_two_workers()
+async def test_calls_over_a_lost_link_between_workers_fail_and_the_next_go_over_another(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    node.script = answering
+    slow = workers.relays[1].connect()
+    node.script = lambda call: None
+    slow.send(get())
+    await settle_across()
+    workers.links[1].abort()
+    await settle_across()
+    assert status(slow) == b"502"
+    assert node.calls[0].lost is not None
+    node.script = answering
+    sender.send(get())
+    await settle_across()
+    assert status(sender) == b"200"
+
+
+@on_two_workers()
+async def test_halves_forget_each_other(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    node.script = answering
+    door = workers.links[2]
+    seen = []
+    offered = door._owner.stream_offered
+    door._owner.stream_offered = lambda stream: seen.append(offered(stream)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
+    sender.send(get())
+    await settle_across()
+    assert status(sender) == b"200"
+    assert [hop._out for hop in seen] == [None]

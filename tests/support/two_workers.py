@@ -1,0 +1,152 @@
+"""Two workers of a relay in one event loop: their data paths, the link between them, and a parent's switchboard."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from relay.workers.hop import HopDoor, hop_limits
+from relay.workers.siblings import Siblings
+from relay.workers.switchboard import Switchboard
+from tests.support.small_relay import SmallRelay
+from tests.support.virtual_time import VirtualTimeLoop
+from trunkline.channel.flushing import LATE_SECONDS
+from trunkline.channel.link import Link, Role
+from trunkline.channel.memory import MemoryTransport, memory_pair
+from trunkline.runtime.logs import get_logger
+
+
+class TwoWorkers:
+    """Workers 1 and 2; messages between them and the parent take a turn of the loop each."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, **limits: Any) -> None:
+        self.loop = loop
+        self.told: list[tuple[int, str, dict[str, Any]]] = []
+        self.nodes = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._transports: list[MemoryTransport] = []
+        self.switchboard = Switchboard(self, spawn=self._spawn, counted=self._count, ping_seconds=3.0)
+        self.siblings = {
+            place: Siblings(functools.partial(self._tell, place), self._spawn, get_logger("test")) for place in (1, 2)
+        }
+        self.relays = {place: SmallRelay(loop, self.siblings[place], **limits) for place in (1, 2)}
+        for place, relay in self.relays.items():
+            self.siblings[place].serve(relay.registry)
+        self.links: dict[int, Link] = {}
+        self.link()
+
+    def link(self) -> None:
+        """Link the two, as new socket pairs do."""
+        ends = memory_pair(self.loop)
+        for (place, other), role, transport in zip(((1, 2), (2, 1)), (Role.CLIENT, Role.SERVER), ends, strict=True):
+            link = self.links[place] = self._make_link(place, role)
+            transport.start(link.as_protocol())
+            self.siblings[place].linked(other, link)
+        self._transports += ends
+
+    def _make_link(self, place: int, role: Role) -> Link:
+        relay = self.relays[place]
+        door = HopDoor(
+            find=self.siblings[place].listener,
+            hopped=lambda: None,
+            lost=self.siblings[place].unlinked,
+            deadlines=relay.deadlines,
+            listener_seconds=relay.limits.listener_seconds,
+        )
+        limits = hop_limits(window_bytes=65_536, budget_bytes=16 * 1024 * 1024)
+        return Link(
+            role,
+            door,
+            loop=self.loop,
+            limits=limits,
+            send_window_bytes=65_536,
+            compact=True,
+            keepalive_seconds=None,
+            budget=relay.budget,
+        )
+
+    # The parent's voice, as the switchboard needs it.
+
+    def send(self, place: int, kind: str, **members: Any) -> None:
+        self.told.append((place, kind, members))
+        self.loop.call_soon(self._deliver, place, kind, members)
+
+    def send_all(self, kind: str, *, but: int | None = None, **members: Any) -> list[int]:
+        told = [place for place in self.relays if place != but]
+        for place in told:
+            self.send(place, kind, **members)
+        return told
+
+    def link_again(self, one: int, other: int) -> None:
+        if all(link.lost for link in self.links.values()):
+            self.link()
+
+    def _deliver(self, place: int, kind: str, members: dict[str, Any]) -> None:
+        names = {"judged": "answered", "links": "counted"}
+        getattr(self.siblings[place], names.get(kind, kind))(**members)
+
+    def _tell(self, place: int, kind: str, **members: Any) -> None:
+        self.loop.call_soon(lambda: getattr(self.switchboard, f"on_{kind}")(place, **members))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _count(self, nodes: int) -> None:
+        self.nodes = nodes
+
+    @property
+    def streams(self) -> int:
+        """How many calls are between the two."""
+        return sum(link.streams for link in self.links.values())
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for relay in self.relays.values():
+            relay.close()
+        for transport in self._transports:
+            transport.abort()
+
+
+async def settle_across() -> None:
+    """Lets everything that is ready happen at both workers, and what may be late; time is virtual."""
+    await asyncio.sleep(9 * LATE_SECONDS)
+
+
+def on_two_workers(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Runs a test in virtual time with TwoWorkers as its first argument; no call may be left when it is over."""
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        async def run(*arguments: Any, **named: Any) -> None:
+            workers = TwoWorkers(asyncio.get_running_loop(), **limits)
+            problems: list[Any] = []
+            workers.loop.set_exception_handler(lambda loop, context: problems.append(context))
+            await asyncio.sleep(0.1)
+            try:
+                await test(workers, *arguments, **named)
+                await asyncio.sleep(10)
+                assert not workers.streams
+                for relay in workers.relays.values():
+                    assert not [watched for watched in relay.deadlines._watched if "Hop" in type(watched).__name__]
+            finally:
+                workers.close()
+                await asyncio.sleep(1)
+            assert not problems
+            for relay in workers.relays.values():
+                assert all(relay.metric("calls_open", door=door) == 0 for door in ("proxy", "gateway", "link"))
+
+        @functools.wraps(test)
+        def wrapper(*arguments: Any, **named: Any) -> None:
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                runner.run(run(*arguments, **named))
+
+        signature = inspect.signature(test)
+        rest = list(signature.parameters.values())[1:]
+        wrapper.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate
