@@ -77,12 +77,5 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _figure(value: float) -> str:
-    return (
-        f"{value:.0f}"
-        if value >= 100
-        else f"{value:.1f}"
-        if value >= 10
-        else f"{value:.2f}"
-        if value >= 1
-        else f"{value:.3f}"
-    )
+    digits = next((digits for digits, least in enumerate((100, 10, 1)) if value >= least), 3)
+    return f"{value:.{digits}f}"

@@ -42,7 +42,8 @@ def test_all_problems_at_once(tmp_path):
     assert [place.removeprefix("relay.toml: ") for place in places] == [
         "TRUNKLINE_RELAY__LISTEN__PORT: must be an integer",
         "TRUNKLINE_RELAY__PORT: matches no setting; the first part must be one of ADMIN, ADVERTISE, CERTIFICATE, "
-        "CONTROL_PLANE, ENROLMENT, EVENT_LOOP, LIMITS, LISTEN, LOG, METRICS, NAMES, REPORTS, STATE_DIRECTORY, TRUST, WORKERS",
+        "CONTROL_PLANE, ENROLMENT, EVENT_LOOP, LIMITS, LISTEN, LOG, METRICS, NAMES, REPORTS, STATE_DIRECTORY, TRUST, "
+        "WORKERS",
         "control_plane",
         "control_plane.ca_file",
         "control_plane.root_sha256",
