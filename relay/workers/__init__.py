@@ -1,1 +1,1 @@
-"""A relay of several worker processes under one parent; see docs/adr/0013-workers.md."""
+"""A relay of several worker processes under one parent; see docs/adr/0014-workers.md."""

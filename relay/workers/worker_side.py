@@ -26,12 +26,13 @@ from relay.quota_form import QuotaError, read_quotas
 from relay.reports import Reports
 from relay.serving_port import open_port, sweep
 from relay.trust_adoption import TrustAdoption
-from relay.workers.hop import HopDoor, hop_limits
+from relay.workers.hop import hop_limits
 from relay.workers.merged_metrics import families_of
 from relay.workers.messages import Channel
 from relay.workers.passing import End, handed_in
 from relay.workers.shared_quotas import TELL_SECONDS, SharedQuotas, Used
 from relay.workers.siblings import Siblings
+from relay.workers.splice import HopDoor
 from trunkline.channel.link import Link, Role
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from relay.workers.hop import HopDoor, hop_limits
+from relay.workers.hop import hop_limits
 from relay.workers.siblings import Siblings
+from relay.workers.splice import HopDoor
 from relay.workers.switchboard import Switchboard
 from tests.support.small_relay import SmallRelay
 from tests.support.virtual_time import VirtualTimeLoop

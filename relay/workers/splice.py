@@ -1,0 +1,310 @@
+"""The holding worker's side of the hop: the stream from the other worker and the node's, spliced; see `hop`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from relay.deadlines import NEVER
+from relay.stream_sender import StreamSender
+from relay.workers.hop import FULL, GONE, LINK_NUMBER, OPENED, SILENT
+from trunkline.channel.bodies import Chunk
+from trunkline.channel.errors import ChannelError, ErrorCode
+from trunkline.channel.link import Link, LinkStream
+
+if TYPE_CHECKING:
+    from relay.deadlines import Deadlines
+    from relay.listeners import Listener
+
+
+class HopIn(StreamSender):
+    """The holding worker's side towards the worker that the call came in at."""
+
+    __slots__ = ("_answered", "_door", "_out", "_owed_bytes", "_prefix")
+
+    def __init__(self, door: HopDoor, stream: LinkStream) -> None:
+        self._stream = stream
+        self._waiting = None
+        self._ending = False
+        self._end_sent = False
+        self._door = door
+        self._prefix = b""
+        self._out: HopOut | None = None
+        self._answered = False
+        self._owed_bytes = 0
+
+    # What the stream between the workers tells.
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """The link's number, then what the node gets."""
+        out = self._out
+        if out is None:
+            data = self._read_number(data)
+            out = self._out
+            if out is None or not data:
+                return
+        size = len(data)
+        out.take(data)
+        if out.congested:
+            self._owed_bytes += size
+        elif self._stream is not None:
+            self._stream.consumed(size)
+
+    def end_received(self) -> None:
+        """The call sends no more."""
+        if self._out is not None:
+            self._out.finish()
+            self.part_if_over()
+        else:
+            self._reset()
+
+    def stream_lost(self, error: ChannelError) -> None:
+        """The call was given up, or the other worker is gone: the node's stream is reset."""
+        self._stream = None
+        self._waiting = None
+        if self._out is not None:
+            self._out.give_up()
+
+    def _read_number(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Collect the number, and open a stream there; return what came behind it."""
+        wanted = LINK_NUMBER.size - len(self._prefix)
+        if not wanted:
+            return b""  # the call was refused, and does not know it yet
+        self._prefix += data[:wanted]
+        if len(self._prefix) == LINK_NUMBER.size:
+            listener = self._door.listener(LINK_NUMBER.unpack(self._prefix)[0])
+            if listener is None:
+                self.refuse(GONE)
+            else:
+                self._out = out = HopOut(self, self._door.deadlines, listener)
+                out.open(self._door.deadlines.now + self._door.listener_seconds)
+        return data[wanted:]
+
+    def _all_sent(self) -> None:
+        if self._out is not None:
+            self._out.taken_over()
+
+    # What the node's side asks for.
+
+    def pass_back(self, data: Chunk) -> None:
+        """Send what the node sent."""
+        if self._answered:
+            self._send(data)
+        else:
+            self._answered = True
+            self._send(b"".join((OPENED, data)))
+
+    def finish(self, data: Chunk) -> None:
+        """Send the last that the node sent, if anything, and the end with it."""
+        if not self._answered:
+            self._answered = True
+            data = b"".join((OPENED, data))
+        stream = self._stream
+        if self._waiting is None and stream is not None and 0 < len(data) <= stream.send_room_bytes:
+            self._ending = self._end_sent = True
+            stream.write(data, end=True)
+        else:
+            if data:
+                self._send(data)
+            self._end()
+        self.part_if_over()
+
+    def refuse(self, status: bytes) -> None:
+        """Say why there is no call, or cut it where it is too late to say."""
+        self._out = None
+        if self._answered:
+            self._reset()
+        else:
+            self._send(status)
+            self._end()
+
+    def part_if_over(self) -> None:
+        """Let the two halves forget each other once nothing can happen any more, so that neither waits to be found."""
+        stream, out = self._stream, self._out
+        if out is not None and out.ended and (stream is None or not stream.readable) and not out.congested:
+            self._out = None
+            out.part()
+
+    def cut(self) -> None:
+        """The node's stream is lost."""
+        self._out = None
+        self._reset()
+
+    def node_ready(self) -> None:
+        """The node has taken what waited: the credit that was held back."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        if owed and self._stream is not None:
+            self._stream.consumed(owed)
+
+
+class HopOut(StreamSender):
+    """The holding worker's side towards the node."""
+
+    __slots__ = ("_deadlines", "_in", "_last", "_listener", "_owed_bytes", "deadline")
+
+    def __init__(self, hop: HopIn, deadlines: Deadlines, listener: Listener) -> None:
+        self._stream = None
+        self._waiting = None
+        self._ending = False
+        self._end_sent = False
+        self._in: HopIn | None = hop
+        self._deadlines = deadlines
+        self._listener = listener
+        self._last = b""
+        self._owed_bytes = 0
+        self.deadline = NEVER
+
+    def open(self, deadline: float) -> None:
+        """Open the node's stream; the node has to show until the deadline that it took it."""
+        self.deadline = deadline
+        self._deadlines.watch(self)
+        self._try()
+
+    def _try(self) -> None:
+        if self._in is None:
+            return
+        try:
+            self._stream = self._listener.link.open(self)
+        except ChannelError as error:
+            if error.code is ErrorCode.TOO_MANY_UNACKED:
+                self._listener.link.call_when_openable(self._try)
+            else:
+                self._refuse(FULL if error.code is ErrorCode.TOO_MANY_STREAMS else GONE)
+            return
+        if self._waiting is not None:
+            self._send_waiting()
+        elif self._ending:
+            self._end_sending()
+
+    # What the node's stream tells.
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Pass back what the node sends."""
+        hop = self._in
+        if hop is None:
+            return
+        if self.deadline != NEVER:
+            self._taken()
+        stream = self._stream
+        if stream is not None and not stream.readable and not stream.lost:
+            # The end has come with it, or comes right behind it: it goes on together with that.
+            self._last += data
+            return
+        hop.pass_back(data)
+        size = len(data)
+        if hop.congested:
+            self._owed_bytes += size
+        elif self._stream is not None:
+            self._stream.consumed(size)
+
+    def end_received(self) -> None:
+        """The node sends no more."""
+        self._taken()
+        last, self._last = self._last, b""
+        if self._in is not None:
+            self._in.finish(last)
+
+    def stream_lost(self, error: ChannelError) -> None:
+        """The node reset the stream, or its link is gone."""
+        stream, self._stream = self._stream, None
+        self._waiting = None
+        if stream is not None and stream.refused:
+            self._refuse(GONE)
+        elif self._in is not None:
+            hop, self._in = self._in, None
+            self._taken()
+            hop.cut()
+
+    def deadline_reached(self, now: float) -> None:
+        """The node has had its time to take the stream."""
+        if self._stream is None or not self._stream.acknowledged:
+            self._refuse(SILENT)
+        self._taken()
+
+    # What the other side asks for.
+
+    def take(self, data: Chunk) -> None:
+        """Send what the call sends."""
+        self._send(data)
+
+    def finish(self) -> None:
+        """The call sends no more: half-close, behind what waits."""
+        self._end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the node sends no more."""
+        return self._stream is None or not self._stream.readable
+
+    def part(self) -> None:
+        """Nothing is left to be told to the other side."""
+        self._in = None
+
+    def give_up(self) -> None:
+        """The call is over: so is the node's stream."""
+        self._in = None
+        self._taken()
+        self._reset()
+
+    def taken_over(self) -> None:
+        """The other worker has taken what waited: the node may send as much again."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        if owed and self._stream is not None:
+            self._stream.consumed(owed)
+
+    def _all_sent(self) -> None:
+        if self._in is not None:
+            self._in.node_ready()
+
+    def _end_sending(self) -> None:
+        """Send FIN; one that nobody waits for, since the node has ended its side, goes with other output."""
+        stream = self._stream
+        if stream is not None and not self._end_sent and stream.writable and not stream.readable:
+            self._end_sent = True
+            stream.end_late()
+        else:
+            super()._end_sending()
+
+    def _refuse(self, status: bytes) -> None:
+        hop, self._in = self._in, None
+        self._taken()
+        self._reset()
+        if hop is not None:
+            hop.refuse(status)
+
+    def _taken(self) -> None:
+        """Nothing is waited for any more."""
+        self.deadline = NEVER
+        self._deadlines.forget(self)
+
+
+class HopDoor:
+    """The owner of a link between workers: serves the calls that come over it."""
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[int], Listener | None],
+        hopped: Callable[[], None],
+        lost: Callable[[Link], None],
+        deadlines: Deadlines,
+        listener_seconds: float,
+    ) -> None:
+        """Take what finds a listener by its number, and who hears of each call and of the link's end."""
+        self.listener = find
+        self.deadlines = deadlines
+        self.listener_seconds = listener_seconds
+        self._hopped = hopped
+        self._lost = lost
+
+    def stream_offered(self, stream: LinkStream) -> HopIn:
+        """Serve a call."""
+        self._hopped()
+        return HopIn(self, stream)
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        """The other worker ends; calls that are open go on."""
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        """The other worker is gone."""
+        self._lost(link)
