@@ -4,6 +4,7 @@ To operators and to the control plane the relay is this process: its state direc
 signals, its certificate. What comes from senders and nodes, the workers read.
 """
 
+import asyncio
 import contextlib
 import math
 import socket
@@ -137,6 +138,8 @@ class Parent:
         spawn(self._nodes.run(limits.return_seconds))
         follow_control_plane(foundation, self._control_plane_side(), self._background)
         spawn(lifecycle.keep_watchdog())
+        loop = asyncio.get_running_loop()
+        foundation.metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         follow_lag(foundation.metrics, foundation.clock, lifecycle, self._background, "parent_event_loop")
         lifecycle.started(url=url, admin_url=admin_url)
         await lifecycle.drain_requested.wait()
