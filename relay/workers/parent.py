@@ -16,6 +16,7 @@ from relay.acceptor import SHUTDOWN_SECONDS
 from relay.background import Background
 from relay.composition import Foundation, compose_disk_watch, compose_report_sender
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
+from relay.handshake_pace import HandshakePace
 from relay.lag_watch import follow_lag
 from relay.listening import open_listening
 from relay.nodes_return import NodesReturn
@@ -35,14 +36,15 @@ from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
 
 REMARKS = ("connections", "event_loop", "memory", "trust_document")
-DIVIDED = (
-    "max_connections",
-    "max_handshakes",
-    "max_handshakes_per_address",
-    "credit_budget_bytes",
-    "held_budget_bytes",
-)
-"""Limits of the whole relay of which each worker has its part, rounded up."""
+DIVIDED = {
+    "max_connections": 1,
+    "max_handshakes": 1,
+    "max_handshakes_per_address": 1,
+    "handshakes_per_second": 10,
+    "credit_budget_bytes": 1024,
+    "held_budget_bytes": 1024,
+}
+"""Limits of the whole relay of which each worker has its part, rounded up; and the least that each may be."""
 
 
 async def run_parent(
@@ -90,7 +92,13 @@ class Parent:
         self._ready = lifecycle.condition("workers")
         self._reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
         self._sender = compose_report_sender(foundation, self._reports)
-        self._nodes = NodesReturn(settings.state_directory, lifecycle.condition("nodes"), get_logger("relay"))
+        self._nodes = NodesReturn(
+            settings.state_directory,
+            lifecycle.condition("nodes"),
+            get_logger("relay"),
+            per_second=HandshakePace(settings.limits.handshakes_per_second).sustained_per_second,
+        )
+        self._return_within_seconds = self._nodes.return_within_seconds
         self._children = Children(
             places=settings.workers,
             first_words=self._first_words,
@@ -103,7 +111,7 @@ class Parent:
         self._switchboard = Switchboard(
             self._children,
             spawn=background.spawn,
-            counted=self._nodes.counted,
+            counted=self._counted,
             ping_seconds=settings.limits.ping_seconds,
         )
         self._quotas = QuotaKeeper(settings.state_directory, Quotas(), self._tell_quotas, get_logger("relay.quotas"))
@@ -176,6 +184,7 @@ class Parent:
             "trust": self._foundation.store.text,
             "quotas": self._quotas.text,
             "confirmed_at": self._confirmed_at,
+            "return_within_seconds": self._return_within_seconds,
         }
 
     def _hand_out(self, document: str) -> None:
@@ -195,6 +204,14 @@ class Parent:
         # Asked for while the keeper is made as well, when there is nobody to tell.
         if self._children.pids[1:]:
             self._children.send_all("quotas", text=self._quotas.text)
+
+    def _counted(self, nodes: int) -> None:
+        """Hear how many nodes have a link, and tell over how long they are to spread their return."""
+        self._nodes.counted(nodes)
+        within_seconds = self._nodes.return_within_seconds
+        if within_seconds != self._return_within_seconds:
+            self._return_within_seconds = within_seconds
+            self._children.send_all("returning", within_seconds=within_seconds)
 
     # What workers say.
 
@@ -268,7 +285,7 @@ class Parent:
 def settings_of_worker(settings: RelaySettings) -> RelaySettings:
     """Return the relay's settings with each worker's part of what is divided."""
     limits = settings.limits
-    parts = {name: math.ceil(getattr(limits, name) / settings.workers) for name in DIVIDED}
+    parts = {name: max(least, math.ceil(getattr(limits, name) / settings.workers)) for name, least in DIVIDED.items()}
     return settings.model_copy(update={"limits": limits.model_copy(update=parts)})
 
 

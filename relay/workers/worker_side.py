@@ -67,6 +67,7 @@ class WorkerSide:
         self._background = background
         self._port: int = start["port"]
         self._pids: list[int] = start["pids"]
+        self._return_within_seconds: int = start["return_within_seconds"]
         self._channel = Channel(self._take, self._orphaned)
         self._siblings = Siblings(self._channel.send, background.spawn, get_logger("relay.workers"))
         self._expected: set[int] = set(start["siblings"])
@@ -80,6 +81,7 @@ class WorkerSide:
             elsewhere=self._siblings,
             resident_bytes=self._resident_bytes,
             confirmed_at=start["confirmed_at"],
+            return_within_seconds=lambda: self._return_within_seconds,
         )
         self._serving = compose_serving(ground, around, self._quotas)
         self._siblings.serve(self._serving.registry)
@@ -223,6 +225,10 @@ class WorkerSide:
     def on_pids(self, pids: list[int]) -> None:
         """These are the relay's processes."""
         self._pids = pids
+
+    def on_returning(self, within_seconds: int) -> None:
+        """The relay's nodes are to spread their return over so long, should it go."""
+        self._return_within_seconds = within_seconds
 
     def on_metrics(self, question: int) -> None:
         """What is counted is asked for."""

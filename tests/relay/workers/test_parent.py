@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from relay.settings import RelaySettings
+from relay.settings import LimitsSettings, RelaySettings
 from relay.workers.parent import DIVIDED, settings_of_worker
 
 
@@ -23,5 +23,10 @@ def test_each_worker_has_its_part_of_what_is_divided_and_the_rest_as_it_is(tmp_p
 
 
 def test_a_worker_reads_the_settings_that_its_parent_writes(tmp_path: Path) -> None:
-    part = settings_of_worker(settings(tmp_path))
+    least = {
+        name: next(bound.ge for bound in LimitsSettings.model_fields[name].metadata if hasattr(bound, "ge"))
+        for name in DIVIDED
+    }
+    assert least == DIVIDED
+    part = settings_of_worker(settings(tmp_path, **least))
     assert RelaySettings(**part.model_dump(mode="json", exclude_none=True)) == part
