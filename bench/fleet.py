@@ -42,7 +42,7 @@ def idle_agents(relay: Relay, credentials_file: Path, count: int) -> Iterator[Ro
 
 def first_call(relay: Relay, credentials_file: Path, node: NodeCredentials, roots: Path, repetitions: int) -> Row:
     """From the relay's port being open again to the first call that succeeds, the agent on its own back-off."""
-    row = Row(FIRST_CALL, "s", 0.3, bound_is_ratio=False)
+    row = Row(FIRST_CALL, "s", 0.15, bound_is_ratio=False)
     with listening(relay, credentials_file, LOAD_CORE):
         for _ in range(repetitions):
             relay.kill()

@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from bench.build import Build
 from bench.calls import authorization
@@ -46,6 +47,7 @@ class Storm:
     begun: list[tuple[float, float]] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     counters: dict[str, float] = field(default_factory=dict)
+    lag: float = 0.0
     first_call: float = 0.0
     relay_cpu: float = 0.0
 
@@ -72,20 +74,33 @@ class Storm:
         print(f"back: {quantiles}; relay {self.relay_cpu / max(self.back):.0%} of its core")
         print(f"  handshakes in the busiest second: {self.most_in_a_second:.0f}; ", end="")
         print(", ".join(f"{name} {count:.0f}" for name, count in self.counters.items()))
+        print(f"  the relay's loop was never later than {self.lag * 1e3:g} ms (the bound of the last bucket)")
         print(f"  first call after {self.first_call:.2f} s; then {len(ordered)} calls, p50 {p50:.1f}, p99 {p99:.1f} ms")
+
+
+def samples(relay: Relay) -> list[Sample]:
+    """The relay's metrics."""
+    with urllib.request.urlopen(f"{relay.admin_url}/metrics", timeout=10) as answer:  # noqa: S310 - loopback
+        text = answer.read().decode()
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
 def counters(relay: Relay) -> dict[str, float]:
     """The relay's counters that are shown, each over all of its labels."""
-    with urllib.request.urlopen(f"{relay.admin_url}/metrics", timeout=10) as answer:  # noqa: S310 - loopback
-        text = answer.read().decode()
     found = dict.fromkeys(COUNTERS, 0.0)
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            name = sample.name.removeprefix("trunkline_relay_")
-            if name in found:
-                found[name] += sample.value
+    for sample in samples(relay):
+        name = sample.name.removeprefix("trunkline_relay_")
+        if name in found:
+            found[name] += sample.value
     return found
+
+
+def longest_lag(relay: Relay) -> float:
+    """The bound, in seconds, of the last bucket in which the relay's event loop has ever been late."""
+    name = "trunkline_relay_event_loop_lag_seconds_bucket"
+    buckets = [(float(one.labels["le"]), one.value) for one in samples(relay) if one.name == name]
+    most = max(count for _, count in buckets)
+    return min(bound for bound, count in buckets if count == most)
 
 
 class Caller:
@@ -141,6 +156,7 @@ async def watch(relay: Relay, storm: Storm, times: Path, skip: int, count: int, 
         calling.cancel()
     storm.relay_cpu = cpu_seconds(relay.pid) - used
     storm.counters = await asyncio.to_thread(counters, relay)
+    storm.lag = await asyncio.to_thread(longest_lag, relay)
     storm.back = [at - storm.opened_at for at in back]
 
 
