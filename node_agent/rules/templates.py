@@ -4,13 +4,14 @@ An element stays one element whatever is put into it. What a shell would read ma
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from posixpath import basename
 
 _PART = re.compile(r"\{\{|\}\}|\{([a-z][a-z0-9_]*)\}|[{}]")
 _SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "mksh", "rbash", "zsh", "csh", "tcsh", "su"})
-_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c")
+_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+_OPTION_WITH_ARGUMENT = re.compile(r"[-+][A-Za-z]*[oO]")
 
 
 def places_of(element: str) -> list[str]:
@@ -40,13 +41,22 @@ def check_template(template: Sequence[str]) -> set[str]:
         raise ValueError("the program, argv's first element, is fixed: no parameter can be it")
     if "/" in template[0] and not template[0].startswith("/"):
         raise ValueError("the program is named by an absolute path, or found in the system's directories")
-    for before, element in pairwise(template):
-        if places_of(element) and _SCRIPT_OPTION.fullmatch(before) and _names_shell(template):
-            raise ValueError(
-                'a shell would read a parameter as code; give it as an argument: ["sh", "-c", "echo \\"$1\\"", "sh", '
-                '"{name}"]'
-            )
+    if _names_shell(template) and any(places_of(element) for element in _read_by_shell(template)):
+        raise ValueError(
+            "a shell would read a parameter as code; give it as an argument: "
+            '["sh", "-c", "echo \\"$1\\"", "sh", "{name}"]'
+        )
     return {name for element in template for name in places_of(element)}
+
+
+def _read_by_shell(template: Sequence[str]) -> Iterator[str]:
+    """Yield what is, or says what is, a shell's script: behind `-c` further options, and what comes after them."""
+    options = False
+    for before, element in pairwise(template):
+        options = options or _SCRIPT_OPTION.fullmatch(before) is not None
+        if options:
+            yield element
+            options = element.startswith(("-", "+")) or _OPTION_WITH_ARGUMENT.fullmatch(before) is not None
 
 
 def _names_shell(template: Sequence[str]) -> bool:

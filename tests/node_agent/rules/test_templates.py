@@ -32,6 +32,11 @@ def test_a_single_brace_is_an_error(element):
         ["bin/tool"],
         ["./tool"],
         ["sh", "-c", "echo {text}"],
+        ["bash", "-cx", "echo {text}"],
+        ["sh", "-c", "--", "{text}"],
+        ["bash", "-c", "-x", "+e", "{text}"],
+        ["bash", "-c", "-o", "errexit", "{text}"],
+        ["sh", "-c", "-{text}", "ls"],
         ["/bin/bash", "-ec", "{text}"],
         ["sudo", "-u", "x", "bash", "-lc", "echo {text}"],
         ["su", "postgres", "-c", "psql {text}"],
@@ -44,4 +49,5 @@ def test_what_is_run_is_fixed_and_no_shell_reads_a_parameter(template):
 
 def test_a_shell_may_be_given_arguments():
     assert check_template(["sh", "-c", 'echo "$1"', "sh", "{text}"]) == {"text"}
+    assert check_template(["sh", "-ec", "--", 'echo "$1"', "sh", "-c", "x", "{text}"]) == {"text"}
     assert check_template(["grep", "-c", "{text}"]) == {"text"}
