@@ -26,7 +26,9 @@ from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.node_commands import InputPart, NodeAddress, NodeCommands
 from control_plane.fleet.node_output import not_reached
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
+from control_plane.history.command_audit import about
 from control_plane.storage import commands
+from control_plane.storage.audit import Happening, append
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records import Command
 from trunkline.client.errors import TrunklineError
@@ -89,7 +91,21 @@ class CommandInputResource:
             offset += len(block)
             if standing.closed or standing.complete or standing.received_bytes < offset:
                 break
+        if standing.complete:
+            await self._audit(command, standing.received_bytes, caller)
         return _answer(command, standing)
+
+    async def _audit(self, command: Command, size_bytes: int, caller: Caller) -> None:
+        """Note who has brought a command the end of its input; one whose answer was lost brings it again."""
+        async with self._context.database.write() as session:
+            submission = await commands.find_submission(session, command.workspace_id, command.submission_id)
+            happening = Happening(
+                "command.stdin",
+                resource=command.command_id,
+                workspace_id=command.workspace_id,
+                details=about(command, submission) | {"stdin_bytes": size_bytes},
+            )
+            append(session, self._context.clock.now(), caller.actor, happening)
 
     async def _delivered(self, request: web.Request) -> Command:
         """Return the command once its node has it, or it has ended.

@@ -31,6 +31,8 @@ async def test_input_is_passed_on_in_blocks_each_bound_to_its_place(stage: Stage
     status, standing = await bring(stage, b"end", f"?offset={len(whole)}&end=true")
     assert (status, standing["received_bytes"], standing["complete"]) == (200, len(whole) + 3, True)
     assert bytes(stage.agent.stdin["c-1"]) == whole + b"end"
+    [event] = await stage.plane.audit(action="command.stdin")
+    assert (event["resource"], event["details"]["stdin_bytes"]) == ("c-1", len(whole) + 3)
     blocks = [target for method, _, target in stage.agent.calls if "/stdin" in target]
     assert len(blocks) == 4, "three blocks, and the end"
 
