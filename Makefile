@@ -12,6 +12,7 @@
 #   make soak-storm   kill a relay with 1,000 links three times, and print how they come back (a minute)
 #   make soak    everything at once on a sandbox, with churn and rotations (ten minutes, or SOAK_MINUTES)
 #   make soak-hostile      a thousand slow peers of each kind, and floods, beside one good caller (four minutes)
+#   make soak-starved      a relay with 256 MiB, and with a tenth of a processor (as root, cgroup v1; one minute)
 #   make soak-leaks        open, cancel and half-close 100,000 calls, and look what is left (two minutes)
 #   make soak-mix-up       a canary in each of a million calls, with cancels and malicious nodes (ten minutes)
 #   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
@@ -32,7 +33,7 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-leaks soak-mix-up soak-storm fuzz fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -110,7 +111,7 @@ soak-restart: $(READY)
 soak: $(READY)
 	$(BIN)/python -m bench.soak $(SOAK_MINUTES)
 
-soak-hostile soak-leaks soak-mix-up soak-storm: soak-%: $(READY)
+soak-hostile soak-leaks soak-mix-up soak-starved soak-storm: soak-%: $(READY)
 	$(BIN)/python -m bench.soak_$(subst -,_,$*)
 
 fuzz: $(READY)

@@ -10,15 +10,14 @@ from contextlib import asynccontextmanager
 from bench.target import Target
 
 PAUSE_SECONDS = 0.005
-ANSWER_BYTES = 200
 CALL_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def calling(target: Target) -> AsyncIterator[list[float]]:
+async def calling(target: Target, *, shed: bool = False) -> AsyncIterator[list[float]]:
     """One kept-alive connection, one small call after the other, of which the first has been answered.
 
-    The list of their seconds grows inside the block.
+    The list of their seconds grows inside the block. With `shed` a 503 is no failure, and is not in the list.
 
     Raises:
         ExceptionGroup: a call failed.
@@ -26,7 +25,7 @@ async def calling(target: Target) -> AsyncIterator[list[float]]:
     taken: list[float] = []
     stop, answered = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_call_on(target, taken, stop, answered))
+        tasks.create_task(_call_on(target, taken, stop, answered, shed))
         try:
             await answered.wait()
             yield taken
@@ -34,7 +33,9 @@ async def calling(target: Target) -> AsyncIterator[list[float]]:
             stop.set()
 
 
-async def _call_on(target: Target, taken: list[float], stop: asyncio.Event, answered: asyncio.Event) -> None:
+async def _call_on(
+    target: Target, taken: list[float], stop: asyncio.Event, answered: asyncio.Event, shed: bool
+) -> None:
     reader, writer = await target.connect()
     request = target.request("GET", "/small")
     try:
@@ -43,10 +44,11 @@ async def _call_on(target: Target, taken: list[float], stop: asyncio.Event, answ
             writer.write(request)
             async with asyncio.timeout(CALL_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(ANSWER_BYTES)
-            if not head.startswith(b"HTTP/1.1 200 "):
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            if head.startswith(b"HTTP/1.1 200 "):
+                taken.append(time.monotonic() - began)
+            elif not shed or not head.startswith(b"HTTP/1.1 503 "):
                 raise RuntimeError(head.decode())
-            taken.append(time.monotonic() - began)
             answered.set()
             await asyncio.sleep(PAUSE_SECONDS)
     finally:

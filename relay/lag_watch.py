@@ -10,8 +10,8 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.loop import watch_lag
 
-LATE_SECONDS: Final = 0.1
-REMEMBER_SECONDS: Final = 5.0
+LATE_SECONDS: Final = 0.05
+REMEMBER_SECONDS: Final = 4.0
 
 
 class LagWatch:
