@@ -3,7 +3,8 @@
 With 256 MiB: three thousand slow peers, and eight links on which two hundred downloads are not read. With a tenth of a
 processor: twenty callers in good order. Prints what the relay remarks of itself meanwhile, the most memory that it had,
 how long a call of somebody who was there before took, and after how many seconds, once the cause had ended, calls were
-answered and nothing was left to remark. Exits 1 if it died, a call failed (other than by 503), or it took longer than five seconds.
+answered and nothing was left to remark. Exits 1 if it died, a call failed (other than by 503), or it took longer than
+five seconds.
 """
 
 import asyncio

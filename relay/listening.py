@@ -14,6 +14,8 @@ from relay.handshake_queue import Source
 KEEPALIVE_IDLE_SECONDS: Final = 60
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
 KEEPALIVE_PROBES: Final = 4
+UNSENT_BYTES: Final = 256 * 1024
+"""Of a connection, what the kernel takes beyond what the peer's window lets it send; without it, up to `tcp_wmem`."""
 IPV4_MEMBERS: Final = 2
 IPV6_SITE_BYTES: Final = 8
 
@@ -60,6 +62,7 @@ def _listen(family: int, place: Any, backlog: int | None, *, shared: bool) -> so
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         _keep_alive(listening)
         listening.bind(place)
         if backlog is not None:
