@@ -109,7 +109,7 @@ class Reports:
         about = {"subject": use.subject, "token_id": use.token_id}
         file = {
             "event": use.event.value, "outcome": use.outcome.value, "reason": use.reason,
-            "path": use.path[:MOST_PATH_CHARACTERS], "user": use.user,
+            "path": _shortened(use.path), "user": use.user,
             "offset": use.offset, "size_bytes": use.size_bytes, "sha256": use.sha256,
         }  # fmt: skip
         self._files.append({"type": "file", "time": int(self._clock.now() * 1000), **about, "file": file})
@@ -193,6 +193,14 @@ class Reports:
     def _drop(self, count: int) -> None:
         self._dropped += count
         self._metrics.reports_dropped.inc(count)
+
+
+def _shortened(path: str) -> str:
+    """Return a path, without its middle if it is long: neither end of it can be kept out of the audit."""
+    if len(path) <= MOST_PATH_CHARACTERS:
+        return path
+    half = MOST_PATH_CHARACTERS // 2 - 1
+    return f"{path[:half]}…{path[-half:]}"
 
 
 def _summed(cuts: dict[TrustVerdict, Counter[str]]) -> list[dict[str, Any]]:

@@ -91,8 +91,11 @@ def scoped(
             raise ApiRefused(403, "PERMISSION_DENIED", f"the token does not allow {scope}")
         _check_query(request, query_keys)
         with watch.held(caller.claims, _Cut(request)):
-            async with asyncio.timeout(seconds):
-                return await handler(request)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await handler(request)
+            except ConnectionResetError:
+                return web.Response(status=400)  # the caller has gone, and will not get this either
 
     return checked
 

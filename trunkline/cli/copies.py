@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.cli.exits import CommandFailed
-from trunkline.cli.remote_output import ShownOutput
+from trunkline.cli.remote_output import output_to
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.copying import Copied, Copier
 from trunkline.client.file_calls import MOST_ENTRIES, FileCalls, RemotePlace
 from trunkline.client.persistence import persistently
 from trunkline.client.streams import stream_in, stream_out
+from trunkline.client.threads import in_thread
 from trunkline.files import beneath, directories
 from trunkline.files.names import NameRefused, check_name, shown
 from trunkline.files.partial import PartialBusy
@@ -64,19 +65,16 @@ class Copies:
                 await copier.download_file(place, within, name, entry.size_bytes)
 
     async def show(self, calls: FileCalls, path: str) -> None:
-        """Write a file of a node to our standard output: its bytes, or on a terminal with control characters shown."""
-        descriptor = sys.stdout.fileno()
-        terminal = ShownOutput(sys.stdout.buffer) if os.isatty(descriptor) else None
+        """Write a file of a node to our standard output; a terminal is shown control characters."""
+        output = output_to(sys.stdout.buffer)
 
         async def write(content: bytes) -> None:
-            if terminal is not None:
-                await asyncio.to_thread(terminal.write, content)
-            else:
-                await asyncio.to_thread(_write_all, descriptor, content)
+            await in_thread(output.write, content)
 
-        await stream_out(calls, RemotePlace(path), write, self._listener)
-        if terminal is not None:
-            terminal.close()
+        try:
+            await stream_out(calls, RemotePlace(path), write, self._listener)
+        finally:
+            output.close()
         self.copied.files += 1
 
     # To a node
@@ -203,9 +201,3 @@ def _local_errors(path: str) -> Iterator[None]:
     except OSError as error:
         status = os.EX_NOINPUT if isinstance(error, FileNotFoundError) else os.EX_IOERR
         raise CommandFailed(f"{shown(path)}: {error.strerror or error}", status) from None
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -128,11 +128,17 @@ async def _bounded(content: RemoteContent, offset: int) -> AsyncIterator[bytes]:
 
 async def _blocks(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
     held = bytearray()
-    async for piece in pieces:
-        held += piece
-        if len(held) >= PIECE_BYTES + DIGEST_BYTES:
+    try:
+        async for piece in pieces:
+            held += piece
+            if len(held) >= PIECE_BYTES + DIGEST_BYTES:
+                yield bytes(held[:-DIGEST_BYTES]), b""
+                del held[:-DIGEST_BYTES]
+    except TrunklineError:
+        # What has come is good to go on from, so that a way that breaks often gets somewhere all the same.
+        if len(held) > DIGEST_BYTES:
             yield bytes(held[:-DIGEST_BYTES]), b""
-            del held[:-DIGEST_BYTES]
+        raise
     if len(held) < DIGEST_BYTES:
         raise BadResponse("the file ended without its hash")
     yield bytes(held[:-DIGEST_BYTES]), bytes(held[-DIGEST_BYTES:])

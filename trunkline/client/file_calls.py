@@ -7,11 +7,11 @@ import contextlib
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, TrunklineError
-from trunkline.client.node import FILE_READ, FILE_WRITE, Node
+from trunkline.client.node import FILE_READ, FILE_WRITE
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.files.names import NameRefused, parts_of
 from trunkline.files.trees import TreeEntry
@@ -63,10 +63,20 @@ class RemoteContent:
     pieces: AsyncIterator[bytes]
 
 
+class Calling(Protocol):
+    """What is needed of `Node`."""
+
+    async def request(
+        self, method: str, path: str, *, scopes: tuple[str, ...], body: AsyncIterable[bytes] | None = None
+    ) -> NodeResponse:
+        """Make one call to the node's agent."""
+        ...
+
+
 class FileCalls:
     """Calls about files of one node, as one of its users; each is made once, and raises `TrunklineError`."""
 
-    def __init__(self, node: Node, user: str | None = None) -> None:
+    def __init__(self, node: Calling, user: str | None = None) -> None:
         self._node = node
         self._user = user
 

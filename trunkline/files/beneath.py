@@ -75,11 +75,14 @@ def kind_of(mode: int) -> str:
 
 
 def sync_directory(descriptor: int) -> None:
-    """Have the names of a directory on the disk; one that may be written and not be read is left to the kernel."""
+    """Have the names of a directory on the disk, where it may be read and its file system can do that."""
     with contextlib.suppress(PermissionError):
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
         try:
             os.fsync(listed)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
         finally:
             os.close(listed)
 

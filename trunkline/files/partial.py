@@ -21,6 +21,8 @@ PERMISSIONS = 0o777
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MODE = 0o600
 _ATTEMPTS = 8
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that know no locks; there the hash is what keeps two transfers from being mixed."""
 
 
 class PartialBusy(Exception):  # noqa: N818 - an expected refusal
@@ -48,12 +50,11 @@ class PartialFile:
 
         Raises:
             PartialBusy: another transfer holds it.
-            IsADirectoryError: the name is a directory's.
+            IsADirectoryError: the name is a directory's, or a link's to one.
+            NotRegular: it is a device, pipe or socket, or a link to one, which a file must not take the place of.
             OSError: no file can be made there.
         """
-        present = beneath.look(name, directory)
-        if present is not None and stat.S_ISDIR(present.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _check_replaceable(name, directory)
         for _ in range(_ATTEMPTS):
             descriptor = _open_own(directory, partial_name(name))
             if descriptor is not None:
@@ -150,6 +151,18 @@ def received_bytes(name: str, within: int) -> int:
     return present.st_size if present is not None and _is_ours(present) else 0
 
 
+def _check_replaceable(name: str, directory: int) -> None:
+    """Let regular files pass, and links that lead to one or nowhere."""
+    try:
+        present = beneath.look(name, directory, follow=True)
+    except OSError:
+        return  # a link that leads in a circle, or to where this user must not look
+    if present is not None and stat.S_ISDIR(present.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if present is not None and not stat.S_ISREG(present.st_mode):
+        raise beneath.NotRegular
+
+
 def _open_own(directory: int, partial: str) -> int | None:
     """Return the partial file, locked; None where something foreign was in its place, which is gone now."""
     try:
@@ -176,6 +189,9 @@ def _locked(directory: int, partial: str, descriptor: int) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise PartialBusy from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     present = beneath.look(partial, directory)
     if present is None or (present.st_dev, present.st_ino) != (opened.st_dev, opened.st_ino):
         os.close(descriptor)  # the transfer that held it has just put it in its place

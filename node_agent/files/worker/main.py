@@ -54,6 +54,7 @@ def become(user: Document) -> None:
         OSError: the kernel refuses.
     """
     parent = os.getppid()
+    os.chdir("/")
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -90,4 +90,6 @@ def _hand_over(descriptor: int, offset: int, size: int, most_bytes: int, agent: 
         agent.give(piece)
     if offset < size:
         raise Failed("TOO_SHORT", offset)
+    if not size and offset == most_bytes:
+        raise Failed("TOO_LARGE")
     return {"sha256": hasher.hexdigest(), "sent_bytes": offset - begin}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from certs.trust import TrustVerdict
 from node_agent.policy_file import PolicySource
 from tests.node_agent.api.test_files import lines, query, reported, rewrite
 from tests.support.agent_exchanges import HOST, Agent, Answer
@@ -200,3 +201,16 @@ async def test_more_at_once_than_the_owner_allows_wait(
     assert refused.status == 429
     assert json.loads(refused.body)["details"] == {"policy_rule": "files.max_concurrent"}
     writer.transport.abort()
+
+
+async def test_a_revoked_token_ends_what_is_being_copied(agent: Agent, tmp_path: Path, until: Until) -> None:
+    (tmp_path / "f").write_bytes(CONTENT * 20)
+    reader, writer = agent.open()
+    writer.write(head_of(agent, "GET", tmp_path / "f", "file:read"))
+    await reader.readuntil(b"\r\n\r\n")
+    assert agent.watch.cut(lambda claims: TrustVerdict(False, "token", claims.token_id))
+    await until(agent.reports.waiting.is_set)
+    assert [use["outcome"] for use in reported(agent)] == ["interrupted"]
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
