@@ -50,7 +50,7 @@ class Download:
             PartialBusy: another transfer to the same place is going on here.
             OSError: it cannot be written here.
         """
-        with await in_thread(PartialFile.open, self.directory, self.name) as partial:
+        with PartialFile.open(self.directory, self.name) as partial:  # in no thread: it must be closed whatever ends us
             try:
                 await self._fetch(partial)
             except OSError:

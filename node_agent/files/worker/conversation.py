@@ -6,7 +6,6 @@ import time
 from node_agent.files.worker.frames import (
     HEADER,
     Document,
-    FrameError,
     FrameKind,
     content_header,
     decode_document,
@@ -29,15 +28,17 @@ class Conversation:
         self._told_at = time.monotonic()
 
     def request(self) -> Document:
-        """Return the next document.
+        """Return the next document; content before it belongs to what has failed, and is let go.
+
+        It is read all the same: a socket that is closed on unread content loses what was said last.
 
         Raises:
             AgentGone: there is none any more.
         """
-        kind, body = self._frame()
-        if kind is not FrameKind.DOCUMENT:
-            raise FrameError("content where a request was expected")
-        return decode_document(body)
+        while True:
+            kind, body = self._frame()
+            if kind is FrameKind.DOCUMENT:
+                return decode_document(body)
 
     def content(self) -> bytes | Document:
         """Return the next piece of a file, or the document behind the last.

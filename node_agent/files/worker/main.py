@@ -73,6 +73,8 @@ def become(user: Document) -> None:
 
 def serve(request: Document, agent: Conversation) -> None:
     """Do one thing, and say how it ended."""
+    if "do" not in request:
+        return  # the end of a content whose taking in has failed
     try:
         answer = _OPERATIONS[request["do"]](request, agent)
     except EXPECTED as error:
