@@ -70,7 +70,7 @@ dependencies: $(READY)
 pytest: $(READY) tools
 	$(BIN)/pytest -n auto $(PYTEST_ARGS)
 
-$(COMPILED)/.ready: $(READY) deploy/development/compile.sh $(wildcard trunkline/*/*.py certs/*.py relay/*.py)
+$(COMPILED)/.ready: $(READY) deploy/development/compile.sh $(wildcard trunkline/*/*.py certs/*.py relay/*.py relay/*/*.py)
 	@sh deploy/development/compile.sh $(BIN) $(COMPILED)
 	@touch $@
 
@@ -111,7 +111,7 @@ soak-restart: $(READY)
 soak: $(READY)
 	$(BIN)/python -m bench.soak $(SOAK_MINUTES)
 
-soak-hostile soak-leaks soak-mix-up soak-starved soak-storm: soak-%: $(READY)
+soak-hostile soak-leaks soak-mix-up soak-starved soak-storm: soak-%: $(READY) $(COMPILED)/.ready
 	$(BIN)/python -m bench.soak_$(subst -,_,$*)
 
 fuzz: $(READY)
