@@ -2,8 +2,11 @@
 
 import asyncio
 
+from relay.workers.splice import HopIn
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, get, reply
 from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
+from trunkline.channel.errors import ChannelError
+from trunkline.channel.link import Link, LinkOwner, LinkStream, StreamHandler
 
 MEGABYTE = 1_000_000
 
@@ -18,6 +21,26 @@ async def across(workers: TwoWorkers) -> tuple[Node, Sender]:
     node = workers.relays[2].attach_node()
     await settle_across()
     return node, workers.relays[1].connect()
+
+
+class NotingDoor:
+    """A hop's door that notes the calls which it takes."""
+
+    def __init__(self, door: LinkOwner) -> None:
+        self._door = door
+        self.taken: list[HopIn] = []
+
+    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
+        handler = self._door.stream_offered(stream)
+        assert isinstance(handler, HopIn)
+        self.taken.append(handler)
+        return handler
+
+    def go_away_received(self, link: Link, code: int) -> None:
+        self._door.go_away_received(link, code)
+
+    def link_lost(self, link: Link, error: ChannelError | None) -> None:
+        self._door.link_lost(link, error)
 
 
 def status(sender: Sender) -> bytes:
@@ -226,11 +249,8 @@ async def test_calls_over_a_lost_link_between_workers_fail_and_the_next_go_over_
 async def test_halves_forget_each_other(workers: TwoWorkers) -> None:
     node, sender = await across(workers)
     node.script = answering
-    door = workers.links[2]
-    seen = []
-    offered = door._owner.stream_offered
-    door._owner.stream_offered = lambda stream: seen.append(offered(stream)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
+    workers.links[2]._owner = door = NotingDoor(workers.links[2]._owner)
     sender.send(get())
     await settle_across()
     assert status(sender) == b"200"
-    assert [hop._out for hop in seen] == [None]
+    assert [hop._out for hop in door.taken] == [None]
