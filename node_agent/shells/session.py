@@ -100,6 +100,7 @@ class ShellSession:
         self._stream: SessionStream | None = None
         self._cause: EndCause | None = None
         self._status: int | None = None
+        self._gone = False
         self._over = False
         ends, terminal = program.ends, opening.terminal
         self._input = InputPump(ends.input, self._taken, terminal=terminal, loop=loop)
@@ -212,6 +213,7 @@ class ShellSession:
         self._send()
 
     def _program_gone(self, done: asyncio.Task[int | None]) -> None:
+        self._gone = True
         self._status = None if done.cancelled() else done.result()
         self._input.close()
         for output in self._outputs:
@@ -222,7 +224,7 @@ class ShellSession:
         self._end_if_all_is_read()
 
     def _end_if_all_is_read(self) -> None:
-        if self._over or not self._program.status.done() or not all(output.ended for output in self._outputs):
+        if self._over or not self._gone or not all(output.ended for output in self._outputs):
             return
         self._over = True
         self._idle.cancel()
@@ -249,7 +251,7 @@ class ShellSession:
             self._flow.disconnected()
 
     def _caller_away(self) -> None:
-        if self._program.status.done():
+        if self._gone:
             for output in self._outputs:
                 output.close()
             self._end_if_all_is_read()
