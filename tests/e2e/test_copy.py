@@ -133,12 +133,17 @@ def test_a_relay_and_an_agent_that_are_killed_cost_no_byte(
     def arrived(size_bytes: int) -> bool:
         return target.exists() or partial.stat().st_size >= size_bytes
 
+    def kill_after(size_bytes: int, victim: str) -> int:
+        """Kill it once so much has arrived; return how much has then."""
+        wait_until(lambda: arrived(size_bytes), f"{size_bytes} bytes have arrived")
+        assert not target.exists(), "nothing is in place before it is whole"
+        fragile_sandbox.kill(victim)
+        return partial.stat().st_size
+
     running = fragile_sandbox.start("cp", *words)
     try:
-        for share, victim in ((1, "relay"), (2, "vm-1")):
-            wait_until(lambda: arrived(share * LARGE_BYTES // 8), f"{share} of 8 have arrived")  # noqa: B023
-            assert not target.exists(), "nothing is in place before it is whole"
-            fragile_sandbox.kill(victim)
+        first = kill_after(LARGE_BYTES // 8, "relay")
+        kill_after(first + LARGE_BYTES // 4, "vm-1")  # more than was on its way
         _, said = running.communicate(timeout=90)
     finally:
         running.kill()
