@@ -77,7 +77,7 @@ class LinkSettings(Section):
     server_roots: Literal["trust_document", "public"] = "trust_document"
     carrier: Literal["auto", "yamux", "websocket"] = "auto"
     dial_seconds: float = Field(default=10.0, gt=0, le=120)
-    keepalive_seconds: float = Field(default=9.0, ge=1, le=300)
+    keepalive_seconds: float = Field(default=8.0, ge=1, le=300)
     backoff_cap_seconds: float = Field(default=30.0, gt=0, le=600)
     clone_backoff_seconds: float = Field(default=300.0, gt=0, le=86400)
     drain_seconds: float = Field(default=300.0, gt=0)

@@ -97,7 +97,7 @@ class LimitsSettings(Section):
     ping_seconds: Seconds = 3.0
     """How long the link of another instance may take to answer before it counts as dead."""
     keepalive_seconds: Seconds = 9.0
-    """Between two pings on a quiet link."""
+    """Before a link that is quiet is pinged: a second more than dialling ends wait, so that one ping does for both."""
     notice_seconds: Seconds = 10.0
     """A notice to a listener, from its first byte to the answer."""
     drain_lead_seconds: Annotated[float, Field(ge=0, le=3600)] = 2.0

@@ -37,7 +37,7 @@ class DialOptions:
 
     carrier: CarrierChoice = "auto"
     dial_seconds: float = 10.0
-    keepalive_seconds: float = 9.0
+    keepalive_seconds: float = 8.0
     max_streams: int = 4096
 
 

@@ -75,7 +75,7 @@ class Link(LinkDelivery):
         send_window_bytes: int = INITIAL_WINDOW_BYTES,
         compact: bool = False,
         budget: CreditBudget | None = None,
-        keepalive_seconds: float | None = 9.0,
+        keepalive_seconds: float | None = 8.0,
         flusher: Flusher | None = None,
         on_handler_error: Callable[[LinkStream | None, Exception], None] | None = None,
     ) -> None:
@@ -90,7 +90,7 @@ class Link(LinkDelivery):
             compact: the peer is one of ours: SYN and FIN may ride on DATA.
             budget: the credit shared by all links of the process.
             keepalive_seconds: ping the peer after so long a silence; None for never. A peer is given up
-                `limits.ping_timeout_seconds` later.
+                `limits.ping_timeout_seconds` later. The default is that of the end that dials.
             flusher: shared by the links of a loop; None for one of its own.
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
