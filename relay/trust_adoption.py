@@ -78,10 +78,8 @@ class TrustAdoption:
         """
         arrived = self._clock.monotonic()
         roots = self._store.keyring.roots
-        if not self._store.replace(document, self._clock.now()):
+        if not take_in(self._store, document, self._clock.now(), self._log):
             return False
-        if self._store.unstored is not None:
-            self._log.error("trust.not_stored", reason=str(self._store.unstored), consequence="it is lost by a restart")
         standing = self._trust.renew()
         if self._store.keyring.roots != roots:
             self._roots_changed()
@@ -126,6 +124,19 @@ class TrustAdoption:
         }
         self._report("cut", outcome=refusal.outcome.metric_label, **named)
         self._log.warning("relay.cut", **named)
+
+
+def take_in(store: TrustStore, document: str, now: float, log: Logger) -> bool:
+    """Verify a document (JWS) and store it; False if it is the one that is held. One that no disk takes counts too.
+
+    Raises:
+        CertificateError: it is refused: its form, its signature, or an older number.
+    """
+    if not store.replace(document, now):
+        return False
+    if store.unstored is not None:
+        log.error("trust.not_stored", reason=str(store.unstored), consequence="it is lost by a restart")
+    return True
 
 
 def summed(cut: Iterable[Cut]) -> list[dict[str, Any]]:

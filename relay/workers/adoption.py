@@ -13,7 +13,7 @@ from typing import Any
 from certs.trust import TrustStore
 from relay.metrics import RelayMetrics
 from relay.registry import Report
-from relay.trust_adoption import MAX_REPORTED_CAUSES
+from relay.trust_adoption import MAX_REPORTED_CAUSES, take_in
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -76,10 +76,8 @@ class SharedAdoption:
             CertificateError: it is refused: its form, its signature, or an older number.
         """
         arrived = self._clock.monotonic()
-        if not self._store.replace(document, self._clock.now()):
+        if not take_in(self._store, document, self._clock.now(), self._log):
             return False
-        if self._store.unstored is not None:
-            self._log.error("trust.not_stored", reason=str(self._store.unstored), consequence="it is lost by a restart")
         self._adopting[self.sequence] = Adopting(arrived, set(self._serving()))
         self._hand_out(document)
         self._settle()
