@@ -33,7 +33,7 @@ from control_plane.storage import (
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records import Node
+from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 

@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.storage import adoptions
-from control_plane.storage.records import Node, Relay, TrustAdoption, TrustCut
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
+from control_plane.storage.records.trust import TrustAdoption, TrustCut
 
 MOST_NAMED = 100
 LIVE_STATES = ("online", "degraded")

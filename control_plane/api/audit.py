@@ -13,7 +13,7 @@ from control_plane.api.responses import json_response
 from control_plane.api.workspaces import check_account, next_page
 from control_plane.storage import audit
 from control_plane.storage.audit import AuditFilter
-from control_plane.storage.records import AuditEvent
+from control_plane.storage.records.audit import AuditEvent
 
 PATH = "/api/2.0/accounts/{account}/audit-events"
 

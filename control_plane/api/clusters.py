@@ -16,8 +16,9 @@ from control_plane.api.workspaces import next_page
 from control_plane.errors import conflict, not_found_in
 from control_plane.storage import clusters, init_scripts
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.init_records import InitScript
-from control_plane.storage.records import Cluster, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.init_scripts import InitScript
+from control_plane.storage.records.nodes import Cluster
 
 PATH = "/w/{workspace}/api/2.0/clusters"
 MOST_NODES_NAMED = 1000

@@ -24,7 +24,7 @@ from control_plane.api.workspaces import next_page
 from control_plane.history.bell import Bell
 from control_plane.storage import command_events
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import CommandEvent
+from control_plane.storage.records.commands import CommandEvent
 
 LOOK_AGAIN_SECONDS = 5.0
 BATCH = 100

@@ -30,7 +30,7 @@ from control_plane.history.command_audit import about
 from control_plane.storage import commands
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 from trunkline.client.errors import TrunklineError
 
 BLOCK_BYTES = 1024 * 1024

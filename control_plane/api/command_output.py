@@ -29,7 +29,7 @@ from control_plane.fleet.node_output import SIZE_FIELD, NodeOutput, Wanted
 from control_plane.outputs.kept import KeptOutputs, KeptStream
 from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 
 DELIVERY_CHECK_SECONDS = 1.0
 DELIVERY_PAUSE_SECONDS = 0.02

@@ -36,7 +36,7 @@ from control_plane.secrets.references import (
 from control_plane.storage import commands
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.commands import CommandFilter, CommandKey
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.submissions import SubmissionKey
 
 PATH = "/w/{workspace}/api/2.0/commands"

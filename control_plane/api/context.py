@@ -11,7 +11,8 @@ from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.settings import ControlPlaneSettings
 from control_plane.storage import accounts, nodes, workspaces
 from control_plane.storage.database import Database
-from control_plane.storage.records import Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 
 

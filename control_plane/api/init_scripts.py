@@ -27,8 +27,9 @@ from control_plane.names import is_id, new_id
 from control_plane.secrets.references import names_in, no_such_secret
 from control_plane.storage import init_scripts, secrets
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.init_records import InitScript
-from control_plane.storage.records import Cluster, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.init_scripts import InitScript
+from control_plane.storage.records.nodes import Cluster
 
 GLOBAL_PATH = "/w/{workspace}/api/2.0/global-init-scripts"
 CLUSTER_PATH = "/w/{workspace}/api/2.0/clusters/{cluster}/init-scripts"

@@ -20,7 +20,8 @@ from control_plane.names import new_id
 from control_plane.settings import DAY_SECONDS
 from control_plane.storage import join_policies
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import JoinPolicy, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.joining import JoinPolicy
 
 PATH = "/w/{workspace}/api/2.0/join-policies"
 MOST_POLICIES = 1000

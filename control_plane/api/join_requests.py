@@ -15,7 +15,7 @@ from control_plane.attestation.join_approvals import APPROVED, APPROVED_SECONDS,
 from control_plane.errors import conflict, not_found_in
 from control_plane.storage import join_requests
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import JoinRequest
+from control_plane.storage.records.joining import JoinRequest
 
 PATH = "/w/{workspace}/api/2.0/join-requests"
 KEPT_SECONDS = {APPROVED: APPROVED_SECONDS, DENIED: PENDING_SECONDS}

@@ -18,7 +18,7 @@ from control_plane.settings import DAY_SECONDS
 from control_plane.storage import join_tokens
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import JoinToken
+from control_plane.storage.records.joining import JoinToken
 
 PATH = "/w/{workspace}/api/2.0/join-tokens"
 LONGEST_LIFE_SECONDS = 90 * DAY_SECONDS

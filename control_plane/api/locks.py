@@ -19,7 +19,7 @@ from control_plane.settings import DAY_SECONDS
 from control_plane.storage import locks
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.locks import LockRequest
-from control_plane.storage.records import Lock
+from control_plane.storage.records.trust import Lock
 
 PATH = "/api/2.0/locks"
 LONGEST_SECONDS = 366 * DAY_SECONDS

@@ -16,7 +16,7 @@ from control_plane.init_scripts.node_inits import InitReport, NodeInits
 from control_plane.init_scripts.plans import MOST_SCRIPTS_OF_A_NODE
 from control_plane.init_scripts.reports import REFUSED, WAITING, command_id_of, outline_of
 from control_plane.init_scripts.states import InitState
-from control_plane.storage.init_records import NodeInit
+from control_plane.storage.records.init_scripts import NodeInit
 
 PATH = "/w/{workspace}/api/2.0/nodes/{node}/init"
 SELF_PATH = "/api/2.0/nodes/self/init"

@@ -16,9 +16,10 @@ from control_plane.errors import invalid
 from control_plane.history.chronicle import Chronicle
 from control_plane.identity.endings import end_node
 from control_plane.storage import health, node_inits, nodes
-from control_plane.storage.init_records import NodeInit
 from control_plane.storage.nodes import NodeExtras, NodeFilter
-from control_plane.storage.records import HealthObservation, Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.init_scripts import NodeInit
+from control_plane.storage.records.nodes import HealthObservation, Node
 
 PATH = "/w/{workspace}/api/2.0/nodes"
 

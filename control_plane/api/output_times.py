@@ -19,7 +19,7 @@ from control_plane.fleet.node_times import MOST_MARKS, MarkPage, read_marks
 from control_plane.outputs.kept import KeptOutputs
 from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 
 
 class TimesQuery(Query):

@@ -23,7 +23,7 @@ from control_plane.names import new_id
 from control_plane.storage import join_tokens, relays
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import Relay, RelayJoinToken
+from control_plane.storage.records.relays import Relay, RelayJoinToken
 
 PATH = "/api/2.0/accounts/{account}"
 

@@ -19,7 +19,7 @@ from control_plane.identity.endings import LONGEST_ISSUED_SECONDS
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.storage import certificates, revocations
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import Revocation
+from control_plane.storage.records.trust import Revocation
 
 PATH = "/api/2.0/revocations"
 

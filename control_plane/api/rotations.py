@@ -17,7 +17,7 @@ from control_plane.rotation.rotations import Rotations
 from control_plane.rotation.steps import Asked
 from control_plane.signing.ends import expire_time
 from control_plane.signing.phases import LEAVES, SIGNS, Seat, SignerKind, Step
-from control_plane.storage.records import Signer
+from control_plane.storage.records.signers import Signer
 
 LIST_PATH = "/api/2.0/accounts/{account}/rotations"
 PATH = LIST_PATH + "/{kind}"

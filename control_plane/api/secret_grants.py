@@ -21,9 +21,10 @@ from control_plane.secrets.references import SecretName, no_such_secret
 from control_plane.storage import nodes, secret_bundles, secret_grants, secrets
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.nodes import NodeFilter
-from control_plane.storage.records import Cluster, Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Cluster, Node
+from control_plane.storage.records.secrets import SecretBundle, SecretGrant
 from control_plane.storage.secret_grants import Grantee
-from control_plane.storage.secret_records import SecretBundle, SecretGrant
 
 MOST_GRANTS = 200
 

@@ -19,8 +19,8 @@ from control_plane.secrets.references import SCOPE_PATTERN
 from control_plane.storage import secrets
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records import Workspace
-from control_plane.storage.secret_records import SecretScope
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.secrets import SecretScope
 
 PATH = "/w/{workspace}/api/2.0/secrets/scopes"
 MOST_SCOPES = 100

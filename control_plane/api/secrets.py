@@ -22,7 +22,7 @@ from control_plane.secrets.rotation import KeyRotation
 from control_plane.secrets.vault import LARGEST_VALUE_BYTES, SecretVault
 from control_plane.storage import secrets
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.secret_records import WorkspaceSecret
+from control_plane.storage.records.secrets import WorkspaceSecret
 
 PATH = "/w/{workspace}/api/2.0/secrets"
 ROTATE_PATH = "/api/2.0/accounts/{account}/secrets/rotate-key"

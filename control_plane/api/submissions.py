@@ -21,7 +21,7 @@ from control_plane.fleet.submission_views import view_submission
 from control_plane.storage import commands, submissions
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Submission
+from control_plane.storage.records.commands import Submission
 from control_plane.storage.submissions import SubmissionKey
 
 PATH = "/w/{workspace}/api/2.0/submissions"

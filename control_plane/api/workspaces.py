@@ -13,7 +13,7 @@ from control_plane.errors import not_found
 from control_plane.identity.endings import end_workspace
 from control_plane.storage import workspaces
 from control_plane.storage.audit import Happening, append
-from control_plane.storage.records import Workspace
+from control_plane.storage.records.accounts import Workspace
 
 PATH = "/api/2.0/accounts/{account}/workspaces"
 

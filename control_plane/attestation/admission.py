@@ -23,7 +23,9 @@ from control_plane.attestation.policies import deciding, matches, rendered_name
 from control_plane.attestation.refusals import AttestationRefused, Outcome, disagrees
 from control_plane.errors import ErrorCode
 from control_plane.storage import join_policies, nodes, revocations, workspaces
-from control_plane.storage.records import JoinPolicy, Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.joining import JoinPolicy
+from control_plane.storage.records.nodes import Node
 
 LIVE_STATES = frozenset({"online", "degraded"})
 

@@ -13,7 +13,8 @@ from control_plane.attestation.refusals import AttestationRefused, Outcome
 from control_plane.errors import ErrorCode
 from control_plane.names import new_id
 from control_plane.storage import join_requests
-from control_plane.storage.records import JoinPolicy, JoinRequest, Node
+from control_plane.storage.records.joining import JoinPolicy, JoinRequest
+from control_plane.storage.records.nodes import Node
 
 PENDING_SECONDS = 7 * 86_400
 APPROVED_SECONDS = 86_400

@@ -6,7 +6,8 @@ from control_plane.attestation.evidence import Evidence, HeldJoinToken
 from control_plane.attestation.refusals import AttestationRefused, Outcome, bad_evidence
 from control_plane.errors import ErrorCode
 from control_plane.storage import join_tokens
-from control_plane.storage.records import JoinToken, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.joining import JoinToken
 
 LONGEST_TOKEN_BYTES = 256
 

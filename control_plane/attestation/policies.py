@@ -11,7 +11,7 @@ from typing import Any
 
 from control_plane.attestation.machine import AttestedMachine, Platform
 from control_plane.names import LONGEST_NAME, checked_name
-from control_plane.storage.records import JoinPolicy
+from control_plane.storage.records.joining import JoinPolicy
 
 CONDITIONS: Mapping[Platform, frozenset[str]] = {
     Platform.AZURE: frozenset(

@@ -3,7 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import locks, revocations
-from control_plane.storage.records import Node
+from control_plane.storage.records.nodes import Node
 
 
 async def why_barred(session: AsyncSession, node: Node, now_ms: int) -> str | None:

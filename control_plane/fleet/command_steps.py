@@ -14,7 +14,7 @@ from enum import Enum
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 
 UNKNOWN = "UNKNOWN"
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST"})

@@ -42,7 +42,7 @@ from control_plane.storage import commands
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.submissions import SubmissionKey
 from control_plane.timetable import Timetable
 from control_plane.turns import Turns

@@ -10,7 +10,8 @@ from control_plane.fleet.health_states import NodeState
 from control_plane.fleet.node_commands import NodeAddress
 from control_plane.storage import trust_reports
 from control_plane.storage.database import Database
-from control_plane.storage.records import HealthObservation, Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import HealthObservation, Node
 from trunkline.runtime.clock import Clock
 
 MOST_UNWRITTEN = 20_000

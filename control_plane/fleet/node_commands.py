@@ -11,7 +11,8 @@ from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ
 from certs.spiffe import control_plane_id
 from control_plane.fleet.reach import NodeAnswer, NodeCall, NodeReach
 from control_plane.identity.issuance import Issuance
-from control_plane.storage.records import Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 
 TOKEN_SECONDS = 60

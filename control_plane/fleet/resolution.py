@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 
 DELIVERED = "by its node's own word, as soon as it answers again; deleting the node ends it as LOST"
 PERHAPS_DELIVERED = (

@@ -24,7 +24,7 @@ from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.submissions import StateCount, SubmissionKey
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

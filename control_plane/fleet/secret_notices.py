@@ -19,8 +19,9 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.secrets.contents import Contents, wanted_contents
 from control_plane.storage import secret_bundles, secret_grants
 from control_plane.storage.database import Database
-from control_plane.storage.records import Node, Workspace
-from control_plane.storage.secret_records import SecretBundle
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.secrets import SecretBundle
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 

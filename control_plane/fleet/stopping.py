@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.fleet.command_steps import LONGEST_REASON
 from control_plane.storage import submissions
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.submissions import SubmissionKey
 
 

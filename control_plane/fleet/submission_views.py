@@ -6,7 +6,7 @@ from typing import Any
 
 from control_plane.fleet.command_steps import FINAL_STATES
 from control_plane.fleet.rollout_conductor import plan_of
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 
 CountsByWave = Mapping[int | None, Mapping[str, int]]
 

@@ -14,7 +14,9 @@ from control_plane.secrets.contents import required_versions
 from control_plane.secrets.references import names_in
 from control_plane.storage import clusters, commands, nodes
 from control_plane.storage.nodes import NodeFilter
-from control_plane.storage.records import Command, Node, Submission, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.commands import Command, Submission
+from control_plane.storage.records.nodes import Node
 
 MOST_NODES = 10_000
 LONGEST_COMMAND_ID = 128

@@ -18,7 +18,7 @@ from control_plane.storage import commands, kept_outputs
 from control_plane.storage.audit import Actor
 from control_plane.storage.audit import append as append_audit
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 from trunkline.runtime.clock import Clock
 
 NODE_REMEMBERS_SECONDS = 24 * 3600

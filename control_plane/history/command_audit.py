@@ -5,7 +5,7 @@ from typing import Any
 
 from control_plane.history.events import Event, EventKind
 from control_plane.storage.audit import Happening
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 
 REFUSED = "refused by the node"
 _ACTIONS = {EventKind.STARTED: "command.start", EventKind.ENDED: "command.finish"}

@@ -6,7 +6,7 @@ from control_plane.history.bell import Bell
 from control_plane.history.events import Event, EventKind
 from control_plane.storage import command_events
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 from trunkline.runtime.clock import Clock
 
 MOST_EVENTS = 200

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 
 UNKNOWN = "UNKNOWN"
 

@@ -35,7 +35,9 @@ from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import bootstraps, clusters, nodes
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import IssuedAnswer, Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.joining import IssuedAnswer
+from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 
 NONCE_SECONDS = 60

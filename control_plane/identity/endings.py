@@ -12,7 +12,9 @@ from control_plane.history.events import Standing
 from control_plane.settings import DAY_SECONDS
 from control_plane.storage import commands, nodes, relays, revocations, workspaces
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.records import Node, Relay, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
 
 LONGEST_ISSUED_SECONDS = 31 * DAY_SECONDS
 """Nothing issued lives longer: workspace tokens 30 days, SVIDs of relays at most 30; a day more for clocks."""

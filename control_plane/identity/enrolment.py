@@ -11,7 +11,7 @@ from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import bootstraps, join_tokens, relays
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import Relay, RelayJoinToken
+from control_plane.storage.records.relays import Relay, RelayJoinToken
 from trunkline.runtime.clock import Clock
 
 

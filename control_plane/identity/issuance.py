@@ -18,7 +18,10 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import TokenSettings
 from control_plane.signing.in_force import SignersInForce
 from control_plane.storage import certificates, signers
-from control_plane.storage.records import Certificate, Node, Relay, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
 
 
 def csr_hash(csr: str) -> str:

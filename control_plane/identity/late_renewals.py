@@ -11,7 +11,9 @@ from control_plane.identity.late_requests import LateRequests, refuse_ended, ref
 from control_plane.identity.pairs import Pair, PairRequest, issue_pair
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import Certificate, Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 
 METHOD = "late_renewal"

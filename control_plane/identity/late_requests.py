@@ -23,7 +23,7 @@ from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage import bootstraps, certificates, locks, revocations
 from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
-from control_plane.storage.records import Certificate
+from control_plane.storage.records.certificates import Certificate
 from trunkline.runtime.clock import Clock
 
 DAY_MILLISECONDS = 86_400_000

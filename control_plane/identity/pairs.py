@@ -13,7 +13,8 @@ from control_plane.errors import conflict
 from control_plane.identity.bootstrap import ANSWER_SECONDS
 from control_plane.identity.issuance import Issuance, csr_hash
 from control_plane.storage import bootstraps
-from control_plane.storage.records import Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
 
 RENEWAL = "renewal"
 

@@ -8,7 +8,10 @@ from control_plane.identity.pairs import RENEWAL, Pair, PairRequest, issue_pair
 from control_plane.storage import certificates, nodes, relays, revocations
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import Certificate, Node, Relay, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
 from trunkline.runtime.clock import Clock
 
 

@@ -26,7 +26,7 @@ from control_plane.signing.seats import read_seats
 from control_plane.storage import locks, relays, revocations, trust_publications
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
-from control_plane.storage.records import Lock, Revocation
+from control_plane.storage.records.trust import Lock, Revocation
 from trunkline.runtime.clock import Clock
 
 

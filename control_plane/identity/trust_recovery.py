@@ -37,7 +37,8 @@ from control_plane.storage import locks, revocations, trust_publications
 from control_plane.storage.accounts import the_account
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import Account, Lock, Revocation
+from control_plane.storage.records.accounts import Account
+from control_plane.storage.records.trust import Lock, Revocation
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 

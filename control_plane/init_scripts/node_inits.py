@@ -22,8 +22,8 @@ from control_plane.storage import certificates, commands, node_inits, nodes
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
-from control_plane.storage.init_records import NodeInit
-from control_plane.storage.records import Node
+from control_plane.storage.records.init_scripts import NodeInit
+from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 
 LONGEST_REASON = 1024

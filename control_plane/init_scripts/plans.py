@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import init_scripts, nodes
-from control_plane.storage.init_records import InitScript
-from control_plane.storage.records import Cluster, Node
+from control_plane.storage.records.init_scripts import InitScript
+from control_plane.storage.records.nodes import Cluster, Node
 
 DRIVER_LABEL, DRIVER = "role", "driver"
 MOST_SCRIPTS_OF_A_NODE = 100

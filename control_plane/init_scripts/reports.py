@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from control_plane.storage.init_records import NodeInit
-from control_plane.storage.records import Command, Node, Submission
+from control_plane.storage.records.commands import Command, Submission
+from control_plane.storage.records.init_scripts import NodeInit
+from control_plane.storage.records.nodes import Node
 
 WAITING, REFUSED = "WAITING", "REFUSED"
 _WELL = frozenset({WAITING, "QUEUED", "RUNNING", "SUCCEEDED"})

@@ -2,14 +2,26 @@
 
 from alembic import context
 
-from control_plane.storage import init_records, secret_records
+from control_plane.storage.records import (
+    audit,
+    certificates,
+    commands,
+    init_scripts,
+    joining,
+    relays,
+    reports,
+    secrets,
+    signers,
+    trust,
+)
+from control_plane.storage.records.record import Record
 
-# The modules with tables that no other of them imports: with these, all tables are known.
-TABLES = (init_records, secret_records)
+# With these, and what they refer to, all tables are known.
+TABLES = (audit, certificates, commands, init_scripts, joining, relays, reports, secrets, signers, trust)
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=TABLES[0].Record.metadata,
+    target_metadata=Record.metadata,
     render_as_batch=True,
     compare_type=True,
 )

@@ -25,7 +25,7 @@ from control_plane.storage import commands, kept_outputs
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records import Command, KeptOutput
+from control_plane.storage.records.commands import Command, KeptOutput
 from control_plane.timetable import Timetable
 from control_plane.turns import Turns
 from trunkline.runtime.clock import Clock

@@ -11,7 +11,7 @@ from control_plane.outputs.files import OutputFiles
 from control_plane.storage import kept_outputs
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
-from control_plane.storage.records import KeptOutput
+from control_plane.storage.records.commands import KeptOutput
 
 CHUNK_BYTES = 256 * 1024
 

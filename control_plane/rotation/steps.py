@@ -17,7 +17,7 @@ from control_plane.signing.seats import Seats
 from control_plane.storage import rotations, signers
 from control_plane.storage.accounts import next_trust_sequence
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.records import Signer
+from control_plane.storage.records.signers import Signer
 
 MOST_NAMED = 100
 REVOKE = "revoke"

@@ -28,8 +28,8 @@ from control_plane.secrets.vault import SecretVault
 from control_plane.storage import certificates, nodes, secret_bundles, secrets
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.records import Node
-from control_plane.storage.secret_records import SecretBundle
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.secrets import SecretBundle
 from trunkline.runtime.clock import Clock
 
 MOST_REFERENCES_AUDITED = 100

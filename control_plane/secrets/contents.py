@@ -10,7 +10,8 @@ from certs.encoding import canonical_json
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.secrets.references import SecretName, no_such_secret
 from control_plane.storage import secret_grants, secrets
-from control_plane.storage.records import Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
 
 MOST_NODES_NAMED = 5
 

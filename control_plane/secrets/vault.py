@@ -11,7 +11,7 @@ from control_plane.secrets.envelope import EnvelopeError, SecretPlace, new_data_
 from control_plane.secrets.key_encryption import KeyEncryption, KeyEncryptionError, WrappedKey, context_of
 from control_plane.secrets.references import SecretName
 from control_plane.storage import secrets
-from control_plane.storage.secret_records import SecretDataKey, WorkspaceSecret
+from control_plane.storage.records.secrets import SecretDataKey, WorkspaceSecret
 
 LARGEST_VALUE_BYTES = 128 * 1024
 MOST_SECRETS = 1000

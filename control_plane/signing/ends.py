@@ -2,7 +2,7 @@
 
 from control_plane.signing.phases import SignerKind
 from control_plane.signing.seats import certificates_of
-from control_plane.storage.records import Signer
+from control_plane.storage.records.signers import Signer
 
 DAY_MS = 86_400_000
 

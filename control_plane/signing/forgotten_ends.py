@@ -18,7 +18,7 @@ from control_plane.signing.making import Made
 from control_plane.signing.phases import Phase, Seat, SignerKind
 from control_plane.signing.seats import AllSeats, Seats
 from control_plane.storage import rotations, signers
-from control_plane.storage.records import Signer
+from control_plane.storage.records.signers import Signer
 
 STEP = "take-back"
 

@@ -15,7 +15,7 @@ from certs.signing import SigningKey
 from certs.succession import AuthorityCertificates, first_authority, succeed
 from control_plane.signing.key_stores import KeyStores
 from control_plane.signing.seats import certificates_of
-from control_plane.storage.records import Signer
+from control_plane.storage.records.signers import Signer
 
 FIRST_AUTHORITY = "authority"
 FIRST_TOKEN_KEY = "token-key"  # noqa: S105 - the name of a file

@@ -10,7 +10,7 @@ from certs.succession import AuthorityCertificates
 from certs.trust_form import MAX_TOKEN_KEYS, Retirement
 from control_plane.signing.phases import LEAVES, SIGNS, Phase, Seat, SignerKind
 from control_plane.storage import rotations, signers
-from control_plane.storage.records import Rotation, Signer
+from control_plane.storage.records.signers import Rotation, Signer
 
 # The longest life of anything that may still stand on a signer that was left: a relay's certificate, a workspace token.
 LONGEST_STANDING_SECONDS = 31 * 86_400

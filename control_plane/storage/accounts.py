@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import new_id
-from control_plane.storage.records import Account, Operator
+from control_plane.storage.records.accounts import Account, Operator
 
 FIRST_TRUST_SEQUENCE = 1
 

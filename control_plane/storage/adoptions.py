@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Node, Relay, TrustAdoption, TrustCut
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
+from control_plane.storage.records.trust import TrustAdoption, TrustCut
 
 MOST_CUTS_A_CAUSE = 1000
 OTHERS = "others"

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import AuditEvent
+from control_plane.storage.records.audit import AuditEvent
 
 LONGEST_TEXT = 512
 

@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.accounts import token_hash
-from control_plane.storage.records import Challenge, IssuedAnswer
+from control_plane.storage.records.joining import Challenge, IssuedAnswer
 
 
 async def count_challenges(session: AsyncSession) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Certificate, Revocation
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.trust import Revocation
 
 
 async def find(session: AsyncSession, serial: str) -> Certificate | None:

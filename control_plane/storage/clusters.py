@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id, new_id
-from control_plane.storage.records import Cluster, ClusterMember, Node
+from control_plane.storage.records.nodes import Cluster, ClusterMember, Node
 
 
 async def find(session: AsyncSession, workspace_id: str, address: str) -> Cluster | None:

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command, CommandEvent
+from control_plane.storage.records.commands import Command, CommandEvent
 
 BATCH = 5_000
 

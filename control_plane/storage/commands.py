@@ -7,7 +7,9 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id
-from control_plane.storage.records import Command, Node, Submission, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.commands import Command, Submission
+from control_plane.storage.records.nodes import Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import HealthObservation
+from control_plane.storage.records.nodes import HealthObservation
 
 
 async def list_page(

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from control_plane.names import is_id
-from control_plane.storage.init_records import InitScript
-from control_plane.storage.records import Cluster, ClusterMember
+from control_plane.storage.records.init_scripts import InitScript
+from control_plane.storage.records.nodes import Cluster, ClusterMember
 
 
 async def of_owner(session: AsyncSession, owner_id: str) -> Sequence[InitScript]:

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id
-from control_plane.storage.records import JoinPolicy
+from control_plane.storage.records.joining import JoinPolicy
 
 
 async def of_platform(session: AsyncSession, platform: str) -> Sequence[JoinPolicy]:

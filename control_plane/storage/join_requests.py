@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import JoinRequest
+from control_plane.storage.records.joining import JoinRequest
 
 MOST_OF_A_MACHINE = 4
 MOST_OF_A_WORKSPACE = 1000

@@ -7,7 +7,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.accounts import token_hash
-from control_plane.storage.records import JoinToken, RelayJoinToken
+from control_plane.storage.records.joining import JoinToken
+from control_plane.storage.records.relays import RelayJoinToken
 
 
 def new_token(kind: str) -> str:

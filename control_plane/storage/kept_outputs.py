@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import Command, KeptOutput
+from control_plane.storage.records.commands import Command, KeptOutput
 
 WANTED = "wanted"
 KEPT = "kept"

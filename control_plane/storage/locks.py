@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.names import new_id
 from control_plane.storage.accounts import next_trust_sequence
-from control_plane.storage.records import Lock
+from control_plane.storage.records.trust import Lock
 
 MOST_LOCKS = 1000
 """In force at once: every agent looks at them in turn, for each stream."""

@@ -5,8 +5,9 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.init_records import NodeInit
-from control_plane.storage.records import Node, Workspace
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.init_scripts import NodeInit
+from control_plane.storage.records.nodes import Node
 
 
 async def find(session: AsyncSession, node_id: str) -> NodeInit | None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.storage import adoptions, locks, revocations
 from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.records import NodeReporter
+from control_plane.storage.records.reports import NodeReporter
 from control_plane.storage.reports import ReportItem
 
 TYPES = frozenset({"trust", "refusal", "command_refusal", "shell", "file"})

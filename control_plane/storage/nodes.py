@@ -7,7 +7,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id
-from control_plane.storage.records import Cluster, ClusterMember, Node, NodeLabel
+from control_plane.storage.records.nodes import Cluster, ClusterMember, Node, NodeLabel
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Certificate, Relay
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.relays import Relay
 
 
 async def find(session: AsyncSession, relay_id: str) -> Relay | None:

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.storage import adoptions, trust_reports
 from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.records import Relay, Reporter, ReportTotal
+from control_plane.storage.records.relays import Relay
+from control_plane.storage.records.reports import Reporter, ReportTotal
 
 HOUR_MS = 3_600_000
 MOST_REPORTERS = 64

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.storage.accounts import next_trust_sequence
-from control_plane.storage.records import Revocation
+from control_plane.storage.records.trust import Revocation
 
 MOST_REVOCATIONS = 40_000
 """What a trust document of 4 MiB holds, with room to spare; one that could not be signed would end no credential."""

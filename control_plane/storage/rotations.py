@@ -6,7 +6,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Rotation
+from control_plane.storage.records.signers import Rotation
 
 
 def begin(session: AsyncSession, kind: str, incumbent_id: str, *, by: str, gate_sequence: int, now_ms: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.secret_records import SecretBundle
+from control_plane.storage.records.secrets import SecretBundle
 
 NODES_AT_ONCE = 1000
 

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import new_id
-from control_plane.storage.records import ClusterMember, NodeLabel
-from control_plane.storage.secret_records import SecretGrant
+from control_plane.storage.records.nodes import ClusterMember, NodeLabel
+from control_plane.storage.records.secrets import SecretGrant
 
 NODES_AT_ONCE = 1000
 

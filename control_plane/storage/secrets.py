@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.secret_records import SecretDataKey, SecretScope, WorkspaceSecret
+from control_plane.storage.records.secrets import SecretDataKey, SecretScope, WorkspaceSecret
 
 
 async def find_scope(session: AsyncSession, workspace_id: str, scope: str) -> SecretScope | None:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Signer
+from control_plane.storage.records.signers import Signer
 
 TRUSTED = "trusted"
 LEFT = "left"

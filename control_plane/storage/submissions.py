@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Command, Submission
+from control_plane.storage.records.commands import Command, Submission
 
 
 class SubmissionKey(NamedTuple):

@@ -7,7 +7,7 @@ restored from a backup that is older.
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import TrustPublication
+from control_plane.storage.records.trust import TrustPublication
 
 KEPT = 10_000
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage.records import Node, Relay, TrustReport
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
+from control_plane.storage.records.trust import TrustReport
 
 NODE = "node"
 RELAY = "relay"

@@ -6,16 +6,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id, new_id
-from control_plane.storage.records import (
-    Cluster,
-    Command,
-    JoinPolicy,
-    JoinRequest,
-    JoinToken,
-    Node,
-    Submission,
-    Workspace,
-)
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.commands import Command, Submission
+from control_plane.storage.records.joining import JoinPolicy, JoinRequest, JoinToken
+from control_plane.storage.records.nodes import Cluster, Node
 
 
 async def find(session: AsyncSession, address: str) -> Workspace | None:

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from control_plane.storage.records import Certificate, Challenge, Command, IssuedAnswer, JoinToken, Revocation
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.commands import Command
+from control_plane.storage.records.joining import Challenge, IssuedAnswer, JoinToken
+from control_plane.storage.records.trust import Revocation
 from tests.support.control_planes import RunningControlPlane, running_control_plane
 from trunkline.runtime.clock import ManualClock, SystemClock
 

@@ -12,7 +12,7 @@ from certs.keyfiles import generate_key
 from certs.lifespan import lifespan_of, renewal_moment
 from certs.tokens import TokenKind
 from control_plane.storage.accounts import token_hash
-from control_plane.storage.records import Node
+from control_plane.storage.records.nodes import Node
 from tests.support.control_planes import SEALING_KEY, RunningControlPlane, running_control_plane
 from trunkline.runtime.clock import SystemClock
 

@@ -266,7 +266,7 @@ async def test_deleting_the_node_ends_its_commands(stage: Stage):
 async def test_the_environment_is_forgotten_once_delivered(stage: Stage):
     await stage.submit(environment={"PASSWORD": "s3cret-value"})
     await stage.until("SUCCEEDED")
-    from control_plane.storage.records import Submission
+    from control_plane.storage.records.commands import Submission
 
     async with stage.plane.database.read() as session:
         submission = await session.get(

@@ -15,7 +15,7 @@ from certs.late_renewal import sign_late_renewal
 from certs.tokens import TokenKind
 from control_plane.identity.renewals import Renewals
 from control_plane.storage.audit import Actor
-from control_plane.storage.records import Node
+from control_plane.storage.records.nodes import Node
 from tests.control_plane.api.test_bootstrap import OffsetClock
 from tests.support.control_planes import EnrolledNode, RunningControlPlane, running_control_plane, settings_for
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from control_plane.storage.records import Certificate
+from control_plane.storage.records.certificates import Certificate
 from tests.control_plane.api.test_init_scripts import create, encoded
 from tests.support.control_planes import EnrolledNode, RunningControlPlane
 

@@ -2,7 +2,8 @@
 
 from sqlalchemy import func, select
 
-from control_plane.storage.records import Node, Reporter, ReportTotal
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.reports import Reporter, ReportTotal
 from tests.support.control_planes import RunningControlPlane
 
 PATH = "/api/2.0/reports"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from control_plane.storage.records import Node, TrustCut
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.trust import TrustCut
 from tests.support.control_planes import EnrolledNode, EnrolledRelay, RunningControlPlane
 
 TOKEN = {"kind": "token", "id": "jti-1"}

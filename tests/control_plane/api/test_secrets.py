@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text, update
 
 from control_plane.secrets.vault import LARGEST_VALUE_BYTES
-from control_plane.storage.secret_records import WorkspaceSecret
+from control_plane.storage.records.secrets import WorkspaceSecret
 from tests.support.control_planes import RunningControlPlane
 
 PATH = "/w/finance/api/2.0/secrets"

@@ -13,7 +13,8 @@ from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.late_renewal import sign_late_renewal
 from certs.predecessor import sign_predecessor
-from control_plane.storage.records import Certificate, Node
+from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.nodes import Node
 from tests.support.emulated_clouds import BOOTSTRAP, CloudPlane, cloud_plane
 from trunkline.runtime.clock import SystemClock
 from trunkline.sandbox.emulated_machines import AWS_ACCOUNT, AWS_ROLE, SUBSCRIPTION, TENANT, object_id, service_account

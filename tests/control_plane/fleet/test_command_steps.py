@@ -15,7 +15,7 @@ from control_plane.fleet.command_steps import (
     unanswered,
     unknown_to_node,
 )
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 
 NOW, DEADLINE = 1_000, 2_000
 

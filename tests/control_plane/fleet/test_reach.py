@@ -10,7 +10,7 @@ from control_plane.fleet.reach import NodeCall, NodeReach, NotReachedError, Unan
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage.database import Database
 from control_plane.storage.migrate import migrate
-from control_plane.storage.records import Relay
+from control_plane.storage.records.relays import Relay
 from tests.support.canned_relay import CannedRelay
 from tests.support.fake_agent import FakeAgent
 from tests.support.identities import IdentityKit

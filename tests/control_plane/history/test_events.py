@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.history import event_log
 from control_plane.history.events import Standing, events_between
-from control_plane.storage.records import Command
+from control_plane.storage.records.commands import Command
 from tests.support.command_stage import HOST, PATH, Stage
 
 

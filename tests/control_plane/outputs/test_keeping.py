@@ -10,7 +10,7 @@ import pytest
 
 from control_plane.storage import kept_outputs
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records import KeptOutput
+from control_plane.storage.records.commands import KeptOutput
 from tests.support.command_stage import HOST, PATH, Stage, command_stage
 
 WHOLE = bytes(range(256)) * 40

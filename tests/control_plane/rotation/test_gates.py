@@ -6,7 +6,7 @@ from control_plane.rotation.adoption import Standing
 from control_plane.rotation.gates import judge
 from control_plane.signing.phases import Gate
 from control_plane.signing.seats import Seats
-from control_plane.storage.records import Rotation, Signer
+from control_plane.storage.records.signers import Rotation, Signer
 
 NOW = 1000.0
 OLD, NEW = "a" * 64, "b" * 64

@@ -14,7 +14,7 @@ from control_plane.storage import accounts, secrets, workspaces
 from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
 from control_plane.storage.migrate import migrate
-from control_plane.storage.secret_records import SecretDataKey
+from control_plane.storage.records.secrets import SecretDataKey
 from trunkline.runtime.clock import SystemClock
 
 ACTOR = Actor("operator/test")

@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, text
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageBusyError, StorageFullError
 from control_plane.storage.migrate import migrate
-from control_plane.storage.records import Challenge
+from control_plane.storage.records.joining import Challenge
 
 
 def url(path: Path) -> str:

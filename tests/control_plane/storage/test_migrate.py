@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from control_plane.storage.database import Database
 from control_plane.storage.migrate import UnknownSchemaError, is_migrated, migrate, migration_config
-from control_plane.storage.records import AuditEvent
+from control_plane.storage.records.audit import AuditEvent
 
 
 @pytest.fixture

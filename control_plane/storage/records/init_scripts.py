@@ -5,7 +5,9 @@ from typing import Any
 from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from control_plane.storage.records import Record
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Cluster, Node
+from control_plane.storage.records.record import Record
 
 
 class InitScript(Record):
@@ -19,8 +21,8 @@ class InitScript(Record):
     __table_args__ = (UniqueConstraint("owner_id", "name"),)
 
     script_id: Mapped[str] = mapped_column(primary_key=True)
-    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.workspace_id", ondelete="CASCADE"), index=True)
-    cluster_id: Mapped[str | None] = mapped_column(ForeignKey("clusters.cluster_id", ondelete="CASCADE"), index=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey(Workspace.workspace_id, ondelete="CASCADE"), index=True)
+    cluster_id: Mapped[str | None] = mapped_column(ForeignKey(Cluster.cluster_id, ondelete="CASCADE"), index=True)
     owner_id: Mapped[str]
     name: Mapped[str]
     position: Mapped[int]
@@ -43,7 +45,7 @@ class NodeInit(Record):
 
     __tablename__ = "node_inits"
 
-    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey(Node.node_id, ondelete="CASCADE"), primary_key=True)
     run: Mapped[int]
     instance: Mapped[str | None]
     state: Mapped[str] = mapped_column(index=True)

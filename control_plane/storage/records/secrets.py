@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
-from control_plane.storage.records import Record
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Cluster, Node
+from control_plane.storage.records.record import Record
 
 
 class SecretScope(Record):
@@ -16,9 +18,7 @@ class SecretScope(Record):
 
     __tablename__ = "secret_scopes"
 
-    workspace_id: Mapped[str] = mapped_column(
-        ForeignKey("workspaces.workspace_id", ondelete="CASCADE"), primary_key=True
-    )
+    workspace_id: Mapped[str] = mapped_column(ForeignKey(Workspace.workspace_id, ondelete="CASCADE"), primary_key=True)
     scope: Mapped[str] = mapped_column(primary_key=True)
     creation_time: Mapped[int]
     created_by: Mapped[str]
@@ -53,9 +53,7 @@ class SecretDataKey(Record):
 
     __tablename__ = "secret_data_keys"
 
-    workspace_id: Mapped[str] = mapped_column(
-        ForeignKey("workspaces.workspace_id", ondelete="CASCADE"), primary_key=True
-    )
+    workspace_id: Mapped[str] = mapped_column(ForeignKey(Workspace.workspace_id, ondelete="CASCADE"), primary_key=True)
     key_id: Mapped[str] = mapped_column(index=True)
     wrapped: Mapped[bytes] = mapped_column(LargeBinary())
     last_version: Mapped[int]
@@ -75,8 +73,8 @@ class SecretGrant(Record):
     grant_id: Mapped[str] = mapped_column(primary_key=True)
     workspace_id: Mapped[str] = mapped_column(index=True)
     scope: Mapped[str]
-    node_id: Mapped[str | None] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"), index=True)
-    cluster_id: Mapped[str | None] = mapped_column(ForeignKey("clusters.cluster_id", ondelete="CASCADE"), index=True)
+    node_id: Mapped[str | None] = mapped_column(ForeignKey(Node.node_id, ondelete="CASCADE"), index=True)
+    cluster_id: Mapped[str | None] = mapped_column(ForeignKey(Cluster.cluster_id, ondelete="CASCADE"), index=True)
     selector: Mapped[dict[str, Any] | None]
     creation_time: Mapped[int]
     created_by: Mapped[str]
@@ -92,7 +90,7 @@ class SecretBundle(Record):
 
     __tablename__ = "secret_bundles"
 
-    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.node_id", ondelete="CASCADE"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey(Node.node_id, ondelete="CASCADE"), primary_key=True)
     sequence: Mapped[int]
     fingerprint: Mapped[str]
     contents: Mapped[dict[str, Any]]

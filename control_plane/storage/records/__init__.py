@@ -1,0 +1,1 @@
+"""The tables, one class each, in a module for each subject."""
