@@ -29,7 +29,8 @@ from bench.machine import LOAD_CORE
 from bench.relay import listening
 from bench.restarted_relay import RestartedRelay
 from trunkline.client.node_sender import NodeSender
-from trunkline.client.records import AccessToken, RelayAddress
+from trunkline.client.records.relays import RelayAddress
+from trunkline.client.records.tokens import AccessToken
 from trunkline.client.relays import Relays
 from trunkline.client.routing import Route
 

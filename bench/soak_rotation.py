@@ -25,7 +25,7 @@ from tests.support.sandboxes import TRUNKLINE, Sandbox
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, TrunklineError
 from trunkline.client.node_sender import NodeSender
-from trunkline.client.rotation_records import Rotation
+from trunkline.client.records.rotations import Rotation
 from trunkline.client.rotations import RotationApi, RotationStep
 
 CALL_TIMEOUT_SECONDS = "3"

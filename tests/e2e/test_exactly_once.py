@@ -32,7 +32,7 @@ from tests.support.supervisors import collect_supervisors
 from trunkline.client.commands import CommandApi, CommandRequest, Target
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError
-from trunkline.client.records import CommandState
+from trunkline.client.records.commands import CommandState
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.logs import get_logger
 

@@ -22,7 +22,7 @@ from trunkline.client.commands import CommandRequest
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError
 from trunkline.client.node import Node
-from trunkline.client.records import Command, CommandState
+from trunkline.client.records.commands import Command, CommandState
 
 MOST_PARAMETERS = 32
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import click
 
 from trunkline.cli.exits import CommandFailed, printable
-from trunkline.client.records import Adopted, Adoption, Awaited
+from trunkline.client.records.endings import Adopted, Adoption, Awaited
 
 POLL_SECONDS = 0.1
 SLOWEST_POLL_SECONDS = 1.0

@@ -8,7 +8,7 @@ import click
 
 from trunkline.cli.output import print_records
 from trunkline.cli.session import Invocation, Session, connected
-from trunkline.client.records import AuditEvent
+from trunkline.client.records.audit import AuditEvent
 
 COLUMNS = ("time", "actor", "action", "outcome", "resource", "workspace_id", "source_address")
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Sequence
 
 from trunkline.cli.exits import INTERRUPTED, printable
-from trunkline.client.records import Command, CommandState
+from trunkline.client.records.commands import Command, CommandState
 
 TIMED_OUT = 124
 _LARGEST_STATUS = 255

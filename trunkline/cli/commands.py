@@ -13,7 +13,7 @@ from trunkline.cli.output import print_line, print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
 from trunkline.client.command_output import OutputStream
 from trunkline.client.errors import ApiError
-from trunkline.client.records import Record
+from trunkline.client.records.record import Record
 
 EVENT_COLUMNS = ("time", "event", "details")
 COLUMNS = ("command_id", "node", "state", "exit_code", "command", "submit_time")

@@ -12,7 +12,7 @@ import click
 from trunkline.cli.exits import printable
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import TrunklineError
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
 
 MOST_NOTES = 3
 

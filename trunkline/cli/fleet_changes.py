@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trunkline.client.records import Command, CommandState
+from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.submissions import Standing
 
 

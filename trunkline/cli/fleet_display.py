@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from trunkline.cli.exits import printable
-from trunkline.client.records import Command, CommandState
+from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.submissions import Standing
 
 BAR_CHARACTERS = 30

@@ -14,7 +14,7 @@ from trunkline.cli.delivery_notes import tell
 from trunkline.cli.fleet_changes import FleetChanges
 from trunkline.cli.remote_output import Destination
 from trunkline.client.errors import TrunklineError
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
 from trunkline.client.submissions import Standing
 
 _MOST_HELD_BYTES = 3

@@ -11,8 +11,8 @@ from trunkline.cli.fleet_views import FleetView
 from trunkline.cli.output_copier import OutputCopier
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import TrunklineError
-from trunkline.client.records import Command
-from trunkline.client.submission_records import Submission
+from trunkline.client.records.commands import Command
+from trunkline.client.records.submissions import Submission
 from trunkline.client.submissions import Standing
 
 MOST_OUTPUTS_AT_ONCE = 100

@@ -32,7 +32,7 @@ from trunkline.cli.remote_output import outputs_for
 from trunkline.cli.session import Session
 from trunkline.client.commands import CommandRequest
 from trunkline.client.errors import ApiError, TrunklineError
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
 from trunkline.client.submissions import Standing
 
 _NOT_WAITED_FOR = "its end was asked for, and not waited for: the command may still run; see `trunkline command list`"

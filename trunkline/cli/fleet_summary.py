@@ -11,7 +11,7 @@ from rich.text import Text
 from trunkline.cli.command_status import status_of_command
 from trunkline.cli.exits import printable
 from trunkline.cli.fleet_changes import never_sent
-from trunkline.client.records import Command, CommandState
+from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.submissions import Standing
 
 MOST_ROWS = 50

@@ -18,8 +18,8 @@ from trunkline.cli.fleet_summary import error_console, print_summary
 from trunkline.cli.output_copier import CommandOutputs, by_node
 from trunkline.cli.remote_output import Destination, OutputFor, outputs_for
 from trunkline.client.errors import TrunklineError
-from trunkline.client.records import Command, CommandState
-from trunkline.client.submission_records import RolloutProgress
+from trunkline.client.records.commands import Command, CommandState
+from trunkline.client.records.submissions import RolloutProgress
 from trunkline.client.submissions import Standing
 
 

@@ -13,7 +13,7 @@ from trunkline.cli.output_copier import OutputCopier, by_node, together
 from trunkline.cli.remote_output import OutputFor
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import TrunklineError
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
 
 T = TypeVar("T")
 

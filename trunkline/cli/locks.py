@@ -11,7 +11,7 @@ from trunkline.cli.arguments import seconds_of
 from trunkline.cli.output import print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.cli.targets import KINDS, id_of
-from trunkline.client.records import Adoption, Lock
+from trunkline.client.records.endings import Adoption, Lock
 
 COLUMNS = ("lock_id", "kind", "id", "state", "expire_time", "reason", "locked_by")
 _WHAT = {

@@ -10,7 +10,7 @@ import click
 from trunkline.cli.exits import CommandFailed, printable
 from trunkline.cli.output import print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected
-from trunkline.client.records import NodeInit
+from trunkline.client.records.init_scripts import NodeInit
 
 WAIT_SECONDS = 3600.0
 POLL_SECONDS = 0.5

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trunkline.cli.exits import printable
-from trunkline.client.records import Record
+from trunkline.client.records.record import Record
 
 _STYLES = {
     "online": "green",

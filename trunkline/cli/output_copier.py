@@ -10,7 +10,7 @@ from trunkline.cli.remote_output import Output, OutputFor
 from trunkline.client.command_output import OutputStream
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import ApiError, TrunklineError
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
 
 T = TypeVar("T")
 CommandOutputs = Callable[[Command, OutputStream, int], Output]

@@ -6,7 +6,7 @@ import click
 
 from trunkline.cli.output import print_record
 from trunkline.cli.session import Invocation, Session, connected
-from trunkline.client.records import Quota, WorkspaceQuotas
+from trunkline.client.records.workspaces import Quota, WorkspaceQuotas
 
 _BOUND = click.IntRange(min=1)
 

@@ -8,7 +8,7 @@ from trunkline.cli.adoption import TIMEOUT, WAIT, fail_if_incomplete, print_adop
 from trunkline.cli.output import print_record
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.cli.targets import KINDS, id_of
-from trunkline.client.records import Adoption, Revocation
+from trunkline.client.records.endings import Adoption, Revocation
 
 
 @click.command("revoke")

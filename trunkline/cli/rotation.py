@@ -13,7 +13,7 @@ from trunkline.cli.rotation_progress import ProgressView, progress_view
 from trunkline.cli.rotation_status import print_rotation
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.errors import ApiError
-from trunkline.client.rotation_records import Rotation
+from trunkline.client.records.rotations import Rotation
 from trunkline.client.rotations import RotationKind, RotationStep
 
 _STEPS: dict[RotationStep, str] = {

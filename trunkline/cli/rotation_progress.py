@@ -11,7 +11,7 @@ from typing import Protocol
 import click
 
 from trunkline.cli.rotation_status import laggard_lines, rotation_lines, verdict_line
-from trunkline.client.rotation_records import Rotation
+from trunkline.client.records.rotations import Rotation
 
 _ONWARDS = {"steady": "prepare", "prepared": "activate", "activated": "retire"}
 BAR_CHARACTERS = 30

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from trunkline.cli.exits import printable
-from trunkline.client.rotation_records import Rotation, RotationSigner, RotationVerdict
+from trunkline.client.records.rotations import Rotation, RotationSigner, RotationVerdict
 
 SHOWN_LAGGARDS = 20
 SHOWN_ID_CHARACTERS = 16

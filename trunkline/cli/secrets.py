@@ -16,7 +16,7 @@ from trunkline.cli.exits import CommandFailed
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 from trunkline.client.commands import Target
-from trunkline.client.records import KeyRotation
+from trunkline.client.records.secrets import KeyRotation
 
 LARGEST_VALUE_BYTES = 131_072
 R = TypeVar("R")

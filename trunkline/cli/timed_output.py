@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from trunkline.cli.remote_output import Output
 from trunkline.client.errors import TrunklineError
-from trunkline.client.records import OutputTime
+from trunkline.client.records.commands import OutputTime
 
 # Marks are no closer to each other than this, so that asking more often would bring nothing.
 ASK_SECONDS = 0.1

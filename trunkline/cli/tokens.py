@@ -17,7 +17,8 @@ import click
 from trunkline.cli.arguments import pairs_of
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.session import Invocation, connected
-from trunkline.client.records import AccessToken, Record
+from trunkline.client.records.record import Record
+from trunkline.client.records.tokens import AccessToken
 
 _FILE = click.option(
     "--file",

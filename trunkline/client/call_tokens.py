@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from trunkline.client.records import AccessToken
+from trunkline.client.records.tokens import AccessToken
 from trunkline.client.workspace import CALL_TOKEN_SECONDS, WorkspaceApi
 from trunkline.runtime.clock import Clock, SystemClock
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from trunkline.client.command_output import SILENCE_SECONDS, Opening
 from trunkline.client.errors import BadResponse, TrunklineError
 from trunkline.client.pages import read_record
-from trunkline.client.records import CommandEvent
+from trunkline.client.records.commands import CommandEvent
 from trunkline.client.resumption import Resumption
 
 LONGEST_LINE_BYTES = 1_048_576

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from trunkline.client.errors import BadResponse, TrunklineError
-from trunkline.client.records import InputStanding
+from trunkline.client.records.commands import InputStanding
 from trunkline.client.resumption import RESUME_SECONDS, Resumption
 
 PART_BYTES = 1024 * 1024

@@ -21,7 +21,7 @@ from trunkline.client.command_output import (
 )
 from trunkline.client.errors import ApiError, OutputNotKept, TrunklineError
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import Command, CommandEvent, InputStanding, OutputTime
+from trunkline.client.records.commands import Command, CommandEvent, InputStanding, OutputTime
 from trunkline.client.resumption import RESUME_SECONDS, Resumption
 from trunkline.client.rollouts import Rollout
 

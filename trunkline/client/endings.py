@@ -7,7 +7,7 @@ from typing import Literal
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import Lock, Revocation
+from trunkline.client.records.endings import Lock, Revocation
 
 EndingKind = Literal["token", "node", "certificate", "workspace"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import InitScript
+from trunkline.client.records.init_scripts import InitScript
 
 Secrets = Mapping[str, Mapping[str, str]]
 

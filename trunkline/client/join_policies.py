@@ -7,7 +7,7 @@ from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import JoinPolicy, JoinRequest
+from trunkline.client.records.joining import JoinPolicy, JoinRequest
 
 
 class JoinPolicyApi:

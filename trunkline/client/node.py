@@ -16,7 +16,9 @@ from trunkline.client.errors import NodeUnreachable, Unauthenticated
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.node_sender import Body, Fields, NodeSender
 from trunkline.client.pages import read_record
-from trunkline.client.records import AccessToken, Command, InputStanding, NodeHealth, NodePolicy
+from trunkline.client.records.commands import Command, InputStanding
+from trunkline.client.records.nodes import NodeHealth, NodePolicy
+from trunkline.client.records.tokens import AccessToken
 from trunkline.client.relays import Relays
 from trunkline.client.resumption import RESUME_SECONDS
 from trunkline.client.routing import Route

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from trunkline.client.api_transport import ApiTransport
 from trunkline.client.errors import BadResponse
-from trunkline.client.records import Record
+from trunkline.client.records.record import Record
 
 PAGE_SIZE = 200
 _MOST_PAGES = 100_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trunkline.client.node_sender import NodeSender
-from trunkline.client.records import RelayAddress
+from trunkline.client.records.relays import RelayAddress
 
 
 class Relays:

@@ -9,7 +9,7 @@ from typing import Literal
 from trunkline.client.api_transport import ApiTransport
 from trunkline.client.errors import ApiError, TrunklineError
 from trunkline.client.pages import read_record
-from trunkline.client.rotation_records import Rotation
+from trunkline.client.records.rotations import Rotation
 
 RotationKind = Literal["ca", "signing-key"]
 RotationStep = Literal["prepare", "activate", "retire", "rollback"]

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from trunkline.client.errors import TrunklineError, Unreachable
 from trunkline.client.node_sender import LINK_TIMEOUT_SECONDS, NodeSender
-from trunkline.client.records import AccessToken
+from trunkline.client.records.tokens import AccessToken
 from trunkline.client.relays import Relays
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import Target
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import AdoptedSecret, SecretGrant, SecretScope, WorkspaceSecret
+from trunkline.client.records.secrets import AdoptedSecret, SecretGrant, SecretScope, WorkspaceSecret
 
 
 class SecretApi:

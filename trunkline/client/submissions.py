@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.errors import TrunklineError
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
+from trunkline.client.records.submissions import Submission
 from trunkline.client.resumption import Resumption
-from trunkline.client.submission_records import Submission
 
 WAIT_SECONDS = 20.0
 PAUSE_SECONDS = 0.25

@@ -21,6 +21,8 @@ from typing import Any, Self
 from trunkline.client.control_plane import ControlPlane
 
 STOP_SECONDS = 10.0
+# What comes from here is a plain value, in front of which nothing needs to stand.
+PLAIN = ("trunkline.client.records.", "trunkline.client.errors", "trunkline.client.sync")
 
 
 class LoopThread:
@@ -104,7 +106,7 @@ class Blocking:
     def _face(self, value: Any) -> Any:
         """Stand in front of what has asynchronous methods of its own; records and plain values pass."""
         module = type(value).__module__
-        if module.startswith("trunkline.client.") and not module.endswith((".records", "_records", ".errors", ".sync")):
+        if module.startswith("trunkline.client.") and not module.startswith(PLAIN):
             return Blocking(value, self._thread)
         return value
 

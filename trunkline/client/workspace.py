@@ -10,16 +10,10 @@ from trunkline.client.commands import CommandApi
 from trunkline.client.init_scripts import InitScriptApi
 from trunkline.client.join_policies import JoinPolicyApi
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import (
-    AccessToken,
-    Cluster,
-    HealthCheck,
-    JoinToken,
-    Node,
-    NodeHealth,
-    NodeInit,
-    NodePolicy,
-)
+from trunkline.client.records.init_scripts import NodeInit
+from trunkline.client.records.joining import JoinToken
+from trunkline.client.records.nodes import Cluster, HealthCheck, Node, NodeHealth, NodePolicy
+from trunkline.client.records.tokens import AccessToken
 from trunkline.client.secrets import SecretApi
 from trunkline.client.submissions import SubmissionApi
 

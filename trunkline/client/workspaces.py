@@ -7,15 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.errors import BadResponse
 from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records import (
-    AuditEvent,
-    KeyRotation,
-    Relay,
-    RelayJoinToken,
-    Workspace,
-    WorkspaceQuotas,
-)
-from trunkline.client.rotation_records import Rotation
+from trunkline.client.records.audit import AuditEvent
+from trunkline.client.records.relays import Relay, RelayJoinToken
+from trunkline.client.records.rotations import Rotation
+from trunkline.client.records.secrets import KeyRotation
+from trunkline.client.records.workspaces import Workspace, WorkspaceQuotas
 from trunkline.client.rotations import RotationApi, RotationKind
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trunkline.client.control_plane import ControlPlane
-from trunkline.client.records import Node
+from trunkline.client.records.nodes import Node
 from trunkline.runtime.files import write_atomic
 from trunkline.sandbox.child import EMULATOR
 from trunkline.sandbox.daemon import Endpoints, SandboxFailed, SandboxProcess

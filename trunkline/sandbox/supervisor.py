@@ -15,7 +15,7 @@ import random
 import signal
 from collections.abc import Callable
 
-from trunkline.client.records import Node
+from trunkline.client.records.nodes import Node
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import SystemClock
 from trunkline.sandbox.bring_up import BringUp

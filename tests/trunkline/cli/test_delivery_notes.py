@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trunkline.cli.delivery_notes import MOST_NOTES, DeliveryNotes
-from trunkline.client.records import Command
+from trunkline.client.records.commands import Command
 
 
 def command(**fields: Any) -> Command:

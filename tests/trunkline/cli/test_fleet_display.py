@@ -8,8 +8,8 @@ from rich.console import Console
 
 from trunkline.cli.fleet_display import AboveDisplay, display_lines
 from trunkline.cli.remote_output import PrefixedOutput
-from trunkline.client.records import Command, CommandState
-from trunkline.client.submission_records import RolloutProgress, Submission, Wave
+from trunkline.client.records.commands import Command, CommandState
+from trunkline.client.records.submissions import RolloutProgress, Submission, Wave
 from trunkline.client.submissions import Standing
 
 

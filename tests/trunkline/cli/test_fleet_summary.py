@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from trunkline.cli.fleet_summary import print_summary
-from trunkline.client.records import Command
-from trunkline.client.submission_records import Submission
+from trunkline.client.records.commands import Command
+from trunkline.client.records.submissions import Submission
 from trunkline.client.submissions import Standing
 
 

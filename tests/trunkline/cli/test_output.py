@@ -7,7 +7,8 @@ import json
 import pytest
 
 from trunkline.cli.output import print_record, print_records, print_tree
-from trunkline.client.records import NodeHealth, NodePolicy, Workspace
+from trunkline.client.records.nodes import NodeHealth, NodePolicy
+from trunkline.client.records.workspaces import Workspace
 
 
 def test_documents_in_documents_are_named_by_their_paths(capsys: pytest.CaptureFixture[str]) -> None:

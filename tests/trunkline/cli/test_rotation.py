@@ -8,7 +8,7 @@ import pytest
 from tests.trunkline.cli.conftest import Trunkline
 from trunkline.cli.rotation_progress import JsonView, LineView, display_lines, progress_view
 from trunkline.cli.rotation_status import rotation_lines
-from trunkline.client.rotation_records import Rotation
+from trunkline.client.records.rotations import Rotation
 
 LAGGARDS = [
     {"kind": "node", "id": f"nd-{n}", "name": f"vm-{n}\x1b[31m", "problem": "has 6, needs 7"} for n in range(30)

@@ -2,7 +2,7 @@
 
 from trunkline.cli.timed_output import OutputTimes, TimedOutput
 from trunkline.client.errors import ApiError
-from trunkline.client.records import OutputTime
+from trunkline.client.records.commands import OutputTime
 
 
 class Shown:

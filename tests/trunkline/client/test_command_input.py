@@ -7,7 +7,7 @@ import pytest
 
 from trunkline.client.command_input import PART_BYTES, InputPart, InputSender
 from trunkline.client.errors import ApiError, BadResponse, Unreachable
-from trunkline.client.records import InputStanding
+from trunkline.client.records.commands import InputStanding
 
 
 class FakeNode:

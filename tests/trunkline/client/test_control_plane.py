@@ -12,7 +12,7 @@ from tests.support.fake_control_plane import ACCOUNT, TOKEN, CannedCommand, Fake
 from trunkline.client.commands import CommandRequest, Target
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, Unreachable
-from trunkline.client.records import CommandState
+from trunkline.client.records.commands import CommandState
 from trunkline.client.sync import connect
 
 

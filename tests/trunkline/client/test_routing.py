@@ -12,7 +12,8 @@ from tests.support.canned_relay import CannedCall, CannedRelay
 from trunkline.channel.outcomes import Outcome, relay_response
 from trunkline.client.errors import CallInterrupted, NodeUnreachable, PermissionRefused, RelayRefused, Unreachable
 from trunkline.client.node_sender import NodeSender
-from trunkline.client.records import AccessToken, RelayAddress
+from trunkline.client.records.relays import RelayAddress
+from trunkline.client.records.tokens import AccessToken
 from trunkline.client.relays import Relays
 from trunkline.client.routing import Route
 from trunkline.runtime.clock import SystemClock

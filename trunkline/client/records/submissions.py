@@ -1,4 +1,4 @@
-"""The typed results of the API's submissions."""
+"""Submissions, and the rollouts of their commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from trunkline.client.command_words import command_words
-from trunkline.client.records import Record
+from trunkline.client.records.record import Record
 
 
 class Wave(Record):

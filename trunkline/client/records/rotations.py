@@ -1,8 +1,8 @@
-"""The typed results of the API's rotations of the certificate authority and of the signing key."""
+"""Rotations of the certificate authority and of the signing key."""
 
 from __future__ import annotations
 
-from trunkline.client.records import Record
+from trunkline.client.records.record import Record
 
 
 class Laggard(Record):

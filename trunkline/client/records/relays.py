@@ -1,0 +1,32 @@
+"""Relays, the tokens they enrol with, and where they are reached."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from trunkline.client.records.record import Record
+
+
+class RelayJoinToken(Record):
+    """A single-use token by which one relay enrols."""
+
+    join_token: str = Field(repr=False)
+    expire_time: int = 0
+
+
+class Relay(Record):
+    """An enrolled relay."""
+
+    relay_id: str
+    name: str = ""
+    url: str | None = None
+    dns_names: list[str] = Field(default_factory=list)
+    creation_time: int = 0
+    last_seen_time: int | None = None
+
+
+class RelayAddress(Record):
+    """Where a relay is reached: ``https://host:port``."""
+
+    url: str
+    relay_id: str = ""
