@@ -2,7 +2,8 @@
 
 On links of senders to the real relay, in turn: a call that is answered, one that is reset as soon as it is opened, and
 raw bytes that each side ends for itself. Prints descriptors, tasks, streams, held bytes and memory after the first
-tenth and at the end; exits 1 if one of the counts has grown, or memory by more than two megabytes. Some two minutes.
+tenth and at the end; exits 1 if one of the counts has grown, the blocks of Python's objects by a fiftieth of the cycles,
+or memory by more than four megabytes, which the allocator's pages may be. Some two minutes.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from trunkline.channel.session import Role
 from trunkline.runtime.loop import run
 
 LINKS = 8
-GROWTH_KIB = 2048
+GROWTH_KIB = 4096
+GROWN_BLOCKS_A_CYCLE = 0.02
 SETTLE_SECONDS = 8.0
 RESETS_PER_SECOND = 400.0
 """On one link; 500 are the most that a relay takes for long."""
@@ -44,6 +46,7 @@ class Counts:
     streams: int
     calls: int
     held_bytes: int
+    blocks: int
     memory_kib: int
 
     @classmethod
@@ -57,15 +60,17 @@ class Counts:
             streams=round(numbers["trunkline_relay_streams_open"]),
             calls=round(numbers.get('trunkline_relay_calls_open{door="link"}', 0)),
             held_bytes=round(numbers["trunkline_relay_held_bytes"]),
+            blocks=round(numbers["trunkline_python_allocated_blocks"]),
             memory_kib=resident_kib(relay.pid),
         )
 
-    def no_more_than(self, before: "Counts") -> bool:
-        """Whether nothing has grown, but memory by a little."""
+    def no_more_than(self, before: "Counts", cycles: int) -> bool:
+        """Whether nothing has grown over so many cycles, but blocks and memory by a little."""
         mine = self.descriptors, self.tasks, self.streams, self.calls, self.held_bytes
         theirs = before.descriptors, before.tasks, before.streams, before.calls, before.held_bytes
         return all(one <= other for one, other in zip(mine, theirs, strict=True)) and (
-            self.memory_kib <= before.memory_kib + GROWTH_KIB
+            self.blocks <= before.blocks + GROWN_BLOCKS_A_CYCLE * cycles
+            and self.memory_kib <= before.memory_kib + GROWTH_KIB
         )
 
 
@@ -130,7 +135,7 @@ async def soak(count: int, directory: Path) -> bool:
         print(f"after {count + count // 10:>7}: {after}")
         for link in links:
             link.abort()
-    return after.no_more_than(before)
+    return after.no_more_than(before, count)
 
 
 async def _dial(relay: Relay, node: NodeCredentials, context: TlsContext) -> Link:

@@ -49,6 +49,7 @@ GAUGES: Final[dict[str, tuple[str, Callable[[Iterable[float]], float]]]] = {
     "process_virtual_memory_bytes": (_ALL, sum),
     "process_resident_memory_bytes": (_ALL, sum),
     "process_open_fds": (_ALL, sum),
+    "trunkline_python_allocated_blocks": (_ALL, sum),
     "process_max_fds": (_ALL, min),
     "process_start_time_seconds": (_OWN, max),
     "python_info": (_OWN, max),
