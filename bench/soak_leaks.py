@@ -2,8 +2,8 @@
 
 On links of senders to the real relay, in turn: a call that is answered, one that is reset as soon as it is opened, and
 raw bytes that each side ends for itself. Prints descriptors, tasks, streams, held bytes and memory after the first
-tenth and at the end; exits 1 if one of the counts has grown, the blocks of Python's objects by a fiftieth of the cycles,
-or memory by more than four megabytes, which the allocator's pages may be. Some two minutes.
+tenth and at the end; exits 1 if one of the counts has grown, the blocks of Python's objects by a fiftieth of the
+cycles, or memory by more than four megabytes, which the allocator's pages may be. Some two minutes.
 """
 
 import argparse

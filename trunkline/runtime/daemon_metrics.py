@@ -11,8 +11,6 @@ def daemon_registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     # Resident memory moves with the allocator's pages; blocks are counted, and something kept for each call shows.
-    blocks = Gauge(
-        "trunkline_python_allocated_blocks", "Blocks of memory that Python objects hold.", registry=registry
-    )
+    blocks = Gauge("trunkline_python_allocated_blocks", "Blocks of memory that Python objects hold.", registry=registry)
     blocks.set_function(sys.getallocatedblocks)
     return registry
