@@ -1,8 +1,8 @@
 """Tokens: issuing them, and verifying them with a bounded cache of what was verified before.
 
-A verified token's claims are kept under its exact text until the key ring changes. The cache holds only what a
-signature vouched for, so nobody can fill it with anything else; whether the claims are *live* is checked each time,
-and whether they are revoked and meant for this destination is asked by the caller, each time too.
+A verified token's claims are kept under its exact text until the key ring changes or it expires. The cache holds only
+what a signature vouched for, so nobody can fill it with anything else; whether the claims are *live* is checked each
+time, and whether they are revoked and meant for this destination is asked by the caller, each time too.
 """
 
 import secrets
@@ -23,6 +23,7 @@ from certs.claims import (
     read_claims,
 )
 from certs.errors import CertificateError, TokenError, TokenErrorCode
+from certs.expiring import ExpiringEntries
 from certs.jose import CompactToken, chain_of, check_signature, parse_compact, write_compact
 from certs.keyring import KeyRing
 from certs.scopes import Scopes, parse_scopes, scopes_of
@@ -166,8 +167,10 @@ class TokenVerifier:
         self._trust_domain = trust_domain
         self._issuer = issuer_of_tokens(trust_domain)
         self._leeway = leeway_seconds
-        self._cache: dict[str, TokenClaims] = {}
-        self._cache_size = cache_size
+        self._cache: ExpiringEntries[TokenClaims] = ExpiringEntries(
+            cache_size, lambda claims: claims.expires_at + leeway_seconds
+        )
+        self._known = self._cache.entries
         self._generation = keyring.generation
 
     def verify(
@@ -180,7 +183,7 @@ class TokenVerifier:
         Raises:
             TokenError: it is refused; never anything else, whatever the token is.
         """
-        claims = self._cache.get(token) if self._generation == self._keyring.generation else None
+        claims = self._known.get(token) if self._generation == self._keyring.generation else None
         if claims is None:
             claims = self._verify_anew(token, kinds, now)
         elif claims.kind is not kinds and claims.kind not in _collection(kinds):
@@ -198,7 +201,7 @@ class TokenVerifier:
             raise TokenError(TokenErrorCode.WRONG_KIND, "a token of this kind is not accepted here")
         claims = self._verify_assertion(parsed, now) if kind is TokenKind.ASSERTION else self._verify(parsed, kind)
         check_live(claims, now, self._leeway)
-        self._remember(token, claims)
+        self._remember(token, claims, now)
         return claims
 
     def _verify(self, parsed: CompactToken, kind: TokenKind) -> TokenClaims:
@@ -231,13 +234,11 @@ class TokenVerifier:
         check_signature(parsed, chain.leaf.public_key())
         return claims
 
-    def _remember(self, token: str, claims: TokenClaims) -> None:
+    def _remember(self, token: str, claims: TokenClaims, now: float) -> None:
         if self._generation != self._keyring.generation:
-            self._cache.clear()
+            self._known.clear()
             self._generation = self._keyring.generation
-        if len(self._cache) >= self._cache_size:
-            self._cache.pop(next(iter(self._cache)), None)
-        self._cache[token] = claims
+        self._cache.put(token, claims, now)
 
 
 def common_claims(issuer: SpiffeId, now: float, lifetime_seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ comparisons, or by `admit_again` the comparisons alone. Everything else is decid
 from typing import Final, Protocol
 
 from certs.errors import CertificateError
+from certs.expiring import ExpiringEntries
 from certs.peers import PeerCertificate
 from certs.spiffe import SpiffeId
 from certs.tokens import IssuedToken, TokenClaims, TokenKind
@@ -90,8 +91,10 @@ class Admission:
         self._metrics = metrics
         self._now = clock.now
         self._monotonic = clock.monotonic
-        self._credentials: dict[str, CallCredential] = {}
-        self._cache_entries = cache_entries
+        self._kept: ExpiringEntries[CallCredential] = ExpiringEntries(
+            cache_entries, lambda credential: credential.ends_at
+        )
+        self._credentials = self._kept.entries
 
     def admit(self, token: str | None, destination: Destination) -> Grant | Refusal:
         """Decide on one call. Never raises, never waits; see the module's first lines for its cost.
@@ -162,9 +165,7 @@ class Admission:
         credential = self._credentials.get(token)
         if credential is None or credential.claims is not claims:
             credential = CallCredential(claims, ends_at=self._trust.ends_at(claims))
-            if len(self._credentials) >= self._cache_entries:
-                del self._credentials[next(iter(self._credentials))]
-            self._credentials[token] = credential
+            self._kept.put(token, credential, now)
         return self._trust.standing.refusal(credential) or credential
 
     def _decide(self, credential: Credential, destination: Destination, now: float) -> Grant | Refusal:

@@ -39,6 +39,12 @@ class NodeNames:
         self._authorities: Generations[Destination, bytes] = Generations(KNOWN_PLACES)
         self._sites = Memo(_site, generation_entries=KNOWN_PLACES, max_key_bytes=MAX_KNOWN_NAME_BYTES)
 
+    def age(self) -> None:
+        """Has names that nobody uses any more forgotten."""
+        self._hosts.age()
+        self._authorities.age()
+        self._sites.age()
+
     def destination(self, host: bytes, port: int | None) -> Destination | None:
         """The destination that a lower-case host names; None for hosts that are no node's name."""
         known = self._hosts.get((host, port))

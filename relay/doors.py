@@ -74,6 +74,11 @@ class Doors:
         self._bearer_token = Memo(bearer_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_CREDENTIALS_BYTES)
         self._proxy_token = Memo(proxy_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_CREDENTIALS_BYTES)
 
+    def age(self) -> None:
+        """Has credentials that nobody sends any more forgotten."""
+        self._bearer_token.age()
+        self._proxy_token.age()
+
     def choose(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
         """Decides for a head that came on a TLS connection."""
         refusal = _refused_method(head, Door.GATEWAY if head.target_form is TargetForm.ORIGIN else Door.PROXY)

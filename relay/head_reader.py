@@ -1,4 +1,8 @@
-"""Heads on the data path: a line, a credential, a name is understood once; a whole head that comes again not at all."""
+"""Heads on the data path: a line, a credential, a name is understood once; a whole head that comes again not at all.
+
+What is remembered is aged about once a minute, so that it follows what is in use; without that, every short-lived token
+would stay for thousands of others.
+"""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
@@ -30,20 +34,36 @@ class HeadReader:
         by_link: the same for streams of senders' links.
     """
 
-    __slots__ = ("_counts", "_doors", "_names", "_readers", "_responses", "_seen", "by_connection", "by_link")
+    __slots__ = (
+        "_authorities", "_counts", "_doors", "_lines", "_names", "_readers", "_responses", "_seen", "by_connection",
+        "by_link",
+    )  # fmt: skip
 
     def __init__(self, names: NodeNames, counts: Mapping[Door, DoorCounts]) -> None:
         self._names = names
         self._counts = counts
         self._doors = Doors(names)
-        self._readers = Readers(
-            Memo(read_field_line, generation_entries=KNOWN_LINES, max_key_bytes=MAX_KNOWN_LINE_BYTES),
-            Memo(parse_authority, generation_entries=KNOWN_AUTHORITIES, max_key_bytes=MAX_KNOWN_LINE_BYTES),
+        self._lines = Memo(read_field_line, generation_entries=KNOWN_LINES, max_key_bytes=MAX_KNOWN_LINE_BYTES)
+        self._authorities = Memo(
+            parse_authority, generation_entries=KNOWN_AUTHORITIES, max_key_bytes=MAX_KNOWN_LINE_BYTES
         )
+        self._readers = Readers(self._lines, self._authorities)
         self._seen: Generations[int, bool] = Generations(SEEN_HEADS)
         self._responses: dict[tuple[Door, bool], Generations[bytes, ForwardedResponse]] = {}
         self.by_connection: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
         self.by_link: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
+
+    def age(self) -> None:
+        """Forgets what has not been asked for since the time before the last."""
+        self._lines.age()
+        self._authorities.age()
+        self._doors.age()
+        self._names.age()
+        self._seen.age()
+        self.by_connection.age()
+        self.by_link.age()
+        for responses in self._responses.values():
+            responses.age()
 
     def read_on_connection(self, raw: bytes) -> ForwardedRequest | DoorRefusal | LinkAttempt:
         """Understands a whole request head that came on a connection; raises HeadError."""

@@ -1,6 +1,7 @@
 """The relay's port, opened: listening, accepting, and swept once a second."""
 
 import asyncio
+import itertools
 import resource
 
 from relay.acceptor import Acceptor
@@ -12,6 +13,8 @@ from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.logs import get_logger
 
 SWEEP_SECONDS = 1.0
+AGING_SWEEPS = 60
+"""What was made of heads is forgotten once it has been of no use for so many sweeps, or twice as many."""
 RESERVED_FILES = 256
 """Of the files that a process may open, those that are not for connections on the port."""
 
@@ -48,7 +51,7 @@ async def open_port(footing: Footing, serving: Serving, *, port: int, shared: bo
 
 async def sweep(serving: Serving, clock: Clock) -> None:
     """Once a second: drain links whose token has ended, let locks end, look at memory, stalls and the trust's age."""
-    while True:
+    for sweeps in itertools.count(1):
         await asyncio.sleep(SWEEP_SECONDS)
         now = clock.now()
         serving.registry.drain_expired(now)
@@ -58,6 +61,8 @@ async def sweep(serving: Serving, clock: Clock) -> None:
         if now >= serving.trust.standing.valid_until:
             serving.trust.renew()
         serving.trust_age.look()
+        if sweeps % AGING_SWEEPS == 0:
+            serving.port.front.heads.age()
 
 
 def _most_connections(wanted: int) -> int:

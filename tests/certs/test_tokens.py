@@ -410,6 +410,6 @@ def test_the_cache_is_bounded_and_holds_nothing_that_was_refused(kit: IdentityKi
     for token in tokens:
         verifier.verify(token, TokenKind.CALL, NOW)
         refusal(verifier, token[:-2] + ("AA" if not token.endswith("AA") else "BA"))
-    assert len(verifier._cache) == 4
+    assert len(verifier._known) == 4
     for token in tokens:
         verifier.verify(token, TokenKind.CALL, NOW)

@@ -372,6 +372,16 @@ def test_the_cache_of_tokens_is_bounded(kit: IdentityKit, tmp_path):
     assert len(relay.admission._credentials) == 3
 
 
+def test_tokens_that_have_expired_are_not_kept(kit: IdentityKit, tmp_path):
+    relay = Fixture(kit, tmp_path)
+    for _ in range(60):
+        relay.grant(kit.call_token(lifetime_seconds=60))
+    relay.clock.advance(60 + 61)
+    for _ in range(30):
+        relay.grant(kit.call_token())
+    assert len(relay.admission._credentials) == 30
+
+
 # Links.
 
 

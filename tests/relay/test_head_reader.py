@@ -154,3 +154,17 @@ class TestResponses:
             head(b"GET http://vm-1.finance.trunk.internal/ HTTP/1.0", HOST, b"Proxy-Authorization: Bearer t"),
         ):
             assert heads.known_response(self.RAW, self.request(heads, other), DATE) is None
+
+
+def test_what_is_in_use_outlives_ageing_and_the_rest_does_not() -> None:
+    heads = reader()
+    used, left = by_proxy(b"X-Used: 1"), by_proxy(b"X-Left: 1")
+    for _ in range(2):
+        heads.read_on_connection(used)
+        heads.read_on_connection(left)
+    first, other = heads.read_on_connection(used), heads.read_on_connection(left)
+    for _ in range(2):
+        heads.age()
+        assert heads.read_on_connection(used) is first
+    assert heads.read_on_connection(left) is not other
+    assert summary(heads.read_on_connection(left)) == summary(other)

@@ -2,8 +2,9 @@
 
 A memo has two generations. New entries go into the young one; when it is full it becomes the old one, whose entries are
 gone, unless they were asked for in the meantime: those move back. So what comes often stays, a flood of what comes
-once costs nothing but its own entries, and no entry needs to be touched when it is found. Of what comes for the first
-time a memo keeps no more than a mark: tokens of links come once, and are long.
+once costs nothing but its own entries, and no entry needs to be touched when it is found. Whoever ages a memo at times
+has it keep what is in use, and not all that was: credentials of the past are long, and nobody asks for them again.
+Of what comes for the first time a memo keeps no more than a mark: tokens of links come once.
 """
 
 from collections.abc import Callable
@@ -36,8 +37,12 @@ class Generations(Generic[K, V]):
     def put(self, key: K, value: V) -> None:
         """Keeps a value for the key."""
         if len(self.young) >= self._generation_entries:
-            self._old, self.young = self.young, {}
+            self.age()
         self.young[key] = value
+
+    def age(self) -> None:
+        """The young generation becomes the old one: what nobody asks for before the next time is gone then."""
+        self._old, self.young = self.young, {}
 
 
 class Memo(Generic[V]):
@@ -64,3 +69,8 @@ class Memo(Generic[V]):
                 else:
                     self._seen.put(mark, True)
         return result
+
+    def age(self) -> None:
+        """As `Generations.age`, for what is remembered and for the marks."""
+        self._results.age()
+        self._seen.age()

@@ -72,3 +72,33 @@ def test_long_keys_and_failures_are_not_remembered() -> None:
         with pytest.raises(ValueError, match="refused"):
             memo(b"bad")
     assert calls == [b"12345", b"12345", b"bad", b"bad"]
+
+
+def test_what_nobody_asks_for_is_gone_once_it_has_aged_twice() -> None:
+    kept: Generations[bytes, int] = Generations(10)
+    kept.put(b"used", 1)
+    kept.put(b"left", 2)
+    for _ in range(3):
+        kept.age()
+        assert kept.get(b"used") == 1
+    assert kept.get(b"left") is None
+
+
+def test_a_memo_that_has_aged_twice_reads_anew() -> None:
+    calls = []
+
+    def double(key: bytes) -> bytes:
+        calls.append(key)
+        return key + key
+
+    memo = Memo(double, generation_entries=10, max_key_bytes=4)
+    for _ in range(3):
+        memo(b"ab")
+    assert len(calls) == 2
+    memo.age()
+    memo(b"ab")
+    assert len(calls) == 2
+    memo.age()
+    memo.age()
+    assert memo(b"ab") == b"abab"
+    assert len(calls) == 3
