@@ -7,23 +7,17 @@ that a node serves through an outage of it.
 
 import asyncio
 import os
-import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
-from node_agent.checks import Checks
-from node_agent.composition import Foundation, Serving, command_ledger, compose, metadata_block, secret_provision
-from node_agent.establishing import establish_identity, prepare_enrolment, proxies
-from node_agent.machine import Machine
-from node_agent.metrics import AgentMetrics, MachineCollector
+from node_agent.composition.foundation import Foundation, lay_foundation
+from node_agent.composition.serving import Serving, compose
+from node_agent.establishing import establish_identity, proxies
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
-from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.admin import AdminServer
-from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
-from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.files import StateDirectory, StateDirectoryError
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import Logger, get_logger
@@ -71,7 +65,7 @@ async def serve(settings: AgentSettings) -> None:
             log=log,
         ) as lifecycle,
     ):
-        foundation = _foundation(settings)
+        foundation = lay_foundation(settings)
         lifecycle.on_reload(lambda: _reload(foundation.policy))
         linked = lifecycle.condition("relay_link")
         admin = AdminServer(
@@ -130,37 +124,6 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
             task.cancel()
     if moved.is_set():
         raise StartError("the node has become another one by its bootstrap; start the agent again", EXIT_TEMPORARY)
-
-
-def _foundation(settings: AgentSettings) -> Foundation:
-    clock, rng = SystemClock(), random.SystemRandom()
-    registry = daemon_registry()
-    metrics = AgentMetrics(registry)
-    machine = Machine(settings.state_directory, clock)
-    registry.register(MachineCollector(machine))
-    try:
-        policy = PolicySource(settings.policy.file, get_logger("node_agent.policy"))
-    except PolicyError as error:
-        raise StartError(str(error)) from None
-    secrets, block = secret_provision(settings, policy, metrics, clock), metadata_block(settings, policy, metrics)
-    proxy_for, clock_offset = proxies(settings), ClockOffset(clock)
-    metrics.clock_offset.set_function(lambda: clock_offset.seconds or 0.0)
-    return Foundation(
-        settings=settings,
-        registry=registry,
-        metrics=metrics,
-        machine=machine,
-        policy=policy,
-        metadata_block=block,
-        secrets=secrets,
-        ledger=command_ledger(settings, policy, metrics, settings.state_directory, clock, secrets.provision, block),
-        checks=Checks(policy, rng, get_logger("node_agent.checks")),
-        enrolment=prepare_enrolment(settings, proxy_for=proxy_for, clock_offset=clock_offset, clock=clock, rng=rng),
-        proxy_for=proxy_for,
-        clock_offset=clock_offset,
-        clock=clock,
-        rng=rng,
-    )
 
 
 async def _open_ledger(foundation: Foundation) -> None:

@@ -84,18 +84,7 @@ def prepare_enrolment(
         clock_offset=clock_offset,
     )
     store = IdentityStore(settings.state_directory)
-    bootstrap = Bootstrap(
-        control_plane=control_plane,
-        evidence=evidence_source(settings.bootstrap, clock, rng),
-        store=store,
-        directory=settings.state_directory,
-        take_trust=trust.take,
-        note_new_node=InitFiles(settings.state_directory, log).note_new_node,
-        wishes=wishes(settings.bootstrap),
-        backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
-        clock=clock,
-        log=log,
-    )
+    bootstrap = _bootstrap(settings, control_plane, store, trust, clock, rng)
     succession = Succession(
         control_plane=control_plane,
         store=store,
@@ -115,6 +104,29 @@ def prepare_enrolment(
         log=log,
     )
     return Enrolment(control_plane, store, trust, bootstrap, succession, returning)
+
+
+def _bootstrap(
+    settings: AgentSettings,
+    control_plane: ControlPlane,
+    store: IdentityStore,
+    trust: TrustInForce,
+    clock: Clock,
+    rng: random.Random,
+) -> Bootstrap:
+    log = get_logger("node_agent.identity")
+    return Bootstrap(
+        control_plane=control_plane,
+        evidence=evidence_source(settings.bootstrap, clock, rng),
+        store=store,
+        directory=settings.state_directory,
+        take_trust=trust.take,
+        note_new_node=InitFiles(settings.state_directory, log).note_new_node,
+        wishes=wishes(settings.bootstrap),
+        backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
+        clock=clock,
+        log=log,
+    )
 
 
 def evidence_source(settings: BootstrapSettings, clock: Clock, rng: random.Random) -> EvidenceSource:
