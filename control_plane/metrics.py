@@ -29,6 +29,8 @@ class ControlPlaneMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._define_requests(registry)
         self._define_identity(registry)
+        self._define_trust(registry)
+        self._define_rotation(registry)
         self._define_commands(registry)
         self._define_nodes(registry)
 
@@ -83,6 +85,14 @@ class ControlPlaneMetrics:
         self.issued = Counter(
             "trunkline_control_plane_certificates_issued", "SVIDs issued.", ["role"], registry=registry
         )
+        self.certificate_expiry = Gauge(
+            "trunkline_control_plane_certificate_expiry_timestamp_seconds",
+            "When the certificates that the control plane stands on end.",
+            ["certificate"],
+            registry=registry,
+        )
+
+    def _define_trust(self, registry: CollectorRegistry) -> None:
         self.trust_sequence = Gauge(
             "trunkline_control_plane_trust_document_sequence",
             "Number of the current trust document.",
@@ -100,12 +110,8 @@ class ControlPlaneMetrics:
             "Trust documents that were taken back from whoever held them, after a restore.",
             registry=registry,
         )
-        self.certificate_expiry = Gauge(
-            "trunkline_control_plane_certificate_expiry_timestamp_seconds",
-            "When the certificates that the control plane stands on end.",
-            ["certificate"],
-            registry=registry,
-        )
+
+    def _define_rotation(self, registry: CollectorRegistry) -> None:
         self.rotation_phase = Gauge(
             "trunkline_control_plane_rotation_phase",
             "1 for the phase that the rotation is in.",
