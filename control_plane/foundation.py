@@ -1,4 +1,4 @@
-"""What the parts of the control plane are put together from: the ground that all stand on, and what it is to others."""
+"""What the parts of the control plane are put together from: the ground that all stand on, and what many share."""
 
 import asyncio
 import random
@@ -13,6 +13,9 @@ from control_plane.identity.issuance import Issuance
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.identity.trust_recovery import TrustRecovery
+from control_plane.secrets.bundles import Bundles
+from control_plane.secrets.rotation import KeyRotation
+from control_plane.secrets.vault import SecretVault
 from control_plane.settings import ControlPlaneSettings
 from control_plane.signing.in_force import SignersInForce
 from control_plane.signing.key_stores import KeyStores
@@ -51,3 +54,12 @@ class Identities:
     issuance: Issuance
     trust: TrustPublisher
     recovery: TrustRecovery
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Workspace secrets at rest, and on their way to nodes."""
+
+    vault: SecretVault
+    bundles: Bundles
+    rotation: KeyRotation
