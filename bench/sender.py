@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.credentials import load_nodes
 from certs.tls import client_context
-from trunkline.channel.dialing import dial_link
+from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link, LinkStream, StreamHandler
 from trunkline.channel.session import Role
@@ -102,9 +102,8 @@ async def send(url: str, credentials: Path, at_once: int, seconds: float) -> Non
     """Run the load and print what came of it."""
     roots, nodes = load_nodes(credentials)
     node = nodes[0]
-    link = await dial_link(
-        url, ssl_context=client_context(ca_file=roots), role=Role.CLIENT, owner=Owner(), token=node.call_token
-    )
+    plan = DialPlan(url, client_context(ca_file=roots), node.call_token)
+    link = await dial_link(plan, role=Role.CLIENT, owner=Owner())
     head = f"GET /small HTTP/1.1\r\nHost: {node.host}\r\nConnection: close"
     head += f"\r\nProxy-Authorization: Bearer {node.call_token}\r\n\r\n"
     began = asyncio.get_running_loop().time()

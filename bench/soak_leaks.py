@@ -22,7 +22,7 @@ from bench.relay import Relay, listening, running_relay
 from bench.relay_state import descriptors, metrics
 from bench.sender import Owner
 from certs.tls import TlsContext
-from trunkline.channel.dialing import dial_link
+from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link
 from trunkline.channel.session import Role
@@ -139,7 +139,7 @@ async def soak(count: int, directory: Path) -> bool:
 
 
 async def _dial(relay: Relay, node: NodeCredentials, context: TlsContext) -> Link:
-    return await dial_link(relay.url, ssl_context=context, role=Role.CLIENT, owner=Owner(), token=node.call_token)
+    return await dial_link(DialPlan(relay.url, context, node.call_token), role=Role.CLIENT, owner=Owner())
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ from bench.machine import LOAD_CORE, pin, pinned
 from bench.relay import Relay, running_relay
 from bench.sender import Owner
 from bench.target import Target
-from trunkline.channel.dialing import dial_link
+from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link
 from trunkline.channel.session import Role
@@ -134,7 +134,8 @@ class Callers:
                 link.abort()
 
     async def _dial(self, token: str) -> Link:
-        return await dial_link(self._relay.url, ssl_context=self._context, role=Role.CLIENT, owner=Owner(), token=token)
+        plan = DialPlan(self._relay.url, self._context, token)
+        return await dial_link(plan, role=Role.CLIENT, owner=Owner())
 
     async def by_link(self) -> None:
         """Call through the link door."""

@@ -129,8 +129,8 @@ class Surroundings:
 
 def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle) -> Relay:
     """Put a relay together."""
-    settings, clock, metrics = foundation.settings, foundation.clock, foundation.metrics
-    reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
+    settings = foundation.settings
+    reports = Reports(settings=settings.reports, metrics=foundation.metrics, clock=foundation.clock)
     nodes = NodesReturn(
         settings.state_directory,
         lifecycle.condition("nodes"),
@@ -145,27 +145,15 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         return_within_seconds=lambda: nodes.return_within_seconds,
     )
     serving = compose_serving(foundation, around)
-    trust, registry = serving.trust, serving.registry
-    keeper = QuotaKeeper(settings.state_directory, serving.quotas, trust.renew, get_logger("relay.quotas"))
+    keeper = QuotaKeeper(settings.state_directory, serving.quotas, serving.trust.renew, get_logger("relay.quotas"))
     rotation = RotationWatch(
         identity=foundation.identity, store=foundation.store, rng=foundation.rng, log=get_logger("relay.identity")
     )
-    adoption = TrustAdoption(
-        store=foundation.store,
-        trust=trust,
-        registry=registry,
-        roots_changed=foundation.serving.roots_changed,
-        own_root=lambda: rotation.root_id,
-        metrics=metrics,
-        report=reports.add,
-        clock=clock,
-        log=get_logger("relay.trust"),
-    )
     return Relay(
-        registry=registry,
+        registry=serving.registry,
         deadlines=serving.deadlines,
         port=serving.port,
-        trust=trust,
+        trust=serving.trust,
         trust_age=serving.trust_age,
         quotas=serving.quotas,
         memory=serving.memory,
@@ -173,12 +161,26 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         stalls=serving.stalls,
         budget=serving.budget,
         flusher=serving.flusher,
-        adoption=adoption,
+        adoption=_adoption(foundation, serving, rotation, reports),
         rotation=rotation,
         nodes=nodes,
         quota_keeper=keeper,
         sender=compose_report_sender(foundation, reports),
         disk=compose_disk_watch(foundation, keeper, lifecycle),
+    )
+
+
+def _adoption(foundation: Foundation, serving: Serving, rotation: RotationWatch, reports: Reports) -> TrustAdoption:
+    return TrustAdoption(
+        store=foundation.store,
+        trust=serving.trust,
+        registry=serving.registry,
+        roots_changed=foundation.serving.roots_changed,
+        own_root=lambda: rotation.root_id,
+        metrics=foundation.metrics,
+        report=reports.add,
+        clock=foundation.clock,
+        log=get_logger("relay.trust"),
     )
 
 
@@ -237,40 +239,67 @@ def compose_serving(footing: Footing, around: Surroundings, quotas: Quotas | Non
     budget = credit_budget(settings.limits, settings.workers)
     flusher = Flusher(asyncio.get_running_loop())
     port = _data_path(footing, registry, admission, deadlines, around, budget, flusher)
+    stalls = LinkStalls(lambda: registry.links, port.front.deadline_passed)
+    _follow_counts(metrics, registry)
+    return Serving(
+        registry=registry,
+        deadlines=deadlines,
+        port=port,
+        trust=trust,
+        quotas=quotas,
+        memory=_memory_watch(footing, registry, port.front, around),
+        trust_age=_trust_age(footing, trust, around),
+        held=_held_watch(footing, registry, budget),
+        stalls=stalls,
+        budget=budget,
+        flusher=flusher,
+    )
+
+
+def _trust_age(footing: Footing, trust: TrustInForce, around: Surroundings) -> TrustAge:
     trust_age = TrustAge(
-        settings=settings.trust,
+        settings=footing.settings.trust,
         trust=trust,
         fresh=around.lifecycle.condition("trust_fresh"),
-        metrics=metrics,
-        clock=clock,
+        metrics=footing.metrics,
+        clock=footing.clock,
         log=get_logger("relay.trust"),
         confirmed_at=around.confirmed_at,
     )
+    around.lifecycle.remark("trust_document", trust_age.remark)
+    return trust_age
 
+
+def _memory_watch(footing: Footing, registry: Registry, front: FrontDoor, around: Surroundings) -> MemoryWatch:
     def shed(shedding: bool) -> None:
-        port.front.shedding = registry.shedding = shedding
+        front.shedding = registry.shedding = shedding
 
     memory = MemoryWatch(
-        memory_limit(settings.limits),
+        memory_limit(footing.settings.limits),
         resident_bytes=around.resident_bytes,
         shed=shed,
-        metrics=metrics,
+        metrics=footing.metrics,
         log=get_logger("relay.memory"),
     )
     around.lifecycle.remark("memory", memory.remark)
-    around.lifecycle.remark("trust_document", trust_age.remark)
-    held = HeldWatch(
+    return memory
+
+
+def _held_watch(footing: Footing, registry: Registry, budget: CreditBudget) -> HeldWatch:
+    limits = footing.settings.limits
+    return HeldWatch(
         lambda: registry.links,
         budget,
-        link_held_bytes=min(settings.limits.link_held_bytes, budget.held_limit_bytes // 2),
-        stall_seconds=settings.limits.write_stall_seconds,
-        metrics=metrics,
+        link_held_bytes=min(limits.link_held_bytes, budget.held_limit_bytes // 2),
+        stall_seconds=limits.write_stall_seconds,
+        metrics=footing.metrics,
     )
-    stalls = LinkStalls(lambda: registry.links, port.front.deadline_passed)
+
+
+def _follow_counts(metrics: RelayMetrics, registry: Registry) -> None:
     loop = asyncio.get_running_loop()
     metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     metrics.streams.set_function(lambda: sum(link.streams for link in registry.links))
-    return Serving(registry, deadlines, port, trust, trust_age, quotas, memory, held, stalls, budget, flusher)
 
 
 def _data_path(

@@ -1,9 +1,8 @@
 """A relay's data path over transports in memory: real connections, links, registry and exchanges; scripted nodes."""
 
 import asyncio
-import functools
-import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -26,7 +25,7 @@ from relay.sender_port import SenderPort
 from relay.settings import LimitsSettings
 from relay.standing import Standing
 from relay.uses import Uses
-from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.virtual_time import given_in_virtual_time
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.flushing import LATE_SECONDS, Flusher
 from trunkline.channel.limits import CreditBudget, Limits
@@ -328,6 +327,10 @@ class SmallRelay:
         for task in self.tasks:
             task.cancel()
 
+    @property
+    def calls_open(self) -> float:
+        return sum(self.metric("calls_open", door=door) for door in ("proxy", "gateway", "link"))
+
     def metric(self, name: str, **labels: str) -> float:
         return self.registry_of_metrics.get_sample_value(f"trunkline_relay_{name}", labels) or 0.0
 
@@ -358,29 +361,16 @@ async def settle() -> None:
 
 def on_relay(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Runs a test in virtual time with a SmallRelay as its first argument; nothing may be left when it is over."""
+    return given_in_virtual_time(lambda: _running(limits))
 
-    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-        async def run(*arguments: Any, **named: Any) -> None:
-            relay = SmallRelay(asyncio.get_running_loop(), **limits)
-            problems: list[Any] = []
-            relay.loop.set_exception_handler(lambda loop, context: problems.append(context))
-            try:
-                await test(relay, *arguments, **named)
-            finally:
-                relay.close()
-                await asyncio.sleep(1)
-            assert not problems
-            assert not relay.uses.open.keys() - relay.registry.listeners
-            assert all(relay.metric("calls_open", door=door) == 0 for door in ("proxy", "gateway", "link"))
 
-        @functools.wraps(test)
-        def wrapper(*arguments: Any, **named: Any) -> None:
-            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-                runner.run(run(*arguments, **named))
-
-        signature = inspect.signature(test)
-        rest = list(signature.parameters.values())[1:]
-        wrapper.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
-        return wrapper
-
-    return decorate
+@asynccontextmanager
+async def _running(limits: dict[str, Any]) -> AsyncIterator[SmallRelay]:
+    relay = SmallRelay(asyncio.get_running_loop(), **limits)
+    try:
+        yield relay
+    finally:
+        relay.close()
+        await asyncio.sleep(1)
+    assert not relay.uses.open.keys() - relay.registry.listeners
+    assert not relay.calls_open

@@ -2,8 +2,8 @@
 
 import asyncio
 import functools
-import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from relay.workers.hop import hop_limits
@@ -11,7 +11,7 @@ from relay.workers.siblings import Siblings
 from relay.workers.splice import HopDoor
 from relay.workers.switchboard import Switchboard
 from tests.support.small_relay import SmallRelay
-from tests.support.virtual_time import VirtualTimeLoop
+from tests.support.virtual_time import given_in_virtual_time
 from trunkline.channel.flushing import LATE_SECONDS
 from trunkline.channel.link import Link, Role
 from trunkline.channel.memory import MemoryTransport, memory_pair
@@ -120,34 +120,20 @@ async def settle_across() -> None:
 
 def on_two_workers(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Runs a test in virtual time with TwoWorkers as its first argument; no call may be left when it is over."""
+    return given_in_virtual_time(lambda: _running(limits))
 
-    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-        async def run(*arguments: Any, **named: Any) -> None:
-            workers = TwoWorkers(asyncio.get_running_loop(), **limits)
-            problems: list[Any] = []
-            workers.loop.set_exception_handler(lambda loop, context: problems.append(context))
-            await asyncio.sleep(0.1)
-            try:
-                await test(workers, *arguments, **named)
-                await asyncio.sleep(10)
-                assert not workers.streams
-                for relay in workers.relays.values():
-                    assert not [watched for watched in relay.deadlines._watched if "Hop" in type(watched).__name__]
-            finally:
-                workers.close()
-                await asyncio.sleep(1)
-            assert not problems
-            for relay in workers.relays.values():
-                assert all(relay.metric("calls_open", door=door) == 0 for door in ("proxy", "gateway", "link"))
 
-        @functools.wraps(test)
-        def wrapper(*arguments: Any, **named: Any) -> None:
-            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-                runner.run(run(*arguments, **named))
-
-        signature = inspect.signature(test)
-        rest = list(signature.parameters.values())[1:]
-        wrapper.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
-        return wrapper
-
-    return decorate
+@asynccontextmanager
+async def _running(limits: dict[str, Any]) -> AsyncIterator[TwoWorkers]:
+    workers = TwoWorkers(asyncio.get_running_loop(), **limits)
+    await asyncio.sleep(0.1)
+    try:
+        yield workers
+        await asyncio.sleep(10)
+        assert not workers.streams
+        for relay in workers.relays.values():
+            assert not [watched for watched in relay.deadlines._watched if "Hop" in type(watched).__name__]
+    finally:
+        workers.close()
+        await asyncio.sleep(1)
+    assert not any(relay.calls_open for relay in workers.relays.values())

@@ -14,13 +14,20 @@ As a test, with or without fixtures (which must not need a loop of their own):
     @in_virtual_time
     async def test_a_long_call(): ...
 
+With something that is made for each test, and given to it as its first argument:
+
+    @given_in_virtual_time(a_running_relay)
+    async def test_a_call(relay): ...
+
 `asyncio.get_running_loop().time()` is the virtual time, from 0.
 """
 
 import asyncio
 import functools
+import inspect
 import selectors
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec
 
 P = ParamSpec("P")
@@ -65,6 +72,27 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
             runner.run(_alone(test(*args, **kwargs)))
 
     return run
+
+
+def given_in_virtual_time(
+    making: Callable[[], AbstractAsyncContextManager[Any]],
+) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Decorates tests to run in virtual time with what `making` makes, and ends after them, as their first argument."""
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        @functools.wraps(test)
+        async def given(*arguments: Any, **named: Any) -> None:
+            async with making() as made:
+                await test(made, *arguments, **named)
+
+        run = in_virtual_time(given)
+        signature = inspect.signature(test)
+        rest = list(signature.parameters.values())[1:]
+        # What is left is for pytest to give.
+        run.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
 
 
 async def _alone(test: Coroutine[Any, Any, None]) -> None:

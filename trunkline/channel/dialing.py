@@ -81,60 +81,22 @@ class DialPlan:
 
 
 async def dial_link(
-    url: str,
-    *,
-    ssl_context: ssl.SSLContext,
-    role: Role,
-    owner: LinkOwner,
-    limits: Limits | None = None,
-    token: str | None = None,
-    terms: LinkTerms = OWN_TERMS,
-    instance: UUID | None = None,
-    sequence: int | None = None,
-    carrier: CarrierChoice = "yamux",
-    proxy: ProxyAddress | None = None,
-    proxy_ssl_context: ssl.SSLContext | None = None,
-    budget: CreditBudget | None = None,
-    deadline_seconds: float = DIAL_SECONDS,
-    refuse_peer: PeerRefusal | None = None,
+    plan: DialPlan, *, role: Role, owner: LinkOwner, limits: Limits | None = None, budget: CreditBudget | None = None
 ) -> Link:
-    """Open a link to a relay; see `DialPlan` for the arguments that are not said here.
+    """Open a link to a relay.
 
     Args:
-        url: the relay, `https://host[:port]`.
-        ssl_context: verifies the relay, and holds the client certificate of a listener.
+        plan: where to, and what to say there.
         role: SERVER for a listener, CLIENT for a sender.
         owner: is offered the streams that the relay opens, and told of the link's end.
         limits: of the session; the initial window is replaced by the agreed one.
-        token: the listen or call token.
-        terms: what to offer.
-        instance: a listener's process.
-        sequence: a listener's link number.
-        carrier: what carries the mux.
-        proxy: an HTTP proxy to go through.
-        proxy_ssl_context: verifies an `https://` proxy.
         budget: the process-wide credit.
-        deadline_seconds: for everything together.
-        refuse_peer: says why a relay is not to be spoken to.
 
     Raises:
         ConnectionLost: the relay was not reached, or went away, or did not answer in time.
         HandshakeFailed: TLS, the proxy or the relay refused (`ProxyRefused`, `LinkRefused`).
     """
     loop = asyncio.get_running_loop()
-    plan = DialPlan(
-        url,
-        ssl_context,
-        token,
-        terms,
-        instance,
-        sequence,
-        carrier,
-        proxy,
-        proxy_ssl_context,
-        deadline_seconds,
-        refuse_peer,
-    )
 
     def make_link(agreed: LinkTerms) -> Link:
         window_bytes = agreed.initial_window_bytes

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from certs.tls import TlsContext
-from trunkline.channel.dialing import dial_link
+from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError, HandshakeFailed
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, LinkOwner, LinkStream, StreamHandler
@@ -47,16 +47,8 @@ def tls_dial(
 
     async def dial(owner: LinkOwner, token: str | None) -> Link:
         context = ssl_context if isinstance(ssl_context, TlsContext) else ssl_context()
-        return await dial_link(
-            relay_url,
-            ssl_context=context,
-            role=Role.CLIENT,
-            owner=owner,
-            limits=SENDER_LIMITS,
-            token=token,
-            proxy=outbound_proxy(relay_url),
-            refuse_peer=refuse_peer,
-        )
+        plan = DialPlan(relay_url, context, token, proxy=outbound_proxy(relay_url), refuse_peer=refuse_peer)
+        return await dial_link(plan, role=Role.CLIENT, owner=owner, limits=SENDER_LIMITS)
 
     return dial
 

@@ -13,7 +13,7 @@ from tests.support.http_proxy import http_proxy
 from tests.support.identities import IdentityKit
 from tests.support.link_server import Echo, link_server
 from tests.support.tcp_forwarder import tcp_forwarder
-from trunkline.channel.dialing import dial_link
+from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
 from trunkline.channel.link import LinkStream
 from trunkline.channel.proxy_connect import ProxyAddress, ProxyRefused
@@ -70,8 +70,8 @@ class Collector:
 
 
 async def dial(kit, url, *, identity=None, **options):
-    context = kit.client_tls(identity)
-    return await dial_link(url, ssl_context=context, role=Role.SERVER, owner=Owner(), token="a.b.c", **options)
+    plan = DialPlan(url, kit.client_tls(identity), "a.b.c", **options)
+    return await dial_link(plan, role=Role.SERVER, owner=Owner())
 
 
 async def close(link):
