@@ -1,10 +1,11 @@
 """The settings of the control plane: what may be in its TOML file, with units, bounds and defaults."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from control_plane.attestation_settings import BootstrapSettings
 from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
@@ -77,10 +78,18 @@ class RotationSettings(Section):
     signing_key_days: int = Field(default=90, ge=1, le=3650)
 
 
-class DatabaseSettings(Section):
-    """`[database]`: by default an SQLite file in the state directory."""
+def _with_driver(url: str) -> str:
+    if url.startswith("postgresql") and find_spec("asyncpg") is None:
+        raise ValueError("PostgreSQL needs the package asyncpg, which is not installed: pip install asyncpg")
+    return url
 
-    url: str | None = Field(default=None, pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://")
+
+class DatabaseSettings(Section):
+    """`[database]`: by default an SQLite file in the state directory; PostgreSQL needs the package asyncpg."""
+
+    url: Annotated[str, AfterValidator(_with_driver)] | None = Field(
+        default=None, pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://"
+    )
 
 
 class TokenSettings(Section):
