@@ -99,11 +99,6 @@ class Authority:
         return Authority(trust_domain, issuing, key, roots)
 
     @property
-    def roots_pem(self) -> str:
-        """Every root that is to be trusted, as PEM."""
-        return certificates_to_pem(self.roots)
-
-    @property
     def issuing(self) -> x509.Certificate:
         """The certificate of the issuing CA."""
         return self._issuing

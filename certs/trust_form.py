@@ -59,15 +59,6 @@ class Revocations:
     nodes: Collection[str] = frozenset()
     workspaces: Collection[str] = frozenset()
 
-    def pruned(self, now: float) -> "Revocations":
-        """The same without those whose credential has expired by `now`: nobody needs to be told any more."""
-        return Revocations(
-            {name: until for name, until in self.token_ids.items() if until > now},
-            {name: until for name, until in self.certificates.items() if until > now},
-            self.nodes,
-            self.workspaces,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Retirement:

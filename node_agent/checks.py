@@ -15,7 +15,6 @@ from trunkline.runtime.logs import Logger
 
 MAX_OUTPUT_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 200
-GRACE_SECONDS = 1.0
 
 
 class CheckStatus(Enum):

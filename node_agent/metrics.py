@@ -16,7 +16,6 @@ from node_agent.shells.causes import EndCause
 from trunkline.version import __version__
 
 _PREFIX = "trunkline_node_agent"
-EXCHANGE_SECONDS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 
 
 class AgentMetrics:

@@ -19,8 +19,6 @@ from control_plane.attestation.refusals import disagrees
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.secret import Secret
 
-PUBLIC_RESOURCE_MANAGER = "https://management.azure.com"
-PUBLIC_METADATA = "http://169.254.169.254"
 COMPUTE_API_VERSION = "2024-07-01"
 IDENTITY_API_VERSION = "2018-02-01"
 MOST_PAGES = 50

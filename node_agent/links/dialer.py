@@ -5,7 +5,6 @@ import itertools
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from certs.identities import Identity
 from certs.peers import peer_certificate
@@ -20,8 +19,6 @@ from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, Role
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.channel.terms import LinkTerms
-
-ServerRoots = Literal["trust_document", "public"]
 
 CertificateVerdict = Callable[[str], TrustVerdict | None]
 

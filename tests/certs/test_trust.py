@@ -319,11 +319,6 @@ def test_locks_end_by_themselves(kit: IdentityKit, kind: str, name: str) -> None
     assert other.verdict(CLAIMS, NOW - 1, certificate_serial="cd") is None
 
 
-def test_revocations_of_what_has_expired_are_pruned() -> None:
-    kept = Revocations({"a": 9, "b": 10, "c": 11}, {"d": 10, "e": 12}, frozenset({"n"}), frozenset({"w"})).pruned(10)
-    assert kept == Revocations({"c": 11}, {"e": 12}, frozenset({"n"}), frozenset({"w"}))
-
-
 def test_large_documents_are_bounded_and_bearable(kit: IdentityKit) -> None:
     many = Revocations(token_ids={f"{n:032x}": 2_000_000_000 for n in range(40_000)})
     text = kit.trust_document(1, revocations=many)

@@ -178,11 +178,6 @@ def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
         position = end + 2
 
 
-def chunk_start(size_bytes: int) -> bytes:
-    """The size line in front of a chunk of at least one byte; CRLF has to follow the content."""
-    return b"%x\r\n" % size_bytes
-
-
 def encode_chunk(content: Chunk) -> bytes:
     """One chunk; empty for no content, since an empty chunk would end the body."""
     return b"".join((b"%x\r\n" % len(content), content, b"\r\n")) if len(content) else b""
