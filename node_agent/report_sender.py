@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import random
 
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.reports import Batch, Reports
 from node_agent.settings import ReportSettings
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

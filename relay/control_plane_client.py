@@ -1,7 +1,6 @@
 """The relay's side of the control plane's API: JSON over HTTPS, with the relay's certificate once it has one."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,39 +9,18 @@ import aiohttp
 
 from certs.tls import TlsContext
 from trunkline.client.clock_offset import ClockOffset
+from trunkline.client.control_plane_answers import (
+    ControlPlaneUnreachable,
+    read_object,
+    read_refusal,
+    require_clock,
+    unreachable,
+)
 from trunkline.runtime.clock import SystemClock
 from trunkline.version import __version__
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
-
-
-class ControlPlaneRefused(Exception):  # noqa: N818 - an answer, not a mistake
-    """The control plane has answered, with an error."""
-
-    def __init__(self, status: int, error_code: str, message: str) -> None:
-        super().__init__(f"{message} ({error_code or status})")
-        self.status = status
-        self.error_code = error_code
-
-    @property
-    def permanent(self) -> bool:
-        """Whether the same request would be refused again."""
-        return 400 <= self.status < 500 and self.status not in (408, 425, 429)
-
-    @property
-    def is_about_the_request(self) -> bool:
-        """Whether what was sent is at fault, and not who sent it: another request may be granted."""
-        return self.status in (400, 409, 413)
-
-
-class ControlPlaneUnreachable(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """There is no usable answer: no connection, no trust, no time, or no JSON."""
-
-
-class ClockSkewed(ControlPlaneUnreachable):
-    """This machine's clock is too wrong to go on with; the message says by how much."""
 
 
 class ControlPlaneClient:
@@ -72,9 +50,7 @@ class ControlPlaneClient:
         Raises:
             ClockSkewed: it is off by more than is tolerated.
         """
-        complaint = self._clock_offset.complaint()
-        if complaint is not None:
-            raise ClockSkewed(complaint)
+        require_clock(self._clock_offset)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -92,7 +68,7 @@ class ControlPlaneClient:
         """
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
         async with self._request(method, path, document, timeout) as response:
-            return _object_of(await _read_bounded(response))
+            return await read_object(response)
 
     @asynccontextmanager
     async def follow(self, path: str, *, silence_seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -122,13 +98,10 @@ class ControlPlaneClient:
             ) as response:
                 self._clock_offset.observe(response.headers.get("Date"), sent_at, self._clock_offset.clock.now())
                 if response.status >= 300:
-                    raise await _refusal(response)
+                    raise await read_refusal(response)
                 yield response
         except (aiohttp.ClientError, OSError) as error:
-            complaint = self._clock_offset.complaint_about(_foreign(error))
-            if complaint is not None:
-                raise ClockSkewed(complaint) from None
-            raise ControlPlaneUnreachable(f"cannot reach the control plane {self._url}: {_reason(error)}") from None
+            raise unreachable(self._url, error, self._clock_offset) from None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -153,45 +126,3 @@ async def _pieces(response: aiohttp.ClientResponse, silence_seconds: float) -> A
             return
         except RuntimeError as error:  # what aiohttp raises where the session was closed between two reads
             raise ControlPlaneUnreachable(f"the stream of events was closed: {error}") from None
-
-
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            raise ControlPlaneUnreachable(f"the control plane's answer is larger than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
-
-
-def _object_of(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ControlPlaneUnreachable("the control plane's answer is not a JSON object; is the address right?")
-    return document
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> ControlPlaneRefused:
-    try:
-        document = _object_of(await _read_bounded(response))
-    except ControlPlaneUnreachable:
-        document = {}
-    message = str(document.get("message") or f"the control plane answered with status {response.status}")
-    return ControlPlaneRefused(response.status, str(document.get("error_code", "")), message)
-
-
-def _foreign(error: Exception) -> BaseException:
-    return error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {error.certificate_error}"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

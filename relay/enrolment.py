@@ -13,9 +13,10 @@ from certs.chains import CertificateChain
 from certs.errors import CertificateError
 from certs.identities import Identity, build_csr
 from certs.keyfiles import load_or_create_key, read_secret, write_secret
-from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
+from relay.control_plane_client import ControlPlaneClient
 from relay.identity import IDENTITY_FILE
 from relay.settings import EnrolmentSettings
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, StartError

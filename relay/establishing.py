@@ -9,7 +9,7 @@ from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.lifespan import lifespan_of
 from certs.trust import TrustStore
-from relay.control_plane_client import ClockSkewed, ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
+from relay.control_plane_client import ControlPlaneClient
 from relay.control_plane_trust import ControlPlaneTrust
 from relay.enrolment import ask, enrol, finish_enrolment
 from relay.identity import IDENTITY_FILE, OwnIdentity, load_identity
@@ -19,6 +19,7 @@ from relay.settings import RelaySettings
 from relay.succession import Succession
 from relay.trust_feed import SNAPSHOT_PATH
 from trunkline.client.clock_offset import ClockOffset
+from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import StartError

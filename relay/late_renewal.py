@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 from certs.errors import CertificateError
 from certs.late_renewal import sign_late_renewal
-from relay.control_plane_client import ControlPlaneClient, ControlPlaneUnreachable
+from relay.control_plane_client import ControlPlaneClient
 from relay.identity import OwnIdentity
 from relay.succession import Succession
+from trunkline.client.control_plane_answers import ControlPlaneUnreachable
 
 CHALLENGE_PATH = "/api/2.0/bootstrap/challenge"
 LATE_RENEWAL_PATH = "/api/2.0/relays/late-renewal"

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.lifespan import lifespan_of
-from relay.control_plane_client import ClockSkewed, ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
+from relay.control_plane_client import ControlPlaneClient
 from relay.identity import OwnIdentity
 from relay.late_renewal import LateRenewal
 from relay.metrics import RelayMetrics
 from relay.succession import Succession
+from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 
-from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
+from relay.control_plane_client import ControlPlaneClient
 from relay.reports import Batch, Reports
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certs.errors import CertificateError
-from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused, ControlPlaneUnreachable
+from relay.control_plane_client import ControlPlaneClient
 from relay.events import EventError, EventReader, ServerEvent
 from relay.metrics import RelayMetrics
 from relay.trust_hand_over import UNKNOWN_DOCUMENT_STATUS, TrustHandOver
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 
 from certs.errors import CertificateError
 from certs.trust import fingerprint_of_text
-from relay.control_plane_client import ControlPlaneClient, ControlPlaneRefused
+from relay.control_plane_client import ControlPlaneClient
+from trunkline.client.control_plane_answers import ControlPlaneRefused
 from trunkline.runtime.logs import Logger
 
 HELD_PATH = "/api/2.0/trust-document/held"

@@ -21,10 +21,11 @@ from certs.errors import CertificateError
 from certs.evidence_nonce import evidence_nonce
 from certs.predecessor import sign_predecessor
 from node_agent.identity.attempts import Attempt, AttemptFile
-from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.evidence import EvidenceSource, EvidenceUnavailable
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity, identity_from_answer
 from node_agent.identity.sealed_secrets import public_sealing_key
+from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

@@ -5,10 +5,11 @@ known by. The control plane grants it for a while (30 days by default), once a n
 """
 
 from certs.late_renewal import sign_late_renewal
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.sealed_secrets import public_sealing_key
 from node_agent.identity.succession import Succession
+from trunkline.client.control_plane_answers import ControlPlaneUnreachable
 from trunkline.version import __version__
 
 CHALLENGE_PATH = "/api/2.0/bootstrap/challenge"

@@ -13,12 +13,7 @@ import random
 from enum import Enum
 
 from certs.errors import CertificateError
-from node_agent.identity.control_plane import (
-    ClockSkewed,
-    ControlPlane,
-    ControlPlaneRefused,
-    ControlPlaneUnreachable,
-)
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.credentials import Credentials, pair_ends_at, renew_pair_at
 from node_agent.identity.evidence import EvidenceUnavailable
 from node_agent.identity.node_identity import NodeIdentity
@@ -26,6 +21,7 @@ from node_agent.identity.returning import Returning, least_pause_seconds
 from node_agent.identity.succession import NotProved, Prove, Succession
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.metrics import AgentMetrics
+from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

@@ -9,11 +9,11 @@ import asyncio
 
 from certs.errors import CertificateError
 from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
-from node_agent.identity.control_plane import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from node_agent.identity.evidence import EvidenceUnavailable
 from node_agent.identity.late_renewal import LateRenewal
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from node_agent.identity.succession import Succession
+from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError

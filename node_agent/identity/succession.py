@@ -23,10 +23,11 @@ from certs.errors import CertificateError
 from certs.lifespan import EARLIEST_RENEWAL
 from certs.succession import root_is_gone
 from node_agent.identity.attempts import Attempt, AttemptFile
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from node_agent.identity.sealed_secrets import public_sealing_key
 from node_agent.identity.trust_in_force import TrustInForce
+from trunkline.client.control_plane_answers import ControlPlaneRefused
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 

@@ -8,9 +8,10 @@ differs from node to node, the document is handed over: one that the control pla
 import asyncio
 import random
 
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.trust_in_force import TrustInForce
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.logs import Logger
 
 HELD_PATH = "/api/2.0/nodes/self/held-trust-document"

@@ -11,9 +11,10 @@ import contextlib
 import random
 from collections.abc import Callable
 
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.metrics import AgentMetrics
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 

@@ -27,7 +27,7 @@ from node_agent.commands.ledger import CommandLedger
 from node_agent.commands.records import OutputStream
 from node_agent.commands.states import CommandState
 from node_agent.commands.submitter import Submitter
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.init_scripts.environment import environment_of, own_address
 from node_agent.init_scripts.plan import InitPlan, PlannedScript, PlanRefused, read_plan
@@ -38,6 +38,7 @@ from node_agent.init_scripts.script_command import command_id_of, submission_of
 from node_agent.init_scripts.tails import tail_of
 from node_agent.metrics import AgentMetrics
 from node_agent.policy_file import PolicySource
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

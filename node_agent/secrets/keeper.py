@@ -20,7 +20,7 @@ from certs.encoding import strict_json_object
 from certs.errors import CertificateError, KeyFileError
 from certs.keyfiles import read_secret, write_secret
 from certs.secret_bundles import BundledSecret, open_bundle
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.sealed_secrets import private_sealing_key, public_sealing_key
@@ -29,6 +29,7 @@ from node_agent.policy import Policy, SecretRules
 from node_agent.policy_file import PolicySource
 from node_agent.secrets.held import HeldSecret, HeldSecrets
 from node_agent.secrets.uses import UseLog
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

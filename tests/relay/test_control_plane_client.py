@@ -4,14 +4,10 @@ from typing import Any
 
 import pytest
 
-from relay.control_plane_client import (
-    MAX_ANSWER_BYTES,
-    ControlPlaneClient,
-    ControlPlaneRefused,
-    ControlPlaneUnreachable,
-)
+from relay.control_plane_client import ControlPlaneClient
 from tests.support.identities import IdentityKit
 from tests.support.scripted_control_plane import ScriptedControlPlane
+from trunkline.client.control_plane_answers import MAX_ANSWER_BYTES, ControlPlaneRefused, ControlPlaneUnreachable
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from node_agent.identity.bootstrap import Bootstrap
-from node_agent.identity.control_plane import ClockSkewed
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.late_renewal import LateRenewal
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
@@ -21,6 +20,7 @@ from node_agent.metrics import AgentMetrics
 from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID
 from tests.support.loop_clock import LoopClock
 from trunkline.client.clock_offset import ClockOffset
+from trunkline.client.control_plane_answers import ClockSkewed
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.secret import Secret
 

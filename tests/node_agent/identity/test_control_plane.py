@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from certs.fingerprints import sha256_hex
-from node_agent.identity.control_plane import ClockSkewed, ControlPlane, ControlPlaneRefused, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.returning import least_pause_seconds
 from tests.support.agent_control_plane import AgentControlPlane, error
@@ -14,6 +14,7 @@ from tests.support.http_proxy import HttpProxy
 from tests.support.identities import IdentityKit
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.client.clock_offset import ClockOffset
+from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.clock import ManualClock, SystemClock
 
 PATH = "/api/2.0/bootstrap/challenge"

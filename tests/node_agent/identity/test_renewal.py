@@ -7,13 +7,13 @@ import pytest
 
 from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
-from node_agent.identity.control_plane import ControlPlaneRefused
 from node_agent.identity.node_identity import IdentityStore
 from node_agent.identity.renewal import SHORTEST_INTERVAL_SECONDS
 from node_agent.identity.returning import least_pause_seconds
 from node_agent.identity.sealed_secrets import public_sealing_key
 from tests.node_agent.identity.conftest import OffsetClock
 from tests.support.agent_control_plane import error
+from trunkline.client.control_plane_answers import ControlPlaneRefused
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
 

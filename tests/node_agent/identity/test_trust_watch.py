@@ -8,11 +8,12 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from node_agent.identity.control_plane import ControlPlane, ControlPlaneUnreachable
+from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.identity.trust_watch import LONGEST_GRACE_SECONDS, LONGEST_SILENCE_SECONDS, TrustWatch
 from node_agent.metrics import AgentMetrics
 from tests.support.loop_clock import LoopClock
+from trunkline.client.control_plane_answers import ControlPlaneUnreachable
 
 VIRTUAL_TIME = True
 RELAY = "https://relay.example:443"

@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from certs.errors import CertificateError
 from certs.sealing import read_sealing_key
 from certs.secret_bundles import BundledSecret, seal_bundle
-from node_agent.identity.control_plane import ControlPlaneUnreachable
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import IdentityStore
 from node_agent.metrics import AgentMetrics
@@ -20,6 +19,7 @@ from node_agent.secrets.keeper import FETCH_PATH, REPORT_PATH, SEQUENCE_FILE, Se
 from node_agent.secrets.uses import SecretUse, UseLog
 from tests.node_agent.identity.conftest import asking, control_plane, make_bootstrap, state  # noqa: F401 - fixtures
 from tests.support.agent_control_plane import error
+from trunkline.client.control_plane_answers import ControlPlaneUnreachable
 from trunkline.runtime.clock import SystemClock
 
 PASSWORD = BundledSecret("db", "password", 3, b"hunter2")
