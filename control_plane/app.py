@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix="TRUNKLINE_CONTROL_PLANE",
         settings_class=ControlPlaneSettings,
         serve=serve,
-        epilog="`trunkline control-plane init --config FILE` prepares a new one: authority, database, operator token.",
+        epilog="`trunkline control-plane init --config FILE` prepares a new one: authority, database, operator token. "
+        "`trunkline control-plane take-back DOCUMENT --config FILE` gives one that was restored what it forgot.",
     )
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["init"]:

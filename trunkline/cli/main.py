@@ -15,18 +15,21 @@ from trunkline.client.errors import TrunklineError
 from trunkline.version import __version__
 
 _COMMANDS = {
-    "up": ("trunkline.cli.sandbox:up", "Start a sandbox: control plane, relay and nodes on this machine."),
+    "up": ("trunkline.cli.sandbox:up", "Start a sandbox: control plane, relays and nodes on this machine."),
     "down": ("trunkline.cli.sandbox:down", "Stop a sandbox."),
     "run": ("trunkline.cli.run:run", "Run a command on nodes and stream its output."),
     "script": ("trunkline.cli.script:script", "Run a script of this machine on nodes."),
-    "command": ("trunkline.cli.commands:command", "Commands that were run: list, get, output, attach, cancel."),
+    "command": ("trunkline.cli.commands:command", "Commands that were run: list, get, events, output, attach, cancel."),
     "submission": ("trunkline.cli.submissions:submission", "What was run as a whole: list, get, cancel."),
     "shell": ("trunkline.cli.shell:shell", "Open a shell on a node."),
     "cp": ("trunkline.cli.cp:cp", "Copy files from and to a node."),
-    "node": ("trunkline.cli.nodes:node", "Nodes: list, get, health, init, delete."),
+    "node": ("trunkline.cli.nodes:node", "Nodes: list, get, health, policy, init, delete."),
     "cluster": ("trunkline.cli.clusters:cluster", "Clusters: create, list, get, add, remove, delete, init-scripts."),
-    "init-script": ("trunkline.cli.init_scripts:init_script", "What new nodes run first: create, list, move, …"),
-    "workspace": ("trunkline.cli.workspaces:workspace", "Workspaces: create, list, get, delete."),
+    "init-script": (
+        "trunkline.cli.init_scripts:init_script",
+        "What new nodes run first: create, list, get, update, move, delete.",
+    ),
+    "workspace": ("trunkline.cli.workspaces:workspace", "Workspaces: create, list, get, quotas, delete."),
     "secret": ("trunkline.cli.secrets:secret", "Workspace secrets: scopes, values, grants, adoption."),
     "token": ("trunkline.cli.tokens:token", "Make tokens: call, workspace, join, relay."),
     "join-token": ("trunkline.cli.join_tokens:join_token", "Join tokens that exist: list, delete."),
@@ -35,14 +38,17 @@ _COMMANDS = {
     "join-policy": ("trunkline.cli.join_policies:join_policy", "Join policies: create, list, get, delete."),
     "join-request": ("trunkline.cli.join_requests:join_request", "Machines that wait: list, approve, deny."),
     "revoke": ("trunkline.cli.revoke:revoke", "Revoke a token, node, certificate or workspace."),
-    "lock": ("trunkline.cli.locks:lock", "Lock a node, workspace, token or certificate for a while; list, lift."),
+    "lock": ("trunkline.cli.locks:lock", "Lock a node, workspace, token or certificate for a while; list, get, lift."),
     "ca": ("trunkline.cli.rotation:ca", "The certificate authority: status, rotate, and each step of a rotation."),
     "signing-key": ("trunkline.cli.rotation:signing_key", "The key that signs tokens: the same, and revoke."),
     "forward": ("trunkline.cli.forward:forward", "Open a local port that leads to a port of a node."),
     "proxy": ("trunkline.cli.proxy:proxy", "Run a local HTTP proxy to the nodes of a workspace."),
     "relay": ("trunkline.cli.daemons:relay", "Run the relay daemon."),
     "node-agent": ("trunkline.cli.daemons:node_agent", "Run the node agent daemon."),
-    "control-plane": ("trunkline.cli.daemons:control_plane", "Run the control plane daemon, or initialise it."),
+    "control-plane": (
+        "trunkline.cli.daemons:control_plane",
+        "Run the control plane daemon; initialise it, or mend it after a restore.",
+    ),
     "completion": ("trunkline.cli.completion:completion", "Print the completion script for a shell."),
 }
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.support.fake_control_plane import ACCOUNT, FakeControlPlane, error
 from tests.trunkline.cli.conftest import Trunkline
-from trunkline.cli.main import _COMMANDS, main
+from trunkline.cli.main import _COMMANDS, cli, main
 from trunkline.version import __version__
 
 HEAVY = ("aiohttp", "pydantic", "cryptography", "structlog", "rich", "asyncio")
@@ -35,6 +37,14 @@ def test_version_imports_nothing_heavy() -> None:
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: trunkline {name}")
+
+
+@pytest.mark.parametrize("name", sorted(name for name, (_, line) in _COMMANDS.items() if "list, " in line))
+def test_the_line_of_a_group_that_names_its_commands_names_all(name: str) -> None:
+    context = click.Context(cli)
+    group = cli.get_command(context, name)
+    assert isinstance(group, click.Group)
+    assert set(group.list_commands(context)) <= set(re.findall(r"[a-z-]+", _COMMANDS[name][1]))
 
 
 def test_help_of_the_control_plane_names_init(capsys: pytest.CaptureFixture[str]) -> None:
