@@ -8,99 +8,19 @@ among them, pass as they came.
 
 from typing import Final
 
-from relay.credentials import Destination
-from relay.destinations import NodeNames
-from relay.door_counts import DoorCounts
-from relay.doors import Door, Entry
-from relay.grants import Grant
+from relay.doors import Door
+from relay.forwarded_request import VIA, ForwardedRequest
 from trunkline.channel.fields import HOP_BY_HOP, OWN_PREFIX, PLAIN_OPTIONS, Field, Framing, end_to_end
-from trunkline.channel.heads import RequestHead, ResponseHead, status_line
-from trunkline.channel.memo import Generations
+from trunkline.channel.heads import ResponseHead, status_line
 
-_VIA: Final = b"Via: 1.1 trunkline\r\n", b"Via: 1.0 trunkline\r\n"
-_NOT_TO_NODES: Final = HOP_BY_HOP | {b"host", b"expect"}
-# Credentials and cookies at the gateway belong to the relay's origin, which all nodes share.
-_NOT_TO_NODES_BY_GATEWAY: Final = _NOT_TO_NODES | {b"authorization", b"cookie"}
+__all__ = ["ForwardedRequest", "ForwardedResponse", "forward_interim", "forward_request_trailers", "forward_trailers"]
+
 _NOT_TO_SENDERS: Final = HOP_BY_HOP | {b"proxy-status", b"trunkline-request-id"}
 # What a node could set for the whole origin of the gateway, other nodes' pages included.
 _NOT_BY_GATEWAY: Final = _NOT_TO_SENDERS | {
     b"set-cookie", b"set-cookie2", b"clear-site-data", b"strict-transport-security", b"alt-svc",
     b"service-worker-allowed", b"public-key-pins", b"nel", b"report-to", b"reporting-endpoints",
 }  # fmt: skip
-
-
-class ForwardedRequest:
-    """A request as the relay understood it, with the head for the node ready but for its last two fields.
-
-    It holds nothing of one call, so that it can serve every call whose head has the same bytes.
-    """
-
-    __slots__ = (
-        "_prefix", "_prefix_with_token", "content_length", "counts", "destination", "door", "expect_continue",
-        "framing", "grant", "has_content", "keep_alive", "known_responses", "method", "minor_version", "raw", "token",
-        "upgrade",
-    )  # fmt: skip
-
-    def __init__(self, head: RequestHead, entry: Entry, names: NodeNames, counts: DoorCounts) -> None:
-        self.counts: DoorCounts = counts
-        self.door: Door = entry.door
-        self.destination: Destination = entry.destination
-        self.token: str | None = entry.token
-        self.method: bytes = head.method
-        self.framing: Framing = head.framing
-        self.content_length: int = head.content_length
-        self.has_content: bool = head.framing is Framing.CHUNKED or head.content_length > 0
-        self.expect_continue: bool = head.expect_continue
-        self.upgrade: bytes | None = head.upgrade
-        self.minor_version: int = head.minor_version
-        # What comes behind a CONNECT or an Upgrade that is refused may be meant for the other protocol.
-        ambiguous = head.names_upgrade or head.framing is Framing.TUNNEL
-        self.keep_alive: bool = head.keep_alive and not ambiguous and entry.door is not Door.LINK
-        self.known_responses: Generations[bytes, ForwardedResponse] | None = None
-        self.raw: bytes | None = None
-        """The head's bytes, where the next head may be the same."""
-        self.grant: Grant | None = None
-        """What admission said to the last call; it is not good until admission says so of the next one too."""
-        self._prefix: bytes = _request_prefix(head, entry, names) + b"Proxy-Authorization: Bearer "
-        token = (entry.token or "").encode("ascii")
-        self._prefix_with_token: bytes = self._prefix + token + b"\r\nTrunkline-Request-Id: "
-
-    @property
-    def has_plain_response(self) -> bool:
-        """Whether the response's head depends on nothing but its own bytes, the door and `keep_alive`."""
-        return self.minor_version == 1 and self.upgrade is None and self.method not in (b"HEAD", b"CONNECT")
-
-    def head(self, assertion: str | None, request_id: str) -> bytes:
-        """The whole head for the node, with the sender's token, or the relay's assertion in its place."""
-        if assertion is None:
-            return b"%b%b\r\n\r\n" % (self._prefix_with_token, request_id.encode("ascii"))
-        proof = f"{assertion}\r\nTrunkline-Request-Id: {request_id}\r\n\r\n"
-        return self._prefix + proof.encode("ascii")
-
-
-def _request_prefix(head: RequestHead, entry: Entry, names: NodeNames) -> bytes:
-    connect = head.framing is Framing.TUNNEL
-    authority = names.authority(entry.destination, with_port=connect)
-    target = authority if connect else entry.target
-    dropped = _NOT_TO_NODES_BY_GATEWAY if entry.door is Door.GATEWAY else _NOT_TO_NODES
-    if head.framing is Framing.CHUNKED:
-        dropped -= {b"trailer"}
-    if not head.connection <= PLAIN_OPTIONS:
-        dropped |= head.connection
-    return b"".join((
-        b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (head.method, target, authority),
-        *[line.text for line in head.lines if line.name not in dropped and not line.own],
-        _VIA[1 - head.minor_version],
-        _request_framing(head),
-        b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade if head.upgrade else b"Connection: close\r\n",
-    ))  # fmt: skip
-
-
-def _request_framing(head: RequestHead) -> bytes:
-    expect = b"Expect: 100-continue\r\n" if head.expect_continue else b""
-    if head.framing is Framing.LENGTH:
-        return b"%bContent-Length: %d\r\n" % (expect, head.content_length)
-    return b"%bTransfer-Encoding: chunked\r\n" % expect if head.framing is Framing.CHUNKED else b""
 
 
 class ForwardedResponse:
@@ -139,7 +59,7 @@ def _response_head(
         *[line.text for line in head.lines if line.name not in dropped],
         # RFC 9110 section 6.6.1: who forwards a response without Date has to add it.
         b"" if b"date" in head.watched or head.status < 200 else b"Date: %b\r\n" % date,
-        _VIA[1 - head.minor_version],
+        VIA[1 - head.minor_version],
         _response_framing(head, framing_out),
         _response_connection(head, keep_alive=keep_alive),
         b"\r\n",

@@ -111,11 +111,13 @@ class FrontDoor:
             return Refusal(Outcome.DRAINING, "the relay is draining; call again")
         if self.shedding:
             return Refusal(Outcome.OVERLOADED, "the relay is short of memory; call again")
-        grant = request.grant
+        kin = request.kin
+        holder = request if kin is None else kin
+        grant = holder.grant
         decision = self.admission.admit_again(grant) if grant is not None else None
         if decision is None:
             decision = self.admission.admit(request.token, request.destination)
-            request.grant = decision if isinstance(decision, Grant) else None
+            holder.grant = decision if isinstance(decision, Grant) else None
         return decision
 
     def mint_request_id(self) -> str:

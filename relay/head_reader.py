@@ -5,32 +5,28 @@ would stay for thousands of others.
 """
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, DoorRefusal, Doors, Entry, LinkAttempt
 from relay.forwarding import ForwardedRequest, ForwardedResponse
+from relay.known_requests import KNOWN_HEADS, MAX_KNOWN_HEAD_BYTES, SEEN_HEADS_BITS, KnownRequests
 from trunkline.channel.fields import Framing, read_field_line
-from trunkline.channel.heads import Readers, ResponseHead, parse_request_head, parse_response_head
-from trunkline.channel.memo import Generations, Memo
+from trunkline.channel.heads import Readers, RequestHead, ResponseHead, parse_request_head, parse_response_head
+from trunkline.channel.memo import Generations, Marks, Memo
 from trunkline.channel.targets import parse_authority
 
-KNOWN_HEADS: Final = 512
-MAX_KNOWN_HEAD_BYTES: Final = 4096
-SEEN_HEADS: Final = 16 * KNOWN_HEADS
 KNOWN_LINES: Final = 4096
 MAX_KNOWN_LINE_BYTES: Final = 1024
 KNOWN_AUTHORITIES: Final = 1024
-
-V = TypeVar("V")
 
 
 class HeadReader:
     """Reads the heads of all calls; one for a relay. What it remembers is bounded, and a pure function of the bytes.
 
     Attributes:
-        by_connection: requests by the bytes of their heads, as they came before on connections.
+        by_connection: requests that came before on connections.
         by_link: the same for streams of senders' links.
     """
 
@@ -48,10 +44,10 @@ class HeadReader:
             parse_authority, generation_entries=KNOWN_AUTHORITIES, max_key_bytes=MAX_KNOWN_LINE_BYTES
         )
         self._readers = Readers(self._lines, self._authorities)
-        self._seen: Generations[int, bool] = Generations(SEEN_HEADS)
+        self._seen = Marks(SEEN_HEADS_BITS)
         self._responses: dict[tuple[Door, bool], Generations[bytes, ForwardedResponse]] = {}
-        self.by_connection: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
-        self.by_link: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
+        self.by_connection = KnownRequests()
+        self.by_link = KnownRequests()
 
     def age(self) -> None:
         """Forgets what has not been asked for since the time before the last."""
@@ -59,7 +55,6 @@ class HeadReader:
         self._authorities.age()
         self._doors.age()
         self._names.age()
-        self._seen.age()
         self.by_connection.age()
         self.by_link.age()
         for responses in self._responses.values():
@@ -67,29 +62,25 @@ class HeadReader:
 
     def read_on_connection(self, raw: bytes) -> ForwardedRequest | DoorRefusal | LinkAttempt:
         """Understands a whole request head that came on a connection; raises HeadError."""
-        known = self.by_connection.get(raw)
+        known = self.by_connection.find(raw)
         if known is not None:
             return known
         head = parse_request_head(raw, self._readers)
         entry = self._doors.choose(head)
         if not isinstance(entry, Entry):
             return entry
-        request = ForwardedRequest(head, entry, self._names, self._counts[entry.door])
-        self._keep(self.by_connection, raw, request)
-        return request
+        return self._forwarded(raw, head, entry, self.by_connection)
 
     def read_on_link(self, raw: bytes) -> ForwardedRequest | DoorRefusal:
         """Understands a whole request head that came on a stream of a sender's link; raises HeadError."""
-        known = self.by_link.get(raw)
+        known = self.by_link.find(raw)
         if known is not None:
             return known
         head = parse_request_head(raw, self._readers)
         entry = self._doors.enter_by_link(head)
         if not isinstance(entry, Entry):
             return entry
-        request = ForwardedRequest(head, entry, self._names, self._counts[entry.door])
-        self._keep(self.by_link, raw, request)
-        return request
+        return self._forwarded(raw, head, entry, self.by_link)
 
     def parse_response(self, raw: bytes, request: ForwardedRequest) -> ResponseHead:
         """Parses a whole response head; raises HeadError."""
@@ -103,26 +94,19 @@ class HeadReader:
 
     def keep_response(self, raw: bytes, request: ForwardedRequest, response: ForwardedResponse) -> None:
         """Remembers what was made of a response's head, where it depends on nothing else."""
-        if request.known_responses is not None:
-            self._remember(request.known_responses, raw, response)
+        known = request.known_responses
+        if known is not None and len(raw) <= MAX_KNOWN_HEAD_BYTES and self._seen.add(hash(raw)):
+            known.put(raw, response)
 
-    def _keep(self, known: Generations[bytes, ForwardedRequest], raw: bytes, request: ForwardedRequest) -> None:
+    def _forwarded(self, raw: bytes, head: RequestHead, entry: Entry, known: KnownRequests) -> ForwardedRequest:
+        request = ForwardedRequest.of(head, entry, self._names, self._counts[entry.door])
         if request.has_plain_response:
             of_door = (request.door, request.keep_alive)
             responses = self._responses.get(of_door)
             if responses is None:
                 responses = self._responses[of_door] = Generations(KNOWN_HEADS)
             request.known_responses = responses
-        if request.framing is Framing.NONE:
-            request.raw = raw
-            self._remember(known, raw, request)
-
-    def _remember(self, known: Generations[bytes, V], raw: bytes, parsed: V) -> None:
-        """Keeps what was made of a head's bytes when they come for the second time."""
-        if len(raw) > MAX_KNOWN_HEAD_BYTES:
-            return
-        mark = hash(raw)
-        if self._seen.get(mark) is not None:
-            known.put(raw, parsed)
-        else:
-            self._seen.put(mark, True)
+        if request.framing is Framing.NONE and len(raw) <= MAX_KNOWN_HEAD_BYTES:
+            request.keep_lines(raw, head)
+            known.keep(raw, request)
+        return request

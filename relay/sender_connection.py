@@ -137,10 +137,13 @@ class SenderConnection:
             self._hold(data)
 
     def _known(self, data: bytes) -> ForwardedRequest | None:
-        """The request that the bytes are, if they are one that came before, most often as the last one here."""
-        request = self._last
-        if request is None or request.raw != data:
-            request = self._last = self._heads.by_connection.young.get(data)
+        """The request that the bytes are, if they are one that came before, or like one, most often the last here."""
+        last = self._last
+        if last is not None and last.raw == data:
+            return last
+        request = self._heads.by_connection.find(data, last)
+        if request is not None:
+            self._last = request if request.kin is None else request.kin
         return request
 
     def eof_received(self) -> None:

@@ -198,7 +198,7 @@ class SenderStream(StreamSender):
         if type(data) is not bytes:
             data = bytes(data)
         if self._buffer is None:
-            request = self._front.heads.by_link.young.get(data)
+            request = self._front.heads.by_link.find(data)
             if request is not None:
                 self._begin(request)
                 return

@@ -18,7 +18,7 @@ COUNTS = {door: DoorCounts(METRICS, door) for door in Door}
 
 def forwarded(*fields: bytes, start: bytes = b"GET /a HTTP/1.1", door: Door = Door.PROXY, node: Destination = NODE):
     head = parse_request_head(b"\r\n".join((start, b"Host: x", *fields)) + b"\r\n\r\n")
-    return ForwardedRequest(head, Entry(door, node, head.target_origin, "secret"), NAMES, COUNTS[door])
+    return ForwardedRequest.of(head, Entry(door, node, head.target_origin, "secret"), NAMES, COUNTS[door])
 
 
 def lines(raw: bytes) -> list[bytes]:

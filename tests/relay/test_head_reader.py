@@ -9,7 +9,8 @@ from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, DoorRefusal, LinkAttempt
 from relay.forwarding import ForwardedRequest, ForwardedResponse
-from relay.head_reader import KNOWN_HEADS, MAX_KNOWN_HEAD_BYTES, HeadReader
+from relay.head_reader import HeadReader
+from relay.known_requests import MAX_KNOWN_HEAD_BYTES
 from relay.metrics import RelayMetrics
 from trunkline.channel.heads import HeadError
 
@@ -74,18 +75,11 @@ def test_memory_changes_nothing(heads: list[bytes], by_link: bool) -> None:
 def test_a_head_that_came_twice_is_known_by_its_bytes() -> None:
     heads = reader()
     first = heads.read_on_connection(by_proxy())
-    assert by_proxy() not in heads.by_connection.young
+    assert by_proxy() not in heads.by_connection.whole.young
     second = heads.read_on_connection(by_proxy())
-    assert heads.by_connection.young[by_proxy()] is second is heads.read_on_connection(by_proxy())
+    assert heads.by_connection.whole.young[by_proxy()] is second is heads.read_on_connection(by_proxy())
     assert first is not second
-    assert not heads.by_link.young
-
-
-def test_heads_that_come_once_leave_nothing() -> None:
-    heads = reader()
-    for number in range(3 * KNOWN_HEADS):
-        heads.read_on_connection(by_proxy(b"Traceparent: %d" % number))
-    assert not heads.by_connection.young
+    assert not heads.by_link.whole.young
 
 
 @pytest.mark.parametrize(
@@ -102,7 +96,7 @@ def test_other_heads_are_read_anew(raw: bytes) -> None:
     heads = reader()
     for _ in range(4):
         heads.read_on_connection(raw)
-    assert not heads.by_connection.young
+    assert not heads.by_connection.whole.young
 
 
 def test_a_stream_of_a_link_does_not_choose_a_door() -> None:

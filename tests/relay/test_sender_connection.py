@@ -656,3 +656,37 @@ async def test_heads_that_come_again_in_any_order_are_decided_on_each_time(relay
     await settle()
     assert relay_answer(sender.take())[0].status == 502
     assert len(node.calls) == 9
+
+
+@on_relay()
+async def test_calls_whose_heads_differ_are_admitted_and_reach_the_node_each_with_its_own(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.script = answering()
+    for number in range(4):
+        sender.send(get(b"/", b"Traceparent: %d" % number))
+        await settle()
+        assert b"\r\nTraceparent: %d\r\n" % number in node.calls[number].head
+        assert sender.take().endswith(b"\r\n\r\nhello")
+    assert len(relay.front.heads.by_connection.whole.young) <= 1
+
+
+@on_relay()
+async def test_a_head_like_one_that_was_granted_is_granted_anew(relay: SmallRelay) -> None:
+    first, sender = relay.attach_node(), relay.connect()
+    first.script = answering(b"first")
+    for number in range(2):
+        sender.send(get(b"/", b"Traceparent: %d" % number))
+        await settle()
+    assert sender.take().count(b"first") == 2
+    second = relay.attach_node(sequence=2)
+    second.script = answering(b"second")
+    await settle()
+    for number in range(2, 4):
+        sender.send(get(b"/", b"Traceparent: %d" % number))
+        await settle()
+    assert sender.take().count(b"second") == 2
+    kin = relay.front.heads.by_connection.find(get(b"/", b"Traceparent: 5"))
+    assert kin is not None
+    assert kin.kin is not None
+    assert kin.kin.grant is not None
+    assert kin.kin.grant.listener is relay.registry.find("finance", "vm-1")

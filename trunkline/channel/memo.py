@@ -45,6 +45,31 @@ class Generations(Generic[K, V]):
         self._old, self.young = self.young, {}
 
 
+class Marks:
+    """What has come before, nearly: an octet for each of some places, so that one in 256 new ones is taken for old.
+
+    That is good enough for deciding what to remember, and costs one look at a little memory.
+    """
+
+    __slots__ = ("_marks", "_mask", "_shift")
+
+    def __init__(self, places_bits: int) -> None:
+        """Makes room for two to the power of `places_bits` hashes."""
+        self._marks = bytearray(1 << places_bits)
+        self._mask = (1 << places_bits) - 1
+        self._shift = places_bits
+
+    def add(self, mark: int) -> bool:
+        """Notes a hash, and tells whether it was there."""
+        marks = self._marks
+        place = mark & self._mask
+        octet = mark >> self._shift & 0xFF
+        if marks[place] == octet:
+            return True
+        marks[place] = octet
+        return False
+
+
 class Memo(Generic[V]):
     """A pure function of bytes that remembers its results; what the function raises is not remembered."""
 

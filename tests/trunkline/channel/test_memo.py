@@ -1,6 +1,6 @@
 import pytest
 
-from trunkline.channel.memo import Generations, Memo
+from trunkline.channel.memo import Generations, Marks, Memo
 
 
 def test_what_was_put_is_found() -> None:
@@ -102,3 +102,12 @@ def test_a_memo_that_has_aged_twice_reads_anew() -> None:
     memo.age()
     assert memo(b"ab") == b"abab"
     assert len(calls) == 3
+
+
+def test_marks_know_what_came_before_and_hardly_anything_else() -> None:
+    marks = Marks(10)
+    assert not marks.add(3 << 10 | 5)
+    assert marks.add(3 << 10 | 5)
+    fresh = Marks(10)
+    hashes = [number * 0x9E3779B97F4A7C15 % 2**64 - 2**63 for number in range(1, 1000)]
+    assert sum(fresh.add(one) for one in hashes) < 100

@@ -1,0 +1,67 @@
+"""Requests that were understood before: by all the bytes of their heads, or by all that means anything to the relay.
+
+A head that came twice is known by its bytes. One that is new is compared with the last head that was parsed and had the
+same start line: where they differ only in lines that mean nothing to the relay, its request is made like the other's
+(see `ForwardedRequest.alike`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.forwarded_request import ForwardedRequest
+from trunkline.channel.memo import Generations, Marks
+
+KNOWN_HEADS: Final = 512
+MAX_KNOWN_HEAD_BYTES: Final = 4096
+SEEN_HEADS_BITS: Final = 13
+
+
+class KnownRequests:
+    """What is remembered of requests that come in one way: on connections, or on streams of links.
+
+    Attributes:
+        whole: requests by all the bytes of their heads.
+    """
+
+    __slots__ = ("_by_start", "_seen", "whole")
+
+    def __init__(self) -> None:
+        self.whole: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
+        self._by_start: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
+        self._seen = Marks(SEEN_HEADS_BITS)
+
+    def find(self, raw: bytes, last: ForwardedRequest | None = None) -> ForwardedRequest | None:
+        """The request of a whole head; None if it has to be parsed, or if the bytes are no whole head.
+
+        Args:
+            raw: the bytes.
+            last: a request that it may be like, to be looked at first.
+        """
+        known = self.whole.get(raw)
+        if known is not None:
+            return known
+        if len(raw) > MAX_KNOWN_HEAD_BYTES:
+            return None
+        request = last.alike(raw) if last is not None else None
+        if request is None:
+            model = self._by_start.get(_start(raw))
+            request = model.alike(raw) if model is not None and model is not last else None
+        if request is not None and self._seen.add(hash(raw)):
+            self.whole.put(raw, request)
+        return request
+
+    def keep(self, raw: bytes, request: ForwardedRequest) -> None:
+        """Remembers a request that has just been parsed, from a head of at most `MAX_KNOWN_HEAD_BYTES`, no content."""
+        self._by_start.put(_start(raw), request)
+        if self._seen.add(hash(raw)):
+            self.whole.put(raw, request)
+
+    def age(self) -> None:
+        """Forgets what has not been asked for since the time before the last."""
+        self.whole.age()
+        self._by_start.age()
+
+
+def _start(raw: bytes) -> bytes:
+    return raw[: raw.find(b"\r\n")]
