@@ -81,7 +81,8 @@ class Calls:
 
     def _with_many_nodes(self, nodes: list[NodeCredentials]) -> Mapping[str, Measurement]:
         return {
-            "small call, 64 nodes with one sender each": lambda name: self._small(name, nodes, len(nodes), 1.3),
+            "small call, 64 nodes with one sender each": lambda name: self._small(name, nodes, len(nodes), 1.1),
+            "small call, 64 nodes with one sender each, heads that differ": lambda name: self._differing(name, nodes),
         }
 
     def _small(self, name: str, nodes: list[NodeCredentials], senders: int, bound: float) -> Row:
@@ -89,6 +90,13 @@ class Calls:
         relay = Load(self._relay.url, {}, requests, connections=senders)
         nginx = Load(self._nginx.url + "/small", {}, connections=senders)
         row = Row(name, MICROSECONDS, bound)
+        return self._compare(row, relay, nginx, lambda measured, _: measured.cpu_microseconds_per_request)
+
+    def _differing(self, name: str, nodes: list[NodeCredentials]) -> Row:
+        requests = tuple((f"{node.gateway}/small", authorization(node)) for node in nodes)
+        relay = Load(self._relay.url, {}, requests, connections=len(nodes), differing=True)
+        nginx = Load(self._nginx.url, {}, (("/small", {}),), connections=len(nodes), differing=True)
+        row = Row(name, MICROSECONDS, 1.1)
         return self._compare(row, relay, nginx, lambda measured, _: measured.cpu_microseconds_per_request)
 
     def _new_connection(self, name: str, node: NodeCredentials) -> Row:

@@ -23,6 +23,15 @@ function done(summary, latency, requests)
     errors.connect + errors.read + errors.write + errors.timeout, latency:percentile(50), latency:percentile(99)))
 end
 """
+# Of a head that is ready one with a field more, before the empty line at its end.
+_TRACED = """
+local traces = 0
+function traced(head)
+  traces = traces + 1
+  local field = string.format("traceparent: 00-%032x-%016x-01", traces * 7919, traces)
+  return string.sub(head, 1, -3) .. field .. "\\r\\n\\r\\n"
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,7 @@ class Load:
         requests: (path, headers) given to the connections in turn, instead of the URL's path.
         connections: kept-alive connections, each with one request at a time.
         body_bytes: size of each request's content; 0 means GET.
+        differing: each request has a `traceparent` of its own, and no head is like another.
     """
 
     url: str
@@ -42,6 +52,7 @@ class Load:
     requests: tuple[tuple[str, dict[str, str]], ...] = ()
     connections: int = 64
     body_bytes: int = 0
+    differing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ def _read(answer: subprocess.CompletedProcess[str], used: float) -> Measured:
 
 
 def _script(load: Load) -> str:
-    lines = [_REPORT]
+    lines = [_REPORT, _TRACED]
     if load.body_bytes:
         lines.append('wrk.method = "PUT"')
         lines.append(f'wrk.body = string.rep("x", {load.body_bytes})')
@@ -134,7 +145,8 @@ def _script(load: Load) -> str:
         for path, headers in load.requests:
             fields = ", ".join(f"[{_quoted(name)}] = {_quoted(value)}" for name, value in headers.items())
             lines.append(f"  table.insert(made, wrk.format(nil, {_quoted(path)}, {{{fields}}}))")
-        lines.append("end\nfunction request()\n  at = at % #made + 1\n  return made[at]\nend")
+        made = "traced(made[at])" if load.differing else "made[at]"
+        lines.append(f"end\nfunction request()\n  at = at % #made + 1\n  return {made}\nend")
     return "\n".join(lines)
 
 
