@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
+from trunkline.runtime.allocator import keep_free_memory
 from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger, configure_logging, get_logger
 from trunkline.runtime.loop import EventLoopName, run
@@ -72,6 +73,7 @@ def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[s
 
 def run_to_exit(main: Callable[[], Coroutine[Any, Any, None]], *, event_loop: EventLoopName, log: Logger) -> int:
     """Run a main coroutine to its end, and return the exit code; what it raises is logged."""
+    keep_free_memory()
     try:
         run(main, event_loop=event_loop, log=log)
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
