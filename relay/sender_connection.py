@@ -26,9 +26,11 @@ from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.doors import Door, LinkAttempt
 from relay.exchange import Exchange
 from relay.forwarding import ForwardedRequest
+from relay.sender_output import SenderOutput
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk
 from trunkline.channel.fields import HEAD_END, MAX_HEAD_BYTES
+from trunkline.channel.flushing import JOIN_BYTES
 from trunkline.channel.heads import HeadBuffer, HeadError
 from trunkline.channel.outcomes import Outcome, outcome_of_head_error, relay_response
 
@@ -84,8 +86,8 @@ class SenderConnection:
 
     __slots__ = (
         "_buffer", "_content_bytes", "_exchange", "_finished", "_fresh", "_front", "_heads", "_held", "_last",
-        "_overrun_bytes", "_port", "_reader", "_reading", "_refusals", "_stall", "_state", "_transport", "closing",
-        "congested", "deadline",
+        "_output", "_overrun_bytes", "_port", "_reader", "_reading", "_refusals", "_stall", "_state", "_transport",
+        "closing", "congested", "deadline",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -107,6 +109,7 @@ class SenderConnection:
         self._fresh = True
         self._refusals = 0
         self._stall: WriteStall | None = None
+        self._output: SenderOutput | None = None  # most connections never have large output
         self.closing = port.closing
         self.congested = False
         self.deadline = NEVER
@@ -155,6 +158,8 @@ class SenderConnection:
         exchange, self._exchange = self._exchange, None
         self._state = _CLOSED
         self._held = b""
+        if self._output is not None:
+            self._output.drop()
         self._flow_again()
         self._port.forget(self)
         if exchange is not None:
@@ -312,15 +317,28 @@ class SenderConnection:
 
     def deliver(self, data: Chunk) -> None:
         """Sends bytes of the response."""
-        self._transport.write(data)
+        output = self._output
+        if output is None:
+            if len(data) < JOIN_BYTES:
+                self._transport.write(data)
+                return
+            output = self._output = SenderOutput(self._transport, self._front.call_soon)
+        output.write(data)
 
     def deliver_pieces(self, pieces: list[Chunk]) -> None:
         """Sends bytes of the response that lie in several pieces."""
+        self._write_out()
         self._transport.writelines(pieces)
+
+    def _write_out(self) -> None:
+        """Writes what waits for the end of the loop's turn, so that something else may follow it."""
+        if self._output is not None:
+            self._output.flush()
 
     def call_ended(self, *, keep_alive: bool) -> None:
         """The response was sent to its end: on to the next request, or the end of the connection."""
         self._exchange = None
+        self._write_out()
         if self._state is _BUSY and keep_alive and not self.closing:
             self._await_request()
         else:
@@ -339,6 +357,7 @@ class SenderConnection:
         """The response cannot be completed, which the sender sees from the connection's end without a goodbye."""
         self._exchange = None
         self._state = _CLOSED
+        self._write_out()
         self._transport.abort()
 
     def request_taken(self) -> None:
@@ -358,6 +377,7 @@ class SenderConnection:
     def raw_ended(self) -> None:
         """The node sends no more; with TLS that cannot be said but by closing, once all is written."""
         self._finished = True
+        self._write_out()
         if self._exchange is not None:
             self._exchange.end_raw()
         self._close()
