@@ -1,9 +1,10 @@
 """The writing half of a link: what has collected leaves once per tick, and streams take turns when there is too much.
 
-While the transport is full, or one tick has collected `OUTPUT_BYTES`, the link is `blocked`: streams have no room, and
+While the transport is full, or `OUTPUT_BYTES` have been collected, the link is `blocked`: streams have no room, and
 those that ask for some are put in a queue. After the flush they are called in the order of the queue, each for at most
-`TURN_BYTES`, so no stream starves another, and a small frame waits for at most
-`OUTPUT_BYTES + TRANSPORT_HIGH_BYTES` and one more flush before it reaches the socket.
+`TURN_BYTES`, and what comes of that is written in rounds of one system call each. No stream starves another, and a
+small frame waits for at most `OUTPUT_BYTES + TURN_BYTES + TRANSPORT_HIGH_BYTES` and one more flush before it reaches
+the socket.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from trunkline.channel.flushing import JOIN_BYTES, Flusher, write_pieces
 from trunkline.channel.link_stream import TURN_BYTES, LinkStream
 from trunkline.channel.session import Session
 
-OUTPUT_BYTES: Final = 128 * 1024
+OUTPUT_BYTES: Final = TURN_BYTES
+ROUNDS: Final = 4
+"""In one flush, after what had collected: as much as the transports read in one turn of the loop, 256 KiB."""
+ROUND_BYTES: Final = TURN_BYTES * 3 // 4
+"""What a round has to bring, to be written in the same flush."""
 TRANSPORT_HIGH_BYTES: Final = 128 * 1024
 TRANSPORT_LOW_BYTES: Final = 32 * 1024
 
@@ -106,8 +111,22 @@ class LinkOutput:
             self._write_out()
             self.blocked = self._paused
             if self._waiting:
-                self._give_turns(self._waiting)
+                self._give_rounds(self._waiting)
         self._settle()
+
+    def _give_rounds(self, waiting: deque[LinkStream]) -> None:
+        """Give turns and write what comes of them, for as long as that is worth a system call and something waits.
+
+        What comes of the last round is written by the next flush, with what has been received until then.
+        """
+        for _ in range(ROUNDS):
+            self._give_turns(waiting)
+            if self.queued_bytes < ROUND_BYTES or self.lost:
+                return
+            self._write_out()
+            self.blocked = self._paused
+            if not waiting or self._paused:
+                return
 
     def _write_out(self) -> None:
         if self._transport is None:

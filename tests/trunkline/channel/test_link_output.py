@@ -4,6 +4,7 @@ from tests.support.links import LinkPair, Recorder, Source, open_recorder, ticks
 from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.flushing import LATE_SECONDS
 from trunkline.channel.limits import Limits
+from trunkline.channel.link_stream import TURN_BYTES
 
 KIB = 1024
 SMALL_WINDOWS = Limits(initial_window_bytes=64 * KIB)
@@ -60,6 +61,30 @@ async def test_a_small_call_beside_bulk_waits_for_a_bounded_number_of_bytes():
     handlers = pair.server_owner.handlers
     await until(lambda: len(handlers) == 5 and bool(handlers[4].received), step_seconds=0)
     assert sum(len(handler.received) for handler in pair.server_owner.handlers) - before <= 512 * KIB
+    await pair.close()
+
+
+@in_virtual_time
+async def test_one_flush_writes_turn_after_turn_each_by_itself():
+    """What is more than a turn costs no turn of the loop of its own, and no write is larger than a turn."""
+    pair = LinkPair(limits=Limits(initial_window_bytes=1024 * KIB))
+    turns: list[list[int]] = [[]]
+    writelines = pair.client_transport.writelines
+
+    def count(pieces):
+        turns[-1].append(sum(map(len, pieces)) // TURN_BYTES)
+        writelines(pieces)
+
+    pair.client_transport.writelines = count  # type: ignore[method-assign]
+    pair.client_transport.set_write_buffer_limits(high=2048 * KIB)
+    for _ in range(2):
+        Source(bytes(3 * TURN_BYTES)).begin(pair.client)
+    await asyncio.sleep(0)
+    turns.append([])
+    await asyncio.sleep(0)
+    assert turns == [[1] * 5, [1]]
+    await asyncio.sleep(0.1)
+    assert [len(handler.received) for handler in pair.server_owner.handlers] == [3 * TURN_BYTES] * 2
     await pair.close()
 
 
