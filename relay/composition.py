@@ -131,12 +131,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     """Put a relay together."""
     settings = foundation.settings
     reports = Reports(settings=settings.reports, metrics=foundation.metrics, clock=foundation.clock)
-    nodes = NodesReturn(
-        settings.state_directory,
-        lifecycle.condition("nodes"),
-        get_logger("relay"),
-        per_second=HandshakePace(settings.limits.handshakes_per_second).sustained_per_second,
-    )
+    nodes = compose_nodes_return(foundation, lifecycle)
     around = Surroundings(
         background,
         lifecycle,
@@ -146,9 +141,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     )
     serving = compose_serving(foundation, around)
     keeper = QuotaKeeper(settings.state_directory, serving.quotas, serving.trust.renew, get_logger("relay.quotas"))
-    rotation = RotationWatch(
-        identity=foundation.identity, store=foundation.store, rng=foundation.rng, log=get_logger("relay.identity")
-    )
+    rotation = compose_rotation_watch(foundation)
     return Relay(
         registry=serving.registry,
         deadlines=serving.deadlines,
@@ -181,6 +174,24 @@ def _adoption(foundation: Foundation, serving: Serving, rotation: RotationWatch,
         report=reports.add,
         clock=foundation.clock,
         log=get_logger("relay.trust"),
+    )
+
+
+def compose_nodes_return(foundation: Foundation, lifecycle: Lifecycle) -> NodesReturn:
+    """Put together what waits, after a start, for the nodes that had links here before."""
+    settings = foundation.settings
+    return NodesReturn(
+        settings.state_directory,
+        lifecycle.condition("nodes"),
+        get_logger("relay"),
+        per_second=HandshakePace(settings.limits.handshakes_per_second).sustained_per_second,
+    )
+
+
+def compose_rotation_watch(foundation: Foundation) -> RotationWatch:
+    """Put together what has the relay's SVID renewed where a rotation asks for it."""
+    return RotationWatch(
+        identity=foundation.identity, store=foundation.store, rng=foundation.rng, log=get_logger("relay.identity")
     )
 
 

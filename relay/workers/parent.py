@@ -14,16 +14,19 @@ from typing import Any
 from certs.identities import Identity
 from relay.acceptor import SHUTDOWN_SECONDS
 from relay.background import Background
-from relay.composition import Foundation, compose_disk_watch, compose_report_sender
+from relay.composition import (
+    Foundation,
+    compose_disk_watch,
+    compose_nodes_return,
+    compose_report_sender,
+    compose_rotation_watch,
+)
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
-from relay.handshake_pace import HandshakePace
 from relay.lag_watch import follow_lag
 from relay.listening import open_listening
-from relay.nodes_return import NodesReturn
 from relay.quota_keeper import QuotaKeeper
 from relay.quotas import Quotas
 from relay.reports import Reports
-from relay.rotation_watch import RotationWatch
 from relay.settings import RelaySettings
 from relay.unfinished import MAX_NAMED_CALLS
 from relay.workers.adoption import SharedAdoption
@@ -92,12 +95,7 @@ class Parent:
         self._ready = lifecycle.condition("workers")
         self._reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
         self._sender = compose_report_sender(foundation, self._reports)
-        self._nodes = NodesReturn(
-            settings.state_directory,
-            lifecycle.condition("nodes"),
-            get_logger("relay"),
-            per_second=HandshakePace(settings.limits.handshakes_per_second).sustained_per_second,
-        )
+        self._nodes = compose_nodes_return(foundation, lifecycle)
         self._return_within_seconds = self._nodes.return_within_seconds
         self._children = Children(
             places=settings.workers,
@@ -115,9 +113,7 @@ class Parent:
             ping_seconds=settings.limits.ping_seconds,
         )
         self._quotas = QuotaKeeper(settings.state_directory, Quotas(), self._tell_quotas, get_logger("relay.quotas"))
-        self._rotation = RotationWatch(
-            identity=foundation.identity, store=foundation.store, rng=foundation.rng, log=get_logger("relay.identity")
-        )
+        self._rotation = compose_rotation_watch(foundation)
         self._adoption = SharedAdoption(
             store=foundation.store,
             serving=lambda: self._children.serving,
