@@ -6,27 +6,13 @@ What is in these lists is checked before anything is fetched, so a stranger's ev
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from trunkline.runtime.settings import ReadableFile, Section
+from trunkline.runtime.settings import HttpsUrl, HttpUrl, ReadableFile, Section
 
 MOST_IDENTITIES = 10_000
 
-
-def _base_url(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.username:
-            raise ValueError(f"must be {' or '.join(schemes)}://host[:port]")
-        return value.rstrip("/")
-
-    return AfterValidator(check)
-
-
-HttpsUrl = Annotated[str, _base_url("https")]
-AnyUrl = Annotated[str, _base_url("http", "https")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Identity = Annotated[str, StringConstraints(pattern=r"^(\*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$")]
 HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
@@ -54,8 +40,8 @@ class AzureSettings(Section):
     document_host: HostName = "metadata.azure.com"
     machine_check: Literal["resource_manager", "first_use"] = "resource_manager"
     resource_manager_url: HttpsUrl = "https://management.azure.com"
-    metadata_url: AnyUrl = "http://169.254.169.254"
-    authority_url: AnyUrl | None = None
+    metadata_url: HttpUrl = "http://169.254.169.254"
+    authority_url: HttpUrl | None = None
     allow_insecure_authority: bool = False
     ca_file: ReadableFile | None = None
 

@@ -2,29 +2,15 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from trunkline.runtime.secret import Secret
-from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, ReadableFile, Section
+from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, HttpsUrl, HttpUrl, ReadableFile, Section
 
 ENVIRONMENT_PREFIX = "TRUNKLINE_NODE_AGENT"
 DEFAULT_METADATA_URL = "http://169.254.169.254"
 
-
-def _base_url(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.username:
-            raise ValueError(f"must be {' or '.join(schemes)}://host[:port]")
-        return value.rstrip("/")
-
-    return AfterValidator(check)
-
-
-HttpsUrl = Annotated[str, _base_url("https")]
-HttpUrl = Annotated[str, _base_url("http", "https")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f:]{64,95}$")]
 NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, Port, ReadableFile, Section
+from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, HttpsUrl, Port, ReadableFile, Section
 
 ENVIRONMENT_PREFIX = "TRUNKLINE_RELAY"
 
@@ -18,15 +18,6 @@ Bytes = Annotated[int, Field(ge=1024, le=2**40)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$")]
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-
-
-def _base_url(url: str) -> str:
-    if not url.startswith("https://") or len(url) <= len("https://") or "?" in url or "#" in url or "@" in url:
-        raise ValueError("must be an https:// URL without query, fragment or credentials")
-    return url.rstrip("/")
-
-
-HttpsUrl = Annotated[str, Field(max_length=2048), AfterValidator(_base_url)]
 
 
 class ListenSettings(Section):

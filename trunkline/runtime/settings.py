@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -105,6 +106,16 @@ def _readable_file(path: Path) -> Path:
     return path
 
 
+def _base_url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise ValueError(f"must be {' or '.join(schemes)}://host[:port]")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
 def _loopback(address: str) -> str:
     try:
         loopback = ipaddress.ip_address(address).is_loopback
@@ -119,6 +130,9 @@ def _loopback(address: str) -> str:
 AnyPath = Annotated[Path, Field(strict=False)]
 ReadableFile = Annotated[Path, Field(strict=False), AfterValidator(_readable_file)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+# The slash at the end is dropped, so that paths can be put behind.
+HttpsUrl = Annotated[str, Field(max_length=2048), _base_url("https")]
+HttpUrl = Annotated[str, Field(max_length=2048), _base_url("http", "https")]
 
 
 class LogSettings(Section):
