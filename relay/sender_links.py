@@ -6,11 +6,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.credentials import Refusal
+from relay.credited_stream import CreditedStream
 from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.doors import Door, DoorRefusal
 from relay.exchange import LINGER_SECONDS, Exchange
 from relay.forwarding import ForwardedRequest
-from relay.stream_sender import StreamSender
 from relay.use_kinds import UseKind
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import BodyError, BodyReader, Chunk
@@ -72,27 +72,22 @@ _RAW: Final = State.RAW
 _DONE: Final = State.DONE
 
 
-class SenderStream(StreamSender):
+class SenderStream(CreditedStream):
     """One stream of a sender's link: the handler of the stream, and the sender's side of its call."""
 
-    __slots__ = (
-        "_buffer", "_content_bytes", "_exchange", "_front", "_owed_bytes", "_reader", "_stall", "_state", "deadline",
-    )  # fmt: skip
+    __slots__ = ("_buffer", "_content_bytes", "_exchange", "_front", "_reader", "_stall", "_state", "deadline")
 
     closing: Final = False
 
     def __init__(self, front: FrontDoor, stream: LinkStream) -> None:
+        CreditedStream.__init__(self)
         self._stream = stream
-        self._waiting = None
-        self._ending = False
-        self._end_sent = False
         self._front = front
         self._state = _HEAD
         self._buffer: HeadBuffer | None = None
         self._exchange: Exchange | None = None
         self._reader: BodyReader | None = None
         self._content_bytes = 0
-        self._owed_bytes = 0
         self._stall: WriteStall | None = None
         self.deadline = front.deadlines.now + front.limits.head_seconds
         front.deadlines.watch(self)
@@ -106,10 +101,10 @@ class SenderStream(StreamSender):
             self._take_head(data)
         elif state is _CONTENT:
             self._take_content(data)
-            self._credit(len(data))
+            self._hand_back(len(data))
         elif state is _RAW and self._exchange is not None:
             self._exchange.send_raw(data)
-            self._credit(len(data))
+            self._hand_back(len(data))
         elif state is _BUSY:
             self._break(Outcome.BAD_REQUEST, "a stream carries one request")
         elif self._stream is not None:
@@ -261,12 +256,9 @@ class SenderStream(StreamSender):
             if piece.leftover:
                 self._break(Outcome.BAD_REQUEST, "a stream carries one request")
 
-    def _credit(self, size: int) -> None:
+    def _hand_back(self, size: int) -> None:
         """Lets the sender send more, once the node has room."""
-        if self._exchange is not None and self._exchange.congested:
-            self._owed_bytes += size
-        elif self._stream is not None:
-            self._stream.consumed(size)
+        self._credit(size, owed=self._exchange is not None and self._exchange.congested)
 
     def _break(self, outcome: Outcome, message: str) -> None:
         if self._exchange is not None:
@@ -307,9 +299,7 @@ class SenderStream(StreamSender):
 
     def request_taken(self) -> None:
         """The node has room for more."""
-        owed, self._owed_bytes = self._owed_bytes, 0
-        if owed and self._stream is not None:
-            self._stream.consumed(owed)
+        self._pay_credit()
 
     def became_raw(self) -> None:
         """From here on bytes pass as they are."""

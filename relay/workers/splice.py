@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from relay.credited_stream import CreditedStream
 from relay.deadlines import NEVER
-from relay.stream_sender import StreamSender
 from relay.workers.hop import FULL, GONE, LINK_NUMBER, OPENED, SILENT
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.errors import ChannelError, ErrorCode
@@ -17,21 +17,18 @@ if TYPE_CHECKING:
     from relay.listeners import Listener
 
 
-class HopIn(StreamSender):
+class HopIn(CreditedStream):
     """The holding worker's side towards the worker that the call came in at."""
 
-    __slots__ = ("_answered", "_door", "_out", "_owed_bytes", "_prefix")
+    __slots__ = ("_answered", "_door", "_out", "_prefix")
 
     def __init__(self, door: HopDoor, stream: LinkStream) -> None:
+        CreditedStream.__init__(self)
         self._stream = stream
-        self._waiting = None
-        self._ending = False
-        self._end_sent = False
         self._door = door
         self._prefix = b""
         self._out: HopOut | None = None
         self._answered = False
-        self._owed_bytes = 0
 
     # What the stream between the workers tells.
 
@@ -45,10 +42,7 @@ class HopIn(StreamSender):
                 return
         size = len(data)
         out.take(data)
-        if out.congested:
-            self._owed_bytes += size
-        elif self._stream is not None:
-            self._stream.consumed(size)
+        self._credit(size, owed=out.congested)
 
     def end_received(self) -> None:
         """The call sends no more."""
@@ -132,26 +126,20 @@ class HopIn(StreamSender):
 
     def node_ready(self) -> None:
         """The node has taken what waited: the credit that was held back."""
-        owed, self._owed_bytes = self._owed_bytes, 0
-        if owed and self._stream is not None:
-            self._stream.consumed(owed)
+        self._pay_credit()
 
 
-class HopOut(StreamSender):
+class HopOut(CreditedStream):
     """The holding worker's side towards the node."""
 
-    __slots__ = ("_deadlines", "_in", "_last", "_listener", "_owed_bytes", "deadline")
+    __slots__ = ("_deadlines", "_in", "_last", "_listener", "deadline")
 
     def __init__(self, hop: HopIn, deadlines: Deadlines, listener: Listener) -> None:
-        self._stream = None
-        self._waiting = None
-        self._ending = False
-        self._end_sent = False
+        CreditedStream.__init__(self)
         self._in: HopIn | None = hop
         self._deadlines = deadlines
         self._listener = listener
         self._last = b""
-        self._owed_bytes = 0
         self.deadline = NEVER
 
     def open(self, deadline: float) -> None:
@@ -191,11 +179,7 @@ class HopOut(StreamSender):
             self._last += data
             return
         hop.pass_back(data)
-        size = len(data)
-        if hop.congested:
-            self._owed_bytes += size
-        elif self._stream is not None:
-            self._stream.consumed(size)
+        self._credit(len(data), owed=hop.congested)
 
     def end_received(self) -> None:
         """The node sends no more."""
@@ -248,9 +232,7 @@ class HopOut(StreamSender):
 
     def taken_over(self) -> None:
         """The other worker has taken what waited: the node may send as much again."""
-        owed, self._owed_bytes = self._owed_bytes, 0
-        if owed and self._stream is not None:
-            self._stream.consumed(owed)
+        self._pay_credit()
 
     def _all_sent(self) -> None:
         if self._in is not None:

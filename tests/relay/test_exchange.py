@@ -113,13 +113,6 @@ async def test_trailers_pass(relay: SmallRelay) -> None:
 
 
 @on_relay()
-async def test_trailers_in_the_relays_own_names_end_there(relay: SmallRelay) -> None:
-    head = get(b"/", b"Transfer-Encoding: chunked", method=b"POST")
-    call, _ = await begin(relay, head + b"0\r\nTrunkline-Request-Id: forged\r\nT: u\r\n\r\n")
-    assert call.content == b"0\r\nT: u\r\n\r\n"
-
-
-@on_relay()
 async def test_large_content_both_ways_is_identical(relay: SmallRelay) -> None:
     content = bytes(range(256)) * 8000
     call, sender = await begin(relay, get(b"/", b"Content-Length: %d" % len(content), method=b"PUT") + content)
@@ -138,66 +131,6 @@ async def test_large_content_both_ways_is_identical(relay: SmallRelay) -> None:
     call.answer(b"HTTP/1.1 200 OK\r\n\r\n" + content)
     await asyncio.sleep(1)
     assert read(bytes(sender.received))[1] == content
-
-
-GARBAGE = {
-    "not_http": b"\x00\x01\x02 garbage",
-    "not_http_with_end": b"hello there\r\n\r\n",
-    "cl_te": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
-    "te_te": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n",
-    "cl_cl": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-    "fold": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
-    "bare_lf": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
-    "nul": b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n",
-    "unasked_101": b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-    "204_with_length": b"HTTP/1.1 204 X\r\nContent-Length: 3\r\n\r\nabc",
-    "too_many_interims": b"HTTP/1.1 103 X\r\n\r\n" * 17 + reply(),
-    "http_2": b"HTTP/2.0 200 OK\r\n\r\n",
-    "status_999": b"HTTP/1.1 999 X\r\n\r\n",
-    "too_large": b"HTTP/1.1 200 OK\r\nA: " + b"a" * 40_000 + b"\r\n\r\n",
-    "nothing": b"",
-}
-
-
-@pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE.keys())
-@on_relay()
-async def test_garbage_from_the_node_is_a_502(relay: SmallRelay, answer: bytes) -> None:
-    call, sender = await begin(relay)
-    call.answer(answer)
-    await settle()
-    raw = sender.take()
-    while raw.startswith(b"HTTP/1.1 1"):
-        raw = raw.partition(b"\r\n\r\n")[2]
-    head, content, _, leftover = read(raw)
-    assert (head.status, leftover) == (502, b"")
-    assert b"BAD_NODE_RESPONSE" in content
-    assert b"proxy-status" in {name.lower() for name, _ in head.fields}
-    assert relay.metric("calls_total", door="proxy", outcome="bad_response") == 1
-    sender.send(get(b"/again"))
-    await settle()
-    call.node.calls[1].answer(reply(b"again"))
-    await settle()
-    assert read(bytes(sender.received))[1] == b"again"
-
-
-CUT_SHORT = {
-    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-    "chunked_garbage": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3;x\r\nabc\r\n",
-    "chunked_framing_trailer": (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 1\r\n\r\n"
-    ),
-}
-
-
-@pytest.mark.parametrize("answer", CUT_SHORT.values(), ids=CUT_SHORT.keys())
-@on_relay()
-async def test_response_cut_short_is_never_a_success(relay: SmallRelay, answer: bytes) -> None:
-    call, sender = await begin(relay)
-    call.answer(answer)
-    await settle()
-    assert isinstance(sender.error, ConnectionResetError)
-    assert b"0\r\n\r\n" not in bytes(sender.received)
 
 
 @pytest.mark.parametrize(
@@ -241,18 +174,6 @@ async def test_reset_before_the_response_is_a_502(relay: SmallRelay) -> None:
 
 
 @on_relay()
-async def test_a_call_that_crosses_the_nodes_goodbye_was_never_taken(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get())
-    node.link.go_away()
-    await settle()
-    head, content, _, _ = read(sender.take())
-    assert (head.status, node.calls) == (502, [])
-    assert b"just leaving" in content
-    assert b"error=destination_unavailable" in (head.get(b"proxy-status") or b"")
-
-
-@on_relay()
 async def test_late_bytes_reach_nobody(relay: SmallRelay) -> None:
     call, sender = await begin(relay)
     call.answer(reply(b"hello") + reply(b"poison"), end=False)
@@ -268,33 +189,6 @@ async def test_late_bytes_reach_nobody(relay: SmallRelay) -> None:
     await settle()
     assert read(sender.take())[1:] == (b"again", [], b"")
     assert again.lost is not None
-
-
-@on_relay()
-async def test_node_that_never_ends_its_stream_is_reset(relay: SmallRelay) -> None:
-    call, sender = await begin(relay)
-    call.answer(reply(b"hello"), end=False)
-    await settle()
-    assert sender.received.endswith(b"hello")
-    assert call.ended
-    await asyncio.sleep(6)
-    assert call.lost is not None
-    assert call.node.link.streams == 0
-
-
-@on_relay()
-async def test_listener_that_does_not_take_the_stream_is_silent(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    node.link._transport.pause_reading()
-    await asyncio.sleep(0.1)
-    sender.send(get())
-    await asyncio.sleep(relay.limits.listener_seconds - 1)
-    assert not sender.received
-    await asyncio.sleep(2)
-    head, content, _, _ = read(bytes(sender.received))
-    assert head.status == 504
-    assert b"NODE_TIMEOUT" in content
-    assert relay.metric("deadlines_total", deadline="listener") == 1
 
 
 @pytest.mark.parametrize("compact", [True, False])
@@ -409,47 +303,6 @@ async def test_slow_raw_reader_holds_its_window_only(relay: SmallRelay) -> None:
     sender.transport.resume_reading()
     await asyncio.sleep(1)
     assert sender.received.endswith(b"x" * 2_000_000)
-
-
-@on_relay(max_streams_per_link=2000)
-async def test_a_thousand_calls_at_once_on_one_link(relay: SmallRelay) -> None:
-    node = relay.attach_node()
-    senders = [relay.connect() for _ in range(1000)]
-    for number, sender in enumerate(senders):
-        sender.send(get(b"/%d" % number))
-    await asyncio.sleep(2)
-    assert len(node.calls) == 1000
-    for call in reversed(node.calls):
-        call.answer(reply(call.head.split()[1]))
-    await asyncio.sleep(1)
-    for number, sender in enumerate(senders):
-        assert read(bytes(sender.received))[1] == b"/%d" % number
-
-
-@on_relay(max_streams_per_link=2)
-async def test_streams_of_a_link_are_bounded(relay: SmallRelay) -> None:
-    relay.attach_node()
-    senders = [relay.connect() for _ in range(3)]
-    for sender in senders:
-        sender.send(get())
-    await settle()
-    head, content, _, _ = read(bytes(senders[2].received))
-    assert head.status == 429
-    assert head.get(b"retry-after") == b"1"
-    assert b"RESOURCE_EXHAUSTED" in content
-
-
-@on_relay()
-async def test_waiting_calls_fail_with_their_link(relay: SmallRelay) -> None:
-    node = relay.attach_node()
-    node.link._transport.pause_reading()
-    senders = [relay.connect() for _ in range(300)]
-    for sender in senders:
-        sender.send(get())
-    await settle()
-    node.link.abort()
-    await settle()
-    assert {read(bytes(sender.received))[0].status for sender in senders} == {502}
 
 
 @on_relay()

@@ -20,6 +20,7 @@ from trunkline.channel.fields import (
 
 MAX_SIZE_LINE_BYTES: Final = 18
 LAST_CHUNK: Final = b"0\r\n\r\n"
+LARGE_CHUNK_BYTES: Final = 16 * 1024
 
 _SIZE_LINE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _SIZE_LINE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+\r?+")
@@ -181,6 +182,18 @@ def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
 def encode_chunk(content: Chunk) -> bytes:
     """One chunk; empty for no content, since an empty chunk would end the body."""
     return b"".join((b"%x\r\n" % len(content), content, b"\r\n")) if len(content) else b""
+
+
+def large_chunk(content: Chunk) -> list[Chunk]:
+    """One chunk in the pieces to write: content of `LARGE_CHUNK_BYTES` or more is not worth a copy."""
+    return [b"%x\r\n" % len(content), content, b"\r\n"]
+
+
+def join_chunks(chunks: list[Chunk]) -> Chunk:
+    """What came at once, in one piece: chunks of a byte each would cost the next hop a frame each."""
+    if len(chunks) == 1:
+        return chunks[0]
+    return b"".join(chunks)
 
 
 def encode_last_chunk(trailers: list[Field]) -> bytes:

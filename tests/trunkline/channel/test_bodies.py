@@ -1,6 +1,6 @@
 import pytest
 
-from trunkline.channel.bodies import BodyError, BodyReader, encode_chunk, encode_last_chunk
+from trunkline.channel.bodies import BodyError, BodyReader, encode_chunk, encode_last_chunk, join_chunks, large_chunk
 from trunkline.channel.fields import MAX_TRAILER_BYTES, Framing
 
 
@@ -127,3 +127,11 @@ def test_encoded_chunks_are_read_back() -> None:
     data += encode_last_chunk([(b"A", b"b")])
     assert read(Framing.CHUNKED, data) == (b"hello" + b"x" * 300, True, [(b"A", b"b")], b"")
     assert encode_last_chunk([]) == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("chunks", [[], [b"abc"], [b"ab", memoryview(b"c")]])
+def test_joined_chunks_are_one_chunk(chunks) -> None:
+    content = join_chunks(chunks)
+    assert bytes(content) == b"".join(chunks)
+    if content:
+        assert b"".join(large_chunk(content)) == encode_chunk(content)

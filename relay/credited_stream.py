@@ -1,4 +1,9 @@
-"""Sending on a link's stream within its credit: what does not fit waits, and the side that it comes from is held."""
+"""A stream that is joined to another side: it sends within its peer's credit, and gives credit as that side takes.
+
+Theory of operation. What does not fit the peer's credit waits, and `congested` says so: the side that it comes from is
+to be held until `_all_sent`. What the peer has sent is handed back as credit once the other side took it; while that
+side is congested itself, the credit is owed. So the relay holds no more of a stream than the windows of its two sides.
+"""
 
 from collections import deque
 
@@ -6,16 +11,17 @@ from trunkline.channel.bodies import Chunk
 from trunkline.channel.link import LinkStream
 
 
-class StreamSender:
-    """The sending half of a stream's handler. What waits is bounded by whoever heeds `congested` and stops sending."""
+class CreditedStream:
+    """The part of a stream's handler that minds credit, both ways."""
 
-    __slots__ = ("_end_sent", "_ending", "_stream", "_waiting")
+    __slots__ = ("_end_sent", "_ending", "_owed_bytes", "_stream", "_waiting")
 
     def __init__(self) -> None:
         self._stream: LinkStream | None = None
         self._waiting: deque[Chunk] | None = None
         self._ending = False
         self._end_sent = False
+        self._owed_bytes = 0
 
     @property
     def congested(self) -> bool:
@@ -26,6 +32,23 @@ class StreamSender:
         """The peer has room."""
         if self._waiting is not None:
             self._send_waiting()
+
+    # Receiving.
+
+    def _credit(self, size_bytes: int, *, owed: bool) -> None:
+        """Hands back bytes that the peer sent, or owes them to it while the other side has no room."""
+        if owed:
+            self._owed_bytes += size_bytes
+        elif self._stream is not None:
+            self._stream.consumed(size_bytes)
+
+    def _pay_credit(self) -> None:
+        """Hands back what is owed: the other side has room."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        if owed and self._stream is not None:
+            self._stream.consumed(owed)
+
+    # Sending.
 
     def _all_sent(self) -> None:
         """Nothing waits any more."""
