@@ -3,12 +3,17 @@
 Run with `kill_at_sync.so` preloaded: `python crashing_rotation.py LIBRARY STATE DIRECTORY TROUBLE STRIDE`. TROUBLE is
 `kill`, or `full`: the disk takes nothing for three flushes, and whoever rotates tries again. One process imports
 everything; a child is forked for each run, and another looks at what it left. STRIDE 2 leaves every other fsync out.
+
+Each act of the flow begins in a process of its own, on a copy of what the act before it left when it met no trouble: so
+a kill at the last fsync costs no more than one at the first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
+import gc
 import json
 import os
 import random
@@ -48,6 +53,7 @@ FLOW = [
     *((SignerKind.CA, step) for step in (Step.PREPARE, Step.ACTIVATE, Step.ROLLBACK, Step.ACTIVATE, Step.RETIRE)),
     *((SignerKind.SIGNING_KEY, step) for step in (Step.PREPARE, Step.ACTIVATE, Step.RETIRE)),
 ]
+ACTS = range(len(FLOW) + 1)
 T = TypeVar("T")
 FULL_FOR = 3
 WAS_FULL = 75
@@ -91,17 +97,34 @@ class Opened:
         return control_plane
 
 
-async def rotate(directory: Path) -> None:
-    """Take every step of the flow, and leave what is published where the next start can read it."""
+async def do(act: int, control_plane: ControlPlane, opened: Opened) -> None:
+    """Take the step of the flow that has this number; behind the last, revoke the key that signs tokens."""
+    if act < len(FLOW):
+        kind, step = FLOW[act]
+        await control_plane.rotations.take(Asked(kind, step, ACTOR, force=True, reason="test"))
+    else:
+        active = opened.signers.seats.signing_key.active.signer_id
+        await control_plane.rotations.revoke_key(active, "test", ACTOR)
+
+
+async def rotate(directory: Path, act: int, arm: Callable[[], None], disarm: Callable[[], None]) -> None:
+    """Start, do an act, and leave what is published where the next start can read it.
+
+    Armed from the start of the first act to the end of the last one; between two of them nothing is to be killed, since
+    only there the process is another.
+    """
+    if act == ACTS[0]:
+        arm()
     opened = Opened(directory)
     control_plane = await opened.compose()
     published = directory / "published"
     published.write_text(control_plane.identities.trust.text)
-    for kind, step in FLOW:
-        await control_plane.rotations.take(Asked(kind, step, ACTOR, force=True, reason="test"))
-        published.write_text(control_plane.identities.trust.text)
-    await control_plane.rotations.revoke_key(opened.signers.seats.signing_key.active.signer_id, "test", ACTOR)
+    if act != ACTS[0]:
+        arm()
+    await do(act, control_plane, opened)
     published.write_text(control_plane.identities.trust.text)
+    if act != ACTS[-1]:
+        disarm()
     await opened.database.close()
 
 
@@ -124,23 +147,20 @@ class Patience:
 
 
 async def rotate_on_a_disk_that_fills(directory: Path) -> int:
-    """Take every step as often as it needs, in one process; tells how often the disk was full.
+    """Do every act as often as it needs, in one process; tells how often the disk was full.
 
-    After each step what is published is of what signs, and all of it is whole, as seen from outside.
+    After each act what is published is of what signs, and all of it is whole, as seen from outside.
     """
     opened, patience = Opened(directory), Patience()
     control_plane = await patience.until_done(opened.compose)
     store, now = TrustStore(), time.time()
-    for kind, step in FLOW:
-        asked = Asked(kind, step, ACTOR, force=True, reason="test")
+    for act in ACTS:
         before = patience.failures
-        await patience.until_done(lambda asked=asked: control_plane.rotations.take(asked))  # type: ignore[misc]
-        if patience.failures > before:
+        await patience.until_done(lambda act=act: do(act, control_plane, opened))  # type: ignore[misc]
+        if patience.failures > before and act != ACTS[-1]:
             await patience.until_done(control_plane.identities.trust.refresh)
             store.replace(control_plane.identities.trust.text, now)
             check_signers(opened, store, now)
-    active = opened.signers.seats.signing_key.active.signer_id
-    await patience.until_done(lambda: control_plane.rotations.revoke_key(active, "test", ACTOR))
     await opened.database.close()
     return patience.failures
 
@@ -196,10 +216,14 @@ def in_child(work: Callable[[], Coroutine[Any, Any, None]]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-async def crash(library: ctypes.CDLL, number: int, place: Path) -> None:
-    """Be killed at an fsync; ends only if there are not so many."""
-    library.kill_at_sync(number, number % 2)
-    await rotate(place)
+async def crash(library: ctypes.CDLL, act: int, number: int, place: Path, *, once_done: bool) -> None:
+    """Be killed at an fsync of an act; ends only if there are not so many."""
+    await rotate(
+        place,
+        act,
+        arm=lambda: library.kill_at_sync(number, once_done),
+        disarm=lambda: library.kill_at_sync(0, 0),
+    )
 
 
 async def fill(library: ctypes.CDLL, number: int, place: Path) -> None:
@@ -213,20 +237,71 @@ async def fill(library: ctypes.CDLL, number: int, place: Path) -> None:
         raise WasFull
 
 
-def main(library: str, state: str, directory: str, trouble: str, stride: str) -> None:
-    """Have trouble at the first fsync, the second, and so on, until the flow comes to its end without."""
-    loaded, meet = ctypes.CDLL(library), {"kill": crash, "full": fill}[trouble]
-    number, ended = 1 - int(stride), 1
-    while ended != 0:
-        number += int(stride)
-        place = Path(directory) / str(number)
-        shutil.copytree(state, place / "state")
-        ended = in_child(lambda number=number, place=place: meet(loaded, number, place))  # type: ignore[misc]
-        looked = in_child(lambda place=place: look(place))  # type: ignore[misc]
-        sys.stdout.write(json.dumps({"sync": number, "ended": ended, "looked": looked}) + "\n")
+class Runs:
+    """Runs that met trouble, numbered from 1, each in a directory of its own; what became of each is told."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.count = 0
+
+    def meet(self, before: Path, trouble: Callable[[Path], Coroutine[Any, Any, None]]) -> tuple[Path, bool]:
+        """Meet trouble on a copy of a directory, and look; returns the copy and whether it ended without any."""
+        self.count += 1
+        place = self._directory / str(self.count)
+        shutil.copytree(before, place)
+        ended = in_child(lambda: trouble(place))
+        kept = place.with_name(f"{place.name}-kept")
+        if ended == 0:
+            shutil.copytree(place, kept)
+        looked = in_child(lambda: look(place))
+        sys.stdout.write(json.dumps({"run": self.count, "ended": ended, "looked": looked}) + "\n")
         sys.stdout.flush()
         if not looked:
             shutil.rmtree(place)
+        return kept, ended == 0
+
+
+def kill_at_each(library: ctypes.CDLL, before: Path, runs: Runs) -> None:
+    """Kill each act at its first fsync, its second, and so on, until it comes to its end; then the next one.
+
+    Every other kill is before the fsync was done, every other after it.
+    """
+    for act in ACTS:
+        number, ended = 0, False
+        while not ended:
+            number += 1
+            once_done = runs.count % 2 == 0
+            trouble = functools.partial(crash, library, act, number, once_done=once_done)
+            after, ended = runs.meet(before, trouble)
+        before = after
+
+
+def fill_at_each(library: ctypes.CDLL, before: Path, runs: Runs, stride: int) -> None:
+    """Have the disk be full at fsyncs that lie `stride` apart, until the flow comes to its end without."""
+    number, ended = 1, False
+    while not ended:
+        _, ended = runs.meet(before, functools.partial(fill, library, number))
+        number += stride
+
+
+def warm_up(before: Path, place: Path) -> None:
+    """Go through the flow once without trouble: what the first time costs, children need not pay again."""
+    shutil.copytree(before, place)
+    for act in ACTS:
+        asyncio.run(rotate(place, act, arm=lambda: None, disarm=lambda: None))
+    asyncio.run(look(place))
+    gc.collect()
+    gc.freeze()  # else a child that collects copies all that is there
+
+
+def main(library: str, before: str, directory: str, trouble: str, stride: str) -> None:
+    """Have trouble at fsyncs of the flow, beginning with the state that is in the directory `before`."""
+    loaded, runs = ctypes.CDLL(library), Runs(Path(directory))
+    warm_up(Path(before), Path(directory) / "warm")
+    if trouble == "kill":
+        kill_at_each(loaded, Path(before), runs)
+    else:
+        fill_at_each(loaded, Path(before), runs, int(stride))
 
 
 if __name__ == "__main__":

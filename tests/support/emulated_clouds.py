@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -143,14 +144,25 @@ class CloudPlane:
 
 
 @asynccontextmanager
+async def running_clouds(directory: Path) -> AsyncIterator[Clouds]:
+    """Run the clouds in a test's directory, with the keys of the first that ran beside it: making them takes long."""
+    template, place = directory.parent / "emulated-clouds", directory / "clouds"
+    if not template.exists():
+        unfinished = template.with_name(f"{template.name}-unfinished")
+        unfinished.mkdir()
+        async with emulated_clouds(unfinished, MACHINES):
+            unfinished.rename(template)
+    shutil.copytree(template, place)
+    async with emulated_clouds(place, MACHINES) as (authority_url, metadata_url):
+        yield Clouds(place, authority_url, metadata_url)
+
+
+@asynccontextmanager
 async def cloud_plane(
     directory: Path, *, clock: Clock | None = None, **changes: dict[str, Any]
 ) -> AsyncIterator[CloudPlane]:
     """Run clouds, and a control plane that believes them."""
-    place = directory / "clouds"
-    place.mkdir()
-    async with emulated_clouds(place, MACHINES) as urls:
-        clouds = Clouds(place, *urls)
+    async with running_clouds(directory) as clouds:
         settings = clouds.settings(directory, **changes)
         async with running_control_plane(directory, settings=settings, clock=clock) as plane:
             yield CloudPlane(plane, clouds)

@@ -146,7 +146,7 @@ class BodyReader:
         # The section ends at its first empty line, which is the very first where there are no trailers.
         end = 0 if section.startswith(b"\r\n") else section.find(b"\r\n\r\n", max(0, held - 3)) + 2
         if end == 1:
-            if len(section) >= MAX_TRAILER_BYTES + 4 or BARE_LINE_END.search(section):
+            if len(section) >= MAX_TRAILER_BYTES + 4 or BARE_LINE_END.search(section, max(0, held - 1)):
                 raise BodyError("the trailers are malformed or too large")
             self._buffer = section
             return view[len(section) - held :]

@@ -32,8 +32,8 @@ def library(tmp_path: Path) -> Path:
 def runs_with(trouble: str, stride: int, tmp_path: Path, library: Path) -> list[dict[str, int]]:
     """What became of a flow of rotations that met the trouble at one fsync each, and of the start after it."""
     asyncio.run(initialise(settings_for(tmp_path / "made")))
-    state = tmp_path / "made" / "state"
-    program = [sys.executable, "-m", "tests.support.crashing_rotation", str(library), str(state), str(tmp_path)]
+    made = tmp_path / "made"
+    program = [sys.executable, "-m", "tests.support.crashing_rotation", str(library), str(made), str(tmp_path)]
     program += [trouble, str(stride)]
     environment = os.environ | {"LD_PRELOAD": str(library)}
     done = subprocess.run(

@@ -12,9 +12,8 @@ from aiohttp import web
 from node_agent.identity.cloud_evidence import AwsEvidence, AzureEvidence, GcpEvidence
 from node_agent.identity.evidence import EvidenceUnavailable
 from node_agent.identity.metadata_service import MetadataService
-from tests.support.emulated_clouds import MACHINES
+from tests.support.emulated_clouds import running_clouds
 from trunkline.runtime.clock import SystemClock
-from trunkline.sandbox.emulator import emulated_clouds
 
 NONCE = "0123456789abcdef" * 2
 
@@ -25,8 +24,8 @@ def service(url: str) -> MetadataService:
 
 @pytest.fixture
 async def metadata(tmp_path: Path) -> AsyncIterator[MetadataService]:
-    async with emulated_clouds(tmp_path, MACHINES) as (_, url):
-        yield service(f"{url}/vm-1")
+    async with running_clouds(tmp_path) as clouds:
+        yield service(f"{clouds.metadata_url}/vm-1")
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from trunkline.sandbox.emulator import emulated_clouds
+from tests.support.emulated_clouds import running_clouds
 
 AWS_ROLE_PATH = "latest/meta-data/iam/security-credentials/"
 GCP_PATH = "computeMetadata/v1/instance/service-accounts/default/identity"
@@ -17,8 +17,8 @@ DOCUMENT = "metadata/attested/document?api-version=2020-09-01&nonce="
 
 @pytest.fixture
 async def base(tmp_path: Path) -> AsyncIterator[str]:
-    async with emulated_clouds(tmp_path, ["vm-1"]) as (_, url):
-        yield url
+    async with running_clouds(tmp_path) as clouds:
+        yield clouds.metadata_url
 
 
 async def ask(url: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, str]:
