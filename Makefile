@@ -67,8 +67,9 @@ dependencies: $(READY)
 	$(BIN)/deptry $(PACKAGES)
 
 # Last on purpose: its summary is the last thing printed.
+# Daemons and workers start hundreds of times, which is quicker where Python may keep what it has compiled.
 pytest: $(READY) tools
-	$(BIN)/pytest -n auto $(PYTEST_ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto $(PYTEST_ARGS)
 
 $(COMPILED)/.ready: $(READY) deploy/development/compile.sh $(wildcard trunkline/*/*.py certs/*.py relay/*.py relay/*/*.py)
 	@sh deploy/development/compile.sh $(BIN) $(COMPILED)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
-from tests.support.scheduling import SandboxesTogether
+from tests.support.scheduling import SandboxesTogether, turn
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.runtime.loop import loop_factory
 
@@ -35,15 +35,21 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker more than there are processors: end-to-end tests wait for daemons more than they compute."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two workers more than there are processors: end-to-end tests wait for daemons more than they compute."""
+    return len(os.sched_getaffinity(0)) + 2
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """End-to-end tests first, and of those what takes longest."""
+    items.sort(key=lambda item: turn(item.nodeid))
 
 
 FAREWELL_SECONDS = 2.0
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SandboxesTogether:
-    """The tests of a sandbox on one worker, all others one by one on whichever is free."""
+    """Tests of a sandbox stay on one worker, and all others go one by one to whichever is free."""
     return SandboxesTogether(config, log)
 
 

@@ -1,6 +1,9 @@
-"""Which tests xdist keeps on one worker: those that share daemons, which take seconds to start."""
+"""Which tests xdist keeps on one worker, since they share daemons that take seconds to start, and which go first."""
 
+import pytest
+from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 E2E = "tests/e2e/"
 SHARING_THE_SESSIONS_SANDBOX = (
@@ -16,14 +19,53 @@ SHARING_THE_SESSIONS_SANDBOX = (
 )
 
 
-class SandboxesTogether(LoadScopeScheduling):
-    """Hands out single tests, but those of an end-to-end file together, and first, since they take longest.
+LONGEST_FIRST = (
+    *SHARING_THE_SESSIONS_SANDBOX,
+    "test_renewal.py",
+    "test_commands_survive.py",
+    "test_exactly_once.py",
+    "test_rotation.py",
+    "test_outages.py",
+    "test_restore.py",
+)
+"""End-to-end files that nobody should begin when all others are about to end."""
+CRASHES = "tests/control_plane/rotation/test_crash.py"
 
-    The files that use the sandbox of the session are one; any other starts daemons of its own.
+
+def turn(nodeid: str) -> int:
+    """Where in the order of all tests this one is, the lowest first; equals stay in the order of their names."""
+    path = nodeid.partition("::")[0]
+    name = path.rpartition("/")[2]
+    if not path.startswith(E2E):
+        return len(LONGEST_FIRST) + (1 if path == CRASHES else 2)
+    return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+
+class SandboxesTogether(LoadScopeScheduling):
+    """Hands out single tests, but those of an end-to-end file together.
+
+    The files that use the sandbox of the session are one; any other starts daemons of its own. End-to-end tests wait
+    for daemons more than they compute, so every other worker begins with them, and the rest with the other tests:
+    then the processors have something to do meanwhile. Whoever finds no more of its own kind takes of the other.
     """
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        """Keep to the order in which `turn` has put the tests."""
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         if not path.startswith(E2E):
             return nodeid
         return E2E if path.endswith(SHARING_THE_SESSIONS_SANDBOX) else path
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        self.workqueue.move_to_end(self._next_for(node), last=False)
+        super()._assign_work_unit(node)
+
+    def _next_for(self, node: WorkerController) -> str:
+        first = next(iter(self.workqueue))
+        if self.nodes.index(node) % 2 == 0 or not first.startswith(E2E):
+            return first
+        return next((scope for scope in self.workqueue if not scope.startswith(E2E)), first)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ PATH = "/w/finance/api/2.0/submissions"
 NODES = ("vm-1", "vm-2", "vm-3", "vm-4", "vm-5")
 
 
-def quick(directory: Path) -> ControlPlaneSettings:
+def quick(directory: Path, delivery_seconds: int = 60) -> ControlPlaneSettings:
     return settings_for(
         directory,
-        commands={"delivery_seconds": 2, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4},
+        commands={"delivery_seconds": delivery_seconds, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4},
         health={"interval_seconds": 60.0, "timeout_seconds": 0.5},
     )
 
@@ -70,17 +70,30 @@ class Stage:
                 document["state"] = state
 
 
-@pytest.fixture
-async def stage(tmp_path: Path):
+@asynccontextmanager
+async def five_nodes(directory: Path, settings: ControlPlaneSettings) -> AsyncIterator[Stage]:
     agent = FakeAgent(state="RUNNING")
     relay = agent.relay()
-    async with running_control_plane(tmp_path, settings=quick(tmp_path), dial=relay.dial, fleet=True) as plane:
+    async with running_control_plane(directory, settings=settings, dial=relay.dial, fleet=True) as plane:
         await plane.relay()
         for name in NODES:
             await plane.node(name)
         yield Stage(plane, agent)
         agent.hold.set()
     await relay.close()
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with five_nodes(tmp_path, quick(tmp_path)) as running:
+        yield running
+
+
+@pytest.fixture
+async def hurried(tmp_path: Path) -> AsyncIterator[Stage]:
+    """A stage that waits for nodes no longer than two seconds."""
+    async with five_nodes(tmp_path, quick(tmp_path, delivery_seconds=2)) as running:
+        yield running
 
 
 async def test_waves_follow_each_other_and_concurrency_bounds_them(stage: Stage):
@@ -142,28 +155,28 @@ async def test_a_spent_budget_stops_what_no_node_has_and_lets_the_rest_end(stage
     assert stopped["counts"] == {"CANCELLED": 2, "FAILED": 1, "SUCCEEDED": 1, "TIMED_OUT": 1}
 
 
-async def test_a_node_that_is_not_reached_in_time_has_failed(stage: Stage):
-    stage.agent.mode["vm-1.finance.trunk.internal"] = "offline"
-    await stage.submit(canary=1)
-    stopped = await stage.ended()
+async def test_a_node_that_is_not_reached_in_time_has_failed(hurried: Stage):
+    hurried.agent.mode["vm-1.finance.trunk.internal"] = "offline"
+    await hurried.submit(canary=1)
+    stopped = await hurried.ended()
     assert stopped["counts"] == {"CANCELLED": 4, "LOST": 1}
 
 
-async def test_a_node_that_may_have_it_and_cannot_be_asked_has_failed_but_is_not_called_ended(stage: Stage):
-    stage.agent.mode["vm-1.finance.trunk.internal"] = "silent"
-    await stage.submit(waves=[1], max_failures=1)
-    found = await stage.until(lambda found: found["counts"].get("RUNNING"))
+async def test_a_node_that_may_have_it_and_cannot_be_asked_has_failed_but_is_not_called_ended(hurried: Stage):
+    hurried.agent.mode["vm-1.finance.trunk.internal"] = "silent"
+    await hurried.submit(waves=[1], max_failures=1)
+    found = await hurried.until(lambda found: found["counts"].get("RUNNING"))
     assert found["counts"] == {"QUEUED": 3, "RUNNING": 1, "UNKNOWN": 1}
-    stage.end("vm-2", "FAILED")
-    found = await stage.until(lambda found: "stop_reason" in found and "QUEUED" not in found["counts"])
+    hurried.end("vm-2", "FAILED")
+    found = await hurried.until(lambda found: "stop_reason" in found and "QUEUED" not in found["counts"])
     assert found["counts"] == {"CANCELLED": 3, "FAILED": 1, "UNKNOWN": 1}
 
 
-async def test_a_node_that_falls_silent_in_the_middle_does_not_hold_up_the_rest_for_ever(stage: Stage):
-    await stage.submit(waves=[1], max_failures=1)
-    await stage.until(lambda found: found["counts"].get("RUNNING"))
-    stage.agent.mode["vm-1.finance.trunk.internal"] = "silent"
-    found = await stage.until(lambda found: found["counts"] == {"QUEUED": 3, "RUNNING": 1, "UNKNOWN": 1})
+async def test_a_node_that_falls_silent_in_the_middle_does_not_hold_up_the_rest_for_ever(hurried: Stage):
+    await hurried.submit(waves=[1], max_failures=1)
+    await hurried.until(lambda found: found["counts"].get("RUNNING"))
+    hurried.agent.mode["vm-1.finance.trunk.internal"] = "silent"
+    found = await hurried.until(lambda found: found["counts"] == {"QUEUED": 3, "RUNNING": 1, "UNKNOWN": 1})
     assert found["rollout"]["wave"] == 2
 
 

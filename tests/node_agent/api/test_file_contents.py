@@ -97,7 +97,7 @@ async def test_one_with_another_beginning_does_not_go_on(agent: Agent, tmp_path:
     other = digest(b"other").hex()
     answer = await write(agent, tmp_path / "f", CONTENT[offset:] + digest(CONTENT), offset=offset, prefix_sha256=other)
     error = lines(answer)[-1]["error"]
-    assert (error["status"], error["error_code"]) == (409, "CHECKSUM_MISMATCH")
+    assert (error["status"], error["error_code"]) == (409, "CHECKSUM_MISMATCH"), error
     assert not (tmp_path / "f").exists()
     assert not partial_bytes(tmp_path / "f")
 
