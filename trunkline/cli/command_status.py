@@ -11,7 +11,9 @@ import signal
 from collections.abc import Sequence
 
 from trunkline.cli.exits import INTERRUPTED, printable
+from trunkline.cli.fleet_changes import never_sent
 from trunkline.client.records.commands import Command, CommandState
+from trunkline.client.submissions import Standing
 
 TIMED_OUT = 124
 _LARGEST_STATUS = 255
@@ -35,6 +37,16 @@ def status_of_command(command: Command) -> int:
 def status_of_commands(commands: Sequence[Command]) -> int:
     """The exit status for all: 0 only if each one's is, else the largest."""
     return max((status_of_command(command) for command in commands), default=0)
+
+
+def status_of_fleet(standing: Standing) -> int:
+    """The exit status for all: 0 only if each one's is, else the largest.
+
+    That of commands which a stop kept from their nodes counts only where no other says what went wrong.
+    """
+    kept = {command.command_id for command in never_sent(standing)}
+    sent = [status_of_command(command) for command in standing.commands if command.command_id not in kept]
+    return max(sent, default=0) or (130 if kept else 0)
 
 
 def remark_on(command: Command, *, several: bool) -> str | None:

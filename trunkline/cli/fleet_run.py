@@ -11,12 +11,11 @@ from http import HTTPStatus
 
 import click
 
-from trunkline.cli.command_status import cut_of, remark_on, status_of_commands
+from trunkline.cli.command_status import cut_of, remark_on, status_of_commands, status_of_fleet
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.exits import CommandFailed, line_of
 from trunkline.cli.fleet_following import FleetFollower, standings_of_one
 from trunkline.cli.fleet_options import FleetChoice
-from trunkline.cli.fleet_summary import status_of_fleet
 from trunkline.cli.fleet_views import FleetView, fleet_view
 from trunkline.cli.following import (
     CANCEL_SECONDS,

@@ -46,16 +46,6 @@ def summary_line(standing: Standing) -> str:
     return printable(f"{line}; stopped: {stopped}; never sent to {len(never_sent(standing))}")
 
 
-def status_of_fleet(standing: Standing) -> int:
-    """The exit status for all: 0 only if each one's is, else the largest.
-
-    That of commands which a stop kept from their nodes counts only where no other says what went wrong.
-    """
-    kept = {command.command_id for command in never_sent(standing)}
-    sent = [status_of_command(command) for command in standing.commands if command.command_id not in kept]
-    return max(sent, default=0) or (130 if kept else 0)
-
-
 def print_summary(standing: Standing, console: Console) -> None:
     """Write the table and the line."""
     console.print(summary_table(standing), soft_wrap=True)

@@ -6,21 +6,22 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trunkline.cli.command_status import cut_of, remark_on
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
 from trunkline.cli.exits import printable
 from trunkline.cli.fleet_changes import FleetChanges, never_sent
-from trunkline.cli.fleet_display import LiveDisplay
 from trunkline.cli.fleet_events import JsonEvents
-from trunkline.cli.fleet_summary import error_console, print_summary
 from trunkline.cli.output_copier import CommandOutputs, by_node
 from trunkline.cli.remote_output import Destination, OutputFor, outputs_for
 from trunkline.client.errors import TrunklineError
 from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.records.submissions import RolloutProgress
 from trunkline.client.submissions import Standing
+
+if TYPE_CHECKING:
+    from trunkline.cli.fleet_display import LiveDisplay
 
 
 class FleetView(Protocol):
@@ -85,6 +86,8 @@ class TextView:
     def finish(self, standing: Standing, status: int) -> None:
         """Print the summary of several nodes."""
         if len(standing.commands) > 1:
+            from trunkline.cli.fleet_summary import error_console, print_summary  # which load what draws tables
+
             print_summary(standing, error_console())
 
     def _tell_end(self, command: Command, *, several: bool, in_waves: bool) -> None:
@@ -142,6 +145,8 @@ def fleet_view(output: str, nodes: Sequence[str], *, quiet: bool) -> Iterator[Fl
     elif quiet:
         yield QuietView(tell, outputs_for(list(nodes), stdout, stderr))
     elif len(nodes) > 1 and sys.stderr.isatty():
+        from trunkline.cli.fleet_display import LiveDisplay
+
         with LiveDisplay().running() as display:
             yield TextView(display.tell, _outputs_above(display, list(nodes), stdout), display.paint)
     else:

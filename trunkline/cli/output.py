@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from trunkline.cli.exits import printable
 from trunkline.client.records.record import Record
 
-_STYLES = {
-    "online": "green",
-    "ok": "green",
-    "SUCCEEDED": "green",
-    "degraded": "yellow",
-    "RUNNING": "yellow",
-    "QUEUED": "yellow",
-    "offline": "red",
-    "FAILED": "red",
-    "TIMED_OUT": "red",
-    "LOST": "red",
-    "IN_FORCE": "red",
-}
 _HEADINGS = {
     "creation_time": "created",
     "submit_time": "submitted",
@@ -36,7 +19,6 @@ _HEADINGS = {
     "expire_time": "expires",
 }
 _MOMENTS = frozenset({"time", "deliver_before", "since", "resolves_by"})
-_PIPE_WIDTH = 10_000
 
 
 def print_records(name: str, records: Sequence[Record], columns: Sequence[str], output: str) -> None:
@@ -44,13 +26,10 @@ def print_records(name: str, records: Sequence[Record], columns: Sequence[str], 
     if output == "json":
         _print_json({name: [record.model_dump(mode="json", exclude_none=True) for record in records]})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        heading = _HEADINGS.get(column, column.replace("_", " "))
-        table.add_column(heading.upper(), no_wrap=True, overflow="ignore")
-    for record in records:
-        table.add_row(*(_cell(column, getattr(record, column, None)) for column in columns))
-    _print_table(table)
+    from trunkline.cli.tables import print_rows
+
+    headings = [_HEADINGS.get(column, column.replace("_", " ")).upper() for column in columns]
+    print_rows(headings, ([_text(column, getattr(record, column, None)) for column in columns] for record in records))
 
 
 def print_record(record: Record, output: str) -> None:
@@ -59,12 +38,7 @@ def print_record(record: Record, output: str) -> None:
     if output == "json":
         _print_json(document)
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in document.items():
-        table.add_row(Text(printable(name)), _cell(name, value))
-    _print_table(table)
+    _print_fields(document.items())
 
 
 def print_tree(record: Record, output: str) -> None:
@@ -73,12 +47,7 @@ def print_tree(record: Record, output: str) -> None:
     if output == "json":
         _print_json(document)
         return
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _flat(document):
-        table.add_row(Text(printable(name)), _cell(name, value))
-    _print_table(table)
+    _print_fields(_flat(document))
 
 
 def print_line(record: Record, columns: Sequence[str], output: str) -> None:
@@ -98,17 +67,10 @@ def _print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def _print_table(table: Table) -> None:
-    """Print a table; nothing is cut off when the output goes to a pipe. Rich itself honours NO_COLOR."""
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=True)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), color=True)
+def _print_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    from trunkline.cli.tables import print_fields
 
-
-def _cell(column: str, value: Any) -> Text:
-    text = _text(column, value)
-    return Text(text, style=_STYLES.get(text, ""))
+    print_fields((printable(name), _text(name, value)) for name, value in fields)
 
 
 def _text(column: str, value: Any) -> str:
