@@ -1,5 +1,7 @@
 """Which tests xdist keeps on one worker, since they share daemons that take seconds to start, and which go first."""
 
+from collections.abc import Iterator
+
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -65,7 +67,8 @@ class SandboxesTogether(LoadScopeScheduling):
         super()._assign_work_unit(node)
 
     def _next_for(self, node: WorkerController) -> str:
-        first = next(iter(self.workqueue))
+        first: str = next(iter(self.workqueue))
         if self.nodes.index(node) % 2 == 0 or not first.startswith(E2E):
             return first
-        return next((scope for scope in self.workqueue if not scope.startswith(E2E)), first)
+        others: Iterator[str] = (scope for scope in self.workqueue if not scope.startswith(E2E))
+        return next(others, first)
