@@ -35,6 +35,7 @@ from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BY
 from trunkline.channel.link_session import LinkSession
 from trunkline.channel.link_stream import LinkStream, StreamHandler
 from trunkline.channel.session import Role, Session
+from trunkline.channel.unsent import keep_little_unsent
 
 __all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
 
@@ -129,7 +130,7 @@ class Link(LinkDelivery):
 
     @property
     def rtt_seconds(self) -> float | None:
-        """The smoothed round trip; None before the first ping has come back."""
+        """The round trip of a way without a queue; None before the first ping has come back."""
         return self.session.rtt_seconds
 
     @property
@@ -249,6 +250,7 @@ class Link(LinkDelivery):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=TRANSPORT_HIGH_BYTES, low=TRANSPORT_LOW_BYTES)
+        keep_little_unsent(transport)
         self._arm()
         if self.session.wants_to_send:
             self.request_flush()

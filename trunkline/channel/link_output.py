@@ -4,7 +4,7 @@ While the transport is full, or `OUTPUT_BYTES` have been collected, the link is 
 those that ask for some are put in a queue. After the flush they are called in the order of the queue, each for at most
 `TURN_BYTES`, and what comes of that is written in rounds of one system call each. No stream starves another, and a
 small frame waits for at most `OUTPUT_BYTES + TURN_BYTES + TRANSPORT_HIGH_BYTES` and one more flush before it reaches
-the socket.
+the socket, and there for `UNSENT_BYTES` and for what the windows of the streams let be under way.
 """
 
 from __future__ import annotations

@@ -3,15 +3,28 @@
 The peer is asked for a sign of life when nothing has arrived for `keepalive_seconds`. Anything that arrives is one,
 not only the answer. A peer from which nothing at all arrives within the timeout after that is gone. If the deadline is
 handled very late, then it was this process that stood still, and the peer gets the time once more.
+
+The round trip that counts is that of the way itself, without what waits on it: the shortest seen, which is let rise
+slowly, since a way can become longer. What a link itself has put on its way would otherwise pass for distance.
 """
 
+from typing import Final
+
 from trunkline.channel.limits import Limits
+from trunkline.channel.streams import NEVER
+
+MEASURE_SECONDS: Final = 0.5
+"""While windows are in use the round trip is measured so often: far below the pings that any peer of ours bears."""
+RISE_PER_SECOND: Final = 0.03
 
 
 class Pings:
-    """Pings in flight, the smoothed round trip, and the time at which something is due."""
+    """Pings in flight, the shortest round trip, and the time at which something is due."""
 
-    __slots__ = ("_excused", "_in_flight", "_keepalive", "_limits", "_next_id", "heard_at", "rtt_seconds")
+    __slots__ = (
+        "_answered_at", "_excused", "_in_flight", "_keepalive", "_limits", "_next_id", "_started_at", "heard_at",
+        "rtt_seconds",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits, keepalive_seconds: float | None, now: float) -> None:
         self._limits = limits
@@ -19,10 +32,12 @@ class Pings:
         self._in_flight: dict[int, float] = {}
         self._next_id = 0
         self._excused = False
+        self._started_at = NEVER
+        self._answered_at = now
         self.heard_at = now
         """When the last bytes arrived."""
         self.rtt_seconds: float | None = None
-        """The round trip: falls at once, rises slowly, since a busy peer answers late. None before the first answer."""
+        """The round trip: falls at once, and rises by `RISE_PER_SECOND`. None before the first answer."""
 
     def __len__(self) -> int:
         return len(self._in_flight)
@@ -33,7 +48,7 @@ class Pings:
         self._next_id = ping_id + 1 & 0xFFFFFFFF
         if len(self._in_flight) >= self._limits.max_pings_in_flight:
             del self._in_flight[next(iter(self._in_flight))]
-        self._in_flight[ping_id] = now
+        self._in_flight[ping_id] = self._started_at = now
         return ping_id
 
     def answered(self, ping_id: int, now: float) -> float | None:
@@ -42,9 +57,14 @@ class Pings:
         if sent_at is None:
             return None
         self._excused = False
-        rtt = now - sent_at
-        self.rtt_seconds = rtt if self.rtt_seconds is None else min(rtt, self.rtt_seconds * 1.25 + 1e-6)
+        rtt, elapsed, self._answered_at = now - sent_at, now - self._answered_at, now
+        known = self.rtt_seconds
+        self.rtt_seconds = rtt if known is None else min(rtt, known * (1 + RISE_PER_SECOND * elapsed) + 1e-6)
         return rtt
+
+    def measurement_due(self, now: float) -> bool:
+        """Whether the round trip may be measured again: the last ping was answered, and is old enough."""
+        return not self._in_flight and now - self._started_at >= MEASURE_SECONDS
 
     def deadline(self) -> float | None:
         """When a ping is due, or an answer overdue."""

@@ -133,7 +133,7 @@ class SendingSession(Generic[S]):
 
     @property
     def rtt_seconds(self) -> float | None:
-        """The smoothed round trip; None before the first ping has come back."""
+        """The round trip of a way without a queue; None before the first ping has come back."""
         return self._pings.rtt_seconds
 
     @property
@@ -226,7 +226,7 @@ class SendingSession(Generic[S]):
         if self._budget is not None:
             self._budget.held_bytes -= size
         due = stream.window_bytes - stream.receive_window - unconsumed
-        if (due * 2 >= stream.window_bytes or due >= GRANT_BYTES) and stream.readable:
+        if (due * 5 >= stream.window_bytes * 2 or due >= GRANT_BYTES) and stream.readable:
             self._grant(stream, due, now)
 
     def ping(self, now: float) -> int:
@@ -345,10 +345,10 @@ class SendingSession(Generic[S]):
 
     def _grant(self, stream: S, due: int, now: float) -> None:
         """Give `due` bytes of credit back, and more if the window is to grow."""
-        rtt = self._pings.rtt_seconds
-        if rtt is None and not self._pings:
+        pings = self._pings
+        if pings.measurement_due(now):
             self.ping(now)
-        grant = due + self._growth.grow(stream, due, now, rtt)
+        grant = due + self._growth.grow(stream, due, now, pings.rtt_seconds)
         stream.receive_window += grant
         self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)
 

@@ -9,7 +9,7 @@ Receiving is bounded by credit: `receive_window + unconsumed_bytes + (credit not
 
 from typing import Final
 
-_NEVER: Final = float("-inf")
+NEVER: Final = float("-inf")
 
 
 class Stream:
@@ -44,7 +44,7 @@ class Stream:
         self.first_flags = first_flags
         """SYN or ACK, until a frame has carried it."""
         self.acknowledged = True
-        self.timed_from = _NEVER
+        self.timed_from = NEVER
         """When it was last looked how fast the window is used up, and how much was granted since then."""
         self.timed_bytes = 0
         self.writable = True

@@ -1,12 +1,19 @@
 """How large receive windows are: when credit goes back to the peer, and when a window grows.
 
-Credit goes back when half of the window, or `GRANT_BYTES`, has been consumed since the last grant. A small window so
-costs two small frames per window of bytes. Of a large one little more than `GRANT_BYTES` is ever held back: with
-halves, a sender far away would have to wait for half a window in each round trip.
+Credit goes back when two fifths of the window, or `GRANT_BYTES`, have been consumed since the last grant. (What a
+window brought before it doubled is a little less than half of it.) A small window so costs two small frames per window
+of bytes. Of a large one little more than `GRANT_BYTES` is ever held back: with halves, a sender far away would have to
+wait for half a window in each round trip.
 
-If half of the window was consumed within two round trips, the window itself was what held the sender back, and it
-doubles, up to `Limits.max_window_bytes`. The growth is taken from two budgets, the link's and the process's,
-and goes back to them when the stream ends. A window never shrinks while its stream lives: yamux has no frame for it.
+If a window would be used up within `ROUND_TRIPS`, at the rate at which bytes were consumed since it was last looked, a
+round trip ago at least, then the window itself is what holds the sender back, and it doubles, up to
+`Limits.max_window_bytes`. (A window that holds back is used up once in a round trip, less what is held back here, and
+in the one after it has grown by half.) What is granted beyond what the way itself holds waits in front of everybody
+else's frames, so the round trip is that of a way without a queue (see `Pings`): windows stay within five times
+what is under way, and a frame waits behind them for about as many round trips.
+
+The growth is taken from two budgets, the link's and the process's, and goes back to them when the stream ends. A window
+never shrinks while its stream lives: yamux has no frame for it.
 """
 
 from typing import Final
@@ -16,6 +23,8 @@ from trunkline.channel.streams import Stream
 
 GRANT_BYTES: Final = 256 * 1024
 """Consumed so much, credit goes back at the latest."""
+ROUND_TRIPS: Final = 2.5
+"""A window that lasts no longer than so many round trips is too small."""
 
 
 class WindowGrowth:
@@ -30,14 +39,19 @@ class WindowGrowth:
         """What the windows have grown by, together."""
 
     def grow(self, stream: Stream, due: int, now: float, rtt_seconds: float | None) -> int:
-        """Note a grant of `due` consumed bytes at `now`, and return by how much the window grows with it, often 0."""
+        """Note a grant of `due` consumed bytes at `now`, and return by how much the window grows with it, often 0.
+
+        The first grant of a stream only starts the clock.
+        """
         stream.timed_bytes += due
-        if stream.timed_bytes * 2 < stream.window_bytes:
-            return 0
         elapsed = now - stream.timed_from
+        round_trip = max(rtt_seconds or 0.0, self._limits.tuning_floor_seconds)
+        if elapsed < round_trip:
+            return 0
+        consumed = stream.timed_bytes
         stream.timed_from = now
         stream.timed_bytes = 0
-        if rtt_seconds is None or elapsed > 2 * max(rtt_seconds, self._limits.tuning_floor_seconds):
+        if rtt_seconds is None or consumed * round_trip * ROUND_TRIPS < stream.window_bytes * elapsed:
             return 0
         extra = min(stream.window_bytes, self._limits.max_window_bytes - stream.window_bytes)
         if extra <= 0 or not self._reserve(extra):

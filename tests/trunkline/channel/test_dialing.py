@@ -19,6 +19,7 @@ from trunkline.channel.link import LinkStream
 from trunkline.channel.proxy_connect import ProxyAddress, ProxyRefused
 from trunkline.channel.session import Role
 from trunkline.channel.terms import PLAIN_YAMUX
+from trunkline.channel.unsent import UNSENT_BYTES
 from trunkline.channel.upgrade import Carrier, LinkRefused
 from trunkline.channel.upgrade_protocol import CutBeforeTls
 
@@ -96,6 +97,9 @@ async def test_a_link_comes_up_and_carries_streams_both_ways(kit, carrier):
         await check_echo(link)
         await server.connected.wait()
         await check_echo(server.links[0])
+        for end in (link, server.links[0]):
+            connection = end.get_extra_info("socket")
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
         await close(link)
     (request,) = server.requests
     assert (request.token, request.instance, request.sequence) == ("a.b.c", INSTANCE, 4)

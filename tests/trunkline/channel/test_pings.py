@@ -6,9 +6,21 @@ from trunkline.channel.pings import Pings
 
 def test_the_round_trip_falls_at_once_and_rises_slowly():
     pings = Pings(Limits(), None, 0.0)
-    for rtt, expected in ((0.1, 0.1), (0.05, 0.05), (10.0, 0.0625), (0.01, 0.01)):
-        assert pings.answered(pings.start(1.0), 1.0 + rtt) == pytest.approx(rtt)
+    for sent_at, rtt, expected in ((1.0, 0.1, 0.1), (2.0, 0.05, 0.05), (2.1, 1.95, 0.053), (14.05, 9.0, 0.0832)):
+        assert pings.answered(pings.start(sent_at), sent_at + rtt) == pytest.approx(rtt)
         assert pings.rtt_seconds == pytest.approx(expected, abs=1e-4)
+    assert pings.answered(pings.start(30.0), 30.01) == pytest.approx(0.01)
+    assert pings.rtt_seconds == pytest.approx(0.01)
+
+
+def test_the_round_trip_is_measured_now_and_then():
+    pings = Pings(Limits(), None, 0.0)
+    assert pings.measurement_due(0.0)
+    ping_id = pings.start(0.0)
+    assert not pings.measurement_due(10.0), "one is under way"
+    pings.answered(ping_id, 0.1)
+    assert not pings.measurement_due(0.4)
+    assert pings.measurement_due(0.5)
 
 
 def test_an_answer_to_nothing_is_none():

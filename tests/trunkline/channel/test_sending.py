@@ -86,15 +86,14 @@ def test_streams_and_unacknowledged_streams_are_bounded():
 # Credit
 
 
-def test_credit_is_granted_when_half_of_the_window_is_consumed():
+def test_credit_is_granted_when_two_fifths_of_the_window_are_consumed():
     server = new_session()
     stream = accepted(server)
-    for _ in range(2):
-        server.receive_data(frame(DATA, 0, 1, payload=bytes(64 * KIB)), 0.0)
-    server.consumed(stream, 128 * KIB - 1, 0.0)
+    server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW * 2 // 5 + 1)), 0.0)
+    server.consumed(stream, WINDOW * 2 // 5, 0.0)
     assert sent(server) == b""
     server.consumed(stream, 1, 0.0)
-    assert frame(WINDOW_UPDATE, 0, 1, 128 * KIB) in sent(server)
+    assert frame(WINDOW_UPDATE, 0, 1, WINDOW * 2 // 5 + 1) in sent(server)
     assert stream.receive_window == WINDOW
 
 
@@ -126,7 +125,7 @@ def test_credit_may_ride_on_the_frames_that_open_and_accept():
     assert stream.send_window == WINDOW + 5000
 
 
-def test_a_window_doubles_when_half_of_it_is_consumed_within_two_round_trips():
+def test_a_window_doubles_as_long_as_it_does_not_last():
     budget = CreditBudget()
     server = new_session(limits=Limits(initial_window_bytes=64 * KIB), budget=budget)
     stream = accepted(server)
@@ -140,7 +139,7 @@ def test_a_window_doubles_when_half_of_it_is_consumed_within_two_round_trips():
         server.receive_data(frame(DATA, 0, 1, payload=bytes(half)), now)
         server.consumed(stream, half, now)
         sizes.append(stream.window_bytes // KIB)
-        now += 0.15
+        now += 0.11
     assert sizes == [64, 128, 256, 512, 1024, 2048, 4096, 4096]
     assert budget.reserved_bytes == 4032 * KIB
     assert budget.held_bytes == 0
@@ -165,19 +164,26 @@ def test_windows_grow_only_inside_the_budgets():
     streams = [accepted(server, 1), accepted(server, 3)]
     server.ping(0.0)
     server.receive_data(frame(PING, ACK, 0, 0), 0.1)
-    for stream in streams * 3:
+    for number, stream in enumerate(streams * 3):
+        now = 1.0 + number // 2 * 0.125
         half = stream.window_bytes // 2
-        server.receive_data(frame(DATA, 0, stream.id, payload=bytes(half)), 1.0)
-        server.consumed(stream, half, 1.0)
+        server.receive_data(frame(DATA, 0, stream.id, payload=bytes(half)), now)
+        server.consumed(stream, half, now)
     assert [stream.window_bytes for stream in streams] == [128 * KIB, 64 * KIB]
 
 
-def test_the_first_grant_measures_the_round_trip():
+def test_grants_measure_the_round_trip_now_and_then():
     server = new_session()
     stream = accepted(server)
-    server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW)), 0.0)
-    server.consumed(stream, WINDOW, 0.0)
-    assert frame(PING, SYN, 0, 0) in sent(server)
+    pings = []
+    for number in range(5):
+        now = number * 0.2
+        server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW)), now)
+        server.consumed(stream, WINDOW, now)
+        number_of_ping = sum(pings)
+        pings.append(frame(PING, SYN, 0, number_of_ping) in sent(server))
+        server.receive_data(frame(PING, ACK, 0, number_of_ping), now)
+    assert pings == [True, False, False, True, False]
 
 
 def test_held_bytes_are_counted_until_they_are_consumed_or_the_stream_ends():
