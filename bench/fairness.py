@@ -91,15 +91,21 @@ async def _call_for_ever(target: Target, per_second: float) -> None:
     """Call at that rate, whatever is answered."""
     connections = [await target.connect() for _ in range(CONNECTIONS)]
     print("up", flush=True)
+    request = target.request("GET", "/small")
     interval = CONNECTIONS / per_second
-    await asyncio.gather(*(_call_on(target.request("GET", "/small"), interval, *each) for each in connections))
+    # Evenly spread: all connections at once, every ten milliseconds, would measure how long twenty calls take.
+    began = asyncio.get_running_loop().time()
+    starts = [began + number / per_second for number in range(CONNECTIONS)]
+    await asyncio.gather(
+        *(_call_on(request, start, interval, *each) for start, each in zip(starts, connections, strict=True))
+    )
 
 
 async def _call_on(
-    request: bytes, interval_seconds: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    request: bytes, due: float, interval_seconds: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     loop = asyncio.get_running_loop()
-    due = loop.time()
+    await asyncio.sleep(due - loop.time())
     while True:
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")

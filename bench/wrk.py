@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.machine import LOAD_CORE, cpu_seconds, pinned
 
 LONGEST_SECONDS = 600
+IDLE_PRIORITY = ("chrt", "--idle", "0")
 _COUNTED = re.compile(r"RESULT (\{.*\})")
 _REPORT = """
 function done(summary, latency, requests)
@@ -98,9 +99,12 @@ def run_wrk(load: Load, seconds: float, *pids: int) -> Measured:
 
 @contextmanager
 def running_wrk(load: Load) -> Iterator[None]:
-    """Send the load, for as long as the block runs; what comes of it is not looked at."""
+    """Send the load, for as long as the block runs; what comes of it is not looked at.
+
+    It runs when nothing else wants its core, so that who is measured beside it waits for the process under test alone.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        command = _command(load, LONGEST_SECONDS, Path(directory))
+        command = [*IDLE_PRIORITY, *_command(load, LONGEST_SECONDS, Path(directory))]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield

@@ -26,7 +26,8 @@ _SIZE_LINE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _SIZE_LINE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+\r?+")
 
 CARRIAGE_RETURN: Final = 0x0D
-_SMALL_SIZES: Final = {form % size: size for size in range(1, 256) for form in (b"%x", b"%X", b"%02x", b"%02X")}
+ZERO: Final = 0x30
+_SMALL_SIZES: Final = {form % size: size for size in range(1, 256) for form in (b"%x", b"%X")}
 
 Chunk = bytes | memoryview
 
@@ -160,8 +161,8 @@ class BodyReader:
 
 
 def _begins_small(view: memoryview) -> bool:
-    """Whether a chunk begins here whose size has one or two digits."""
-    return len(view) > 2 and (view[1] == CARRIAGE_RETURN or view[2] == CARRIAGE_RETURN)
+    """Whether a chunk begins here whose size has one or two digits, or zeros in front."""
+    return len(view) > 2 and (view[1] == CARRIAGE_RETURN or view[2] == CARRIAGE_RETURN or view[0] == ZERO)
 
 
 def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
@@ -170,8 +171,9 @@ def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
     They cost a twentieth of what others do, so that a body of nothing but such chunks holds up nobody.
     """
     while True:
-        line_end = raw.find(b"\r\n", position, position + 4)
-        size = _SMALL_SIZES.get(raw[position:line_end], 0) if line_end >= 0 else 0
+        line_end = raw.find(b"\r\n", position, position + MAX_SIZE_LINE_BYTES)
+        # Zeros in front are allowed, and are no way to make chunks dear.
+        size = _SMALL_SIZES.get(raw[position:line_end].lstrip(b"0"), 0) if line_end > position else 0
         end = line_end + 2 + size
         if not size or raw[end : end + 2] != b"\r\n":
             return position

@@ -4,6 +4,7 @@ A response that the relay made itself always carries `Proxy-Status` (RFC 9209) a
 JSON error form, so that it cannot be taken for the node's.
 """
 
+import functools
 import json
 import re
 from enum import Enum
@@ -15,6 +16,8 @@ from trunkline.channel.heads import HeadError, status_line
 PROXY_NAME: Final = b"trunkline-relay"
 # RFC 6797: a browser that has seen this never again speaks to the relay without TLS.
 HSTS: Final = b"max-age=63072000"
+KNOWN_RESPONSES: Final = 256
+"""So many of the last responses are remembered; of most kinds there is but one."""
 _UNQUOTABLE: Final = re.compile(r"[^\x20-\x7e]")
 _CHALLENGES: Final = b'Bearer realm="trunkline"', b'Basic realm="trunkline", charset="UTF-8"'
 
@@ -105,23 +108,36 @@ def relay_response(
 
     `message` is one line for humans and must hold no secret. `head_only` leaves the content out, for HEAD.
     """
+    before, after = _around_request_id(outcome, message, proxy_door, close, head_only, retry_after_seconds)
+    return before + request_id.encode("ascii") + after
+
+
+@functools.lru_cache(KNOWN_RESPONSES)
+def _around_request_id(
+    outcome: Outcome, message: str, proxy_door: bool, close: bool, head_only: bool, retry_after_seconds: int | None
+) -> tuple[bytes, bytes]:
+    """What stands before the request id and what behind it; of a flood of refusals, all but the id is the same."""
     content = json.dumps({"error_code": outcome.error_code, "message": message}).encode("ascii")
     status = 407 if proxy_door and outcome.http_status == 401 else outcome.http_status
-    fields: list[Field] = [
+    before: list[Field] = [
         (b"Content-Type", b"application/json"),
         (b"Content-Length", b"%d" % len(content)),
         (b"Cache-Control", b"no-store"),
         (b"Strict-Transport-Security", HSTS),
         (b"Proxy-Status", _proxy_status(outcome, message)),
-        (b"Trunkline-Request-Id", request_id.encode("ascii")),
-        *_required_by(status),
     ]
+    after = _required_by(status)
     if retry_after_seconds is not None:
-        fields.append((b"Retry-After", b"%d" % retry_after_seconds))
+        after.append((b"Retry-After", b"%d" % retry_after_seconds))
     if close:
-        fields.append((b"Connection", b"close"))
-    head = status_line(status) + b"".join([b"%b: %b\r\n" % field for field in fields]) + b"\r\n"
-    return head if head_only else head + content
+        after.append((b"Connection", b"close"))
+    head = status_line(status) + _lines(before) + b"Trunkline-Request-Id: "
+    end = b"\r\n" + _lines(after) + b"\r\n"
+    return head, end if head_only else end + content
+
+
+def _lines(fields: list[Field]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def _required_by(status: int) -> list[Field]:

@@ -31,6 +31,12 @@ GOOD_CHUNKED = {
         [],
         b"",
     ),
+    "small_with_zeros": (
+        b"001\r\na\r\n0000000000000002\r\nbc\r\n0fF\r\n" + b"d" * 255 + b"\r\n0100\r\n" + b"e" * 256 + b"\r\n0\r\n\r\n",
+        b"abc" + b"d" * 255 + b"e" * 256,
+        [],
+        b"",
+    ),
     "small_last": (b"1\r\na\r\n00\r\n\r\n1\r\nb\r\n", b"a", [], b"1\r\nb\r\n"),
     "crlf_inside": (b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", [], b""),
 }
@@ -45,6 +51,9 @@ BAD_CHUNKED = {
     "longer_than_size": b"4\r\nhello\r\n0\r\n\r\n",
     "shorter_than_size": b"6\r\nhello\r\n0\r\n\r\n",
     "second_longer_than_size": b"1\r\na\r\n1\r\nab\r\n0\r\n\r\n",
+    "second_prefix": b"01\r\na\r\n0x1\r\nb\r\n0\r\n\r\n",
+    "second_too_many_digits": b"01\r\na\r\n" + b"0" * 16 + b"1\r\nb\r\n0\r\n\r\n",
+    "second_empty_size": b"01\r\na\r\n\r\nb\r\n0\r\n\r\n",
     "second_space_after_size": b"1\r\na\r\n1 \r\nb\r\n0\r\n\r\n",
     "second_not_hex": b"1\r\na\r\ng\r\nb\r\n0\r\n\r\n",
     "sign": b"+5\r\nhello\r\n0\r\n\r\n",
