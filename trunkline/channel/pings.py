@@ -5,7 +5,8 @@ not only the answer. A peer from which nothing at all arrives within the timeout
 handled very late, then it was this process that stood still, and the peer gets the time once more.
 
 The round trip that counts is that of the way itself, without what waits on it: the shortest seen, which is let rise
-slowly, since a way can become longer. What a link itself has put on its way would otherwise pass for distance.
+slowly, since a way can become longer. What a link itself has put on its way would otherwise pass for distance. A ping
+that only measures is no question whether the peer is there: it has no deadline.
 """
 
 from typing import Final
@@ -22,8 +23,8 @@ class Pings:
     """Pings in flight, the shortest round trip, and the time at which something is due."""
 
     __slots__ = (
-        "_answered_at", "_excused", "_in_flight", "_keepalive", "_limits", "_next_id", "_started_at", "heard_at",
-        "rtt_seconds",
+        "_answered_at", "_excused", "_in_flight", "_keepalive", "_limits", "_measured_at", "_measuring", "_next_id",
+        "heard_at", "rtt_seconds",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, keepalive_seconds: float | None, now: float) -> None:
@@ -32,7 +33,8 @@ class Pings:
         self._in_flight: dict[int, float] = {}
         self._next_id = 0
         self._excused = False
-        self._started_at = NEVER
+        self._measuring: int | None = None
+        self._measured_at = NEVER
         self._answered_at = now
         self.heard_at = now
         """When the last bytes arrived."""
@@ -44,27 +46,39 @@ class Pings:
 
     def start(self, now: float) -> int:
         """Note a ping sent at `now`; returns the value that its frame carries. The oldest of too many is dropped."""
-        ping_id = self._next_id
-        self._next_id = ping_id + 1 & 0xFFFFFFFF
+        ping_id = self._take_id()
         if len(self._in_flight) >= self._limits.max_pings_in_flight:
             del self._in_flight[next(iter(self._in_flight))]
-        self._in_flight[ping_id] = self._started_at = now
+        self._in_flight[ping_id] = now
+        return ping_id
+
+    def measurement_due(self, now: float) -> bool:
+        """Whether the round trip may be measured again: the last measurement has ended, and is old enough."""
+        return self._measuring is None and now - self._measured_at >= MEASURE_SECONDS
+
+    def measure(self, now: float) -> int:
+        """Note a ping sent at `now` that only measures; returns the value that its frame carries."""
+        self._measured_at = now
+        self._measuring = ping_id = self._take_id()
+        return ping_id
+
+    def _take_id(self) -> int:
+        ping_id = self._next_id
+        self._next_id = ping_id + 1 & 0xFFFFFFFF
         return ping_id
 
     def answered(self, ping_id: int, now: float) -> float | None:
         """Note an answer; returns its round trip in seconds, or None if no such ping is in flight."""
         sent_at = self._in_flight.pop(ping_id, None)
         if sent_at is None:
-            return None
+            if ping_id != self._measuring:
+                return None
+            sent_at, self._measuring = self._measured_at, None
         self._excused = False
         rtt, elapsed, self._answered_at = now - sent_at, now - self._answered_at, now
         known = self.rtt_seconds
         self.rtt_seconds = rtt if known is None else min(rtt, known * (1 + RISE_PER_SECOND * elapsed) + 1e-6)
         return rtt
-
-    def measurement_due(self, now: float) -> bool:
-        """Whether the round trip may be measured again: the last ping was answered, and is old enough."""
-        return not self._in_flight and now - self._started_at >= MEASURE_SECONDS
 
     def deadline(self) -> float | None:
         """When a ping is due, or an answer overdue."""

@@ -347,7 +347,7 @@ class SendingSession(Generic[S]):
         """Give `due` bytes of credit back, and more if the window is to grow."""
         pings = self._pings
         if pings.measurement_due(now):
-            self.ping(now)
+            self._send_control(PING | SYN, 0, pings.measure(now))
         grant = due + self._growth.grow(stream, due, now, pings.rtt_seconds)
         stream.receive_window += grant
         self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)

@@ -16,11 +16,21 @@ def test_the_round_trip_falls_at_once_and_rises_slowly():
 def test_the_round_trip_is_measured_now_and_then():
     pings = Pings(Limits(), None, 0.0)
     assert pings.measurement_due(0.0)
-    ping_id = pings.start(0.0)
+    ping_id = pings.measure(0.0)
     assert not pings.measurement_due(10.0), "one is under way"
-    pings.answered(ping_id, 0.1)
+    assert pings.answered(ping_id, 0.1) == pytest.approx(0.1)
+    assert pings.rtt_seconds == pytest.approx(0.1)
+    assert pings.answered(ping_id, 0.2) is None
     assert not pings.measurement_due(0.4)
     assert pings.measurement_due(0.5)
+
+
+def test_a_measurement_has_no_deadline():
+    pings = Pings(Limits(ping_timeout_seconds=5.0), 8.0, 0.0)
+    pings.measure(1.0)
+    assert pings.deadline() == 8.0
+    assert not pings.peer_is_silent(7.0)
+    assert pings.keepalive_due(8.0)
 
 
 def test_an_answer_to_nothing_is_none():
