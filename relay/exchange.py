@@ -194,7 +194,8 @@ class Exchange(RequestStream):
             return
         if response is not None:
             self._heads = None
-            self._begin_response(response, heads.leftover, len(data) - len(heads.leftover))
+            rest = heads.take_leftover()
+            self._begin_response(response, rest, len(data) - len(rest))
         else:
             self._credit(len(data), owed=self._sender.congested)
 

@@ -8,16 +8,13 @@ class NextHead:
     """Takes bytes until a head is whole, one head after the other, in bounded memory.
 
     Any split of the bytes gives the same heads. Only a head in pieces costs a buffer.
-
-    Attributes:
-        leftover: what came behind the last whole head.
     """
 
-    __slots__ = ("_buffer", "leftover")
+    __slots__ = ("_buffer", "_leftover")
 
     def __init__(self) -> None:
         self._buffer: HeadBuffer | None = None
-        self.leftover = b""
+        self._leftover = b""
 
     @property
     def begun(self) -> bool:
@@ -30,11 +27,16 @@ class NextHead:
         if buffer is None:
             end = data.find(HEAD_END, 0, MAX_HEAD_BYTES) + len(HEAD_END)
             if end >= len(HEAD_END):
-                self.leftover = data[end:]
+                self._leftover = data[end:]
                 return data[:end]
             buffer = self._buffer = HeadBuffer()
         raw = buffer.receive_data(data)
         if raw is not None:
             self._buffer = None
-            self.leftover = buffer.leftover
+            self._leftover = buffer.leftover
         return raw
+
+    def take_leftover(self) -> bytes:
+        """Returns what came behind the last whole head, and keeps nothing of it."""
+        leftover, self._leftover = self._leftover, b""
+        return leftover

@@ -39,7 +39,7 @@ class ResponseHeads(NextHead):
         self.interims = 0
 
     def receive_data(self, data: bytes, *, request_ended: bool) -> ForwardedResponse | None:
-        """Takes bytes; returns the final response once its head is whole, with what came behind it in `leftover`.
+        """Takes bytes; returns the final response once its head is whole, with `take_leftover` for what came behind it.
 
         With a response that comes before the request has ended, the sender's connection ends. Raises HeadError.
         """
@@ -50,7 +50,7 @@ class ResponseHeads(NextHead):
             response = self._read(raw, request_ended)
             if response is not None:
                 return response
-            data = self.leftover
+            data = self.take_leftover()
         return None
 
     def _read(self, raw: bytes, request_ended: bool) -> ForwardedResponse | None:

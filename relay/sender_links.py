@@ -11,19 +11,20 @@ from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.doors import Door, DoorRefusal
 from relay.exchange import LINGER_SECONDS, Exchange
 from relay.forwarding import ForwardedRequest
+from relay.own_answers import own_answer
+from relay.request_content import RequestContent, keeps_time
 from relay.use_kinds import UseKind
 from relay.write_stall import WriteStall
-from trunkline.channel.bodies import BodyError, BodyReader, Chunk
+from trunkline.channel.bodies import Chunk
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import HeadBuffer, HeadError
 from trunkline.channel.link import Link, LinkStream
-from trunkline.channel.outcomes import Outcome, outcome_of_head_error, relay_response
+from trunkline.channel.outcomes import Outcome, outcome_of_head_error
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
     from relay.registry import Registry
 
-RETRY_AFTER_SECONDS: Final = 1
 HEAD_WINDOW_BYTES: Final = 8 * 1024
 """Credit that the sender of an unfinished head is never without."""
 
@@ -75,7 +76,7 @@ _DONE: Final = State.DONE
 class SenderStream(CreditedStream):
     """One stream of a sender's link: the handler of the stream, and the sender's side of its call."""
 
-    __slots__ = ("_buffer", "_content_bytes", "_exchange", "_front", "_reader", "_stall", "_state", "deadline")
+    __slots__ = ("_buffer", "_content", "_exchange", "_front", "_stall", "_state", "deadline")
 
     closing: Final = False
 
@@ -86,8 +87,7 @@ class SenderStream(CreditedStream):
         self._state = _HEAD
         self._buffer: HeadBuffer | None = None
         self._exchange: Exchange | None = None
-        self._reader: BodyReader | None = None
-        self._content_bytes = 0
+        self._content: RequestContent | None = None
         self._stall: WriteStall | None = None
         self.deadline = front.deadlines.now + front.limits.head_seconds
         front.deadlines.watch(self)
@@ -133,28 +133,10 @@ class SenderStream(CreditedStream):
         elif self._exchange is None:
             self._front.deadlines.forget(self)
             self._reset()
-        elif self._state is _CONTENT:
-            self._check_content(self._exchange, now)
-        elif self._state is _BUSY and not self._exchange.accepted:
-            self._fail_silent(self._exchange)
-
-    def _check_content(self, exchange: Exchange, now: float) -> None:
-        """While content comes: the listener's first sign, and the sender's rate unless others hold it up."""
-        if exchange.silent(now):
-            self._fail_silent(exchange)
-            return
-        excused = exchange.congested or exchange.response_begun or exchange.awaits_continue
-        needed_bytes = self._front.limits.body_min_bytes_per_second * RATE_INTERVAL_SECONDS
-        if not excused and self._content_bytes < needed_bytes:
-            self._front.deadline_passed("body_rate")
-            exchange.fail(Outcome.REQUEST_TIMEOUT, "the request's content comes too slowly")
-            return
-        self._content_bytes = 0
-        self.deadline = now + RATE_INTERVAL_SECONDS
-
-    def _fail_silent(self, exchange: Exchange) -> None:
-        self._front.deadline_passed("listener")
-        exchange.fail(Outcome.LISTENER_SILENT, "the node did not take the call in time")
+        elif self._state is _CONTENT or self._state is _BUSY:
+            exchange = self._exchange
+            if keeps_time(self._front, exchange, self._content, now, held_up=exchange.congested):
+                self.deadline = now + RATE_INTERVAL_SECONDS
 
     def _all_sent(self) -> None:
         self._end_stall()
@@ -233,27 +215,21 @@ class SenderStream(CreditedStream):
         self._exchange = exchange = Exchange(front, self, request, grant)
         if request.has_content:
             self._state = _CONTENT
-            self._reader = BodyReader(request.framing, request.content_length)
+            self._content = RequestContent(request)
         else:
             self._state = _BUSY
         exchange.open()
 
     def _take_content(self, data: Chunk) -> None:
-        reader, exchange = self._reader, self._exchange
-        if reader is None or exchange is None:
+        content, exchange = self._content, self._exchange
+        if content is None or exchange is None:
             return
-        self._content_bytes += len(data)
-        try:
-            piece = reader.receive_data(data)
-        except BodyError as error:
-            exchange.fail(Outcome.BAD_REQUEST, str(error))
-            return
-        exchange.send_content(piece.chunks)
-        if piece.ended and self._state is _CONTENT:
+        if content.pass_on(data, exchange) and self._state is _CONTENT:
+            self._content = None
             self._state = _BUSY
             self.deadline = self._front.deadlines.now + self._front.listener_seconds
-            exchange.end_content(reader.trailers)
-            if piece.leftover:
+            exchange.end_content(content.trailers)
+            if content.leftover:
                 self._break(Outcome.BAD_REQUEST, "a stream carries one request")
 
     def _hand_back(self, size: int) -> None:
@@ -315,15 +291,9 @@ class SenderStream(CreditedStream):
     def _refuse(
         self, outcome: Outcome, message: str, *, request_id: str | None = None, head_only: bool = False
     ) -> None:
-        if request_id is None:
-            request_id = self._front.mint_request_id()
-            self._front.refused(Door.LINK, outcome)
-        self._front.log_outcome(outcome, message, request_id, Door.LINK)
-        retry = RETRY_AFTER_SECONDS if outcome in (Outcome.DRAINING, Outcome.OVERLOADED, Outcome.OVER_QUOTA) else None
-        answer = relay_response(
-            outcome, message, request_id=request_id, close=True, head_only=head_only, retry_after_seconds=retry
+        self.deliver(
+            own_answer(self._front, Door.LINK, outcome, message, close=True, request_id=request_id, head_only=head_only)
         )
-        self.deliver(answer)
         self._finish()
 
     def _finish(self) -> None:

@@ -18,7 +18,7 @@ def test_any_split_gives_the_same_heads(step: int) -> None:
             if raw is None:
                 break
             got.append(raw)
-            piece = heads.leftover
+            piece = heads.take_leftover()
     assert got == HEADS
     assert heads.begun
 
@@ -26,12 +26,13 @@ def test_any_split_gives_the_same_heads(step: int) -> None:
 def test_a_head_in_one_piece_is_not_held() -> None:
     heads = NextHead()
     assert heads.next_head(HEADS[0] + HEADS[1]) == HEADS[0]
-    assert heads.leftover == HEADS[1]
+    assert heads.take_leftover() == HEADS[1]
+    assert heads.take_leftover() == b""
     assert not heads.begun
     assert heads.next_head(HEADS[1][:5]) is None
     assert heads.begun
     assert heads.next_head(HEADS[1][5:] + b"x") == HEADS[1]
-    assert (heads.leftover, heads.begun) == (b"x", False)
+    assert (heads.take_leftover(), heads.begun) == (b"x", False)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from relay.credentials import Refusal
-from relay.sender_connection import LINGER_SECONDS, MAX_REFUSALS
-from relay.write_stall import WriteStall
 from tests.support.small_relay import HOST, SUFFIX, NodeCall, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.heads import parse_request_head, parse_response_head
 from trunkline.channel.memory import Split
@@ -83,70 +80,6 @@ async def test_pipelined_calls_never_overlap(relay: SmallRelay) -> None:
     assert sender.received.count(b"HTTP/1.1 200 OK") == 3
 
 
-@on_relay()
-async def test_pipelining_is_bounded(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get() + get() * 20_000)
-    await settle()
-    assert len(node.calls) == 1
-    assert sender.transport.get_write_buffer_size() > 500_000
-    node.script = answering()
-    node.calls[0].answer(reply())
-    await asyncio.sleep(5)
-    assert len(node.calls) == 20_001
-    assert sender.received.count(b"hello") == 20_001
-
-
-@on_relay()
-async def test_who_does_not_wait_for_a_refusal_has_to_reconnect(relay: SmallRelay) -> None:
-    sender = relay.connect()
-    sender.send(get(token=b"bad") * 3000)
-    await asyncio.sleep(LINGER_SECONDS + 1)
-    assert sender.received.count(b"HTTP/1.1 407 ") == 1
-    assert b"\r\nConnection: close\r\n" in sender.received
-    assert sender.lost
-
-
-@on_relay()
-async def test_nothing_but_refusals_end_with_the_connection(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    node.script = answering()
-    for _ in range(MAX_REFUSALS - 1):
-        sender.send(get(token=b"bad"))
-        await settle()
-    sender.send(get())  # from here on the count begins anew
-    await settle()
-    for number in range(MAX_REFUSALS):
-        assert not sender.ended, number
-        sender.send(get(token=b"bad"))
-        await settle()
-    assert sender.received.count(b"HTTP/1.1 407 ") == 2 * MAX_REFUSALS - 1
-    assert sender.received.count(b"Connection: close") == 1
-    await asyncio.sleep(LINGER_SECONDS + 1)
-    assert sender.lost
-
-
-@on_relay()
-async def test_answers_that_nobody_takes_do_not_pile_up(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    node.script = answering(b"x" * 10_000)
-    sender.transport.pause_reading()
-    for _ in range(50):
-        sender.send(get() * 100)
-        await settle()
-    (connection,) = relay.port._connections
-    assert connection._transport.get_write_buffer_size() < 200_000
-    sender.transport.resume_reading()
-    await asyncio.sleep(5)
-    assert sender.received.count(b"HTTP/1.1 ") == 5000
-    assert not sender.lost
-    sender.transport.pause_reading()
-    sender.send(get() * 5000)
-    await asyncio.sleep(200)
-    assert not relay.port._connections
-    assert relay.metric("deadlines_total", deadline="write_stall") == 1
-
-
 @pytest.mark.parametrize(
     ("request_bytes", "status", "error_code"),
     [
@@ -211,28 +144,6 @@ async def test_smuggling_in_heads_ends_the_connection(relay: SmallRelay, fields)
     assert head.status in (400, 501)
     assert sender.received.count(b"HTTP/1.1 ") == 1
     assert node.calls == []
-    assert sender.lost
-
-
-BAD_CHUNKS = {
-    "extension": b"1;a=b\r\nx\r\n0\r\n\r\n",
-    "bare_lf": b"1\nx\n0\n\n",
-    "negative": b"-1\r\nx\r\n",
-    "too_long": b"1\r\nxx\r\n0\r\n\r\n",
-    "too_big": b"f" * 17 + b"\r\n",
-    "framing_in_trailer": b"0\r\nContent-Length: 5\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("content", BAD_CHUNKS.values(), ids=BAD_CHUNKS.keys())
-@on_relay()
-async def test_smuggling_in_chunks_ends_the_connection_and_the_call(relay: SmallRelay, content: bytes) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get(b"/first", b"Transfer-Encoding: chunked", method=b"POST") + content + SMUGGLED)
-    await asyncio.sleep(3)
-    head, document = relay_answer(bytes(sender.received))
-    assert (head.status, document["error_code"]) == (400, "BAD_REQUEST")
-    assert all(call.lost is not None and b"0\r\n\r\n" not in call.content for call in node.calls)
     assert sender.lost
 
 
@@ -323,149 +234,6 @@ async def test_sender_that_closes_resets_the_stream(relay: SmallRelay) -> None:
 
 
 @on_relay()
-async def test_idle_connection_is_closed(relay: SmallRelay) -> None:
-    node = relay.attach_node()
-    node.script = answering()
-    sender = relay.connect()
-    sender.send(get())
-    await asyncio.sleep(relay.limits.idle_seconds - 1)
-    assert not sender.lost
-    await asyncio.sleep(2)
-    assert sender.lost
-    assert relay.metric("deadlines_total", deadline="idle") == 1
-
-
-@on_relay()
-async def test_silent_connection_is_closed(relay: SmallRelay) -> None:
-    sender = relay.connect()
-    await asyncio.sleep(relay.limits.head_seconds + 1)
-    assert sender.lost
-    assert not sender.received
-
-
-@on_relay()
-async def test_slow_head_is_refused(relay: SmallRelay) -> None:
-    sender = relay.connect()
-    for byte in get(b"/" + b"a" * 100):
-        if sender.transport.is_closing():
-            break
-        sender.send(bytes([byte]))
-        await asyncio.sleep(0.5)
-    head, _ = relay_answer(bytes(sender.received))
-    assert head.status == 408
-    assert relay.metric("deadlines_total", deadline="head") == 1
-    assert relay.loop.time() < relay.limits.head_seconds + 5
-
-
-@on_relay()
-async def test_slow_content_is_refused(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get(b"/", b"Content-Length: 100000", method=b"PUT"))
-    for _ in range(30):
-        if sender.lost:
-            break
-        sender.send(b"x")
-        await asyncio.sleep(1)
-    head, _ = relay_answer(bytes(sender.received))
-    assert head.status == 408
-    assert node.calls[0].lost is not None
-    assert relay.metric("deadlines_total", deadline="body_rate") == 1
-
-
-@on_relay()
-async def test_content_that_the_node_does_not_take_has_no_rate(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    node.greedy = False
-    sender.send(get(b"/", b"Content-Length: 400000", method=b"PUT") + b"x" * 400_000)
-    await asyncio.sleep(600)
-    assert not sender.lost
-    node.greedy = True
-    node.calls[0].take()
-    await settle()
-    node.calls[0].answer(reply())
-    await settle()
-    assert len(node.calls[0].content) == 400_000
-    assert sender.received.endswith(b"hello")
-
-
-@on_relay()
-async def test_content_is_held_to_the_nodes_window(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    node.greedy = False
-    sender.send(get(b"/", b"Content-Length: 10000000", method=b"PUT") + b"x" * 10_000_000)
-    await asyncio.sleep(1)
-    assert len(node.calls[0].received) == 65_536
-    assert sender.transport.get_write_buffer_size() > 8_000_000
-
-
-@on_relay()
-async def test_expect_continue_is_left_to_the_node(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get(b"/", b"Expect: 100-continue", b"Content-Length: 3", method=b"PUT"))
-    await asyncio.sleep(60)
-    assert b"Expect: 100-continue" in node.calls[0].received
-    node.calls[0].answer(b"HTTP/1.1 100 Continue\r\n\r\n", end=False)
-    await settle()
-    assert sender.take() == b"HTTP/1.1 100 Continue\r\nVia: 1.1 trunkline\r\n\r\n"
-    sender.send(b"abc")
-    await settle()
-    node.calls[0].answer(reply())
-    await settle()
-    assert node.calls[0].content == b"abc"
-    assert sender.take().endswith(b"hello")
-    assert not sender.lost
-
-
-@on_relay()
-async def test_early_response_is_passed_and_then_the_connection_closes(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get(b"/", b"Content-Length: 1000", method=b"PUT") + b"part")
-    await settle()
-    node.calls[0].answer(reply(b"no", status=b"413 X"))
-    await settle()
-    assert b"Connection: close\r\n" in sender.received
-    assert sender.received.endswith(b"no")
-    sender.send(get(b"/smuggled") + b"x" * 2000)
-    await asyncio.sleep(3)
-    assert sender.lost
-    assert len(node.calls) == 1
-    assert sender.received.count(b"HTTP/1.1") == 1
-
-
-@on_relay()
-async def test_full_duplex_call_goes_on_after_an_early_head(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get(b"/", b"Transfer-Encoding: chunked", method=b"POST"))
-    await settle()
-    node.calls[0].answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", end=False)
-    for number in range(120):
-        sender.send(b"1\r\nx\r\n")
-        await asyncio.sleep(60)
-        assert node.calls[0].content.count(b"1\r\nx\r\n") == number + 1
-        node.calls[0].answer(b"1\r\ny\r\n", end=False)
-        await settle()
-        assert sender.received.count(b"1\r\ny\r\n") == number + 1
-    sender.send(b"0\r\n\r\n")
-    node.calls[0].answer(b"0\r\n\r\n")
-    await settle()
-    assert sender.received.endswith(b"0\r\n\r\n")
-    assert sender.lost
-
-
-@on_relay()
-async def test_refused_content_is_not_taken_for_a_request(relay: SmallRelay) -> None:
-    relay.attach_node()
-    sender = relay.connect()
-    sender.send(get(b"/", b"Content-Length: %d" % len(SMUGGLED), method=b"PUT", token=b"bad"))
-    await settle()
-    sender.send(SMUGGLED)
-    await asyncio.sleep(3)
-    head, _ = relay_answer(bytes(sender.received))
-    assert (head.status, head.keep_alive) == (407, False)
-    assert sender.lost
-
-
-@on_relay()
 async def test_upgrade_refused_with_a_request_behind_it(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
     sender.send(get(b"/ws", b"Connection: upgrade", b"Upgrade: websocket") + SMUGGLED)
@@ -493,57 +261,6 @@ async def test_connect_refused_with_bytes_behind_it(relay: SmallRelay) -> None:
 
 
 @on_relay()
-async def test_slow_reader_holds_its_window_only(relay: SmallRelay) -> None:
-    node = relay.attach_node()
-    slow, quick = relay.connect(), relay.connect()
-    slow.send(get(b"/big"))
-    await settle()
-    slow.transport.pause_reading()
-    content = bytes(range(256)) * 40_000
-    node.calls[0].answer(reply(content))
-    await settle()
-    assert node.calls[0].unsent_bytes > len(content) - 400_000
-    node.script = answering()
-    quick.send(get(b"/small"))
-    await settle()
-    assert quick.received.endswith(b"hello")
-    slow.transport.resume_reading()
-    await asyncio.sleep(1)
-    assert slow.received.endswith(content)
-
-
-@on_relay()
-async def test_reader_that_takes_nothing_is_cut(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get(b"/big"))
-    await settle()
-    sender.transport.pause_reading()
-    node.calls[0].answer(reply(b"x" * 1_000_000))
-    await asyncio.sleep(relay.limits.write_stall_seconds + 2)
-    assert node.calls[0].lost is not None
-    assert relay.metric("deadlines_total", deadline="write_stall") == 1
-
-
-@on_relay()
-async def test_reader_that_takes_little_is_not_cut(relay: SmallRelay) -> None:
-    sizes: Iterator[int] = iter([1000, 90_000, *range(80_000, 20_000, -10_000), *[20_000] * 5])
-    cuts: list[float] = []
-
-    class Transport(asyncio.Transport):
-        def get_write_buffer_size(self) -> int:
-            return next(sizes)
-
-        def abort(self) -> None:
-            cuts.append(relay.loop.time())
-
-    WriteStall(Transport(), relay.front, relay.limits.write_stall_seconds)
-    await asyncio.sleep(2.5 * relay.limits.write_stall_seconds)
-    assert not cuts
-    await asyncio.sleep(relay.limits.write_stall_seconds)
-    assert len(cuts) == 1
-
-
-@on_relay()
 async def test_two_hour_call_is_not_cut(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
     silent = relay.connect()
@@ -560,59 +277,6 @@ async def test_two_hour_call_is_not_cut(relay: SmallRelay) -> None:
     assert sender.received.count(b"line\n") == 12
     assert sender.received.endswith(b"0\r\n\r\n")
     assert silent.received.endswith(b"thought")
-
-
-@on_relay()
-async def test_drain_closes_idle_connections_and_finishes_calls(relay: SmallRelay) -> None:
-    node = relay.attach_node()
-    idle, busy, late = relay.connect(), relay.connect(), relay.connect()
-    busy.send(get())
-    late.send(get()[:-1])
-    await settle()
-    drain = relay.spawn(relay.port.drain(30))
-    await settle()
-    assert idle.lost
-    assert not busy.lost
-    node.calls[0].answer(reply())
-    late.send(get()[-1:])
-    await settle()
-    assert b"Connection: close\r\n" in busy.received
-    assert busy.received.endswith(b"hello")
-    assert busy.lost
-    head, document = relay_answer(bytes(late.received))
-    assert (head.status, document["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
-    assert head.get(b"retry-after") == b"1"
-    assert await drain is True
-
-
-@on_relay()
-async def test_before_the_drain_calls_are_served_and_are_their_connections_last(relay: SmallRelay) -> None:
-    node = relay.attach_node()
-    idle = relay.connect()
-    await settle()
-    relay.port.announce_drain()
-    fresh = relay.connect()
-    await settle()
-    for number, sender in enumerate((idle, fresh)):
-        assert not sender.lost
-        sender.send(get())
-        await settle()
-        node.calls[number].answer(reply())
-        await settle()
-        assert sender.received.startswith(b"HTTP/1.1 200 ")
-        assert b"Connection: close\r\n" in sender.received
-        assert sender.lost
-
-
-@on_relay()
-async def test_drain_ends_at_its_deadline(relay: SmallRelay) -> None:
-    node, sender = relay.attach_node(), relay.connect()
-    sender.send(get())
-    await settle()
-    assert await relay.port.drain(5) is False
-    await settle()
-    assert sender.lost
-    assert node.calls[0].lost is not None
 
 
 @on_relay()

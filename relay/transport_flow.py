@@ -1,0 +1,198 @@
+"""The flow on a sender's transport, in both directions, and its end.
+
+Theory of operation. *In*: calls of one connection never overlap, so what comes while one is in progress is `held`;
+above `MAX_HELD_BYTES`, or while the node has no room, reading stops. What a transport may still deliver then is
+bounded. *Out*: while the sender does not take what is written the flow is `congested`, and one that takes nothing is
+cut by its `WriteStall`; large output leaves as `sender_output` says. *The end* begins in any state, for good:
+
+    OPEN ──▶ LINGERING ──▶ FLUSHING ──▶ CLOSED
+      └───────────────────────▲
+
+LINGERING gives the sender time to read an answer: a transport that closes on bytes that nobody has read destroys what
+is on its way. What comes is thrown away. FLUSHING stands before CLOSED until the sender has taken the last byte, since
+a transport that closes gives it a few seconds only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from relay.deadlines import NEVER
+from relay.sender_output import SenderOutput
+from relay.write_stall import WriteStall
+from trunkline.channel.bodies import Chunk
+from trunkline.channel.flushing import JOIN_BYTES
+
+if TYPE_CHECKING:
+    from relay.front_door import FrontDoor
+
+MAX_HELD_BYTES: Final = 64 * 1024
+MAX_OVERRUN_BYTES: Final = 1024 * 1024
+LINGER_SECONDS: Final = 2.0
+
+
+class Flow(Enum):
+    """How far the end is."""
+
+    OPEN = auto()
+    LINGERING = auto()
+    FLUSHING = auto()
+    CLOSED = auto()
+
+
+_OPEN: Final = Flow.OPEN
+_LINGERING: Final = Flow.LINGERING
+_FLUSHING: Final = Flow.FLUSHING
+_CLOSED: Final = Flow.CLOSED
+
+
+class TransportFlow:
+    """The flow of one connection.
+
+    The steps of the end return the time at which the next one is due, `NEVER` where it is not for a deadline to take.
+
+    Attributes:
+        congested: whether the sender does not take what is written.
+        held: what came too early.
+    """
+
+    __slots__ = (
+        "_front", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport", "congested", "held",
+    )  # fmt: skip
+
+    def __init__(self, transport: asyncio.Transport, front: FrontDoor) -> None:
+        self._transport = transport
+        self._front = front
+        self._state = _OPEN
+        self._reading = True
+        self._overrun_bytes = 0
+        self._stall: WriteStall | None = None
+        self._output: SenderOutput | None = None  # most connections never have large output
+        self.congested = False
+        self.held = b""
+
+    # In.
+
+    @property
+    def reading(self) -> bool:
+        """Whether bytes of the sender are asked for."""
+        return self._reading
+
+    def hold(self, data: bytes) -> None:
+        """Keeps what came while a call is in progress."""
+        self.held += data
+        if len(self.held) > MAX_HELD_BYTES:
+            self.stop_reading(len(data))
+
+    def take_held(self) -> bytes:
+        """Returns what came too early; its time has come."""
+        held, self.held = self.held, b""
+        return held
+
+    def stop_reading(self, size_bytes: int) -> None:
+        """Pauses once the transport has delivered what it holds: paused in between, aiofastnet loses a close_notify.
+
+        Told of the bytes that it still delivers, at last it pauses in between all the same.
+        """
+        if self._reading:
+            self._reading = False
+            self._overrun_bytes = 0
+            self._front.call_soon(self._pause)
+            return
+        self._overrun_bytes += size_bytes
+        if self._overrun_bytes > MAX_OVERRUN_BYTES:
+            self._pause()
+
+    def read_on(self) -> None:
+        """Reads again, unless too much is held."""
+        if not self._reading and len(self.held) <= MAX_HELD_BYTES:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _pause(self) -> None:
+        if not self._reading and self._state is not _CLOSED:
+            self._transport.pause_reading()
+
+    # Out.
+
+    def write(self, data: Chunk) -> None:
+        """Writes bytes, large ones perhaps at the end of the loop's turn only."""
+        output = self._output
+        if output is None:
+            if len(data) < JOIN_BYTES:
+                self._transport.write(data)
+                return
+            output = self._output = SenderOutput(self._transport, self._front.call_soon)
+        output.write(data)
+
+    def write_pieces(self, pieces: list[Chunk]) -> None:
+        """Writes bytes that lie in several pieces."""
+        self.write_out()
+        self._transport.writelines(pieces)
+
+    def write_out(self) -> None:
+        """Writes what waits for the end of the loop's turn, so that something else may follow it."""
+        if self._output is not None:
+            self._output.flush()
+
+    def pause_writing(self, stall_seconds: float) -> None:
+        """The sender does not take what was written; it is cut if it takes nothing for so long."""
+        self.congested = True
+        self._stall = WriteStall(self._transport, self._front, stall_seconds)
+
+    def resume_writing(self) -> None:
+        """It does again, or is gone."""
+        self.congested = False
+        if self._stall is not None:
+            self._stall.end()
+            self._stall = None
+
+    # The end.
+
+    @property
+    def flushing(self) -> bool:
+        """Whether only what the sender has not taken yet keeps the connection open."""
+        return self._state is _FLUSHING
+
+    def linger(self) -> float:
+        """Begins to throw away what comes."""
+        self._state = _LINGERING
+        self.held = b""
+        self.read_on()
+        return self._front.deadlines.now + LINGER_SECONDS
+
+    def close(self) -> float:
+        """Closes, once the sender has taken what was written."""
+        self._state = _FLUSHING
+        self.held = b""
+        self.read_on()  # a transport that does not read would wait in vain for the sender's own goodbye
+        if self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(high=0)
+        if self.congested:
+            return NEVER
+        self._state = _CLOSED
+        self._transport.close()
+        return self._front.deadlines.now + self._front.limits.write_stall_seconds
+
+    def deadline_reached(self) -> float:
+        """Takes the next step of the end."""
+        if self._state is _LINGERING:
+            return self.close()
+        if self._state is _CLOSED:
+            self._transport.abort()
+        return NEVER
+
+    def abort(self) -> None:
+        """Ends at once."""
+        self._state = _CLOSED
+        self._transport.abort()
+
+    def part(self) -> bytes:
+        """The transport is lost, or somebody else's from here on; returns what was held."""
+        self._state = _CLOSED
+        if self._output is not None:
+            self._output.drop()
+        self.resume_writing()
+        return self.take_held()

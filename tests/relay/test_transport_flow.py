@@ -1,0 +1,155 @@
+import asyncio
+
+from relay.deadlines import NEVER
+from relay.transport_flow import LINGER_SECONDS, MAX_HELD_BYTES, MAX_OVERRUN_BYTES, TransportFlow
+from tests.relay.test_sender_connection import answering
+from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
+
+
+class Transport(asyncio.Transport):
+    """Writes down what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.unsent_bytes = 0
+
+    def pause_reading(self) -> None:
+        self.asked.append("pause")
+
+    def resume_reading(self) -> None:
+        self.asked.append("resume")
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.asked.append(f"high={high}")
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+    def abort(self) -> None:
+        self.asked.append("abort")
+
+
+@on_relay()
+async def test_reading_stops_behind_what_was_delivered_and_goes_on_below_the_bound(relay: SmallRelay) -> None:
+    transport = Transport()
+    flow = TransportFlow(transport, relay.front)
+    flow.hold(b"x" * MAX_HELD_BYTES)
+    assert flow.reading
+    flow.hold(b"x")
+    assert (flow.reading, transport.asked) == (False, [])
+    await settle()
+    assert transport.asked == ["pause"]
+    flow.read_on()
+    assert not flow.reading
+    assert len(flow.take_held()) == MAX_HELD_BYTES + 1
+    flow.read_on()
+    assert (flow.reading, transport.asked) == (True, ["pause", "resume"])
+
+
+@on_relay()
+async def test_what_a_transport_delivers_all_the_same_is_bounded(relay: SmallRelay) -> None:
+    transport = Transport()
+    flow = TransportFlow(transport, relay.front)
+    flow.stop_reading(MAX_OVERRUN_BYTES)
+    flow.stop_reading(MAX_OVERRUN_BYTES)
+    assert transport.asked == []
+    flow.stop_reading(1)
+    assert transport.asked == ["pause"]
+
+
+@on_relay()
+async def test_a_pause_that_comes_too_late_is_none(relay: SmallRelay) -> None:
+    transport = Transport()
+    flow = TransportFlow(transport, relay.front)
+    flow.stop_reading(1)
+    flow.part()
+    await settle()
+    assert transport.asked == []
+
+
+@on_relay()
+async def test_the_end_lingers_then_flushes_then_closes(relay: SmallRelay) -> None:
+    transport = Transport()
+    flow = TransportFlow(transport, relay.front)
+    flow.hold(b"unread")
+    assert flow.linger() == relay.deadlines.now + LINGER_SECONDS
+    assert flow.held == b""
+    transport.unsent_bytes = 1
+    flow.pause_writing(5.0)
+    assert flow.deadline_reached() == NEVER
+    assert (flow.flushing, transport.asked) == (True, ["high=0"])
+    transport.unsent_bytes = 0
+    flow.resume_writing()
+    assert flow.close() == relay.deadlines.now + relay.limits.write_stall_seconds
+    assert (flow.flushing, transport.asked) == (False, ["high=0", "close"])
+    assert flow.deadline_reached() == NEVER
+    assert transport.asked[-1] == "abort"
+
+
+@on_relay()
+async def test_pipelining_is_bounded(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    sender.send(get() + get() * 20_000)
+    await settle()
+    assert len(node.calls) == 1
+    assert sender.transport.get_write_buffer_size() > 500_000
+    node.script = answering()
+    node.calls[0].answer(reply())
+    await asyncio.sleep(5)
+    assert len(node.calls) == 20_001
+    assert sender.received.count(b"hello") == 20_001
+
+
+@on_relay()
+async def test_answers_that_nobody_takes_do_not_pile_up(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.script = answering(b"x" * 10_000)
+    sender.transport.pause_reading()
+    for _ in range(50):
+        sender.send(get() * 100)
+        await settle()
+    (connection,) = relay.port._connections
+    assert connection._transport.get_write_buffer_size() < 200_000
+    sender.transport.resume_reading()
+    await asyncio.sleep(5)
+    assert sender.received.count(b"HTTP/1.1 ") == 5000
+    assert not sender.lost
+    sender.transport.pause_reading()
+    sender.send(get() * 5000)
+    await asyncio.sleep(200)
+    assert not relay.port._connections
+    assert relay.metric("deadlines_total", deadline="write_stall") == 1
+
+
+@on_relay()
+async def test_content_is_held_to_the_nodes_window(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.greedy = False
+    sender.send(get(b"/", b"Content-Length: 10000000", method=b"PUT") + b"x" * 10_000_000)
+    await asyncio.sleep(1)
+    assert len(node.calls[0].received) == 65_536
+    assert sender.transport.get_write_buffer_size() > 8_000_000
+
+
+@on_relay()
+async def test_slow_reader_holds_its_window_only(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    slow, quick = relay.connect(), relay.connect()
+    slow.send(get(b"/big"))
+    await settle()
+    slow.transport.pause_reading()
+    content = bytes(range(256)) * 40_000
+    node.calls[0].answer(reply(content))
+    await settle()
+    assert node.calls[0].unsent_bytes > len(content) - 400_000
+    node.script = answering()
+    quick.send(get(b"/small"))
+    await settle()
+    assert quick.received.endswith(b"hello")
+    slow.transport.resume_reading()
+    await asyncio.sleep(1)
+    assert slow.received.endswith(content)
