@@ -2,6 +2,7 @@ import asyncio
 
 from relay.deadlines import NEVER
 from relay.transport_flow import LINGER_SECONDS, MAX_HELD_BYTES, MAX_OVERRUN_BYTES, TransportFlow
+from tests.relay.test_exchange import CONNECT, begin
 from tests.relay.test_sender_connection import answering
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
 
@@ -88,6 +89,25 @@ async def test_the_end_lingers_then_flushes_then_closes(relay: SmallRelay) -> No
     assert (flow.flushing, transport.asked) == (False, ["high=0", "close"])
     assert flow.deadline_reached() == NEVER
     assert transport.asked[-1] == "abort"
+
+
+@on_relay()
+async def test_a_node_that_ends_raw_bytes_before_they_are_taken_ends_the_connection(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, CONNECT)
+    call.node.greedy = False
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle()
+    sender.send(b"x" * 200_000)
+    await settle()
+    sender.transport.pause_reading()
+    call.answer(b"y" * 300_000)
+    await asyncio.sleep(1)
+    sender.transport.resume_reading()
+    await asyncio.sleep(1)
+    assert sender.received.endswith(b"y" * 300_000)
+    assert sender.lost
+    await asyncio.sleep(relay.limits.stream_stall_seconds + 1)
+    assert call.lost is not None
 
 
 @on_relay()
