@@ -4,18 +4,16 @@ Theory of operation. What the transport receives goes to the session, and the ev
 streams (`link_delivery`); writing is in `link_output`. One timer serves all of a session's deadlines: when it fires the
 session is asked again, so deadlines that only move away, as on a busy link, cost nothing.
 
-The end: `stream_lost` to every handler at once, `link_lost` to the owner one tick later, and `closed` is done when
-the transport is gone.
+The end is in `link_end`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
-from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, StreamReset
+from trunkline.channel.errors import ConnectionLost, ErrorCode, StreamReset
 from trunkline.channel.events import (
     DataReceived,
     Event,
@@ -30,7 +28,7 @@ from trunkline.channel.events import (
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 from trunkline.channel.limits import CreditBudget, Limits
-from trunkline.channel.link_delivery import LinkDelivery
+from trunkline.channel.link_end import LinkEnd, LinkOwner
 from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
 from trunkline.channel.link_session import LinkSession
 from trunkline.channel.link_stream import LinkStream, StreamHandler
@@ -39,28 +37,10 @@ from trunkline.channel.unsent import keep_little_unsent
 
 __all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
 
-CLOSE_SECONDS: Final = 5.0
-"""A closing link that cannot send its last bytes in this time is aborted."""
 _TIMER_MARGIN_SECONDS: Final = 0.001
 
 
-class LinkOwner(Protocol):
-    """What is told of a link. All calls come from the loop and return at once."""
-
-    def stream_offered(self, stream: LinkStream) -> StreamHandler | None:
-        """The peer opens a stream: return its handler, or None to reset it."""
-        ...
-
-    def go_away_received(self, link: Link, code: int) -> None:
-        """The peer takes no new streams."""
-        ...
-
-    def link_lost(self, link: Link, error: ChannelError | None) -> None:
-        """The link is over; the error is None if it was closed here. This is the last call."""
-        ...
-
-
-class Link(LinkDelivery):
+class Link(LinkEnd):
     """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`.
 
     It is an asyncio.Protocol in all but its bases, since a class that is compiled cannot derive from one that is not.
@@ -96,8 +76,13 @@ class Link(LinkDelivery):
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
         """
-        LinkDelivery.__init__(self, loop, flusher if flusher is not None else Flusher(loop), on_handler_error)
-        self._owner = owner
+        LinkEnd.__init__(
+            self,
+            owner,
+            loop=loop,
+            flusher=flusher if flusher is not None else Flusher(loop),
+            on_handler_error=on_handler_error,
+        )
         self._limits = limits if limits is not None else Limits()
         self._budget = budget
         self.now = loop.time
@@ -111,15 +96,6 @@ class Link(LinkDelivery):
             budget=budget,
             keepalive_seconds=keepalive_seconds,
         )
-        self._timer: asyncio.TimerHandle | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
-        self.lost = False
-        """Whether the link is over."""
-        self._openers: deque[Callable[[], None]] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._pongs: dict[int, asyncio.Future[float]] = {}
-        self.closed: asyncio.Future[None] = loop.create_future()
-        """Done, without an exception, when the transport is gone."""
 
     # What the owner asks for
 
@@ -132,11 +108,6 @@ class Link(LinkDelivery):
     def rtt_seconds(self) -> float | None:
         """The round trip of a way without a queue; None before the first ping has come back."""
         return self.session.rtt_seconds
-
-    @property
-    def draining(self) -> bool:
-        """Whether a GoAway was sent or received: no new streams, the open ones finish."""
-        return self.session.go_away_sent or self.session.go_away_received
 
     @property
     def openable(self) -> bool:
@@ -172,16 +143,6 @@ class Link(LinkDelivery):
             self.request_flush()
         return stream
 
-    def call_when_openable(self, callback: Callable[[], None]) -> None:
-        """Call back once when `open` may succeed again, in the order of asking, or when it never will.
-
-        The callback tries `open` at once; what it leaves is the next one's.
-        """
-        if self._openers is None:
-            self._openers = deque()
-        self._openers.append(callback)
-        self.request_flush()
-
     async def ping(self) -> float:
         """Measure a round trip, in seconds.
 
@@ -202,43 +163,6 @@ class Link(LinkDelivery):
             raise ConnectionLost("the peer did not answer a ping", ErrorCode.PEER_SILENT) from None
         finally:
             self._pongs.pop(ping_id, None)
-
-    def go_away(self) -> None:
-        """Tell the peer that no new streams are taken. Open ones finish."""
-        self.session.go_away()
-        self.request_flush()
-
-    async def drain(self, timeout_seconds: float) -> bool:
-        """Refuse new streams, let the open ones finish for at most the time given, then close.
-
-        Returns:
-            Whether all streams finished.
-        """
-        self.go_away()
-        if self.session.streams and not self.lost:
-            if self._drained is None:
-                self._drained = self._loop.create_future()
-            await asyncio.wait([self._drained], timeout=timeout_seconds)
-        finished = not self.session.streams and not self.lost
-        self.close()
-        await asyncio.wait([self.closed])
-        return finished
-
-    def close(self) -> None:
-        """Say goodbye, send what is queued, and close; open streams are lost."""
-        if not self.lost:
-            self.session.go_away()
-            self._write_out()
-        self._lose(None)
-        self._close_transport()
-
-    def abort(self) -> None:
-        """Close without sending anything more; open streams are lost."""
-        self._lose(None)
-        if self._transport is not None:
-            self._transport.abort()
-        elif not self.closed.done():
-            self.closed.set_result(None)
 
     # What the loop calls
 
@@ -278,16 +202,6 @@ class Link(LinkDelivery):
 
     def eof_received(self) -> None:
         """The peer has closed; the transport closes with it."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The transport is gone."""
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
-        why = f"the connection was lost: {exc}" if exc is not None else "the peer closed the connection"
-        self._lose(ConnectionLost(why))
-        self._transport = None
-        if not self.closed.done():
-            self.closed.set_result(None)
 
     # Events
 
@@ -356,17 +270,6 @@ class Link(LinkDelivery):
             except Exception as error:  # noqa: BLE001 - reported; the stream is reset all the same
                 self._on_handler_error(stream, error)
 
-    def _settle(self) -> None:
-        """Tell those who wait for room to open a stream, or for the last stream to end."""
-        while self._openers and (self.session.can_open or self.draining or self.lost):
-            callback = self._openers.popleft()
-            try:
-                callback()
-            except Exception as error:  # noqa: BLE001 - reported; the others go on
-                self._on_handler_error(None, error)
-        if self._drained is not None and not self.session.streams and not self._drained.done():
-            self._drained.set_result(None)
-
     # Time
 
     def _arm(self) -> None:
@@ -389,49 +292,3 @@ class Link(LinkDelivery):
         if self.session.wants_to_send:
             self.request_flush()
         self._arm()
-
-    # The end
-
-    def _fail(self, event: SessionFailed[LinkStream]) -> None:
-        """The session is over by itself: send the GoAway if the transport takes it at once, and close."""
-        if not self._paused and event.error.code is not ErrorCode.PEER_SILENT:
-            self._write_out()
-            self._lose(event.error, event.streams)
-            self._close_transport()
-        else:
-            self._lose(event.error, event.streams)
-            if self._transport is not None:
-                self._transport.abort()
-
-    def _lose(self, error: ChannelError | None, streams: list[LinkStream] | None = None) -> None:
-        if self.lost:
-            return
-        self.lost = True
-        self.blocked = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        stream_error = error if error is not None else ConnectionLost("the link was closed")
-        for stream in (*self.session.end(stream_error), *(streams or ())):
-            self._deliver_loss(stream, stream_error)
-        if self._waiting is not None:
-            self._waiting.clear()
-        for pong in self._pongs.values():
-            if not pong.done():
-                pong.set_exception(ConnectionLost(str(stream_error)))
-        self._settle()
-        self._loop.call_soon(self._tell_owner, error)
-
-    def _tell_owner(self, error: ChannelError | None) -> None:
-        try:
-            self._owner.link_lost(self, error)
-        except Exception as failure:  # noqa: BLE001 - reported; there is nobody else to tell
-            self._on_handler_error(None, failure)
-
-    def _close_transport(self) -> None:
-        if self._transport is None:
-            if not self.closed.done():
-                self.closed.set_result(None)
-        elif self._abort_timer is None:
-            self._transport.close()
-            self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
