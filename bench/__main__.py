@@ -16,8 +16,8 @@ from bench.calls import Calls, running_backend
 from bench.credentials import Credentials
 from bench.fairness import FAIRNESS, fairness
 from bench.far_bulk import FAR_BULK, far_bulk
-from bench.fleet import FIRST_CALL, IDLE_CPU, IDLE_MEMORY, first_call, idle_agents
-from bench.machine import describe
+from bench.fleet import FIRST_CALL, IDLE_CPU, first_call, idle_agents, idle_memory, many_idle_agents
+from bench.machine import describe, take_all_files
 from bench.nginx import running_nginx
 from bench.real_agent import REAL_AGENT, real_agent, running_sandbox
 from bench.relay import running_relay
@@ -26,6 +26,10 @@ from bench.workers import TWO_WORKERS, two_workers
 
 RESULTS = Path(__file__).parent / "results"
 NODES = 64
+MANY = 10
+"""Times as many agents as in the first rows of idle ones."""
+SPARE_FILES = 1000
+UNPACED = 1_000_000
 
 
 def main() -> int:
@@ -60,7 +64,7 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
         port = stack.enter_context(running_backend(identity))
         nginx = stack.enter_context(running_nginx(directory / "nginx", identity, identity, credentials.roots, port))
         # Where senders connect anew for each call, what that costs is measured, and not how it is paced.
-        unpaced = {"handshakes_per_second": 1_000_000}
+        unpaced = {"handshakes_per_second": UNPACED}
         with running_relay(directory / "relay", credentials, options.event_loop, build, limits=unpaced) as relay:
             many = credentials.write_nodes(nodes[:NODES], "many.json")
             yield from Calls(relay, nginx, seconds, repetitions, wanted).rows(nodes[:NODES], one, many)
@@ -74,15 +78,29 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
                 running_relay(directory / "two", credentials, options.event_loop, build, workers=2)
             )
             yield two_workers(one_worker, two, one, nodes[0], seconds, repetitions)
-        if wanted(IDLE_MEMORY) or wanted(IDLE_CPU):
+        if wanted(idle_memory(agents)) or wanted(IDLE_CPU):
             with running_relay(directory / "relay-idle", credentials, options.event_loop, build) as relay:
                 yield from idle_agents(relay, credentials.write_nodes(nodes, "all.json"), agents)
+        if wanted(idle_memory(MANY * agents)):
+            yield from _many_idle(directory, credentials, options, MANY * agents)
         if wanted(FIRST_CALL):
             with running_relay(directory / "relay-killed", credentials, options.event_loop, build) as relay:
                 yield first_call(relay, one, nodes[0], credentials.roots, max(3, repetitions))
         if wanted(REAL_AGENT):
             sandbox = stack.enter_context(running_sandbox(directory / "sandbox", build))
             yield real_agent(sandbox, nginx, seconds, repetitions)
+
+
+def _many_idle(directory: Path, credentials: Credentials, options: argparse.Namespace, count: int) -> Iterator[Row]:
+    if take_all_files() < count + SPARE_FILES:
+        print(f"{idle_memory(count)}: not measured, too few files may be open (ulimit -n)", flush=True)
+        return
+    nodes = credentials.nodes(count)
+    halves = [credentials.write_nodes(nodes[at::2], f"half-{at}.json") for at in range(2)]
+    limits = {"handshakes_per_second": UNPACED}
+    place = directory / "relay-many"
+    with running_relay(place, credentials, options.event_loop, Build(options.build), limits=limits) as relay:
+        yield many_idle_agents(relay, halves, count)
 
 
 def write_results(rows: list[Row], described: dict[str, str]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +18,6 @@ from bench.relay import Relay, listening
 from bench.rows import Row
 from certs.tls import client_context
 
-IDLE_MEMORY = "memory of an idle agent"
 IDLE_CPU = "CPU for idle agents"
 FIRST_CALL = "first call after a kill -9, from the open port"
 SETTLE_SECONDS = 3.0
@@ -24,20 +25,39 @@ IDLE_SECONDS = 20.0
 FIRST_CALL_SECONDS = 20.0
 
 
+def idle_memory(count: int) -> str:
+    """The name of the row that says what the relay grows by for each of so many agents."""
+    return f"memory of an idle agent, of {count}"
+
+
 def idle_agents(relay: Relay, credentials_file: Path, count: int) -> Iterator[Row]:
     """How much the relay grows for each idle agent, real TLS links and all; then what keeping them costs it."""
-    memory = Row(f"{IDLE_MEMORY}, of {count}", "KiB", 64, bound_is_ratio=False)
     cpu = Row(f"{IDLE_CPU}, {count} of them", "% of a core", 2, bound_is_ratio=False)
     before = resident_kib(relay.pid)
     with listening(relay, credentials_file, LOAD_CORE):
-        time.sleep(SETTLE_SECONDS)
-        memory.relay.append((resident_kib(relay.pid) - before) / count)
-        yield memory
+        yield _growth(relay, before, count, 49)
         # Long enough for each link to be pinged once.
         began, used = time.monotonic(), cpu_seconds(relay.pid)
         time.sleep(IDLE_SECONDS)
         cpu.relay.append((cpu_seconds(relay.pid) - used) / (time.monotonic() - began) * 100)
         yield cpu
+
+
+def many_idle_agents(relay: Relay, credentials_files: Sequence[Path], count: int) -> Row:
+    """The same growth for so many agents that one core does not dial for all of them in time: both do, in turn."""
+    before = resident_kib(relay.pid)
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(len(credentials_files)) as threads:
+            fleets = [listening(relay, file, core) for core, file in enumerate(credentials_files)]
+            list(threads.map(stack.enter_context, fleets))
+        return _growth(relay, before, count, 56)
+
+
+def _growth(relay: Relay, before_kib: int, count: int, bound_kib: int) -> Row:
+    time.sleep(SETTLE_SECONDS)
+    row = Row(idle_memory(count), "KiB", bound_kib, bound_is_ratio=False)
+    row.relay.append((resident_kib(relay.pid) - before_kib) / count)
+    return row
 
 
 def first_call(relay: Relay, credentials_file: Path, node: NodeCredentials, roots: Path, repetitions: int) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import ssl
 import subprocess
 from collections.abc import Iterable
@@ -35,6 +36,13 @@ def resident_kib(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise ProcessLookupError(pid)
+
+
+def take_all_files() -> int:
+    """Let this process and those that it starts have as many files open as the system allows; how many that is."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def pinned(core: int, command: Iterable[str]) -> list[str]:
