@@ -26,6 +26,7 @@ from trunkline.runtime.logs import Logger
 LISTENER = "listener"
 SENDER = "sender"
 CLOSED = "closed"
+NEVER = float("inf")
 ON_THEIR_WAY_SECONDS = 0.5
 """For how long a link that was superseded at another worker takes calls that were sent to it before that was known."""
 
@@ -81,6 +82,7 @@ class Registry:
         self._links_of: Counter[str] = Counter()
         self._challenged: set[str] = set()
         self._trust_document: str | None = None
+        self._next_expiry = NEVER
 
     # The data path.
 
@@ -141,7 +143,7 @@ class Registry:
         self._listeners.add(listener)
         self._elsewhere.attached(listener)
         self._count_link(listener.workspace_id, 1)
-        self.uses.begin(listener, listener.credential)
+        self._begin(listener)
         self._metrics.links.of(LISTENER).count += 1
         self._metrics.links_attached.of(LISTENER).count += 1
         self._report("link_attached", node_id=listener.node_id, workspace_id=listener.workspace_id)
@@ -177,7 +179,7 @@ class Registry:
         """Take a new listen token for a listener's link, or say why not."""
         refusal = self._renew(listener, token)
         if refusal is None:
-            self.uses.begin(listener, listener.credential)
+            self._begin(listener)
             self._metrics.tokens_renewed.of().count += 1
         return refusal
 
@@ -245,7 +247,11 @@ class Registry:
 
     def drain_expired(self, now: float) -> None:
         """Drain the links whose listen token has ended and was not renewed; `now` in seconds since the epoch."""
-        for listener in [one for one in self._listeners if one.token_expires_at <= now and one.current]:
+        if now < self._next_expiry:
+            return
+        ends = {one: one.token_expires_at for one in self._listeners if one.current}
+        self._next_expiry = min((end for end in ends.values() if end > now), default=NEVER)
+        for listener in [one for one, end in ends.items() if end <= now]:
             self._metrics.tokens_expired.of().count += 1
             self._log.warning("link.token_expired", node_id=listener.node_id, node=listener.node)
             self._retire(listener)
@@ -265,6 +271,11 @@ class Registry:
             sender.link.go_away()
 
     # Inner rules.
+
+    def _begin(self, listener: Listener) -> None:
+        """Let a listener stand on its listen token, until that ends."""
+        self.uses.begin(listener, listener.credential)
+        self._next_expiry = min(self._next_expiry, listener.token_expires_at)
 
     def _count_end(self, role: str, error: ChannelError | None) -> None:
         self._metrics.links_ended.of(role, CLOSED if error is None else error.code.value).count += 1

@@ -299,6 +299,10 @@ async def test_an_expired_link_is_drained(relay: Fixture):
     assert relay.registry.find("finance", "vm-2") is other
     assert relay.metric("listen_tokens_expired_total 1.0")
     await listener.link.closed
+    relay.registry.drain_expired(199.0)
+    assert other.current
+    relay.registry.drain_expired(200.0)
+    assert not other.current
 
 
 async def test_draining_tells_everybody_and_refuses_newcomers(relay: Fixture):
