@@ -5,6 +5,7 @@ that would not be accepted.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -113,8 +114,9 @@ def read_claims(
         kind=kind,
         token_id=_matching(claims, "jti", _TOKEN_ID),
         subject=_matching(claims, "sub", _SUBJECT),
-        issuer=str(issuer),
-        audience=str(audience),
+        # Those of thousands of tokens are the same, and are kept for as long as the links that stand on them.
+        issuer=sys.intern(str(issuer)),
+        audience=sys.intern(str(audience)),
         issued_at=issued_at,
         expires_at=expires_at,
         not_before=not_before,

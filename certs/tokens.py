@@ -1,8 +1,9 @@
 """Tokens: issuing them, and verifying them with a bounded cache of what was verified before.
 
-A verified token's claims are kept under its exact text until the key ring changes or it expires. The cache holds only
-what a signature vouched for, so nobody can fill it with anything else; whether the claims are *live* is checked each
-time, and whether they are revoked and meant for this destination is asked by the caller, each time too.
+A verified token's claims are kept under its exact text until the key ring changes or it expires, but for listen tokens:
+one is shown once for a link that lives for hours. The cache holds only what a signature vouched for, so nobody can fill
+it with anything else; whether the claims are *live* is checked each time, and whether they are revoked and meant for
+this destination is asked by the caller, each time too.
 """
 
 import secrets
@@ -201,7 +202,8 @@ class TokenVerifier:
             raise TokenError(TokenErrorCode.WRONG_KIND, "a token of this kind is not accepted here")
         claims = self._verify_assertion(parsed, now) if kind is TokenKind.ASSERTION else self._verify(parsed, kind)
         check_live(claims, now, self._leeway)
-        self._remember(token, claims, now)
+        if kind is not TokenKind.LISTEN:
+            self._remember(token, claims, now)
         return claims
 
     def _verify(self, parsed: CompactToken, kind: TokenKind) -> TokenClaims:

@@ -122,9 +122,19 @@ class Admission:
         """Decide on a link; see `LinkAdmission.admit_link`."""
         decision = self._links.admit_link(token, peer)
         if isinstance(decision, Refusal):
-            self._metrics.link_refusals.of(decision.outcome.metric_label).count += 1
-            self._reports.refused(decision.outcome, None, None)
+            self._link_refused(decision)
         return decision
+
+    def no_longer(self, grant: ListenerGrant) -> Refusal | None:
+        """Look again at a link that was admitted; see `LinkAdmission.no_longer`."""
+        refusal = self._links.no_longer(grant)
+        if refusal is not None:
+            self._link_refused(refusal)
+        return refusal
+
+    def _link_refused(self, refusal: Refusal) -> None:
+        self._metrics.link_refusals.of(refusal.outcome.metric_label).count += 1
+        self._reports.refused(refusal.outcome, None, None)
 
     def _admit_anew(self, token: str | None, destination: Destination) -> Grant | Refusal:
         now = self._now()

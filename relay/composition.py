@@ -47,6 +47,7 @@ from relay.trust_adoption import TrustAdoption
 from relay.trust_age import TrustAge
 from relay.trust_in_force import TrustInForce
 from relay.uses import Uses
+from trunkline.channel.alarms import Alarms
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.limits import CreditBudget
 from trunkline.client.clock_offset import ClockOffset
@@ -99,6 +100,7 @@ class Serving:
     stalls: LinkStalls
     budget: CreditBudget
     flusher: Flusher
+    alarms: Alarms
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         stalls=serving.stalls,
         budget=serving.budget,
         flusher=serving.flusher,
+        alarms=serving.alarms,
         adoption=_adoption(foundation, serving, rotation, reports),
         rotation=rotation,
         nodes=nodes,
@@ -246,10 +249,11 @@ def compose_serving(footing: Footing, around: Surroundings, quotas: Quotas | Non
     )
     if footing.store.text is not None:
         registry.push_trust(footing.store.text)
-    deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
+    loop = asyncio.get_running_loop()
+    deadlines = Deadlines(loop, clock.now)
     budget = credit_budget(settings.limits, settings.workers)
-    flusher = Flusher(asyncio.get_running_loop())
-    port = _data_path(footing, registry, admission, deadlines, around, budget, flusher)
+    flusher, alarms = Flusher(loop), Alarms(loop)
+    port = _data_path(footing, registry, admission, deadlines, around, budget, flusher, alarms)
     stalls = LinkStalls(lambda: registry.links, port.front.deadline_passed)
     _follow_counts(metrics, registry)
     return Serving(
@@ -264,6 +268,7 @@ def compose_serving(footing: Footing, around: Surroundings, quotas: Quotas | Non
         stalls=stalls,
         budget=budget,
         flusher=flusher,
+        alarms=alarms,
     )
 
 
@@ -321,6 +326,7 @@ def _data_path(
     around: Surroundings,
     budget: CreditBudget,
     flusher: Flusher,
+    alarms: Alarms,
 ) -> SenderPort:
     loop, limits = asyncio.get_running_loop(), footing.settings.limits
     front = FrontDoor(
@@ -342,6 +348,7 @@ def _data_path(
         spawn=around.background.spawn,
         budget=budget,
         flusher=flusher,
+        alarms=alarms,
         return_within_seconds=around.return_within_seconds,
     )
     return SenderPort(front, door, footing.metrics)

@@ -37,6 +37,14 @@ class LinkAdmission:
         credential = Credential(claims, subject=claims.subject, ends_at=self._trust.ends_at(claims))
         return self._trust.standing.refusal(credential) or SenderGrant(credential, claims.workspace_id)
 
+    def no_longer(self, grant: ListenerGrant) -> Refusal | None:
+        """Return why what was granted a while ago may not be used any more, or `None` where it still may."""
+        if self._trust.stale:
+            return STALE
+        if grant.credential.ends_at <= self._clock.now():
+            return Refusal(Outcome.EXPIRED_TOKEN, "the listen token has expired")
+        return self._trust.standing.listener_refusal(grant.credential)
+
     def renew(self, listener: Listener, token: str) -> Refusal | None:
         """Take a new listen token for a listener's link: for the same node, bound to the same leaf."""
         claims = self._trust.verify(token, frozenset({TokenKind.LISTEN}), self._clock.now())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from websockets.protocol import Side
@@ -11,6 +12,7 @@ from relay.credentials import ListenerGrant, Refusal, SenderGrant
 from relay.front_door import FrontDoor
 from relay.registry import Registry, Spawn
 from relay.sender_links import SenderLink
+from trunkline.channel.alarms import Alarms
 from trunkline.channel.errors import HandshakeFailed
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.heads import RequestHead
@@ -27,6 +29,10 @@ class LinkAdmission(Protocol):
 
     def admit_link(self, token: str | None, peer: PeerCertificate | None) -> ListenerGrant | SenderGrant | Refusal:
         """Decide on one link, at once."""
+        ...
+
+    def no_longer(self, grant: ListenerGrant) -> Refusal | None:
+        """Return why what was granted a while ago may not be used any more, or `None`."""
         ...
 
 
@@ -57,6 +63,7 @@ class LinkDoor:
         spawn: Spawn,
         budget: CreditBudget,
         flusher: Flusher,
+        alarms: Alarms,
         return_within_seconds: Callable[[], int] = lambda: 0,
     ) -> None:
         """Prepare; `return_within_seconds` is what listeners are told about their return, should this relay go."""
@@ -67,9 +74,16 @@ class LinkDoor:
         self._spawn = spawn
         self._budget = budget
         self._flusher = flusher
+        self._alarms = alarms
         self._return_within_seconds = return_within_seconds
         features = frozenset({COMPACT})
         self._terms = LinkTerms(PROTOCOL_VERSION, features, front.limits.window_bytes)
+        # The same object for nearly all links.
+        self._limits = Limits(
+            max_streams=front.limits.max_streams_per_link,
+            initial_window_bytes=front.limits.window_bytes,
+            link_budget_bytes=front.limits.link_budget_bytes,
+        )
 
     def begin(self, connection: Connection, head: RequestHead, transport: asyncio.Transport) -> None:
         """Decide; the answer may come later, when an older link of the same node has to be asked first."""
@@ -113,8 +127,7 @@ class LinkDoor:
             return
         if not isinstance(listener, Refusal):
             # The claim may have waited for the old link, and the credential have been revoked in the meantime.
-            again = self._admission.admit_link(request.token, peer_certificate(transport))
-            listener = again if isinstance(again, Refusal) else listener
+            listener = self._admission.no_longer(grant) or listener
         if isinstance(listener, Refusal):
             connection.refuse_link(listener.outcome, listener.message)
             return
@@ -128,22 +141,21 @@ class LinkDoor:
         self._hand_over(link, request, connection.release(), transport)
 
     def _make_link(self, role: Role, owner: LinkOwner, terms: LinkTerms) -> Link:
-        settings = self._front.limits
-        limits = Limits(
-            max_streams=settings.max_streams_per_link,
-            initial_window_bytes=terms.initial_window_bytes,
-            link_budget_bytes=settings.link_budget_bytes,
-        )
+        window_bytes = terms.initial_window_bytes
+        limits = self._limits
+        if window_bytes != limits.initial_window_bytes:
+            limits = replace(limits, initial_window_bytes=window_bytes)
         return Link(
             role,
             owner,
             loop=self._loop,
             limits=limits,
-            send_window_bytes=terms.initial_window_bytes,
+            send_window_bytes=window_bytes,
             compact=terms.compact,
             budget=self._budget,
-            keepalive_seconds=settings.keepalive_seconds,
+            keepalive_seconds=self._front.limits.keepalive_seconds,
             flusher=self._flusher,
+            alarms=self._alarms,
         )
 
     def _hand_over(self, link: Link, request: LinkRequest, leftover: bytes, transport: asyncio.Transport) -> None:

@@ -290,6 +290,7 @@ class WorkerSide:
             budget=self._serving.budget,
             keepalive_seconds=None,
             flusher=self._serving.flusher,
+            alarms=self._serving.alarms,
         )
         await asyncio.get_running_loop().create_unix_connection(link.as_protocol, sock=end.socket)
         self._siblings.linked(end.worker, link)

@@ -404,6 +404,12 @@ def test_a_removed_key_is_refused_at_once_also_from_the_cache(kit: IdentityKit) 
     kit.keyring.replace([kit.token_key], kit.roots)
 
 
+def test_a_listen_token_is_not_kept(kit: IdentityKit) -> None:
+    verifier = TokenVerifier(kit.keyring, TRUST_DOMAIN)
+    verifier.verify(kit.listen_token(kit.issue_node()), TokenKind.LISTEN, NOW)
+    assert not verifier._known
+
+
 def test_the_cache_is_bounded_and_holds_nothing_that_was_refused(kit: IdentityKit) -> None:
     verifier = TokenVerifier(kit.keyring, TRUST_DOMAIN, 4)
     tokens = [forge(kit, jti=f"{n}") for n in range(10)]

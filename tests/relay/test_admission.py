@@ -457,6 +457,24 @@ def test_an_expired_certificate_attaches_nothing(relay: Fixture):
     assert decide(relay, token, own) == "bad_certificate"
 
 
+def test_a_link_that_was_admitted_is_looked_at_again(relay: Fixture):
+    own = relay.kit.issue_node()
+    granted = relay.admission.admit_link(relay.kit.listen_token(own), peer_of(own))
+    assert isinstance(granted, ListenerGrant)
+
+    def label() -> str | None:
+        refusal = relay.admission.no_longer(granted)
+        return refusal.outcome.metric_label if refusal is not None else None
+
+    assert label() is None
+    relay.trust.set_stale(True)
+    assert label() == "stale_trust"
+    relay.trust.set_stale(False)
+    assert label() is None
+    relay.clock.advance(granted.credential.ends_at - relay.clock.now())
+    assert label() == "expired_token"
+
+
 def test_renewal_of_a_listen_token(relay: Fixture):
     kit, own = relay.kit, relay.kit.issue_node()
     granted = relay.admission.admit_link(kit.listen_token(own), peer_of(own))

@@ -26,6 +26,7 @@ from relay.settings import LimitsSettings
 from relay.standing import Standing
 from relay.uses import Uses
 from tests.support.virtual_time import given_in_virtual_time
+from trunkline.channel.alarms import Alarms
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.flushing import LATE_SECONDS, Flusher
 from trunkline.channel.limits import CreditBudget, Limits
@@ -81,6 +82,9 @@ class KnownTokens:
         if token == "listen":
             return listener_grant("finance", "vm-1")
         return Refusal(Outcome.NO_TOKEN, "no token")
+
+    def no_longer(self, grant: ListenerGrant) -> Refusal | None:
+        return self.link_refusal
 
 
 def listener_grant(workspace: str, node: str) -> ListenerGrant:
@@ -261,6 +265,7 @@ class SmallRelay:
             spawn=self.spawn,
             budget=self.budget,
             flusher=Flusher(loop),
+            alarms=Alarms(loop),
         )
         self.port = SenderPort(self.front, links, self.metrics)
         self._ends: list[MemoryTransport] = []

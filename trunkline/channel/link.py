@@ -1,8 +1,9 @@
 """The pump between a session and an asyncio transport: it owns the transport, the timer and the turns of writing.
 
 Theory of operation. What the transport receives goes to the session, and the events straight to the handlers of the
-streams (`link_delivery`); writing is in `link_output`. One timer serves all of a session's deadlines: when it fires the
-session is asked again, so deadlines that only move away, as on a busy link, cost nothing.
+streams (`link_delivery`); writing is in `link_output`. One alarm serves all of a session's deadlines: when it rings the
+session is asked again, so deadlines that only move away, as on a busy link, cost nothing. Thousands of links are idle
+in a relay: what an idle link may never need is made when it is needed.
 
 The end is in `link_end`.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, cast
 
+from trunkline.channel.alarms import NONE, Alarms
 from trunkline.channel.errors import ConnectionLost, ErrorCode, StreamReset
 from trunkline.channel.events import (
     DataReceived,
@@ -37,8 +39,6 @@ from trunkline.channel.unsent import keep_little_unsent
 
 __all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
 
-_TIMER_MARGIN_SECONDS: Final = 0.001
-
 
 class Link(LinkEnd):
     """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`.
@@ -58,6 +58,7 @@ class Link(LinkEnd):
         budget: CreditBudget | None = None,
         keepalive_seconds: float | None = 8.0,
         flusher: Flusher | None = None,
+        alarms: Alarms | None = None,
         on_handler_error: Callable[[LinkStream | None, Exception], None] | None = None,
     ) -> None:
         """Prepare a link; it comes to life with `connection_made` or `adopt`.
@@ -73,6 +74,7 @@ class Link(LinkEnd):
             keepalive_seconds: ping the peer after so long a silence; None for never. A peer is given up
                 `limits.ping_timeout_seconds` later. The default is that of the end that dials.
             flusher: shared by the links of a loop; None for one of its own.
+            alarms: the same.
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
         """
@@ -81,11 +83,12 @@ class Link(LinkEnd):
             owner,
             loop=loop,
             flusher=flusher if flusher is not None else Flusher(loop),
+            alarms=alarms if alarms is not None else Alarms(loop),
             on_handler_error=on_handler_error,
         )
         self._limits = limits if limits is not None else Limits()
         self._budget = budget
-        self.now = loop.time
+        self.now = self._alarms.now
         self.session: Session[LinkStream] = LinkSession(
             self,
             role,
@@ -152,7 +155,10 @@ class Link(LinkEnd):
         if self.lost:
             raise ConnectionLost("the link is over")
         ping_id = self.session.ping(self.now())
-        pong = self._pongs[ping_id] = self._loop.create_future()
+        pongs = self._pongs
+        if pongs is None:
+            pongs = self._pongs = {}
+        pong = pongs[ping_id] = self._loop.create_future()
         self._arm()
         self.request_flush()
         try:
@@ -162,7 +168,7 @@ class Link(LinkEnd):
         except TimeoutError:
             raise ConnectionLost("the peer did not answer a ping", ErrorCode.PEER_SILENT) from None
         finally:
-            self._pongs.pop(ping_id, None)
+            pongs.pop(ping_id, None)
 
     # What the loop calls
 
@@ -235,7 +241,7 @@ class Link(LinkEnd):
 
     def _handle_session_event(self, event: Event[LinkStream]) -> None:
         if isinstance(event, PongReceived):
-            pong = self._pongs.get(event.ping_id)
+            pong = self._pongs.get(event.ping_id) if self._pongs is not None else None
             if pong is not None and not pong.done():
                 pong.set_result(event.rtt_seconds)
         elif isinstance(event, GoAwayReceived) and not self.lost:
@@ -273,20 +279,22 @@ class Link(LinkEnd):
     # Time
 
     def _arm(self) -> None:
-        """Set the timer, unless it fires early enough already; when it fires it looks again."""
+        """Set the alarm, unless it rings early enough already; when it rings it looks again."""
         self.session.deadline_moved = False
         deadline = self.session.next_deadline()
         if deadline is None or self.lost:
             return
-        deadline += _TIMER_MARGIN_SECONDS
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
+        slot = self._alarms.slot_after(deadline)
+        if self._alarm_slot != NONE:
+            if self._alarm_slot <= slot:
                 return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._on_timer)
+            self._alarms.leave(self, self._alarm_slot)
+        self._alarm_slot = slot
+        self._alarms.enter(self, slot)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def wake(self) -> None:
+        """The alarm rings: do what is due."""
+        self._alarm_slot = NONE
         for event in self.session.handle_deadline(self.now()):
             self._handle(event)
         if self.session.wants_to_send:

@@ -25,7 +25,7 @@ class LinkDelivery(LinkOutput):
     ) -> None:
         LinkOutput.__init__(self, flusher)
         self._loop = loop
-        self._on_handler_error = on_handler_error if on_handler_error is not None else self._report_to_loop
+        self._handler_error_sink = on_handler_error
 
     def _deliver_end(self, stream: LinkStream) -> None:
         handler = stream.handler
@@ -63,5 +63,9 @@ class LinkDelivery(LinkOutput):
         self.request_flush()
         self._deliver_loss(stream, StreamReset("the handler of the stream failed"))
 
-    def _report_to_loop(self, stream: LinkStream | None, error: Exception) -> None:
+    def _on_handler_error(self, stream: LinkStream | None, error: Exception) -> None:
+        """Report it to whom the link was made with, or else to the loop."""
+        if self._handler_error_sink is not None:
+            self._handler_error_sink(stream, error)
+            return
         self._loop.call_exception_handler({"message": f"a handler failed on {stream!r}", "exception": error})

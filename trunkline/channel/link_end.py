@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from trunkline.channel.alarms import NONE, Alarms
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode
 from trunkline.channel.events import SessionFailed
 from trunkline.channel.flushing import Flusher
@@ -55,19 +56,30 @@ class LinkEnd(LinkDelivery):
         *,
         loop: asyncio.AbstractEventLoop,
         flusher: Flusher,
+        alarms: Alarms,
         on_handler_error: Callable[[LinkStream | None, Exception], None] | None,
     ) -> None:
         LinkDelivery.__init__(self, loop, flusher, on_handler_error)
         self._owner = owner
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = alarms
+        self._alarm_slot = NONE
         self._abort_timer: asyncio.TimerHandle | None = None
         self.lost = False
         """Whether the link is over."""
         self._openers: deque[Callable[[], None]] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._pongs: dict[int, asyncio.Future[float]] = {}
-        self.closed: asyncio.Future[None] = loop.create_future()
+        self._pongs: dict[int, asyncio.Future[float]] | None = None
+        self._transport_gone = False
+        self._closed: asyncio.Future[None] | None = None
+
+    @property
+    def closed(self) -> asyncio.Future[None]:
         """Done, without an exception, when the transport is gone."""
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+            if self._transport_gone:
+                self._closed.set_result(None)
+        return self._closed
 
     @property
     def draining(self) -> bool:
@@ -118,8 +130,12 @@ class LinkEnd(LinkDelivery):
         self._lose(None)
         if self._transport is not None:
             self._transport.abort()
-        elif not self.closed.done():
-            self.closed.set_result(None)
+        else:
+            self._note_closed()
+
+    def wake(self) -> None:
+        """The alarm rings: do what is due."""
+        raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
@@ -128,8 +144,7 @@ class LinkEnd(LinkDelivery):
         why = f"the connection was lost: {exc}" if exc is not None else "the peer closed the connection"
         self._lose(ConnectionLost(why))
         self._transport = None
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._note_closed()
 
     def _fail(self, event: SessionFailed[LinkStream]) -> None:
         """The session is over by itself: send the GoAway if the transport takes it at once, and close."""
@@ -147,15 +162,15 @@ class LinkEnd(LinkDelivery):
             return
         self.lost = True
         self.blocked = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm_slot != NONE:
+            self._alarms.leave(self, self._alarm_slot)
+            self._alarm_slot = NONE
         stream_error = error if error is not None else ConnectionLost("the link was closed")
         for stream in (*self.session.end(stream_error), *(streams or ())):
             self._deliver_loss(stream, stream_error)
         if self._waiting is not None:
             self._waiting.clear()
-        for pong in self._pongs.values():
+        for pong in (self._pongs or {}).values():
             if not pong.done():
                 pong.set_exception(ConnectionLost(str(stream_error)))
         self._settle()
@@ -169,11 +184,15 @@ class LinkEnd(LinkDelivery):
 
     def _close_transport(self) -> None:
         if self._transport is None:
-            if not self.closed.done():
-                self.closed.set_result(None)
+            self._note_closed()
         elif self._abort_timer is None:
             self._transport.close()
             self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+    def _note_closed(self) -> None:
+        self._transport_gone = True
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
 
     def _settle(self) -> None:
         """Tell those who wait for room to open a stream, or for the last stream to end."""

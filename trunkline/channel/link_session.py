@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from trunkline.channel.limits import CreditBudget, Limits
@@ -36,7 +35,6 @@ class LinkSession(Session[LinkStream]):
             role,
             limits=limits,
             now=now,
-            stream_type=functools.partial(LinkStream, link),
             send_window_bytes=send_window_bytes,
             compact=compact,
             budget=budget,

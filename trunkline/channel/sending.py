@@ -75,7 +75,7 @@ class SendingSession(Generic[S]):
         *,
         limits: Limits,
         now: float,
-        stream_type: Callable[[int, int, int, int], S],
+        stream_type: Callable[[int, int, int, int], S] | None = None,
         send_window_bytes: int = INITIAL_WINDOW_BYTES,
         compact: bool = False,
         budget: CreditBudget | None = None,
@@ -87,7 +87,8 @@ class SendingSession(Generic[S]):
             role: the client opens odd ids, the server even ones.
             limits: the bounds; `limits.initial_window_bytes` is what the peer takes for our first window.
             now: the time, in seconds.
-            stream_type: makes a stream from (id, send window, receive window, first flags); `Stream` will do.
+            stream_type: makes a stream from (id, send window, receive window, first flags); `Stream` will do. None
+                where `_new_stream` is another.
             send_window_bytes: the peer's first window.
             compact: the peer is one of ours: SYN and FIN may ride on DATA.
             budget: the credit that the process shares; None for no common bound.
@@ -279,6 +280,7 @@ class SendingSession(Generic[S]):
         return streams
 
     def _new_stream(self, stream_id: int, first_flags: int) -> S:
+        assert self._stream_type is not None  # noqa: S101 - it makes them, or another `_new_stream` does
         return self._stream_type(stream_id, self._send_window_bytes, self._limits.initial_window_bytes, first_flags)
 
     def _refusal_to_open(self) -> ChannelError | None:
