@@ -36,7 +36,7 @@ class Limits:
     """An accepted stream that has sent nothing by then is acknowledged by a frame of its own."""
     max_unsent_acks: int = 32
     """As many accepted streams without an acknowledgement, and all of them are acknowledged at once."""
-    tuning_floor_seconds: float = 0.00025
+    tuning_floor_seconds: float = 0.0005
     """Round trips shorter than this count as this long when windows grow.
 
     Fewer, larger grants cost less, and a frame behind full windows waits for up to four times as long.
