@@ -99,9 +99,11 @@ class AnsweringConnection:
     ) -> None:
         """Answers; then the next request, or, with `close`, the end of the connection."""
         close = close or self.closing
-        self._transport.write(
+        # Behind what the node sent before, none of which may be left for the next call.
+        self._flow.write(
             own_answer(self._front, door, outcome, message, close=close, request_id=request_id, head_only=head_only)
         )
+        self._flow.write_out()
         if close:
             self._linger()
         else:

@@ -268,7 +268,6 @@ class SenderConnection(AnsweringConnection):
     def raw_ended(self) -> None:
         """The node sends no more; with TLS that cannot be said but by closing, once all is written."""
         self._finished = True
-        self._flow.write_out()
         if self._exchange is not None:
             self._exchange.end_raw()
         self._close()

@@ -165,6 +165,7 @@ class TransportFlow:
 
     def close(self) -> float:
         """Closes, once the sender has taken what was written."""
+        self.write_out()
         self._state = _FLUSHING
         self.held = b""
         self.read_on()  # a transport that does not read would wait in vain for the sender's own goodbye
