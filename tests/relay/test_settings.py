@@ -62,8 +62,13 @@ def test_trust_in_the_control_plane_is_of_one_kind(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://a", "https://", "https://user:secret@host", "https://a?b=c", "https://a#b", "ftp://a", "control"]
-)
+    "url",
+    [
+        "http://a", "https://", "https://user:secret@host", "https://:secret@host", "https://@host", "https://a?b=c",
+        "https://a?", "https://a#b", "https://a#", "https://a:port", "https://a:0", "https://[a", "https://a b",
+        "https://a\\nb", "ftp://a", "control",
+    ],
+)  # fmt: skip
 def test_the_control_plane_is_reached_by_https_only(tmp_path, url):
     with pytest.raises(SettingsError, match=r"control_plane\.url: must be https://host") as caught:
         load(tmp_path, LEAST.replace("https://control.example:8443/", url))

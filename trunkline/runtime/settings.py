@@ -7,6 +7,7 @@ in the environment. What is wrong comes out as one `SettingsError` that lists ev
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from trunkline.runtime.loop import EventLoopName
 from trunkline.runtime.settings_problems import explain
 
 DELIMITER = "__"
+_NOT_IN_BASE_URLS = re.compile(r"[?#@\s\x00-\x1f\x7f]")
 
 T = TypeVar("T", bound="Settings")
 
@@ -108,8 +110,13 @@ def _readable_file(path: Path) -> Path:
 
 def _base_url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment or parts.username:
+        try:
+            parts = urlsplit(value)
+            well_formed = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets, or a port that is none
+            well_formed = False
+        # An empty query, fragment or user is not seen in the parts, and whitespace is taken out of them.
+        if not well_formed or _NOT_IN_BASE_URLS.search(value):
             raise ValueError(f"must be {' or '.join(schemes)}://host[:port]")
         return value.rstrip("/")
 
