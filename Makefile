@@ -16,6 +16,7 @@
 #   make soak-leaks        open, cancel and half-close 100,000 calls, and look what is left (two minutes)
 #   make soak-mix-up       a canary in each of a million calls, with cancels and malicious nodes (ten minutes)
 #   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
+#   make properties   try thousands of new examples of each property, on both builds (PROPERTY_EXAMPLES says how many)
 #   make soak-exactly-once   lose replies and cut calls over 1,000 submits, and count what ran (two minutes)
 #   make soak-output   print a gigabyte while daemons are killed ten times, and compare what the reader has
 #   make soak-cancel   cancel a hundred commands by the command line, ask for health under a fork bomb, and print how long it took
@@ -30,10 +31,11 @@ SANDBOX := .trunkline
 COMPILED := build/compiled
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+PROPERTY_EXAMPLES ?= 2000
 SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz fmt lock clean tools bench-tools
+.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz properties fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -121,6 +123,12 @@ fuzz: $(READY)
 		$(BIN)/python -m tests.fuzz.run $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
 			|| exit 1; \
 	done
+
+# What a test of a property looks at in `make test` is the same each time; this looks further.
+properties: $(READY) $(COMPILED)/.ready
+	TRUNKLINE_EXAMPLES=$(PROPERTY_EXAMPLES) $(BIN)/pytest -n auto -m hypothesis --hypothesis-profile=search --timeout=900
+	TRUNKLINE_EXAMPLES=$(PROPERTY_EXAMPLES) sh deploy/development/test-compiled.sh $(BIN) $(COMPILED) -n auto \
+		-m hypothesis --hypothesis-profile=search --timeout=900
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only .

@@ -138,7 +138,10 @@ class ForwardedRequest:
         mine = self._lines
         if mine is None or not raw.startswith(self._before) or not raw.endswith(self._behind):
             return None
-        lines = raw[len(self._before) : len(raw) - len(self._behind)].split(b"\r\n")
+        start, end = len(self._before), len(raw) - len(self._behind)
+        if start > end:
+            return None  # what is before and what is behind overlap: the head has fewer lines
+        lines = raw[start:end].split(b"\r\n")
         if len(lines) != len(mine):
             return None
         pieces = self._pieces.copy()

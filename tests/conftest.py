@@ -15,9 +15,15 @@ from tests.support.scheduling import SandboxesTogether, turn
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.runtime.loop import loop_factory
 
-# How long an example takes says how busy the machine is, not whether the property holds.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+PROPERTY_EXAMPLES = int(os.environ.get("TRUNKLINE_EXAMPLES", "2000"))
+
+# How long an example takes says how busy the machine is, not whether the property holds. The same examples each time: a
+# change is judged by what it changes. `make properties` looks further, at examples that nobody has seen yet.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "search", max_examples=PROPERTY_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

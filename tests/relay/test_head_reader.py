@@ -72,6 +72,13 @@ def test_memory_changes_nothing(heads: list[bytes], by_link: bool) -> None:
         assert results[0] == results[1]
 
 
+def test_a_head_with_fewer_lines_than_the_last_of_the_same_start_is_read_anew() -> None:
+    heads = reader()
+    longer, shorter = by_proxy(b"Accept: a"), by_proxy()
+    heads.read_on_connection(longer)
+    assert summary(heads.read_on_connection(shorter)) == summary(reader().read_on_connection(shorter))
+
+
 def test_a_head_that_came_twice_is_known_by_its_bytes() -> None:
     heads = reader()
     first = heads.read_on_connection(by_proxy())
