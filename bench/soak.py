@@ -47,6 +47,8 @@ CALL_SECONDS = 20.0
 COUNT_SLACK = 4.0
 """Of medians: what is open at a moment is not the same at each."""
 MEMORY_SLACK_KIB = 1024.0
+BLOCKS_SLACK = 3000.0
+"""A hundredth of what a relay has; what was kept of each call of a third would be ten times as many."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class Looks:
             "streams": numbers["trunkline_relay_streams_open"],
             "links": sum(value for name, value in numbers.items() if name.startswith("trunkline_relay_links_open")),
             "held, KiB": numbers["trunkline_relay_held_bytes"] / 1024,
+            "blocks": numbers["trunkline_python_allocated_blocks"],
             "memory, KiB": float(resident_kib(pid)),
         }
         for name, value in found.items():
@@ -84,7 +87,7 @@ class Looks:
 
     def grown(self) -> list[str]:
         """What the last third has more of than the second."""
-        slack = {"memory, KiB": MEMORY_SLACK_KIB}
+        slack = {"memory, KiB": MEMORY_SLACK_KIB, "blocks": BLOCKS_SLACK}
         return [
             name for name, (_, second, last) in self.thirds().items() if last > second + slack.get(name, COUNT_SLACK)
         ]
