@@ -1,7 +1,8 @@
 """Slow peers and floods, one kind after the other: `python -m bench.soak_hostile`, or `make soak-hostile`.
 
 The relay is the real daemon with its own defaults, on a core of its own. A thousand connections of each kind of slow
-peer, and one link of each kind of flood; beside them one caller who makes a small call every five milliseconds. Prints,
+peer, and one link of each kind of flood; beside them one caller who makes a small call every five milliseconds. The
+caller and its node are on the other core, as the attackers are, who have it when nobody else wants it. Prints,
 for each: after how long the relay had closed them all (its descriptors tell), the caller's 99th percentile in terms of
 the quiet one before, the slowest call, the delay of the event loop that was not exceeded, and the growth of memory.
 Exits 1 if one is closed after more than its bound, or a call fails. Some four minutes.
@@ -36,6 +37,8 @@ FLOODS_IN_TURN = 20
 LONGEST_SECONDS = 90.0
 QUIET_SECONDS = 5.0
 LOOK_SECONDS = 0.05
+COUNT_SECONDS = 0.25
+"""Between two counts of a thousand connections: each keeps the caller, who is in this process, for a millisecond."""
 HEADING = "| peers | at once | closed after, s | p99, ms: quiet, then | ratio | slowest, ms | lag, ms | memory, MiB |"
 
 
@@ -88,20 +91,24 @@ class Soak:
         self._taken.clear()
         with self._attackers(name, count) as attackers:
             await asyncio.to_thread(_until_up, attackers)
-            told = None if name in SLOW_PEERS else asyncio.create_task(asyncio.to_thread(_told, attackers))
-            closed, most = await self._until_closed(lambda: descriptors(pid) <= before if told is None else told.done())
-            closed = closed if told is None or not told.done() else told.result()
+            if name in SLOW_PEERS:
+                closed, most = await self._until(lambda: descriptors(pid) <= before, COUNT_SECONDS)
+            else:
+                self._taken.clear()  # nothing has been sent yet
+                told = asyncio.create_task(asyncio.to_thread(_told, attackers))
+                closed, most = await self._until(told.done, LOOK_SECONDS)
+                closed = told.result() if told.done() else closed
         lag = largest_lag_seconds(lag_buckets(await metrics(relay.admin_url)), lag_buckets(numbers))
         return Attacked(name, count, closed, bound_seconds, quiet, list(self._taken), lag, most - memory)
 
-    async def _until_closed(self, over: Callable[[], bool]) -> tuple[float, int]:
+    async def _until(self, over: Callable[[], bool], look_seconds: float) -> tuple[float, int]:
         """For how many seconds it was not over, and the most memory seen meanwhile, in KiB."""
         began, most = time.monotonic(), 0
         while time.monotonic() - began < LONGEST_SECONDS:
             most = max(most, resident_kib(self._relay.pid))
             if over():
                 break
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(look_seconds)
         return time.monotonic() - began, most
 
     @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from trunkline.runtime.allocator import keep_free_memory
+from trunkline.runtime.collector import program_set_aside
 from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger, configure_logging, get_logger
 from trunkline.runtime.loop import EventLoopName, run
@@ -75,7 +76,8 @@ def run_to_exit(main: Callable[[], Coroutine[Any, Any, None]], *, event_loop: Ev
     """Run a main coroutine to its end, and return the exit code; what it raises is logged."""
     keep_free_memory()
     try:
-        run(main, event_loop=event_loop, log=log)
+        with program_set_aside():
+            run(main, event_loop=event_loop, log=log)
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
         return _exit_code(error, log)
     return 0
