@@ -8,7 +8,7 @@ it is `type << 16 | flags`, so a plain DATA frame is the word 0 and one comparis
 The decoder turns bytes into frames `(word, stream_id, length, payload)` and keeps at most 11 bytes: what has arrived
 of an unfinished header. A DATA frame is handed on as soon as its header is complete, with as much of the payload as
 is there; the rest follows as frames with the word `CONTINUED`. Whoever reads the frames can so refuse a length before
-a single byte of it is stored.
+a single byte of it is stored. With a bound on the frames of one call it keeps what is beyond it as well, and says so.
 """
 
 from enum import IntEnum, IntFlag
@@ -70,6 +70,10 @@ LAST_WORD: Final = 0x3_FFFF
 # The word of a piece of payload that follows its frame; its length is the number of bytes still to come after it.
 CONTINUED: Final = -1
 
+UNBOUNDED: Final = 2**60
+OPENING_WEIGHT: Final = 3
+"""As many plain frames an opening one counts as, where the frames of one call are bounded: a stream is dear to make."""
+
 Frame = tuple[int, int, int, bytes | memoryview]
 
 _HEADER: Final = Struct(">III")
@@ -82,17 +86,22 @@ encode_header: Final = _HEADER.pack
 class FrameDecoder:
     """Turns received bytes into frames; any split of the bytes gives the same frames, but for the cuts in payloads.
 
-    Memory: at most 11 bytes are kept between calls.
+    Memory: at most 11 bytes are kept between calls, and the bytes of frames beyond `turn_frames`.
     """
 
-    __slots__ = ("_partial", "_payload_left", "_stream_id", "failure")
+    __slots__ = ("_kept", "_kept_at", "_payload_left", "_stream_id", "_turn_frames", "failure", "unread")
 
-    def __init__(self) -> None:
-        self._partial = b""
+    def __init__(self, turn_frames: int = UNBOUNDED) -> None:
+        """Begin on a new connection; a call returns `turn_frames` frames at most, of which a SYN counts several."""
+        self._turn_frames = turn_frames
+        self._kept = b""
+        self._kept_at = 0
         self._payload_left = 0
         self._stream_id = 0
         self.failure: RemoteProtocolError | None = None
         """The error behind the frames that were returned last; nothing is decoded after it."""
+        self.unread = False
+        """Whether there are more frames than one call returns: call `receive_data` again, with or without new bytes."""
 
     def receive_data(self, data: bytes) -> list[Frame]:
         """Decode what `data` completes.
@@ -107,16 +116,20 @@ class FrameDecoder:
         position = 0
         if self._payload_left:
             position = self._continue_payload(data, frames)
-        elif self._partial:
-            data = self._partial + data
-            self._partial = b""
+        elif self._kept:
+            data, position = self._take_kept(data)
         size = len(data)
+        left = self._turn_frames
         word: int
         stream_id: int
         length: int
         while size - position >= HEADER_BYTES:
+            if left <= 0:
+                self._kept, self._kept_at, self.unread = data, position, True
+                return frames
             word, stream_id, length = _unpack_header_from(data, position)
             position += HEADER_BYTES
+            left -= OPENING_WEIGHT if word & SYN else 1
             if word > FLAGS_MASK:
                 if word > LAST_WORD:
                     self.failure = _unknown_header(word)
@@ -134,8 +147,14 @@ class FrameDecoder:
                 frames.append((word, stream_id, length, _piece(data, position, end)))
             position = end
         if position < size:
-            self._partial = data[position:]
+            self._kept = data[position:]
         return frames
+
+    def _take_kept(self, data: bytes) -> tuple[bytes, int]:
+        """What earlier calls left, with the new bytes behind it; and where in it to go on."""
+        kept, position = self._kept, self._kept_at
+        self._kept, self._kept_at, self.unread = b"", 0, False
+        return (kept[position:] + data, 0) if data else (kept, position)
 
     def _continue_payload(self, data: bytes, frames: list[Frame]) -> int:
         """Append the next piece of the unfinished payload; returns where it ends in `data`."""

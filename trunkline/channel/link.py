@@ -5,7 +5,7 @@ streams (`link_delivery`); writing is in `link_output`. One alarm serves all of 
 session is asked again, so deadlines that only move away, as on a busy link, cost nothing. Thousands of links are idle
 in a relay: what an idle link may never need is made when it is needed.
 
-The end is in `link_end`.
+The end is in `link_end`, and how a burst is taken in by slices in `link_turns`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from trunkline.channel.events import (
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 from trunkline.channel.limits import CreditBudget, Limits
-from trunkline.channel.link_end import LinkEnd, LinkOwner
+from trunkline.channel.link_end import LinkOwner
 from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
 from trunkline.channel.link_session import LinkSession
 from trunkline.channel.link_stream import LinkStream, StreamHandler
+from trunkline.channel.link_turns import LinkTurns
 from trunkline.channel.session import Role, Session
 from trunkline.channel.unsent import keep_little_unsent
 
 __all__ = ["Link", "LinkOwner", "LinkStream", "Role", "StreamHandler"]
 
 
-class Link(LinkEnd):
+class Link(LinkTurns):
     """One session on one asyncio transport. Give it to a loop as a protocol, or an open transport to `adopt`.
 
     It is an asyncio.Protocol in all but its bases, since a class that is compiled cannot derive from one that is not.
@@ -78,7 +79,7 @@ class Link(LinkEnd):
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
         """
-        LinkEnd.__init__(
+        LinkTurns.__init__(
             self,
             owner,
             loop=loop,
@@ -185,10 +186,12 @@ class Link(LinkEnd):
         if self.session.wants_to_send:
             self.request_flush()
 
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes and tell the handlers what they mean."""
-        if type(data) is not bytes:
-            data = bytes(data)
+    def eof_received(self) -> None:
+        """The peer has closed; the transport closes with it."""
+
+    # Events
+
+    def _take_in(self, data: bytes) -> None:
         session = self.session
         for event in session.receive_data(data, self.now()):
             if type(event) is DataReceived:
@@ -205,11 +208,8 @@ class Link(LinkEnd):
             else:
                 self._handle(event)
         self._after_receiving()
-
-    def eof_received(self) -> None:
-        """The peer has closed; the transport closes with it."""
-
-    # Events
+        if session.unread:
+            self._go_on()
 
     def _after_receiving(self) -> None:
         session = self.session

@@ -16,6 +16,7 @@ from trunkline.channel.frames import (
     PING,
     RST,
     SYN,
+    UNBOUNDED,
     WINDOW_UPDATE,
     FrameDecoder,
     GoAwayCode,
@@ -80,6 +81,7 @@ class SendingSession(Generic[S]):
         compact: bool = False,
         budget: CreditBudget | None = None,
         keepalive_seconds: float | None = None,
+        turn_frames: int = UNBOUNDED,
     ) -> None:
         """Begin a session on a connection that has carried no frame yet.
 
@@ -93,6 +95,7 @@ class SendingSession(Generic[S]):
             compact: the peer is one of ours: SYN and FIN may ride on DATA.
             budget: the credit that the process shares; None for no common bound.
             keepalive_seconds: ping after so long a silence; None for never.
+            turn_frames: so many frames `receive_data` takes in at once, at most; a SYN counts as `OPENING_WEIGHT`.
         """
         self._role = role
         self._limits = limits
@@ -101,7 +104,7 @@ class SendingSession(Generic[S]):
         self._compact = compact
         self._budget = budget
         self._next_id = role.value
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(turn_frames)
         self._growth = WindowGrowth(limits, budget)
         self._pings = Pings(limits, keepalive_seconds, now)
         self._resets_received = RateBound(limits.reset_burst, limits.resets_per_second, now)

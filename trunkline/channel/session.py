@@ -56,6 +56,11 @@ class Session(SendingSession[S]):
 
     __slots__ = ()
 
+    @property
+    def unread(self) -> bool:
+        """Whether frames wait that were too many for one call: call `receive_data` again, with or without new bytes."""
+        return self.failure is None and self._decoder.unread
+
     def next_deadline(self) -> float | None:
         """When `handle_deadline` is to be called, in the seconds of `now`; None for never."""
         if self.failure is not None:
@@ -83,6 +88,7 @@ class Session(SendingSession[S]):
         """Take in the next bytes of the connection, of any number, and return what they mean.
 
         Large payloads in the events are views of `data`, so it must not change. After a failure nothing is taken in.
+        What `turn_frames` leaves is kept, and `unread` says so.
         """
         events: list[Event[S]] = []
         if self.failure is not None:

@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from trunkline.channel import frames
-from trunkline.channel.frames import CONTINUED, Flag, FrameDecoder, FrameType, GoAwayCode, encode_header
+from trunkline.channel.frames import (
+    CONTINUED,
+    OPENING_WEIGHT,
+    Flag,
+    FrameDecoder,
+    FrameType,
+    GoAwayCode,
+    encode_header,
+)
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "frames.json").read_text())
 EXAMPLES = [pytest.param(entry, id=entry["name"]) for entry in VECTORS["frames"]]
@@ -69,6 +77,39 @@ def test_any_split_gives_the_same_frames(step):
     for position in range(0, len(stream), step):
         received += decoder.receive_data(stream[position : position + step])
     assert _join(received) == _join(FrameDecoder().receive_data(stream))
+
+
+@pytest.mark.parametrize("turn_frames", [1, 3, 7])
+@pytest.mark.parametrize("step", [1, 13, 100, 1000])
+def test_a_bound_on_the_frames_of_one_call_gives_the_same_frames(turn_frames, step):
+    stream = b"".join(_bytes(entry["hex"]) for entry in VECTORS["frames"])
+    decoder = FrameDecoder(turn_frames)
+    received = []
+    for position in range(0, len(stream), step):
+        received += decoder.receive_data(stream[position : position + step])
+        while decoder.unread and step > 100:
+            received += decoder.receive_data(b"")
+    while decoder.unread:
+        received += decoder.receive_data(b"")
+    assert _join(received) == _join(FrameDecoder().receive_data(stream))
+
+
+def test_opening_frames_count_several_times_where_they_are_bounded():
+    decoder = FrameDecoder(2 * OPENING_WEIGHT)
+    assert len(decoder.receive_data(encode_header(1 << 16, 1, 1) * 100)) == 2 * OPENING_WEIGHT
+    decoder = FrameDecoder(2 * OPENING_WEIGHT)
+    assert len(decoder.receive_data(encode_header(1 << 16 | Flag.SYN, 1, 1) * 100)) == 2
+    assert decoder.unread
+
+
+def test_what_is_left_at_a_bound_is_no_more_than_what_came():
+    decoder = FrameDecoder(4)
+    for _ in range(3):
+        assert len(decoder.receive_data(encode_header(1 << 16, 1, 1) * 4)) == 4
+        assert not decoder.unread
+    assert len(decoder.receive_data(encode_header(1 << 16, 1, 1) * 4 + b"\0")) == 4
+    assert not decoder.unread
+    assert len(decoder.receive_data(encode_header(1 << 16, 1, 1)[1:])) == 1
 
 
 def test_a_payload_is_handed_on_as_it_comes():
