@@ -29,6 +29,8 @@ NODES = 64
 MANY = 10
 """Times as many agents as in the first rows of idle ones."""
 SPARE_FILES = 1000
+FAR = 3
+"""Repetitions at most of what takes fifteen seconds each time."""
 UNPACED = 1_000_000
 
 
@@ -69,7 +71,7 @@ def measure(directory: Path, options: argparse.Namespace) -> Iterator[Row]:
             many = credentials.write_nodes(nodes[:NODES], "many.json")
             yield from Calls(relay, nginx, seconds, repetitions, wanted).rows(nodes[:NODES], one, many)
             if wanted(FAR_BULK):
-                yield far_bulk(relay, nginx, one, nodes[0], credentials.client_context(), repetitions)
+                yield far_bulk(relay, nginx, one, nodes[0], credentials.client_context(), min(repetitions, FAR))
         if wanted(FAIRNESS):
             yield fairness(directory, seconds, repetitions, build)
         if wanted(TWO_WORKERS):
@@ -116,8 +118,8 @@ def write_results(rows: list[Row], described: dict[str, str]) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="The relay's data path against nginx.")
     parser.add_argument("--quick", action="store_true", help="one short round, 100 agents: a look, not a measurement")
-    parser.add_argument("--repetitions", type=int, default=3, help="pairs of measurements for each row (default 3)")
-    parser.add_argument("--seconds", type=int, default=3, help="length of one measurement (default 3)")
+    parser.add_argument("--repetitions", type=int, default=5, help="pairs of measurements for each row (default 5)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement (default 2)")
     parser.add_argument(
         "--build",
         choices=[build.value for build in Build],
