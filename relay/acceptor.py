@@ -302,6 +302,9 @@ class Acceptor:
         except OSError as error:
             if arrival in self._queue.in_progress:
                 self._failures[_why(arrival, error)].count += 1
+            # The loops' frames hold the error, and it holds them with the transport: without this, all of that and
+            # its buffers wait for a search for cycles.
+            error.__traceback__ = None
         finally:
             if arrival in self._queue.in_progress:
                 self._ended(arrival)

@@ -1,6 +1,6 @@
 """Admission of streams: may the holder of this token reach this port of this node, now.
 
-`admit` is on the path of every call. What it decided is kept on the credential, by destination, and is good while the
+`admit` is on the path of every call. What it decided is kept by token and destination, and is good while the
 listener is current, no new trust document has come, and nothing has expired: then a call costs two look-ups and three
 comparisons, or by `admit_again` the comparisons alone. Everything else is decided anew, from the token's text on.
 """
@@ -21,7 +21,7 @@ from relay.credentials import (
     Refusal,
     SenderGrant,
 )
-from relay.grants import CallCredential, Grant
+from relay.grants import Grant, GrantedToken
 from relay.link_admission import LinkAdmission
 from relay.metrics import RelayMetrics
 from relay.quotas import Quotas, Use
@@ -91,10 +91,10 @@ class Admission:
         self._metrics = metrics
         self._now = clock.now
         self._monotonic = clock.monotonic
-        self._kept: ExpiringEntries[CallCredential] = ExpiringEntries(
-            cache_entries, lambda credential: credential.ends_at
+        self._kept: ExpiringEntries[GrantedToken] = ExpiringEntries(
+            cache_entries, lambda granted: granted.credential.ends_at
         )
-        self._credentials = self._kept.entries
+        self._tokens = self._kept.entries
 
     def admit(self, token: str | None, destination: Destination) -> Grant | Refusal:
         """Decide on one call. Never raises, never waits; see the module's first lines for its cost.
@@ -103,9 +103,9 @@ class Admission:
             token: what the sender presented, or `None`.
             destination: where it wants to go.
         """
-        credential = self._credentials.get(token) if token is not None else None
-        if credential is not None:
-            grant = credential.grants.get(destination)
+        granted = self._tokens.get(token) if token is not None else None
+        if granted is not None:
+            grant = granted.grants.get(destination)
             if grant is not None:
                 decision = self.admit_again(grant)
                 if decision is not None:
@@ -142,15 +142,15 @@ class Admission:
             return self._refuse(STALE, destination, None)
         if now >= self._trust.standing.valid_until:
             self._trust.renew()
-        credential = self._credential(token, now)
-        if isinstance(credential, Refusal):
-            return self._refuse(credential, destination, None)
-        decision = self._decide(credential, destination, now)
+        granted = self._granted_token(token, now)
+        if isinstance(granted, Refusal):
+            return self._refuse(granted, destination, None)
+        decision = self._decide(granted.credential, destination, now)
         if isinstance(decision, Refusal):
-            return self._refuse(decision, destination, credential)
-        if len(credential.grants) >= MAX_GRANTS_PER_TOKEN:
-            credential.grants.clear()
-        credential.grants[destination] = decision
+            return self._refuse(decision, destination, granted.credential)
+        if len(granted.grants) >= MAX_GRANTS_PER_TOKEN:
+            granted.grants.clear()
+        granted.grants[destination] = decision
         return self._admitted(decision) if decision.use is None else self._within_quota(decision, decision.use)
 
     def _within_quota(self, grant: Grant, use: Use) -> Grant | Refusal:
@@ -165,18 +165,18 @@ class Admission:
         grant.admitted += 1
         return grant
 
-    def _credential(self, token: str | None, now: float) -> CallCredential | Refusal:
+    def _granted_token(self, token: str | None, now: float) -> GrantedToken | Refusal:
         if token is None:
             return Refusal(Outcome.NO_TOKEN, "no token; send a call token or a workspace token as Bearer")
         claims = self._trust.verify(token, SENDER_KINDS, now)
         if isinstance(claims, Refusal):
-            self._credentials.pop(token, None)
+            self._tokens.pop(token, None)
             return claims
-        credential = self._credentials.get(token)
-        if credential is None or credential.claims is not claims:
-            credential = CallCredential(claims, ends_at=self._trust.ends_at(claims))
-            self._kept.put(token, credential, now)
-        return self._trust.standing.refusal(credential) or credential
+        granted = self._tokens.get(token)
+        if granted is None or granted.credential.claims is not claims:
+            granted = GrantedToken(claims, ends_at=self._trust.ends_at(claims))
+            self._kept.put(token, granted, now)
+        return self._trust.standing.refusal(granted.credential) or granted
 
     def _decide(self, credential: Credential, destination: Destination, now: float) -> Grant | Refusal:
         listener = self._registry.find(destination.workspace, destination.node)

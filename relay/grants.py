@@ -1,4 +1,4 @@
-"""Grants of calls: decisions that are kept on the credential, and serve every further call to the same destination."""
+"""Grants of calls: decisions that are kept by their token, and serve every further call to the same destination."""
 
 from certs.tokens import TokenClaims
 from relay.credentials import Credential, Destination
@@ -63,11 +63,16 @@ class Grant:
         return self.credential.claims
 
 
-class CallCredential(Credential):
-    """A call or workspace token, with what it was granted before, by destination; only admission touches `grants`."""
+class GrantedToken:
+    """A call or workspace token, with what it was granted before; only admission has it, and touches it.
 
-    __slots__ = ("grants",)
+    Grants know the credential, and the credential knows no grants: a token that has ended is gone as soon as nobody
+    uses it, and does not wait for a search for cycles, which in a relay with many links takes long and comes seldom.
+    """
+
+    __slots__ = ("credential", "grants")
 
     def __init__(self, claims: TokenClaims, *, ends_at: float) -> None:
-        super().__init__(claims, subject=claims.subject, ends_at=ends_at)
+        """Holds a verified token's claims, which end at `ends_at`, leeway included, in seconds since the epoch."""
+        self.credential = Credential(claims, subject=claims.subject, ends_at=ends_at)
         self.grants: dict[Destination, Grant] = {}

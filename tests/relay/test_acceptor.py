@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import resource
 import socket
@@ -13,7 +14,8 @@ import pytest
 import structlog
 from structlog.testing import CapturingLogger
 
-from relay.acceptor import Acceptor
+from relay.acceptor import Acceptor, HandshakeFailure
+from relay.arrivals import Arrival
 from relay.listening import open_listening
 from tests.support.identities import IdentityKit
 from tests.support.small_relay import SmallRelay, get
@@ -326,3 +328,20 @@ async def test_who_gives_up_in_the_line_costs_no_handshake(kit: IdentityKit) -> 
         assert port.count("handshakes_total") == 1
         assert port.count("handshake_failures_total", reason="closed") == 5
         assert stays.fileno() >= 0
+
+
+@on_each_loop
+async def test_handshakes_that_fail_leave_nothing_that_has_to_be_searched_for(kit: IdentityKit) -> None:
+    async with Port(kit) as port:
+        gc.collect()
+        gc.disable()
+        try:
+            for raw in await port.connect_raw(8, say=HALF_A_HELLO):
+                raw.close()
+            await port.connect_raw(8, say=b"GET / HTTP/1.1\r\n\r\n")
+            await port.until(
+                lambda: sum(port.count("handshake_failures_total", reason=reason) for reason in HandshakeFailure) == 16
+            )
+            await port.until(lambda: not any(isinstance(each, Arrival) for each in gc.get_objects()))
+        finally:
+            gc.enable()

@@ -1,6 +1,7 @@
 """Every kind of token against every kind of destination, and what revocations, locks and time do to a decision."""
 
 import dataclasses
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -369,7 +370,7 @@ def test_the_cache_of_tokens_is_bounded(kit: IdentityKit, tmp_path):
     relay = Fixture(kit, tmp_path, cache_entries=3)
     for _ in range(10):
         relay.grant(kit.call_token())
-    assert len(relay.admission._credentials) == 3
+    assert len(relay.admission._tokens) == 3
 
 
 def test_tokens_that_have_expired_are_not_kept(kit: IdentityKit, tmp_path):
@@ -379,7 +380,7 @@ def test_tokens_that_have_expired_are_not_kept(kit: IdentityKit, tmp_path):
     relay.clock.advance(60 + 61)
     for _ in range(30):
         relay.grant(kit.call_token())
-    assert len(relay.admission._credentials) == 30
+    assert len(relay.admission._tokens) == 30
 
 
 # Links.
@@ -569,3 +570,17 @@ def test_quotas_that_come_and_go_count_for_tokens_that_were_granted_before(relay
     relay.quotas.replace({})
     relay.trust.renew()
     assert relay.grant(token).use is None
+
+
+def test_what_a_token_was_granted_goes_with_it_and_without_a_search_for_cycles(kit: IdentityKit, tmp_path) -> None:
+    relay = Fixture(kit, tmp_path, cache_entries=1)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(each, Grant) for each in gc.get_objects())
+        for scope in ("health:read", "command:read", "command:submit"):
+            assert relay.admit(kit.call_token(scope)) == "granted"
+            relay.audit.grants.clear()
+        assert sum(isinstance(each, Grant) for each in gc.get_objects()) == before + 1
+    finally:
+        gc.enable()
