@@ -83,7 +83,6 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     sockets, children = _open_sockets(), _children()
     yield
-    gc.unfreeze()  # a daemon that was run in this process has frozen all that there was
     if not _open_sockets() <= sockets:
         gc.collect()  # an abandoned loop's self-pipe goes with its garbage
     end = time.monotonic() + FAREWELL_SECONDS
