@@ -19,16 +19,18 @@ waiting included.
 import asyncio
 import errno
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from socket import socket
 from typing import Final
 
 from relay.arrivals import Arrival
 from relay.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
+from relay.fresh_memory import FreshMemory
 from relay.handshake_pace import HandshakePace
 from relay.handshake_queue import HandshakeQueue
 from relay.listening import source_of
+from relay.memory import give_back
 from relay.metrics import RelayMetrics
 from relay.sender_port import SenderPort
 from trunkline.channel.limits import RateBound
@@ -88,6 +90,7 @@ class Acceptor:
         max_connections: int,
         metrics: RelayMetrics,
         log: Logger,
+        give_back: Callable[[], None] = give_back,
     ) -> None:
         """Take over sockets that listen and do not block.
 
@@ -98,6 +101,7 @@ class Acceptor:
             max_connections: of all kinds and states at once; `limits.max_connections` or what the process can have.
             metrics: where it counts.
             log: one line a minute about each bound that is reached.
+            give_back: returns free memory to the system.
         """
         limits = port.front.limits
         self._loop = asyncio.get_running_loop()
@@ -119,6 +123,7 @@ class Acceptor:
         self._paused: Pause | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._turn: asyncio.TimerHandle | None = None
+        self._memory = FreshMemory(give_back)
         self._log = log
         self._log_bounds: dict[str, RateBound] = {}
         self._in_progress = metrics.handshakes_open.of()
@@ -291,6 +296,7 @@ class Acceptor:
     async def _set_up(self, arrival: Arrival) -> None:
         """Have TLS set up; `_established` is called from within, or this learns why not."""
         now = self._loop.time()
+        self._memory.handshake_begins(now)
         try:
             await self._loop.connect_accepted_socket(
                 lambda: arrival,
@@ -314,9 +320,10 @@ class Acceptor:
         connection = self._port.connection()
         transport.set_protocol(connection)
         connection.connection_made(transport)
-        # What the transport tells of the certificate in words, 2 KiB for as long as a link lives: identities are read
-        # from the certificate itself.
-        (transport.get_extra_info("peercert") or {}).clear()
+        if certificate := transport.get_extra_info("peercert"):
+            self._memory.agent_came(self._loop.time())
+            # Told in words, it is 2 KiB for as long as a link lives: identities are read from the certificate itself.
+            certificate.clear()
 
     def _ended(self, arrival: Arrival, succeeded_at: float | None = None) -> None:
         self._queue.end(arrival, succeeded_at)

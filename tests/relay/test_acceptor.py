@@ -14,6 +14,7 @@ import pytest
 import structlog
 from structlog.testing import CapturingLogger
 
+from certs.identities import Identity
 from relay.acceptor import Acceptor, HandshakeFailure
 from relay.arrivals import Arrival
 from relay.listening import open_listening
@@ -45,6 +46,7 @@ class Port:
         self._limits = limits
         self._raw: list[socket.socket] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self.given_back = 0
         self.log = CapturingLogger()
 
     async def __aenter__(self) -> "Port":
@@ -57,6 +59,7 @@ class Port:
             max_connections=self._max_connections,
             metrics=self.relay.metrics,
             log=structlog.wrap_logger(self.log),
+            give_back=self._give_back,
         )
         self.acceptor.start()
         return self
@@ -85,10 +88,17 @@ class Port:
                     raw.send(say)
         return opened
 
-    async def call(self, source: str = HERE) -> bytes:
+    def _give_back(self) -> None:
+        self.given_back += 1
+
+    async def call(self, source: str = HERE, identity: Identity | None = None) -> bytes:
         """Connect, and make one call; returns the head of the answer."""
         reader, writer = await asyncio.open_connection(
-            HERE, self.acceptor.port, ssl=self._kit.client_tls(), server_hostname="localhost", local_addr=(source, 0)
+            HERE,
+            self.acceptor.port,
+            ssl=self._kit.client_tls(identity),
+            server_hostname="localhost",
+            local_addr=(source, 0),
         )
         self._writers.append(writer)
         writer.write(get(token=b"bad"))
@@ -143,6 +153,17 @@ async def test_a_connection_counts_from_its_arrival_to_its_end(kit: IdentityKit)
         silent.close()
         await port.until(lambda: port.count("handshakes_open") == 0)
         assert port.acceptor.remark() is None
+
+
+@on_each_loop
+async def test_free_memory_is_given_back_between_agents_and_not_between_senders(kit: IdentityKit) -> None:
+    async with Port(kit) as port:
+        node = kit.issue_node()
+        for expected, identity in ((0, None), (0, None), (0, node), (1, node), (2, None)):
+            began_at = asyncio.get_running_loop().time()
+            assert (await port.call(identity=identity)).startswith(b"HTTP/1.1 407 ")
+            assert port.given_back == expected
+            await port.until(lambda: asyncio.get_running_loop().time() > began_at)  # noqa: B023 - called here only
 
 
 @on_each_loop
