@@ -14,7 +14,15 @@ from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, Entry
 from relay.grants import Grant
-from trunkline.channel.fields import HOP_BY_HOP, PLAIN_OPTIONS, FieldLine, Framing, HeadError, read_field_line
+from trunkline.channel.fields import (
+    HOP_BY_HOP,
+    PLAIN_OPTIONS,
+    FieldLine,
+    Framing,
+    HeadError,
+    is_field_value,
+    read_field_line,
+)
 from trunkline.channel.heads import RequestHead
 from trunkline.channel.memo import Generations
 
@@ -43,8 +51,8 @@ class ForwardedRequest:
     """
 
     __slots__ = (
-        "_before", "_behind", "_head", "_lines", "_pieces", "_places", "_token_at", "content_length", "counts",
-        "destination", "door", "expect_continue", "framing", "grant", "has_content", "keep_alive", "kin",
+        "_before", "_behind", "_head", "_lines", "_names", "_pieces", "_places", "_token_at", "content_length",
+        "counts", "destination", "door", "expect_continue", "framing", "grant", "has_content", "keep_alive", "kin",
         "known_responses", "method", "minor_version", "raw", "token", "upgrade",
     )  # fmt: skip
 
@@ -75,6 +83,8 @@ class ForwardedRequest:
     """The CRLF of that line, and all that follows."""
     _places: list[int]
     """Where each line is in `_pieces`; 0 if it means anything to the relay."""
+    _names: list[bytes]
+    """How each line begins in canonical form, up to its value."""
     _pieces: list[bytes]
     """Of `_head`."""
 
@@ -132,6 +142,7 @@ class ForwardedRequest:
         self._lines = lines[first:behind]
         self._behind = b"\r\n".join([b"", *lines[behind:]])
         self._places = places[first:behind]
+        self._names = [b"%b: " % line.field[0] for line in head.lines[first - 1 : behind - 1]]
 
     def alike(self, raw: bytes) -> ForwardedRequest | None:
         """The request of another whole head, if that differs in lines only which mean nothing to the relay."""
@@ -148,11 +159,21 @@ class ForwardedRequest:
         for at, line in enumerate(lines):
             if line != mine[at]:
                 place = self._places[at]
-                text = _passing_text(line) if place else None
+                text = self._passing_text(at, line) if place else None
                 if text is None:
                     return None
                 pieces[place] = text
         return self._with(raw, pieces)
+
+    def _passing_text(self, at: int, line: bytes) -> bytes | None:
+        """What goes on of a line in place of the passing one there; None if it is not of a passing field.
+
+        Most often only the value is another one, and the line is canonical: then only the value's grammar is asked.
+        """
+        name = self._names[at]
+        if line.startswith(name) and is_field_value(line[len(name) :]):
+            return line + b"\r\n"
+        return _passing_text(line)
 
     def _with(self, raw: bytes, pieces: list[bytes]) -> ForwardedRequest:
         other = ForwardedRequest()

@@ -1,8 +1,9 @@
 """Requests that were understood before: by all the bytes of their heads, or by all that means anything to the relay.
 
-A head that came twice is known by its bytes. One that is new is compared with the last head that was parsed and had the
-same start line: where they differ only in lines that mean nothing to the relay, its request is made like the other's
-(see `ForwardedRequest.alike`).
+A head is compared with the last head that was parsed and had the same start line: where they differ, if at all, in
+lines only that mean nothing to the relay, its request is made like the other's (see `ForwardedRequest.alike`). One that
+is not like that, as of another sender of the same path, is known by its bytes once they came twice. These are looked up
+last, since the hash of a whole head costs half as much as making a request, and is of no use where all heads differ.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class KnownRequests:
     """What is remembered of requests that come in one way: on connections, or on streams of links.
 
     Attributes:
-        whole: requests by all the bytes of their heads.
+        whole: requests by all the bytes of their heads, of those that were parsed.
     """
 
     __slots__ = ("_by_start", "_seen", "whole")
@@ -38,18 +39,13 @@ class KnownRequests:
             raw: the bytes.
             last: a request that it may be like, to be looked at first.
         """
-        known = self.whole.get(raw)
-        if known is not None:
-            return known
         if len(raw) > MAX_KNOWN_HEAD_BYTES:
             return None
-        request = last.alike(raw) if last is not None else None
+        request = _like(last, raw) if last is not None else None
         if request is None:
             model = self._by_start.get(_start(raw))
-            request = model.alike(raw) if model is not None and model is not last else None
-        if request is not None and self._seen.add(hash(raw)):
-            self.whole.put(raw, request)
-        return request
+            request = _like(model, raw) if model is not None and model is not last else None
+        return request if request is not None else self.whole.get(raw)
 
     def keep(self, raw: bytes, request: ForwardedRequest) -> None:
         """Remembers a request that has just been parsed, from a head of at most `MAX_KNOWN_HEAD_BYTES`, no content."""
@@ -61,6 +57,10 @@ class KnownRequests:
         """Forgets what has not been asked for since the time before the last."""
         self.whole.age()
         self._by_start.age()
+
+
+def _like(model: ForwardedRequest, raw: bytes) -> ForwardedRequest | None:
+    return model if model.raw == raw else model.alike(raw)
 
 
 def _start(raw: bytes) -> bytes:

@@ -125,11 +125,14 @@ class SenderConnection(AnsweringConnection):
     def _known(self, data: bytes) -> ForwardedRequest | None:
         """The request that the bytes are, if they are one that came before, or like one, most often the last here."""
         last = self._last
-        if last is not None and last.raw == data:
-            return last
+        if last is not None:
+            if last.raw == data:
+                return last
+            if last.kin is not None:
+                last = last.kin
         request = self._front.heads.by_connection.find(data, last)
         if request is not None:
-            self._last = request if request.kin is None else request.kin
+            self._last = request
         return request
 
     def _take(self, data: bytes) -> None:
