@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.deadlines import RATE_INTERVAL_SECONDS
-from trunkline.channel.bodies import BodyError, BodyReader, Chunk
+from trunkline.channel.bodies import UNBOUNDED, BodyError, BodyReader, Chunk
 from trunkline.channel.fields import Field
 from trunkline.channel.outcomes import Outcome
 
@@ -28,13 +28,14 @@ class RequestContent:
     """The content of one request, from behind its head to its end.
 
     Attributes:
-        leftover: what came behind the end.
+        leftover: what came behind the end; before the end, what came in too many chunks, to be passed on again.
     """
 
     __slots__ = ("_came_bytes", "_reader", "leftover")
 
-    def __init__(self, request: ForwardedRequest) -> None:
-        self._reader = BodyReader(request.framing, request.content_length)
+    def __init__(self, request: ForwardedRequest, *, turn_chunks: int = UNBOUNDED) -> None:
+        """Begin behind the request's head; `turn_chunks` bounds what is passed on at once."""
+        self._reader = BodyReader(request.framing, request.content_length, turn_chunks=turn_chunks)
         self._came_bytes = 0
         self.leftover: Chunk = b""
 
@@ -46,6 +47,7 @@ class RequestContent:
     def pass_on(self, data: Chunk, exchange: Exchange) -> bool:
         """Passes content to the exchange; returns whether it came to its end."""
         self._came_bytes += len(data)
+        self.leftover = b""
         try:
             piece = self._reader.receive_data(data)
         except BodyError as error:
@@ -53,6 +55,8 @@ class RequestContent:
             return False
         exchange.send_content(piece.chunks)
         self.leftover = piece.leftover
+        if not piece.ended:
+            self._came_bytes -= len(piece.leftover)
         return piece.ended
 
     def take_came_bytes(self) -> int:

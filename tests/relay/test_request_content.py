@@ -1,9 +1,14 @@
 import asyncio
+import itertools
 
 import pytest
 
+from relay.sender_connection import TURN_CHUNKS
 from tests.relay.test_sender_connection import SMUGGLED, relay_answer
+from tests.support.links import ticks
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
+from trunkline.channel.bodies import BodyReader
+from trunkline.channel.fields import Framing
 
 BAD_CHUNKS = {
     "extension": b"1;a=b\r\nx\r\n0\r\n\r\n",
@@ -93,4 +98,87 @@ async def test_full_duplex_call_goes_on_after_an_early_head(relay: SmallRelay) -
     node.calls[0].answer(b"0\r\n\r\n")
     await settle()
     assert sender.received.endswith(b"0\r\n\r\n")
+    assert sender.lost
+
+
+# Content in very many chunks
+
+MANY = TURN_CHUNKS * 10
+CHUNKED = get(b"/", b"Transfer-Encoding: chunked", method=b"PUT")
+IN_CHUNKS = b"".join(b"1\r\n%c\r\n" % (33 + number % 90) for number in range(MANY))
+CONTENT = bytes(33 + number % 90 for number in range(MANY))
+
+
+def decoded(content: bytes) -> bytes:
+    """The content as it came to the node, and whether it came to its end."""
+    reader = BodyReader(Framing.CHUNKED)
+    piece = reader.receive_data(content)
+    return b"".join(piece.chunks) + (b"$" if piece.ended else b"")
+
+
+@on_relay()
+async def test_very_many_chunks_leave_turns_to_others(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    sender.send(CHUNKED + IN_CHUNKS + b"0\r\n\r\n" + get(b"/next"))
+    came: list[int] = []
+    for _ in range(100):
+        await asyncio.sleep(0)
+        came.append(int(relay.metric("body_bytes_total", direction="to_node")))
+    assert max(after - before for before, after in itertools.pairwise(came)) == TURN_CHUNKS
+    await settle()
+    assert decoded(node.calls[0].content) == CONTENT + b"$"
+    assert len(node.calls) == 1
+    node.calls[0].answer(reply())
+    await settle()
+    assert node.calls[1].head.startswith(b"GET /next ")
+    node.calls[1].answer(reply(b"second"))
+    await settle()
+    assert sender.take().endswith(b"second")
+    sender.transport.close()
+
+
+@on_relay()
+async def test_a_connection_is_read_again_behind_very_many_chunks(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    for number in range(4):
+        sender.send(CHUNKED + IN_CHUNKS + b"0\r\n\r\n")
+        await settle()
+        assert decoded(node.calls[number].content) == CONTENT + b"$"
+        node.calls[number].answer(reply())
+        await settle()
+        assert sender.take().endswith(b"hello")
+    sender.transport.close()
+
+
+@on_relay()
+async def test_an_answer_before_the_last_of_very_many_chunks_ends_the_connection(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.script = lambda call: call.answer(reply()) if not call.stream.end_delivered and call.stream.writable else None
+    sender.send(CHUNKED + IN_CHUNKS * 4)
+    await asyncio.sleep(10)
+    assert sender.received.endswith(b"hello")
+    assert sender.lost
+    assert len(decoded(node.calls[0].content)) < 4 * MANY
+
+
+@on_relay()
+async def test_a_sender_who_goes_between_very_many_chunks_resets_the_call(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    sender.send(CHUNKED + IN_CHUNKS)
+    await ticks(6)
+    sender.transport.abort()
+    await settle()
+    assert node.calls[0].lost is not None
+    assert CONTENT.startswith(decoded(node.calls[0].content))
+
+
+@on_relay()
+async def test_broken_framing_behind_very_many_chunks_is_refused(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    sender.send(CHUNKED + IN_CHUNKS + b"1;a=b\r\nx\r\n0\r\n\r\n" + SMUGGLED)
+    await asyncio.sleep(5)
+    head, document = relay_answer(bytes(sender.received))
+    assert (head.status, document["error_code"]) == (400, "BAD_REQUEST")
+    assert len(node.calls) == 1
+    assert node.calls[0].lost is not None
     assert sender.lost

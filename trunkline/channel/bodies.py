@@ -21,6 +21,7 @@ from trunkline.channel.fields import (
 MAX_SIZE_LINE_BYTES: Final = 18
 LAST_CHUNK: Final = b"0\r\n\r\n"
 LARGE_CHUNK_BYTES: Final = 16 * 1024
+UNBOUNDED: Final = 2**60
 
 _SIZE_LINE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _SIZE_LINE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+\r?+")
@@ -37,7 +38,10 @@ class BodyError(Exception):
 
 
 class BodyPiece(NamedTuple):
-    """What came out of some input: content, whether the body has ended, and the bytes behind its end."""
+    """What came out of some input: content, whether the body has ended, and the bytes behind its end.
+
+    Of a body that has not ended, `leftover` is what came in more than `turn_chunks` chunks: it is to be passed again.
+    """
 
     chunks: list[Chunk]
     ended: bool
@@ -47,9 +51,11 @@ class BodyPiece(NamedTuple):
 class BodyReader:
     """Reads one message's content; `trailers` is filled when a chunked body has ended."""
 
-    __slots__ = ("_buffer", "_ended", "_framing", "_in_chunk", "_in_trailers", "_remaining", "trailers")
+    __slots__ = ("_buffer", "_ended", "_framing", "_in_chunk", "_in_trailers", "_remaining", "_turn_chunks", "trailers")
 
-    def __init__(self, framing: Framing, content_length: int = 0) -> None:
+    def __init__(self, framing: Framing, content_length: int = 0, *, turn_chunks: int = UNBOUNDED) -> None:
+        """Begin behind a head; one call takes `turn_chunks` chunks at most."""
+        self._turn_chunks = turn_chunks
         self._framing = framing
         self._remaining = content_length if framing is Framing.LENGTH else 0
         self._ended = framing is Framing.NONE or (framing is Framing.LENGTH and content_length == 0)
@@ -93,10 +99,10 @@ class BodyReader:
         chunks: list[Chunk] = []
         view = memoryview(data)
         raw = data if isinstance(data, bytes) else b""
-        while view and not self._ended:
+        while view and not self._ended and len(chunks) < self._turn_chunks:
             if not (self._in_trailers or self._remaining or self._in_chunk or self._buffer) and _begins_small(view):
                 raw = raw or bytes(data)
-                taken_to = _take_small_chunks(raw, len(raw) - len(view), chunks)
+                taken_to = _take_small_chunks(raw, len(raw) - len(view), chunks, self._turn_chunks)
                 if len(raw) - taken_to < len(view):
                     view = view[len(view) - len(raw) + taken_to :]
                     continue
@@ -165,12 +171,14 @@ def _begins_small(view: memoryview) -> bool:
     return len(view) > 2 and (view[1] == CARRIAGE_RETURN or view[2] == CARRIAGE_RETURN or view[0] == ZERO)
 
 
-def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
+def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk], most: int) -> int:
     """Takes whole chunks of 1 to 255 bytes, for as long as there are; returns where the first other thing begins.
+
+    It stops at `most` chunks.
 
     They cost a twentieth of what others do, so that a body of nothing but such chunks holds up nobody.
     """
-    while True:
+    while len(chunks) < most:
         line_end = raw.find(b"\r\n", position, position + MAX_SIZE_LINE_BYTES)
         # Zeros in front are allowed, and are no way to make chunks dear.
         size = _SMALL_SIZES.get(raw[position:line_end].lstrip(b"0"), 0) if line_end > position else 0
@@ -179,6 +187,7 @@ def _take_small_chunks(raw: bytes, position: int, chunks: list[Chunk]) -> int:
             return position
         chunks.append(raw[line_end + 2 : end])
         position = end + 2
+    return position
 
 
 def encode_chunk(content: Chunk) -> bytes:

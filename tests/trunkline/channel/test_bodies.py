@@ -144,3 +144,22 @@ def test_joined_chunks_are_one_chunk(chunks) -> None:
     assert bytes(content) == b"".join(chunks)
     if content:
         assert b"".join(large_chunk(content)) == encode_chunk(content)
+
+
+@pytest.mark.parametrize("turn_chunks", [1, 2, 7])
+@pytest.mark.parametrize("step", [1, 5, 1000])
+def test_a_bound_on_the_chunks_of_one_call_gives_the_same_content(turn_chunks, step):
+    body = b"1\r\na\r\n" * 5 + b"100\r\n" + b"b" * 256 + b"\r\n" + b"02\r\ncc\r\n" * 3 + b"0\r\nX: y\r\n\r\nnext"
+    reader = BodyReader(Framing.CHUNKED, turn_chunks=turn_chunks)
+    content, left = b"", b""
+    for start in range(0, len(body), step):
+        left += body[start : start + step]
+        while left and not reader.ended:
+            piece = reader.receive_data(left)
+            assert len(piece.chunks) <= turn_chunks
+            content += b"".join(piece.chunks)
+            left = bytes(piece.leftover)
+    assert content == b"a" * 5 + b"b" * 256 + b"c" * 6
+    assert reader.ended
+    assert left == b"next"
+    assert len(reader.trailers) == 1
