@@ -15,6 +15,7 @@ from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger, configure_logging, get_logger
 from trunkline.runtime.loop import EventLoopName, run
 from trunkline.runtime.settings import DaemonSettings, SettingsError, load_settings
+from trunkline.runtime.temporary_files import temporary_files_in_memory
 from trunkline.version import __version__
 
 EXIT_USAGE = 64
@@ -76,7 +77,7 @@ def run_to_exit(main: Callable[[], Coroutine[Any, Any, None]], *, event_loop: Ev
     """Run a main coroutine to its end, and return the exit code; what it raises is logged."""
     keep_free_memory()
     try:
-        with program_set_aside():
+        with program_set_aside(), temporary_files_in_memory():
             run(main, event_loop=event_loop, log=log)
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
         return _exit_code(error, log)

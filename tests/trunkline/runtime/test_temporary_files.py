@@ -1,0 +1,48 @@
+import asyncio
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.identities import IdentityKit
+from trunkline.runtime.loop import run
+from trunkline.runtime.temporary_files import temporary_files_in_memory
+
+
+def test_they_are_in_memory_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/before")
+    with temporary_files_in_memory({}, tmp_path):
+        assert tempfile.gettempdir() == str(tmp_path)
+    assert tempfile.gettempdir() == "/before"
+
+
+@pytest.mark.parametrize(("environ", "there"), [({"TMPDIR": "/elsewhere"}, True), ({}, False)])
+def test_what_the_operator_says_holds_and_a_system_without_goes_on(
+    environ: dict[str, str], there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", "/before")
+    with temporary_files_in_memory(environ, tmp_path if there else tmp_path / "none"):
+        assert tempfile.gettempdir() == "/before"
+
+
+def test_an_agent_is_known_where_the_disk_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kit = IdentityKit(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "takes no file"))
+
+    async def main() -> object:
+        loop = asyncio.get_running_loop()
+        theirs, ours = socket.socketpair()
+        dialling = loop.create_connection(
+            asyncio.Protocol, sock=theirs, ssl=kit.client_tls(kit.issue_node()), server_hostname="localhost"
+        )
+        accepting = loop.connect_accepted_socket(asyncio.Protocol, ours, ssl=kit.server_tls().context)
+        (dialled, _), (accepted, _) = await asyncio.gather(dialling, accepting)
+        certificate = accepted.get_extra_info("peercert")
+        dialled.close()
+        accepted.close()
+        await asyncio.sleep(0.01)
+        return certificate
+
+    with temporary_files_in_memory({}):
+        assert run(main, event_loop="auto")

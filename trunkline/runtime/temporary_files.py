@@ -1,0 +1,31 @@
+"""Where the temporary files of libraries come to lie: in memory, so that a full disk keeps nobody out.
+
+The TLS transports of the fast loop write the peer's certificate to a temporary file in each handshake, to have it read
+by the interpreter, and remove it at once. On a full disk no relay could accept an agent then, and no agent dial.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only where libraries make files of names of their own, mode 0600
+
+
+@contextmanager
+def temporary_files_in_memory(
+    environ: Mapping[str, str] | None = None, directory: Path = SHARED_MEMORY
+) -> Iterator[None]:
+    """Have this process make temporary files in memory, while the block lasts.
+
+    Where `TMPDIR` says otherwise, or a system has no such directory that can be written, all stays as it is.
+    """
+    before = tempfile.tempdir
+    if not (os.environ if environ is None else environ).get("TMPDIR") and os.access(directory, os.W_OK | os.X_OK):
+        tempfile.tempdir = str(directory)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
