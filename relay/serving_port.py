@@ -8,13 +8,15 @@ from relay.acceptor import Acceptor
 from relay.capacity import most_connections
 from relay.composition import Footing, Serving
 from relay.listening import open_listening
+from relay.memory import give_back
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.logs import get_logger
 
 SWEEP_SECONDS = 1.0
 AGING_SWEEPS = 60
-"""What was made of heads is forgotten once it has been of no use for so many sweeps, or twice as many."""
+"""What was made of heads is forgotten once it has been of no use for so many sweeps, or twice as many; and so often
+free memory goes back to the system."""
 RESERVED_FILES = 256
 """Of the files that a process may open, those that are not for connections on the port."""
 
@@ -63,6 +65,7 @@ async def sweep(serving: Serving, clock: Clock) -> None:
         serving.trust_age.look()
         if sweeps % AGING_SWEEPS == 0:
             serving.port.front.heads.age()
+            give_back()  # or resident memory would creep up for an hour, to the most that lay free at any time
 
 
 def _most_connections(wanted: int) -> int:
