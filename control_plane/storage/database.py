@@ -24,6 +24,8 @@ from control_plane.storage.errors import StorageBusyError, StorageError, transla
 BUSY_TIMEOUT_SECONDS = 5.0
 BUSY_ATTEMPTS = 4
 READERS = 4
+SCRUB_WAIT_SECONDS = 0.2
+"""For how long writers wait for readers, where the write-ahead log is to be emptied."""
 
 
 class Database:
@@ -92,7 +94,7 @@ class Database:
                 async with self.engine.connect() as connection:
                     driver = (await connection.get_raw_connection()).driver_connection
                     if driver is not None:
-                        await (await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")).close()
+                        await _scrub(driver)
             except sqlite3.Error as error:
                 raise StorageError(f"the write-ahead log cannot be emptied: {error}") from None
 
@@ -109,6 +111,16 @@ class Database:
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         await asyncio.shield(ending)
+
+
+async def _scrub(driver: Any) -> None:
+    """Empty the write-ahead log, unless readers need it for longer than anybody should wait."""
+    [before] = await (await driver.execute("PRAGMA busy_timeout")).fetchone()
+    await (await driver.execute(f"PRAGMA busy_timeout={round(SCRUB_WAIT_SECONDS * 1000)}")).close()
+    try:
+        await (await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")).close()
+    finally:
+        await (await driver.execute(f"PRAGMA busy_timeout={before}")).close()
 
 
 async def _begin(session: AsyncSession) -> None:

@@ -18,3 +18,10 @@ async def plane(tmp_path: Path):
 async def stage(tmp_path: Path):
     async with command_stage(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+async def hurried(tmp_path: Path):
+    """A stage on which commands have two seconds to be delivered."""
+    async with command_stage(tmp_path, delivery_seconds=2) as running:
+        yield running

@@ -19,7 +19,7 @@ HOST = "vm-1.finance.trunk.internal"
 def quick(directory: Path, **commands: Any) -> ControlPlaneSettings:
     return settings_for(
         directory,
-        commands={"delivery_seconds": 2, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4, **commands},
+        commands={"delivery_seconds": 20, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4, **commands},
         health={"interval_seconds": 60.0, "timeout_seconds": 0.5},
     )
 

@@ -129,11 +129,11 @@ async def test_output_of_an_unreachable_node_is_a_typed_error(stage: Stage):
     assert (answer.status, answer.error_code, answer.headers["Retry-After"]) == (502, "NODE_UNREACHABLE", "1")
 
 
-async def test_output_of_what_never_arrived_is_empty(stage: Stage):
-    stage.agent.mode[HOST] = "offline"
-    await stage.submit()
-    await stage.until("LOST")
-    answer = await stage.plane.call("GET", f"{PATH}/c-1/output?follow=true")
+async def test_output_of_what_never_arrived_is_empty(hurried: Stage):
+    hurried.agent.mode[HOST] = "offline"
+    await hurried.submit()
+    await hurried.until("LOST")
+    answer = await hurried.plane.call("GET", f"{PATH}/c-1/output?follow=true")
     assert (answer.status, answer.headers["Trunkline-Size"]) == (200, "0")
 
 

@@ -110,23 +110,23 @@ async def test_bad_submissions_reach_nobody(stage: Stage, change: dict[str, Any]
     assert stage.agent.count("PUT") == 0
 
 
-async def test_a_node_that_is_never_reached_loses_the_command_with_the_reason(stage: Stage):
-    stage.agent.mode[HOST] = "offline"
-    await stage.submit()
-    waiting = await stage.until("UNKNOWN")
+async def test_a_node_that_is_never_reached_loses_the_command_with_the_reason(hurried: Stage):
+    hurried.agent.mode[HOST] = "offline"
+    await hurried.submit()
+    waiting = await hurried.until("UNKNOWN")
     assert "no link here" in waiting["reason"]
     assert waiting["deliver_before"] == waiting["submit_time"] + 2000
     unknown = waiting["unknown"]
     assert (unknown["reason"], unknown["resolves_by"]) == (waiting["reason"], waiting["deliver_before"])
     assert waiting["submit_time"] <= unknown["since"] <= waiting["deliver_before"]
-    lost = await stage.until("LOST")
+    lost = await hurried.until("LOST")
     assert lost["reason"].startswith("it was not delivered: ")
     assert "no link here" in lost["reason"]
     assert "deliver_before" not in lost
-    stage.agent.mode.clear()
+    hurried.agent.mode.clear()
     await asyncio.sleep(0.3)
-    assert (await stage.plane.ok("GET", f"{PATH}/c-1"))["state"] == "LOST"
-    assert stage.agent.commands == {}
+    assert (await hurried.plane.ok("GET", f"{PATH}/c-1"))["state"] == "LOST"
+    assert hurried.agent.commands == {}
 
 
 async def test_a_node_that_comes_back_in_time_gets_it(stage: Stage):
@@ -161,17 +161,17 @@ async def test_a_refusal_of_the_node_is_final_and_says_why(stage: Stage, status:
 
 @pytest.mark.parametrize("status", ["429", "503", "507"])
 async def test_a_node_that_takes_nothing_at_present_is_asked_again_and_the_waiting_are_told_why(
-    stage: Stage, status: str
+    hurried: Stage, status: str
 ):
-    stage.agent.mode[HOST] = status
-    await stage.submit()
-    waiting = await stage.until("UNKNOWN")
+    hurried.agent.mode[HOST] = status
+    await hurried.submit()
+    waiting = await hurried.until("UNKNOWN")
     assert waiting["reason"] == f"the node answered {status}: the policy refuses it"
     assert waiting["deliver_before"] == waiting["submit_time"] + 2000
-    [listed] = (await stage.plane.ok("GET", PATH))["commands"]
+    [listed] = (await hurried.plane.ok("GET", PATH))["commands"]
     assert (listed["reason"], listed["deliver_before"]) == (waiting["reason"], waiting["deliver_before"])
-    stage.agent.mode.clear()
-    await stage.until("SUCCEEDED")
+    hurried.agent.mode.clear()
+    await hurried.until("SUCCEEDED")
 
 
 async def test_a_silent_node_makes_the_view_unknown_and_not_the_end(stage: Stage):

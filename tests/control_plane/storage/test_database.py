@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from control_plane.storage.database import Database
+from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database
 from control_plane.storage.errors import StorageBusyError, StorageFullError
 from control_plane.storage.migrate import migrate
 from control_plane.storage.records.joining import Challenge
@@ -142,11 +142,10 @@ async def test_nobody_else_may_read_the_files(database: Database, tmp_path: Path
 async def test_what_was_deleted_is_scrubbed_from_the_files(database: Database, tmp_path: Path):
     async with database.write() as session:
         session.add(Challenge(nonce_sha256="a-secret-of-somebody", expire_time=1))
-    hurried = Database(url(tmp_path), busy_timeout_seconds=0.1)
     async with database.read() as session:
         await session.execute(select(Challenge))
-        await hurried.scrub()  # a reader may be under way
-    await hurried.close()
+        async with asyncio.timeout(BUSY_TIMEOUT_SECONDS / 2):
+            await database.scrub()  # a reader may be under way, for which nobody waits long
     async with database.write() as session:
         await session.execute(delete(Challenge))
     await database.scrub()
