@@ -5,7 +5,7 @@
 #   make test    lint, types, layers, dependencies, then every test
 #   make check   make test, and the formatting too: what must be green before a change lands
 #   make compile build the relay's data path as an extension (see docs/operations.md), into build/compiled
-#   make bench   measure the relay's data path against nginx on this machine (a few minutes)
+#   make bench   measure the relay's data path against nginx on this machine (ten minutes)
 #   make soak-revocation   revoke while 1,000 streams run, and kill the control plane 50 times; prints the figures
 #   make soak-rotation   rotate authority and signing keys under load, with 50 agents, and print what failed (seven minutes)
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
@@ -14,7 +14,7 @@
 #   make soak-hostile      a thousand slow peers of each kind, and floods, beside one good caller (four minutes)
 #   make soak-starved      a relay with 256 MiB, and with a tenth of a processor (as root, cgroup v1; one minute)
 #   make soak-leaks        open, cancel and half-close 100,000 calls, and look what is left (two minutes)
-#   make soak-mix-up       a canary in each of a million calls, with cancels and malicious nodes (ten minutes)
+#   make soak-mix-up       a canary in each of a million calls, with cancels and malicious nodes (three minutes and more)
 #   make fuzz    fuzz what reads bytes of strangers, a minute for each target (FUZZ_SECONDS says how long)
 #   make properties   try thousands of new examples of each property, on both builds (PROPERTY_EXAMPLES says how many)
 #   make soak-exactly-once   lose replies and cut calls over 1,000 submits, and count what ran (two minutes)

@@ -79,7 +79,7 @@ class LimitsSettings(Section):
     """A kept-alive sender connection between two calls."""
     body_min_bytes_per_second: Annotated[int, Field(ge=1)] = 128
     """Slowest rate at which a sender may send a body that the node is ready to take."""
-    write_stall_seconds: Seconds = 12.0
+    write_stall_seconds: Seconds = 11.0
     """A connection whose sender takes none of the bytes of an answer that wait for it."""
     stream_stall_seconds: Seconds = 60.0
     """The same for raw bytes, and for a call on a link: their reader may well stand still, and holds no connection."""
