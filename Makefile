@@ -11,7 +11,7 @@
 #   make soak-restart   restart two relays behind one address 20 times under load, and print what failed (four minutes)
 #   make soak-storm   kill a relay with 1,000 links three times, and print how they come back (a minute)
 #   make soak    everything at once on a sandbox, with churn and rotations (ten minutes, or SOAK_MINUTES)
-#   make soak-hostile      a thousand slow peers of each kind, and floods, beside one good caller (four minutes)
+#   make soak-hostile      a thousand slow peers of each kind, and floods, beside one good caller (five minutes)
 #   make soak-starved      a relay with 256 MiB, and with a tenth of a processor (as root, cgroup v1; one minute)
 #   make soak-leaks        open, cancel and half-close 100,000 calls, and look what is left (two minutes)
 #   make soak-mix-up       a canary in each of a million calls, with cancels and malicious nodes (three minutes and more)

@@ -5,7 +5,7 @@ peer, and one link of each kind of flood; beside them one caller who makes a sma
 caller and its node are on the other core, as the attackers are, who have it when nobody else wants it. Prints,
 for each: after how long the relay had closed them all (its descriptors tell), the caller's 99th percentile in terms of
 the quiet one before, the slowest call, the delay of the event loop that was not exceeded, and the growth of memory.
-Exits 1 if one is closed after more than its bound, or a call fails. Some four minutes.
+Exits 1 if one is closed after more than its bound, or a call fails. Some five minutes.
 """
 
 import argparse

@@ -28,7 +28,7 @@ def limit_bytes(cgroup: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) 
 def give_back() -> None:
     """Have the allocator return what is free to the system; without it a peak would look like use for ever.
 
-    It takes about 30 µs in a relay, with 1,000 idle links as with 4,000.
+    It takes about 30 µs in a relay with 1,000 idle links or 4,000, and 0.1 ms where 10 MiB lie free in small pieces.
     """
     if _MALLOC_TRIM is not None:
         _MALLOC_TRIM(0)

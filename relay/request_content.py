@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.deadlines import RATE_INTERVAL_SECONDS
-from trunkline.channel.bodies import UNBOUNDED, BodyError, BodyReader, Chunk
+from trunkline.channel.bodies import BodyError, BodyReader, Chunk
 from trunkline.channel.fields import Field
+from trunkline.channel.frames import UNBOUNDED
 from trunkline.channel.outcomes import Outcome
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ async def sweep(serving: Serving, clock: Clock) -> None:
         serving.trust_age.look()
         if sweeps % AGING_SWEEPS == 0:
             serving.port.front.heads.age()
-            give_back()  # or resident memory would creep up for an hour, to the most that lay free at any time
+            give_back()  # or resident memory would creep up to the most that was in use at any time
 
 
 def _most_connections(wanted: int) -> int:

@@ -17,11 +17,11 @@ from trunkline.channel.fields import (
     parse_trailers,
     write_field_lines,
 )
+from trunkline.channel.frames import UNBOUNDED
 
 MAX_SIZE_LINE_BYTES: Final = 18
 LAST_CHUNK: Final = b"0\r\n\r\n"
 LARGE_CHUNK_BYTES: Final = 16 * 1024
-UNBOUNDED: Final = 2**60
 
 _SIZE_LINE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _SIZE_LINE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,16}+\r?+")

@@ -71,6 +71,7 @@ LAST_WORD: Final = 0x3_FFFF
 CONTINUED: Final = -1
 
 UNBOUNDED: Final = 2**60
+"""Of what is counted in one turn: more than there can be."""
 OPENING_WEIGHT: Final = 3
 """As many plain frames an opening one counts as, where the frames of one call are bounded: a stream is dear to make."""
 

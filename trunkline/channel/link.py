@@ -30,7 +30,7 @@ from trunkline.channel.events import (
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 from trunkline.channel.limits import CreditBudget, Limits
-from trunkline.channel.link_end import LinkOwner
+from trunkline.channel.link_end import LinkEnd, LinkOwner
 from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
 from trunkline.channel.link_session import LinkSession
 from trunkline.channel.link_stream import LinkStream, StreamHandler
@@ -79,7 +79,7 @@ class Link(LinkTurns):
             on_handler_error: is told of an exception that a handler or the owner let out; by default the loop's
                 exception handler is.
         """
-        LinkTurns.__init__(
+        LinkEnd.__init__(
             self,
             owner,
             loop=loop,

@@ -10,14 +10,9 @@ are not lost. A link that ends by itself, or is ended here, drops them.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Final
 
-from trunkline.channel.alarms import Alarms
-from trunkline.channel.flushing import Flusher
-from trunkline.channel.link_end import LinkEnd, LinkOwner
-from trunkline.channel.link_stream import LinkStream
+from trunkline.channel.link_end import LinkEnd
 
 MAX_BEHIND_BYTES: Final = 1024 * 1024
 """A transport that brings so much before the next turn of the loop is paused at once."""
@@ -26,21 +21,11 @@ MAX_BEHIND_BYTES: Final = 1024 * 1024
 class LinkTurns(LinkEnd):
     """A link as far as it shares the loop with others. `Link` adds the rest."""
 
-    def __init__(
-        self,
-        owner: LinkOwner,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        flusher: Flusher,
-        alarms: Alarms,
-        on_handler_error: Callable[[LinkStream | None, Exception], None] | None,
-    ) -> None:
-        LinkEnd.__init__(self, owner, loop=loop, flusher=flusher, alarms=alarms, on_handler_error=on_handler_error)
-        self._going_on = False
-        self._reading = True
-        self._behind = b""
-        self._ended = False
-        self._ended_by: Exception | None = None
+    _going_on: bool = False
+    _reading: bool = True
+    _behind: bytes = b""
+    _ended: bool = False
+    _ended_by: Exception | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes and tell the handlers what they mean, now or in turns to come."""
