@@ -13,6 +13,7 @@ from certs.azure import AzurePolicy, AzureVerifier
 from certs.encoding import encode_base64url
 from certs.errors import TokenError, TokenErrorCode
 from certs.jwks import KeySetError, KeySets, read_key_set
+from tests.support.rsa_keys import KEY, OTHER_KEY
 
 NOW = 1_800_000_000.0
 TENANT = "11111111-1111-4111-8111-111111111111"
@@ -21,8 +22,6 @@ IDENTITY = "33333333-3333-4333-8333-333333333333"
 APPLICATION = "44444444-4444-4444-8444-444444444444"
 SUBSCRIPTION = "/subscriptions/55555555-5555-4555-8555-555555555555"
 MACHINE = f"{SUBSCRIPTION}/resourceGroups/Rg/providers/Microsoft.Compute/virtualMachines/vm-1"
-KEY = rsa.generate_private_key(65537, 2048)
-OTHER_KEY = rsa.generate_private_key(65537, 2048)
 
 
 POLICED = {

@@ -7,15 +7,14 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from certs.errors import TokenError, TokenErrorCode
 from certs.gcp import GcpPolicy, GcpVerifier, bound_audience
 from certs.jwks import KeySetError, KeySets
+from tests.support.rsa_keys import KEY
 
 NOW = 1_800_000_000.0
 NONCE = "0123456789abcdef" * 2
-KEY = rsa.generate_private_key(65537, 2048)
 COMPUTE = {
     "project_id": "my-project",
     "project_number": 123456789012,

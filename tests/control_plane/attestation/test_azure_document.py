@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import pkcs7
 
 from control_plane.attestation.azure_document import DocumentAnchors, read_attested_document
 from control_plane.attestation.refusals import AttestationRefused
+from tests.support.rsa_keys import KEY
 from trunkline.sandbox.emulated_keys import make_chain
 
 HOST = "metadata.azure.com"
@@ -20,7 +21,6 @@ NOW = datetime.now(UTC).timestamp()
 NONCE = "0123456789abcdef" * 2
 SUBSCRIPTION = "55555555-5555-4555-8555-555555555555"
 VM = "AAAAAAAA-BBBB-4CCC-8DDD-EEEEEEEEEEEE"
-KEY = rsa.generate_private_key(65537, 2048)
 SIGNER, ROOT = make_chain(KEY, HOST)
 ANCHORS = DocumentAnchors((ROOT,), host=HOST)
 

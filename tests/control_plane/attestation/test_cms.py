@@ -13,13 +13,13 @@ from certs.errors import CertificateError
 from control_plane.attestation.azure_document import DocumentAnchors, read_attested_document
 from control_plane.attestation.cms import MAX_MESSAGE_BYTES, read_signed
 from control_plane.attestation.refusals import AttestationRefused
+from tests.support.rsa_keys import KEY
+from tests.support.rsa_keys import OTHER_KEY as STRANGER_KEY
 from trunkline.sandbox.emulated_keys import make_chain
 
 HOST = "metadata.azure.com"
 CONTENT = b'{"a":1}'
-KEY = rsa.generate_private_key(65537, 2048)
 SIGNER, ROOT = make_chain(KEY, HOST)
-STRANGER_KEY = rsa.generate_private_key(65537, 2048)
 STRANGER, STRANGER_ROOT = make_chain(STRANGER_KEY, HOST)
 ATTRIBUTES = [pkcs7.PKCS7Options.Binary]
 PLAIN = [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.NoAttributes]
