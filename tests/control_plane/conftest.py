@@ -1,11 +1,19 @@
 """One control plane per test."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_stage import command_stage
 from tests.support.control_planes import running_control_plane
+from tests.support.shared_statements import shared_statements
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_are_compiled_once() -> Iterator[None]:
+    with shared_statements():
+        yield
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import ssl
 import stat
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from certs.tls import client_context
+from control_plane.app import main
 from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
 from trunkline.runtime.settings import load_settings
@@ -88,17 +90,27 @@ def test_without_init_it_says_what_to_run(config: Path):
     assert not (config.parent / "state").exists()
 
 
-def test_settings_are_checked_all_at_once(config: Path):
+@pytest.fixture
+def own_umask() -> Iterator[None]:
+    """For a program that runs in this process, and ends before it begins anything."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("own_umask")
+def test_settings_are_checked_all_at_once(config: Path, capsys: pytest.CaptureFixture[str]):
     config.write_text(config.read_text() + '[tokens]\nsvid_seconds = "long"\n[colour]\nred = 1\n')
-    done = run("--config", str(config), "--check-config")
-    assert done.returncode == 78
-    assert "svid_seconds" in done.stderr
-    assert "colour" in done.stderr
-    assert run("--config", str(config.with_name("none.toml"))).returncode == 78
+    assert main(["--config", str(config), "--check-config"]) == 78
+    said = capsys.readouterr().err
+    assert "svid_seconds" in said
+    assert "colour" in said
+    assert main(["--config", str(config.with_name("none.toml"))]) == 78
 
 
+@pytest.mark.usefixtures("own_umask")
 def test_check_config(config: Path):
-    assert run("--config", str(config), "--check-config").returncode == 0
+    assert main(["--config", str(config), "--check-config"]) == 0
 
 
 def test_init_is_idempotent_and_leaves_private_files(config: Path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from control_plane.settings import ControlPlaneSettings
 from tests.support.canned_relay import CannedRelay
-from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
+from tests.support.control_planes import RunningControlPlane, lay_down, running_control_plane, settings_for
 from tests.support.fake_agent import FakeAgent
 
 PATH = "/w/finance/api/2.0/commands"
@@ -37,7 +37,7 @@ class Stage:
         [command] = (await self.plane.ok("POST", PATH, body))["commands"]
         return dict(command)
 
-    async def until(self, state: str, command_id: str = "c-1", seconds: float = 8.0) -> dict[str, Any]:
+    async def until(self, state: str, command_id: str = "c-1", seconds: float = 30.0) -> dict[str, Any]:
         end = time.monotonic() + seconds
         while True:
             found = await self.plane.ok("GET", f"{PATH}/{command_id}")
@@ -63,14 +63,17 @@ async def command_stage(directory: Path, agent: FakeAgent | None = None, **comma
 
     With the `agent` of a stage in the same directory, it is that one's control plane, started again.
     """
-    known, agent = agent is not None, agent or FakeAgent()
+    agent = agent or FakeAgent()
     relay = agent.relay()
     settings = quick(directory, **commands)
+    await lay_down(directory, settings, "control-plane-with-a-node", _enrol)
     async with running_control_plane(directory, settings=settings, dial=relay.dial, fleet=True) as plane:
-        if not known:
-            await plane.relay()
-            await plane.node("vm-1", labels={"role": "web"})
         agent.verifier = await plane.verifier()
         yield Stage(plane, agent, relay)
         agent.hold.set()
     await relay.close()
+
+
+async def _enrol(plane: RunningControlPlane) -> None:
+    await plane.relay()
+    await plane.node("vm-1", labels={"role": "web"})

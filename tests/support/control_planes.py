@@ -8,7 +8,7 @@ import json
 import random
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -292,6 +292,23 @@ async def _prepare(directory: Path, settings: ControlPlaneSettings) -> None:
     if not template.exists():
         unfinished = template.with_name(f"{template.name}-unfinished")
         await initialise(settings_for(unfinished))
+        unfinished.rename(template)
+    if not settings.state_directory.exists():
+        shutil.copytree(template / "state", settings.state_directory)
+
+
+async def lay_down(
+    directory: Path, settings: ControlPlaneSettings, name: str, enrol: Callable[[RunningControlPlane], Awaitable[None]]
+) -> None:
+    """Lay down the state of a control plane on which `enrol` was done, as a copy of the first of that name beside it.
+
+    For tests of what comes after an enrolment; what is there already stays as it is.
+    """
+    template = directory.parent / name
+    if not template.exists():
+        unfinished = template.with_name(f"{template.name}-unfinished")
+        async with running_control_plane(unfinished) as plane:
+            await enrol(plane)
         unfinished.rename(template)
     if not settings.state_directory.exists():
         shutil.copytree(template / "state", settings.state_directory)

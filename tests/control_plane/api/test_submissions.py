@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane.settings import ControlPlaneSettings
-from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
+from tests.support.control_planes import RunningControlPlane, lay_down, running_control_plane, settings_for
 from tests.support.fake_agent import FakeAgent
 
 COMMANDS = "/w/finance/api/2.0/commands"
@@ -37,7 +37,7 @@ class Stage:
         body = {"command_id": "s-1", "target": {"all": True}, "argv": ["true"], "rollout": rollout}
         return await self.plane.ok("POST", COMMANDS, body)
 
-    async def until(self, condition: Callable[[dict[str, Any]], object], seconds: float = 10.0) -> dict[str, Any]:
+    async def until(self, condition: Callable[[dict[str, Any]], object], seconds: float = 30.0) -> dict[str, Any]:
         end = time.monotonic() + seconds
         while True:
             found = await self.plane.ok("GET", f"{PATH}/s-1")
@@ -59,7 +59,7 @@ class Stage:
 
     async def reach(self, *nodes: str) -> None:
         """Wait until exactly these nodes have heard of a command."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while self.has() != list(nodes):
             assert time.monotonic() < end, self.has()
             await asyncio.sleep(0.02)
@@ -74,13 +74,17 @@ class Stage:
 async def five_nodes(directory: Path, settings: ControlPlaneSettings) -> AsyncIterator[Stage]:
     agent = FakeAgent(state="RUNNING")
     relay = agent.relay()
+    await lay_down(directory, settings, "control-plane-with-five-nodes", enrol)
     async with running_control_plane(directory, settings=settings, dial=relay.dial, fleet=True) as plane:
-        await plane.relay()
-        for name in NODES:
-            await plane.node(name)
         yield Stage(plane, agent)
         agent.hold.set()
     await relay.close()
+
+
+async def enrol(plane: RunningControlPlane) -> None:
+    await plane.relay()
+    for name in NODES:
+        await plane.node(name)
 
 
 @pytest.fixture
@@ -251,10 +255,10 @@ async def test_what_a_process_that_is_gone_may_have_sent_is_not_called_never_sen
         body = {"command_id": "c-1", "target": {"node": "vm-1"}, "argv": ["true"]}
         await plane.ok("POST", COMMANDS, body)
         cancelling = asyncio.ensure_future(plane.call("POST", f"{COMMANDS}/c-1/cancel", {}))
-        await asyncio.wait_for(cancelling, 10)
+        await asyncio.wait_for(cancelling, 30)
     agent.commands["vm-1.finance.trunk.internal", "c-1"] = {"command_id": "c-1", "state": "RUNNING"}
     async with running_control_plane(tmp_path, **running, fleet=True) as plane:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while (found := await plane.ok("GET", f"{COMMANDS}/c-1"))["state"] != "CANCELLED":
             assert time.monotonic() < end, found
             await asyncio.sleep(0.02)
@@ -268,7 +272,7 @@ async def test_a_change_is_waited_for(stage: Stage):
     found = await stage.until(lambda found: found["counts"].get("RUNNING"))
     waiting = asyncio.ensure_future(stage.plane.ok("GET", f"{PATH}/s-1?seen={found['revision']}&wait_seconds=30"))
     stage.end("vm-1")
-    changed = await asyncio.wait_for(waiting, 10)
+    changed = await asyncio.wait_for(waiting, 20)
     assert changed["revision"] != found["revision"]
     at_once = await stage.plane.ok("GET", f"{PATH}/s-1?seen=another&wait_seconds=30")
     assert at_once["state"] == "RUNNING"
