@@ -23,7 +23,7 @@ from trunkline.runtime.logs import Logger
 
 async def until(predicate: Callable[[], bool]) -> None:
     """Wait until something outside the event loop has come about: a process's deed, a file."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not predicate():  # noqa: ASYNC110 - nobody sets an event for us there
             await asyncio.sleep(0.005)
 

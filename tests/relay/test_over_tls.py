@@ -89,7 +89,7 @@ class Installation:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits for something that the node sees."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 self.node.changed.clear()
                 await self.node.changed.wait()

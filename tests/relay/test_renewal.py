@@ -129,7 +129,7 @@ async def until_renewed(renewal: Renewal, own: OwnIdentity) -> None:
     own.subscribe(lambda _: renewed.set())
     task = asyncio.create_task(renewal.run())
     waiting = asyncio.create_task(renewed.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=30)
     waiting.cancel()
     if task.done():
         task.result()
@@ -286,7 +286,7 @@ async def test_a_wrong_clock_is_what_a_useless_answer_is_put_down_to(
         renewal._succession._clock = renewal._clock = ManualClock(now=kit.now + 40 * 86400)
         task = asyncio.create_task(renewal.run())
         await issuer.scripted.wait_for(CHALLENGE_PATH)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not metrics.renewals.of("clock_skew").count:  # noqa: ASYNC110 - nobody sets an event for us there
                 await asyncio.sleep(0.01)
         task.cancel()
@@ -305,7 +305,7 @@ async def test_what_is_asked_for_is_renewed_before_its_time_and_once(
         renewed = asyncio.Event()
         own.subscribe(lambda _: renewed.set())
         renewal.ask()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await renewed.wait()
         await asyncio.sleep(0.05)
         task.cancel()

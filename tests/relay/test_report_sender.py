@@ -29,11 +29,11 @@ async def test_adoption_of_trust_does_not_wait_for_the_interval(tmp_path):
         task = asyncio.create_task(sender.run())
         reports.add("link_attached", node_id="nd-1")
         reports.add("trust", sequence=7)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             [document] = await control_plane.wait_for(REPORTS_PATH)
         assert [item["type"] for item in document["items"]] == ["link_attached", "trust"]
         reports.add("trust", sequence=8)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             documents = await control_plane.wait_for(REPORTS_PATH, 2)
         assert documents[1]["items"][0]["sequence"] == 8
         task.cancel()

@@ -66,7 +66,7 @@ class AgentControlPlane:
         return sum(asked == path for asked, _ in self.asked)
 
     async def asked_for(self, path: str, count: int = 1) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.count(path) < count:
                 self._heard.clear()
                 await self._heard.wait()

@@ -73,7 +73,7 @@ class Sandbox:
         return "\n".join(path.read_text(errors="replace") for path in sorted((self.state / "log").glob("*")))
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """Ask again and again until the condition is true: for what another process will do in its own time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

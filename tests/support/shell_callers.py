@@ -72,13 +72,13 @@ class ShellCaller:
 
     async def until(self, text: bytes) -> None:
         """Read on until this was shown."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while text not in self.shown:
                 assert await self.next(), f"the stream ended before {text!r}: {self.shown[-500:]!r}"
 
     async def end(self) -> ShellEnding:
         """Read on until the ending, and conclude."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.ending is None:
                 assert await self.next(), "the stream ended before the shell"
             self.flow.conclude()

@@ -1,4 +1,4 @@
-"""A control plane, relays and agents, each a process of its own, with lives of a minute or so: to be killed."""
+"""A control plane, relays and agents, each a process of its own, with lives of a minute or two: to be killed."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from tests.support.ports import kept_port
 from tests.support.sandboxes import TRUNKLINE, wait_until
 
-LIFE_SECONDS = 60
+LIFE_SECONDS = 90
 # A relay has to outlive a control plane that is stopped while a node's renewal is waited for.
-RELAY_LIFE_SECONDS = 90
+RELAY_LIFE_SECONDS = 135
 WORKSPACE = "finance"
 
 
@@ -89,7 +89,7 @@ class SmallFleet:
         """SIGKILL a daemon."""
         process = self.processes.pop(name)
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=30)
 
     def stop(self, name: str) -> None:
         """SIGTERM a daemon, and wait until it has drained."""
@@ -165,7 +165,7 @@ class SmallFleet:
         )
         context = client_context(ca_file=state / "ca.pem")
         try:
-            with urllib.request.urlopen(request, context=context, timeout=10) as response:  # noqa: S310
+            with urllib.request.urlopen(request, context=context, timeout=30) as response:  # noqa: S310
                 document: dict[str, Any] = json.loads(response.read())
                 return document
         except urllib.error.HTTPError as error:

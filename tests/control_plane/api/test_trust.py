@@ -51,7 +51,7 @@ class Feed:
         self._response = response
 
     async def next(self) -> tuple[str, str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             event = (await self._response.content.readuntil(b"\n\n")).decode().strip().split("\n")
         return event[0].removeprefix("event: "), event[1].removeprefix("data: ")
 
@@ -136,7 +136,7 @@ async def test_the_feed_ends_when_the_control_plane_drains(plane: RunningControl
     response, feed = await follow(plane, await plane.relay())
     await feed.next_document()
     plane.foundation.draining.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await response.content.read()
     assert response.content.at_eof()
 

@@ -14,7 +14,7 @@ async def state_on_record(stage: Stage) -> str:
 
 
 async def until_recorded(stage: Stage, state: str) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while await state_on_record(stage) != state:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -24,7 +24,7 @@ async def watched(stage: Stage) -> None:
     stage.agent.state = "RUNNING"
     await stage.submit()
     await until_recorded(stage, "RUNNING")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not stage.agent.watching:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -82,7 +82,7 @@ async def test_beyond_the_bound_commands_are_polled(tmp_path: Path):
 async def test_an_agent_that_counts_from_the_beginning_again_is_not_asked_in_a_loop(stage: Stage):
     await watched(stage)
     stage.agent.commands[HOST, "c-1"] |= {"revision": 7}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while stage.agent.watching < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     stage.agent.commands[HOST, "c-1"] |= {"revision": 1}

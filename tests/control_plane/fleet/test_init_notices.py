@@ -64,7 +64,7 @@ async def test_a_node_that_comes_back_is_told_at_once(stage: Stage):
         stage.agent.mode["*"] = ""
         before = stage.told()
         stage.notices.returned(node.node_id)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while stage.told() == before:  # noqa: ASYNC110 - another end of a link
                 await asyncio.sleep(0.01)
     finally:

@@ -28,7 +28,7 @@ async def watched(tmp_path: Path):
     await relay.close()
 
 
-async def until(plane: RunningControlPlane, state: str, seconds: float = 10.0) -> dict[str, Any]:
+async def until(plane: RunningControlPlane, state: str, seconds: float = 30.0) -> dict[str, Any]:
     end = time.monotonic() + seconds
     while True:
         found = await plane.ok("GET", f"{NODE}/health")
@@ -86,7 +86,7 @@ async def test_a_deleted_node_leaves_the_metrics(watched: tuple[RunningControlPl
     await until(plane, "online")
     await plane.ok("DELETE", NODE)
     plane.control_plane.fleet.monitor.look_again()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while list(plane.control_plane.fleet.monitor.standings()):
         assert time.monotonic() < end
         await asyncio.sleep(0.02)
@@ -101,7 +101,7 @@ async def test_single_nodes_are_in_the_metrics_up_to_a_bound(tmp_path: Path):
         await plane.relay()
         await plane.node("vm-1")
         await plane.node("vm-2")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while len(list(plane.control_plane.fleet.monitor.standings())) < 2:
             assert time.monotonic() < end
             await asyncio.sleep(0.02)

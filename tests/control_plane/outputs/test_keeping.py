@@ -30,7 +30,7 @@ async def row_of(stage: Stage, command_id: str = "c-1") -> KeptOutput | None:
 
 
 async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while not (found := await condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return found

@@ -316,7 +316,7 @@ async def _versions(plane: RunningControlPlane) -> int:
 
 
 async def _look_once(rotations: Rotations) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await rotations.keep()
 
 

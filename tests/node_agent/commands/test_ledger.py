@@ -355,7 +355,7 @@ async def test_a_stop_that_has_no_more_time_kills(make_ledger, tmp_path, until):
     stopping = asyncio.ensure_future(ledger.stop())
     await asyncio.sleep(0.05)
     ledger.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stopping
     assert command.state is CommandState.LOST
 

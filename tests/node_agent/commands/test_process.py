@@ -161,7 +161,7 @@ async def test_what_a_process_leaves_behind_in_its_group_is_killed(tmp_path, unt
 async def test_a_daemon_that_keeps_the_pipe_does_not_keep_the_command(tmp_path):
     async with spools(tmp_path) as (stdout, stderr):
         process = await Process.start(plan("sh", "-c", "setsid sleep 60 & echo $!"), stdout, stderr)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await process.finish() == Ending(0, None)
     os.kill(int((tmp_path / "stdout").read_bytes()), signal.SIGKILL)
 

@@ -115,7 +115,7 @@ class Keeper:
         self.credentials.subscribe(lambda before, after: met.set() if condition(after) else None)
         async with self.running() as task:
             waiting = asyncio.ensure_future(met.wait())
-            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=10)
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=30)
             waiting.cancel()
             if task.done():
                 task.result()

@@ -150,7 +150,7 @@ async def test_an_agent_that_stops_does_not_wait_for_secrets(stage, until):
     stage.provision._wait_seconds = 3600
     command = await stage.submit("true", secrets={"environment": {"P": "db/none"}})
     await stage.held.asked.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await stage.ledger.stop()
     assert command.document()["state"] == "QUEUED", "the next agent asks for them again"
 
