@@ -35,7 +35,7 @@ PROPERTY_EXAMPLES ?= 2000
 SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types layers dependencies pytest pytest-compiled compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz properties fmt lock clean tools bench-tools
+.PHONY: help demo up test tests check checks lint types layers dependencies pytest pytest-compiled pytest-compiled-aside compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz properties fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -81,9 +81,23 @@ compile: $(COMPILED)/.ready
 
 # The data path's own tests once more, with the compiled modules in place of the Python files.
 pytest-compiled: tools $(COMPILED)/.ready
-	@sh deploy/development/test-compiled.sh $(BIN) $(COMPILED) -n auto $(PYTEST_ARGS)
+	@sh deploy/development/test-compiled.sh $(BIN) $(COMPILED) -n logical $(PYTEST_ARGS)
 
-test: lint types layers dependencies pytest-compiled pytest
+# The same, all of whose words come together in its end.
+pytest-compiled-aside: tools $(COMPILED)/.ready
+	@sh deploy/development/test-compiled.sh $(BIN) $(COMPILED) -n logical $(PYTEST_ARGS) \
+		> $(COMPILED)/tests.log 2>&1; status=$$?; cat $(COMPILED)/tests.log; exit $$status
+
+# What needs one processor each, side by side; what each has to say comes together.
+checks: $(READY) tools
+	@$(MAKE) --no-print-directory --jobs --output-sync lint types layers dependencies compile
+
+# Side by side too: end-to-end tests wait for daemons, and the processors have something to do meanwhile.
+tests: $(READY) tools $(COMPILED)/.ready
+	@$(MAKE) --no-print-directory --jobs=2 pytest-compiled-aside pytest
+
+test: checks
+	@$(MAKE) --no-print-directory tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

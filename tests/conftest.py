@@ -41,8 +41,8 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two workers more than there are processors: end-to-end tests wait for daemons more than they compute."""
-    return len(os.sched_getaffinity(0)) + 2
+    """As many as there are processors, and with `auto` three more: end-to-end tests wait more than they compute."""
+    return len(os.sched_getaffinity(0)) + (3 if config.option.numprocesses == "auto" else 0)
 
 
 @pytest.hookimpl(trylast=True)
@@ -51,11 +51,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: turn(item.nodeid))
 
 
+def pytest_sessionstart() -> None:
+    """Nearly all that is loaded and collected now lives until the end: nobody looks for cycles in it time and again."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    _set_aside()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """A daemon that ended in this process has taken back what was set aside."""
+    if nextitem is not None and nextitem.path != item.path and not gc.get_freeze_count():
+        _set_aside()
+
+
+def _set_aside() -> None:
+    gc.collect()
+    gc.freeze()
+
+
 FAREWELL_SECONDS = 2.0
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SandboxesTogether:
-    """Tests of a sandbox stay on one worker, and all others go one by one to whichever is free."""
+    """Tests of a sandbox stay on one worker, and all others go file by file to whichever is free."""
     return SandboxesTogether(config, log)
 
 

@@ -8,6 +8,8 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 E2E = "tests/e2e/"
+INTEROP = "tests/interop/"
+"""Each worker that runs one of these builds the foreign peers, so one runs them all."""
 SHARING_THE_SESSIONS_SANDBOX = (
     "test_commands.py",
     "test_doors.py",
@@ -44,23 +46,33 @@ def turn(nodeid: str) -> int:
 
 
 class SandboxesTogether(LoadScopeScheduling):
-    """Hands out single tests, but those of an end-to-end file together.
+    """Hands out whole files, so that what a module's tests share is made once, and workers seldom wait for more.
 
-    The files that use the sandbox of the session are one; any other starts daemons of its own. End-to-end tests wait
-    for daemons more than they compute, so every other worker begins with them, and the rest with the other tests:
-    then the processors have something to do meanwhile. Whoever finds no more of its own kind takes of the other.
+    The end-to-end files that use the sandbox of the session are one; any other starts daemons of its own. End-to-end
+    tests wait for daemons more than they compute, so every other worker begins with them, and the rest with the other
+    tests: then the processors have something to do meanwhile. Whoever finds no more of its own kind takes of the other.
     """
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
         """Keep to the order in which `turn` has put the tests."""
         super().__init__(config, log)
         config.option.loadscopereorder = False
+        self._few_files = False
+
+    def schedule(self) -> None:
+        """Hand out the first, or more; where there are too few files for all workers, they go test by test."""
+        if self.collection is None:
+            names = next(iter(self.registered_collections.values()))
+            self._few_files = len({name.partition("::")[0] for name in names}) < 2 * len(self.nodes)
+        super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if not path.startswith(E2E):
-            return nodeid
-        return E2E if path.endswith(SHARING_THE_SESSIONS_SANDBOX) else path
+        if path.startswith(INTEROP):
+            return INTEROP
+        if path.startswith(E2E):
+            return E2E if path.endswith(SHARING_THE_SESSIONS_SANDBOX) else path
+        return nodeid if self._few_files or path == CRASHES else path
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         self.workqueue.move_to_end(self._next_for(node), last=False)
