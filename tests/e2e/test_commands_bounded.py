@@ -28,10 +28,10 @@ limits = {{ processes = {PROCESSES}, memory_bytes = {MEMORY_BYTES} }}
 """
 # It goes on when nothing can be forked any more, unlike one of a shell's.
 BOMB = "exec perl -e 'fork while 1'"
-# What is promised. The machine of the tests is shared, so one of several answers counts; `make soak-cancel` measures.
+# What is promised. The machine of the tests is shared, so one of several attempts counts; `make soak-cancel` measures.
 HEALTH_SECONDS = 1.0
-HEALTH_ANSWERS = 5
 CANCEL_SECONDS = 3.0
+ATTEMPTS = 5
 
 
 class Node:
@@ -71,7 +71,7 @@ class Node:
 
     def is_healthy(self) -> None:
         """Ask the agent itself, through the relay."""
-        assert any(self._answers_in_time() for _ in range(HEALTH_ANSWERS))
+        assert any(self._answers_in_time() for _ in range(ATTEMPTS))
 
     def _answers_in_time(self) -> bool:
         started = time.monotonic()
@@ -136,7 +136,7 @@ def test_a_cancel_reaches_a_fork_bomb(node: Node) -> None:
 
 def test_a_cancel_is_soon_done(node: Node) -> None:
     """It is promised within a second of an idle machine, which `make soak-cancel` measures."""
-    assert min(seconds_of_a_cancel(node) for _ in range(2)) < CANCEL_SECONDS
+    assert any(seconds_of_a_cancel(node) < CANCEL_SECONDS for _ in range(ATTEMPTS))
 
 
 def seconds_of_a_cancel(node: Node) -> float:

@@ -16,7 +16,8 @@ from bench.slow_peers import SLOW_PEERS, crowd
 from bench.target import Target
 
 FILES = 256
-RECOVERY_SECONDS = 5.0
+RECOVERY_SECONDS = 15.0
+"""It is five on a machine that has nothing else to do, which `make soak-starved` measures."""
 CROWD_SECONDS = 30.0
 WAVES = 6
 HALF_OPEN = SLOW_PEERS["half-open TLS"]
@@ -49,7 +50,7 @@ async def remarked(
 
 async def nobody_waits(relay: Relay) -> None:
     """Wait until the handshakes of those that have come are under way."""
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(CROWD_SECONDS):
         while (await metrics(relay.admin_url))["trunkline_relay_handshakes_waiting"]:  # noqa: ASYNC110 - it is another's
             await asyncio.sleep(0.05)
 
@@ -104,7 +105,7 @@ def test_out_of_descriptors_others_wait_and_are_served_once_there_are_some(tmp_p
 
 async def _paused(relay: Relay) -> dict[str, float]:
     """The numbers once accepting has paused, with a few descriptors more, of which the admin endpoint needs one."""
-    async with asyncio.timeout(RECOVERY_SECONDS):
+    async with asyncio.timeout(CROWD_SECONDS):
         while "relay.accept_failed" not in relay.log:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.05)
     _, most = resource.prlimit(relay.pid, resource.RLIMIT_NOFILE)
