@@ -2,7 +2,7 @@
 
 Theory of operation. A turn of the loop in which a listening socket has connections accepts a few of them, so that a
 storm of arrivals does not hold up the calls in progress; what is not accepted waits in the kernel. `HandshakeQueue`
-says which may set up TLS. At each bound:
+says which may set up TLS, and `Hellos` awaits their first words, of which one is answered in a turn. At each bound:
 
     connections in all       the newest is closed at once: they may stay for hours, and the peer has other relays
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
@@ -29,10 +29,12 @@ from relay.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
 from relay.fresh_memory import FreshMemory
 from relay.handshake_pace import HandshakePace
 from relay.handshake_queue import HandshakeQueue
+from relay.hellos import Hellos
 from relay.listening import source_of
 from relay.memory import give_back
 from relay.metrics import RelayMetrics
 from relay.sender_port import SenderPort
+from relay.spreading import Spreading
 from trunkline.channel.limits import RateBound
 from trunkline.runtime.logs import Logger
 
@@ -123,6 +125,9 @@ class Acceptor:
         self._paused: Pause | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._turn: asyncio.TimerHandle | None = None
+        self._hellos = Hellos(self._loop, answer=self._answer, late=self._silent)
+        self._overdue: Spreading[Arrival] = Spreading(self._loop, Arrival.refuse)
+        self._slow: Spreading[Arrival] = Spreading(self._loop, self._displace)
         self._memory = FreshMemory(give_back)
         self._log = log
         self._log_bounds: dict[str, RateBound] = {}
@@ -152,6 +157,7 @@ class Acceptor:
         for listening in self._listening:
             listening.close()
         self._listening = []
+        self._overdue.finish()
         for arrival in self._queue.drop_waiting():
             arrival.refuse()
         self._waiting.count = 0
@@ -160,9 +166,11 @@ class Acceptor:
         """End, and what is in progress with it."""
         self.close()
         self._port.front.deadlines.forget(self)
+        self._slow.drop()
+        self._hellos.answer_all()
+        for arrival in list(self._queue.in_progress):
+            self._displace(arrival)
         tasks = [arrival.task for arrival in self._queue.in_progress if arrival.task is not None]
-        for arrival in self._queue.in_progress:
-            arrival.displace()
         if tasks:
             await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
 
@@ -291,7 +299,16 @@ class Acceptor:
     def _begin(self, arrival: Arrival) -> None:
         self._begun.count += 1
         self._in_progress.count += 1
+        self._hellos.expect(arrival, arrival.accepted_at + self._handshake_seconds)
+
+    def _answer(self, arrival: Arrival) -> None:
         arrival.task = self._loop.create_task(self._set_up(arrival))
+
+    def _silent(self, arrival: Arrival, reason: HandshakeFailure = HandshakeFailure.DEADLINE) -> None:
+        """Its first words have not come: nothing was spent on it yet."""
+        arrival.refuse()
+        self._failures[reason].count += 1
+        self._ended(arrival)
 
     async def _set_up(self, arrival: Arrival) -> None:
         """Have TLS set up; `_established` is called from within, or this learns why not."""
@@ -342,18 +359,26 @@ class Acceptor:
 
     def deadline_reached(self, now: float) -> None:
         """Let go of those that have waited for too long, and of those who keep others waiting."""
-        for arrival in self._queue.overdue(now - self._handshake_seconds):
-            arrival.refuse()
-            self._failures[HandshakeFailure.DEADLINE].count += 1
+        overdue = self._queue.overdue(now - self._handshake_seconds)
+        self._failures[HandshakeFailure.DEADLINE].count += len(overdue)
+        self._overdue.add(overdue)
         self._waiting.count = self._queue.waiting
         full = self._paused is Pause.HANDSHAKES
-        for arrival in self._queue.slow(now - PRESSURE_SHARE * self._handshake_seconds, all_sources=full):
-            arrival.displace()
+        self._slow.add(self._queue.slow(now - PRESSURE_SHARE * self._handshake_seconds, all_sources=full))
         if self._paused is None:
             self._begin_waiting()
         else:
             self._resume(1)
         self.deadline = now + SWEEP_INTERVAL_SECONDS if full or self._queue.waiting else NEVER
+
+    def _displace(self, arrival: Arrival) -> None:
+        if arrival not in self._queue.in_progress:
+            return
+        arrival.displaced = True
+        if self._hellos.forget(arrival):
+            self._silent(arrival, HandshakeFailure.DISPLACED)
+        else:
+            arrival.displace()
 
     def _warn(self, event: str, **facts: object) -> None:
         now = self._loop.time()

@@ -1,8 +1,8 @@
 """Deadlines of connections and calls: one coarse sweep for all of them, in place of a timer for each.
 
 A deadline is an attribute that its owner sets by plain assignment, `NEVER` when nothing is waited for; the sweep looks
-at all of them four times a second. So a deadline costs a call nothing, and comes up to one interval late. Those that
-have come are acted on a few at a time, with the loop's other work in between: a thousand may come at once.
+at all of them four times a second. So a deadline costs a call nothing, and comes up to one interval late, and where a
+thousand come at once, the last of them `SPREAD_SECONDS` later: they are acted on a few at a time (see `Spreading`).
 """
 
 import asyncio
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
+from relay.spreading import Spreading
+
 NEVER: Final = float("inf")
 SWEEP_INTERVAL_SECONDS: Final = 0.25
 RATE_INTERVAL_SECONDS: Final = 5.0
 """Over which the rate of a request's content is measured."""
-ACTIONS_PER_TURN: Final = 32
 
 
 class Watched(Protocol):
@@ -35,6 +36,7 @@ class Deadlines:
         self._wall = wall
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._due: Spreading[Watched] = Spreading(loop, self._act)
         self.date = b""
         self._read_clocks()
 
@@ -48,6 +50,7 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._due.drop()
 
     def watch(self, owner: Watched) -> None:
         """Looks at the owner's deadline from now on."""
@@ -68,13 +71,9 @@ class Deadlines:
         self._timer = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._sweep)
         self._read_clocks()
         now = self.now
-        self._act([owner for owner in self._watched if owner.deadline <= now])
+        self._due.add([owner for owner in self._watched if owner.deadline <= now])
 
-    def _act(self, due: list[Watched]) -> None:
-        """Tells some of the owners, and the rest in later turns; a deadline may have moved away by then."""
-        now = self.now
-        for owner in due[:ACTIONS_PER_TURN]:
-            if owner.deadline <= now and owner in self._watched:
-                owner.deadline_reached(now)
-        if len(due) > ACTIONS_PER_TURN:
-            self._loop.call_soon(self._act, due[ACTIONS_PER_TURN:])
+    def _act(self, owner: Watched) -> None:
+        """Tells an owner, whose deadline may have moved away by now."""
+        if owner.deadline <= self.now and owner in self._watched:
+            owner.deadline_reached(self.now)

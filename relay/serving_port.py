@@ -1,8 +1,12 @@
 """The relay's port, opened: listening, accepting, and swept once a second."""
 
 import asyncio
+import contextlib
+import fcntl
 import itertools
+import os
 import resource
+import socket
 
 from relay.acceptor import Acceptor
 from relay.capacity import most_connections
@@ -39,16 +43,29 @@ async def open_port(footing: Footing, serving: Serving, *, port: int, shared: bo
     except OSError as error:
         where = f"{listen.address}:{port}"
         raise StartError(f"cannot listen on {where}: {error}; change [listen]", EXIT_UNAVAILABLE) from None
+    connections = _most_connections(
+        most_connections(footing.settings.limits, footing.settings.workers, get_logger("relay"))
+    )
+    make_room(listening[0], connections + RESERVED_FILES)
     return Acceptor(
         listening,
         port=serving.port,
         context=footing.serving.context,
-        max_connections=_most_connections(
-            most_connections(footing.settings.limits, footing.settings.workers, get_logger("relay"))
-        ),
+        max_connections=connections,
         metrics=footing.metrics,
         log=get_logger("relay.port"),
     )
+
+
+def make_room(descriptor: socket.socket, files: int) -> None:
+    """Have the kernel make the table of this process's descriptors as large as it may come to be, once.
+
+    It doubles otherwise whenever it is full, at 256, 512 and so on: of a process with threads it then waits until every
+    core has seen that (`synchronize_rcu`), for 10 to 25 ms each time, in the middle of an `accept`.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError):  # as many may not be allowed, or there: the table grows as ever
+        os.close(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, min(files, soft) - 1))
 
 
 async def sweep(serving: Serving, clock: Clock) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from certs.identities import Identity
 from relay.acceptor import Acceptor, HandshakeFailure
 from relay.arrivals import Arrival
 from relay.listening import open_listening
+from relay.spreading import AT_ONCE
 from tests.support.identities import IdentityKit
 from tests.support.small_relay import SmallRelay, get
 from trunkline.runtime.loop import loop_factory
@@ -28,6 +30,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "fast": loop_factory("auto"),
 }
 HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200
+A_HELLO_OF_NOTHING = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 LONG_SECONDS = 3600.0
 
@@ -106,6 +109,15 @@ class Port:
 
     def count(self, name: str, **labels: str) -> float:
         return self.relay.metric(name, **labels)
+
+    async def most_in_a_turn(self, measure: Callable[[], int], over: Callable[[], bool]) -> int:
+        """By how much a number grows at most in one turn of the loop, until it is over."""
+        before, most = measure(), 0
+        async with asyncio.timeout(20):
+            while not over():
+                await asyncio.sleep(0)
+                before, most = measure(), max(most, measure() - before)
+        return most
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that happens in this loop."""
@@ -200,6 +212,68 @@ async def test_a_storm_from_one_address_passes(kit: IdentityKit) -> None:
         assert all(answer.startswith(b"HTTP/1.1 407 ") for answer in answers)
         assert port.count("connections_total") == 100
         assert port.count("handshakes_open") == port.count("handshakes_waiting") == 0
+
+
+@on_each_loop
+async def test_of_a_crowd_one_handshake_begins_in_a_turn_of_the_loop(kit: IdentityKit) -> None:
+    async with Port(kit, handshakes_per_second=100_000, handshake_seconds=LONG_SECONDS) as port:
+        sockets = await port.connect_raw(50)
+        await port.until(lambda: port.count("handshakes_open") == 50)
+        crowd = list(port.acceptor._queue.in_progress)
+
+        def begun() -> int:
+            return sum(arrival.task is not None for arrival in crowd)
+
+        assert begun() == 0, "who is silent costs no TLS"
+        for raw in sockets:
+            raw.send(A_HELLO_OF_NOTHING)
+        assert await port.most_in_a_turn(begun, lambda: begun() == 50) == 1
+
+
+@on_each_loop
+async def test_a_hello_in_pieces_is_answered_once_it_is_whole(kit: IdentityKit) -> None:
+    outgoing = ssl.MemoryBIO()
+    client = kit.client_tls().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read()
+    async with Port(kit, handshake_seconds=LONG_SECONDS) as port:
+        (raw,) = await port.connect_raw()
+        await port.until(lambda: port.count("handshakes_open") == 1)
+        (arrival,) = port.acceptor._queue.in_progress
+        for piece, awaited in ((hello[:1], 5), (hello[1:7], len(hello)), (hello[7:-1], len(hello))):
+            raw.send(piece)
+            await port.until(lambda: arrival.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == awaited)  # noqa: B023 - called here only
+            await asyncio.sleep(0.01)
+            assert arrival.task is None
+        raw.send(hello[-1:])
+        assert (await asyncio.get_running_loop().sock_recv(raw, 4096)).startswith(b"\x16\x03\x03")
+        assert port.count("handshakes_open") == 1
+
+
+@on_each_loop
+async def test_of_those_that_make_room_few_have_to_go_in_a_turn_of_the_loop(kit: IdentityKit) -> None:
+    async with Port(kit, max_handshakes=40, max_handshakes_per_address=40, handshake_seconds=2.0) as port:
+        await port.connect_raw(40)
+        await port.until(lambda: port.count("handshakes_open") == 40)
+        crowd = list(port.acceptor._queue.in_progress)
+        call = asyncio.create_task(port.call(ELSEWHERE))
+
+        def displaced() -> int:
+            return sum(arrival.displaced for arrival in crowd)
+
+        assert 0 < await port.most_in_a_turn(displaced, call.done) <= AT_ONCE
+        assert (await call).startswith(b"HTTP/1.1 407 ")
+
+
+@on_each_loop
+async def test_an_acceptor_that_ends_ends_those_that_were_about_to_begin(kit: IdentityKit) -> None:
+    async with Port(kit, handshakes_per_second=100_000, handshake_seconds=LONG_SECONDS) as port:
+        crowd = await port.connect_raw(10)
+        await port.until(lambda: port.count("handshakes_open") > 0)
+        await port.acceptor.stop()
+        assert all(await asyncio.gather(*(ended(raw) for raw in crowd)))
+        assert port.count("handshakes_open") == 0
 
 
 @on_each_loop
