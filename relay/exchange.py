@@ -19,6 +19,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from relay.content_rest import ContentRest
 from relay.deadlines import NEVER
 from relay.forwarding import ForwardedRequest, ForwardedResponse
 from relay.request_stream import LEAVING, RequestStream
@@ -58,7 +59,7 @@ _DONE: Final = State.DONE
 class Exchange(RequestStream):
     """One call; also the handler of its stream. It was admitted when the loop's clock was at `started_at`."""
 
-    __slots__ = ("_content", "_heads", "_response", "_sender", "_state", "deadline", "started_at")
+    __slots__ = ("_content", "_heads", "_response", "_rest", "_sender", "_state", "deadline", "started_at")
 
     def __init__(self, front: FrontDoor, sender: SenderSide, request: ForwardedRequest, grant: Grant) -> None:
         RequestStream.__init__(self, front, request, grant)
@@ -66,6 +67,7 @@ class Exchange(RequestStream):
         self._state = _HEAD
         self._heads: ResponseHeads | None = None
         self._content: ResponseContent | None = None
+        self._rest: ContentRest | None = None
         self._response: ForwardedResponse | None = None
         self.deadline = NEVER
         self.started_at = front.call_started(self, grant, request.counts)
@@ -126,7 +128,10 @@ class Exchange(RequestStream):
         if state is _HEAD:
             self._head_received(data)
         elif state is _CONTENT:
-            self._content_received(data)
+            if self._rest is None:
+                self._content_received(data)
+            else:
+                self._rest.pieces.append(data)
         elif state is _RAW:
             self._count(self._front.received_bytes, len(data))
             self._sender.deliver(data)
@@ -141,7 +146,10 @@ class Exchange(RequestStream):
         if state is _HEAD:
             self.fail(Outcome.BAD_RESPONSE, "the node ended the stream without a response")
         elif state is _CONTENT:
-            self._content_end_received()
+            if self._rest is None:
+                self._content_end_received()
+            else:
+                self._rest.ended = True
         elif state is _RAW:
             self._sender.raw_ended()
             self._check_raw_end()
@@ -151,6 +159,9 @@ class Exchange(RequestStream):
     def stream_lost(self, error: ChannelError) -> None:
         """The node reset the stream, or its link is gone."""
         stream, self._stream = self._stream, None
+        if self._rest is not None:
+            self._rest.lost = error
+            return
         self._front.deadlines.forget(self)
         if stream is not None and stream.refused:
             self.fail(Outcome.NO_LISTENER, LEAVING)
@@ -223,18 +234,46 @@ class Exchange(RequestStream):
             self.data_received(rest)
 
     def _content_received(self, data: Chunk) -> None:
+        left = self._pass_on(data)
+        if left:
+            self._rest = ContentRest(left)
+            self._front.call_soon(self._take_rest)
+
+    def _pass_on(self, data: Chunk) -> Chunk:
+        """Passes content on; returns what is too much for one turn of the loop."""
         content = self._content
         assert content is not None  # noqa: S101 - the state says so
         try:
             size = content.pass_on(data, self._sender)
         except BodyError:
             self.fail(Outcome.BAD_RESPONSE, "the node's response breaks its framing")
-            return
+            return b""
         self._count(self._front.received_bytes, size)
         if content.ended:
-            self._end_response(late=content.late)
-        else:
-            self._credit(len(data), owed=self._sender.congested)
+            self._end_response(late=content.late or (self._rest is not None and len(self._rest.pieces) > 0))
+            return b""
+        left = content.leftover
+        self._credit(len(data) - len(left), owed=self._sender.congested)
+        return left if self._state is _CONTENT else b""
+
+    def _take_rest(self) -> None:
+        """Passes on more of the chunks that were too many for one turn of the loop, and then what came behind them."""
+        rest = self._rest
+        if rest is None:
+            return
+        left = self._pass_on(rest.pieces.popleft())
+        if left:
+            rest.pieces.appendleft(left)
+        if self._rest is None:
+            return
+        if rest.pieces:
+            self._front.call_soon(self._take_rest)
+            return
+        self._rest = None
+        if rest.lost is not None:
+            self.stream_lost(rest.lost)
+        elif rest.ended:
+            self._content_end_received()
 
     def _content_end_received(self) -> None:
         content = self._content
@@ -280,7 +319,7 @@ class Exchange(RequestStream):
     def _end_response(self, *, late: bool) -> None:
         """The response is complete: let go of the stream, then of the sender."""
         response = self._response
-        self._state = _DONE
+        self._state, self._rest = _DONE, None
         self._front.call_ended(self, self.request.counts, self.started_at)
         if self._use is not None:
             self._use.end()
@@ -290,7 +329,7 @@ class Exchange(RequestStream):
 
     def _close(self, label: str) -> None:
         """The call ends without its response's end."""
-        self._state = _DONE
+        self._state, self._rest = _DONE, None
         self._front.call_failed(self, self.request.door, self.started_at, label)
         if self._use is not None:
             self._use.end()

@@ -8,6 +8,7 @@ belongs to no call. The end of the node's stream is the end of content that is f
 
 from typing import Final
 
+from relay.content_rest import TURN_CHUNKS
 from relay.doors import Door
 from relay.forwarding import ForwardedResponse, forward_trailers
 from relay.sender_side import SenderSide
@@ -33,13 +34,15 @@ class ResponseContent:
     Attributes:
         ended: whether all of it has been passed on.
         late: whether bytes came behind its end.
+        leftover: what came in too many chunks, and is to be passed on again.
     """
 
-    __slots__ = ("ended", "late")
+    __slots__ = ("ended", "late", "leftover")
 
     def __init__(self) -> None:
         self.ended = False
         self.late = False
+        self.leftover: Chunk = b""
 
     def pass_on(self, data: Chunk, sender: SenderSide) -> int:
         """Sends the sender what the bytes mean; returns how many are content. Raises BodyError, having sent nothing."""
@@ -78,7 +81,7 @@ class FramedContent(ResponseContent):
 
     def __init__(self, response: ForwardedResponse, door: Door) -> None:
         ResponseContent.__init__(self)
-        self._reader = BodyReader(response.framing)
+        self._reader = BodyReader(response.framing, turn_chunks=TURN_CHUNKS)
         self._in_chunks = response.framing_out is _CHUNKED
         self._door = door
 
@@ -97,6 +100,8 @@ class FramedContent(ResponseContent):
         if piece.ended:
             self.late = len(piece.leftover) > 0
             self._end(sender)
+        else:
+            self.leftover = piece.leftover
         return size
 
     def receive_end(self, sender: SenderSide) -> None:

@@ -21,6 +21,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from relay.answering_connection import AnsweringConnection, State
+from relay.content_rest import TURN_CHUNKS
 from relay.credentials import Refusal
 from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.doors import Door, LinkAttempt
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 MAX_REFUSALS: Final = 32
 """Calls refused in a row, other than for a while only, after which a connection is closed."""
-TURN_CHUNKS: Final = 2048
-"""Of content so many chunks are taken in before everybody else on the loop has a turn: half a millisecond's worth."""
-
 
 _READY: Final = State.READY
 _CONTENT: Final = State.CONTENT

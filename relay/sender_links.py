@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
+from relay.content_rest import TURN_CHUNKS, ContentRest
 from relay.credentials import Refusal
 from relay.credited_stream import CreditedStream
 from relay.deadlines import NEVER, RATE_INTERVAL_SECONDS
@@ -76,7 +77,7 @@ _DONE: Final = State.DONE
 class SenderStream(CreditedStream):
     """One stream of a sender's link: the handler of the stream, and the sender's side of its call."""
 
-    __slots__ = ("_buffer", "_content", "_exchange", "_front", "_stall", "_state", "deadline")
+    __slots__ = ("_buffer", "_content", "_exchange", "_front", "_rest", "_stall", "_state", "deadline")
 
     closing: Final = False
 
@@ -88,6 +89,7 @@ class SenderStream(CreditedStream):
         self._buffer: HeadBuffer | None = None
         self._exchange: Exchange | None = None
         self._content: RequestContent | None = None
+        self._rest: ContentRest | None = None
         self._stall: WriteStall | None = None
         self.deadline = front.deadlines.now + front.limits.head_seconds
         front.deadlines.watch(self)
@@ -100,8 +102,10 @@ class SenderStream(CreditedStream):
         if state is _HEAD:
             self._take_head(data)
         elif state is _CONTENT:
-            self._take_content(data)
-            self._hand_back(len(data))
+            if self._rest is None:
+                self._content_received(data)
+            else:
+                self._rest.pieces.append(data)
         elif state is _RAW and self._exchange is not None:
             self._exchange.send_raw(data)
             self._hand_back(len(data))
@@ -112,7 +116,9 @@ class SenderStream(CreditedStream):
 
     def end_received(self) -> None:
         """The sender sends no more: half-close of raw bytes, the end of an unfinished request, else nothing."""
-        if self._state is _RAW and self._exchange is not None:
+        if self._rest is not None:
+            self._rest.ended = True
+        elif self._state is _RAW and self._exchange is not None:
             self._exchange.end_raw()
         elif self._state is _HEAD or self._state is _CONTENT:
             self._break(Outcome.BAD_REQUEST, "the stream ended inside the request")
@@ -154,7 +160,7 @@ class SenderStream(CreditedStream):
     def abort(self) -> None:
         """Cut the stream, and the call with it."""
         exchange, self._exchange = self._exchange, None
-        self._state = _DONE
+        self._state, self._rest = _DONE, None
         self._front.deadlines.forget(self)
         self._reset()
         if exchange is not None:
@@ -215,22 +221,56 @@ class SenderStream(CreditedStream):
         self._exchange = exchange = Exchange(front, self, request, grant)
         if request.has_content:
             self._state = _CONTENT
-            self._content = RequestContent(request)
+            self._content = RequestContent(request, turn_chunks=TURN_CHUNKS)
         else:
             self._state = _BUSY
         exchange.open()
 
-    def _take_content(self, data: Chunk) -> None:
+    def _content_received(self, data: Chunk) -> None:
+        left = self._take_content(data)
+        if left:
+            self._rest = ContentRest(left)
+            self._front.call_soon(self._take_rest)
+
+    def _take_content(self, data: Chunk) -> Chunk:
+        """Takes content in; returns what is too much for one turn of the loop."""
         content, exchange = self._content, self._exchange
-        if content is None or exchange is None:
+        left: Chunk = b""
+        if content is not None and exchange is not None:
+            ended = content.pass_on(data, exchange)
+            if self._state is _CONTENT:
+                if ended:
+                    self._end_content(content, exchange)
+                else:
+                    left = content.leftover
+        self._hand_back(len(data) - len(left))
+        return left
+
+    def _end_content(self, content: RequestContent, exchange: Exchange) -> None:
+        self._content = None
+        self._state = _BUSY
+        self.deadline = self._front.deadlines.now + self._front.listener_seconds
+        exchange.end_content(content.trailers)
+        if content.leftover:
+            self._break(Outcome.BAD_REQUEST, "a stream carries one request")
+
+    def _take_rest(self) -> None:
+        """Takes in more of the chunks that were too many for one turn of the loop, and then what came behind them."""
+        rest = self._rest
+        if rest is None:
             return
-        if content.pass_on(data, exchange) and self._state is _CONTENT:
-            self._content = None
-            self._state = _BUSY
-            self.deadline = self._front.deadlines.now + self._front.listener_seconds
-            exchange.end_content(content.trailers)
-            if content.leftover:
-                self._break(Outcome.BAD_REQUEST, "a stream carries one request")
+        if self._state is _CONTENT:
+            left = self._take_content(rest.pieces.popleft())
+            if left:
+                rest.pieces.appendleft(left)
+        if self._state is _CONTENT and rest.pieces:
+            self._front.call_soon(self._take_rest)
+            return
+        self._rest = None
+        for piece in rest.pieces:
+            self.data_received(piece)
+        if rest.ended:
+            self.end_received()
 
     def _hand_back(self, size: int) -> None:
         """Lets the sender send more, once the node has room."""

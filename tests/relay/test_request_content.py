@@ -3,7 +3,7 @@ import itertools
 
 import pytest
 
-from relay.sender_connection import TURN_CHUNKS
+from relay.content_rest import TURN_CHUNKS
 from tests.relay.test_sender_connection import SMUGGLED, relay_answer
 from tests.support.links import ticks
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle

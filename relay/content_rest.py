@@ -1,0 +1,34 @@
+"""What is left of content in very many chunks: it waits for the next turns of the loop, in order.
+
+Theory of operation. `TURN_CHUNKS` chunks are taken in at once, then everybody else on the loop has a turn. What comes
+meanwhile waits behind the rest, and so does the end of the stream. No credit is given for what waits, so that it is
+never more than the window of its stream.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from trunkline.channel.bodies import Chunk
+from trunkline.channel.errors import ChannelError
+
+TURN_CHUNKS: Final = 2048
+"""Of content so many chunks are taken in before everybody else on the loop has a turn: half a millisecond's worth."""
+
+
+class ContentRest:
+    """The rest of one stream's content.
+
+    Attributes:
+        pieces: of the content, as they came.
+        ended: whether the end of the stream came behind them.
+        lost: why the stream is lost, if that came behind them.
+    """
+
+    __slots__ = ("ended", "lost", "pieces")
+
+    def __init__(self, first: Chunk) -> None:
+        self.pieces: deque[Chunk] = deque((first,))
+        self.ended = False
+        self.lost: ChannelError | None = None
