@@ -3,14 +3,13 @@
 Prints `up` once they are all connected. Slow peers stay until the relay closes them, or the process is killed. Floods
 come one after the other, and at the end the longest time is printed that the relay left one of them, in seconds.
 
-The process runs when nothing else wants its core (SCHED_IDLE), so that whoever is measured beside it waits for the
-relay and not for the attackers.
+It is to be run when nothing else wants its core (`IDLE_PRIORITY`), from its first import on, so that whoever is
+measured beside it waits for the relay and not for the attackers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from pathlib import Path
@@ -52,7 +51,6 @@ async def _seconds(target: Target, name: str) -> float:
 
 def main() -> None:
     port, credentials, name, count = sys.argv[1:]
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     roots, (node, *_) = load_nodes(Path(credentials))
     target = Target(int(port), client_context(ca_file=roots), node, ATTACKER)
     asyncio.run(attack(target, name, int(count)))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 RELAY_CORE = 0
 LOAD_CORE = 1
+IDLE_PRIORITY = ("chrt", "--idle", "0")
+"""In front of a command that is to run when nothing else wants its core."""
 
 
 def cpu_seconds(*pids: int) -> float:

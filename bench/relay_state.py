@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,7 +16,9 @@ POLL_SECONDS = 0.05
 
 def descriptors(pid: int) -> int:
     """How many descriptors a process has open."""
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    directory = f"/proc/{pid}/fd"
+    # Linux 6.2 tells at once; to list a thousand takes milliseconds, for which a caller in the same process would wait.
+    return os.stat(directory).st_size or len(os.listdir(directory))  # noqa: PTH116, PTH208
 
 
 async def without_more_than(pid: int, count: int, within_seconds: float) -> float:

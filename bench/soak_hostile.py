@@ -25,7 +25,7 @@ from bench.build import Build
 from bench.credentials import Credentials
 from bench.floods import FLOODS
 from bench.legitimate import calling, percentile
-from bench.machine import LOAD_CORE, pin, pinned, resident_kib
+from bench.machine import IDLE_PRIORITY, LOAD_CORE, pin, pinned, resident_kib
 from bench.relay import Relay, listening, running_relay
 from bench.relay_state import descriptors, lag_buckets, largest_lag_seconds, metrics
 from bench.slow_peers import SLOW_PEERS
@@ -38,7 +38,6 @@ LONGEST_SECONDS = 90.0
 QUIET_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 COUNT_SECONDS = 0.25
-"""Between two counts of a thousand connections: each keeps the caller, who is in this process, for a millisecond."""
 HEADING = "| peers | at once | closed after, s | p99, ms: quiet, then | ratio | slowest, ms | lag, ms | memory, MiB |"
 
 
@@ -98,8 +97,9 @@ class Soak:
                 told = asyncio.create_task(asyncio.to_thread(_told, attackers))
                 closed, most = await self._until(told.done, LOOK_SECONDS)
                 closed = told.result() if told.done() else closed
+        meanwhile = list(self._taken)  # before this process reads a page of metrics, which keeps its caller waiting
         lag = largest_lag_seconds(lag_buckets(await metrics(relay.admin_url)), lag_buckets(numbers))
-        return Attacked(name, count, closed, bound_seconds, quiet, list(self._taken), lag, most - memory)
+        return Attacked(name, count, closed, bound_seconds, quiet, meanwhile, lag, most - memory)
 
     async def _until(self, over: Callable[[], bool], look_seconds: float) -> tuple[float, int]:
         """For how many seconds it was not over, and the most memory seen meanwhile, in KiB."""
@@ -114,6 +114,7 @@ class Soak:
     @contextmanager
     def _attackers(self, name: str, count: int) -> Iterator[subprocess.Popen[str]]:
         command = [
+            *IDLE_PRIORITY,
             sys.executable,
             "-m",
             "bench.attack",

@@ -23,7 +23,7 @@ from bench.build import Build
 from bench.cgroups import cpu_of, memory_of, out_of, within
 from bench.credentials import Credentials
 from bench.legitimate import calling, percentile
-from bench.machine import LOAD_CORE, pin, pinned
+from bench.machine import IDLE_PRIORITY, LOAD_CORE, pin, pinned
 from bench.relay import Relay, listening, running_relay
 from bench.relay_state import metrics, readiness
 from bench.target import Target
@@ -89,7 +89,7 @@ class Starved:
         with ExitStack() as stack:
             for name, count in attacks:
                 arguments = [str(self.target.port), str(self._nodes_file), name, str(count)]
-                command = pinned(LOAD_CORE, [sys.executable, "-m", "bench.attack", *arguments])
+                command = pinned(LOAD_CORE, [*IDLE_PRIORITY, sys.executable, "-m", "bench.attack", *arguments])
                 process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 stack.callback(process.wait, 10)
                 stack.callback(process.kill)

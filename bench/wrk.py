@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import LOAD_CORE, cpu_seconds, pinned
+from bench.machine import IDLE_PRIORITY, LOAD_CORE, cpu_seconds, pinned
 
 LONGEST_SECONDS = 600
-IDLE_PRIORITY = ("chrt", "--idle", "0")
 _COUNTED = re.compile(r"RESULT (\{.*\})")
 _REPORT = """
 function done(summary, latency, requests)
