@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sandboxes import Sandbox, running_sandbox
+from tests.support.sandboxes import Sandbox, running_sandbox, wait_until
 
 HERE = f"{Path(__file__).parent}/"
 
@@ -24,6 +24,23 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A sandbox with two nodes that no test breaks."""
     with running_sandbox(tmp_path_factory.mktemp("sandbox") / "state") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sandbox_of_kills(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with running_sandbox(tmp_path_factory.mktemp("kills") / "state") as running:
+        yield running
+
+
+@pytest.fixture
+def revived_sandbox(sandbox_of_kills: Sandbox) -> Sandbox:
+    """A sandbox with two nodes, whose daemons a test may kill; whatever the last one has killed is back."""
+
+    def works() -> bool:
+        return sandbox_of_kills.trunkline("run", "--all", "--", "true", check=False).returncode == 0
+
+    wait_until(works, "the sandbox works")
+    return sandbox_of_kills
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_what_was_copied_is_in_the_audit(sandbox: Sandbox, shared: Path, tmp_pat
 
 @pytest.mark.parametrize("direction", ["to the node", "from the node"])
 def test_a_relay_and_an_agent_that_are_killed_cost_no_byte(
-    fragile_sandbox: Sandbox, shared: Path, tmp_path: Path, direction: str
+    revived_sandbox: Sandbox, shared: Path, tmp_path: Path, direction: str
 ) -> None:
     source = large_file((tmp_path if direction == "to the node" else shared) / "source")
     target = (shared if direction == "to the node" else tmp_path) / "target"
@@ -137,10 +137,10 @@ def test_a_relay_and_an_agent_that_are_killed_cost_no_byte(
         """Kill it once so much has arrived; return how much has then."""
         wait_until(lambda: arrived(size_bytes), f"{size_bytes} bytes have arrived")
         assert not target.exists(), "nothing is in place before it is whole"
-        fragile_sandbox.kill(victim)
+        revived_sandbox.kill(victim)
         return partial.stat().st_size
 
-    running = fragile_sandbox.start("cp", *words)
+    running = revived_sandbox.start("cp", *words)
     try:
         first = kill_after(LARGE_BYTES // 8, "relay")
         kill_after(first + LARGE_BYTES // 4, "vm-1")  # more than was on its way

@@ -66,9 +66,9 @@ def test_much_input_arrives_whole_and_nobody_holds_it(sandbox: Sandbox) -> None:
         assert peak_kilobytes(sandbox.pid(role)) < MOST_KILOBYTES, role
 
 
-def test_input_goes_on_where_it_was_when_daemons_are_killed(fragile_sandbox: Sandbox) -> None:
+def test_input_goes_on_where_it_was_when_daemons_are_killed(revived_sandbox: Sandbox) -> None:
     given = content(8)
-    with started(fragile_sandbox, "run", "--node", "vm-1", "--", "python3", "-c", SLOW_READER) as running:
+    with started(revived_sandbox, "run", "--node", "vm-1", "--", "python3", "-c", SLOW_READER) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         assert running.stderr is not None
@@ -76,8 +76,8 @@ def test_input_goes_on_where_it_was_when_daemons_are_killed(fragile_sandbox: San
         writing.start()
         for role in ("vm-1", "relay", "control_plane"):
             assert running.stderr.readline(), "the command reads"
-            old = fragile_sandbox.kill(role)
-            wait_until(started_again(fragile_sandbox, role, old), f"{role} is started again")
+            old = revived_sandbox.kill(role)
+            wait_until(started_again(revived_sandbox, role, old), f"{role} is started again")
         out = running.stdout.read()
         writing.join()
         errors = running.stderr.read()

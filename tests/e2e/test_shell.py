@@ -77,14 +77,14 @@ def test_a_script_can_be_piped_into_the_login_shell(sandbox: Sandbox) -> None:
     assert (finished.returncode, finished.stdout) == (5, b"/tmp\n")
 
 
-def test_a_relay_that_is_killed_costs_no_byte_and_no_keystroke(fragile_sandbox: Sandbox) -> None:
+def test_a_relay_that_is_killed_costs_no_byte_and_no_keystroke(revived_sandbox: Sandbox) -> None:
     lines = 60_000
     script = f"stty -echo; echo ready; read go; seq {lines}; while read word; do echo got $word; done"
-    with on_terminal(fragile_sandbox, "--", "sh", "-c", script) as terminal:
+    with on_terminal(revived_sandbox, "--", "sh", "-c", script) as terminal:
         terminal.until(rb"ready\r\n")
         terminal.press(b"go\n")
         terminal.until(rb"\n1000\r\n")
-        fragile_sandbox.kill("relay")
+        revived_sandbox.kill("relay")
         terminal.until(rb"trying again for 60 s")
         terminal.press(b"typed meanwhile\n")
         rest = terminal.until(rb"(?s)^(.*)\r\ntrunkline: connected again\r\n(.*got typed meanwhile\r\n)", 45)

@@ -9,8 +9,8 @@ def length_on(sandbox: Sandbox, node: str) -> bytes:
     return sandbox.trunkline("run", "--node", node, *GIVEN, "--", "sh", "-c", "echo ${#ONE}").stdout
 
 
-def test_secrets_outlive_restarts_and_grants_end(fragile_sandbox: Sandbox) -> None:
-    sandbox = fragile_sandbox
+def test_secrets_outlive_restarts_and_grants_end(revived_sandbox: Sandbox) -> None:
+    sandbox = revived_sandbox
     sandbox.trunkline("secret", "create-scope", "vault")
     sandbox.trunkline("secret", "put", "vault/one", stdin=b"hunter2")
     sandbox.trunkline("secret", "grant", "vault", "--all")

@@ -10,8 +10,9 @@ from xdist.workermanage import WorkerController
 E2E = "tests/e2e/"
 INTEROP = "tests/interop/"
 """Each worker that runs one of these builds the foreign peers, so one runs them all."""
-SHARING_THE_SESSIONS_SANDBOX = (
+SHARING_THE_SESSIONS_SANDBOXES = (
     "test_commands.py",
+    "test_copy.py",
     "test_doors.py",
     "test_hostile_bytes.py",
     "test_input_whole.py",
@@ -20,11 +21,12 @@ SHARING_THE_SESSIONS_SANDBOX = (
     "test_secrets_stay_secret.py",
     "test_shell.py",
     "test_token_matrix.py",
+    "test_workspace_secrets.py",
 )
 
 
 LONGEST_FIRST = (
-    *SHARING_THE_SESSIONS_SANDBOX,
+    *SHARING_THE_SESSIONS_SANDBOXES,
     "test_renewal.py",
     "test_commands_survive.py",
     "test_exactly_once.py",
@@ -48,7 +50,7 @@ def turn(nodeid: str) -> int:
 class SandboxesTogether(LoadScopeScheduling):
     """Hands out whole files, so that what a module's tests share is made once, and workers seldom wait for more.
 
-    The end-to-end files that use the sandbox of the session are one; any other starts daemons of its own. End-to-end
+    The end-to-end files that use the sandboxes of the session are one; any other starts daemons of its own. End-to-end
     tests wait for daemons more than they compute, so every other worker begins with them, and the rest with the other
     tests: then the processors have something to do meanwhile. Whoever finds no more of its own kind takes of the other.
     """
@@ -71,7 +73,7 @@ class SandboxesTogether(LoadScopeScheduling):
         if path.startswith(INTEROP):
             return INTEROP
         if path.startswith(E2E):
-            return E2E if path.endswith(SHARING_THE_SESSIONS_SANDBOX) else path
+            return E2E if path.endswith(SHARING_THE_SESSIONS_SANDBOXES) else path
         return nodeid if self._few_files or path == CRASHES else path
 
     def _assign_work_unit(self, node: WorkerController) -> None:
