@@ -29,7 +29,7 @@ from relay.sender_side import NOBODY, SenderSide
 from relay.use_kinds import UseKind
 from trunkline.channel.bodies import BodyError, Chunk
 from trunkline.channel.errors import ChannelError, ErrorCode
-from trunkline.channel.fields import HEAD_END, Framing
+from trunkline.channel.fields import Framing
 from trunkline.channel.heads import HeadError
 from trunkline.channel.outcomes import Outcome
 
@@ -186,9 +186,9 @@ class Exchange(RequestStream):
             data = bytes(data)
         if self._heads is None and self.request_ended and not self._sender.closing:
             front = self._front
-            end = data.find(HEAD_END) + len(HEAD_END)
-            response = front.heads.known_response(data[:end], self.request, front.deadlines.date)
+            response = front.heads.known_response(data, self.request, front.deadlines.date)
             if response is not None:
+                end = len(response.raw)
                 self._begin_response(response, data[end:], end)
                 return
         self._read_heads(data)
@@ -217,9 +217,10 @@ class Exchange(RequestStream):
         size = response.content_length if framing is Framing.LENGTH else 0
         if framing is Framing.NONE or (framing is Framing.LENGTH and size <= len(rest)):
             # The common case: the whole response at once, passed on in one piece.
+            late = len(rest) > size
             self._count(self._front.received_bytes, size)
-            self._sender.deliver(response.head + rest[:size])
-            self._end_response(late=len(rest) > size)
+            self._sender.deliver(response.head + (rest[:size] if late else rest))
+            self._end_response(late=late)
             return
         self._credit(head_bytes, owed=self._sender.congested)
         self._sender.deliver(response.head)

@@ -24,10 +24,9 @@ from trunkline.channel.fields import (
     read_field_line,
 )
 from trunkline.channel.heads import RequestHead
-from trunkline.channel.memo import Generations
 
 if TYPE_CHECKING:
-    from relay.forwarding import ForwardedResponse
+    from relay.known_responses import KnownResponses
 
 VIA: Final = b"Via: 1.1 trunkline\r\n", b"Via: 1.0 trunkline\r\n"
 _PROOF: Final = b"Proxy-Authorization: Bearer "
@@ -68,7 +67,7 @@ class ForwardedRequest:
     upgrade: bytes | None
     minor_version: int
     keep_alive: bool
-    known_responses: Generations[bytes, ForwardedResponse] | None
+    known_responses: KnownResponses | None
     raw: bytes | None
     grant: Grant | None
     kin: ForwardedRequest | None
@@ -122,12 +121,12 @@ class ForwardedRequest:
         """Whether the response's head depends on nothing but its own bytes, the door and `keep_alive`."""
         return self.minor_version == 1 and self.upgrade is None and self.method not in (b"HEAD", b"CONNECT")
 
-    def head(self, assertion: str | None, request_id: str) -> bytes:
+    def head(self, assertion: str | None, request_id: bytes) -> bytes:
         """The whole head for the node, with the sender's token, or the relay's assertion in its place."""
         if assertion is None:
-            return b"%b%b\r\n\r\n" % (self._head, request_id.encode("ascii"))
-        proof = f"{assertion}\r\nTrunkline-Request-Id: {request_id}\r\n\r\n"
-        return self._head[: self._token_at] + proof.encode("ascii")
+            return b"%b%b\r\n\r\n" % (self._head, request_id)
+        proof = b"%b\r\nTrunkline-Request-Id: %b\r\n\r\n" % (assertion.encode("ascii"), request_id)
+        return self._head[: self._token_at] + proof
 
     def keep_lines(self, raw: bytes, head: RequestHead) -> None:
         """Have others made like it: `raw` is its head, which has no content, unparsed."""

@@ -24,11 +24,16 @@ _NOT_BY_GATEWAY: Final = _NOT_TO_SENDERS | {
 
 
 class ForwardedResponse:
-    """A response's head for the sender, and how its content comes in and goes out."""
+    """A response's head for the sender, and how its content comes in and goes out.
 
-    __slots__ = ("content_length", "date", "framing", "framing_out", "head", "keep_alive", "status")
+    Attributes:
+        raw: the node's head, where it is remembered.
+    """
+
+    __slots__ = ("content_length", "date", "framing", "framing_out", "head", "keep_alive", "raw", "status")
 
     def __init__(self, head: ResponseHead, request: ForwardedRequest, *, close: bool, date: bytes) -> None:
+        self.raw = b""
         self.status: int = head.status
         # The relay's own date, where the node gave none: the head is good while that is the date.
         self.date: bytes | None = None if b"date" in head.watched else date

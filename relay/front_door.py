@@ -24,7 +24,7 @@ MAX_KNOWN_WORKSPACES: Final = 1024
 LOG_BURST: Final = 100
 LOG_LINES_PER_SECOND: Final = 10.0
 # Of a request id: writing a number in hexadecimal for each call would cost as much as finding its node.
-_LOW_DIGITS: Final = [f"{low:02x}" for low in range(256)]
+_LOW_DIGITS: Final = [b"%02x" % low for low in range(256)]
 
 
 class CallAdmission(Protocol):
@@ -96,8 +96,8 @@ class FrontDoor:
         self._metrics = metrics
         self._log = log
         self._log_bound = RateBound(LOG_BURST, LOG_LINES_PER_SECOND, loop.time())
-        self._id_prefix = id_prefix
-        self._id_block = f"{id_prefix}-"
+        self._id_prefix = id_prefix.encode("ascii")
+        self._id_block = self._id_prefix + b"-"
         self._minted = 0
         self._counts = {door: DoorCounts(metrics, door) for door in Door}
         self.heads = HeadReader(names, self._counts)
@@ -120,12 +120,12 @@ class FrontDoor:
             holder.grant = decision if isinstance(decision, Grant) else None
         return decision
 
-    def mint_request_id(self) -> str:
-        """A request id of this process, in 7-bit characters that need no quoting."""
+    def mint_request_id(self) -> bytes:
+        """A request id of this process, as heads have it, in 7-bit characters that need no quoting."""
         minted = self._minted = self._minted + 1
         low = minted & 0xFF
         if not low:
-            self._id_block = f"{self._id_prefix}-{minted >> 8:x}"
+            self._id_block = b"%b-%x" % (self._id_prefix, minted >> 8)
         return self._id_block + _LOW_DIGITS[low]
 
     def call_started(self, call: Cuttable, grant: Grant, counts: DoorCounts) -> float:

@@ -11,10 +11,11 @@ from relay.destinations import NodeNames
 from relay.door_counts import DoorCounts
 from relay.doors import Door, DoorRefusal, Doors, Entry, LinkAttempt
 from relay.forwarding import ForwardedRequest, ForwardedResponse
-from relay.known_requests import KNOWN_HEADS, MAX_KNOWN_HEAD_BYTES, SEEN_HEADS_BITS, KnownRequests
+from relay.known_requests import MAX_KNOWN_HEAD_BYTES, SEEN_HEADS_BITS, KnownRequests
+from relay.known_responses import KnownResponses
 from trunkline.channel.fields import Framing, read_field_line
 from trunkline.channel.heads import Readers, RequestHead, ResponseHead, parse_request_head, parse_response_head
-from trunkline.channel.memo import Generations, Marks, Memo
+from trunkline.channel.memo import Marks, Memo
 from trunkline.channel.targets import parse_authority
 
 KNOWN_LINES: Final = 4096
@@ -45,7 +46,7 @@ class HeadReader:
         )
         self._readers = Readers(self._lines, self._authorities)
         self._seen = Marks(SEEN_HEADS_BITS)
-        self._responses: dict[tuple[Door, bool], Generations[bytes, ForwardedResponse]] = {}
+        self._responses: dict[tuple[Door, bool], KnownResponses] = {}
         self.by_connection = KnownRequests()
         self.by_link = KnownRequests()
 
@@ -86,17 +87,17 @@ class HeadReader:
         """Parses a whole response head; raises HeadError."""
         return parse_response_head(raw, request_method=request.method, upgrade=request.upgrade, readers=self._readers)
 
-    def known_response(self, raw: bytes, request: ForwardedRequest, date: bytes) -> ForwardedResponse | None:
-        """What was made of a response's head for such a request before, while it is still true."""
+    def known_response(self, data: bytes, request: ForwardedRequest, date: bytes) -> ForwardedResponse | None:
+        """What was made before of the head that a response begins with, for such a request, while it is still true."""
         known = request.known_responses
-        response = known.get(raw) if known is not None else None
+        response = known.find(data) if known is not None else None
         return response if response is not None and (response.date is None or response.date is date) else None
 
     def keep_response(self, raw: bytes, request: ForwardedRequest, response: ForwardedResponse) -> None:
         """Remembers what was made of a response's head, where it depends on nothing else."""
         known = request.known_responses
         if known is not None and len(raw) <= MAX_KNOWN_HEAD_BYTES and self._seen.add(hash(raw)):
-            known.put(raw, response)
+            known.keep(raw, response)
 
     def _forwarded(self, raw: bytes, head: RequestHead, entry: Entry, known: KnownRequests) -> ForwardedRequest:
         request = ForwardedRequest.of(head, entry, self._names, self._counts[entry.door])
@@ -104,7 +105,7 @@ class HeadReader:
             of_door = (request.door, request.keep_alive)
             responses = self._responses.get(of_door)
             if responses is None:
-                responses = self._responses[of_door] = Generations(KNOWN_HEADS)
+                responses = self._responses[of_door] = KnownResponses()
             request.known_responses = responses
         if request.framing is Framing.NONE and len(raw) <= MAX_KNOWN_HEAD_BYTES:
             request.keep_lines(raw, head)

@@ -25,11 +25,12 @@ class KnownRequests:
         whole: requests by all the bytes of their heads, of those that were parsed.
     """
 
-    __slots__ = ("_by_start", "_seen", "whole")
+    __slots__ = ("_by_start", "_seen", "_start_bytes", "whole")
 
     def __init__(self) -> None:
         self.whole: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
         self._by_start: Generations[bytes, ForwardedRequest] = Generations(KNOWN_HEADS)
+        self._start_bytes = 0
         self._seen = Marks(SEEN_HEADS_BITS)
 
     def find(self, raw: bytes, last: ForwardedRequest | None = None) -> ForwardedRequest | None:
@@ -43,7 +44,7 @@ class KnownRequests:
             return None
         request = _like(last, raw) if last is not None else None
         if request is None:
-            model = self._by_start.get(_start(raw))
+            model = self._model(raw)
             request = _like(model, raw) if model is not None and model is not last else None
         return request if request is not None else self.whole.get(raw)
 
@@ -52,6 +53,15 @@ class KnownRequests:
         self._by_start.put(_start(raw), request)
         if self._seen.add(hash(raw)):
             self.whole.put(raw, request)
+
+    def _model(self, raw: bytes) -> ForwardedRequest | None:
+        """The request with the same start line: most are as long as the last, and looking for the end costs more."""
+        model = self._by_start.get(raw[: self._start_bytes])
+        if model is None:
+            start = _start(raw)
+            self._start_bytes = len(start)
+            model = self._by_start.get(start)
+        return model
 
     def age(self) -> None:
         """Forgets what has not been asked for since the time before the last."""

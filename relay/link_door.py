@@ -114,7 +114,7 @@ class LinkDoor:
         if refusal is not None:
             connection.refuse_link(refusal.outcome, refusal.message)
             return
-        answer, terms = accept_link(request, self._front.mint_request_id(), self._terms)
+        answer, terms = accept_link(request, self._front.mint_request_id().decode("ascii"), self._terms)
         sender.link = self._make_link(Role.SERVER, sender, terms)
         transport.write(answer)
         self._hand_over(sender.link, request, connection.release(), transport)
@@ -133,7 +133,10 @@ class LinkDoor:
             return
         within_seconds = self._return_within_seconds()
         answer, terms = accept_link(
-            request, self._front.mint_request_id(), self._terms, return_within_seconds=within_seconds
+            request,
+            self._front.mint_request_id().decode("ascii"),
+            self._terms,
+            return_within_seconds=within_seconds,
         )
         link = self._make_link(Role.CLIENT, listener, terms)
         transport.write(answer)

@@ -26,7 +26,7 @@ def own_answer(
 ) -> bytes:
     """The whole answer. A call that had begun has its `request_id`, and is counted where it ends; others are here."""
     if request_id is None:
-        request_id = front.mint_request_id()
+        request_id = front.mint_request_id().decode("ascii")
         front.refused(door, outcome)
     front.log_outcome(outcome, message, request_id, door)
     return relay_response(

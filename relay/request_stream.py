@@ -44,11 +44,10 @@ class RequestStream(CreditedStream):
 
     Attributes:
         request: the request.
-        request_id: what both sides of the call know it by.
         request_ended: whether all of the request was handed to the stream.
     """
 
-    __slots__ = ("_front", "_grant", "_use", "request", "request_ended", "request_id")
+    __slots__ = ("_front", "_grant", "_request_id", "_use", "request", "request_ended")
 
     def __init__(self, front: FrontDoor, request: ForwardedRequest, grant: Grant) -> None:
         CreditedStream.__init__(self)
@@ -57,7 +56,12 @@ class RequestStream(CreditedStream):
         self._use = grant.use
         self.request = request
         self.request_ended = not request.has_content
-        self.request_id = front.mint_request_id()
+        self._request_id = front.mint_request_id()
+
+    @property
+    def request_id(self) -> str:
+        """What both sides know the call by."""
+        return self._request_id.decode("ascii")
 
     @property
     def accepted(self) -> bool:
@@ -82,7 +86,7 @@ class RequestStream(CreditedStream):
         except ChannelError as error:
             self._not_opened(error)
             return
-        head = self.request.head(grant.assertion, self.request_id)
+        head = self.request.head(grant.assertion, self._request_id)
         if grant.prefix:
             head = grant.prefix + head
         if len(head) <= stream.send_window:

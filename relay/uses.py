@@ -51,8 +51,7 @@ class Uses:
 
     def end(self, user: Cuttable) -> None:
         """Note that `user` has ended."""
-        if user in self.open:
-            del self.open[user]
+        self.open.pop(user, None)
 
     def cut(self, judge: Judge) -> list[Cut]:
         """Cut every use that `judge` refuses, and return what was cut.

@@ -51,7 +51,7 @@ def test_request_is_canonical() -> None:
         b"Cookie: a",
         b"X:  spaced  ",
     )
-    assert lines(request.head(None, "id")) == [
+    assert lines(request.head(None, b"id")) == [
         b"GET /a HTTP/1.1",
         b"Host: " + HOST,
         b"traceparent: 00-1",
@@ -63,17 +63,17 @@ def test_request_is_canonical() -> None:
         b"Connection: close",
         *END,
     ]
-    parse_request_head(request.head(None, "id"))
+    parse_request_head(request.head(None, b"id"))
 
 
 def test_assertion_takes_the_tokens_place() -> None:
-    head = forwarded().head("assertion", "id")
+    head = forwarded().head("assertion", b"id")
     assert b"secret" not in head
     assert lines(head)[-2:] == [b"Proxy-Authorization: Bearer assertion", b"Trunkline-Request-Id: id"]
 
 
 def test_gateway_credentials_and_cookies_do_not_reach_the_node() -> None:
-    head = forwarded(b"Authorization: Bearer secret", b"Cookie: a", door=Door.GATEWAY).head(None, "id")
+    head = forwarded(b"Authorization: Bearer secret", b"Cookie: a", door=Door.GATEWAY).head(None, b"id")
     assert lines(head) == [
         b"GET /a HTTP/1.1", b"Host: " + HOST, b"Via: 1.1 trunkline", b"Connection: close", *END,
     ]  # fmt: skip
@@ -81,32 +81,32 @@ def test_gateway_credentials_and_cookies_do_not_reach_the_node() -> None:
 
 def test_request_framing_is_written_anew() -> None:
     request = forwarded(b"content-length: 3", b"expect: 100-Continue", start=b"PUT /a HTTP/1.1")
-    assert lines(request.head(None, "id"))[2:] == [
+    assert lines(request.head(None, b"id"))[2:] == [
         b"Via: 1.1 trunkline", b"Expect: 100-continue", b"Content-Length: 3", b"Connection: close", *END,
     ]  # fmt: skip
     assert request.has_content
     request = forwarded(b"transfer-encoding: CHUNKED", b"Trailer: x", start=b"PUT /a HTTP/1.1")
-    assert lines(request.head(None, "id"))[2:] == [
+    assert lines(request.head(None, b"id"))[2:] == [
         b"Trailer: x", b"Via: 1.1 trunkline", b"Transfer-Encoding: chunked", b"Connection: close", *END,
     ]  # fmt: skip
 
 
 def test_old_senders_are_named_in_via() -> None:
-    assert b"Via: 1.0 trunkline" in lines(forwarded(start=b"GET /a HTTP/1.0").head(None, "id"))
+    assert b"Via: 1.0 trunkline" in lines(forwarded(start=b"GET /a HTTP/1.0").head(None, b"id"))
 
 
 def test_connect_and_ports() -> None:
     request = forwarded(start=b"CONNECT x:22 HTTP/1.1", node=Destination("finance", "vm-1", 22))
-    assert lines(request.head(None, "id"))[:2] == [b"CONNECT " + HOST + b":22 HTTP/1.1", b"Host: " + HOST + b":22"]
+    assert lines(request.head(None, b"id"))[:2] == [b"CONNECT " + HOST + b":22 HTTP/1.1", b"Host: " + HOST + b":22"]
     request = forwarded(start=b"CONNECT x:80 HTTP/1.1")
-    assert lines(request.head(None, "id"))[:2] == [b"CONNECT " + HOST + b":80 HTTP/1.1", b"Host: " + HOST + b":80"]
+    assert lines(request.head(None, b"id"))[:2] == [b"CONNECT " + HOST + b":80 HTTP/1.1", b"Host: " + HOST + b":80"]
     assert not request.keep_alive
-    assert lines(forwarded(node=Destination("w", "n", 9)).head(None, "id"))[1] == b"Host: n.w.trunk.internal:9"
+    assert lines(forwarded(node=Destination("w", "n", 9)).head(None, b"id"))[1] == b"Host: n.w.trunk.internal:9"
 
 
 def test_upgrade_is_passed_on() -> None:
     request = forwarded(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: k")
-    assert lines(request.head(None, "id"))[2:] == [
+    assert lines(request.head(None, b"id"))[2:] == [
         b"Sec-WebSocket-Key: k", b"Via: 1.1 trunkline", b"Connection: Upgrade", b"Upgrade: websocket", *END,
     ]  # fmt: skip
     assert not request.keep_alive
@@ -114,7 +114,7 @@ def test_upgrade_is_passed_on() -> None:
 
 def test_ignored_upgrade_still_ends_the_connection() -> None:
     request = forwarded(b"Connection: Upgrade", b"Upgrade: h2c")
-    assert b"Upgrade: h2c" not in lines(request.head(None, "id"))
+    assert b"Upgrade: h2c" not in lines(request.head(None, b"id"))
     assert not request.keep_alive
 
 

@@ -34,7 +34,7 @@ def by_proxy(*lines: bytes) -> bytes:
 def summary(read: object) -> object:
     """What follows from a head, without what two readers cannot share."""
     if isinstance(read, ForwardedRequest):
-        return read.head(None, "id"), read.destination, read.token, read.keep_alive, read.framing, read.upgrade
+        return read.head(None, b"id"), read.destination, read.token, read.keep_alive, read.framing, read.upgrade
     if isinstance(read, LinkAttempt):
         return read.head.fields
     return read

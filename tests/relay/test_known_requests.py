@@ -41,7 +41,7 @@ def knowing(raw: bytes, door: Door = Door.PROXY) -> KnownRequests:
 def summary(request: ForwardedRequest) -> tuple[object, ...]:
     """What follows from a request."""
     return (
-        request.head(None, "id"), request.head("assertion", "id"), request.destination, request.token, request.method,
+        request.head(None, b"id"), request.head("assertion", b"id"), request.destination, request.token, request.method,
         request.framing, request.keep_alive, request.upgrade, request.expect_continue, request.minor_version,
     )  # fmt: skip
 

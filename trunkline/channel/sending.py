@@ -112,7 +112,7 @@ class SendingSession(Generic[S]):
         self._idle_frames = RateBound(limits.idle_frame_burst, limits.idle_frames_per_second, now)
         self._outgoing: list[bytes | memoryview] = []
         self._control_bytes = 0
-        self._unannounced: list[S] = []
+        self._unannounced = 0
         self._unsent_acks: dict[int, S] = {}
         self._acks_due_at: float | None = None
         self._unacknowledged = 0
@@ -143,7 +143,7 @@ class SendingSession(Generic[S]):
     @property
     def wants_to_send(self) -> bool:
         """Whether `data_to_send` has something."""
-        return bool(self._outgoing) or bool(self._unannounced) or len(self._unsent_acks) > self._limits.max_unsent_acks
+        return bool(self._outgoing) or self._unannounced > 0 or len(self._unsent_acks) > self._limits.max_unsent_acks
 
     def open_stream(self) -> S:
         """Open a stream; the peer learns of it with the first frame.
@@ -161,7 +161,7 @@ class SendingSession(Generic[S]):
         stream = self._new_stream(stream_id, SYN)
         stream.acknowledged = False
         self._unacknowledged += 1
-        self._unannounced.append(stream)
+        self._unannounced += 1
         self.streams[stream_id] = stream
         return stream
 
@@ -252,9 +252,8 @@ class SendingSession(Generic[S]):
 
     def data_to_send(self) -> list[bytes | memoryview]:
         """Take the frames to send now, as pieces to be written in order; the list is the caller's."""
-        if self._unannounced:
-            for stream in self._unannounced.copy():
-                self._announce(stream)
+        if self._unannounced:  # nearly all are written to at once
+            self._announce_all()
         if len(self._unsent_acks) > self._limits.max_unsent_acks:
             self._send_acks()
         outgoing = self._outgoing
@@ -332,13 +331,16 @@ class SendingSession(Generic[S]):
         self._send_control(WINDOW_UPDATE | SYN, stream.id, 0)
         self._drop_first_flags(stream)
 
+    def _announce_all(self) -> None:
+        for stream in self.streams.values():
+            if stream.first_flags & SYN:
+                self._announce(stream)
+
     def _drop_first_flags(self, stream: S) -> None:
         if stream.first_flags & ACK:
             del self._unsent_acks[stream.id]
-        elif self._unannounced[-1] is stream:  # written to at once, as nearly all are
-            self._unannounced.pop()
         else:
-            self._unannounced.remove(stream)
+            self._unannounced -= 1
         stream.first_flags = 0
 
     def _send_acks(self) -> None:
