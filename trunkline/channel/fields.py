@@ -26,7 +26,10 @@ BARE_LINE_END: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 
 _FIELD: Final = re.compile(rb"(" + TOKEN_CHARACTER + rb"++):[ \t]*+(" + VALUE_CHARACTER + rb"*+)")
 _TOKEN: Final = re.compile(TOKEN_CHARACTER + rb"++")
-_VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:" + VALUE_CHARACTER + rb"*[\x21-\x7e\x80-\xff])?)?")
+_SPACE: Final = 0x20
+_CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+# Each octet for itself, and a space for one that no value may have: a table costs a tenth of what an expression does.
+_WITHOUT_CONTROLS: Final = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 _TOKEN_LIST: Final = re.compile(
     rb"[ \t,]*+" + TOKEN_CHARACTER + rb"++(?:[ \t]*+,[ \t,]*+" + TOKEN_CHARACTER + rb"++)*+[ \t,]*+"
 )
@@ -188,7 +191,9 @@ def is_token(value: bytes) -> bool:
 
 def is_field_value(value: bytes) -> bool:
     """Whether the value may stand in a field line: no controls, no white space at its ends."""
-    return _VALUE.fullmatch(value) is not None
+    if not value:
+        return True
+    return value[0] > _SPACE and value[-1] > _SPACE and value.translate(_WITHOUT_CONTROLS) == value
 
 
 def end_to_end(fields: Iterable[Field], dropped: frozenset[bytes]) -> list[Field]:
