@@ -3,7 +3,7 @@
 from certs.tokens import TokenClaims
 from relay.credentials import Credential, Destination
 from relay.quotas import Use
-from relay.reached import Opener, Reached
+from relay.reached import Reached
 from relay.standing import Standing
 
 
@@ -14,8 +14,7 @@ class Grant:
 
     Attributes:
         listener: whose link carries the call.
-        open: opens a stream there.
-        prefix: what has to be sent on it before a call's first bytes.
+        prefix: what has to be sent to it before a call's first bytes.
         credential: whose call it is.
         assertion: what to send in place of the token, for workspace tokens; else `None`, and the token itself goes.
         admitted: calls admitted since the last report.
@@ -29,7 +28,6 @@ class Grant:
         "destination",
         "good_until",
         "listener",
-        "open",
         "prefix",
         "standing",
         "use",
@@ -47,7 +45,6 @@ class Grant:
         use: Use | None,
     ) -> None:
         self.listener = listener
-        self.open: Opener = listener.opener
         self.prefix: bytes = listener.prefix
         self.credential = credential
         self.destination = destination

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 from relay.control_exchanges import ControlExchange
 from relay.credentials import Credential, ListenerGrant, Refusal
 from relay.notices import NoticeExchange, write_notice
-from relay.reached import Reached
+from relay.reached import Caller, Reached
 from relay.settings import LimitsSettings
 from relay.supersede import Incumbent
 from relay.use_kinds import UseKind
@@ -98,7 +98,10 @@ class Listener(Reached):
     def take(self, link: Link) -> None:
         """Take the link that calls go over."""
         self.link = link
-        self.opener = link.open
+
+    def open(self, caller: Caller) -> LinkStream:
+        """Open a stream of the link for a call."""
+        return self.link.open(caller)
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when the link may have room for another stream."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from trunkline.channel.errors import ConnectionLost
 from trunkline.channel.link_stream import LinkStream, StreamHandler
 from trunkline.channel.outcomes import Outcome
 
@@ -18,20 +17,15 @@ class Caller(StreamHandler, Protocol):
         ...
 
 
-Opener = Callable[[Caller], LinkStream]
-"""Opens a stream for a call; raises ChannelError as `Link.open` does."""
-
-
 class Reached:
     """A node as calls see it.
 
     Attributes:
         current: whether new calls may be sent here; False once there is a newer link, or none.
-        opener: opens a stream to the node; the same for as long as its link lives.
         prefix: what has to be sent before a call's first bytes.
     """
 
-    __slots__ = ("current", "node", "node_id", "opener", "prefix", "spiffe_id", "workspace", "workspace_id")
+    __slots__ = ("current", "node", "node_id", "prefix", "spiffe_id", "workspace", "workspace_id")
 
     def __init__(self, *, node_id: str, workspace_id: str, node: str, workspace: str, spiffe_id: str) -> None:
         self.node_id: str = node_id
@@ -40,13 +34,12 @@ class Reached:
         self.workspace: str = workspace
         self.spiffe_id: str = spiffe_id
         self.current: bool = False
-        self.opener: Opener = _no_link
         self.prefix: bytes = b""
+
+    def open(self, caller: Caller) -> LinkStream:
+        """Open a stream for a call; raises ChannelError as `Link.open` does."""
+        raise NotImplementedError
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when opening may succeed again; see `Link.call_when_openable`."""
         raise NotImplementedError
-
-
-def _no_link(caller: Caller) -> LinkStream:
-    raise ConnectionLost("there is no link")

@@ -82,7 +82,7 @@ class RequestStream(CreditedStream):
         """Opens the stream and sends the request's head; a failure is told to the sender's side."""
         grant = self._grant
         try:
-            stream = self._stream = grant.open(cast("Caller", self))  # the exchange that this is part of
+            stream = self._stream = grant.listener.open(cast("Caller", self))  # the exchange that this is part of
         except ChannelError as error:
             self._not_opened(error)
             return

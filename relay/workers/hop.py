@@ -75,13 +75,13 @@ class HeldElsewhere(Reached):
         self.worker = worker
         self._link = link
         self.prefix = LINK_NUMBER.pack(number)
-        self.opener = self._open
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when the link between the workers takes another stream."""
         self._link.call_when_openable(callback)
 
-    def _open(self, caller: Caller) -> LinkStream:
+    def open(self, caller: Caller) -> LinkStream:
+        """Open a stream of the link between the workers; what the node's link says comes on it."""
         stream = self._link.open()
         stream.handler = HopAnswer(stream, caller)
         return stream
