@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from trunkline.runtime.daemon import (
     EXIT_TEMPORARY,
     EXIT_UNAVAILABLE,
     Daemon,
+    DaemonParser,
     StartError,
     run_daemon,
 )
@@ -37,10 +39,12 @@ MAX_SHOWN_CALLS = 10
 
 def run_drain(daemon: Daemon[RelaySettings], argv: Sequence[str]) -> int:
     """Run `drain --config FILE`; the settings are the daemon's, returns the exit code."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = DaemonParser(prog=f"trunkline {daemon.name} drain", add_help=False, allow_abbrev=False)
     parser.add_argument("--wait", action="store_true")
-    parser.add_argument("--timeout", type=float, default=None)
+    parser.add_argument("--timeout", type=_seconds, default=None)
     own, rest = parser.parse_known_args(argv)
+    if own.timeout is not None and not own.wait:
+        parser.error("--timeout says how long --wait takes at most, and is nothing without it")
     draining = replace(
         daemon,
         name=f"{daemon.name} drain",
@@ -48,6 +52,17 @@ def run_drain(daemon: Daemon[RelaySettings], argv: Sequence[str]) -> int:
         epilog="--wait tells what is left until the relay has gone; --timeout SECONDS: for at most so long (exit 75).",
     )
     return run_daemon(draining, rest)
+
+
+def _seconds(text: str) -> float:
+    """Read a time to wait."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 async def drain(settings: RelaySettings, *, wait: bool, timeout_seconds: float | None = None) -> None:

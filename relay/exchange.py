@@ -168,8 +168,10 @@ class Exchange(RequestStream):
         elif error.code is ErrorCode.BUDGET_EXCEEDED:
             # Not 429, which would say that the node never had the call.
             self.fail(Outcome.LISTENER_LOST, "the relay ran short of memory for this call")
-        else:
+        elif error.code is ErrorCode.STREAM_RESET:
             self.fail(Outcome.LISTENER_LOST, "the node ended the call before it was complete")
+        else:
+            self.fail(Outcome.LISTENER_LOST, "the way to the node was lost before the call was complete")
 
     def _open_again(self) -> None:
         if self._state is _HEAD:

@@ -17,8 +17,8 @@ from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import Logger
 
 NODES_FILE = "nodes"
-SHARE = 0.98
-"""Of the nodes that there were, how many are enough."""
+MISSING_SHARE = 0.02
+"""Of the nodes that there were, how many need not be back; of fewer than fifty, none."""
 REMEMBER_SECONDS = 30.0
 MAX_DIGITS = 9
 RETURN_SLACK = 1.25
@@ -35,7 +35,7 @@ class NodesReturn:
         self._log = log
         self._per_second = per_second
         self._kept = self._read()
-        self._wanted = int(self._kept * SHARE)
+        self._wanted = self._kept - int(self._kept * MISSING_SHARE)
         self._nodes = 0
         self._enough = asyncio.Event()
         self._closed = False

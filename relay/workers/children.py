@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,11 +22,13 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import StartError
 from trunkline.runtime.logs import Logger
 
-WORKER_MODULE: Final = "relay.workers.worker"
+WORKER_PROGRAM: Final = (sys.executable, "-P", "-m", "relay.workers.worker")
 SILENT_SECONDS: Final = 15.0
 """A worker that says nothing for so long is killed; it tells how it is once a second."""
 START_SECONDS: Final = 60.0
 """The same for one that has not served yet."""
+REMARK_SECONDS: Final = 3.0
+"""A worker that has said nothing for so long is worth a remark."""
 LOOK_SECONDS: Final = 1.0
 STEADY_SECONDS: Final = 60.0
 """A worker that has lived so long was no failure to start."""
@@ -65,6 +67,7 @@ class Children:
         make_backoff: Callable[[], Backoff],
         clock: Clock,
         log: Logger,
+        program: Sequence[str] = WORKER_PROGRAM,
     ) -> None:
         """Prepare it.
 
@@ -76,7 +79,9 @@ class Children:
             make_backoff: for each place.
             clock: the time.
             log: the log.
+            program: what a worker runs; it is given two descriptors, of its channel and of what else is handed in.
         """
+        self._program = program
         self._places = range(1, places + 1)
         self._first_words = first_words
         self._take = take
@@ -101,6 +106,13 @@ class Children:
         """The places whose worker does not serve, or not yet."""
         serving = self.serving
         return [place for place in self._places if place not in serving]
+
+    @property
+    def silent(self) -> list[tuple[int, float]]:
+        """The workers that have said nothing for a while, and for how many seconds."""
+        now = self._clock.monotonic()
+        silences = [(place, now - child.heard_at) for place, child in self._children.items() if child.serving]
+        return [(place, seconds) for place, seconds in silences if seconds >= REMARK_SECONDS]
 
     @property
     def pids(self) -> list[int]:
@@ -140,8 +152,9 @@ class Children:
             first = False
             if self._clock.monotonic() - child.started_at > STEADY_SECONDS:
                 backoff.reset()
-            if not self._ending:
+            if status or not self._ending:
                 self._log.error("worker.ended", worker=place, status=status)
+            if not self._ending:
                 await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic()))
         if not self._children:
             self._all_ended.set()
@@ -204,7 +217,7 @@ class Children:
         descriptors = theirs.fileno(), their_passing.fileno()
         with theirs, their_passing:
             running = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", WORKER_MODULE, *map(str, descriptors),
+                *self._program, *map(str, descriptors),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=descriptors, env=_environment(),
             )  # fmt: skip
         now = self._clock.monotonic()

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 import socket
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from certs.identities import Identity
@@ -28,10 +28,10 @@ from relay.quota_keeper import QuotaKeeper
 from relay.quotas import Quotas
 from relay.reports import Reports
 from relay.settings import RelaySettings
-from relay.unfinished import MAX_NAMED_CALLS
 from relay.workers.adoption import SharedAdoption
 from relay.workers.children import Children
 from relay.workers.merged_metrics import MergedMetrics
+from relay.workers.states import State, WorkerStates
 from relay.workers.switchboard import Switchboard
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
@@ -90,7 +90,7 @@ class Parent:
         self._page = page
         self._port = port
         self._confirmed_at = clock.monotonic()
-        self._states: dict[int, dict[str, Any]] = {}
+        self._states = WorkerStates()
         self._was_ready = False
         self._ready = lifecycle.condition("workers")
         self._reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
@@ -131,9 +131,9 @@ class Parent:
         limits = foundation.settings.limits
         self._page.subscribe(lambda question: self._children.send_all("metrics", question=question))
         for name in REMARKS:
-            lifecycle.remark(name, self._remark_on(name))
-        lifecycle.remark("workers", self._remark_on_missing)
-        lifecycle.on_drain_progress(self._left)
+            lifecycle.remark(name, partial(self._states.remark, name))
+        lifecycle.remark("workers", self._remark_on_workers)
+        lifecycle.on_drain_progress(self._states.left)
         lifecycle.on_reload(self._tell_reload)
         foundation.identity.subscribe(self._tell_identity)
         for place in range(1, foundation.settings.workers + 1):
@@ -220,7 +220,7 @@ class Parent:
         self._switchboard.on_serving(worker)
 
     def _on_state(self, worker: int, **state: Any) -> None:
-        self._states[worker] = state
+        self._states.said(worker, State(**state))
         self._look_whether_ready()
 
     def _on_reports(self, worker: int, items: list[dict[str, Any]], dropped: int) -> None:
@@ -233,7 +233,7 @@ class Parent:
         self._page.take(worker, question, families)
 
     def _ended(self, worker: int, asked_for: bool) -> None:
-        self._states.pop(worker, None)
+        self._states.ended(worker)
         self._switchboard.ended(worker)
         self._adoption.ended(worker)
         self._page.ended(worker)
@@ -247,35 +247,20 @@ class Parent:
     def _look_whether_ready(self) -> None:
         """Ready once all workers have been; from then on as long as one is."""
         serving = self._children.serving
-        ready = [worker for worker in serving if not self._states.get(worker, {"unmet": True})["unmet"]]
+        ready = any(self._states.ready(worker) for worker in serving)
         if ready and (self._was_ready or not self._children.missing):
             self._was_ready = True
             self._ready.met()
         else:
-            unmet = {worker: state["unmet"] for worker, state in self._states.items() if worker in serving}
+            unmet = {worker: self._states.unmet(worker) for worker in serving}
             reasons = [f"worker {worker}: {reason}" for worker, reason in unmet.items() if reason]
             self._ready.unmet("; ".join(reasons) or "waiting for the workers")
 
-    def _remark_on(self, name: str) -> Callable[[], str | None]:
-        def tell() -> str | None:
-            found = {worker: state["remarks"].get(name) for worker, state in sorted(self._states.items())}
-            lines = [f"worker {worker}: {text}" for worker, text in found.items() if text]
-            return "; ".join(lines) or None
-
-        return tell
-
-    def _remark_on_missing(self) -> str | None:
-        missing = self._children.missing
-        if not missing or self._lifecycle.draining:
-            return None
-        return f"not serving: worker {', '.join(map(str, missing))}"
-
-    def _left(self) -> dict[str, Any]:
-        """What is left at all workers, as `unfinished` has it of one."""
-        left = [state["left"] for state in self._states.values() if state["left"]]
-        counts = ("connections", "sender_links", "listener_links", "calls_open")
-        calls = sorted((call for one in left for call in one["calls"]), key=lambda call: str(call["start_time"]))
-        return {name: sum(one[name] for one in left) for name in counts} | {"calls": calls[:MAX_NAMED_CALLS]}
+    def _remark_on_workers(self) -> str | None:
+        missing = [] if self._lifecycle.draining else self._children.missing
+        lines = [f"not serving: worker {', '.join(map(str, missing))}"] if missing else []
+        lines += [f"worker {place} has said nothing for {seconds:.0f} s" for place, seconds in self._children.silent]
+        return "; ".join(lines) or None
 
 
 def settings_of_worker(settings: RelaySettings) -> RelaySettings:

@@ -69,6 +69,7 @@ class WorkerSide:
         self._pids: list[int] = start["pids"]
         self._return_within_seconds: int = start["return_within_seconds"]
         self._channel = Channel(self._take, self._orphaned)
+        self._finished = False
         self._siblings = Siblings(self._channel.send, background.spawn, get_logger("relay.workers"))
         self._expected: set[int] = set(start["siblings"])
         self._all_linked = asyncio.Event()
@@ -154,6 +155,7 @@ class WorkerSide:
         await self._finish()
 
     async def _finish(self) -> None:
+        self._finished = True
         self._serving.deadlines.stop()
         self._reports.fold()
         self._hand_over_reports()
@@ -164,7 +166,12 @@ class WorkerSide:
             await self._channel.flush(SHUTDOWN_SECONDS)
 
     def _orphaned(self) -> None:
-        """The parent is gone: end at once."""
+        """The channel has ended, and not because this worker has closed it: the parent is gone."""
+        if not self._finished:
+            get_logger("relay.workers").error("worker.orphaned", reason="the relay's main process is gone")
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
         if not self._lifecycle.draining:
             self._lifecycle.request_drain()
         self._lifecycle.stop_requested.set()
@@ -217,10 +224,11 @@ class WorkerSide:
         """It is over."""
         if not self._lifecycle.draining:
             self._lifecycle.request_drain()
+            self._tell_how_it_is()
 
     def on_stop(self) -> None:
         """It is over now."""
-        self._orphaned()
+        self._end_at_once()
 
     def on_pids(self, pids: list[int]) -> None:
         """These are the relay's processes."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from relay.app import main
 from relay.drain_command import drain, lock_holder
 from relay.settings import ControlPlaneSettings, RelaySettings
-from trunkline.runtime.daemon import EXIT_TEMPORARY, EXIT_UNAVAILABLE, StartError
+from trunkline.runtime.daemon import EXIT_TEMPORARY, EXIT_UNAVAILABLE, EXIT_USAGE, StartError
 
 HOLDER = """
 import fcntl, signal, sys
@@ -79,3 +80,21 @@ async def test_it_waits_no_longer_than_told(tmp_path: Path):
         with pytest.raises(StartError, match="goes on draining") as raised:
             await drain(given, wait=True, timeout_seconds=0.05)
         assert raised.value.exit_code == EXIT_TEMPORARY
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--wait", "--timeout", "soon"], "'soon' is no number of seconds above 0"),
+        (["--wait", "--timeout", "-3"], "'-3' is no number of seconds above 0"),
+        (["--wait", "--timeout", "nan"], "'nan' is no number of seconds above 0"),
+        (["--timeout", "3"], "--timeout says how long --wait takes"),
+    ],
+)
+def test_wrong_arguments_ask_no_relay_to_end(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["drain", "--config", "of-nobody.toml", *arguments])
+    assert ended.value.code == EXIT_USAGE
+    said = capsys.readouterr().err
+    assert said.startswith("trunkline relay drain: ")
+    assert told in said

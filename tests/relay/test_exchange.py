@@ -166,11 +166,14 @@ async def test_reset_before_the_response_is_a_502(relay: SmallRelay) -> None:
     head, content, _, _ = read(sender.take())
     assert head.status == 502
     assert b"NODE_UNREACHABLE" in content
+    assert b"the node ended the call" in content
     sender.send(get())
     await settle()
     call.node.link.abort()
     await settle()
-    assert read(bytes(sender.received))[0].status == 502
+    head, content, _, _ = read(bytes(sender.received))
+    assert head.status == 502
+    assert b"the way to the node was lost" in content
 
 
 @on_relay()

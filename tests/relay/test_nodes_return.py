@@ -38,6 +38,21 @@ async def test_ready_when_nearly_all_are_back(tmp_path: Path):
     running.cancel()
 
 
+@pytest.mark.parametrize("count", [1, 3, 49])
+async def test_of_a_few_nodes_all_are_waited_for(tmp_path: Path, count: int):
+    (tmp_path / "nodes").write_text(f"{count}\n")
+    nodes, condition = nodes_return(tmp_path)
+    running = asyncio.create_task(nodes.run(3600))
+    nodes.counted(count - 1)
+    await asyncio.sleep(0)
+    assert condition.reason == f"waiting for the {count} nodes that had links here"
+    nodes.counted(count)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert condition.reason is None
+    running.cancel()
+
+
 async def test_nodes_that_are_gone_for_good_keep_nobody_waiting(tmp_path: Path):
     (tmp_path / "nodes").write_text("3\n")
     met = asyncio.Event()

@@ -113,13 +113,15 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-class _Parser(argparse.ArgumentParser):
+class DaemonParser(argparse.ArgumentParser):
+    """Arguments of a daemon's program; wrong ones are told in a line, with the exit code `EXIT_USAGE`."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see --help)\n")
 
 
 def _parser(daemon: Daemon[S]) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"trunkline {daemon.name}", allow_abbrev=False, epilog=daemon.epilog)
+    parser = DaemonParser(prog=f"trunkline {daemon.name}", allow_abbrev=False, epilog=daemon.epilog)
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings, as TOML")
     parser.add_argument("--check-config", action="store_true", help="check the settings, print ok and exit")
     parser.add_argument("--version", action="version", version=f"trunkline {__version__}")

@@ -57,7 +57,7 @@ class Lifecycle:
         self._endpoints: dict[str, str] | None = None
         self._reloads: list[Callable[[], None]] = []
         self._remarks: dict[str, Callable[[], str | None]] = {}
-        self._left: Callable[[], dict[str, Any]] | None = None
+        self._left: Callable[[], dict[str, Any] | None] | None = None
         self._announced = False
         self.drain_requested = asyncio.Event()
         self.stop_requested = asyncio.Event()
@@ -96,12 +96,12 @@ class Lifecycle:
         """Show what `tell` returns to whoever asks for details, unless it is None; readiness does not hang on it."""
         self._remarks[name] = tell
 
-    def on_drain_progress(self, tell: Callable[[], dict[str, Any]]) -> None:
-        """Show what `tell` returns, JSON members by name, to whoever asks for details while the daemon drains."""
+    def on_drain_progress(self, tell: Callable[[], dict[str, Any] | None]) -> None:
+        """Show what `tell` returns, JSON members by name or None, to whoever asks for details during the drain."""
         self._left = tell
 
     def left(self) -> dict[str, Any] | None:
-        """Return what keeps a daemon that drains; None when it does not drain, or does not tell."""
+        """Return what keeps a daemon that drains; None when it does not drain, or cannot tell."""
         return self._left() if self.draining and self._left is not None else None
 
     def remarks(self) -> dict[str, str]:
