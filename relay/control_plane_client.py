@@ -23,6 +23,10 @@ REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 
 
+class IdentityReplaced(Exception):  # noqa: N818 - expected, and nobody's mistake
+    """A stream was ended here, since it was opened with an identity that the relay has replaced: open it anew."""
+
+
 class ControlPlaneClient:
     """Requests to one control plane. Its connections are made anew when the relay's identity changes."""
 
@@ -33,10 +37,12 @@ class ControlPlaneClient:
         self._clock_offset = clock_offset or ClockOffset(SystemClock())
         self._session: aiohttp.ClientSession | None = None
         self._followed: set[aiohttp.ClientResponse] = set()
+        self._swaps = 0
 
     def swap(self, tls: TlsContext, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         """Use another identity from the next request on; requests under way are cut, in a task that `spawn` starts."""
         self._tls = tls
+        self._swaps += 1
         # A session that closes does not wake whoever waits for the next piece of a stream: the stream itself does.
         for response in tuple(self._followed):
             response.close()
@@ -76,16 +82,23 @@ class ControlPlaneClient:
 
         Raises:
             ControlPlaneRefused, ControlPlaneUnreachable: as `call`; inside the block too.
+            IdentityReplaced: the stream has ended, or was not to be had, because of a `swap`.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
-        async with self._request("GET", path, None, timeout) as response:
-            if response.content_type != "text/event-stream":
-                raise ControlPlaneUnreachable("the control plane's answer is no stream of events")
-            self._followed.add(response)
-            try:
-                yield _pieces(response, silence_seconds)
-            finally:
-                self._followed.discard(response)
+        swaps = self._swaps
+        try:
+            async with self._request("GET", path, None, timeout) as response:
+                if response.content_type != "text/event-stream":
+                    raise ControlPlaneUnreachable("the control plane's answer is no stream of events")
+                self._followed.add(response)
+                try:
+                    yield _pieces(response, silence_seconds)
+                finally:
+                    self._followed.discard(response)
+        except ControlPlaneUnreachable:
+            if swaps != self._swaps:
+                raise IdentityReplaced from None
+            raise
 
     @asynccontextmanager
     async def _request(

@@ -4,8 +4,9 @@ Theory of operation. The relay holds a stream of events open. Each document on i
 older than the one in force. A heartbeat each second carries the number of the document that the control plane has:
 when it is higher than ours, an event was lost, and the document is fetched as a snapshot; when it is lower, the control
 plane has forgotten what it published, and is handed the document that we hold. Silence, an error or the end of the
-stream lead to a new one, after a backoff. Quotas come on the same stream, and are handed on. Nothing here ever takes an
-older document for a newer one: while the control plane is away, or behind, the document in force stays.
+stream lead to a new one, after a backoff, or at once where the relay's own identity was replaced. Quotas come on the
+same stream, and are handed on. Nothing here ever takes an older document for a newer one: while the control plane is
+away, or behind, the document in force stays.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certs.errors import CertificateError
-from relay.control_plane_client import ControlPlaneClient
+from relay.control_plane_client import ControlPlaneClient, IdentityReplaced
 from relay.events import EventError, EventReader, ServerEvent
 from relay.metrics import RelayMetrics
 from relay.trust_hand_over import UNKNOWN_DOCUMENT_STATUS, TrustHandOver
@@ -83,6 +84,8 @@ class TrustFeed:
             try:
                 await self._follow()
                 reason = "the stream of events ended"
+            except IdentityReplaced:
+                continue
             except (ControlPlaneRefused, ControlPlaneUnreachable, EventError) as error:
                 reason = str(error)
             self._lost(reason)

@@ -48,7 +48,8 @@ GAUGES: Final[dict[str, tuple[str, Callable[[Iterable[float]], float]]]] = {
     "trunkline_relay_workers_up": (_OWN, max),
     "process_virtual_memory_bytes": (_ALL, sum),
     "process_resident_memory_bytes": (_ALL, sum),
-    "process_open_fds": (_ALL, sum),
+    # Beside `process_max_fds`, which each process has for itself.
+    "process_open_fds": (_ALL, max),
     "trunkline_python_allocated_blocks": (_ALL, sum),
     "process_max_fds": (_ALL, min),
     "process_start_time_seconds": (_OWN, max),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.control_plane_client import ControlPlaneClient
+from relay.control_plane_client import ControlPlaneClient, IdentityReplaced
 from tests.support.identities import IdentityKit
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.client.control_plane_answers import MAX_ANSWER_BYTES, ControlPlaneRefused, ControlPlaneUnreachable
@@ -105,7 +105,7 @@ async def test_a_stream_that_is_followed_ends_with_the_identity_it_was_opened_wi
             await closing[0]
             await anext(pieces)
 
-    with pytest.raises(ControlPlaneUnreachable):
+    with pytest.raises(IdentityReplaced):
         await follow()
 
 
@@ -139,5 +139,5 @@ async def test_whoever_waits_for_the_next_piece_of_a_stream_learns_of_the_swap(
     client.swap(kit.client_tls(kit.issue_relay()), closing.append)
     await closing[0]
     async with asyncio.timeout(30):
-        with pytest.raises(ControlPlaneUnreachable):
+        with pytest.raises(IdentityReplaced):
             await following

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from certs.errors import CertificateError
 from certs.trust import fingerprint_of_text
@@ -58,7 +59,14 @@ class Adopter:
 class Following:
     """A feed that runs against a fake control plane."""
 
-    def __init__(self, control_plane: ScriptedControlPlane, adopter: Adopter, metrics: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        client: ControlPlaneClient,
+        control_plane: ScriptedControlPlane,
+        adopter: Adopter,
+        metrics: CollectorRegistry,
+    ) -> None:
+        self.client = client
         self.control_plane = control_plane
         self.adopter = adopter
         self._metrics = metrics
@@ -92,7 +100,7 @@ async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10
             silence_seconds=silence_seconds,
         )
         task = asyncio.create_task(feed.run())
-        yield Following(control_plane, adopter, registry)
+        yield Following(client, control_plane, adopter, registry)
         task.cancel()
         await asyncio.wait([task])
         await client.close()
@@ -199,6 +207,19 @@ async def test_it_connects_anew_when_the_stream_ends(kit: IdentityKit):
         following.control_plane.hang_up()
         await following.adopter.reach(2)
         assert following.metric('trust_feed_connects_total{result="connected"} 2.0')
+
+
+async def test_a_renewal_of_the_relays_own_identity_is_no_loss_of_the_feed(kit: IdentityKit):
+    async with follow(kit, event(1)) as following:
+        await following.adopter.reach(1)
+        following.control_plane.greeting = [event(2)]
+        closing = []
+        with capture_logs() as lines:
+            following.client.swap(kit.client_tls(kit.issue_relay()), closing.append)
+            await closing[0]
+            await following.adopter.reach(2)
+        assert lines == []
+        assert following.metric('trust_feed_connects_total{result="connected"} 1.0')
 
 
 async def test_silence_ends_the_stream(kit: IdentityKit):

@@ -117,6 +117,7 @@ class DaemonParser(argparse.ArgumentParser):
     """Arguments of a daemon's program; wrong ones are told in a line, with the exit code `EXIT_USAGE`."""
 
     def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and exit."""
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see --help)\n")
 
 

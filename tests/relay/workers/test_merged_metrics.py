@@ -50,6 +50,18 @@ def test_counters_and_histograms_are_added_up():
     assert value(page, "reports_sent_total") == 7
 
 
+def test_descriptors_are_those_of_the_process_that_is_nearest_to_its_bound():
+    registries = [CollectorRegistry() for _ in range(3)]
+    for registry, open_fds in zip(registries, (20, 180, 150), strict=True):
+        Gauge("process_open_fds", "Open.", registry=registry).set(open_fds)
+        Gauge("process_max_fds", "Bound.", registry=registry).set(256)
+    page = MergedMetrics(registries[0])
+    for place, registry in enumerate(registries[1:], start=1):
+        page.take(place, 0, families_of(registry))
+    seen = page.registry()
+    assert (seen.get_sample_value("process_open_fds"), seen.get_sample_value("process_max_fds")) == (180, 256)
+
+
 def test_gauges_follow_their_rules():
     parent, one, two = Party(), Party(), Party()
     for party, sequence, expiry, links in ((one, 8, 2000.0, 5), (two, 7, 1000.0, 6)):
