@@ -13,6 +13,10 @@ HELD_SHARE: Final = 1 / 4
 CONNECTIONS_SHARE: Final = 0.6
 CONNECTION_BYTES: Final = 56 * 1024
 """What a connection or link that does nothing takes, TLS included, and a little more."""
+FURTHER_PROCESS_BYTES: Final = 50 * 1024 * 1024
+"""What a process takes before it has a connection, beside what it shares with the others."""
+LEAST_SHARE: Final = 1 / 4
+"""What is left of a memory that further processes would fill."""
 
 
 def memory_limit(limits: LimitsSettings) -> int | None:
@@ -42,5 +46,8 @@ def most_connections(limits: LimitsSettings, workers: int, log: Logger) -> int:
 
 
 def _part(limits: LimitsSettings, workers: int) -> int | None:
+    """Return a worker's part of the memory; where there are several, the parent is one process more."""
     memory = memory_limit(limits)
-    return None if memory is None else memory // workers
+    if memory is None or workers == 1:
+        return memory
+    return max(memory - workers * FURTHER_PROCESS_BYTES, int(memory * LEAST_SHARE)) // workers

@@ -1,8 +1,8 @@
-"""How much memory this process holds, and how much it may: Linux's own accounts, from /proc and the cgroup files."""
+"""How much memory the relay holds, and how much it may: Linux's own accounts, from /proc and the cgroup files."""
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,21 @@ _MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """Other C libraries than glibc have none."""
 
 
-def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:
-    """Return the resident memory of this process."""
-    return int(statm.read_bytes().split()[1]) * PAGE_BYTES
+def resident_bytes(statms: Iterable[Path] = (Path("/proc/self/statm"),)) -> int:
+    """Return the resident memory of these processes together, as proc(5) has it; by default that of this one.
+
+    What is mapped of files, the program and its libraries, counts once: they all run the same. One that has ended holds
+    nothing.
+    """
+    own = mapped = 0
+    for statm in statms:
+        try:
+            words = statm.read_bytes().split()
+        except OSError:
+            continue
+        own += int(words[1]) - int(words[2])
+        mapped = max(mapped, int(words[2]))
+    return (own + mapped) * PAGE_BYTES
 
 
 def limit_bytes(cgroup: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> int | None:

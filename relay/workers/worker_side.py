@@ -351,8 +351,4 @@ class WorkerSide:
 
     def _resident_bytes(self) -> int:
         """The memory of all processes of the relay."""
-        total = 0
-        for pid in self._pids:
-            with contextlib.suppress(OSError):
-                total += resident_bytes(Path(f"/proc/{pid}/statm"))
-        return total
+        return resident_bytes(Path(f"/proc/{pid}/statm") for pid in self._pids)

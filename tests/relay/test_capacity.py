@@ -25,3 +25,13 @@ def test_connections_for_which_there_is_no_memory_are_not_taken() -> None:
     assert bound * CONNECTION_BYTES < 256 * MIB * 0.6
     assert bound > 2500
     assert [line["event"] for line in lines] == ["relay.fewer_connections"]
+
+
+def test_further_processes_take_memory_before_they_have_a_connection() -> None:
+    with capture_logs():
+        alone, two = (
+            most_connections(LimitsSettings(memory_bytes=256 * MIB), workers, get_logger("test")) for workers in (1, 2)
+        )
+        least = most_connections(LimitsSettings(memory_bytes=64 * MIB), 4, get_logger("test"))
+    assert 1500 < 2 * two < alone - 1000
+    assert least > 10

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.memory import give_back, limit_bytes, resident_bytes
+from relay.memory import PAGE_BYTES, give_back, limit_bytes, resident_bytes
 
 
 def test_this_process_holds_what_it_has_touched() -> None:
@@ -13,6 +13,13 @@ def test_this_process_holds_what_it_has_touched() -> None:
     with mmap.mmap(-1, 64 * 2**20) as held:
         held.write(b"\1" * len(held))
         assert resident_bytes() - before > 48 * 2**20
+
+
+def test_what_processes_have_in_common_counts_once_and_one_that_has_ended_not_at_all(tmp_path: Path) -> None:
+    statms = [tmp_path / name for name in ("parent", "worker", "ended")]
+    statms[0].write_text("40000 20000 7000 1 0 30000 0\n")
+    statms[1].write_text("40000 19000 6900 1 0 30000 0\n")
+    assert resident_bytes(statms) == (13000 + 12100 + 7000) * PAGE_BYTES
 
 
 def test_giving_back_what_is_free_loses_nothing() -> None:

@@ -20,12 +20,24 @@ from trunkline.cli.session import Invocation, connected
 from trunkline.client.records.record import Record
 from trunkline.client.records.tokens import AccessToken
 
+
+def _new_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that could not be made, before there is a token to put into it."""
+    if path is not None and os.path.lexists(path):
+        raise CommandFailed(f"{path} exists already: remove it, or name another file", os.EX_CANTCREAT)
+    if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+        reason = "this user may not write there" if path.parent.is_dir() else "there is no such directory"
+        raise CommandFailed(f"{path} cannot be made: {reason}; name another file", os.EX_CANTCREAT)
+    return path
+
+
 _FILE = click.option(
     "--file",
     "path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
+    callback=_new_file,
     metavar="FILE",
-    help="Write the token there, mode 0600.",
+    help="Write the token there, mode 0600; a file that exists is left alone.",
 )
 ALL_SCOPES = ("command:submit", "command:read", "health:read", "metrics:read")
 
@@ -152,4 +164,5 @@ def _write_new(path: Path, secret: str) -> None:
         path.touch(mode=0o600, exist_ok=False)
         path.write_text(secret + "\n", encoding="ascii")
     except OSError as error:
-        raise CommandFailed(f"{path} cannot be created: {error.strerror}", os.EX_CANTCREAT) from None
+        message = f"{path} cannot be written: {error.strerror}; the token is lost, make another one"
+        raise CommandFailed(message, os.EX_CANTCREAT) from None

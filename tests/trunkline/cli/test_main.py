@@ -158,7 +158,9 @@ def test_a_control_plane_that_is_not_trusted(
     assert outcome.stderr.count("\n") == 1
 
 
-def test_tokens_go_to_standard_output_or_into_a_private_file(trunkline: Trunkline, tmp_path: Path) -> None:
+def test_tokens_go_to_standard_output_or_into_a_private_file(
+    fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path
+) -> None:
     outcome = trunkline("token", "call", "vm-1", "--scope", "port:9100")
     assert outcome.stdout == b"secret-token\n"
     path = tmp_path / "token"
@@ -166,8 +168,15 @@ def test_tokens_go_to_standard_output_or_into_a_private_file(trunkline: Trunklin
     assert outcome.stdout == b""
     assert "secret" not in outcome.stderr
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("tlj-secret\n", 0o600)
+    made = len(fake.requests)
     again = trunkline("token", "join", "--file", str(path))
     assert again.status == os.EX_CANTCREAT
+    assert again.stderr == f"trunkline: {path} exists already: remove it, or name another file\n"
+    nowhere = trunkline("token", "call", "vm-1", "--file", str(tmp_path / "missing" / "token"))
+    assert nowhere.status == os.EX_CANTCREAT
+    assert "there is no such directory" in nowhere.stderr
+    assert len(fake.requests) == made, "no token was made that nobody has"
+    assert path.read_text() == "tlj-secret\n"
 
 
 @pytest.mark.parametrize("words", [["node", "list"], ["--help"], ["run", "--help"]])
