@@ -63,11 +63,11 @@ class Node:
 def cancel(node: Node) -> tuple[float, float]:
     """Cancel one command; returns after how long its tree was dead, and after how long the command line had ended."""
     command_id = node.submit(TREE)
-    _wait(lambda: len(node.tree(command_id)) == TREE_PROCESSES)
+    _wait(lambda: len(node.tree(command_id)) == TREE_PROCESSES, f"{command_id} has all its processes")
     command = [*TRUNKLINE, "command", "cancel", command_id, "--state", str(node.state)]
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as cancelling:
-        _wait(lambda: not node.tree(command_id))
+        _wait(lambda: not node.tree(command_id), f"the tree of {command_id} is dead")
         dead = time.monotonic() - began
         if cancelling.wait(WAIT_SECONDS):
             raise RuntimeError("the cancel failed")
@@ -86,7 +86,7 @@ def health_under_a_bomb(node: Node, seconds: float) -> tuple[list[float], float]
         raise RuntimeError("the bomb did not go off")
     began = time.monotonic()
     node.commands.cancel(command_id)
-    _wait(lambda: not node.tree(command_id))
+    _wait(lambda: not node.tree(command_id), "the bomb is over")
     return taken, time.monotonic() - began
 
 
@@ -110,11 +110,11 @@ def _print(what: str, seconds: Sequence[float]) -> float:
     return last
 
 
-def _wait(condition: Callable[[], bool]) -> None:
+def _wait(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + WAIT_SECONDS
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("it did not happen")
+            raise TimeoutError(f"not within {WAIT_SECONDS:g} s: {what}")
         time.sleep(STEP_SECONDS)
 
 
