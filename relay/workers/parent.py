@@ -23,7 +23,6 @@ from relay.composition import (
 )
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
 from relay.lag_watch import follow_lag
-from relay.listening import open_listening
 from relay.quota_keeper import QuotaKeeper
 from relay.quotas import Quotas
 from relay.reports import Reports
@@ -31,6 +30,7 @@ from relay.settings import RelaySettings
 from relay.workers.adoption import SharedAdoption
 from relay.workers.children import Children
 from relay.workers.merged_metrics import MergedMetrics
+from relay.workers.reserving import reserve
 from relay.workers.states import State, WorkerStates
 from relay.workers.switchboard import Switchboard
 from trunkline.runtime.backoff import Backoff
@@ -60,7 +60,7 @@ async def run_parent(
     """
     listen = foundation.settings.listen
     try:
-        reserved = await open_listening(listen.address, listen.port, backlog=None, shared=True)
+        reserved = await reserve(listen.address, listen.port)
     except OSError as error:
         where = f"{listen.address}:{listen.port}"
         raise StartError(f"cannot listen on {where}: {error}; change [listen]", EXIT_UNAVAILABLE) from None

@@ -1,0 +1,42 @@
+import asyncio
+import errno
+import os
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from relay.listening import open_listening
+from relay.workers.reserving import reserve
+
+
+async def shared_listener(stack: ExitStack, port: int = 0) -> socket.socket:
+    """What a worker has."""
+    (listening,) = await open_listening("127.0.0.1", port, backlog=16, shared=True)
+    return stack.enter_context(listening)
+
+
+async def test_a_port_that_the_workers_of_another_relay_share_is_taken() -> None:
+    with ExitStack() as stack:
+        theirs = await shared_listener(stack)
+        with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+            await reserve("127.0.0.1", theirs.getsockname()[1], within_seconds=0.0)
+
+
+async def test_workers_that_are_just_ending_are_waited_for() -> None:
+    with ExitStack() as stack:
+        theirs = await shared_listener(stack)
+        reserving = asyncio.create_task(reserve("127.0.0.1", theirs.getsockname()[1], within_seconds=30.0))
+        done, _ = await asyncio.wait([reserving], timeout=0.02)
+        assert not done
+        theirs.close()
+        (reserved,) = await reserving
+        reserved.close()
+
+
+async def test_workers_share_what_is_reserved() -> None:
+    with ExitStack() as stack:
+        (reserved,) = await reserve("127.0.0.1", 0)
+        stack.enter_context(reserved)
+        for _ in range(2):
+            await shared_listener(stack, reserved.getsockname()[1])
