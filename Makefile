@@ -29,6 +29,7 @@ READY := $(VENV)/.ready
 PACKAGES := trunkline certs relay node_agent control_plane
 SANDBOX := .trunkline
 COMPILED := build/compiled
+COLLECTED := build/collected
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 PROPERTY_EXAMPLES ?= 2000
@@ -88,9 +89,15 @@ pytest-compiled-aside: tools $(COMPILED)/.ready
 	@sh deploy/development/test-compiled.sh $(BIN) $(COMPILED) -n logical $(PYTEST_ARGS) \
 		> $(COMPILED)/tests.log 2>&1; status=$$?; cat $(COMPILED)/tests.log; exit $$status
 
+# What pytest makes of each test's file is kept: else every worker makes it anew, all at the same time.
+$(COLLECTED): $(READY) $(shell find tests -name '*.py')
+	@mkdir -p $(@D)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --collect-only -qq -n 0 > $@.log || { cat $@.log; exit 1; }
+	@touch $@
+
 # What needs one processor each, side by side; what each has to say comes together.
 checks: $(READY) tools
-	@$(MAKE) --no-print-directory --jobs --output-sync lint types layers dependencies compile
+	@$(MAKE) --no-print-directory --jobs --output-sync lint types layers dependencies compile $(COLLECTED)
 
 # Side by side too: end-to-end tests wait for daemons, and the processors have something to do meanwhile.
 tests: $(READY) tools $(COMPILED)/.ready
