@@ -141,8 +141,11 @@ class Link(LinkTurns):
             LimitExceeded: draining, too many streams, or too many unacknowledged (see `call_when_openable`).
             ConnectionLost: the link is over.
         """
-        stream = self.session.open_stream()
+        session = self.session
+        stream = session.open_stream()
         stream.handler = handler
+        if len(session.streams) == 1:
+            session.measure_quiet(self.now())
         if not self.flush_requested:
             self.request_flush()
         return stream
@@ -253,6 +256,8 @@ class Link(LinkTurns):
     def _offer(self, stream: LinkStream) -> None:
         if stream.lost:
             return
+        if len(self.session.streams) == 1:
+            self.session.measure_quiet(self.now())
         try:
             handler = self._owner.stream_offered(stream)
         except Exception as error:  # noqa: BLE001 - reported; costs this stream only

@@ -5,8 +5,9 @@ not only the answer. A peer from which nothing at all arrives within the timeout
 handled very late, then it was this process that stood still, and the peer gets the time once more.
 
 The round trip that counts is that of the way itself, without what waits on it: the shortest seen, which is let rise
-slowly, since a way can become longer. What a link itself has put on its way would otherwise pass for distance. A ping
-that only measures is no question whether the peer is there: it has no deadline.
+slowly, since a way can become longer. What a link itself has put on its way would otherwise pass for distance. So it
+is measured when a link that was quiet is first used, and now and then while windows are in use; it rises only as long
+as it is looked at. A ping that only measures is no question whether the peer is there: it has no deadline.
 """
 
 from typing import Final
@@ -16,7 +17,11 @@ from trunkline.channel.streams import NEVER
 
 MEASURE_SECONDS: Final = 0.5
 """While windows are in use the round trip is measured so often: far below the pings that any peer of ours bears."""
+QUIET_MEASURE_SECONDS: Final = 60.0
+"""Where nothing is under way it is measured no more often than this."""
 RISE_PER_SECOND: Final = 0.03
+RISE_SECONDS: Final = 1.0
+"""From one answer to the next the round trip rises for no longer than this."""
 
 
 class Pings:
@@ -52,9 +57,9 @@ class Pings:
         self._in_flight[ping_id] = now
         return ping_id
 
-    def measurement_due(self, now: float) -> bool:
-        """Whether the round trip may be measured again: the last measurement has ended, and is old enough."""
-        return self._measuring is None and now - self._measured_at >= MEASURE_SECONDS
+    def measurement_due(self, now: float, interval_seconds: float) -> bool:
+        """Whether the round trip may be measured again: the last measurement has ended, and began long enough ago."""
+        return self._measuring is None and now - self._measured_at >= interval_seconds
 
     def measure(self, now: float) -> int:
         """Note a ping sent at `now` that only measures; returns the value that its frame carries."""
@@ -75,9 +80,10 @@ class Pings:
                 return None
             sent_at, self._measuring = self._measured_at, None
         self._excused = False
-        rtt, elapsed, self._answered_at = now - sent_at, now - self._answered_at, now
+        rtt, rising_seconds = now - sent_at, min(now - self._answered_at, RISE_SECONDS)
+        self._answered_at = now
         known = self.rtt_seconds
-        self.rtt_seconds = rtt if known is None else min(rtt, known * (1 + RISE_PER_SECOND * elapsed) + 1e-6)
+        self.rtt_seconds = rtt if known is None else min(rtt, known * (1 + RISE_PER_SECOND * rising_seconds) + 1e-6)
         return rtt
 
     def deadline(self) -> float | None:

@@ -23,7 +23,7 @@ from trunkline.channel.frames import (
     encode_header,
 )
 from trunkline.channel.limits import CreditBudget, Limits, RateBound
-from trunkline.channel.pings import Pings
+from trunkline.channel.pings import MEASURE_SECONDS, QUIET_MEASURE_SECONDS, Pings
 from trunkline.channel.streams import Stream
 from trunkline.channel.windows import GRANT_BYTES, WindowGrowth
 
@@ -240,6 +240,10 @@ class SendingSession(Generic[S]):
         self._send_control(PING | SYN, 0, ping_id)
         return ping_id
 
+    def measure_quiet(self, now: float) -> None:
+        """Measure the round trip, if that is due: nothing is under way yet that the answer would have to wait for."""
+        self._measure(now, QUIET_MEASURE_SECONDS)
+
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
         """Say that no new streams are taken; those that are open may finish. A second time does nothing.
 
@@ -352,12 +356,15 @@ class SendingSession(Generic[S]):
 
     def _grant(self, stream: S, due: int, now: float) -> None:
         """Give `due` bytes of credit back, and more if the window is to grow."""
-        pings = self._pings
-        if pings.measurement_due(now):
-            self._send_control(PING | SYN, 0, pings.measure(now))
-        grant = due + self._growth.grow(stream, due, now, pings.rtt_seconds)
+        self._measure(now, MEASURE_SECONDS)
+        grant = due + self._growth.grow(stream, due, now, self._pings.rtt_seconds)
         stream.receive_window += grant
         self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)
+
+    def _measure(self, now: float, interval_seconds: float) -> None:
+        pings = self._pings
+        if pings.measurement_due(now, interval_seconds):
+            self._send_control(PING | SYN, 0, pings.measure(now))
 
     def _send_control(self, word: int, stream_id: int, length: int) -> None:
         self._outgoing.append(encode_header(word, stream_id, length))

@@ -270,6 +270,20 @@ async def test_ping_measures_the_way_there_and_back():
 
 
 @in_virtual_time
+async def test_the_way_is_measured_before_anything_waits_on_it():
+    pair = LinkPair(Echo, delay_seconds=0.25)
+    await asyncio.sleep(1)
+    assert (pair.client.rtt_seconds, pair.server.rtt_seconds) == (None, None)
+    call = Source(b"so few bytes that no window is in use")
+    call.begin(pair.client)
+    await call.over
+    await asyncio.sleep(0.5)
+    assert pair.client.rtt_seconds == pytest.approx(0.5, abs=0.01)
+    assert pair.server.rtt_seconds == pytest.approx(0.5, abs=0.01)
+    await pair.close()
+
+
+@in_virtual_time
 async def test_windows_grow_on_a_long_fat_pipe():
     budget = CreditBudget()
     pair = LinkPair(limits=SMALL_WINDOWS, delay_seconds=0.05, capacity_bytes=8192 * KIB, budget=budget)

@@ -6,23 +6,31 @@ from trunkline.channel.pings import Pings
 
 def test_the_round_trip_falls_at_once_and_rises_slowly():
     pings = Pings(Limits(), None, 0.0)
-    for sent_at, rtt, expected in ((1.0, 0.1, 0.1), (2.0, 0.05, 0.05), (2.1, 1.95, 0.053), (14.05, 9.0, 0.0832)):
+    for sent_at, rtt, expected in ((1.0, 0.1, 0.1), (2.0, 0.05, 0.05), (2.1, 0.7, 0.0511), (3.0, 1.0, 0.0527)):
         assert pings.answered(pings.start(sent_at), sent_at + rtt) == pytest.approx(rtt)
         assert pings.rtt_seconds == pytest.approx(expected, abs=1e-4)
     assert pings.answered(pings.start(30.0), 30.01) == pytest.approx(0.01)
     assert pings.rtt_seconds == pytest.approx(0.01)
 
 
+def test_the_round_trip_rises_only_as_long_as_it_is_looked_at():
+    pings = Pings(Limits(), None, 0.0)
+    pings.answered(pings.start(1.0), 1.1)
+    pings.answered(pings.start(5000.0), 5003.0)
+    assert pings.rtt_seconds == pytest.approx(0.103, abs=1e-4)
+
+
 def test_the_round_trip_is_measured_now_and_then():
     pings = Pings(Limits(), None, 0.0)
-    assert pings.measurement_due(0.0)
+    assert pings.measurement_due(0.0, 0.5)
     ping_id = pings.measure(0.0)
-    assert not pings.measurement_due(10.0), "one is under way"
+    assert not pings.measurement_due(10.0, 0.5), "one is under way"
     assert pings.answered(ping_id, 0.1) == pytest.approx(0.1)
     assert pings.rtt_seconds == pytest.approx(0.1)
     assert pings.answered(ping_id, 0.2) is None
-    assert not pings.measurement_due(0.4)
-    assert pings.measurement_due(0.5)
+    assert not pings.measurement_due(0.4, 0.5)
+    assert pings.measurement_due(0.5, 0.5)
+    assert not pings.measurement_due(0.5, 60.0)
 
 
 def test_a_measurement_has_no_deadline():

@@ -186,6 +186,16 @@ def test_grants_measure_the_round_trip_now_and_then():
     assert pings == [True, False, False, True, False]
 
 
+def test_a_quiet_link_is_measured_once_a_minute():
+    server = new_session()
+    pings = []
+    for now in (0.0, 1.0, 59.0, 60.0, 119.0, 120.0):
+        server.measure_quiet(now)
+        pings.append(sent(server))
+        server.receive_data(frame(PING, ACK, 0, len(b"".join(pings)) // 12 - 1), now)
+    assert pings == [frame(PING, SYN, 0, 0), b"", b"", frame(PING, SYN, 0, 1), b"", frame(PING, SYN, 0, 2)]
+
+
 def test_held_bytes_are_counted_until_they_are_consumed_or_the_stream_ends():
     budget = CreditBudget()
     server = new_session(budget=budget)

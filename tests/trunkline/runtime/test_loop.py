@@ -3,6 +3,7 @@ import contextlib
 import gc
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def test_the_loop_that_is_named_runs(name: EventLoopName, module: str):
         return type(asyncio.get_running_loop()).__module__
 
     assert run(main, event_loop=name) == module
+
+
+@pytest.mark.parametrize("name", ["auto", "uvloop", "asyncio"])
+def test_the_clock_of_each_loop_tells_the_time_of_the_moment(name: EventLoopName):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            assert time.monotonic() <= loop.time() <= time.monotonic()
+
+    run(main, event_loop=name)
 
 
 @pytest.mark.parametrize("name", ["auto", "uvloop", "asyncio"])
