@@ -25,6 +25,9 @@ GRANT_BYTES: Final = 256 * 1024
 """Consumed so much, credit goes back at the latest."""
 ROUND_TRIPS: Final = 2.5
 """A window that lasts no longer than so many round trips is too small."""
+SHARED_SECONDS: Final = 0.02
+"""Where other windows have grown too, the rate is that over so long at least: streams have the way in turns, by bursts,
+and each would be sized as if all of it were its own."""
 
 
 class WindowGrowth:
@@ -46,7 +49,7 @@ class WindowGrowth:
         stream.timed_bytes += due
         elapsed = now - stream.timed_from
         round_trip = max(rtt_seconds or 0.0, self._limits.tuning_floor_seconds)
-        if elapsed < round_trip:
+        if elapsed < round_trip or (elapsed < SHARED_SECONDS and self._others_have_grown(stream)):
             return 0
         consumed = stream.timed_bytes
         stream.timed_from = now
@@ -66,6 +69,9 @@ class WindowGrowth:
             self.extra_bytes -= extra
             if self._budget is not None:
                 self._budget.release(extra)
+
+    def _others_have_grown(self, stream: Stream) -> bool:
+        return self.extra_bytes > stream.window_bytes - self._limits.initial_window_bytes
 
     def _reserve(self, extra: int) -> bool:
         if self.extra_bytes + extra > self._limits.link_budget_bytes:

@@ -55,6 +55,20 @@ def test_windows_are_a_few_times_what_is_under_way(bytes_per_second, rtt_seconds
     assert stream.window_bytes <= max(5 * under_way, limits.initial_window_bytes)
 
 
+def test_beside_another_that_has_grown_a_window_goes_by_more_than_one_burst():
+    growth = WindowGrowth(LIMITS, None)
+    first, second = _stream(), _stream()
+    for stream in (first, second):
+        growth.grow(stream, 50, 1.0, 0.001)
+    assert growth.grow(first, 100, 1.006, 0.001) == 100, "alone, a round trip is enough"
+    assert growth.grow(second, 100, 1.008, 0.001) == 0
+    assert growth.grow(second, 100, 1.03, 0.001) == 0, "that was a burst"
+    assert growth.grow(second, 400, 1.051, 0.001) == 100
+    growth.release(second)
+    growth.grow(first, 100, 1.06, 0.001)
+    assert growth.grow(first, 1000, 1.066, 0.001) == 100, "alone again"
+
+
 def test_short_round_trips_count_as_the_floor():
     growth, stream = WindowGrowth(LIMITS, None), _stream()
     growth.grow(stream, 50, 1.0, 0.00001)
