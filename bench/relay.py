@@ -160,9 +160,16 @@ class Attachable(Protocol):
 
 
 @contextmanager
-def listening(relay: Attachable, credentials_file: Path, core: int, times_file: Path | None = None) -> Iterator[int]:
-    """Listeners for the nodes of a file, all attached; the process id is given."""
-    command = [sys.executable, "-m", "bench.listener", relay.url, str(credentials_file)]
+def listening(
+    relay: Attachable,
+    credentials_file: Path,
+    core: int,
+    times_file: Path | None = None,
+    *,
+    priority: Sequence[str] = (),
+) -> Iterator[int]:
+    """Listeners for the nodes of a file, all attached, run at a `priority`; the process id is given."""
+    command = [*priority, sys.executable, "-m", "bench.listener", relay.url, str(credentials_file)]
     if times_file is not None:
         command.append(str(times_file))
     process = subprocess.Popen(pinned(core, command), stdout=subprocess.PIPE, text=True)

@@ -2,9 +2,10 @@
 
 The relay is the real daemon with its own defaults, on a core of its own. A thousand connections of each kind of slow
 peer, and one link of each kind of flood; beside them one caller who makes a small call every five milliseconds. The
-caller and its node are on the other core, as the attackers are, who have it when nobody else wants it. Prints,
-for each: after how long the relay had closed them all (its descriptors tell), the caller's 99th percentile in terms of
-the quiet one before, the slowest call, the delay of the event loop that was not exceeded, and the growth of memory.
+caller and its node are on the other core, as the attackers and theirs are, who have it when nobody else wants it.
+Prints, for each: after how long the relay had closed them all (its descriptors tell), the caller's 99th percentile in
+terms of the quiet one before, the slowest call, the delay of the event loop that was not exceeded, and the growth of
+memory.
 Exits 1 if one is closed after more than its bound, or a call fails. Some five minutes.
 """
 
@@ -149,14 +150,16 @@ def _told(process: subprocess.Popen[str]) -> float:
 async def soaking(directory: Path, build: Build) -> AsyncIterator[Soak]:
     """Everything that is needed, for as long as the block lasts."""
     credentials = Credentials(directory / "credentials")
-    (node,) = credentials.nodes(1)
-    nodes_file = credentials.write_nodes([node], "nodes.json")
+    attacked, called = credentials.nodes(2)
+    attacked_file = credentials.write_nodes([attacked], "attacked.json")
+    called_file = credentials.write_nodes([called], "called.json")
     with ExitStack() as stack:
         relay = stack.enter_context(running_relay(directory / "relay", credentials, build=build))
-        stack.enter_context(listening(relay, nodes_file, LOAD_CORE))
-        target = Target(relay.port, credentials.client_context(), node)
+        stack.enter_context(listening(relay, attacked_file, LOAD_CORE, priority=IDLE_PRIORITY))
+        stack.enter_context(listening(relay, called_file, LOAD_CORE))
+        target = Target(relay.port, credentials.client_context(), called)
         async with calling(target) as taken:
-            yield Soak(relay, target, nodes_file, taken)
+            yield Soak(relay, target, attacked_file, taken)
 
 
 async def run(arguments: argparse.Namespace, directory: Path) -> bool:
