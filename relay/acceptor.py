@@ -2,7 +2,7 @@
 
 Theory of operation. A turn of the loop in which a listening socket has connections accepts a few of them, so that a
 storm of arrivals does not hold up the calls in progress; what is not accepted waits in the kernel. `HandshakeQueue`
-says which may set up TLS, and `Hellos` awaits their first words, of which one is answered in a turn. At each bound:
+says which may set up TLS, and `Hellos` awaits their first words, of which few are answered in a turn. At each bound:
 
     connections in all       the newest is closed at once: they may stay for hours, and the peer has other relays
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
@@ -192,7 +192,7 @@ class Acceptor:
 
     @property
     def _connections(self) -> int:
-        return len(self._queue) + self._port.open
+        return len(self._queue) + len(self._overdue) + self._port.open
 
     def _watch(self) -> None:
         for listening in self._listening:

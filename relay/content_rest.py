@@ -2,7 +2,7 @@
 
 Theory of operation. `TURN_CHUNKS` chunks are taken in at once, then everybody else on the loop has a turn. What comes
 meanwhile waits behind the rest, and so does the end of the stream. No credit is given for what waits, so that it is
-never more than the window of its stream.
+never more than the window of its stream; small pieces are joined, so that each costs hardly more than its bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from trunkline.channel.errors import ChannelError
 
 TURN_CHUNKS: Final = 2048
 """Of content so many chunks are taken in before everybody else on the loop has a turn: half a millisecond's worth."""
+TURN_BYTES: Final = 6 * TURN_CHUNKS
+"""Of small pieces so much is taken in at once: as many chunks of a byte (RFC 9112 section 7.1)."""
+JOINED_BYTES: Final = 4096
 
 
 class ContentRest:
@@ -32,3 +35,18 @@ class ContentRest:
         self.pieces: deque[Chunk] = deque((first,))
         self.ended = False
         self.lost: ChannelError | None = None
+
+    def add(self, piece: Chunk) -> None:
+        """Have a piece wait behind the others."""
+        pieces = self.pieces
+        if pieces and len(pieces[-1]) + len(piece) <= JOINED_BYTES:
+            pieces[-1] = b"".join((pieces[-1], piece))
+        else:
+            pieces.append(piece)
+
+    def take(self, taken_bytes: int) -> Chunk | None:
+        """Take out the next piece, in a turn in which so much has been taken; None if there is none for this turn."""
+        pieces = self.pieces
+        if not pieces or (taken_bytes and taken_bytes + len(pieces[0]) > TURN_BYTES):
+            return None
+        return pieces.popleft()

@@ -89,6 +89,11 @@ class Exchange(RequestStream):
         """Whether the sender, while the response has not begun, may wait for a 100 before it sends content."""
         return self.request.expect_continue and (self._heads is None or not self._heads.interims)
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the listener has shown that it took the stream, which may be over by now."""
+        return self._response is not None or (self._stream is not None and self._stream.acknowledged)
+
     def silent(self, now: float) -> bool:
         """Whether the listener has had its time to take the stream, and has not."""
         return not self.accepted and now - self.started_at >= self._front.listener_seconds
@@ -131,7 +136,7 @@ class Exchange(RequestStream):
             if self._rest is None:
                 self._content_received(data)
             else:
-                self._rest.pieces.append(data)
+                self._rest.add(data)
         elif state is _RAW:
             self._count(self._front.received_bytes, len(data))
             self._sender.deliver(data)
@@ -159,7 +164,7 @@ class Exchange(RequestStream):
     def stream_lost(self, error: ChannelError) -> None:
         """The node reset the stream, or its link is gone."""
         stream, self._stream = self._stream, None
-        if self._rest is not None:
+        if self._rest is not None and error.code is not ErrorCode.BUDGET_EXCEEDED:
             self._rest.lost = error
             return
         self._front.deadlines.forget(self)
@@ -264,11 +269,15 @@ class Exchange(RequestStream):
         rest = self._rest
         if rest is None:
             return
-        left = self._pass_on(rest.pieces.popleft())
-        if left:
-            rest.pieces.appendleft(left)
-        if self._rest is None:
-            return
+        taken_bytes = 0
+        while (piece := rest.take(taken_bytes)) is not None:
+            taken_bytes += len(piece)
+            left = self._pass_on(piece)
+            if self._rest is None:
+                return
+            if left:
+                rest.pieces.appendleft(left)
+                break
         if rest.pieces:
             self._front.call_soon(self._take_rest)
             return

@@ -1,10 +1,11 @@
-"""The first words of those who set up TLS: each is awaited as a whole, and one is answered in a turn of the loop.
+"""The first words of those who set up TLS: each is awaited as a whole, and few are answered in a turn of the loop.
 
 Theory of operation. To answer a ClientHello takes half a millisecond, and those of a crowd come together. So nothing is
 spent on a connection until the first record of its client is there, which the kernel holds and tells of when it is
 whole (SO_RCVLOWAT): who is silent, or says half of it, costs a socket. Of those that are there one has its turn in each
-turn of the loop, between which everybody else has theirs. What is no TLS, or ends before, has its turn as well: it is
-for TLS to say what is wrong with it.
+turn of the loop, between which everybody else has theirs, and one more for each `LINE` that wait: turns may be long,
+and nobody is to run out of time in a line that grows. What is no TLS, or ends before, has its turn as well: it is for
+TLS to say what is wrong with it.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ _HANDSHAKE_RECORD: Final = b"\x16"
 _HEADER_BYTES: Final = 5
 _MOST_BYTES: Final = _HEADER_BYTES + 16 * 1024
 """Of a record (RFC 8446 section 5.1)."""
+LINE: Final = 64
 
 
 class Hellos:
@@ -80,7 +82,7 @@ class Hellos:
             self._loop.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
-        if self._there:
+        for _ in range(min(len(self._there), 1 + len(self._there) // LINE)):
             self._answer(self._there.popleft())
         if self._there:
             self._loop.call_soon(self._next_turn)

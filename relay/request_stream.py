@@ -64,11 +64,6 @@ class RequestStream(CreditedStream):
         return self._request_id.decode("ascii")
 
     @property
-    def accepted(self) -> bool:
-        """Whether the listener has shown that it took the stream."""
-        return self._stream is not None and self._stream.acknowledged
-
-    @property
     def destination(self) -> Destination:
         """What is called, as the sender named it."""
         return self._grant.destination

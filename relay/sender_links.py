@@ -105,7 +105,7 @@ class SenderStream(CreditedStream):
             if self._rest is None:
                 self._content_received(data)
             else:
-                self._rest.pieces.append(data)
+                self._rest.add(data)
         elif state is _RAW and self._exchange is not None:
             self._exchange.send_raw(data)
             self._hand_back(len(data))
@@ -259,10 +259,13 @@ class SenderStream(CreditedStream):
         rest = self._rest
         if rest is None:
             return
-        if self._state is _CONTENT:
-            left = self._take_content(rest.pieces.popleft())
+        taken_bytes = 0
+        while self._state is _CONTENT and (piece := rest.take(taken_bytes)) is not None:
+            taken_bytes += len(piece)
+            left = self._take_content(piece)
             if left:
                 rest.pieces.appendleft(left)
+                break
         if self._state is _CONTENT and rest.pieces:
             self._front.call_soon(self._take_rest)
             return

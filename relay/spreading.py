@@ -3,11 +3,11 @@
 Theory of operation. A thousand connections may come to their deadline at once, and each costs some 0.1 ms to close:
 done in one turn of the loop, they would keep every call waiting for a tenth of a second. So a few are done at once,
 and a few more every `STEP_SECONDS`: time passes in between, lest what each of them leads to (its goodbye's own
-deadline, say) comes to all of them at once again. However many there are, the last is done within `SPREAD_SECONDS`.
+deadline, say) comes to all of them at once again. However many there are, the last is done in `SPREAD_SECONDS` and the
+time that the acts themselves take.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeVar
 
@@ -26,14 +26,19 @@ class Spreading(Generic[T]):
         """Begin with none; `act` is called with each, and must not raise."""
         self._loop = loop
         self._act = act
-        self._due: deque[T] = deque()
+        self._due: dict[T, None] = {}
         self._at_once = AT_ONCE
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many are still to be acted on."""
+        return len(self._due)
+
     def add(self, due: Iterable[T]) -> None:
-        """Act on these, behind those that are still to be acted on: some now, the rest soon."""
-        self._due.extend(due)
-        self._at_once = max(AT_ONCE, -(-len(self._due) // STEPS))
+        """Act on these, behind those that are still to be acted on: some now, the rest soon; on each once."""
+        least = self._at_once if self._due else AT_ONCE
+        self._due.update(dict.fromkeys(due))
+        self._at_once = max(least, -(-len(self._due) // STEPS))
         if self._timer is None:
             self._step()
 
@@ -41,7 +46,7 @@ class Spreading(Generic[T]):
         """Act on all that are left, now."""
         self._stop()
         while self._due:
-            self._act(self._due.popleft())
+            self._act(self._take())
 
     def drop(self) -> None:
         """Act on none of those that are left."""
@@ -53,10 +58,16 @@ class Spreading(Generic[T]):
             self._timer.cancel()
             self._timer = None
 
+    def _take(self) -> T:
+        """Returns the one that has waited longest, which waits no more."""
+        first = next(iter(self._due))
+        del self._due[first]
+        return first
+
     def _step(self) -> None:
         self._timer = None
         for _ in range(self._at_once):
             if self._due:
-                self._act(self._due.popleft())
+                self._act(self._take())
         if self._due:
             self._timer = self._loop.call_later(STEP_SECONDS, self._step)

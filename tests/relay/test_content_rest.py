@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from relay.content_rest import TURN_CHUNKS
+from relay.content_rest import TURN_CHUNKS, ContentRest
 from tests.relay.test_exchange import begin, read
 from tests.relay.test_request_content import decoded
 from tests.relay.test_sender_links import Call, Sender, request
@@ -32,6 +32,28 @@ async def sent(call: NodeCall | Call) -> None:
     """Wait until an end has sent everything, of which the relay has not taken all in yet."""
     while call.unsent_bytes:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0)
+
+
+def test_small_pieces_that_wait_cost_hardly_more_than_their_bytes() -> None:
+    rest = ContentRest(b"x" * 100_000)
+    for _ in range(10_000):
+        rest.add(b"ab")
+    rest.add(memoryview(b"c" * 5000))
+    assert len(rest.pieces) == 7
+    assert b"".join(rest.pieces) == b"x" * 100_000 + b"ab" * 10_000 + b"c" * 5000
+
+
+def test_small_pieces_are_taken_several_in_a_turn() -> None:
+    rest = ContentRest(b"x" * 100_000)
+    for _ in range(5):
+        rest.add(b"a" * 4000)
+    turns: list[int] = []
+    while rest.pieces:
+        taken_bytes = 0
+        while (piece := rest.take(taken_bytes)) is not None:
+            taken_bytes += len(piece)
+        turns.append(taken_bytes)
+    assert turns == [100_000, 12_000, 8000]
 
 
 # Of responses

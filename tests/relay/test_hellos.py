@@ -1,13 +1,14 @@
 """Awaiting the first words of a client over real sockets, on each event loop."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from relay.arrivals import Arrival
-from relay.hellos import Hellos
+from relay.hellos import LINE, Hellos
 from tests.relay.test_acceptor import LOOPS
 
 HELLO = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
@@ -143,3 +144,22 @@ def test_those_that_are_there_can_all_be_answered_now(run) -> None:
         assert port.told == ["answered"], "once only"
 
     run(test)
+
+
+async def test_the_longer_the_line_the_more_are_answered_in_a_turn() -> None:
+    loop = asyncio.get_running_loop()
+    answered: list[Arrival] = []
+    hellos = Hellos(loop, answer=answered.append, late=lambda _: None)
+    pairs = [socket.socketpair() for _ in range(2 * LINE)]
+    for ours, theirs in pairs:
+        theirs.send(HELLO)
+        hellos.expect(Arrival(ours, "here", loop.time(), lambda *_: None), loop.time() + 3600)
+    counts = [0]
+    while counts[-1] < len(pairs):
+        await asyncio.sleep(0)
+        counts.append(len(answered))
+    in_turns = [after - before for before, after in itertools.pairwise(counts)]
+    assert (in_turns[0], max(in_turns), in_turns[-1]) == (3, 3, 1)
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()

@@ -70,3 +70,26 @@ async def test_what_is_left_can_be_done_now_or_never() -> None:
     assert dropped.done == list(range(AT_ONCE))
     dropped.spreading.add([100])
     assert dropped.done[AT_ONCE:] == [100]
+
+
+@in_virtual_time
+async def test_what_is_due_once_more_is_done_once() -> None:
+    acts = Acts()
+    acts.spreading.add(range(10 * AT_ONCE))
+    for _ in range(50):
+        acts.spreading.add(range(AT_ONCE, 10 * AT_ONCE))
+    assert len(acts.spreading) == 9 * AT_ONCE
+    await asyncio.sleep(SPREAD_SECONDS)
+    assert acts.done == list(range(10 * AT_ONCE))
+    assert acts.most_at_once() == AT_ONCE
+    assert len(acts.spreading) == 0
+
+
+@in_virtual_time
+async def test_few_that_come_later_do_not_slow_down_many() -> None:
+    acts = Acts()
+    acts.spreading.add(range(50_000))
+    await asyncio.sleep(SPREAD_SECONDS / 2)
+    acts.spreading.add([50_000])
+    await asyncio.sleep(SPREAD_SECONDS / 2 + STEP_SECONDS)
+    assert acts.done == list(range(50_001))
