@@ -2,12 +2,15 @@
 
 The kernel spreads connections over all sockets that listen on a port with SO_REUSEPORT, whichever relay of this user
 they are of (socket(7)). Another relay on the same port by mistake would get half of the connections, without a word
-from either; so nobody may listen there when the port is reserved.
+from either. So nobody may listen there when the port is reserved; and a name of the port is held in the kernel (an
+abstract address, unix(7)) by whoever has reserved it, since a port that no worker listens on yet looks free.
 """
 
 import asyncio
 import errno
+import os
 import socket
+from contextlib import ExitStack
 from typing import Final
 
 from relay.listening import open_listening
@@ -20,6 +23,9 @@ LOOK_SECONDS: Final = 0.05
 async def reserve(address: str, port: int, *, within_seconds: float = FREE_WITHIN_SECONDS) -> list[socket.socket]:
     """Reserve a port for workers, once it is free, for which it waits so long; see `open_listening`.
 
+    Returns:
+        The port's sockets, which do not listen, and last the one that holds its name; all to be kept.
+
     Raises:
         OSError: it is taken, or cannot be listened on.
     """
@@ -27,12 +33,20 @@ async def reserve(address: str, port: int, *, within_seconds: float = FREE_WITHI
     ends = loop.time() + within_seconds
     while True:
         try:
-            found = await open_listening(address, port, backlog=None)
+            return await _reserve_now(address, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or loop.time() >= ends:
                 raise
             await asyncio.sleep(LOOK_SECONDS)
-        else:
-            for place in found:
-                place.close()
-            return await open_listening(address, port, backlog=None, shared=True)
+
+
+async def _reserve_now(address: str, port: int) -> list[socket.socket]:
+    with ExitStack() as held:
+        name = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        if port:
+            name.bind(f"\0trunkline-relay/{os.geteuid()}/{address}/{port}")
+        for place in await open_listening(address, port, backlog=None):
+            place.close()
+        places = await open_listening(address, port, backlog=None, shared=True)
+        held.pop_all()
+    return [*places, name]

@@ -30,13 +30,25 @@ async def test_workers_that_are_just_ending_are_waited_for() -> None:
         done, _ = await asyncio.wait([reserving], timeout=0.02)
         assert not done
         theirs.close()
-        (reserved,) = await reserving
-        reserved.close()
+        for reserved in await reserving:
+            reserved.close()
 
 
 async def test_workers_share_what_is_reserved() -> None:
     with ExitStack() as stack:
-        (reserved,) = await reserve("127.0.0.1", 0)
-        stack.enter_context(reserved)
+        for place in reversed(await reserve("127.0.0.1", 0)):
+            reserved = stack.enter_context(place)
         for _ in range(2):
             await shared_listener(stack, reserved.getsockname()[1])
+
+
+async def test_of_two_relays_that_start_together_one_has_the_port() -> None:
+    with ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        for place in await reserve("127.0.0.1", port, within_seconds=20.0):
+            stack.enter_context(place)
+        with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+            await reserve("127.0.0.1", port, within_seconds=0.0)
+    for place in await reserve("127.0.0.1", port):
+        place.close()
