@@ -162,7 +162,11 @@ def _remark(record: Record) -> str:
 def _write_new(path: Path, secret: str) -> None:
     try:
         path.touch(mode=0o600, exist_ok=False)
-        path.write_text(secret + "\n", encoding="ascii")
+        try:
+            path.write_text(secret + "\n", encoding="ascii")
+        except OSError:
+            path.unlink()
+            raise
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}; the token is lost, make another one"
         raise CommandFailed(message, os.EX_CANTCREAT) from None

@@ -66,7 +66,7 @@ def _uvloop() -> asyncio.AbstractEventLoop:
     import uvloop
 
     loop = uvloop.new_event_loop()
-    # As asyncio's does. Its own tells when the turn began, in whole milliseconds, and a near peer is not even one away.
+    # As asyncio's does. Its own tells whole milliseconds, and a near peer is not even one away.
     setattr(loop, "time", time.monotonic)  # noqa: B010
     return loop
 
