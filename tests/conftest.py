@@ -41,8 +41,8 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many as there are processors, and with `auto` three more: end-to-end tests wait more than they compute."""
-    return len(os.sched_getaffinity(0)) + (3 if config.option.numprocesses == "auto" else 0)
+    """As many as there are processors, and with `auto` two more: end-to-end tests wait more than they compute."""
+    return len(os.sched_getaffinity(0)) + (2 if config.option.numprocesses == "auto" else 0)
 
 
 @pytest.hookimpl(trylast=True)

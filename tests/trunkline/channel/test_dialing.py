@@ -227,8 +227,9 @@ async def test_a_relay_that_never_answers(kit):
         tcp_forwarder("127.0.0.1", server.port) as forwarder,
     ):
         forwarder.stall()
-        with pytest.raises(ConnectionLost, match=r"within 0\.2 s"):
-            await dial(kit, f"https://localhost:{forwarder.port}", deadline_seconds=0.2)
+        # Long enough to be connected: asyncio forgets a socket whose connecting is cancelled as it succeeds.
+        with pytest.raises(ConnectionLost, match="within 1 s"):
+            await dial(kit, f"https://localhost:{forwarder.port}", deadline_seconds=1.0)
     assert server.requests == []
 
 
