@@ -46,7 +46,7 @@ class Generations(Generic[K, V]):
 
 
 class Marks:
-    """What has come before, nearly: an octet for each of some places, so that one in 256 new ones is taken for old.
+    """What has come before, nearly: an octet for each of some places, so that one in 255 new ones is taken for old.
 
     That is good enough for deciding what to remember, and costs one look at a little memory.
     """
@@ -63,7 +63,7 @@ class Marks:
         """Notes a hash, and tells whether it was there."""
         marks = self._marks
         place = mark & self._mask
-        octet = mark >> self._shift & 0xFF
+        octet = mark >> self._shift & 0xFF or 1  # 0 is a place where nothing has come
         if marks[place] == octet:
             return True
         marks[place] = octet

@@ -111,3 +111,8 @@ def test_marks_know_what_came_before_and_hardly_anything_else() -> None:
     fresh = Marks(10)
     hashes = [number * 0x9E3779B97F4A7C15 % 2**64 - 2**63 for number in range(1, 1000)]
     assert sum(fresh.add(one) for one in hashes) < 100
+
+
+def test_of_what_nothing_came_before_nothing_is_known() -> None:
+    for octet in range(256):
+        assert not Marks(10).add(octet << 10 | 5)
