@@ -29,12 +29,13 @@ class ContentRest:
         lost: why the stream is lost, if that came behind them.
     """
 
-    __slots__ = ("ended", "lost", "pieces")
+    __slots__ = ("_room_bytes", "ended", "lost", "pieces")
 
     def __init__(self, first: Chunk) -> None:
         self.pieces: deque[Chunk] = deque((first,))
         self.ended = False
         self.lost: ChannelError | None = None
+        self._room_bytes = 0
 
     def add(self, piece: Chunk) -> None:
         """Have a piece wait behind the others."""
@@ -44,9 +45,21 @@ class ContentRest:
         else:
             pieces.append(piece)
 
-    def take(self, taken_bytes: int) -> Chunk | None:
-        """Take out the next piece, in a turn in which so much has been taken; None if there is none for this turn."""
+    def begin_turn(self) -> None:
+        """Have pieces of `TURN_BYTES` taken, or one that is larger."""
+        self._room_bytes = max(TURN_BYTES, len(self.pieces[0]) if self.pieces else 0)
+
+    def take(self) -> Chunk | None:
+        """Take out the next piece; None if there is none for this turn."""
         pieces = self.pieces
-        if not pieces or (taken_bytes and taken_bytes + len(pieces[0]) > TURN_BYTES):
+        if not pieces or len(pieces[0]) > self._room_bytes:
             return None
-        return pieces.popleft()
+        piece = pieces.popleft()
+        self._room_bytes -= len(piece)
+        return piece
+
+    def put_back(self, left: Chunk) -> None:
+        """Have what was too much of a piece for this turn, if anything was, be the first of another."""
+        if left:
+            self.pieces.appendleft(left)
+            self._room_bytes = 0

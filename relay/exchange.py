@@ -269,15 +269,11 @@ class Exchange(RequestStream):
         rest = self._rest
         if rest is None:
             return
-        taken_bytes = 0
-        while (piece := rest.take(taken_bytes)) is not None:
-            taken_bytes += len(piece)
-            left = self._pass_on(piece)
+        rest.begin_turn()
+        while (piece := rest.take()) is not None:
+            rest.put_back(self._pass_on(piece))
             if self._rest is None:
                 return
-            if left:
-                rest.pieces.appendleft(left)
-                break
         if rest.pieces:
             self._front.call_soon(self._take_rest)
             return

@@ -259,13 +259,9 @@ class SenderStream(CreditedStream):
         rest = self._rest
         if rest is None:
             return
-        taken_bytes = 0
-        while self._state is _CONTENT and (piece := rest.take(taken_bytes)) is not None:
-            taken_bytes += len(piece)
-            left = self._take_content(piece)
-            if left:
-                rest.pieces.appendleft(left)
-                break
+        rest.begin_turn()
+        while self._state is _CONTENT and (piece := rest.take()) is not None:
+            rest.put_back(self._take_content(piece))
         if self._state is _CONTENT and rest.pieces:
             self._front.call_soon(self._take_rest)
             return

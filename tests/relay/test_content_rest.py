@@ -49,11 +49,22 @@ def test_small_pieces_are_taken_several_in_a_turn() -> None:
         rest.add(b"a" * 4000)
     turns: list[int] = []
     while rest.pieces:
-        taken_bytes = 0
-        while (piece := rest.take(taken_bytes)) is not None:
-            taken_bytes += len(piece)
-        turns.append(taken_bytes)
+        rest.begin_turn()
+        turns.append(sum(len(piece) for piece in iter(rest.take, None)))
     assert turns == [100_000, 12_000, 8000]
+
+
+def test_what_is_put_back_is_the_first_of_another_turn() -> None:
+    rest = ContentRest(b"abc" * 100)
+    rest.add(b"x" * 4000)
+    rest.begin_turn()
+    assert rest.take() == b"abc" * 100
+    rest.put_back(b"")
+    assert rest.take() == b"x" * 4000
+    rest.put_back(b"x" * 3000)
+    assert rest.take() is None
+    rest.begin_turn()
+    assert rest.take() == b"x" * 3000
 
 
 # Of responses

@@ -42,11 +42,16 @@ async def test_a_deadline_comes_up_to_an_interval_late_and_never_early(deadlines
     assert owners[3].reached_at == NEVER
 
 
-@given_in_virtual_time(sweeping)
-async def test_a_thousand_at_once_are_acted_on_a_few_at_a_time(deadlines: Deadlines) -> None:
-    owners = [Owner(0.1) for _ in range(1000)]
+def due_at_once(deadlines: Deadlines, count: int) -> list[Owner]:
+    owners = [Owner(0.1) for _ in range(count)]
     for owner in owners:
         deadlines.watch(owner)
+    return owners
+
+
+@given_in_virtual_time(sweeping)
+async def test_a_thousand_at_once_are_acted_on_a_few_at_a_time(deadlines: Deadlines) -> None:
+    owners = due_at_once(deadlines, 1000)
     await asyncio.sleep(SWEEP_INTERVAL_SECONDS + SPREAD_SECONDS)
     times = [owner.reached_at for owner in owners]
     assert max(times) <= SWEEP_INTERVAL_SECONDS + SPREAD_SECONDS
@@ -55,9 +60,7 @@ async def test_a_thousand_at_once_are_acted_on_a_few_at_a_time(deadlines: Deadli
 
 @given_in_virtual_time(sweeping)
 async def test_a_deadline_that_moves_away_meanwhile_is_none(deadlines: Deadlines) -> None:
-    owners = [Owner(0.1) for _ in range(10 * AT_ONCE)]
-    for owner in owners:
-        deadlines.watch(owner)
+    owners = due_at_once(deadlines, 10 * AT_ONCE)
     await asyncio.sleep(SWEEP_INTERVAL_SECONDS)
     still_due = [owner for owner in owners if owner.reached_at == NEVER]
     assert len(still_due) == 9 * AT_ONCE
@@ -71,9 +74,7 @@ async def test_a_deadline_that_moves_away_meanwhile_is_none(deadlines: Deadlines
 
 @given_in_virtual_time(sweeping)
 async def test_nothing_comes_once_it_has_stopped(deadlines: Deadlines) -> None:
-    owners = [Owner(0.1) for _ in range(10 * AT_ONCE)]
-    for owner in owners:
-        deadlines.watch(owner)
+    owners = due_at_once(deadlines, 10 * AT_ONCE)
     await asyncio.sleep(SWEEP_INTERVAL_SECONDS)
     deadlines.stop()
     await asyncio.sleep(SPREAD_SECONDS)
