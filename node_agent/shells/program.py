@@ -120,16 +120,16 @@ class Program:
         raise StartFailed(f"cannot start {plan.program!r}: {failure}")
 
     def resize(self, rows: int, columns: int) -> None:
-        """Set the terminal's size; the kernel tells its foreground."""
+        """Set the terminal's size, while it is open; the kernel tells its foreground."""
         with contextlib.suppress(OSError):
             _set_size(self.ends.input, rows, columns)
 
-    def signal(self, name: str) -> None:
-        """Signal the foreground of the terminal, or without one the group of the first program."""
-        try:
-            group = os.tcgetpgrp(self.ends.input)
-        except OSError:
-            group = 0
+    def signal(self, name: str, *, foreground: bool) -> None:
+        """Signal the group of the first program, or with `foreground`, while `ends.input` is open, its terminal's."""
+        group = 0
+        if foreground:
+            with contextlib.suppress(OSError):  # without a terminal there is no foreground
+                group = os.tcgetpgrp(self.ends.input)
         self._say({"signal": name, "group": group})
 
     def hang_up(self) -> None:

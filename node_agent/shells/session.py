@@ -188,10 +188,10 @@ class ShellSession:
             self._input.write(event.content)
         elif isinstance(event, RoomMade):
             self._read_on()
-        elif isinstance(event, Resized):
+        elif isinstance(event, Resized) and not self._input.ended:
             self._program.resize(event.rows, event.columns)
         elif isinstance(event, Signalled):
-            self._program.signal(event.name)
+            self._program.signal(event.name, foreground=not self._input.ended)
         elif isinstance(event, InputEnded):
             self._input.end()
         elif isinstance(event, HungUp):
@@ -205,6 +205,8 @@ class ShellSession:
         if content:
             self._touch()
             self._flow.write(content, is_error=is_error)
+        elif self.opening.terminal:
+            self._input.close()  # it is the same descriptor: its number is given to the next that is opened
         self._end_if_all_is_read()
         self._send()
 

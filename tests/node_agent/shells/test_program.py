@@ -89,7 +89,7 @@ async def test_signals_go_to_the_foreground(until):
         return b"ready" in shown
 
     await until(ready)
-    program.signal("INT")
+    program.signal("INT", foreground=True)
     assert (await ended(program))[1] == 3
 
 

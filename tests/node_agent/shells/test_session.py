@@ -68,6 +68,53 @@ async def test_a_signal_by_name_without_a_terminal(caller):
     assert await caller.end() == exited(6)
 
 
+async def test_nothing_reaches_anybody_through_a_terminal_that_was_left(caller, agent, kit, until):
+    left = "trap '' HUP; exec </dev/null >/dev/null 2>&1; while :; do sleep 0.05; done"
+    await caller.open(argv=["sh", "-c", left])
+    await caller.attach()
+    await caller.next()
+    session = agent.shells._sessions["one"]
+    await until(lambda: all(output.ended for output in session._outputs))
+    # The number of the terminal's descriptor is free now, and is given to the next that is opened.
+    other = ShellCaller(agent, kit.call_token("shell:open", subject="operator:other"), shell_id="two")
+    await other.open(argv=["sh", "-c", "read line; stty size; echo got $line"])
+    await other.attach()
+    await other.next()
+    caller.flow.resize(1, 2)
+    caller.type(b"rm -rf /\n")
+    caller.flow.end_input()
+    caller.flow.signal("TERM")
+    caller.send()
+    await until(lambda: session._flow.received_bytes == 9)
+    other.type(b"mine\n")
+    assert await other.end() == exited(0)
+    assert b"24 80\r\ngot mine" in other.shown
+    assert (await caller.end()).kind is ShellEndingKind.KILLED
+
+
+async def test_nothing_reaches_anybody_through_a_pipe_that_was_closed(caller, agent, kit, until):
+    await caller.open(argv=["sh", "-c", "cat; while :; do sleep 0.05; done"], terminal=False)
+    await caller.attach()
+    await caller.next()
+    caller.flow.end_input()
+    caller.send()
+    session = agent.shells._sessions["one"]
+    await until(lambda: session._input.ended)
+    token = kit.call_token("shell:open", subject="operator:other")
+    others = [ShellCaller(agent, token, shell_id=f"other-{number}") for number in range(2)]
+    for other in others:  # the pipe's number is that of the second's terminal
+        await other.open(argv=["sh", "-c", "read line; stty size"])
+    caller.flow.resize(1, 2)
+    caller.flow.signal("TERM")
+    caller.send()
+    assert await caller.end() == ShellEnding(ShellEndingKind.KILLED, 15)
+    for other in others:
+        await other.attach()
+        other.type(b"\n")
+        assert await other.end() == exited(0)
+        assert b"24 80" in other.shown
+
+
 async def test_a_cut_stream_loses_and_doubles_nothing(caller):
     lines = 20_000
     await caller.open(argv=["sh", "-c", f"stty -echo; echo 0; read word; seq {lines}; read word; echo got $word"])
