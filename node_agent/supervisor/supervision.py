@@ -29,6 +29,8 @@ STREAMS = ("stdout", "stderr")
 LINGER_SECONDS = 0.5
 # How long killing is tried in one go; it is tried again after as long.
 KILL_SECONDS = 5.0
+# epoll_wait(2) takes milliseconds as an int, of 24 days; a timeout may be longer.
+LONGEST_PATIENCE_SECONDS = 86400.0
 TIMEOUT = "timeout"
 SIGNALLED = "signalled"
 _SIGNAL_REASON = "its supervisor was told to end it (SIGTERM), as when the node is shut down"
@@ -183,7 +185,7 @@ class Supervision:
         if self._kill_at is None and self._status is None:
             deadlines.append(self._timeout_at)
         given = [deadline for deadline in deadlines if deadline is not None]
-        return max(0.0, min(given) - time.monotonic()) if given else None
+        return min(LONGEST_PATIENCE_SECONDS, max(0.0, min(given) - time.monotonic())) if given else None
 
     def _over(self) -> bool:
         return self._status is not None and self._report is None and (self._alone or self._killed)

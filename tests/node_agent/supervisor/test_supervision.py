@@ -76,6 +76,12 @@ def test_the_time_runs_out(supervise):
     assert (ending["cause"], ending["signal"]) == ("timeout", signal.SIGTERM)
 
 
+@pytest.mark.parametrize("timeout_seconds", [30 * 86400.0, float("inf")])
+def test_the_time_may_be_longer_than_the_kernel_waits_at_once(supervise, timeout_seconds):
+    ending, supervised = ended(supervise, "echo", "done", timeout_seconds=timeout_seconds)
+    assert (ending["exit_code"], supervised.output()) == (0, b"done\n")
+
+
 def test_whoever_does_not_hear_is_killed_after_the_grace_with_everybody_below(supervise):
     script = "trap '' TERM; setsid sleep 60 & echo $!; echo $$; while :; do sleep 1; done"
     with supervise("sh", "-c", script) as supervised:
