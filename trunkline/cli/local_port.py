@@ -57,7 +57,7 @@ async def serve_local_port(port: int, serve: Serve, announce: Callable[[int], No
 async def _guarded(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, room: bool) -> None:
     try:
         if not await is_own_peer(writer.transport):
-            click.echo("trunkline: refused a connection of another user", err=True)
+            click.echo("trunkline: refused a connection of another user, or one that was closed at once", err=True)
         elif room:
             await serve(reader, writer)
     except TrunklineError as error:

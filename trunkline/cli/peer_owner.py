@@ -1,7 +1,9 @@
 """Which user holds the other end of a loopback connection, so that a local port serves its owner alone.
 
 Any user of the machine, and any container that shares its network, can connect to a loopback port. The kernel lists
-TCP sockets with their owners in ``/proc/net/tcp``; where that cannot be read, nobody is let in.
+TCP sockets with their owners in ``/proc/net/tcp``; where that cannot be read, nobody is let in. A socket that no
+process has open any more, because it was closed as soon as it had sent something, is listed as root's, and without an
+inode: whose it was is not known, so it is nobody's.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ async def is_own_peer(transport: asyncio.BaseTransport) -> bool:
 
 
 def owner_in_table(table: Path, local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """The user id of the socket with these two addresses in a table like ``/proc/net/tcp``; None if it is not there."""
+    """The user id of the socket with these two addresses in a table like ``/proc/net/tcp``; None if nobody has it."""
     wanted = [_hexadecimal(local), _hexadecimal(remote)]
     try:
         with table.open(encoding="ascii") as lines:
@@ -38,7 +40,7 @@ def owner_in_table(table: Path, local: tuple[str, int], remote: tuple[str, int])
             for line in lines:
                 columns = line.split()
                 if columns[1:3] == wanted:
-                    return int(columns[7])
+                    return int(columns[7]) if int(columns[9]) else None
     except (OSError, ValueError, IndexError):
         return None
     return None

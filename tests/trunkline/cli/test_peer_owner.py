@@ -32,3 +32,14 @@ def test_a_connection_of_our_own() -> None:
         with far:
             owner = owner_in_table(Path("/proc/net/tcp"), near.getsockname(), near.getpeername())
     assert owner == os.geteuid()
+
+
+def test_whoever_has_closed_the_connection_already_is_nobody() -> None:
+    # The kernel shows a socket that no process has any more as root's, whoever made it.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as near:
+            ends = near.getsockname(), near.getpeername()
+            near.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        far, _ = server.accept()
+        with far:
+            assert owner_in_table(Path("/proc/net/tcp"), *ends) is None
