@@ -78,12 +78,19 @@ def _text(column: str, value: Any) -> str:
         return "-"
     name = column.rpartition(".")[2]
     if (name in _MOMENTS or name.endswith("_time")) and isinstance(value, int):
-        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else "-"
+        return _moment(value) if value else "-"
     if isinstance(value, dict):
         return printable(", ".join(f"{key}={_text(key, entry)}" for key, entry in _flat(value))) or "-"
     if isinstance(value, list | tuple):
         return printable(" ".join(_text("", entry) for entry in value)) or "-"
     return printable(str(value))
+
+
+def _moment(milliseconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # what a node says may be no time at all
+        return str(milliseconds)
 
 
 def _flat(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -77,8 +77,8 @@ class ShownOutput:
         self._destination.flush()
 
     def close(self) -> None:
-        """Pass what was held back."""
-        self._destination.write(self._held)
+        """Show what was held back: the other half may be the first byte of another output on the same terminal."""
+        self._destination.write(b"\\xc2" if self._held else b"")
         self._destination.flush()
         self._held = b""
 

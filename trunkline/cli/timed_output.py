@@ -44,7 +44,10 @@ class OutputTimes:
         place = bisect.bisect_right(self._marks, offset, key=lambda mark: mark.offset) - 1
         if place < 0:
             return UNKNOWN
-        time = datetime.fromtimestamp(self._marks[place].time / 1000, UTC)
+        try:
+            time = datetime.fromtimestamp(self._marks[place].time / 1000, UTC)
+        except (ValueError, OverflowError, OSError):  # what a node says may be no time at all
+            return UNKNOWN
         return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

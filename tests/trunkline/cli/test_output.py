@@ -25,6 +25,11 @@ def test_headings_are_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[0].split("  ") == ["WORKSPACE", "WORKSPACE ID", "CREATED"]
 
 
+def test_a_time_of_a_node_that_is_none_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_record(NodeHealth.model_validate({"boot_time": 2**53 - 1, "start_time": 10**400}), "table")
+    assert str(2**53 - 1) in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["[/red]", "[link=https://example.test]x[/link]"])
 def test_names_that_a_node_chose_are_shown_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_tree(NodePolicy.model_validate({"commands": {name: "1"}}), "table")

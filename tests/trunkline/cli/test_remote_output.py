@@ -64,4 +64,14 @@ def test_on_a_terminal_the_output_of_one_node_steers_nothing() -> None:
     for piece in (b"50%\r\x1b]0;title\x07", b"a\tb\n\xc2", b"\x9b31m", b"\xc3\xbc\xc2", b"\xa9", b"\xc2"):
         output.write(piece)
     output.close()
-    assert terminal.getvalue() == "50%\r^[]0;title^Ga\tb\n\\x9b31mü©".encode() + b"\xc2"
+    assert terminal.getvalue() == "50%\r^[]0;title^Ga\tb\n\\x9b31mü©\\xc2".encode()
+
+
+def test_two_outputs_on_a_terminal_make_no_control_character_together() -> None:
+    terminal = Terminal()
+    output_for = outputs_for(["vm-1"], terminal, terminal)
+    stdout, stderr = output_for("vm-1", "stdout"), output_for("vm-1", "stderr")
+    stdout.write(b"\xc2")
+    stdout.close()
+    stderr.write(b"\x9b31m")
+    assert "\x9b" not in terminal.getvalue().decode("utf-8", "replace")

@@ -54,6 +54,12 @@ async def test_new_marks_are_asked_for_once_there_may_be_some():
     assert marks.asked == [0, 0]
 
 
+async def test_a_time_that_is_none_costs_no_output():
+    marks, shown = Marks((0, 2**53 - 1)), Shown()
+    await TimedOutput(shown, OutputTimes(marks, lambda: marks.now), 0).write(b"one\n")
+    assert shown.content == b"- one\n"
+
+
 async def test_times_that_cannot_be_had_cost_no_output():
     async def refused(offset):
         raise ApiError(404, "ENDPOINT_NOT_FOUND", "an older release")
