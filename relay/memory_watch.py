@@ -2,7 +2,8 @@
 
 Theory of operation. The resident memory is looked at once a second. Above `SHED_SHARE` of the limit new calls and links
 get 503 with Retry-After, and what is under way goes on; below `RESUME_SHARE` they are taken again. What the allocator
-holds though it is free is given back to the system while memory is short, so that a peak does not look like use.
+holds though it is free is given back to the system while memory is short, so that a peak does not look like use. Where
+the system does not say how much the process holds there can be no shedding, and the operator is told.
 """
 
 import gc
@@ -39,6 +40,7 @@ class MemoryWatch:
         self._log = log
         self._give_back = give_back
         self._shedding = False
+        self._unknown = False
         self._looks_until_tidy = 0
         metrics.memory_limit.set(limit_bytes or 0)
         metrics.memory_shedding.set(0)
@@ -48,6 +50,7 @@ class MemoryWatch:
         if self._limit_bytes is None:
             return
         share = self._share(self._limit_bytes)
+        self._note_unknown(not share)
         if share >= RESUME_SHARE and (share >= SHED_SHARE or self._shedding):
             share = self._tidied(share, self._limit_bytes)
         if share >= SHED_SHARE and not self._shedding:
@@ -59,7 +62,14 @@ class MemoryWatch:
 
     def remark(self) -> str | None:
         """What an operator should know; None while there is memory enough."""
+        if self._unknown:
+            return "how much memory the relay holds is not known: mount /proc, or nothing is shed near the limit"
         return "memory is short: new calls and links are answered 503" if self._shedding else None
+
+    def _note_unknown(self, unknown: bool) -> None:
+        if unknown and not self._unknown:
+            self._log.warning("memory.unknown", limit_bytes=self._limit_bytes, hint="mount /proc")
+        self._unknown = unknown
 
     def _tidied(self, share: float, limit_bytes: int) -> float:
         """Return the share once what is free has been given back, which is done only now and then."""

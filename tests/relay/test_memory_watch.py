@@ -47,6 +47,14 @@ def test_with_hysteresis() -> None:
     assert memory.registry.get_sample_value("trunkline_relay_memory_shedding") == 0
 
 
+def test_memory_that_is_not_known_is_told() -> None:
+    memory = Memory()
+    assert memory.look(0) == []
+    assert "mount /proc" in str(memory.watch.remark())
+    assert memory.look(900) == [True]
+    assert "503" in str(memory.watch.remark())
+
+
 def test_what_is_free_is_given_back_first() -> None:
     memory = Memory()
     memory.free = 400

@@ -14,8 +14,8 @@ from typing import Final, Protocol
 SLOT_SECONDS: Final = 0.05
 NONE: Final = 0
 """The slot of a link that is entered in none."""
-_MARGIN_SECONDS: Final = 0.001
-"""A loop's timers come up to its resolution early."""
+_MARGIN_SECONDS: Final = 0.002
+"""A loop's timers come up to its resolution early: a millisecond, and the fast loop's nearly two by its own clock."""
 
 
 class Wakeable(Protocol):
