@@ -77,13 +77,13 @@ class RefusalLedger:
         if not due:
             return
         now = self._clock.now()
+        told = [(kind, kind.count) for _, kind in due]
+        happenings = [_happening(*key, kind) for key, kind in due]
         async with self._database.write() as session:
-            for (action, reason), kind in due:
-                samples = {name: sorted(values) for name, values in kind.samples.items() if values}
-                details = {"count": kind.count, **samples}
-                append(session, now, Actor("anonymous"), Happening(action, f"refused: {reason}", details=details))
-            for _, kind in due:
-                self._settle(kind)
+            for happening in happenings:
+                append(session, now, Actor("anonymous"), happening)
+        for kind, count in told:
+            self._settle(kind, count)
 
     async def run(self) -> None:
         """Flush for ever."""
@@ -97,13 +97,20 @@ class RefusalLedger:
     def _is_due(self, kind: _Kind) -> bool:
         return kind.count > 0 and self._clock.monotonic() - kind.written_at >= PAUSES_SECONDS[kind.step]
 
-    def _settle(self, kind: _Kind) -> None:
-        kind.count = 0
+    def _settle(self, kind: _Kind, count: int) -> None:
+        """Take what is on the disk off the count; others may have come while it was written."""
+        kind.count -= count
         kind.step = min(kind.step + 1, len(PAUSES_SECONDS) - 1)
         kind.written_at = self._clock.monotonic()
-        kind.samples.clear()
+        if kind.count == 0:
+            kind.samples.clear()
 
     def _forget_quiet(self) -> None:
         limit = self._clock.monotonic() - PAUSES_SECONDS[-1]
         for key in [key for key, kind in self._kinds.items() if kind.count == 0 and kind.written_at < limit]:
             del self._kinds[key]
+
+
+def _happening(action: str, reason: str, kind: _Kind) -> Happening:
+    samples = {name: sorted(values) for name, values in kind.samples.items() if values}
+    return Happening(action, f"refused: {reason}", details={"count": kind.count, **samples})

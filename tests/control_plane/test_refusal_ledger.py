@@ -7,6 +7,7 @@ import pytest
 from control_plane.refusal_ledger import MOST_KINDS, RefusalLedger
 from control_plane.storage.audit import Actor, AuditFilter, list_events
 from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageFullError
 from control_plane.storage.migrate import migrate
 from trunkline.runtime.clock import ManualClock
 from trunkline.runtime.logs import get_logger
@@ -61,3 +62,25 @@ async def test_kinds_are_bounded(database: Database):
     found = await rows(database)
     assert len(found) == MOST_KINDS + 1
     assert sum(row.details["count"] for row in found) == MOST_KINDS * 3
+
+
+async def room(database: Database, more_pages: int) -> None:
+    """Let the database grow by so many pages and no more."""
+    async with database.engine.connect() as connection:
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages + more_pages}")
+
+
+async def test_what_a_full_disk_does_not_take_is_counted_on(database: Database):
+    ledger = RefusalLedger(database=database, clock=ManualClock(), log=get_logger("test"))
+    for number in range(MOST_KINDS):
+        ledger.record(f"GET /{number}", "wrong", ACTOR)
+    await room(database, 0)
+    with pytest.raises(StorageFullError):
+        await ledger.flush()
+    ledger.record("GET /0", "wrong", ACTOR)
+    await room(database, 1000)
+    await ledger.flush()
+    found = await rows(database)
+    assert sum(row.details["count"] for row in found) == MOST_KINDS + 1
+    assert found[0].details == {"count": 2, "source_addresses": ["192.0.2.1"]}
