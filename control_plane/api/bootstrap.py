@@ -158,7 +158,7 @@ class BootstrapResource:
         """Issue the node's next leaf and listen token."""
         body = await read_body(request, RenewalBody, largest_bytes=LARGEST_BODY_BYTES)
         pair = await self._renewals.renew_node(
-            caller.workspace_id, caller.subject_id, body.csr, body.sealing_key, caller.actor
+            caller.workspace_id, caller.subject_id, caller.serial, body.csr, body.sealing_key, caller.actor
         )
         return await pair_answer(self._context, pair)
 

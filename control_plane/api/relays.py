@@ -146,7 +146,7 @@ class RelayResource:
     async def renew(self, request: web.Request, caller: Caller) -> web.Response:
         """Issue the relay's next leaf."""
         body = await read_body(request, RenewalBody, largest_bytes=LARGEST_BODY_BYTES)
-        chain = await self._renewals.renew_relay(caller.subject_id, body.csr, caller.actor)
+        chain = await self._renewals.renew_relay(caller.subject_id, caller.serial, body.csr, caller.actor)
         return json_response({"certificate_chain": chain})
 
     async def confirm(self, request: web.Request, caller: Caller) -> web.Response:

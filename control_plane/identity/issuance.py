@@ -77,7 +77,7 @@ class Issuance:
         chain = await self._signers.issue(
             lambda authority: authority.issue_node(csr, identity, lifetime_seconds, now=now)
         )
-        certificate = self._record(session, chain, "node", node.node_id, csr, origin, now)
+        certificate = await self._record(session, chain, "node", node.node_id, csr, origin, now)
         certificate.sealing_key = sealing_key
         return certificate
 
@@ -94,7 +94,7 @@ class Issuance:
         chain = await self._signers.issue(
             lambda authority: authority.issue_relay(csr, identity, dns_names, lifetime_seconds, now=now)
         )
-        return self._record(session, chain, "relay", relay.relay_id, csr, origin, now)
+        return await self._record(session, chain, "relay", relay.relay_id, csr, origin, now)
 
     def listen_token(self, workspace: Workspace, node: Node, certificate_chain: str, now: float) -> str:
         """Issue a node's listen token, bound to the leaf of the chain."""
@@ -169,7 +169,7 @@ class Issuance:
         """Return a node's SPIFFE id."""
         return node_id(self.trust_domain, node.workspace_id, node.node_id)
 
-    def _record(
+    async def _record(
         self,
         session: AsyncSession,
         chain: CertificateChain,
@@ -186,7 +186,7 @@ class Issuance:
             origin=origin,
             csr_sha256=csr_hash(csr),
             chain=chain.pem,
-            issue_time=int(now * 1000),
+            issue_time=await certificates.next_issue_time(session, subject_id, int(now * 1000)),
             expire_time=int(chain.not_after * 1000),
             confirm_time=None,
         )

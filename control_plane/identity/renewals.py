@@ -1,11 +1,15 @@
-"""What nodes and relays ask for with the identity they have: confirmation, renewal, a fresh listen token."""
+"""What nodes and relays ask for with the identity they have: confirmation, renewal, a fresh listen token.
+
+The certificate of a request was looked at when the request came, and may have ended while it waited for the database:
+it is looked at again in the transaction that would give it a successor.
+"""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.pairs import RENEWAL, Pair, PairRequest, issue_pair
-from control_plane.storage import certificates, nodes, relays, revocations
+from control_plane.storage import certificates, locks, nodes, relays, revocations
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.records.accounts import Workspace
@@ -34,10 +38,11 @@ class Renewals:
             Whether the trust document changed.
 
         Raises:
-            ApiError: the certificate is not on record (the database was restored from before it).
+            ApiError: the certificate has ended, or is not on record (the database was restored from before it).
         """
         now = self._clock.now()
         async with self._database.write() as session:
+            await _refuse_ended(session, serial, now)
             _, node = await self._found(session, workspace_id, node_id)
             certificate = await certificates.find(session, serial)
             if certificate is None:
@@ -53,15 +58,17 @@ class Renewals:
             return certificate.origin == "bootstrap" and await self._end_earlier(session, certificate, actor, now)
 
     async def renew_node(
-        self, workspace_id: str, node_id: str, csr: str, sealing_key: str | None, actor: Actor
+        self, workspace_id: str, node_id: str, serial: str, csr: str, sealing_key: str | None, actor: Actor
     ) -> Pair:
-        """Issue a node's next leaf and listen token; the same CSR gets the same.
+        """Issue the next leaf and listen token of a node that has this certificate; the same CSR gets the same.
 
         Raises:
-            ApiError: the node was deleted, or the CSR was sent with another sealing key before.
+            ApiError: the node was deleted, its certificate has ended, or the CSR was sent with another sealing key
+                before.
         """
         now = self._clock.now()
         async with self._database.write() as session:
+            await _refuse_ended(session, serial, now)
             workspace, node = await self._found(session, workspace_id, node_id)
             request = PairRequest(csr, sealing_key, RENEWAL)
             pair, is_new = await issue_pair(session, self._issuance, workspace, node, request, now)
@@ -75,6 +82,7 @@ class Renewals:
         """Issue a fresh listen token for the leaf that the node presented."""
         now = self._clock.now()
         async with self._database.write() as session:
+            await _refuse_ended(session, serial, now)
             workspace, node = await self._found(session, workspace_id, node_id)
             certificate = await certificates.find(session, serial)
             if certificate is None or certificate.subject_id != node_id:
@@ -84,10 +92,15 @@ class Renewals:
             append(session, now, actor, happening)
         return token
 
-    async def renew_relay(self, relay_id: str, csr: str, actor: Actor) -> str:
-        """Issue a relay's next leaf; the same CSR gets the same leaf."""
+    async def renew_relay(self, relay_id: str, serial: str, csr: str, actor: Actor) -> str:
+        """Issue the next leaf of a relay that has this certificate; the same CSR gets the same leaf.
+
+        Raises:
+            ApiError: the relay was deleted, or its certificate has ended.
+        """
         now = self._clock.now()
         async with self._database.write() as session:
+            await _refuse_ended(session, serial, now)
             relay = await self._relay(session, relay_id)
             certificate = await self._issuance.relay_certificate(session, relay, csr, origin="renewal", now=now)
             happening = Happening("relay.renew", resource=relay.relay, details={"certificate": certificate.serial})
@@ -98,10 +111,11 @@ class Renewals:
         """Take note that a relay holds the key of this certificate; asked again, nothing changes.
 
         Raises:
-            ApiError: the relay was deleted, or the certificate is not on record.
+            ApiError: the relay was deleted, or the certificate has ended, or is not on record.
         """
         now = self._clock.now()
         async with self._database.write() as session:
+            await _refuse_ended(session, serial, now)
             relay = await self._relay(session, relay_id)
             certificate = await certificates.find(session, serial)
             if certificate is None:
@@ -153,6 +167,18 @@ class Renewals:
                 now_ms=int(now * 1000),
             )
         return bool(earlier)
+
+
+async def _refuse_ended(session: AsyncSession, serial: str, now: float) -> None:
+    """Refuse a certificate that has ended since the request came: its successor would not be what was ended.
+
+    Raises:
+        ApiError: it was revoked, or is locked.
+    """
+    if await revocations.is_revoked(session, "certificate", serial):
+        raise ApiError(ErrorCode.UNAUTHENTICATED, "this certificate was revoked")
+    if await locks.is_locked(session, "certificate", serial, int(now * 1000)):
+        raise ApiError(ErrorCode.PERMISSION_DENIED, "this certificate is locked")
 
 
 def _not_on_record() -> ApiError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.certificates import Certificate
@@ -27,6 +27,15 @@ async def find_for_csr(session: AsyncSession, subject_id: str, csr_sha256: str, 
         .limit(1)
     )
     return (await session.scalars(query)).one_or_none()
+
+
+async def next_issue_time(session: AsyncSession, subject_id: str, now_ms: int) -> int:
+    """Return the time at which the subject's next certificate counts as issued: now, and later than all that it had.
+
+    By it the later of two is told. A clock that was set back would have made the earlier one outdate its successors.
+    """
+    newest = await session.scalar(select(func.max(Certificate.issue_time)).where(Certificate.subject_id == subject_id))
+    return now_ms if newest is None else max(now_ms, newest + 1)
 
 
 async def live_before(session: AsyncSession, certificate: Certificate, now_ms: int) -> Sequence[Certificate]:

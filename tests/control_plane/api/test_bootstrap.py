@@ -283,6 +283,18 @@ async def test_a_renewal_that_is_confirmed_late_does_not_bring_its_sealing_key_b
     assert await sealing_key_of(plane, node.node_id) == encode_base64url(b"u" * 32)
 
 
+async def test_a_renewal_after_the_clock_was_set_back_brings_its_sealing_key(tmp_path: Path):
+    clock = OffsetClock()
+    clock.offset = 120.0
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        node = await plane.node("vm-1")
+        clock.offset = 0.0
+        following = encode_base64url(b"t" * 32)
+        heir, _, _ = await renew(plane, node.identity, sealing_key=following)
+        await plane.ok("POST", f"{PATH}/confirm", {}, identity=heir)
+        assert await sealing_key_of(plane, node.node_id) == following
+
+
 async def test_the_same_renewal_is_answered_the_same_also_after_a_restart(tmp_path: Path):
     async with running_control_plane(tmp_path) as plane:
         node = await plane.node("vm-1")

@@ -294,3 +294,20 @@ async def test_the_earlier_identity_is_valid_until_the_new_one_is_confirmed(clou
     refused = await cloudy.plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=old)
     assert (refused.status, refused.document["message"]) == (401, "this certificate was revoked")
     await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=new)
+
+
+async def test_a_clock_that_was_set_back_leaves_no_earlier_identity_behind(tmp_path: Path):
+    clock = OffsetClock()
+    async with cloud_plane(tmp_path, clock=clock) as cloudy:
+        await cloudy.policy()
+        clock.offset = 120.0
+        answer, old = await cloudy.join()
+        clock.offset = 0.0
+        following = encode_base64url(b"n" * 32)
+        _, new = await cloudy.join(sealing_key=following)
+        refused = await cloudy.plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=old)
+        assert (refused.status, refused.document["message"]) == (401, "this certificate was revoked")
+        assert await sealing_key(cloudy, answer["node_id"]) == following
+        await set_state(cloudy, answer["node_id"], state="online")
+        assert (await cloudy.send(await with_word(cloudy, old))).status == 409
+        assert (await cloudy.send(await with_word(cloudy, new))).status == 200
