@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.credentials import Credentials
+from control_plane.api.requests import NoQuery, read_query
 from control_plane.api.responses import error_response
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.metrics import ControlPlaneMetrics
@@ -55,7 +56,6 @@ def build_application(front: Front, routes: Iterable[Route]) -> web.Application:
     """Return the application that serves the routes."""
     app = web.Application(middlewares=[_answering(front)])
     for route in routes:
-        # GET answers HEAD too, but for streams, which a HEAD would leave running.
         app.router.add_route(route.method, route.path, _guarded(front, route))
     app.on_response_prepare.append(_signing(front))
     return app
@@ -69,6 +69,8 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
         if route.role is Role.NODE:
             _spend(front, route, caller)
         try:
+            if route.role is Role.OPERATOR and not route.query:
+                read_query(request, NoQuery)
             return await route.handler(request, caller)
         except ApiError as error:
             if route.role is Role.OPERATOR and route.method in _MUTATING and error.code not in _PASSING_ERRORS:
@@ -131,6 +133,8 @@ def _answering(front: Front) -> Middleware:
             raise  # the client went away: nobody is left to answer
         except Exception as error:  # noqa: BLE001 - the edge of the API: whatever happens becomes an answer
             response = error_response(_refusal(front, request, error))
+            if isinstance(error, web.HTTPMethodNotAllowed):
+                response.headers["Allow"] = _allowed(error)  # RFC 9110 section 15.5.6
         _measure(front.metrics, request, response, time.perf_counter() - started)
         return response
 
@@ -151,7 +155,7 @@ def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:
         front.log.error("storage.full", reason=str(error))
         return ApiError(ErrorCode.INSUFFICIENT_STORAGE, str(error))
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"use {', '.join(sorted(error.allowed_methods))} here")
+        return ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"use {_allowed(error)} here")
     if isinstance(error, web.HTTPException):
         return ApiError(ErrorCode.ENDPOINT_NOT_FOUND, "there is no such endpoint")
     request_id = request[REQUEST_ID]
@@ -159,6 +163,10 @@ def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:
         "api.failed", request_id=request_id, path=request.path[:256], error=type(error).__name__, exc_info=error
     )
     return ApiError(ErrorCode.INTERNAL_ERROR, f"the control plane failed; its log knows why under {request_id}")
+
+
+def _allowed(error: web.HTTPMethodNotAllowed) -> str:
+    return ", ".join(sorted(error.allowed_methods))
 
 
 def _measure(metrics: ControlPlaneMetrics, request: web.Request, response: web.StreamResponse, seconds: float) -> None:

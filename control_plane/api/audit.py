@@ -25,8 +25,8 @@ class AuditQuery(PageQuery):
     action: str | None = Field(default=None, max_length=255)
     actor: str | None = Field(default=None, max_length=512)
     outcome: str | None = Field(default=None, max_length=255)
-    since_time: int | None = Field(default=None, ge=0)
-    until_time: int | None = Field(default=None, ge=0)
+    since_time: int | None = Field(default=None, ge=0, le=2**53)
+    until_time: int | None = Field(default=None, ge=0, le=2**53)
 
 
 class AuditResource:
@@ -37,7 +37,7 @@ class AuditResource:
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
-        return [Route("GET", PATH, Role.OPERATOR, self.list)]
+        return [Route("GET", PATH, Role.OPERATOR, self.list, query=True)]
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List events, newest first."""

@@ -43,6 +43,9 @@ Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 class Route:
     """One method on one path, whose role is checked before its handler runs.
 
+    `query` says that the handler reads the query. Of an operator's route that reads none, any parameter is refused:
+    whoever sends one expects something of it.
+
     `while_locked` keeps a route open to a node that is locked, or whose workspace or certificate is: for what it needs
     to be whole again when the lock ends, and for nothing else.
     """
@@ -51,6 +54,7 @@ class Route:
     path: str
     role: Role
     handler: Handler
+    query: bool = False
     while_locked: bool = False
 
 

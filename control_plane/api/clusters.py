@@ -50,7 +50,7 @@ class ClusterResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.create),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{cluster}", Role.OPERATOR, self.get),
             Route("PATCH", PATH + "/{cluster}", Role.OPERATOR, self.change),
             Route("DELETE", PATH + "/{cluster}", Role.OPERATOR, self.delete),

@@ -52,7 +52,7 @@ class CommandEventResource:
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
-        return [Route("GET", PATH + "/{command_id}/events", Role.OPERATOR, self.read)]
+        return [Route("GET", PATH + "/{command_id}/events", Role.OPERATOR, self.read, query=True)]
 
     async def read(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """List the events of a command, or follow them."""

@@ -75,7 +75,7 @@ class CommandInputResource:
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
-        return [Route("PUT", PATH + "/{command_id}/stdin", Role.OPERATOR, self.bring)]
+        return [Route("PUT", PATH + "/{command_id}/stdin", Role.OPERATOR, self.bring, query=True)]
 
     async def bring(self, request: web.Request, caller: Caller) -> web.Response:
         """Pass a part of a command's standard input on to its node; the answer says how far the node has got."""

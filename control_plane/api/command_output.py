@@ -65,7 +65,7 @@ class CommandOutputResource:
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
-        return [Route("GET", PATH + "/{command_id}/output", Role.OPERATOR, self.read)]
+        return [Route("GET", PATH + "/{command_id}/output", Role.OPERATOR, self.read, query=True)]
 
     async def read(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream a command's output from an offset on."""

@@ -215,7 +215,7 @@ class CommandResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.submit),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{command_id}", Role.OPERATOR, self.get),
             Route("POST", PATH + "/{command_id}/cancel", Role.OPERATOR, self.cancel),
         ]

@@ -120,7 +120,7 @@ class InitScriptResource:
             for path in (GLOBAL_PATH, CLUSTER_PATH)
             for route in (
                 Route("POST", path, Role.OPERATOR, self.create),
-                Route("GET", path, Role.OPERATOR, self.list),
+                Route("GET", path, Role.OPERATOR, self.list, query=True),
                 Route("GET", path + "/{script_id}", Role.OPERATOR, self.get),
                 Route("PATCH", path + "/{script_id}", Role.OPERATOR, self.change),
                 Route("DELETE", path + "/{script_id}", Role.OPERATOR, self.delete),

@@ -91,7 +91,7 @@ class JoinPolicyResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.create),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{join_policy}", Role.OPERATOR, self.get),
             Route("DELETE", PATH + "/{join_policy}", Role.OPERATOR, self.delete),
         ]

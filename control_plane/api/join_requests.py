@@ -36,7 +36,7 @@ class JoinRequestResource:
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
         return [
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("POST", PATH + "/{join_request_id}/approve", Role.OPERATOR, self.approve),
             Route("POST", PATH + "/{join_request_id}/deny", Role.OPERATOR, self.deny),
         ]

@@ -49,7 +49,7 @@ class JoinTokenResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.create),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("DELETE", PATH + "/{join_token_id}", Role.OPERATOR, self.delete),
         ]
 

@@ -52,7 +52,7 @@ class LockResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.create),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{lock_id}", Role.OPERATOR, self.get),
             Route("DELETE", PATH + "/{lock_id}", Role.OPERATOR, self.lift),
         ]

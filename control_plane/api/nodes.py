@@ -42,11 +42,11 @@ class NodeResource:
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
         return [
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{node}", Role.OPERATOR, self.get),
             Route("DELETE", PATH + "/{node}", Role.OPERATOR, self.delete),
             Route("GET", PATH + "/{node}/health", Role.OPERATOR, self.health),
-            Route("GET", PATH + "/{node}/health/history", Role.OPERATOR, self.history),
+            Route("GET", PATH + "/{node}/health/history", Role.OPERATOR, self.history, query=True),
         ]
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:

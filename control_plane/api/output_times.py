@@ -41,7 +41,7 @@ class OutputTimesResource:
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
-        return [Route("GET", PATH + "/{command_id}/output/times", Role.OPERATOR, self.read)]
+        return [Route("GET", PATH + "/{command_id}/output/times", Role.OPERATOR, self.read, query=True)]
 
     async def read(self, request: web.Request, caller: Caller) -> web.Response:
         """Return when the bytes from an offset on were written."""

@@ -68,7 +68,7 @@ class RelayResource:
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
         return [
-            Route("GET", PATH + "/relays", Role.OPERATOR, self.list),
+            Route("GET", PATH + "/relays", Role.OPERATOR, self.list, query=True),
             Route("DELETE", PATH + "/relays/{relay_id}", Role.OPERATOR, self.delete),
             Route("POST", PATH + "/relay-join-tokens", Role.OPERATOR, self.create_join_token),
             Route("POST", "/api/2.0/relays/enrol", Role.PUBLIC, self.enrol),

@@ -59,6 +59,10 @@ class MachineQuery(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class NoQuery(Query):
+    """A query without parameters."""
+
+
 class Nothing(OperatorRequest):
     """An empty body, `{}` or none at all."""
 

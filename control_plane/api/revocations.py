@@ -57,7 +57,7 @@ class RevocationResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH, Role.OPERATOR, self.create),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{kind}/{id}", Role.OPERATOR, self.get),
         ]
 

@@ -61,8 +61,8 @@ class SecretGrantResource:
         return [
             Route("POST", PATH + "/grants/put", Role.OPERATOR, self.put),
             Route("POST", PATH + "/grants/delete", Role.OPERATOR, self.delete),
-            Route("GET", PATH + "/grants/list", Role.OPERATOR, self.list),
-            Route("GET", PATH + "/adoption", Role.OPERATOR, self.adoption),
+            Route("GET", PATH + "/grants/list", Role.OPERATOR, self.list, query=True),
+            Route("GET", PATH + "/adoption", Role.OPERATOR, self.adoption, query=True),
         ]
 
     async def put(self, request: web.Request, caller: Caller) -> web.Response:

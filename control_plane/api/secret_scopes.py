@@ -45,7 +45,7 @@ class SecretScopeResource:
         """Return the routes of this resource."""
         return [
             Route("POST", PATH + "/create", Role.OPERATOR, self.create),
-            Route("GET", PATH + "/list", Role.OPERATOR, self.list),
+            Route("GET", PATH + "/list", Role.OPERATOR, self.list, query=True),
             Route("POST", PATH + "/delete", Role.OPERATOR, self.delete),
         ]
 

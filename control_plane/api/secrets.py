@@ -81,7 +81,7 @@ class SecretResource:
         return [
             Route("POST", PATH + "/put", Role.OPERATOR, self.put),
             Route("POST", PATH + "/delete", Role.OPERATOR, self.delete),
-            Route("GET", PATH + "/list", Role.OPERATOR, self.list),
+            Route("GET", PATH + "/list", Role.OPERATOR, self.list, query=True),
             Route("POST", ROTATE_PATH, Role.OPERATOR, self.rotate_key),
         ]
 

@@ -47,9 +47,9 @@ class SubmissionResource:
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
         return [
-            Route("GET", PATH, Role.OPERATOR, self.list),
-            Route("GET", PATH + "/{submission_id}", Role.OPERATOR, self.get),
-            Route("GET", PATH + "/{submission_id}/commands", Role.OPERATOR, self.commands),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
+            Route("GET", PATH + "/{submission_id}", Role.OPERATOR, self.get, query=True),
+            Route("GET", PATH + "/{submission_id}/commands", Role.OPERATOR, self.commands, query=True),
             Route("POST", PATH + "/{submission_id}/cancel", Role.OPERATOR, self.cancel),
         ]
 

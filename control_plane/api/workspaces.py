@@ -35,7 +35,7 @@ class WorkspaceResource:
         return [
             Route("GET", "/api/2.0/accounts", Role.OPERATOR, self.get_account),
             Route("POST", PATH, Role.OPERATOR, self.create),
-            Route("GET", PATH, Role.OPERATOR, self.list),
+            Route("GET", PATH, Role.OPERATOR, self.list, query=True),
             Route("GET", PATH + "/{workspace}", Role.OPERATOR, self.get),
             Route("DELETE", PATH + "/{workspace}", Role.OPERATOR, self.delete),
         ]
