@@ -8,7 +8,9 @@ from typing import Any
 MAX_INTEGER_DIGITS = 16
 """Longest integer accepted in JSON: everything up to 2^53, where other languages' numbers begin to round."""
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string that does not end goes on to the end of the text. If it did not match at all, it would be looked for again
+# from each escaped quote in it, in time that is quadratic in a stranger's text.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?+', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 

@@ -45,6 +45,13 @@ def test_depth_counts_brackets_outside_strings() -> None:
         strict_json_object(b'{"a":{"b":[1]}}', max_depth=2)
 
 
+@pytest.mark.parametrize("end", [b"", b"\\"])
+def test_a_string_that_does_not_end_is_looked_at_once(end: bytes) -> None:
+    """Looked for again from each of its quotes, it would take hours."""
+    with pytest.raises(ValueError, match="not strict JSON"):
+        strict_json_object(b'"' + b'\\"[' * 500_000 + end, max_depth=2)
+
+
 @given(st.dictionaries(st.text(max_size=5), st.integers(-(10**14), 10**14) | st.text() | st.booleans() | st.none()))
 def test_canonical_json_is_read_back_the_same(value: dict[str, object]) -> None:
     assert strict_json_object(canonical_json(value), max_depth=2) == value
