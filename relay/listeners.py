@@ -107,6 +107,10 @@ class Listener(Reached):
         """Call back once when the link may have room for another stream."""
         self.link.call_when_openable(callback)
 
+    def call_no_more(self, callback: Callable[[], None]) -> None:
+        """Do not call back any more."""
+        self.link.call_no_more(callback)
+
     # What the link calls.
 
     def stream_offered(self, stream: LinkStream) -> ControlExchange | None:

@@ -43,3 +43,7 @@ class Reached:
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when opening may succeed again; see `Link.call_when_openable`."""
         raise NotImplementedError
+
+    def call_no_more(self, callback: Callable[[], None]) -> None:
+        """Do not call back any more; see `Link.call_no_more`."""
+        raise NotImplementedError

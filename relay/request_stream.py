@@ -47,13 +47,14 @@ class RequestStream(CreditedStream):
         request_ended: whether all of the request was handed to the stream.
     """
 
-    __slots__ = ("_front", "_grant", "_request_id", "_use", "request", "request_ended")
+    __slots__ = ("_front", "_grant", "_opens_later", "_request_id", "_use", "request", "request_ended")
 
     def __init__(self, front: FrontDoor, request: ForwardedRequest, grant: Grant) -> None:
         CreditedStream.__init__(self)
         self._front = front
         self._grant = grant
         self._use = grant.use
+        self._opens_later = False
         self.request = request
         self.request_ended = not request.has_content
         self._request_id = front.mint_request_id()
@@ -127,6 +128,7 @@ class RequestStream(CreditedStream):
 
     def _not_opened(self, error: ChannelError) -> None:
         if error.code is ErrorCode.TOO_MANY_UNACKED:
+            self._opens_later = True
             self._grant.listener.call_when_openable(self._open_again)
         elif error.code is ErrorCode.TOO_MANY_STREAMS:
             self.fail(Outcome.OVER_QUOTA, "the node has as many calls open as its link allows")
@@ -137,6 +139,11 @@ class RequestStream(CreditedStream):
         tally.count += size_bytes
         if self._use is not None:
             self._use.spend(size_bytes)
+
+    def _reset(self) -> None:
+        if self._opens_later:
+            self._grant.listener.call_no_more(self._open_again)
+        super()._reset()
 
     def _let_go(self, *, late: bool) -> bool:
         """Ends the stream of a complete response; returns whether the node has still to end its side.

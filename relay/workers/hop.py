@@ -80,6 +80,10 @@ class HeldElsewhere(Reached):
         """Call back once when the link between the workers takes another stream."""
         self._link.call_when_openable(callback)
 
+    def call_no_more(self, callback: Callable[[], None]) -> None:
+        """Do not call back any more."""
+        self._link.call_no_more(callback)
+
     def open(self, caller: Caller) -> LinkStream:
         """Open a stream of the link between the workers; what the node's link says comes on it."""
         stream = self._link.open()

@@ -247,6 +247,11 @@ class HopOut(CreditedStream):
         else:
             super()._end_sending()
 
+    def _reset(self) -> None:
+        if self._stream is None:
+            self._listener.link.call_no_more(self._try)
+        super()._reset()
+
     def _refuse(self, status: bytes) -> None:
         hop, self._in = self._in, None
         self._taken()

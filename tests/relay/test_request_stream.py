@@ -1,7 +1,8 @@
 import asyncio
 
+from relay.listeners import Listener
 from tests.relay.test_exchange import begin, read
-from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
+from tests.support.small_relay import Sender, SmallRelay, get, on_relay, reply, settle
 
 
 @on_relay()
@@ -97,3 +98,38 @@ async def test_waiting_calls_fail_with_their_link(relay: SmallRelay) -> None:
     node.link.abort()
     await settle()
     assert {read(bytes(sender.received))[0].status for sender in senders} == {502}
+
+
+async def waiting(relay: SmallRelay, count: int) -> tuple[Listener, list[Sender]]:
+    """Calls to a node that takes no stream, more by so many than may be opened; those come last."""
+    node = relay.attach_node()
+    node.pause_reading()
+    senders = [relay.connect() for _ in range(256 + count)]
+    for sender in senders:
+        sender.send(get())
+    await settle()
+    (listener,) = relay.registry.listeners
+    return listener, senders
+
+
+@on_relay()
+async def test_a_call_that_is_given_up_before_its_stream_could_be_opened_leaves_nothing_behind(
+    relay: SmallRelay,
+) -> None:
+    listener, senders = await waiting(relay, 3)
+    assert len(listener.link._openers or ()) == 3
+    senders[-2].transport.abort()
+    await settle()
+    assert len(listener.link._openers or ()) == 2
+
+
+@on_relay()
+async def test_the_others_that_wait_are_opened_in_their_order(relay: SmallRelay) -> None:
+    listener, senders = await waiting(relay, 3)
+    senders[-2].transport.abort()
+    await settle()
+    for sender in senders[:2]:
+        sender.transport.abort()
+    await settle()
+    assert len(listener.link._openers or ()) == 0
+    assert relay.calls_open == 256

@@ -13,7 +13,6 @@ one is called when there is, and also when there never will be.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -66,7 +65,7 @@ class LinkEnd(LinkDelivery):
         self._abort_timer: asyncio.TimerHandle | None = None
         self.lost = False
         """Whether the link is over."""
-        self._openers: deque[Callable[[], None]] | None = None
+        self._openers: dict[Callable[[], None], None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._pongs: dict[int, asyncio.Future[float]] | None = None
         self._transport_gone = False
@@ -89,12 +88,17 @@ class LinkEnd(LinkDelivery):
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when `open` may succeed again, in the order of asking, or when it never will.
 
-        The callback tries `open` at once; what it leaves is the next one's.
+        The callback tries `open` at once; what it leaves is the next one's. It is hashable, and asks once.
         """
         if self._openers is None:
-            self._openers = deque()
-        self._openers.append(callback)
+            self._openers = {}
+        self._openers[callback] = None
         self.request_flush()
+
+    def call_no_more(self, callback: Callable[[], None]) -> None:
+        """Forget a callback that `call_when_openable` was given, and what it holds: nobody waits for it any more."""
+        if self._openers is not None:
+            self._openers.pop(callback, None)
 
     def go_away(self) -> None:
         """Tell the peer that no new streams are taken. Open ones finish."""
@@ -197,7 +201,8 @@ class LinkEnd(LinkDelivery):
     def _settle(self) -> None:
         """Tell those who wait for room to open a stream, or for the last stream to end."""
         while self._openers and (self.session.can_open or self.draining or self.lost):
-            callback = self._openers.popleft()
+            callback = next(iter(self._openers))
+            del self._openers[callback]
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - reported; the others go on

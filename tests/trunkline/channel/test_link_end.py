@@ -155,3 +155,18 @@ async def test_a_peer_that_breaks_the_rules_and_reads_nothing_is_cut_off():
     async with asyncio.timeout(10):
         await link.closed
     far.abort()
+
+
+@in_virtual_time
+async def test_who_waits_no_more_for_room_is_not_called():
+    pair = LinkPair()
+    called = []
+    first, second = (lambda: called.append("first")), (lambda: called.append("second"))
+    pair.client.call_no_more(first)
+    pair.client.call_when_openable(first)
+    pair.client.call_when_openable(second)
+    pair.client.call_no_more(first)
+    pair.client.call_no_more(first)
+    await asyncio.sleep(0.1)
+    assert called == ["second"]
+    await pair.close()
