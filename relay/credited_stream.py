@@ -2,13 +2,19 @@
 
 Theory of operation. What does not fit the peer's credit waits, and `congested` says so: the side that it comes from is
 to be held until `_all_sent`. What the peer has sent is handed back as credit once the other side took it; while that
-side is congested itself, the credit is owed. So the relay holds no more of a stream than the windows of its two sides.
+side is congested itself, the credit is owed. So the relay holds no more of a stream than the windows of its two sides;
+small pieces that wait are joined, so that each costs hardly more than its bytes.
 """
 
 from collections import deque
+from typing import Final
 
+from relay.content_rest import JOINED_BYTES
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.link import LinkStream
+
+HEAD_WINDOW_BYTES: Final = 8 * 1024
+"""Credit that the sender of an unfinished head is never without."""
 
 
 class CreditedStream:
@@ -42,6 +48,12 @@ class CreditedStream:
         elif self._stream is not None:
             self._stream.consumed(size_bytes)
 
+    def _hold_head(self, size_bytes: int) -> None:
+        """Has what is kept of an unfinished head count as held, unless the peer needs the credit for the rest."""
+        self._owed_bytes += size_bytes
+        if self._stream is not None and self._stream.receive_window < HEAD_WINDOW_BYTES:
+            self._pay_credit()
+
     def _pay_credit(self) -> None:
         """Hands back what is owed: the other side has room."""
         owed, self._owed_bytes = self._owed_bytes, 0
@@ -66,6 +78,8 @@ class CreditedStream:
             waiting = self._waiting = deque()
         if first:
             waiting.appendleft(data)
+        elif waiting and len(waiting[-1]) + len(data) <= JOINED_BYTES:
+            waiting[-1] = b"".join((waiting[-1], data))
         else:
             waiting.append(data)
         self._send_waiting()

@@ -213,7 +213,11 @@ class Exchange(RequestStream):
         if response is not None:
             self._heads = None
             rest = heads.take_leftover()
+            if not self._sender.congested:
+                self._pay_credit()
             self._begin_response(response, rest, len(data) - len(rest))
+        elif heads.begun:
+            self._hold_head(len(data))
         else:
             self._credit(len(data), owed=self._sender.congested)
 

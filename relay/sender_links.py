@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from relay.front_door import FrontDoor
     from relay.registry import Registry
 
-HEAD_WINDOW_BYTES: Final = 8 * 1024
-"""Credit that the sender of an unfinished head is never without."""
-
 
 class SenderLink:
     """The owner of a sender's link."""
@@ -183,6 +180,7 @@ class SenderStream(CreditedStream):
         if self._buffer is None:
             request = self._front.heads.by_link.find(data)
             if request is not None:
+                self._hand_back_head(len(data))
                 self._begin(request)
                 return
             self._buffer = HeadBuffer()
@@ -197,6 +195,7 @@ class SenderStream(CreditedStream):
             return
         leftover, self._buffer = self._buffer.leftover, None
         self.request_taken()
+        self._hand_back_head(len(data) - len(leftover))
         if isinstance(read, ForwardedRequest):
             self._begin(read)
             if leftover:
@@ -204,11 +203,14 @@ class SenderStream(CreditedStream):
         elif isinstance(read, DoorRefusal):
             self._refuse(read.outcome, read.message)
 
-    def _hold_head(self, size: int) -> None:
-        """Has what is kept of an unfinished head count as held, unless the sender needs the credit for the rest."""
-        self._owed_bytes += size
-        if self._stream is not None and self._stream.receive_window < HEAD_WINDOW_BYTES:
-            self.request_taken()
+    def _hand_back_head(self, size: int) -> None:
+        """Gives the credit for a whole head back where it took more of the window than content could do without.
+
+        Else it is not worth it: most streams bring nothing more.
+        """
+        stream = self._stream
+        if stream is not None and stream.receive_window * 2 < stream.window_bytes:
+            self._credit(size, owed=False)
 
     def _begin(self, request: ForwardedRequest) -> None:
         front = self._front

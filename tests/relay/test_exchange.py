@@ -337,3 +337,28 @@ async def test_a_call_that_memory_ended_is_not_said_to_have_never_been_made(rela
     answer = sender.take()
     assert answer.startswith(b"HTTP/1.1 502 ")
     assert b"short of memory" in answer
+
+
+@on_relay()
+async def test_an_unfinished_head_of_a_response_counts_as_held(relay: SmallRelay) -> None:
+    call, sender = await begin(relay)
+    call.answer(
+        b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: " + b"a" * 20_000,
+        end=False,
+    )
+    await settle()
+    assert relay.budget.held_bytes > 20_000
+    call.answer(b"\r\n\r\nhel", end=False)
+    await settle()
+    assert relay.budget.held_bytes < 100
+    call.answer(b"lo")
+    await settle()
+    assert sender.received.endswith(b"hello")
+
+
+@on_relay()
+async def test_a_head_of_a_response_larger_than_the_window_comes_through(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, window_bytes=16_384)
+    call.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\nX: " + b"a" * 25_000 + b"\r\n\r\n" + b"x" * 60_000)
+    await settle()
+    assert read(sender.take())[1] == b"x" * 60_000

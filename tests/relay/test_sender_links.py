@@ -410,3 +410,34 @@ async def test_a_head_larger_than_the_window_comes_through(relay: SmallRelay) ->
     await settle()
     assert call.received.endswith(b"hello")
     sender.ends[0].abort()
+
+
+@pytest.mark.parametrize("split", [False, True])
+@on_relay()
+async def test_content_behind_a_head_that_fills_a_small_window_comes_through(relay: SmallRelay, split: bool) -> None:
+    """As of a link that was opened with Trunkline-Window: 1024; also where the head is known from before."""
+    node, sender = relay.attach_node(), Sender(relay, window_bytes=1024)
+    head = request(b"/", b"Content-Length: 3000", b"X: " + b"a" * 800, method=b"PUT")
+    call = sender.call(head[:500] if split else head)
+    if split:
+        await settle()
+        call.send(head[500:])
+    call.send(b"x" * 3000)
+    await settle()
+    assert len(node.calls[0].content) == 3000
+    sender.ends[0].abort()
+
+
+@on_relay()
+async def test_raw_bytes_behind_a_head_that_fills_a_small_window_come_through(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay, window_bytes=1024)
+    upgrade = (b"Connection: Upgrade", b"Upgrade: x", b"X: " + b"a" * 750)
+    for number in range(2):
+        call = sender.call(request(b"/", *upgrade))
+        await settle()
+        node.calls[number].answer(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", end=False)
+        await settle()
+        call.send(b"x" * 3000)
+        await settle()
+        assert len(node.calls[number].content) == 3000
+    sender.ends[0].abort()
