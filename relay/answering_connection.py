@@ -74,6 +74,7 @@ class AnsweringConnection:
     def call_refused(self, outcome: Outcome, message: str) -> None:
         """Nothing of a response was sent: the relay answers."""
         exchange, self._exchange = self._exchange, None
+        self._flow.call_over()
         if exchange is not None and self._state is not _ENDING:
             request = exchange.request
             close = self._state is not _BUSY or not request.keep_alive

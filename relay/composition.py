@@ -337,6 +337,7 @@ def _data_path(
         limits=limits,
         metrics=footing.metrics,
         deadlines=deadlines,
+        budget=budget,
         id_prefix=secrets.token_hex(6),
         log=get_logger("relay.calls"),
     )

@@ -60,6 +60,12 @@ class CreditedStream:
         if owed and self._stream is not None:
             self._stream.consumed(owed)
 
+    def _count_no_more(self) -> None:
+        """Has nothing that came count as held here any more, since it counts elsewhere."""
+        self._owed_bytes = 0
+        if self._stream is not None:
+            self._stream.consumed(self._stream.unconsumed_bytes)
+
     # Sending.
 
     def _all_sent(self) -> None:

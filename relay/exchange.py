@@ -335,6 +335,8 @@ class Exchange(RequestStream):
         self._front.call_ended(self, self.request.counts, self.started_at)
         if self._use is not None:
             self._use.end()
+        if self._sender.congested:
+            self._count_no_more()  # what waits for the sender is counted on his side from here on
         if self._let_go(late=late):
             self._watch(LINGER_SECONDS)
         self._sender.call_ended(keep_alive=response is not None and response.keep_alive)

@@ -15,8 +15,9 @@ from relay.head_reader import HeadReader
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.tallies import Tally
+from relay.untaken import Untaken
 from relay.uses import Cuttable, Uses
-from trunkline.channel.limits import RateBound
+from trunkline.channel.limits import CreditBudget, RateBound
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.logs import Logger
 
@@ -64,6 +65,7 @@ class FrontDoor:
         "received_bytes",
         "sent_bytes",
         "shedding",
+        "untaken",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +78,7 @@ class FrontDoor:
         limits: LimitsSettings,
         metrics: RelayMetrics,
         deadlines: Deadlines,
+        budget: CreditBudget,
         id_prefix: str,
         log: Logger,
     ) -> None:
@@ -89,6 +92,7 @@ class FrontDoor:
         self.deadlines = deadlines
         self.draining = False
         self.shedding = False
+        self.untaken = Untaken(budget)
         self.sent_bytes: Tally = metrics.bytes.of("to_node")
         self.received_bytes: Tally = metrics.bytes.of("to_sender")
         self._time: Callable[[], float] = loop.time

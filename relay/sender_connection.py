@@ -113,6 +113,8 @@ class SenderConnection(AnsweringConnection):
         """The sender does not take what was written."""
         limits = self._front.limits
         self._flow.pause_writing(limits.stream_stall_seconds if self._state is _RAW else limits.write_stall_seconds)
+        if self._exchange is None:
+            self._flow.call_over()
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -264,6 +266,7 @@ class SenderConnection(AnsweringConnection):
         """The response was sent to its end: on to the next request, or the end of the connection."""
         self._exchange = None
         self._flow.write_out()
+        self._flow.call_over()
         if self._state is _BUSY and keep_alive and not self.closing:
             self._await_request()
         else:

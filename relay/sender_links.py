@@ -345,6 +345,8 @@ class SenderStream(CreditedStream):
         self._end()
         if self._waiting is None:
             self._await_end()
+        elif self._stall is not None:
+            self._stall.hold()
 
     def _await_end(self) -> None:
         """Gives the sender a while to end its side."""

@@ -142,6 +142,11 @@ class TransportFlow:
         self.congested = True
         self._stall = WriteStall(self._transport, self._front, stall_seconds)
 
+    def call_over(self) -> None:
+        """No call is in progress any more: what the sender has not taken counts as held from here on."""
+        if self._stall is not None:
+            self._stall.hold()
+
     def resume_writing(self) -> None:
         """It does again, or is gone."""
         self.congested = False

@@ -1,9 +1,10 @@
-"""The deadline of a sender that does not take what is written to it."""
+"""The deadline of a sender that does not take what is written to it, and the count of it once the call is over."""
 
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
+    from trunkline.channel.errors import ChannelError
 
 LOOKS: Final = 4
 
@@ -25,9 +26,10 @@ class WriteStall:
 
     A slow reader that takes some is left alone, for as long as it likes; it holds its own call only. It is looked at
     several times in that while, since what was on its way from the node when the transport filled hides what it takes.
+    What waits is counted at the node's stream while the call is in progress; `hold` has it counted from then on.
     """
 
-    __slots__ = ("_front", "_idle_looks", "_look_seconds", "_transport", "_unsent_bytes", "deadline")
+    __slots__ = ("_front", "_holds", "_idle_looks", "_look_seconds", "_transport", "_unsent_bytes", "deadline")
 
     def __init__(self, transport: Outgoing, front: "FrontDoor", seconds: float) -> None:
         self._front = front
@@ -35,18 +37,32 @@ class WriteStall:
         self._look_seconds = seconds / LOOKS
         self._unsent_bytes = transport.get_write_buffer_size()
         self._idle_looks = 0
+        self._holds = False
         self.deadline = front.deadlines.now + self._look_seconds
         front.deadlines.watch(self)
+
+    def hold(self) -> None:
+        """The call is over: what still waits for the sender counts as held, see `Untaken`."""
+        self._holds = True
+        self._front.untaken.note(self, self._transport.get_write_buffer_size())
 
     def end(self) -> None:
         """The sender takes bytes again, or is gone."""
         self._front.deadlines.forget(self)
+        self._front.untaken.forget(self)
+
+    def cut(self, error: "ChannelError") -> None:
+        """Memory is needed: the sender does not get the rest."""
+        self.end()
+        self._transport.abort()
 
     def deadline_reached(self, now: float) -> None:
         """Cuts, unless some bytes went out at one of the last looks."""
         unsent_bytes = self._transport.get_write_buffer_size()
         self._idle_looks = 0 if unsent_bytes < self._unsent_bytes else self._idle_looks + 1
         self._unsent_bytes = unsent_bytes
+        if self._holds:
+            self._front.untaken.note(self, unsent_bytes)
         if self._idle_looks < LOOKS:
             self.deadline = now + self._look_seconds
         else:

@@ -245,6 +245,7 @@ class SmallRelay:
         self.admission = KnownTokens(self.registry)
         self.deadlines = Deadlines(loop, lambda: 1_800_000_000.0)
         self.deadlines.start()
+        self.budget = CreditBudget()
         self.front = FrontDoor(
             loop=loop,
             admission=self.admission,
@@ -253,10 +254,10 @@ class SmallRelay:
             limits=self.limits,
             metrics=self.metrics,
             deadlines=self.deadlines,
+            budget=self.budget,
             id_prefix="t",
             log=log,
         )
-        self.budget = CreditBudget()
         links = LinkDoor(
             loop=loop,
             front=self.front,

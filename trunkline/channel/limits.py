@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from trunkline.channel.errors import ChannelError
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
 
 KIB = 1024
@@ -85,15 +86,23 @@ class RateBound:
         return True
 
 
+class Held(Protocol):
+    """What holds bytes: a stream of a link, or what waits for somebody without one."""
+
+    def cut(self, error: ChannelError) -> None:
+        """Let go of them, and of whom they wait for."""
+        ...
+
+
 class Holder(Protocol):
-    """A session, as its budget sees it."""
+    """A session, or what counts like one, as its budget sees it."""
 
     def held_bytes(self) -> int:
         """Bytes delivered to the owner that the owner has not handed back yet."""
         ...
 
     def largest_holder(self) -> object | None:
-        """The stream that holds most of them."""
+        """The stream, or other `Held`, that holds most of them."""
         ...
 
 

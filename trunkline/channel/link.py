@@ -29,7 +29,7 @@ from trunkline.channel.events import (
 )
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.frames import INITIAL_WINDOW_BYTES
-from trunkline.channel.limits import CreditBudget, Limits
+from trunkline.channel.limits import CreditBudget, Held, Limits
 from trunkline.channel.link_end import LinkEnd, LinkOwner
 from trunkline.channel.link_output import TRANSPORT_HIGH_BYTES, TRANSPORT_LOW_BYTES
 from trunkline.channel.link_session import LinkSession
@@ -272,14 +272,14 @@ class Link(LinkTurns):
         """Cut the streams that hold most, on whichever link, until the process holds no more than it may."""
         while budget.overdrawn:
             holder = budget.largest()
-            stream = holder.largest_holder() if holder is not None else None
-            if not isinstance(stream, LinkStream):
+            held = holder.largest_holder() if holder is not None else None
+            if held is None:
                 return
             budget.streams_cut += 1
             try:
-                stream.cut(StreamReset("its reader stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED))
+                cast(Held, held).cut(StreamReset("its reader stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED))
             except Exception as error:  # noqa: BLE001 - reported; the stream is reset all the same
-                self._on_handler_error(stream, error)
+                self._on_handler_error(held if isinstance(held, LinkStream) else None, error)
 
     # Time
 
