@@ -3,7 +3,8 @@
 Theory of operation. *In*: calls of one connection never overlap, so what comes while one is in progress is `held`;
 above `MAX_HELD_BYTES`, or while the node has no room, reading stops. What a transport may still deliver then is
 bounded. *Out*: while the sender does not take what is written the flow is `congested`, and one that takes nothing is
-cut by its `WriteStall`; large output leaves as `sender_output` says. *The end* begins in any state, for good:
+cut by its `WriteStall`; large output leaves as `sender_output` says. Small pieces that come while it is congested are
+joined, since a transport keeps each as it is, at some fifty bytes more. *The end* begins in any state, for good:
 
     OPEN ──▶ LINGERING ──▶ FLUSHING ──▶ CLOSED
       └───────────────────────▲
@@ -19,6 +20,7 @@ import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from relay.content_rest import JOINED_BYTES
 from relay.deadlines import NEVER
 from relay.sender_output import SenderOutput
 from relay.write_stall import WriteStall
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES: Final = 64 * 1024
 MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
+SMALL_BYTES: Final = 1024
+"""Of the pieces of output, those are small that cost far more than their bytes."""
 
 
 class Flow(Enum):
@@ -59,7 +63,8 @@ class TransportFlow:
     """
 
     __slots__ = (
-        "_front", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport", "congested", "held",
+        "_front", "_joined", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport", "congested",
+        "held",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, front: FrontDoor) -> None:
@@ -70,6 +75,7 @@ class TransportFlow:
         self._overrun_bytes = 0
         self._stall: WriteStall | None = None
         self._output: SenderOutput | None = None  # most connections never have large output
+        self._joined = b""
         self.congested = False
         self.held = b""
 
@@ -118,7 +124,21 @@ class TransportFlow:
     # Out.
 
     def write(self, data: Chunk) -> None:
-        """Writes bytes, large ones perhaps at the end of the loop's turn only."""
+        """Writes bytes: large ones perhaps at the end of the loop's turn, small ones perhaps once there is room."""
+        if self.congested and len(data) < SMALL_BYTES:
+            self._joined = b"".join((self._joined, data))
+            if len(self._joined) >= JOINED_BYTES:
+                self._write_joined()
+            return
+        if self._joined:
+            self._write_joined()
+        self._write(data)
+
+    def _write_joined(self) -> None:
+        joined, self._joined = self._joined, b""
+        self._write(joined)
+
+    def _write(self, data: Chunk) -> None:
         output = self._output
         if output is None:
             if len(data) < JOIN_BYTES:
@@ -133,7 +153,9 @@ class TransportFlow:
         self._transport.writelines(pieces)
 
     def write_out(self) -> None:
-        """Writes what waits for the end of the loop's turn, so that something else may follow it."""
+        """Writes what waits for the end of the loop's turn, or for room, so that something else may follow it."""
+        if self._joined:
+            self._write_joined()
         if self._output is not None:
             self._output.flush()
 
@@ -153,6 +175,8 @@ class TransportFlow:
         if self._stall is not None:
             self._stall.end()
             self._stall = None
+        if self._joined:
+            self._write_joined()
 
     # The end.
 
@@ -198,6 +222,7 @@ class TransportFlow:
     def part(self) -> bytes:
         """The transport is lost, or somebody else's from here on; returns what was held."""
         self._state = _CLOSED
+        self._joined = b""
         if self._output is not None:
             self._output.drop()
         self.resume_writing()

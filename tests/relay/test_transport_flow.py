@@ -1,5 +1,9 @@
 import asyncio
+from collections.abc import Callable, Iterable
 
+import pytest
+
+from relay.content_rest import JOINED_BYTES
 from relay.deadlines import NEVER
 from relay.transport_flow import LINGER_SECONDS, MAX_HELD_BYTES, MAX_OVERRUN_BYTES, TransportFlow
 from tests.relay.test_exchange import CONNECT, begin
@@ -13,7 +17,14 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.written: list[bytes] = []
         self.unsent_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.written += map(bytes, list_of_data)
 
     def pause_reading(self) -> None:
         self.asked.append("pause")
@@ -173,3 +184,54 @@ async def test_slow_reader_holds_its_window_only(relay: SmallRelay) -> None:
     slow.transport.resume_reading()
     await asyncio.sleep(1)
     assert slow.received.endswith(content)
+
+
+@pytest.mark.parametrize("large", [0, 2000, 30_000])
+@on_relay()
+async def test_small_pieces_that_come_while_it_is_congested_are_joined_in_order(relay: SmallRelay, large: int) -> None:
+    """A transport keeps each piece as it is: of two bytes each a window would cost thirty times what it is."""
+    transport = Transport()
+    flow = TransportFlow(transport, relay.front)
+    flow.write(b"ab")
+    flow.pause_writing(60.0)
+    pieces = [b"%06d" % number for number in range(3000)]
+    pieces[1000:1000] = [b"x" * large] if large else []
+    for piece in pieces:
+        flow.write(piece)
+    flow.resume_writing()
+    flow.write(b"cd")
+    await settle()
+    assert b"".join(transport.written) == b"".join([b"ab", *pieces, b"cd"])
+    assert len(transport.written) <= 6 * 3000 // (JOINED_BYTES - 6) + 6
+
+
+@pytest.mark.parametrize("ending", [TransportFlow.write_out, TransportFlow.close])
+@on_relay()
+async def test_what_is_joined_is_written_before_what_follows(
+    relay: SmallRelay, ending: Callable[[TransportFlow], object]
+) -> None:
+    transport = Transport()
+    flow = TransportFlow(transport, relay.front)
+    flow.pause_writing(60.0)
+    flow.write(b"ab")
+    flow.write(b"cd")
+    assert transport.written == []
+    ending(flow)
+    assert transport.written == [b"abcd"]
+    flow.resume_writing()
+    assert transport.written == [b"abcd"]
+
+
+@on_relay()
+async def test_tiny_pieces_come_through_to_a_slow_sender(relay: SmallRelay) -> None:
+    call, sender = await begin(relay)
+    sender.transport.pause_reading()
+    content = b"".join(b"%06d" % number for number in range(40_000))
+    call.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content), end=False)
+    for start in range(0, 90_000, 6):
+        call.answer(content[start : start + 6], end=False)
+    await settle()
+    sender.transport.resume_reading()
+    call.answer(content[90_000:])
+    await settle()
+    assert sender.received.endswith(b"\r\n\r\n" + content)
