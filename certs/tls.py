@@ -17,13 +17,9 @@ from certs.chains import certificates_to_pem
 from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.openssl import OpenSsl, TlsContext, reach
+from certs.tls_policy import CIPHERS, GROUPS, HTTP_1_1, context_by_policy, trust_authorities
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2; those of TLS 1.3 are all AEAD with ephemeral keys."""
-GROUPS = "X25519:P-256:P-384"
 __all__ = ["CIPHERS", "GROUPS", "HTTP_1_1", "ClientCertificates", "ServerTls", "TlsContext", "client_context"]
-
-HTTP_1_1 = "http/1.1"
 
 ClientCertificates = Literal["none", "optional", "required"]
 
@@ -50,10 +46,8 @@ def client_context(
     context = client_context_without_roots(identity=identity, alpn=alpn)
     if roots is not None:
         _trust(context, tuple(roots))
-    elif ca_file is not None:
-        _trust_file(context, ca_file)
     else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        trust_authorities(context, ca_file)
     return context
 
 
@@ -63,11 +57,9 @@ def client_context_without_roots(*, identity: Identity | None = None, alpn: Sequ
     Raises:
         CertificateError: the identity cannot be used for TLS.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    context = context_by_policy(ssl.PROTOCOL_TLS_CLIENT, alpn)
     if identity is not None:
         load_identity(context, identity)
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
     return context
 
 
@@ -122,14 +114,12 @@ class ServerTls:
     def _build(
         self, identity: Identity, roots: tuple[x509.Certificate, ...], presented_roots: Sequence[x509.Certificate]
     ) -> TlsContext:
-        context = _context(ssl.PROTOCOL_TLS_SERVER)
+        context = context_by_policy(ssl.PROTOCOL_TLS_SERVER, self._alpn)
         context.num_tickets = 0
         context.verify_mode = _VERIFY_MODE[self._client_certificates]
         if self._client_certificates != "none":
             _trust(context, roots)
         load_identity(context, identity, presented_roots)
-        if self._alpn:
-            context.set_alpn_protocols(list(self._alpn))
         return context
 
     def _use_current(self, connection: ssl.SSLObject, _name: str | None, _context: TlsContext) -> None:
@@ -154,18 +144,6 @@ def load_identity(context: TlsContext, identity: Identity, presented_roots: Sequ
         raise CertificateError(msg) from error
 
 
-def _context(protocol: int) -> TlsContext:
-    context = TlsContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    openssl = reach(context)
-    if openssl is not None:
-        openssl.set_groups(context, GROUPS)
-    return context
-
-
 def _server_openssl(context: TlsContext) -> OpenSsl | None:
     """Turn resumption off; where that cannot be done, TLS 1.3 alone and transports of the standard kind remain."""
     openssl = reach(context)
@@ -183,12 +161,3 @@ def _trust(context: TlsContext, roots: tuple[x509.Certificate, ...]) -> None:
         raise CertificateError(msg)
     context.load_verify_locations(cadata=certificates_to_pem(roots))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
-
-
-def _trust_file(context: TlsContext, ca_file: Path) -> None:
-    try:
-        context.load_verify_locations(cafile=str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no PEM certificates"
-        msg = f"cannot use the CA file {ca_file}: {reason}"
-        raise CertificateError(msg) from error

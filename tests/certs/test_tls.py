@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from certs import tls
+from certs import tls, tls_policy
 from certs.errors import CertificateError
 from certs.peers import PeerCertificate, peer_certificate
 from certs.tls import ServerTls, TlsContext, client_context
@@ -45,7 +45,8 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
 def any_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once as it is here, once as on an interpreter whose OpenSSL cannot be reached."""
     if request.param == "by callback":
-        monkeypatch.setattr(tls, "reach", lambda _: None)
+        for module in (tls, tls_policy):
+            monkeypatch.setattr(module, "reach", lambda _: None)
 
 
 class _Greeter(asyncio.Protocol):

@@ -32,7 +32,7 @@ class Part:
 
 async def copy_part(session: Session, part: Part) -> bool:
     """Copy it; returns whether it is whole. What is not kept of it is told."""
-    api = session.workspace.commands
+    api = session.commands
     noting = asyncio.create_task(DeliveryNotes().watch(api, part.command_id)) if part.follow else None
     try:
         return await _copy(session, part)
@@ -43,7 +43,7 @@ async def copy_part(session: Session, part: Part) -> bool:
 
 
 async def _copy(session: Session, part: Part) -> bool:
-    api, destination, whole = session.workspace.commands, output_to(sys.stdout.buffer), True
+    api, destination, whole = session.commands, output_to(sys.stdout.buffer), True
     times = OutputTimes(
         lambda at: api.output_times(part.command_id, part.stream, offset=at, kept=part.kept), time.monotonic
     )

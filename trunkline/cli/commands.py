@@ -7,7 +7,6 @@ from http import HTTPStatus
 
 import click
 
-from trunkline.cli.command_copy import Part, copy_part
 from trunkline.cli.fleet_options import OUTPUT, QUIET
 from trunkline.cli.output import print_line, print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
@@ -30,7 +29,7 @@ def command() -> None:
 @connected
 def list_(invocation: Invocation, node: str | None, command_state: str | None) -> None:
     """List commands, newest first."""
-    records = invocation.collect(lambda session: session.workspace.commands.list(node=node, state=command_state))
+    records = invocation.collect(lambda session: session.commands.list(node=node, state=command_state))
     print_records("commands", records, COLUMNS, invocation.output)
 
 
@@ -39,7 +38,7 @@ def list_(invocation: Invocation, node: str | None, command_state: str | None) -
 @connected
 def get(invocation: Invocation, command_id: str) -> None:
     """Show one command."""
-    print_record(invocation.call(lambda session: session.workspace.commands.get(command_id)), invocation.output)
+    print_record(invocation.call(lambda session: session.commands.get(command_id)), invocation.output)
 
 
 @command.command("output")
@@ -71,6 +70,8 @@ def output(
         raise click.UsageError("give --offset or --tail, not both")
     if tail is not None and timestamps:
         raise click.UsageError("give --timestamps with --offset, not with --tail")
+    from trunkline.cli.command_copy import Part, copy_part
+
     part = Part(command_id, stream, offset, tail, length, kept, follow, timestamps)
     return 0 if invocation.call(lambda session: copy_part(session, part)) else os.EX_UNAVAILABLE
 
@@ -82,12 +83,12 @@ def output(
 def events(invocation: Invocation, command_id: str, follow: bool) -> None:
     """Show what has happened to a command; with -o json, one line of JSON for each event that is followed."""
     if not follow:
-        records = invocation.collect(lambda session: session.workspace.commands.events(command_id))
+        records = invocation.collect(lambda session: session.commands.events(command_id))
         print_records("events", records, EVENT_COLUMNS, invocation.output)
         return
 
     async def show(session: Session) -> None:
-        async for event in session.workspace.commands.follow_events(command_id):
+        async for event in session.commands.follow_events(command_id):
             print_line(event, EVENT_COLUMNS, invocation.output)
 
     invocation.call(show)
@@ -120,10 +121,10 @@ def cancel(invocation: Invocation, command_or_submission_id: str) -> None:
 
     async def work(session: Session) -> Record:
         try:
-            return await session.workspace.commands.cancel(command_or_submission_id)
+            return await session.commands.cancel(command_or_submission_id)
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-        return await session.workspace.submissions.cancel(command_or_submission_id)
+        return await session.submissions.cancel(command_or_submission_id)
 
     print_record(invocation.call(work), invocation.output)

@@ -46,7 +46,7 @@ async def run_on_nodes(
         CommandFailed: no node matches, or the user did not wait for the answer.
         TrunklineError: the control plane refuses, or stays away.
     """
-    api = session.workspace.commands
+    api = session.commands
     interruption = Interruption()
     with interruption.watching():
         commands = await unless_insisted(api.submit(choice.target, request, choice.rollout), interruption)
@@ -94,7 +94,7 @@ async def cancel_submission(session: Session, submission_id: str) -> None:
     """Ask for the end of all of it, for `CANCEL_SECONDS`; what cannot be asked now is told."""
     try:
         async with asyncio.timeout(CANCEL_SECONDS):
-            await session.workspace.submissions.cancel(submission_id)
+            await session.submissions.cancel(submission_id)
     except (TimeoutError, TrunklineError) as error:
         reason = "no answer" if isinstance(error, TimeoutError) else line_of(error)
         tell(f"its end could not be asked for: {reason}; see `trunkline command cancel {submission_id}`")
@@ -119,7 +119,7 @@ async def _follow_many(
 async def _follow_one(session: Session, commands: Sequence[Command], interruption: Interruption) -> int:
     """Follow the command of one node, whose outputs pass as they are."""
     outputs = outputs_for(_names(commands), sys.stdout.buffer, sys.stderr.buffer)
-    ended = await follow_all(session.workspace.commands, commands, outputs, interruption, DeliveryNotes())
+    ended = await follow_all(session.commands, commands, outputs, interruption, DeliveryNotes())
     if interruption.insisted.is_set() and not all(command.state.final for command in ended):
         tell(_NOT_WAITED_FOR)
     for command in ended:

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from certs.errors import CertificateError
-from certs.tls import client_context
+from certs.tls_policy import anonymous_client_context
 from trunkline.cli.connection import Connection, find_connection
 from trunkline.cli.exits import CommandFailed
 from trunkline.client.api_transport import ApiTransport
-from trunkline.client.workspace import WorkspaceApi
+from trunkline.client.commands import CommandApi
+from trunkline.client.submissions import SubmissionApi
 from trunkline.runtime.secret import Secret
 
 if TYPE_CHECKING:
     from trunkline.client.control_plane import ControlPlane
+    from trunkline.client.workspace import WorkspaceApi
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -36,8 +38,12 @@ _OUTPUT = click.option(
 class Session:
     """The client of one invocation.
 
-    Most sub-commands need no more than one workspace of the API: what reaches nodes is imported where it is asked for,
-    which takes as long as everything else together.
+    What reaches nodes is imported where it is asked for, which takes as long as everything else together, and so is
+    what of the workspace is more than its commands.
+
+    Attributes:
+        commands: the commands of the workspace.
+        submissions: what was submitted as a whole.
     """
 
     def __init__(self, connection: Connection, workspace: str) -> None:
@@ -48,13 +54,22 @@ class Session:
         """
         self._connection = connection
         try:
-            self._ssl_context = client_context(ca_file=connection.ca_file)
+            self._ssl_context = anonymous_client_context(connection.ca_file)
             token = Secret(connection.token)
             self._transport = ApiTransport(connection.control_plane_url, token, ssl_context=self._ssl_context)
         except (CertificateError, ValueError) as error:
             raise CommandFailed(str(error), os.EX_CONFIG) from None
         self._whole: ControlPlane | None = None
-        self.workspace = WorkspaceApi(self._transport, workspace)
+        self._workspace = workspace
+        self.commands = CommandApi(self._transport, workspace)
+        self.submissions = SubmissionApi(self._transport, workspace)
+
+    @functools.cached_property
+    def workspace(self) -> WorkspaceApi:
+        """All of the workspace."""
+        from trunkline.client.workspace import WorkspaceApi
+
+        return WorkspaceApi(self._transport, self._workspace)
 
     @property
     def control_plane(self) -> ControlPlane:

@@ -19,7 +19,7 @@ def submission() -> None:
 @connected
 def list_(invocation: Invocation) -> None:
     """List submissions, newest first."""
-    records = invocation.collect(lambda session: session.workspace.submissions.list())
+    records = invocation.collect(lambda session: session.submissions.list())
     print_records("submissions", records, COLUMNS, invocation.output)
 
 
@@ -28,7 +28,7 @@ def list_(invocation: Invocation) -> None:
 @connected
 def get(invocation: Invocation, submission_id: str) -> None:
     """Show one submission with its waves."""
-    print_tree(invocation.call(lambda session: session.workspace.submissions.get(submission_id)), invocation.output)
+    print_tree(invocation.call(lambda session: session.submissions.get(submission_id)), invocation.output)
 
 
 @submission.command("cancel")
@@ -36,4 +36,4 @@ def get(invocation: Invocation, submission_id: str) -> None:
 @connected
 def cancel(invocation: Invocation, submission_id: str) -> None:
     """Never send what was not sent, and ask for the end of the rest."""
-    print_tree(invocation.call(lambda session: session.workspace.submissions.cancel(submission_id)), invocation.output)
+    print_tree(invocation.call(lambda session: session.submissions.cancel(submission_id)), invocation.output)

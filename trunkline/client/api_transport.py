@@ -15,12 +15,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from certs.tls import TlsContext
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, TrunklineError, Unreachable
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.client.retry_after import read_retry_after
@@ -28,6 +27,9 @@ from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.secret import Secret
 from trunkline.version import __version__
+
+if TYPE_CHECKING:
+    from certs.tls import TlsContext
 
 API_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0

@@ -19,6 +19,10 @@ from trunkline.cli.main import _COMMANDS, cli, main
 from trunkline.version import __version__
 
 HEAVY = ("aiohttp", "pydantic", "cryptography", "structlog", "rich", "asyncio")
+NOT_FOR_ONE_CALL = (
+    "cryptography", "structlog", "rich", "sqlalchemy", "prometheus_client", "certs.tls", "trunkline.client.workspace",
+    "trunkline.client.control_plane", "trunkline.cli.fleet_run", "trunkline.cli.command_copy", "relay", "control_plane",
+)  # fmt: skip
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +35,26 @@ def test_version_imports_nothing_heavy() -> None:
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     loaded = finished.stdout.splitlines()[-1].split()
     assert not [name for name in HEAVY if name in loaded]
+
+
+def test_a_cancel_imports_what_one_call_needs(fake: FakeControlPlane, tmp_path: Path) -> None:
+    fake.add_node("vm-1")
+    fake.commands["cmd-1"] = {"command_id": "cmd-1", "node": "vm-1", "state": "RUNNING"}
+    cancel = ["command", "cancel", "cmd-1", "-o", "json"]
+    code = f"import sys; from trunkline.cli.main import main; assert main({cancel}) == 0; print(*sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | fake.environment | {"HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    loaded = finished.stdout.splitlines()[-1].split()
+    assert fake.cancelled == ["cmd-1"]
+    assert "aiohttp" in loaded
+    assert not [name for name in NOT_FOR_ONE_CALL if name in loaded]
 
 
 @pytest.mark.parametrize("name", sorted(set(_COMMANDS) - {"relay", "node-agent", "control-plane"}))
