@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 import click
 
 from trunkline.cli.exits import CommandFailed
+from trunkline.runtime.loading import loading
 
 ENTRY_POINT_GROUP = "trunkline.daemons"
 _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
@@ -47,7 +48,8 @@ def run_daemon(name: str, arguments: tuple[str, ...]) -> int:
     if found is None:
         raise CommandFailed(f"the {name} daemon is not installed: {install}", os.EX_UNAVAILABLE)
     try:
-        main = found.load()
+        with loading():
+            main = found.load()
     except ModuleNotFoundError as error:
         raise CommandFailed(f"the {name} daemon needs the package {error.name}: {install}", os.EX_UNAVAILABLE) from None
     try:

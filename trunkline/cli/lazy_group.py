@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from trunkline.cli.exits import ReaderGone
+from trunkline.runtime.loading import loading
 
 
 class LazyGroup(click.Group):
@@ -31,7 +32,8 @@ class LazyGroup(click.Group):
         if cmd_name not in self._lazy:
             return None
         module_name, _, attribute = self._lazy[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module_name), attribute)
+        with loading():
+            command = getattr(importlib.import_module(module_name), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module_name}:{attribute} is not a command")
         return command

@@ -12,6 +12,7 @@ import click
 from trunkline.cli.exits import BROKEN_PIPE, INTERRUPTED, CommandFailed, ReaderGone, line_of, status_of
 from trunkline.cli.lazy_group import LazyGroup
 from trunkline.client.errors import TrunklineError
+from trunkline.runtime.loading import leave_the_rest
 from trunkline.version import __version__
 
 _COMMANDS = {
@@ -65,7 +66,18 @@ def cli(context: click.Context, state: Path | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: the remote command's own for `run`, else as in sysexits(3)."""
+    """Run the command and return its exit status: the remote command's own for `run`, else as in sysexits(3).
+
+    Without `argv` it is this process's own, which ends with it.
+    """
+    try:
+        return _main(argv)
+    finally:
+        if argv is None:
+            leave_the_rest()
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         status = _run(lambda: cli.main(args=argv, prog_name="trunkline", standalone_mode=False))
         sys.stdout.flush()

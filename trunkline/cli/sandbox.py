@@ -11,6 +11,7 @@ import click
 from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.connection import SANDBOX_DIRECTORY
 from trunkline.cli.exits import CommandFailed
+from trunkline.runtime.loading import loading
 from trunkline.sandbox.daemon import SandboxFailed
 from trunkline.sandbox.description import SandboxDescription, read_description
 from trunkline.sandbox.detached import start_detached
@@ -100,7 +101,8 @@ def _start_in_background(plan: SandboxPlan) -> None:
 def _run_here(plan: SandboxPlan) -> None:
     import asyncio
 
-    from trunkline.sandbox.supervisor import Supervisor
+    with loading():
+        from trunkline.sandbox.supervisor import Supervisor
 
     def ready(description: SandboxDescription) -> None:
         click.echo(f"the sandbox is ready in {plan.layout.root}; Ctrl-C stops it")

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
+from trunkline.runtime.loading import leave_the_rest, loading
 from trunkline.sandbox.processes import end_with_parent
 
 CONTROL_PLANE = "control-plane"
@@ -26,7 +27,8 @@ def main(arguments: list[str]) -> int:
     """Tie this process to its supervisor, load the daemon named, wait for the word, and run it."""
     supervisor_pid, name, *rest = arguments
     end_with_parent(int(supervisor_pid))
-    program = _load(name)
+    with loading():
+        program = _load(name)
     if program is None:
         sys.stderr.write(f"the {name} daemon is not installed: pip install 'trunkline[sandbox]'\n")
         return os.EX_UNAVAILABLE
@@ -52,4 +54,7 @@ def _load(name: str) -> Callable[[list[str]], int] | None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    finally:
+        leave_the_rest()
