@@ -41,6 +41,8 @@ def start_program(plan: Plan, group: Group, streams: Collection[int], bounded: C
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     supervisor = os.getpid()
+    # Until the new process has given up what this one does at signals, a stop would be heard and forgotten there.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         pid = os.fork()
         if pid == 0:
@@ -49,6 +51,7 @@ def start_program(plan: Plan, group: Group, streams: Collection[int], bounded: C
         os.close(reading)
         raise
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(writing)
     return pid, reading
 
@@ -85,6 +88,7 @@ def _steps(
 ) -> list[tuple[str, Callable[[], None]]]:
     """Return what is done in the new process, in order, each with what to name if it fails."""
     return [
+        ("signals", restore_signals),
         ("session", os.setsid),
         ("control group", group.enter),
         ("priority", lower_priority),
@@ -93,7 +97,6 @@ def _steps(
         ("user", lambda: _switch(plan.user)),
         ("parent", lambda: die_with(supervisor)),
         (plan.working_directory, lambda: os.chdir(plan.working_directory.encode())),
-        ("signals", restore_signals),
     ]
 
 

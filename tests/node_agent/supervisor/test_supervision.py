@@ -94,6 +94,13 @@ def test_whoever_does_not_hear_is_killed_after_the_grace_with_everybody_below(su
         assert not any(alive(int(pid)) for pid in supervised.output().split())
 
 
+def test_a_stop_that_comes_with_the_start_is_heard(supervise):
+    with supervise("sleep", "60") as supervised:
+        supervised.say({"stop": {"cause": "cancel", "grace": 10.0}})
+        ending = supervised.ended()
+        assert (ending["cause"], ending["signal"]) == ("cancel", signal.SIGTERM)
+
+
 def test_everybody_may_use_the_grace(supervise, tmp_path):
     script = f"(trap 'sleep 0.2; touch {tmp_path}/cleared; exit' TERM; while :; do sleep 0.05; done) & echo up; wait"
     with supervise("sh", "-c", script, grace_seconds=10.0) as supervised:
