@@ -16,6 +16,7 @@ from node_agent.composition.serving import Serving, compose
 from node_agent.establishing import establish_identity, proxies
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
+from node_agent.threads import started_threads
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectory, StateDirectoryError
@@ -57,6 +58,7 @@ async def serve(settings: AgentSettings) -> None:
         StartError, StateDirectoryError: it cannot run; the message says what to do.
     """
     log = get_logger("node_agent")
+    asyncio.get_running_loop().set_default_executor(started_threads())
     with (
         StateDirectory(settings.state_directory, format_name=STATE_FORMAT),
         Lifecycle(

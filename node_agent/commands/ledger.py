@@ -223,11 +223,11 @@ class CommandLedger:
         expiry = expired(records, self._bounds.retention, self._clock.now())
         for command_id in expiry.commands:
             self._forget(command_id)
-            await asyncio.to_thread(self._store.remove, command_id)
+            await self._removed("record", self._store.remove, command_id)
         for command_id in expiry.outputs:
             self._commands[command_id].record.output_removed = True
             await self._save(self._commands[command_id])
-            await asyncio.to_thread(self._store.remove_output, command_id)
+            await self._removed("output", self._store.remove_output, command_id)
 
     async def stop(self) -> None:
         """Take no more. Commands go on, and are left to the next agent, unless they are to end with this one."""
@@ -281,6 +281,13 @@ class CommandLedger:
         command = self._commands.pop(command_id)
         for token_id in command.record.token_ids:
             self._used_tokens.pop(token_id, None)
+
+    async def _removed(self, what: str, remove: Callable[[str], None], command_id: str) -> None:
+        """Remove something of a command from the disk; one that has become read-only, say, is told and ends nothing."""
+        try:
+            await asyncio.to_thread(remove, command_id)
+        except OSError as error:
+            self._log.error("command.not_removed", command_id=command_id, what=what, reason=error.strerror)
 
     async def _recorded(self, command_id: str) -> None:
         """Wait until the command's intent is on the disk; the writing goes on if the waiter is cancelled."""

@@ -407,6 +407,20 @@ async def test_old_commands_are_forgotten(make_ledger, tmp_path, ended):
     assert sorted(path.name for path in (tmp_path / "commands").iterdir()) == ["three", "two"]
 
 
+async def test_a_disk_that_lets_nothing_go_ends_no_agent(make_ledger, tmp_path, ended, logged):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1, output_bytes=1)))
+    await ledger.open()
+    for name in ("one", "two"):
+        await ended((await ledger.submit(name, sh("printf 1234"), CALLER))[0])
+        await asyncio.sleep(0.002)
+    for stuck in (tmp_path / "commands" / "one" / RECORD_FILE, tmp_path / "commands" / "two" / "stdout"):
+        stuck.unlink()
+        stuck.mkdir()  # which unlink(2) refuses, as it does everything on a disk that has become read-only
+    await ledger.keep_house()
+    stays = [(entry["command_id"], entry["what"]) for entry in logged.entries if entry["event"] == "command.not_removed"]
+    assert stays == [("one", "record"), ("two", "output")]
+
+
 async def test_output_goes_before_records_do(make_ledger, tmp_path, ended):
     ledger = make_ledger(CommandBounds(retention=RetentionBounds(output_bytes=5)))
     await ledger.open()

@@ -1,0 +1,26 @@
+"""The agent's threads, for what blocks: they are there before any command is.
+
+A pool makes its threads when they are first needed. On a machine, or in a container, that commands have filled with
+processes there are none to be had then, and nothing of the agent that needs one would go on.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
+# As many as asyncio would make at most.
+MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+def started_threads(count: int = MOST_THREADS) -> ThreadPoolExecutor:
+    """Return a pool of so many threads, all of them started; of fewer, for now, where there are no more to be had."""
+    threads = ThreadPoolExecutor(count, thread_name_prefix="trunkline-agent")
+    together = threading.Barrier(count)  # so that no thread does the work of another
+    started = []
+    try:
+        for _ in range(count):
+            started.append(threads.submit(together.wait))
+    except RuntimeError:
+        together.abort()
+    wait(started)
+    return threads
