@@ -6,7 +6,7 @@ processes there are none to be had then, and nothing of the agent that needs one
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 # As many as asyncio would make at most.
 MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
@@ -16,10 +16,9 @@ def started_threads(count: int = MOST_THREADS) -> ThreadPoolExecutor:
     """Return a pool of so many threads, all of them started; of fewer, for now, where there are no more to be had."""
     threads = ThreadPoolExecutor(count, thread_name_prefix="trunkline-agent")
     together = threading.Barrier(count)  # so that no thread does the work of another
-    started = []
+    started: list[Future[int]] = []
     try:
-        for _ in range(count):
-            started.append(threads.submit(together.wait))
+        started.extend(threads.submit(together.wait) for _ in range(count))
     except RuntimeError:
         together.abort()
     wait(started)

@@ -48,6 +48,8 @@ BACKOFF_CAP_SECONDS = 60.0
 POLL_SECONDS = 0.1
 SHORTEST_INTERVAL_SECONDS = 1.0
 """Between two questions, whoever asks for them: notices come through a relay, which could send any number."""
+STORE_AGAIN_SECONDS = 30.0
+"""After so long the disk is given again what it did not take."""
 # A control plane of an earlier release has no init scripts.
 HAS_NONE = frozenset({404, 405})
 _TRY_AGAIN = frozenset({RefusalReason.STOPPING, RefusalReason.TOO_MANY, RefusalReason.NO_STORAGE})
@@ -90,6 +92,7 @@ class Initialisation:
             log=parts.log,
             taken=self._report_taken,
         )
+        self._stored = True
         self._record = self._open()
         parts.readiness.follow(self._record)
         self._tell()
@@ -119,10 +122,23 @@ class Initialisation:
             if self._record.state is InitState.DUE:
                 await self._until_asked_well()
             else:
-                await self._asked.wait()
+                await self._until_asked()
                 self._asked.clear()
                 await self._ask_once()
             await asyncio.sleep(SHORTEST_INTERVAL_SECONDS)
+
+    async def _until_asked(self) -> None:
+        """Wait until a plan is to be asked for.
+
+        What the disk did not take of an end is stored meanwhile: an agent that finds itself `INITIALISING` when the
+        ledger has forgotten the scripts would run them again.
+        """
+        while not self._asked.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._stored else STORE_AGAIN_SECONDS):
+                    await self._asked.wait()
+            if not self._stored:
+                self._save(self._record)
 
     async def _until_asked_well(self) -> None:
         """Ask for the plan of a new node until there is an answer, however long that takes."""
@@ -295,10 +311,11 @@ class Initialisation:
         """Bring the record to the disk; what it lacks after a crash, the plan and the ledger know."""
         try:
             self._parts.files.save(record)
+            self._stored = True
         except KeyFileError as error:
             self._log.error("init.not_stored", reason=str(error))
-            return False
-        return True
+            self._stored = False
+        return self._stored
 
     def _tell(self) -> None:
         self._parts.metrics.ready.set(1 if self._parts.readiness.ready else 0)

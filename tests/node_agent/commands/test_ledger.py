@@ -417,8 +417,8 @@ async def test_a_disk_that_lets_nothing_go_ends_no_agent(make_ledger, tmp_path, 
         stuck.unlink()
         stuck.mkdir()  # which unlink(2) refuses, as it does everything on a disk that has become read-only
     await ledger.keep_house()
-    stays = [(entry["command_id"], entry["what"]) for entry in logged.entries if entry["event"] == "command.not_removed"]
-    assert stays == [("one", "record"), ("two", "output")]
+    told = [entry for entry in logged.entries if entry["event"] == "command.not_removed"]
+    assert [(entry["command_id"], entry["what"]) for entry in told] == [("one", "record"), ("two", "output")]
 
 
 async def test_output_goes_before_records_do(make_ledger, tmp_path, ended):

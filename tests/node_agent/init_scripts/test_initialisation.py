@@ -5,6 +5,7 @@ import json
 import pytest
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
+from node_agent.init_scripts import initialisation
 from node_agent.init_scripts.initialisation import PLAN_PATH
 from node_agent.init_scripts.record import PLAN_FILE, RECORD_FILE, InitState
 from node_agent.init_scripts.reporting import REPORT_PATH
@@ -106,6 +107,25 @@ async def test_a_script_outlives_its_agent_and_is_waited_for_by_the_next(
     again = start(second)
     await again.initialised()
     assert (out.read_text().split(), again.record.state) == (["1", "2"], InitState.READY)
+
+
+async def test_an_end_that_the_disk_did_not_take_is_stored_later(
+    start, ledger, control_plane, tmp_path, state, until, monkeypatch
+):
+    """Else an agent that is started again once the ledger has forgotten the scripts would run them again."""
+    monkeypatch.setattr(initialisation, "STORE_AGAIN_SECONDS", 0.01)
+    go, record = tmp_path / "go", state / RECORD_FILE
+    control_plane.plan = handed(("a", f"while [ ! -e {go} ]; do sleep 0.02; done\n".encode()))
+    started = start(ledger)
+    async with started.running():
+        await until(lambda: started.record.scripts and started.record.scripts[0].state == "RUNNING")
+        record.unlink()
+        record.mkdir()  # nothing can be put in its place
+        go.touch()
+        await started.until_final()
+        await started.until_reported()
+        record.rmdir()
+        await until(lambda: record.is_file() and json.loads(record.read_bytes())["state"] == "READY")
 
 
 async def test_nothing_to_run_is_ready_without_a_report(start, ledger, control_plane):
