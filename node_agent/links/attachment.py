@@ -77,7 +77,7 @@ class Attachment:
         self._log.info("link.notice", relay=self.url, sequence=self.sequence, notice=kind[:64])
         seconds = notice.get("retry_after_seconds")
         if isinstance(seconds, int | float) and not isinstance(seconds, bool):
-            self.retry_after_seconds = min(max(0.0, float(seconds)), LONGEST_RETRY_AFTER_SECONDS)
+            self.retry_after_seconds = float(min(max(0.0, seconds), LONGEST_RETRY_AFTER_SECONDS))
         if kind == "draining":
             self.end(Ending.DRAINING)
         elif kind == "superseded":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -227,9 +228,9 @@ def _error(document: Any) -> TrunklineError:
 
 def _entry(document: Mapping[str, Any]) -> RemoteEntry:
     kind, mode = document.get("kind"), document.get("mode")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise BadResponse("the node names no known kind of file")
-    return RemoteEntry(str(kind), _number(document.get("size_bytes")), _octal(mode), _number(document.get("mtime_ns")))
+    return RemoteEntry(kind, _number(document.get("size_bytes")), _octal(mode), _number(document.get("mtime_ns")))
 
 
 def _tree_entry(document: Any) -> TreeEntry:
@@ -241,13 +242,14 @@ def _tree_entry(document: Any) -> TreeEntry:
     if not isinstance(document, dict):
         raise BadResponse("the node's listing is broken")
     known, path = _entry(document), document.get("path")
+    target, problem = str(document.get("target", "")), document.get("problem", "")
     try:
         if not isinstance(path, str) or not parts_of(path):
             raise NameRefused("a path is missing")
+        os.fsencode(target)
     except (NameRefused, UnicodeEncodeError) as error:
         raise BadResponse(f"the node lists what cannot be beneath the directory: {error}") from None
-    target, problem = document.get("target", ""), document.get("problem", "")
-    return TreeEntry(path, known.kind, known.size_bytes, known.mode, known.mtime_ns, str(target), str(problem))
+    return TreeEntry(path, known.kind, known.size_bytes, known.mode, known.mtime_ns, target, str(problem))
 
 
 def _list(value: Any) -> list[Any]:

@@ -77,7 +77,8 @@ async def fetch_tree(answers: dict[str, bytes], root: Path) -> list[str]:
     [
         entry("../outside/x"), entry("/etc/x"), entry("a/../../outside/x"), entry(".."), entry(""), entry("a//b"),
         entry("a\0"), entry(7), entry("a" * 300), entry("a/" * 500 + "b"), entry("\ud800"), entry(".x.trunkline-part"),
-        entry("a", "device"), entry("a", None), entry("a", mode="4777"), entry("a", mtime_ns="x"), "a", 5,
+        entry("a", "device"), entry("a", None), entry("a", []), entry("a", {}), entry("a", "link", target="\ud800"),
+        entry("a", mode="4777"), entry("a", mtime_ns="x"), "a", 5,
         entry("a", size_bytes=10**30), entry("../outside", "directory"), entry("../outside/l", "link", target="x"),
     ],
     ids=repr,
