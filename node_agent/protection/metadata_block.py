@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from node_agent.commands.accounts import NoSuchAccount, default_user, find_account
-from node_agent.policy import CommandRules, Policy
+from node_agent.policy import Policy
 from node_agent.policy_file import PolicySource
 from node_agent.protection.firewall import Firewall, FirewallUnavailable
 from trunkline.runtime.logs import Logger
@@ -51,10 +51,12 @@ class BlockStanding:
         return {name: value for name, value in document.items() if value is not None}
 
 
-def command_users(rules: CommandRules) -> set[str | None]:
-    """Return every user that commands may run as; None is the agent's own."""
-    named = {command.user for command in rules.named.values() if command.user is not None}
-    return {default_user(rules.run_as), *rules.allowed_users, *named}
+def command_users(policy: Policy) -> set[str | None]:
+    """Return every user that commands, init scripts among them, may run as; None is the agent's own."""
+    rules = policy.commands
+    others = [command.user for command in rules.named.values()]
+    others += [policy.init.run_as] if policy.init_enabled else []
+    return {default_user(rules.run_as), *rules.allowed_users, *(user for user in others if user is not None)}
 
 
 class BlockMeter(Protocol):
@@ -109,8 +111,7 @@ class MetadataBlock:
     async def look(self) -> None:
         """Bring the firewall to what the policy wants, and take note of what came of it."""
         self._changed.clear()
-        rules = self._policy.current.commands
-        before, self.standing = self.standing, await self._brought(rules)
+        before, self.standing = self.standing, await self._brought(self._policy.current)
         self._meter.metadata_blocked(self.standing.state)
         if self.standing != before:
             self._tell()
@@ -129,12 +130,12 @@ class MetadataBlock:
             with contextlib.suppress(FirewallUnavailable):
                 await self._applied[0].remove()
 
-    async def _brought(self, rules: CommandRules) -> BlockStanding:
-        mode = rules.block_metadata
+    async def _brought(self, policy: Policy) -> BlockStanding:
+        mode = policy.commands.block_metadata
         if mode == "off":
             await self._remove()
             return BlockStanding(mode, BlockState.OFF)
-        users = await asyncio.to_thread(self._find_uids, command_users(rules))
+        users = await asyncio.to_thread(self._find_uids, command_users(policy))
         uids = frozenset(users.values()) - self._unblocked
         open_to = frozenset(name for name, uid in users.items() if uid in self._unblocked)
         blocked = frozenset(users) - open_to

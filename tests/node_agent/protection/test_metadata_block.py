@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from node_agent.policy import CommandRules
+from node_agent.policy import parse_policy
 from node_agent.protection.firewall import FirewallUnavailable
 from node_agent.protection.metadata_block import BlockState, MetadataBlock, command_users, uids_of
 
@@ -65,10 +65,11 @@ def make(policy, log, rules):
 
 
 def test_every_user_that_commands_may_run_as_is_found():
-    rules = CommandRules.model_validate(
-        {"run_as": "nobody", "allowed_users": ["deploy"], "named": {"x": {"argv": ["true"], "user": "app"}}}
-    )
-    assert command_users(rules) == {"nobody", "deploy", "app"}
+    commands = {"run_as": "nobody", "allowed_users": ["deploy"], "named": {"x": {"argv": ["true"], "user": "app"}}}
+    policy = parse_policy({"commands": commands, "init": {"run_as": "setup"}})
+    assert command_users(policy) == {"nobody", "deploy", "app", "setup"}
+    without = parse_policy({"commands": commands, "init": {"run_as": "setup", "enabled": False}})
+    assert command_users(without) == {"nobody", "deploy", "app"}
 
 
 def test_users_that_there_are_not_are_left_out():
