@@ -20,6 +20,8 @@ MAX_CHAIN_CERTIFICATES = 2 + MAX_CROSS_CERTIFICATES
 MAX_CERTIFICATE_BYTES = 16 * 1024
 MAX_ROOTS = 16
 """Roots in a trust document or a `ca_file` of ours; two while a rotation is under way."""
+MALFORMED_EXTENSIONS = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError)
+"""What the library raises where it cannot read the extensions of a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def certificates_from_pem(pem: str | bytes, *, maximum: int = MAX_ROOTS) -> tupl
         raise CertificateError(msg)
     try:
         return tuple(x509.load_pem_x509_certificates(raw))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         msg = "these are not PEM certificates"
         raise CertificateError(msg) from error
 
@@ -169,7 +171,7 @@ def certificate_from_der(der: bytes) -> x509.Certificate:
         raise CertificateError(msg)
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         msg = "this is not a DER certificate"
         raise CertificateError(msg) from error
 
@@ -182,6 +184,6 @@ def certificates_to_pem(certificates: Iterable[x509.Certificate]) -> str:
 def _uris(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED_EXTENSIONS):
         return []
     return names.get_values_for_type(x509.UniformResourceIdentifier)

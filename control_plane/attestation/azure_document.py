@@ -17,6 +17,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from certs.chains import MALFORMED_EXTENSIONS
 from certs.claims import LEEWAY_SECONDS
 from certs.encoding import decode_base64, strict_json_object
 from certs.errors import CertificateError
@@ -87,7 +88,7 @@ def _verify_signer(signed: SignedContent, anchors: DocumentAnchors, now: float) 
 def _dns_names(certificate: x509.Certificate) -> Sequence[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED_EXTENSIONS):
         return []
     return names.get_values_for_type(x509.DNSName)
 

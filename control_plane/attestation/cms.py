@@ -16,15 +16,17 @@ from asn1crypto import cms as asn1_cms
 from asn1crypto import core as asn1_core
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.chains import certificate_from_der
+from certs.chains import MALFORMED_EXTENSIONS, certificate_from_der
 from certs.errors import CertificateError
 
-MAX_MESSAGE_BYTES = 48 * 1024
-MAX_CONTENT_BYTES = 16 * 1024
+MAX_MESSAGE_BYTES = 16 * 1024
+"""Azure's have 3 KiB, AWS's 2: what is read of a stranger's is read in Python, some of it in quadratic time."""
+MAX_CONTENT_BYTES = 8 * 1024
 MAX_CERTIFICATES = 8
 MIN_RSA_BITS = 2048
 
@@ -72,7 +74,7 @@ def read_signed(message: bytes, *, known: Sequence[x509.Certificate] = ()) -> Si
         _check_signature(signer, signer_info, _to_be_verified(signed, signer_info, content, algorithm), algorithm)
     except CertificateError:
         raise
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (*MALFORMED_EXTENSIONS, UnsupportedAlgorithm, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise CertificateError("the signed document is malformed") from error
     return SignedContent(content, signer, tuple(one for one in carried if one != signer))
 
@@ -111,11 +113,12 @@ def _the_signer(signer_info: asn1_cms.SignerInfo, candidates: Sequence[x509.Cert
 
 
 def _is_named(identifier: asn1_cms.SignerIdentifier, certificate: x509.Certificate) -> bool:
+    """Tell whether the identifier is the certificate's, spelled as there: names are long to compare otherwise."""
     named = identifier.chosen
     if identifier.name == "issuer_and_serial_number":
-        issuer = asn1_x509.Name.load(certificate.issuer.public_bytes())
+        issuer = asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER)).issuer
         same_serial: bool = named["serial_number"].native == certificate.serial_number
-        return same_serial and bool(named["issuer"] == issuer)
+        return same_serial and bool(named["issuer"].dump() == issuer.dump())
     try:
         key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
