@@ -21,6 +21,8 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]++=*+")
 _BEARER: Final = re.compile(rb"(?i:bearer) ++([A-Za-z0-9\-._~+/]++=*+) *+")
 MAX_CREDENTIALS_BYTES: Final = 8 * 1024
 KNOWN_TOKENS: Final = 1024
+MAX_KNOWN_TOKEN_BYTES: Final = 2048
+"""Most tokens have some 700 bytes. Longer ones are read anew: nobody has verified yet what a stranger sends as one."""
 
 
 class Door(Enum):
@@ -71,8 +73,8 @@ class Doors:
 
     def __init__(self, names: NodeNames) -> None:
         self._names = names
-        self._bearer_token = Memo(bearer_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_CREDENTIALS_BYTES)
-        self._proxy_token = Memo(proxy_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_CREDENTIALS_BYTES)
+        self._bearer_token = Memo(bearer_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_KNOWN_TOKEN_BYTES)
+        self._proxy_token = Memo(proxy_token, generation_entries=KNOWN_TOKENS, max_key_bytes=MAX_KNOWN_TOKEN_BYTES)
 
     def age(self) -> None:
         """Has credentials that nobody sends any more forgotten."""

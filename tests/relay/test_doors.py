@@ -4,7 +4,16 @@ import pytest
 
 from relay.credentials import Destination
 from relay.destinations import NodeNames
-from relay.doors import Door, DoorRefusal, Doors, Entry, LinkAttempt, bearer_token, proxy_token
+from relay.doors import (
+    MAX_KNOWN_TOKEN_BYTES,
+    Door,
+    DoorRefusal,
+    Doors,
+    Entry,
+    LinkAttempt,
+    bearer_token,
+    proxy_token,
+)
 from trunkline.channel.heads import parse_request_head
 from trunkline.channel.outcomes import Outcome
 
@@ -109,3 +118,21 @@ def test_bearer(value, token) -> None:
 def test_basic(value, token) -> None:
     assert proxy_token(value) == token
     assert bearer_token(value) is None
+
+
+def test_long_credentials_are_read_and_not_remembered() -> None:
+    """Nobody has verified them yet: a stranger could have thousands of them kept, of 8 KiB each."""
+    doors = Doors(NodeNames("trunk.internal"))
+    for size, remembered in ((MAX_KNOWN_TOKEN_BYTES - 100, True), (MAX_KNOWN_TOKEN_BYTES + 100, False)):
+        found = []
+        for _ in range(3):
+            raw = (
+                b"GET /v1/workspaces/w/nodes/n/ HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer "
+                + b"a" * size
+                + b"\r\n\r\n"
+            )
+            entry = doors.choose(parse_request_head(raw))
+            assert isinstance(entry, Entry)
+            assert entry.token == "a" * size
+            found.append(entry.token)
+        assert (found[1] is found[2]) == remembered
