@@ -52,3 +52,19 @@ async def test_of_two_relays_that_start_together_one_has_the_port() -> None:
             await reserve("127.0.0.1", port, within_seconds=0.0)
     for place in await reserve("127.0.0.1", port):
         place.close()
+
+
+@pytest.mark.parametrize("backlog", [None, 1])
+async def test_another_user_who_holds_the_name_does_not_keep_a_relay_from_starting(
+    monkeypatch: pytest.MonkeyPatch, backlog: int | None
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with ExitStack() as stack:
+        theirs = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        theirs.bind(f"\0trunkline-relay/{os.geteuid()}/127.0.0.1/{port}")
+        if backlog is not None:
+            theirs.listen(backlog)
+        for place in await reserve("127.0.0.1", port, within_seconds=0.0):
+            stack.enter_context(place)
