@@ -68,7 +68,7 @@ class Item(MachineRequest):
     """One thing reported; `count` says how many like it."""
 
     type: Text = Field(max_length=64)
-    time: int = Field(ge=0)
+    time: int = Field(ge=0, le=2**53)
     outcome: Text = Field(default="", max_length=64)
     count: int = Field(default=1, ge=0, le=2**53)
     workspace_id: Text | None = Field(default=None, max_length=64)

@@ -10,7 +10,7 @@ from control_plane.storage import adoptions, locks, revocations
 from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records.reports import NodeReporter
-from control_plane.storage.reports import ReportItem
+from control_plane.storage.reports import ReportItem, summed
 
 TYPES = frozenset({"trust", "refusal", "command_refusal", "shell", "file"})
 _FILE_ACTIONS = {
@@ -117,6 +117,6 @@ async def _is_new(session: AsyncSession, node_id: str, reporter: str, sequence: 
         return True
     if known.reporter == reporter and sequence <= known.sequence:
         return False
-    known.dropped = dropped + (known.dropped if known.reporter == reporter else 0)
+    known.dropped = summed(dropped, known.dropped if known.reporter == reporter else 0)
     known.reporter, known.sequence, known.time = reporter, sequence, now_ms
     return True

@@ -17,6 +17,8 @@ HOUR_MS = 3_600_000
 MOST_REPORTERS = 64
 MOST_OUTCOMES_AN_HOUR = 64
 MOST_AUDITED = 50
+MOST_COUNTED = 2**62
+"""Where a sum stays; the columns hold 64 bits with a sign."""
 OTHER = "other"
 TYPES = frozenset(
     {"admission", "refusal", "cut", "trust", "clone_alarm", "link_attached", "link_detached", "link_refused"}
@@ -52,6 +54,11 @@ class ReportItem:
 def known_type(name: str) -> str:
     """Return the type of an item if it is one of those we know."""
     return name if name in TYPES else OTHER
+
+
+def summed(before: int, more: int) -> int:
+    """Return a sum of what was reported, which whoever makes numbers up cannot make too large for its column."""
+    return min(before + more, MOST_COUNTED)
 
 
 async def take(
@@ -91,7 +98,7 @@ async def _is_new(
         if sequence <= known.sequence:
             return False
         known.sequence = sequence
-        known.dropped += dropped
+        known.dropped = summed(known.dropped, dropped)
         known.time = now_ms
         return True
     await _make_room(session, relay_id)
@@ -115,7 +122,7 @@ async def _sum(session: AsyncSession, relay_id: str, items: Sequence[ReportItem]
         row = await session.get(ReportTotal, (relay_id, hour, kind, outcome))
         if row is None:
             row = await _row(session, relay_id, hour, kind, outcome)
-        row.total += count
+        row.total = summed(row.total, count)
 
 
 async def _row(session: AsyncSession, relay_id: str, hour: int, kind: str, outcome: str) -> ReportTotal:

@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 
 from control_plane.storage.records.nodes import Node
-from control_plane.storage.records.reports import Reporter, ReportTotal
+from control_plane.storage.records.reports import NodeReporter, Reporter, ReportTotal
 from tests.support.control_planes import RunningControlPlane
 
 PATH = "/api/2.0/reports"
@@ -95,3 +95,14 @@ async def test_bad_reports(plane: RunningControlPlane):
         report(1, {"type": "cut", "time": 1, "count": "5"}),
     ):
         assert (await plane.call("POST", PATH, body, identity=relay.identity)).status == 400
+
+
+async def test_sums_of_numbers_that_were_made_up_end_where_the_columns_do(plane: RunningControlPlane):
+    node, relay = await plane.node(), await plane.relay()
+    made_up = {"type": "admission", "time": 1, "count": 2**53}
+    for sequence in (1, 2, 3):
+        await plane.ok("POST", PATH, report(sequence, *[made_up] * 1000, dropped=2**53), identity=relay.identity)
+    assert await totals(plane) == {("admission", ""): 2**62}
+    async with plane.database.write() as session:
+        session.add(NodeReporter(node_id=node.node_id, reporter="p1", sequence=1, dropped=2**62, time=1))
+    await plane.ok("POST", "/api/2.0/nodes/self/reports", report(2, dropped=2**53), identity=node.identity)
