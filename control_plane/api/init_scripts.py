@@ -150,15 +150,19 @@ class InitScriptResource:
         return json_response(view, 201)
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
-        """List the scripts in the order in which they run, without their content."""
+        """List the scripts in the order in which they run, without their content.
+
+        Positions change when others come and go, so a page says which scripts were listed: there are few.
+        """
         query = read_query(request, PageQuery)
         start = self._context.pages.start(request.path, query)
         async with self._context.database.read() as session:
             owner = await _owner(session, request)
             scripts = await init_scripts.of_owner(session, owner.owner_id)
-        after = int(start[0]) if start else -1
-        rows = [script for script in scripts if script.position > after][: query.page_size + 1]
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.position,))
+        listed = start or ()
+        rows = [script for script in scripts if script.script_id not in listed][: query.page_size + 1]
+        listed += tuple(row.script_id for row in rows[: query.page_size])
+        page, token = self._context.pages.cut(request.path, query, rows, lambda _: listed)
         return json_response({"scripts": [_view(row) for row in page]} | next_page(token))
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:

@@ -54,6 +54,21 @@ async def test_positions_shift_and_leave_no_gaps(finance: RunningControlPlane, p
     assert await names(finance, path) == ["a", "third", "b", "c", "first"]
 
 
+async def test_what_is_there_throughout_is_listed_once_while_others_come_and_go(finance: RunningControlPlane):
+    for number in range(50):
+        await create(finance, f"s{number:02}")
+    seen: list[str] = []
+    token = ""
+    for gone in ("s00", "s01", "s40"):
+        page = await finance.ok("GET", f"{SCRIPTS}?page_size=16{token}")
+        seen += [script["name"] for script in page["scripts"]]
+        token = f"&page_token={page['next_page_token']}"
+        await finance.ok("DELETE", f"{SCRIPTS}/{gone}")
+    await create(finance, "new", position=0)
+    seen += [script["name"] for script in (await finance.ok("GET", f"{SCRIPTS}?page_size=16{token}"))["scripts"]]
+    assert sorted(seen) == sorted(["new", *(f"s{number:02}" for number in range(50))])
+
+
 async def test_a_script_is_what_was_put_in(finance: RunningControlPlane):
     content = b"#!/bin/bash\n\xff\x00 bytes\n"
     made = await finance.ok("POST", SCRIPTS, {"name": "Set up (v1.2)", "script": encoded(content)})
