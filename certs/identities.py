@@ -103,7 +103,11 @@ class Identity:
         if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
             msg = f"{source} holds a private key of a kind that is not supported"
             raise KeyFileError(msg)
-        return Identity(key, CertificateChain.from_pem(pem))
+        try:
+            return Identity(key, CertificateChain.from_pem(pem))
+        except CertificateError as error:
+            msg = f"{source}: {error}"
+            raise CertificateError(msg) from error
 
     def write(self, path: Path) -> None:
         """Store key and chain together in one file (0600, atomic), so that they can never disagree.

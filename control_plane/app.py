@@ -20,6 +20,7 @@ from control_plane.foundation import Foundation
 from control_plane.initialise import FORMAT_NAME, run_init
 from control_plane.secrets.key_encryption import KeyEncryptionError
 from control_plane.settings import ControlPlaneSettings
+from control_plane.settings_files import problems_with_files
 from control_plane.signing.beginning import begin_signers
 from control_plane.signing.in_force import SignersInForce, write_roots
 from control_plane.signing.key_stores import key_stores
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prefix="TRUNKLINE_CONTROL_PLANE",
         settings_class=ControlPlaneSettings,
         serve=serve,
+        check=problems_with_files,
         epilog="`trunkline control-plane init --config FILE` prepares a new one: authority, database, operator token. "
         "`trunkline control-plane take-back DOCUMENT --config FILE` gives one that was restored what it forgot.",
     )
@@ -76,7 +78,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         ) as lifecycle,
     ):
         async with AsyncExitStack() as stack:
-            database = Database(settings.database_url)
+            database = _opened(settings)
             stack.push_async_callback(database.close)
             foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
             try:
@@ -110,7 +112,9 @@ async def _run(
             for task in tasks:
                 task.cancel()
     except OSError as error:
-        raise StartError(f"cannot listen: {error.strerror or error}", EXIT_UNAVAILABLE) from None
+        where = f"{settings.listen.address}:{settings.listen.port}"
+        reason = error.strerror or error
+        raise StartError(f"cannot listen on {where}: {reason}; change [listen]", EXIT_UNAVAILABLE) from None
     await control_plane.ledger.flush()
 
 
@@ -152,6 +156,13 @@ async def _keep_signers(control_plane: ControlPlane) -> None:
             f"another control plane has changed the signers, and this state directory is not the one that has their "
             f"keys: {error}"
         ) from None
+
+
+def _opened(settings: ControlPlaneSettings) -> Database:
+    try:
+        return Database(settings.database_url)
+    except StorageError as error:
+        raise StartError(str(error)) from None
 
 
 def _refuse_unprepared(settings: ControlPlaneSettings) -> None:

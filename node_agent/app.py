@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from node_agent.composition.foundation import Foundation, lay_foundation
 from node_agent.composition.serving import Serving, compose
-from node_agent.establishing import establish_identity, proxies
+from node_agent.establishing import control_plane_tls, establish_identity, proxies
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from node_agent.threads import started_threads
@@ -38,12 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(settings: AgentSettings) -> list[str]:
-    """Name what is wrong with the proxy and with the owner's policy, which the settings only point at."""
+    """Name what is wrong with the proxy, the CA file and the owner's policy, which the settings only point at."""
     problems = []
-    try:
-        proxies(settings)
-    except StartError as error:
-        problems.append(str(error))
+    for look in (proxies, control_plane_tls):
+        try:
+            look(settings)
+        except StartError as error:
+            problems.append(str(error))
     try:
         PolicySource(settings.policy.file, get_logger("node_agent.policy"))
     except PolicyError as error:

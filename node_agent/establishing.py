@@ -59,6 +59,20 @@ def proxies(settings: AgentSettings) -> ProxyFor:
     return outbound_proxy if configured is None else lambda url: configured
 
 
+def control_plane_tls(settings: AgentSettings) -> ControlPlaneTls:
+    """Return what makes the TLS to the control plane.
+
+    Raises:
+        StartError: the CA file cannot be used.
+    """
+    tls = ControlPlaneTls(settings.control_plane.ca_file, settings.control_plane.root_sha256)
+    try:
+        tls.context()
+    except CertificateError as error:
+        raise StartError(f"[control_plane]: {error}") from None
+    return tls
+
+
 def prepare_enrolment(
     settings: AgentSettings, *, proxy_for: ProxyFor, clock_offset: ClockOffset, clock: Clock, rng: random.Random
 ) -> Enrolment:
@@ -69,9 +83,8 @@ def prepare_enrolment(
     """
     log = get_logger("node_agent.identity")
     asked, proxy = settings.control_plane, proxy_for(settings.control_plane.url)
-    tls = ControlPlaneTls(asked.ca_file, asked.root_sha256)
+    tls = control_plane_tls(settings)
     try:
-        tls.context()
         trust = TrustInForce(settings.state_directory, clock, get_logger("node_agent.trust"))
     except CertificateError as error:
         raise StartError(str(error)) from None

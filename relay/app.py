@@ -16,6 +16,7 @@ from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
 from relay.composition import Foundation, Relay, compose
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
+from relay.control_plane_trust import ControlPlaneTrust
 from relay.drain_command import run_drain
 from relay.draining import Draining
 from relay.enrolment import problems_with_enrolment
@@ -23,7 +24,7 @@ from relay.establishing import STATE_FORMAT, Established, Establishing
 from relay.lag_watch import follow_lag
 from relay.metrics import RelayMetrics
 from relay.serving_port import open_port, sweep
-from relay.serving_tls import ServingTls
+from relay.serving_tls import ServingTls, load_public
 from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from relay.workers.merged_metrics import MergedMetrics
 from relay.workers.parent import run_parent
@@ -54,8 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(settings: RelaySettings) -> list[str]:
-    """Name what a relay that is yet to enrol lacks, which the settings only point at."""
-    return problems_with_enrolment(settings.enrolment, settings.state_directory)
+    """Name what is wrong with files that the settings only point at; the join token counts before enrolment only."""
+    problems = problems_with_enrolment(settings.enrolment, settings.state_directory)
+    try:
+        ControlPlaneTrust(settings.control_plane).tls(None)
+    except CertificateError as error:
+        problems.append(f"[control_plane]: {error}")
+    try:
+        load_public(settings.certificate)
+    except CertificateError as error:
+        problems.append(f"[certificate]: {error}")
+    return problems
 
 
 async def serve(settings: RelaySettings) -> None:

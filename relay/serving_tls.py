@@ -24,7 +24,7 @@ class ServingTls:
         self._store = store
         self._public_settings = public
         self._log = log
-        self._public = _load(public)
+        self._public = load_public(public)
         self._tls = ServerTls(self._presented(), store.keyring.roots, "optional")
         own.subscribe(lambda _: self._swap())
 
@@ -54,7 +54,7 @@ class ServingTls:
     def reload(self) -> None:
         """Read the public certificate's files again; if they are unusable, the old one stays."""
         try:
-            self._public = _load(self._public_settings)
+            self._public = load_public(self._public_settings)
         except CertificateError as error:
             self._log.error("certificate.not_reloaded", reason=str(error))
             return
@@ -70,5 +70,10 @@ class ServingTls:
             self._log.error("certificate.not_swapped", reason=str(error))
 
 
-def _load(settings: CertificateSettings | None) -> Identity | None:
+def load_public(settings: CertificateSettings | None) -> Identity | None:
+    """Return the public certificate that the settings name, or None if the relay's own SVID is to be presented.
+
+    Raises:
+        CertificateError: the files are missing, damaged, readable by others, or do not belong together.
+    """
     return Identity.load_pair(settings.chain_file, settings.key_file) if settings is not None else None

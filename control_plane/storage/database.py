@@ -32,6 +32,11 @@ class Database:
     """One database; every transaction is either all done and on the disk, or not done at all."""
 
     def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        """Prepare it; SQLite's file is made where there is none.
+
+        Raises:
+            StorageError: the file cannot be made or opened.
+        """
         parsed = make_url(url)
         self._writing = asyncio.Lock()
         self._ending: set[asyncio.Future[None]] = set()
@@ -148,7 +153,10 @@ def _engines(url: URL, busy_timeout_seconds: float) -> tuple[AsyncEngine, ...]:
 
 def _make_private(path: Path) -> None:
     """Create the file with mode 0600; SQLite gives its -wal and -shm the same."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StorageError(f"the database {path} cannot be opened: {error.strerror}") from None
 
 
 def _sqlite_engine(url: URL, size: int, busy_timeout_seconds: float, begin: str, *, read_only: bool) -> AsyncEngine:

@@ -5,6 +5,7 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRES_FULL = {"53100", "25006"}  # disk_full, read_only_sql_transaction
 _POSTGRES_BUSY = {"40001", "40P01", "55P03"}  # serialization_failure, deadlock_detected, lock_not_available
@@ -30,6 +31,13 @@ def translated(error: DBAPIError) -> Exception:
     if code in _BUSY or code in _POSTGRES_BUSY:
         return StorageBusyError("the control plane's database is in use by another process; try again")
     return error
+
+
+def unopened(error: DBAPIError) -> Exception:
+    """Return the typed error for what the driver raised as the database was opened: the file may be none of its."""
+    if _primary_code(error) in _DAMAGED:
+        return StorageError(f"the database is damaged, or no database ({error.orig}): restore it from a backup")
+    return translated(error)
 
 
 def _primary_code(error: DBAPIError) -> int | str | None:

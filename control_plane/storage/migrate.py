@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError, translated
+from control_plane.storage.errors import StorageError, unopened
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -24,19 +24,26 @@ async def migrate(database: Database) -> None:
 
     Raises:
         UnknownSchemaError: a later release wrote it.
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or is damaged.
     """
     try:
         async with database.engine.begin() as connection:
             await connection.run_sync(_upgrade)
     except DBAPIError as error:
-        raise translated(error) from None
+        raise unopened(error) from None
 
 
 async def is_migrated(database: Database) -> bool:
-    """Tell whether the database holds any schema of ours."""
-    async with database.engine.connect() as connection:
-        return await connection.run_sync(_revision) is not None
+    """Tell whether the database holds any schema of ours.
+
+    Raises:
+        StorageError: it cannot be read, or is damaged.
+    """
+    try:
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(_revision) is not None
+    except DBAPIError as error:
+        raise unopened(error) from None
 
 
 def migration_config(connection: Connection) -> Config:

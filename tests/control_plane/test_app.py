@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from certs.keyfiles import generate_key, write_key
 from certs.tls import client_context
-from control_plane.app import main
+from control_plane.app import main, serve
 from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
+from trunkline.runtime.daemon import StartError
 from trunkline.runtime.settings import load_settings
 
 PROGRAM = "import sys; from control_plane.app import main; sys.exit(main(sys.argv[1:]))"
@@ -113,6 +115,44 @@ def test_check_config(config: Path):
     assert main(["--config", str(config), "--check-config"]) == 0
 
 
+@pytest.mark.usefixtures("own_umask")
+def test_certificates_that_cannot_be_used_are_named_before_a_start(config: Path, capsys: pytest.CaptureFixture[str]):
+    garbage, key = config.with_name("garbage.pem"), config.with_name("key.pem")
+    garbage.write_text("garbage")
+    write_key(key, generate_key())
+    config.write_text(
+        f'{config.read_text()}[tls]\ncertificate_file = "{garbage}"\nkey_file = "{key}"\n'
+        f'[relay_reach]\nca_file = "{garbage}"\n'
+        '[bootstrap.aws]\naccounts = ["123456789012"]\n'
+        f'[bootstrap.aws.certificate_files]\n"eu-central-1" = "{garbage}"\n'
+    )
+    assert main(["--config", str(config), "--check-config"]) == 78
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("]")[0] for line in said] == [
+        f"trunkline control-plane: [{table}" for table in ("tls", "relay_reach", "bootstrap")
+    ]
+    assert all(str(garbage) in line for line in said)
+
+
+def test_a_database_that_is_none_is_one_line(config: Path):
+    initialised(config)
+    database = config.parent / "state" / "control-plane.db"
+    for beside in database.parent.glob("control-plane.db-*"):
+        beside.unlink()
+    database.write_bytes(b"\x1f\x8b\x08\x00" + bytes(5000))  # compressed, as backups are kept
+    settings = load_settings(ControlPlaneSettings, config, {}, prefix="TRUNKLINE_CONTROL_PLANE")
+    with pytest.raises(StartError, match=r"file is not a database.*restore it from a backup"):
+        asyncio.run(serve(settings))
+
+
+def test_a_database_in_a_directory_that_is_not_there_is_one_line(config: Path):
+    initialised(config)
+    elsewhere = {"TRUNKLINE_CONTROL_PLANE__DATABASE__URL": f"sqlite+aiosqlite:///{config.parent / 'none' / 'x.db'}"}
+    settings = load_settings(ControlPlaneSettings, config, elsewhere, prefix="TRUNKLINE_CONTROL_PLANE")
+    with pytest.raises(StartError, match=r"none/x\.db cannot be opened: No such file or directory"):
+        asyncio.run(serve(settings))
+
+
 def test_init_is_idempotent_and_leaves_private_files(config: Path):
     state = config.parent / "state"
     kept = ("operator-token", "token-key.pem", "ca.pem", "authority/root.pem")
@@ -189,5 +229,5 @@ def test_a_port_that_is_taken_is_one_line(config: Path):
         config.write_text(config.read_text().replace("port = 0", f"port = {taken.getsockname()[1]}", 1))
         done = run("--config", str(config))
     assert done.returncode == 69
-    assert "cannot listen" in done.stderr
+    assert "; change [listen]" in done.stderr
     assert "Traceback" not in done.stderr

@@ -245,6 +245,16 @@ def test_a_policy_and_a_proxy_that_cannot_be_used_are_named_by_check_config(kit,
     assert "nonsense: unknown setting; known here: checks, commands, files, init, ports" in said[1]
 
 
+def test_a_ca_file_without_certificates_is_named_by_check_config(tmp_path, capsys):
+    path = tmp_path / "node-agent.toml"
+    path.write_text(
+        f"state_directory = '/x'\n[control_plane]\nurl = 'https://x'\nca_file = '{path}'\n"
+        "[bootstrap]\nmethod = 'azure'\naudience = 'a'\n"
+    )
+    assert main(["--config", str(path), "--check-config"]) == 78
+    assert f"[control_plane]: cannot use the CA file {path}: it holds no PEM" in capsys.readouterr().err
+
+
 def test_the_example_settings_are_right(kit, tmp_path, capsys, monkeypatch):
     from pathlib import Path
 

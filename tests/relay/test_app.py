@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from certs.identities import Identity, relay_id
+from certs.keyfiles import write_secret
 from relay.app import main, serve
 from relay.enrolment import ENROL_PATH
 from relay.presence import PRESENCE_PATH
@@ -287,3 +288,36 @@ def test_the_front_checks_the_settings(tmp_path, capsys):
     config.write_text("[control_plane]\nurl = 1\n")
     assert main(["--config", str(config)]) == 78
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_certificates_that_cannot_be_used_are_named_before_a_start(
+    kit: IdentityKit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "identity.pem").touch()
+    one, other = (kit.issue_relay(name) for name in ("one", "other"))
+    for name, identity in (("one.pem", one), ("other.pem", other)):
+        write_secret(tmp_path / name, identity.to_pem().removesuffix(identity.chain.pem.encode()))
+    (tmp_path / "garbage.pem").write_text("garbage")
+    config = tmp_path / "relay.toml"
+
+    def said(chain: str, key: str, ca_file: str) -> list[str]:
+        config.write_text(
+            f'state_directory = "{tmp_path}"\n[control_plane]\nurl = "https://localhost:1"\nca_file = "{ca_file}"\n'
+            f'[certificate]\nchain_file = "{tmp_path / chain}"\nkey_file = "{tmp_path / key}"\n'
+        )
+        code = main(["--config", str(config), "--check-config"])
+        told = capsys.readouterr()
+        assert code == (78 if told.err else 0)
+        return told.err.splitlines()
+
+    (tmp_path / "chain.pem").write_text(one.chain.pem)
+    ca_file = str(kit.ca_file)
+    assert said("chain.pem", "one.pem", ca_file) == []
+    [disagree] = said("chain.pem", "other.pem", ca_file)
+    assert "[certificate]: " in disagree
+    assert f"{tmp_path / 'chain.pem'}: the certificate does not belong to the private key" in disagree
+    (tmp_path / "other.pem").chmod(0o640)
+    assert "chmod 600" in said("chain.pem", "other.pem", ca_file)[0]
+    two = said("garbage.pem", "one.pem", str(tmp_path / "garbage.pem"))
+    assert "[control_plane]: cannot use the CA file" in two[0]
+    assert "these are not PEM certificates" in two[1]

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, cast
@@ -11,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.lifecycle import Lifecycle
 
 # One exchange a connection, so that a deadline for the connection is one for a peer that dawdles.
@@ -47,10 +49,20 @@ class AdminServer:
         self._runner = web.AppRunner(app, access_log=None, max_line_size=4096, max_field_size=4096)
 
     async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            StartError: the address is taken, or cannot be listened on.
+        """
         await self._runner.setup()
-        assert self._runner.server is not None  # noqa: S101 - set by setup()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, self._address, self._port)
+        try:
+            self._server = await loop.create_server(self._accept, self._address, self._port)
+        except OSError as error:
+            await self._runner.cleanup()
+            where = f"{self._address}:{self._port}"
+            reason = os.strerror(error.errno) if error.errno else error
+            raise StartError(f"cannot listen on {where}: {reason}; change [admin]", EXIT_UNAVAILABLE) from None
         return self
 
     async def __aexit__(

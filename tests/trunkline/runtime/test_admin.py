@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from trunkline.runtime import admin
 from trunkline.runtime.admin import AdminServer
+from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
 from trunkline.runtime.systemd import ServiceNotifier
@@ -70,6 +71,13 @@ async def test_metrics_in_the_form_that_is_asked_for(server: AdminServer):
     _, content_type, text = await get(f"{server.url}/metrics", accept="application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith("# EOF\n")
+
+
+async def test_an_address_that_is_taken_is_told_with_what_to_change(server: AdminServer, lifecycle: Lifecycle):
+    port = int(server.url.rpartition(":")[2])
+    with pytest.raises(StartError, match=rf"127\.0\.0\.1:{port}: Address already in use; change \[admin\]") as refused:
+        await AdminServer("127.0.0.1", port, metrics=CollectorRegistry(), lifecycle=lifecycle).__aenter__()
+    assert refused.value.exit_code == EXIT_UNAVAILABLE
 
 
 async def test_only_loopback():
