@@ -48,7 +48,7 @@ class WorkerProcess:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._moved_at = self._loop.time()
-        self._reaped: asyncio.Future[int] | None = None
+        self._reaped: asyncio.Future[None] | None = None
 
     @classmethod
     async def start(cls, account: Account) -> Self:
@@ -134,13 +134,31 @@ class WorkerProcess:
         return await self.done()
 
     async def end(self) -> None:
-        """Kill it, and wait until it is gone."""
+        """Kill it, and wait until it is gone; one that waits for a file system that does not answer takes as long."""
         self._writer.close()
         if self._reaped is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self._reaped = self._loop.run_in_executor(None, _reap, self.pid)
+            self._reaped = self._end_of(self.pid)
         await asyncio.shield(self._reaped)
+
+    def _end_of(self, pid: int) -> asyncio.Future[None]:
+        """Return what is done once the process is reaped: no thread waits for it, of which there are few."""
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:  # none is left
+            return self._loop.run_in_executor(None, _reap, pid)
+        reaped = self._loop.create_future()
+
+        def ended() -> None:
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+            _reap(pid)
+            if not reaped.done():
+                reaped.set_result(None)
+
+        self._loop.add_reader(descriptor, ended)
+        return reaped
 
     async def _write(self, content: bytes) -> None:
         try:
@@ -172,7 +190,6 @@ def _spawn(theirs: socket.socket) -> int:
     return os.posix_spawn(sys.executable, arguments, {}, file_actions=[*nothing, given])
 
 
-def _reap(pid: int) -> int:
+def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
-        return os.waitpid(pid, 0)[1]
-    return 0
+        os.waitpid(pid, 0)

@@ -9,6 +9,7 @@ from node_agent.commands.accounts import Account
 from node_agent.files.worker_process import WorkerProcess
 
 IDLE_SECONDS = 10.0
+STOP_SECONDS = 5.0
 MOST_IDLE = 8
 
 
@@ -38,14 +39,14 @@ class Workers:
         self._keep(account, worker)
 
     async def stop(self) -> None:
-        """End all of them."""
+        """End all of them; those that cannot be killed yet are not waited for."""
         self._stopped = True
         for workers in self._idle.values():
             for worker in workers:
                 self._end(worker)
         self._idle.clear()
         if self._ending:
-            await asyncio.wait(self._ending)
+            await asyncio.wait(self._ending, timeout=STOP_SECONDS)
 
     def _keep(self, account: Account, worker: WorkerProcess) -> None:
         if self._stopped or sum(map(len, self._idle.values())) >= MOST_IDLE:

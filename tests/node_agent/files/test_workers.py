@@ -1,15 +1,18 @@
 """Workers: they are the user before they touch a file, are lent again, and end with any doubt."""
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from node_agent.commands.accounts import find_account
 from node_agent.files.failures import FileFailed
-from node_agent.files.worker_process import WorkerGone
+from node_agent.files.worker_process import WorkerGone, WorkerProcess
 from node_agent.files.workers import Workers
 
 LOOK = {"do": "look", "anchor": "/etc", "parts": ["passwd"], "follow": False}
@@ -40,6 +43,10 @@ def environment_of(pid: int) -> bytes:
 
 def held_by(pid: int) -> set[str]:
     return {str(entry.readlink()).partition(":")[0] for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 async def test_one_is_lent_again_to_the_same_user(workers: Workers) -> None:
@@ -79,6 +86,22 @@ async def test_one_that_was_killed_is_told_and_replaced(workers: Workers) -> Non
     with pytest.raises(WorkerGone):
         await pid_of(workers)
     assert await pid_of(workers) != pid
+
+
+async def test_no_thread_waits_for_the_end_of_one_which_may_take_long() -> None:
+    """A process that waits for a file system that does not answer cannot be killed before that does."""
+    free = threading.Event()
+    threads = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(threads)
+    worker = await WorkerProcess.start(find_account(None))
+    busy = threads.submit(free.wait, 60)
+    try:
+        async with asyncio.timeout(30):
+            await worker.end()
+        assert not busy.done()
+        assert not exists(worker.pid)
+    finally:
+        free.set()
 
 
 async def test_idle_ones_end(until: Until) -> None:
