@@ -94,7 +94,7 @@ class RelayResource:
         await read_body(request, Nothing)
         relay_id = request.match_info["relay_id"]
         async with self._context.database.write() as session:
-            relay = await relays.find(session, relay_id)
+            relay = await relays.find(session, relay_id) or await relays.find_by_name(session, relay_id)
             if relay is None:
                 raise not_found("relay", f"/api/2.0/accounts/{self._context.account_id}/relays")
             await end_relay(session, relay, caller.actor, self._context.clock.now())

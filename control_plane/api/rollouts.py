@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from control_plane.api.requests import OperatorRequest
 from control_plane.fleet.submissions import MOST_NODES, RolloutOrder
@@ -10,9 +10,27 @@ from control_plane.fleet.submissions import MOST_NODES, RolloutOrder
 MOST_WAVES = 32
 LONGEST_PAUSE_SECONDS = 86_400
 
-Percentage = Annotated[str, Field(pattern=r"^([1-9][0-9]?|100)%$")]
-Share = Annotated[int, Field(ge=1, le=MOST_NODES)] | Percentage
-Budget = Annotated[int, Field(ge=0, le=MOST_NODES)] | Annotated[str, Field(pattern=r"^([0-9]|[1-9][0-9]|100)%$")]
+
+def _told_as(problem: str) -> WrapValidator:
+    """Tell what a value must be in one sentence, where each of the forms that it may have would have one of its own."""
+
+    def check(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(problem) from None
+
+    return WrapValidator(check)
+
+
+Share = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_NODES)] | Annotated[str, Field(pattern=r"^([1-9][0-9]?|100)%$")],
+    _told_as("must be a number of nodes, from 1 on, or from 1% to 100% of them"),
+]
+Budget = Annotated[
+    Annotated[int, Field(ge=0, le=MOST_NODES)] | Annotated[str, Field(pattern=r"^([0-9]|[1-9][0-9]|100)%$")],
+    _told_as("must be a number of nodes, or from 0% to 100% of them"),
+]
 
 
 class RolloutBody(OperatorRequest):

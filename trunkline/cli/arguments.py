@@ -35,6 +35,20 @@ def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
     return pairs
 
 
+def secrets_of(values: Sequence[str], option: str) -> dict[str, str]:
+    """``NAME=SCOPE/KEY`` options as the secrets' references by the names that they are given under.
+
+    Raises:
+        click.BadParameter: one has another form.
+    """
+    references = pairs_of(values, option)
+    for name, reference in references.items():
+        scope, _, key = reference.partition("/")
+        if not scope or not key:
+            raise click.BadParameter(f"'{name}={reference}' is not of the form NAME=SCOPE/KEY", param_hint=option)
+    return references
+
+
 def limits_of(values: Sequence[str], option: str) -> dict[str, int]:
     """``NAME=N`` options as the limits of a command; sizes may end in K, M or G, powers of 1024.
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from trunkline.cli.arguments import YES, confirm, pairs_of
+from trunkline.cli.arguments import YES, confirm, secrets_of
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected
@@ -63,8 +63,8 @@ def create(
     """Create the script NAME with the content of FILE (- is standard input); it runs nowhere without --enable."""
     content = _read(file)
     ways = {
-        "environment": pairs_of(secret_environment, "--secret-env"),
-        "files": pairs_of(secret_files, "--secret-file"),
+        "environment": secrets_of(secret_environment, "--secret-env"),
+        "files": secrets_of(secret_files, "--secret-file"),
     }
     secrets = {way: references for way, references in ways.items() if references}
     record = invocation.call(

@@ -96,7 +96,7 @@ def _run(call: Callable[[], object]) -> int:
         return os.EX_USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "trunkline"
-        return _fail(f"{error.format_message().rstrip('.')} (see {path} --help)", os.EX_USAGE)
+        return _fail(f"{error.format_message().rstrip('.')} (see {path} --help)", _status_of_usage(error))
     except click.FileError as error:
         return _fail(error.format_message(), os.EX_NOINPUT)
     except (click.Abort, KeyboardInterrupt):
@@ -108,6 +108,14 @@ def _run(call: Callable[[], object]) -> int:
     except TrunklineError as error:
         return _fail(line_of(error), status_of(error))
     return result if isinstance(result, int) else 0
+
+
+def _status_of_usage(error: click.UsageError) -> int:
+    """A file that is named and cannot be read is no wrong usage."""
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        is_file = error.param is not None and isinstance(error.param.type, click.Path | click.File)
+        return os.EX_NOINPUT if is_file else os.EX_USAGE
+    return os.EX_USAGE
 
 
 def _fail(line: str, status: int) -> int:

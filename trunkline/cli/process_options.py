@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from trunkline.cli.arguments import limits_of, pairs_of
+from trunkline.cli.arguments import limits_of, pairs_of, secrets_of
 
 R = TypeVar("R")
 
@@ -71,8 +71,8 @@ def process_options(command: Callable[..., R]) -> Callable[..., R]:
     def wrapped(*arguments: Any, **options: Any) -> R:
         process = ProcessChoice(
             environment=pairs_of(options.pop("environment"), "--env"),
-            secret_environment=pairs_of(options.pop("secret_environment"), "--secret-env"),
-            secret_files=pairs_of(options.pop("secret_files"), "--secret-file"),
+            secret_environment=secrets_of(options.pop("secret_environment"), "--secret-env"),
+            secret_files=secrets_of(options.pop("secret_files"), "--secret-file"),
             limits=limits_of(options.pop("limits"), "--limit"),
             **{name: options.pop(name) for name in _PLAIN},
         )

@@ -25,11 +25,11 @@ def list_(invocation: Invocation) -> None:
 
 
 @relays.command("delete")
-@click.argument("relay_id", metavar="ID")
+@click.argument("relay", metavar="RELAY")
 @YES
 @connected
-def delete(invocation: Invocation, relay_id: str, yes: bool) -> None:
-    """Take a relay out of service by its id: its identity is revoked, and nodes leave it."""
+def delete(invocation: Invocation, relay: str, yes: bool) -> None:
+    """Take a relay out of service, by its name or id: its identity is revoked, and nodes leave it."""
     confirm("Take the relay out of service?", yes=yes)
-    invocation.call(lambda session: session.control_plane.account.delete_relay(relay_id))
-    print_done(f"deleted {relay_id}", invocation.output)
+    invocation.call(lambda session: session.control_plane.account.delete_relay(relay))
+    print_done(f"deleted {relay}", invocation.output)

@@ -59,6 +59,15 @@ async def test_a_name_is_one_relays(plane: RunningControlPlane):
     assert [(one["kind"], one["id"]) for one in revoked] == [("certificate", relay.identity.chain.serial)]
 
 
+async def test_a_relay_is_deleted_by_its_name_too(plane: RunningControlPlane):
+    relay, other = await plane.relay("relay-1"), await plane.relay("relay-2")
+    await plane.ok("DELETE", f"{plane.account}/relays/relay-1")
+    assert [one["relay_id"] for one in (await plane.ok("GET", f"{plane.account}/relays"))["relays"]] == [other.relay_id]
+    [revoked] = (await plane.ok("GET", "/api/2.0/revocations"))["revocations"]
+    assert revoked["id"] == relay.identity.chain.serial
+    assert (await plane.call("DELETE", f"{plane.account}/relays/relay-1")).status == 404
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -326,6 +326,17 @@ async def test_bad_rollouts_are_refused(stage: Stage, rollout: dict[str, Any]):
     assert (await stage.plane.call("GET", f"{PATH}/s-1")).status == 404
 
 
+async def test_a_bad_share_is_one_problem_in_words(stage: Stage):
+    rollout = {"canary": 0, "waves": ["200%"], "max_failures": "x"}
+    body = {"command_id": "s-1", "target": {"all": True}, "argv": ["true"], "rollout": rollout}
+    refused = await stage.plane.call("POST", COMMANDS, body)
+    assert {problem["field"]: problem["problem"] for problem in refused.document["details"]} == {
+        "rollout.canary": "must be a number of nodes, from 1 on, or from 1% to 100% of them",
+        "rollout.waves.0": "must be a number of nodes, from 1 on, or from 1% to 100% of them",
+        "rollout.max_failures": "must be a number of nodes, or from 0% to 100% of them",
+    }
+
+
 async def test_one_node_needs_no_rollout(stage: Stage):
     body = {"target": {"node": "vm-1"}, "argv": ["true"], "rollout": {"canary": 1}}
     refused = await stage.plane.call("POST", COMMANDS, body)

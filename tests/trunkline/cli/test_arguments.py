@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from trunkline.cli.arguments import limits_of, seconds_of
+from trunkline.cli.arguments import limits_of, seconds_of, secrets_of
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,13 @@ def test_limits_by_the_names_that_people_write() -> None:
 def test_what_is_no_limit(value: str) -> None:
     with pytest.raises(click.BadParameter):
         limits_of([value], "--limit")
+
+
+def test_secrets_by_reference() -> None:
+    assert secrets_of(["PASSWORD=db/password"], "--secret-env") == {"PASSWORD": "db/password"}
+
+
+@pytest.mark.parametrize("value", ["PASSWORD", "PASSWORD=", "PASSWORD=db", "PASSWORD=db/", "PASSWORD=/password"])
+def test_what_is_no_reference_to_a_secret(value: str) -> None:
+    with pytest.raises(click.BadParameter):
+        secrets_of([value], "--secret-env")

@@ -64,7 +64,7 @@ def test_a_script_is_not_enabled_unless_it_is_said(fake: FakeControlPlane, trunk
     ("arguments", "status"),
     [
         (["create", "setup"], os.EX_USAGE),
-        (["create", "setup", "no-such-file"], os.EX_USAGE),
+        (["create", "setup", "no-such-file"], os.EX_NOINPUT),
         (["create", "setup", "large"], os.EX_DATAERR),
         (["create", "setup", "empty"], os.EX_DATAERR),
         (["update", "setup"], os.EX_USAGE),

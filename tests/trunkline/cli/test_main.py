@@ -179,6 +179,7 @@ def test_a_control_plane_that_is_not_trusted(
     outcome = trunkline("node", "get", "vm-1")
     assert outcome.status == os.EX_UNAVAILABLE
     assert "certificate" in outcome.stderr
+    assert "name the file of its roots (TRUNKLINE_CA_FILE, ca_file)" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
 
 
