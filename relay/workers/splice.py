@@ -15,6 +15,7 @@ from trunkline.channel.link import Link, LinkStream
 if TYPE_CHECKING:
     from relay.deadlines import Deadlines
     from relay.listeners import Listener
+    from relay.untaken import Untaken
 
 
 class HopIn(CreditedStream):
@@ -56,6 +57,7 @@ class HopIn(CreditedStream):
         """The call was given up, or the other worker is gone: the node's stream is reset."""
         self._stream = None
         self._waiting = None
+        self._door.untaken.forget(self)
         if self._out is not None:
             self._out.give_up()
 
@@ -77,6 +79,8 @@ class HopIn(CreditedStream):
     def _all_sent(self) -> None:
         if self._out is not None:
             self._out.taken_over()
+        else:
+            self._door.untaken.forget(self)
 
     # What the node's side asks for.
 
@@ -113,15 +117,21 @@ class HopIn(CreditedStream):
             self._end()
 
     def part_if_over(self) -> None:
-        """Let the two halves forget each other once nothing can happen any more, so that neither waits to be found."""
+        """Let the two halves forget each other once nothing can happen any more, so that neither waits to be found.
+
+        What the other worker has not taken yet is counted here then, since the node's stream is over.
+        """
         stream, out = self._stream, self._out
         if out is not None and out.ended and (stream is None or not stream.readable) and not out.congested:
             self._out = None
             out.part()
+            if self._waiting is not None:
+                self._door.untaken.note(self, sum(map(len, self._waiting)))
 
-    def cut(self) -> None:
-        """The node's stream is lost."""
+    def cut(self, error: ChannelError) -> None:
+        """The node's stream is lost, or memory is needed."""
         self._out = None
+        self._door.untaken.forget(self)
         self._reset()
 
     def node_ready(self) -> None:
@@ -197,7 +207,7 @@ class HopOut(CreditedStream):
         elif self._in is not None:
             hop, self._in = self._in, None
             self._taken()
-            hop.cut()
+            hop.cut(error)
 
     def deadline_reached(self, now: float) -> None:
         """The node has had its time to take the stream."""
@@ -275,11 +285,13 @@ class HopDoor:
         hopped: Callable[[], None],
         lost: Callable[[Link], None],
         deadlines: Deadlines,
+        untaken: Untaken,
         listener_seconds: float,
     ) -> None:
         """Take what finds a listener by its number, and who hears of each call and of the link's end."""
         self.listener = find
         self.deadlines = deadlines
+        self.untaken = untaken
         self.listener_seconds = listener_seconds
         self._hopped = hopped
         self._lost = lost

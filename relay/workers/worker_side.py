@@ -102,6 +102,7 @@ class WorkerSide:
             hopped=self._count_hop,
             lost=self._siblings.unlinked,
             deadlines=self._serving.deadlines,
+            untaken=self._serving.port.front.untaken,
             listener_seconds=ground.settings.limits.listener_seconds,
         )
         self.on_trust(start["trust"])

@@ -53,6 +53,7 @@ class TwoWorkers:
             hopped=lambda: None,
             lost=self.siblings[place].unlinked,
             deadlines=relay.deadlines,
+            untaken=relay.front.untaken,
             listener_seconds=relay.limits.listener_seconds,
         )
         limits = hop_limits(window_bytes=65_536, budget_bytes=16 * 1024 * 1024)

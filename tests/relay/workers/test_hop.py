@@ -2,7 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from relay.workers.splice import HopIn
+from tests.relay.test_sender_links import Call
+from tests.relay.test_sender_links import Sender as LinkSender
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, get, reply
 from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
 from trunkline.channel.errors import ChannelError
@@ -254,3 +258,55 @@ async def test_halves_forget_each_other(workers: TwoWorkers) -> None:
     await settle_across()
     assert status(sender) == b"200"
     assert [hop._out for hop in door.taken] == [None]
+
+
+async def tunnel_that_both_have_ended(workers: TwoWorkers) -> tuple[Call, LinkSender, Node]:
+    """Its sender takes next to nothing of what the node sent, so that some of it waits at the node's worker."""
+    node, sender = workers.relays[2].attach_node(), LinkSender(workers.relays[1], window_bytes=1024)
+    await settle_across()
+    call = sender.call(
+        b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
+    )
+    await settle_across()
+    node.calls[0].answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle_across()
+    call.greedy = False
+    call.stream.end()
+    await settle_across()
+    node.calls[0].answer(b"y" * 110_000)
+    await settle_across()
+    assert node.link.streams == 0
+    return call, sender, node
+
+
+@on_two_workers()
+async def test_what_waits_of_a_tunnel_that_both_have_ended_counts_as_held(workers: TwoWorkers) -> None:
+    """The node's stream, where it counted before, is over by then."""
+    call, sender, _ = await tunnel_that_both_have_ended(workers)
+    budget = workers.relays[2].budget
+    assert budget.held_bytes > 40_000
+    call.greedy = True
+    call.stream.consumed(call.stream.unconsumed_bytes)
+    await settle_across()
+    assert call.received.endswith(b"\r\n\r\n" + b"y" * 110_000)
+    assert (budget.held_bytes, sender.link.streams) == (0, 0)
+    sender.ends[0].abort()
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+@on_two_workers()
+async def test_and_does_no_longer_once_it_is_cut(workers: TwoWorkers, given_up: bool) -> None:
+    """By the sender, or since memory is needed."""
+    call, sender, node = await tunnel_that_both_have_ended(workers)
+    budget = workers.relays[2].budget
+    if given_up:
+        call.stream.reset()
+    else:
+        budget.held_limit_bytes = 20_000
+        node.link.go_away()
+    await settle_across()
+    assert budget.held_bytes == 0
+    assert budget.streams_cut == (0 if given_up else 1)
+    assert given_up or call.lost is not None
+    assert workers.relays[1].uses.open.keys() == {sender.relay_side}
+    sender.ends[0].abort()
