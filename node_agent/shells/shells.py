@@ -20,14 +20,27 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 
+class Starting:
+    """A shell that is being started, whose caller's claims may be revoked meanwhile."""
+
+    is_stream = False
+
+    def __init__(self) -> None:
+        self.revoked = False
+
+    def cut(self) -> None:
+        """It is to be ended as soon as there is something to end."""
+        self.revoked = True
+
+
 class Watch(Protocol):
     """Ends sessions whose claims are revoked."""
 
-    def add(self, exchange: ShellSession, claims: TokenClaims) -> None:
+    def add(self, exchange: ShellSession | Starting, claims: TokenClaims) -> None:
         """Watch a session, or go on watching it on other claims."""
         ...
 
-    def discard(self, exchange: ShellSession) -> None:
+    def discard(self, exchange: ShellSession | Starting) -> None:
         """Watch it no more."""
         ...
 
@@ -186,10 +199,13 @@ class Shells:
         return CommandRefusal(RefusalReason.TOO_MANY, message, PolicyRule.SHELL_MAX_CONCURRENT)
 
     async def _open(self, shell_id: str, request: ShellRequest, claims: TokenClaims) -> ShellSession:
+        starting = Starting()
+        self._watch.add(starting, claims)
         try:
             rules = self._policy.current
             account, program = await _start(shell_id, request, rules)
         finally:
+            self._watch.discard(starting)
             del self._opening[shell_id]
         opening = Opening(
             shell_id=shell_id,
@@ -208,6 +224,8 @@ class Shells:
         self._meter.shell_opened()
         self._reports.shell_opened(opening)
         self._log.info("shell.opened", shell_id=shell_id, subject=claims.subject, user=account.name)
+        if starting.revoked:
+            session.cut()
         return session
 
 

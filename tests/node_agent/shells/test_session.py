@@ -5,6 +5,7 @@ import pytest
 
 from certs.tokens import TokenKind
 from certs.trust import TrustVerdict
+from node_agent.shells.request import ShellRequest
 from tests.support.shell_callers import ShellCaller
 from trunkline.channel.shell_flow import ShellEnding
 from trunkline.channel.shell_frames import ShellEndingKind, ShellFrame, encode_frame
@@ -238,6 +239,22 @@ async def test_a_revoked_token_ends_the_shell(caller, agent, kit, until):
         await caller.reader.read()
     await until(lambda: agent.shells.running == 0)
     assert await caller.attach() == 401
+
+
+async def test_a_token_that_is_revoked_while_the_shell_is_started_ends_it_too(caller, agent, kit, until):
+    claims = kit.verifier().verify(caller.token, TokenKind.CALL, kit.now)
+    request = ShellRequest(argv=["sleep", "60"], terminal=False)
+    opening = asyncio.create_task(agent.shells.open("one", request, claims))
+    while not len(agent.watch):  # noqa: ASYNC110 - it is there in a turn or two
+        await asyncio.sleep(0)
+    assert agent.shells.running == 0, "it is not there yet"
+    agent.watch.cut(lambda held: TrustVerdict(False, "token", held.token_id))
+    session, _ = await opening
+    async with asyncio.timeout(30):
+        await session.gone
+    await until(lambda: agent.shells.running == 0)
+    _, ended = [item["shell"] for item in agent.reports.next_batch().items if item["type"] == "shell"]
+    assert ended["cause"] == "revoked"
 
 
 async def test_without_the_upgrade_the_answer_says_what_is_needed(caller, agent, token):
