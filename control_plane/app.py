@@ -12,7 +12,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, KeyFileError
 from control_plane.attestation.evidence import EvidenceProvider
 from control_plane.attestation.providers import evidence_providers
 from control_plane.composition import ControlPlane, compose
@@ -26,14 +26,14 @@ from control_plane.signing.in_force import SignersInForce, write_roots
 from control_plane.signing.key_stores import key_stores
 from control_plane.storage import accounts
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.take_back import run_take_back
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
 from trunkline.runtime.daemon_metrics import daemon_registry
-from trunkline.runtime.files import StateDirectory
+from trunkline.runtime.files import StateDirectory, StateDirectoryError
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import Logger, get_logger
 from trunkline.runtime.systemd import ServiceNotifier
@@ -83,7 +83,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
             try:
                 await foundation.signers.load()
-                write_roots(settings, foundation.signers.seats)
+                _tell_roots(settings, foundation.signers)
                 control_plane = compose(foundation)
             except (CertificateError, LookupError) as error:
                 raise StartError(str(error)) from None
@@ -133,6 +133,13 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
         control_plane.listener.sweep(),
         lifecycle.keep_watchdog(),
     ]
+
+
+def _tell_roots(settings: ControlPlaneSettings, signers: SignersInForce) -> None:
+    try:
+        write_roots(settings, signers.seats)
+    except KeyFileError as error:
+        raise StateDirectoryError(str(error)) from None
 
 
 async def _settle_secret_keys(control_plane: ControlPlane, log: Logger) -> None:
@@ -191,6 +198,8 @@ async def _foundation(
         clock = SystemClock()
         stores = key_stores(settings)
         await begin_signers(database, settings, stores, clock.now(), make=False)
+    except (StorageFullError, StorageBusyError) as error:
+        raise StateDirectoryError(str(error)) from None  # passes without an operator's hand at the settings
     except (StorageError, CertificateError) as error:
         raise StartError(str(error)) from None
     return Foundation(

@@ -219,6 +219,16 @@ def test_a_read_only_state_directory_is_refused(config: Path):
     state.unlink()
 
 
+def test_a_start_on_a_full_disk_is_one_that_the_service_manager_tries_again(config: Path):
+    initialised(config)
+    no_room = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (4096, 4096)); {PROGRAM}"
+    command = [sys.executable, "-c", no_room, "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert done.returncode == 73, done.stderr
+    assert "the disk is full or read-only" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_port_that_is_taken_is_one_line(config: Path):
     import socket
 
