@@ -1,7 +1,7 @@
 """How a program's code is loaded: most of what a short command costs, and of what a daemon does until it serves.
 
 Two things took a fifth of that time, and were of no use to anybody. The collector of cycles looks at what is loaded
-again and again while there is more of it, and finds that all of it stays. And aiohttp reads every certificate
+again and again while there is more of it, and finds that nearly all of it stays. And aiohttp reads every certificate
 authority of the machine twice when it is imported, for contexts that nothing here uses: those come from `certs.tls`.
 """
 
@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-COLLECT_AFTER: Final = 50_000
-"""Objects made before the collector looks; a daemon loads two to four hundred thousand."""
 _AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """Where OpenSSL is told to find the machine's authorities, instead of where it was built to."""
 
@@ -21,19 +19,23 @@ _AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 def loading() -> Iterator[None]:
     """Import within the block; it has to be in the first thread, and the only one.
 
+    The collector takes all that is there at its end for old, as if it had been looked at and found in use.
     Contexts for TLS that a library makes meanwhile for itself trust nobody, so that a connection which is made with one
     of them by mistake fails. The environment is afterwards as it was.
     """
-    thresholds = gc.get_threshold()
+    collecting = gc.isenabled()
     environment = {name: os.environ.get(name) for name in _AUTHORITIES}
-    gc.set_threshold(COLLECT_AFTER, *thresholds[1:])
+    gc.disable()
     os.environ.update(dict.fromkeys(_AUTHORITIES, os.devnull))
     try:
         yield
     finally:
         for name, value in environment.items():
             _restore(name, value)
-        gc.set_threshold(*thresholds)
+        gc.freeze()
+        gc.unfreeze()  # into the oldest generation
+        if collecting:
+            gc.enable()
 
 
 def leave_the_rest() -> None:

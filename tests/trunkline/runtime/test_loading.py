@@ -2,13 +2,14 @@ import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
 from certs.tls_policy import anonymous_client_context
 from tests.support.identities import IdentityKit
-from trunkline.runtime.loading import COLLECT_AFTER, loading
+from trunkline.runtime.loading import loading
 
 CONTEXTS = """
 import gc, ssl, sys
@@ -19,15 +20,19 @@ print("aiohttp" in sys.modules, len(made) > 0, sum(len(context.get_ca_certs()) f
 """
 
 
+class Knot:
+    def __init__(self) -> None:
+        self.itself = self
+
+
 @pytest.fixture(scope="module")
 def ca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return IdentityKit(tmp_path_factory.mktemp("kit")).ca_file
 
 
 def load_in_vain() -> None:
-    thresholds = gc.get_threshold()
     with loading():
-        assert gc.get_threshold() == (COLLECT_AFTER, *thresholds[1:])
+        assert not gc.isenabled()
         raise ImportError
 
 
@@ -39,12 +44,34 @@ def test_the_environment_and_the_collector_are_afterwards_as_they_were(
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     if before is not None:
         monkeypatch.setenv("SSL_CERT_FILE", before)
-    thresholds = gc.get_threshold()
+    assert gc.isenabled()
     with pytest.raises(ImportError):
         load_in_vain()
-    assert gc.get_threshold() == thresholds
+    assert gc.isenabled()
     assert os.environ.get("SSL_CERT_FILE") == before
     assert "SSL_CERT_DIR" not in os.environ
+
+
+def test_a_collector_that_rested_before_rests_on() -> None:
+    gc.disable()
+    try:
+        with loading():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_what_was_loaded_is_old_and_is_collected_as_what_is_old() -> None:
+    with loading():
+        loaded = Knot()
+    assert all(known is not loaded for known in gc.get_objects(generation=0))
+    assert any(known is loaded for known in gc.get_objects(generation=2))
+    assert gc.get_freeze_count() == 0
+    gone = weakref.ref(loaded)
+    del loaded
+    gc.collect()
+    assert gone() is None
 
 
 def test_contexts_made_meanwhile_trust_nobody_and_later_ones_the_public_authorities_as_ever(
