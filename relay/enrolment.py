@@ -48,13 +48,11 @@ async def enrol(
 
     Raises:
         StartError: the join token is missing or refused, or the answer makes no sense.
+        KeyFileError: the key, or the request, cannot be stored or read.
     """
     token = _read_join_token(settings.join_token_file)
-    try:
-        key = load_or_create_key(state_directory / KEY_FILE)
-        csr = _stored_request(state_directory / REQUEST_FILE, build_csr(key))
-    except CertificateError as error:
-        raise StartError(str(error)) from None
+    key = load_or_create_key(state_directory / KEY_FILE)
+    csr = _stored_request(state_directory / REQUEST_FILE, build_csr(key))
     log.info("relay.enrolling", name=settings.name)
     document = {"join_token": token.reveal(), "csr": csr, "name": settings.name}
     answer = await ask(client, "POST", ENROL_PATH, document, clock=clock, backoff=backoff, log=log)

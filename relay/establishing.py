@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, KeyFileError
 from certs.identities import Identity
 from certs.lifespan import lifespan_of
 from certs.trust import TrustStore
@@ -23,6 +23,7 @@ from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefu
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import StartError
+from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger
 
 STATE_FORMAT = "trunkline-relay 1"
@@ -55,9 +56,13 @@ class Establishing:
 
         Raises:
             StartError: what is stored is unusable, or there is nothing and no way to get it.
+            StateDirectoryError: the disk does not take what is to be stored: a later start may do better.
         """
         try:
             return await self._establish(ControlPlaneTrust(self._settings.control_plane))
+        except KeyFileError as error:
+            kind = StateDirectoryError if isinstance(error.__cause__, OSError) else StartError
+            raise kind(str(error)) from None
         except CertificateError as error:
             raise StartError(self._offset.complaint() or str(error)) from None
 

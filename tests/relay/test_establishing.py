@@ -20,6 +20,7 @@ from tests.support.identities import IdentityKit
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import StartError
+from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import get_logger
 
 DAY = 86400
@@ -134,3 +135,19 @@ def _issued(kit: IdentityKit, now: float, lifetime_seconds: float) -> Identity:
     spiffe_id = relay_id(kit.trust_domain, "rl-one")
     chain = kit.authority.issue_relay(build_csr(key), spiffe_id, ("localhost",), lifetime_seconds, now=now)
     return Identity(key, chain)
+
+
+async def test_a_disk_that_does_not_take_the_new_key_is_no_wrong_setting(kit: IdentityKit, tmp_path: Path):
+    token = tmp_path / "join-token"
+    token.write_text("tlr-x")
+    token.chmod(0o600)
+    settings = RelaySettings.model_validate(
+        {
+            "state_directory": tmp_path / "not-there",
+            "control_plane": {"url": "https://localhost:1", "ca_file": kit.ca_file},
+            "enrolment": {"name": "relay-1", "join_token_file": token},
+        }
+    )
+    start = Establishing(settings, clock=OffsetClock(0), rng=random.Random(1), log=get_logger("test"))
+    with pytest.raises(StateDirectoryError, match=r"cannot write .*not-there"):
+        await start.run()
