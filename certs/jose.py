@@ -48,6 +48,25 @@ class CompactToken:
     key_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadToken:
+    """A JWS whose header is sound, and whose claims are to be read once its signature is known to be good."""
+
+    text: str
+    header: Mapping[str, Any]
+    media_type: str
+    algorithm: str
+    unread: str
+
+    def claims(self, depth: int) -> Mapping[str, Any]:
+        """The claims, read now: strict JSON, nested at most so deep.
+
+        Raises:
+            TokenError: MALFORMED.
+        """
+        return _json_part(self.unread, depth)
+
+
 def parse_compact(
     text: str,
     *,
@@ -63,16 +82,31 @@ def parse_compact(
     Raises:
         TokenError: TOO_LARGE, MALFORMED, or ALGORITHM when `alg` is not among `algorithms`; never anything else.
     """
-    if len(text) > maximum_bytes:
-        raise TokenError(TokenErrorCode.TOO_LARGE, f"the token is longer than {maximum_bytes} bytes")
-    parts = _COMPACT.fullmatch(text)
-    if parts is None:
-        raise _malformed("the token is not three parts of base64url")
+    parts = _parts(text, maximum_bytes)
     header = _json_part(parts[1], MAX_HEADER_DEPTH)
     claims = _json_part(parts[2], claims_depth)
     if len(_decoded(parts[3])) not in signature_bytes:
         raise _malformed("the signature has the wrong length")
     return CompactToken(text, header, claims, _media_type(header), _algorithm(header, algorithms), _key_id(header))
+
+
+def parse_unread(text: str, *, maximum_bytes: int, maximum_header_bytes: int) -> UnreadToken:
+    """Take `text` apart and read its header only, for claims that may be too long to be read for anybody.
+
+    Both bounds are of what is encoded.
+
+    Raises:
+        TokenError: TOO_LARGE, MALFORMED, or ALGORITHM; never anything else.
+    """
+    parts = _parts(text, maximum_bytes)
+    if len(parts[1]) > maximum_header_bytes:
+        raise TokenError(TokenErrorCode.TOO_LARGE, f"the token's header is longer than {maximum_header_bytes} bytes")
+    header = _json_part(parts[1], MAX_HEADER_DEPTH)
+    if len(_decoded(parts[3])) != SIGNATURE_BYTES:
+        raise _malformed("the signature has the wrong length")
+    media_type, algorithm = _media_type(header), _algorithm(header, ALGORITHMS)
+    _key_id(header)
+    return UnreadToken(text, header, media_type, algorithm, parts[2])
 
 
 def write_compact(header: Mapping[str, Any], claims: Mapping[str, Any], key: SigningKey) -> str:
@@ -82,7 +116,7 @@ def write_compact(header: Mapping[str, Any], claims: Mapping[str, Any], key: Sig
     return f"{message}.{encode_base64url(jws_signature(key, message.encode('ascii')))}"
 
 
-def check_signature(token: CompactToken, key: object) -> None:
+def check_signature(token: CompactToken | UnreadToken, key: object) -> None:
     """Let PyJWT check the signature with `key` and the key's own algorithm.
 
     Raises:
@@ -106,7 +140,7 @@ def _usable(key: object) -> tuple[PublicKey, str]:
     return public, algorithm_of(public)
 
 
-def chain_of(token: CompactToken) -> CertificateChain:
+def chain_of(token: CompactToken | UnreadToken) -> CertificateChain:
     """The certificates in the token's `x5c` member, leaf first; not verified.
 
     Raises:
@@ -124,6 +158,15 @@ def chain_of(token: CompactToken) -> CertificateChain:
 def chain_member(certificates: Sequence[x509.Certificate]) -> list[str]:
     """The value of `x5c` for these certificates (RFC 7515 section 4.1.6)."""
     return [b64encode(certificate.public_bytes(Encoding.DER)).decode("ascii") for certificate in certificates]
+
+
+def _parts(text: str, maximum_bytes: int) -> re.Match[str]:
+    if len(text) > maximum_bytes:
+        raise TokenError(TokenErrorCode.TOO_LARGE, f"the token is longer than {maximum_bytes} bytes")
+    parts = _COMPACT.fullmatch(text)
+    if parts is None:
+        raise _malformed("the token is not three parts of base64url")
+    return parts
 
 
 def _json_part(part: str, depth: int) -> dict[str, Any]:

@@ -4,6 +4,9 @@ A document is a compact JWS whose header carries the chain of the control plane'
 chain against the roots it trusts *already*, takes no document with a number below the one it holds, and makes the new
 one durable before it is in force. Where the disk does not take it, it is in force all the same, for as long as the
 process lives: a full disk must not keep a revocation from counting.
+
+Whoever may hand a document in can write any four megabytes, and to read the densest strictly takes seconds: the content
+is read only behind a good signature.
 """
 
 import contextlib
@@ -14,14 +17,14 @@ from typing import Any
 
 from cryptography import x509
 
-from certs.chains import verify_chain
+from certs.chains import MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, verify_chain
 from certs.encoding import canonical_json
 from certs.errors import CertificateError, KeyFileError, TokenError, TrustError, TrustRollbackError
 from certs.identities import Identity
-from certs.jose import CompactToken, chain_member, chain_of, check_signature, parse_compact, write_compact
+from certs.jose import UnreadToken, chain_member, chain_of, check_signature, parse_unread, write_compact
 from certs.keyfiles import read_secret, write_secret
 from certs.keyring import KeyRing
-from certs.spiffe import IdentityRole
+from certs.spiffe import IdentityRole, SpiffeId
 from certs.trust_form import (
     Retirement,
     Revocations,
@@ -50,6 +53,8 @@ __all__ = [
 TRUST_MEDIA_TYPE = "tl-trust+jwt"
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 """Longest document: room for some 50,000 revocations."""
+MAX_HEADER_BYTES = 2 * MAX_CHAIN_CERTIFICATES * MAX_CERTIFICATE_BYTES
+"""Longest header: the longest chain that is accepted, in base64 twice."""
 _CLAIMS_DEPTH = 5
 
 
@@ -78,8 +83,7 @@ def verify_trust_document(text: str, roots: Sequence[x509.Certificate], now: flo
     Raises:
         CertificateError: it is refused; never anything else, whatever `text` is.
     """
-    token = _parse(text)
-    return _verified(token, read_trust_claims(token.claims), roots, now)
+    return _verified(_parse(text), roots, now)
 
 
 def verify_first_trust_document(text: str, now: float) -> TrustDocument:
@@ -92,8 +96,8 @@ def verify_first_trust_document(text: str, now: float) -> TrustDocument:
         CertificateError: as `verify_trust_document`.
     """
     token = _parse(text)
-    document = read_trust_claims(token.claims)
-    return _verified(token, document, document.roots, now)
+    document = _read(token)
+    return _of_its_domain(document, _signer(token, document.roots, now))
 
 
 def verify_held_trust_document(text: str, roots: Sequence[x509.Certificate]) -> TrustDocument:
@@ -106,7 +110,7 @@ def verify_held_trust_document(text: str, roots: Sequence[x509.Certificate]) -> 
         CertificateError: as `verify_trust_document`.
     """
     token = _parse(text)
-    return _verified(token, read_trust_claims(token.claims), roots, chain_of(token).not_before + 1)
+    return _verified(token, roots, chain_of(token).not_before + 1)
 
 
 def content_fingerprint(document: TrustDocument) -> str:
@@ -120,7 +124,7 @@ def fingerprint_of_text(text: str) -> str:
     Raises:
         CertificateError: this is no trust document. The signature is not looked at.
     """
-    return _fingerprint(_parse(text).claims)
+    return _fingerprint(_parse(text).claims(_CLAIMS_DEPTH))
 
 
 def _fingerprint(claims: Mapping[str, Any]) -> str:
@@ -233,24 +237,40 @@ def _content(document: TrustDocument) -> bytes:
     return canonical_json({**write_trust_claims(document), "issued_at": 0})
 
 
-def _parse(text: str) -> CompactToken:
-    token = parse_compact(text, maximum_bytes=MAX_DOCUMENT_BYTES, claims_depth=_CLAIMS_DEPTH)
+def _parse(text: str) -> UnreadToken:
+    token = parse_unread(text, maximum_bytes=MAX_DOCUMENT_BYTES, maximum_header_bytes=MAX_HEADER_BYTES)
     if token.media_type != TRUST_MEDIA_TYPE:
         msg = "this is not a trust document"
         raise TrustError(msg)
     return token
 
 
-def _verified(
-    token: CompactToken, document: TrustDocument, roots: Sequence[x509.Certificate], now: float
-) -> TrustDocument:
+def _read(token: UnreadToken) -> TrustDocument:
+    return read_trust_claims(token.claims(_CLAIMS_DEPTH))
+
+
+def _verified(token: UnreadToken, roots: Sequence[x509.Certificate], now: float) -> TrustDocument:
+    signer = _signer(token, roots, now)
+    return _of_its_domain(_read(token), signer)
+
+
+def _signer(token: UnreadToken, roots: Sequence[x509.Certificate], now: float) -> SpiffeId:
     chain = chain_of(token)
     signer = verify_chain(chain, roots, now)
-    if signer.role is not IdentityRole.CONTROL_PLANE or signer.trust_domain != document.trust_domain:
-        msg = "the trust document is not signed by the control plane of its trust domain"
-        raise TrustError(msg)
+    if signer.role is not IdentityRole.CONTROL_PLANE:
+        raise _foreign()
     check_signature(token, chain.leaf.public_key())
+    return signer
+
+
+def _of_its_domain(document: TrustDocument, signer: SpiffeId) -> TrustDocument:
+    if signer.trust_domain != document.trust_domain:
+        raise _foreign()
     return document
+
+
+def _foreign() -> TrustError:
+    return TrustError("the trust document is not signed by the control plane of its trust domain")
 
 
 def _load(path: Path) -> tuple[str, TrustDocument]:
@@ -258,7 +278,7 @@ def _load(path: Path) -> tuple[str, TrustDocument]:
     try:
         text = read_secret(path).decode("ascii")
         token = _parse(text)
-        document = read_trust_claims(token.claims)
+        document = _read(token)
         check_signature(token, chain_of(token).leaf.public_key())
     except (UnicodeDecodeError, TokenError, TrustError) as error:
         msg = f"{path} holds no trust document ({error}): remove it, and a new one will be fetched"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from certs.encoding import encode_base64url
 from certs.errors import TokenError
-from certs.jose import MAX_TOKEN_BYTES, parse_compact, write_compact
+from certs.jose import MAX_TOKEN_BYTES, parse_compact, parse_unread, write_compact
 from certs.keyfiles import generate_key
 from certs.keyring import KeyRing, token_key
 from certs.signing import LocalSigningKey
@@ -34,6 +34,8 @@ members = st.dictionaries(
 def refused_or_parsed(text: str) -> None:
     with contextlib.suppress(TokenError):
         parse_compact(text)
+    with contextlib.suppress(TokenError):
+        parse_unread(text, maximum_bytes=MAX_TOKEN_BYTES, maximum_header_bytes=MAX_TOKEN_BYTES).claims(3)
     with pytest.raises(TokenError):
         VERIFIER.verify(text, tuple(TokenKind), 1_800_000_000)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from certs.encoding import decode_base64url
+from certs.chains import MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES
+from certs.encoding import decode_base64url, encode_base64url
 from certs.errors import CertificateError, TrustRollbackError
 from certs.identities import Identity
 from certs.jose import chain_member, write_compact
@@ -107,6 +108,49 @@ def test_a_borrowed_chain_does_not_help(kit: IdentityKit, stranger: IdentityKit)
     text = forge(stranger.control_plane, claims, x5c=chain_member(kit.control_plane.chain.certificates))
     with pytest.raises(TokenError, match="signature"):
         verify_trust_document(text, kit.roots, NOW)
+
+
+def with_content(text: str, content: bytes) -> str:
+    header, _, signature = text.split(".")
+    return f"{header}.{encode_base64url(content)}.{signature}"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])
+def test_the_content_is_read_only_behind_a_good_signature(
+    kit: IdentityKit, stranger: IdentityKit, content: bytes
+) -> None:
+    foreign, altered = with_content(stranger.trust_document(), content), with_content(kit.trust_document(), content)
+    for verify in (lambda text: verify_trust_document(text, kit.roots, NOW),
+                   lambda text: verify_held_trust_document(text, kit.roots)):  # fmt: skip
+        with pytest.raises(CertificateError, match="chain is not trusted"):
+            verify(foreign)
+        with pytest.raises(TokenError, match="signature is wrong"):
+            verify(altered)
+
+
+@pytest.mark.parametrize(
+    ("claims", "problem"), [({"version": 1.5}, "strict JSON"), ({"a": [[[[[[]]]]]]}, "strict JSON"), ({}, "version")]
+)
+def test_what_the_control_plane_signed_is_read_strictly(kit: IdentityKit, claims: dict[str, Any], problem: str) -> None:
+    text = forge(kit.control_plane, claims)
+    for verify in (lambda: verify_trust_document(text, kit.roots, NOW),
+                   lambda: verify_held_trust_document(text, kit.roots)):  # fmt: skip
+        with pytest.raises(CertificateError, match=problem):
+            verify()
+
+
+def test_a_header_is_bounded_by_the_longest_chain(kit: IdentityKit) -> None:
+    longest = "x" * (MAX_CHAIN_CERTIFICATES * MAX_CERTIFICATE_BYTES * 4 // 3)
+    with pytest.raises(TokenError, match="chain cannot be read"):
+        verify_trust_document(forge(kit.control_plane, {}, x5c=[longest]), kit.roots, NOW)
+    with pytest.raises(TokenError, match="header is longer"):
+        verify_trust_document(forge(kit.control_plane, {}, x5c=[longest], padding=longest), kit.roots, NOW)
+
+
+def test_another_trust_domain_of_the_same_root_is_refused(kit: IdentityKit) -> None:
+    claims = write_trust_claims(document(kit)) | {"trust_domain": "other.test"}
+    with pytest.raises(CertificateError, match="not signed by the control plane of its trust domain"):
+        verify_trust_document(forge(kit.control_plane, claims), kit.roots, NOW)
 
 
 def test_an_expired_signer_is_refused(kit: IdentityKit) -> None:
