@@ -6,10 +6,14 @@ from pathlib import Path
 from certs.errors import CertificateError, TrustRollbackError
 from certs.tokens import TokenClaims
 from certs.trust import TrustDocument, TrustStore, TrustVerdict
+from trunkline.channel.limits import RateBound
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 TRUST_FILE = "trust-document.jws"
+LOG_BURST = 10
+LOG_INTERVAL_SECONDS = 60.0
+"""Refused documents that are logged at once, and how often beyond: a relay may push any number."""
 
 
 class TrustInForce:
@@ -25,6 +29,7 @@ class TrustInForce:
         self._log = log
         self._subscribers: list[Callable[[], None]] = []
         self._rolled_back: list[Callable[[], None]] = []
+        self._log_bound = RateBound(LOG_BURST, 1 / LOG_INTERVAL_SECONDS, clock.monotonic())
         self.store = TrustStore(directory / TRUST_FILE)
 
     @property
@@ -65,7 +70,8 @@ class TrustInForce:
         try:
             self.take(text if isinstance(text, str) else "")
         except CertificateError as error:
-            self._log.warning("trust.refused", reason=str(error), sequence=self.sequence)
+            if self._log_bound.spend(self._clock.monotonic()):
+                self._log.warning("trust.refused", reason=str(error), sequence=self.sequence)
             if isinstance(error, TrustRollbackError):
                 for offered in self._rolled_back:
                     offered()

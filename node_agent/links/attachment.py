@@ -7,10 +7,14 @@ from typing import Any
 
 from node_agent.exchanges.control import NoticeReceiver
 from trunkline.channel.errors import ChannelError
+from trunkline.channel.limits import RateBound
 from trunkline.channel.link import Link, LinkStream, StreamHandler
 from trunkline.runtime.logs import Logger
 
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
+LOG_BURST = 10
+LOG_INTERVAL_SECONDS = 60.0
+"""Notices of one link that are logged at once, and how often beyond: a relay may send any number, of any type."""
 
 Offer = Callable[[LinkStream, NoticeReceiver], StreamHandler]
 
@@ -42,7 +46,9 @@ class Attachment:
         self.relay_serial = ""
         self.retry_after_seconds = 0.0
         self.return_within_seconds = 0
-        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.ending: asyncio.Future[Ending] = self._loop.create_future()
+        self._log_bound = RateBound(LOG_BURST, 1 / LOG_INTERVAL_SECONDS, self._loop.time())
         self._offer = offer
         self._take_trust = take_trust
         self._log = log
@@ -74,7 +80,8 @@ class Attachment:
         if kind == "trust_document":
             self._take_trust(notice.get("trust_document"))
             return
-        self._log.info("link.notice", relay=self.url, sequence=self.sequence, notice=kind[:64])
+        if self._log_bound.spend(self._loop.time()):
+            self._log.info("link.notice", relay=self.url, sequence=self.sequence, notice=kind[:64])
         seconds = notice.get("retry_after_seconds")
         if isinstance(seconds, int | float) and not isinstance(seconds, bool):
             self.retry_after_seconds = float(min(max(0.0, seconds), LONGEST_RETRY_AFTER_SECONDS))
