@@ -6,6 +6,7 @@ a worker that there is no link to, nothing is kept: once there is one, the paren
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
@@ -49,7 +50,7 @@ class Siblings:
         self._log = log
         self._local: LocalLinks | None = None
         self._links: dict[int, Link] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(secrets.randbits(63))  # none is that of a link of a worker before this one
         self._questions = itertools.count(1)
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._number_of: dict[Listener, int] = {}

@@ -4,9 +4,12 @@ import asyncio
 
 from relay.credentials import Refusal
 from relay.listeners import Listener
+from relay.workers.hop import LINK_NUMBER
+from relay.workers.siblings import Siblings
 from tests.support.small_relay import NodeCall, get, listener_grant, reply
 from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
 from trunkline.channel.outcomes import Outcome
+from trunkline.runtime.logs import get_logger
 
 
 def answering(call: NodeCall) -> None:
@@ -131,3 +134,18 @@ async def test_a_worker_that_ends_takes_its_nodes_along_and_no_others(workers: T
     assert await call(workers, 1) == b"502"
     assert workers.nodes == 1
     assert not kept.link.lost
+
+
+@on_two_workers()
+async def test_a_worker_that_is_started_again_numbers_its_links_otherwise(workers: TwoWorkers) -> None:
+    workers.relays[1].attach_node()
+    await settle_across()
+    [listener] = workers.relays[1].registry.listeners
+    [before] = [members["number"] for place, kind, members in workers.told if (place, kind) == (2, "opened")]
+    numbers: list[int] = []
+    again = Siblings(lambda kind, **members: numbers.append(members["number"]), asyncio.ensure_future, get_logger("t"))
+    for _ in range(100):
+        again.attached(listener)
+    assert again.listener(before) is None
+    assert LINK_NUMBER.unpack(LINK_NUMBER.pack(numbers[-1])) == (numbers[-1],)
+    assert sorted(set(numbers)) == numbers
