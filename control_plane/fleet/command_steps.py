@@ -15,6 +15,7 @@ from enum import Enum
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from control_plane.storage.records.commands import Command
+from control_plane.storage.text import storable
 
 UNKNOWN = "UNKNOWN"
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST"})
@@ -155,4 +156,4 @@ def next_delay_seconds(step: Step, attempt: int, slowest_poll_seconds: float = S
 
 
 def _short(reason: str | None) -> str | None:
-    return reason[:LONGEST_REASON] if reason is not None else None
+    return storable(reason, LONGEST_REASON) if reason is not None else None

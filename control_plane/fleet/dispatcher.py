@@ -44,6 +44,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.submissions import SubmissionKey
+from control_plane.storage.text import storable
 from control_plane.timetable import Timetable
 from control_plane.turns import Turns
 from trunkline.client.errors import TrunklineError
@@ -356,7 +357,7 @@ def _rule(body: bytes) -> str | None:
         for detail in details if isinstance(details, list) else [details]:
             rule = detail.get("policy_rule") if isinstance(detail, dict) else None
             if isinstance(rule, str):
-                return rule[:100]
+                return storable(rule, 100)
     return None
 
 

@@ -4,9 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from control_plane.fleet.health_states import CheckResult
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
 from control_plane.fleet.reach import NotReachedError, UnansweredError
+from control_plane.storage.text import storable
 from trunkline.client.errors import TrunklineError
 from trunkline.runtime.clock import Clock
 
@@ -33,9 +36,9 @@ async def check_node(nodes: NodeCommands, address: NodeAddress, timeout_seconds:
         status = answer.response.status
         body = await answer.response.read(limit_bytes=LARGEST_HEALTH_BYTES, timeout_seconds=timeout_seconds)
     except NotReachedError as error:
-        return Check(CheckResult.NOT_REACHED, str(error)[:LONGEST_REASON])
+        return Check(CheckResult.NOT_REACHED, storable(str(error), LONGEST_REASON))
     except (UnansweredError, TrunklineError) as error:
-        return Check(CheckResult.UNANSWERED, str(error)[:LONGEST_REASON])
+        return Check(CheckResult.UNANSWERED, storable(str(error), LONGEST_REASON))
     rtt_seconds = clock.monotonic() - started
     if status != 200:
         return Check(CheckResult.BAD_ANSWER, f"the agent answered {status}", None, rtt_seconds, answer.relay_id)
@@ -43,17 +46,24 @@ async def check_node(nodes: NodeCommands, address: NodeAddress, timeout_seconds:
 
 
 def _understood(body: bytes, address: NodeAddress, rtt_seconds: float, relay_id: str) -> Check:
-    try:
-        health = json.loads(body)
-    except (ValueError, RecursionError):
-        health = None
-    if not isinstance(health, dict) or health.get("status") not in ("ok", "degraded"):
+    health = _read(body)
+    if health is None or health.get("status") not in ("ok", "degraded"):
         return Check(CheckResult.BAD_ANSWER, "the agent's answer is not a health document", None, rtt_seconds, relay_id)
     if health.get("node_id", address.node.node_id) != address.node.node_id:
         return Check(CheckResult.BAD_ANSWER, "another node answered", None, rtt_seconds, relay_id)
     if health["status"] == "ok":
         return Check(CheckResult.OK, None, health, rtt_seconds, relay_id)
     return Check(CheckResult.DEGRADED, _failing_checks(health), health, rtt_seconds, relay_id)
+
+
+def _read(body: bytes) -> dict[str, Any] | None:
+    """Return the document that an agent sent, or None if it is none, or none that can be written as JSON again."""
+    try:
+        health = from_json(body, allow_inf_nan=False)
+        json.dumps(health, allow_nan=False)  # 1e999 is read as infinity
+    except ValueError:
+        return None
+    return health if isinstance(health, dict) else None
 
 
 def _failing_checks(health: dict[str, Any]) -> str:
@@ -63,4 +73,4 @@ def _failing_checks(health: dict[str, Any]) -> str:
         for check in (checks if isinstance(checks, list) else [])
         if isinstance(check, dict) and check.get("status") != "ok"
     ]
-    return ("; ".join(failing) or "the agent says that it is degraded")[:LONGEST_REASON]
+    return storable("; ".join(failing) or "the agent says that it is degraded", LONGEST_REASON)

@@ -12,6 +12,7 @@ from control_plane.storage import trust_reports
 from control_plane.storage.database import Database
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import HealthObservation, Node
+from control_plane.storage.text import storable
 from trunkline.runtime.clock import Clock
 
 MOST_UNWRITTEN = 20_000
@@ -108,7 +109,7 @@ def _columns(unwritten: _Unwritten) -> dict[str, object]:
         columns |= {"health": health, "health_time": unwritten.time_ms}
         version, sequence = health.get("agent_version"), health.get("trust_sequence")
         if isinstance(version, str) and version:
-            columns["agent_version"] = version[:LONGEST_VERSION]
+            columns["agent_version"] = storable(version, LONGEST_VERSION)
         if type(sequence) is int and 0 <= sequence < 2**53:
             columns["trust_sequence"] = sequence
     return columns
@@ -126,7 +127,7 @@ def _adoption(node_id: str, unwritten: _Unwritten) -> trust_reports.Reported | N
 
 def _stated_id(health: dict[str, Any], member: str) -> str | None:
     value = health.get(member)
-    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None
+    return storable(value, LONGEST_ID) if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None
 
 
 def _observation(node_id: str, unwritten: _Unwritten) -> HealthObservation:

@@ -188,6 +188,8 @@ class HealthMonitor:
                 await self._record.flush()
             except StorageError as error:
                 self._log.error("health.not_recorded", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - what cannot be written of one node must not stop the watch
+                self._log.error("health.flush_failed", exc_info=error)
 
 
 def _is_settled(before: Standing, after: Standing, check: Check) -> bool:

@@ -29,6 +29,7 @@ class FakeAgent:
     output: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"ok\n"})
     state: str = "SUCCEEDED"
     status: str = "ok"
+    health: dict[str, Any] = field(default_factory=lambda: {"agent_version": "9.9"})
     policy: Any = field(default_factory=lambda: {"commands": {"allow": "any"}, "node": "another"})
     mode: dict[str, str] = field(default_factory=dict)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
@@ -113,7 +114,7 @@ class FakeAgent:
     async def _serve(self, call: CannedCall, method: str, host: str, target: str, body: bytes) -> None:
         path, _, query = target.partition("?")
         if path == "/v1/health":
-            _json(call, 200, {"status": self.status, "agent_version": "9.9", "load": [0, 0, 0], "trust_sequence": 3})
+            _json(call, 200, {"status": self.status, "load": [0, 0, 0], "trust_sequence": 3, **self.health})
             return
         if path in ("/v1/secrets/notice", "/v1/init/notice"):
             call.answer(b"HTTP/1.1 204 No Content\r\n\r\n")

@@ -107,3 +107,16 @@ async def test_single_nodes_are_in_the_metrics_up_to_a_bound(tmp_path: Path):
             await asyncio.sleep(0.02)
         assert metric(plane, "trunkline_nodes_without_metrics") == "1.0"
     await relay.close()
+
+
+@pytest.mark.parametrize("name", ["agent_version", "certificate_root", "anything"])
+async def test_text_that_cannot_be_stored_is_a_bad_answer_and_stops_the_watch_of_no_other(
+    watched: tuple[RunningControlPlane, FakeAgent], name: str
+):
+    plane, agent = watched
+    await until(plane, "online")
+    agent.health = {name: "\ud800"}
+    assert "not a health document" in (await until(plane, "offline"))["state_reason"]
+    agent.health = {"agent_version": "1.0\0"}
+    assert (await until(plane, "online"))["agent_version"] == "1.0\0"
+    assert (await plane.ok("GET", NODE))["agent_version"] == "1.0\\x00"
