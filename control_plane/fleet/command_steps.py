@@ -122,8 +122,14 @@ def not_asked(command: Command, reason: str, now_ms: int) -> None:
 
 def unanswered(command: Command, reason: str, now_ms: int, *, accepted_until_ms: int) -> None:
     """Take note that an attempt to deliver may have arrived, and until when it could be accepted."""
-    command.maybe_delivered_until = max(command.maybe_delivered_until or 0, accepted_until_ms)
+    doubt(command, accepted_until_ms)
     not_asked(command, reason, now_ms)
+
+
+def doubt(command: Command, accepted_until_ms: int) -> None:
+    """Take note that an attempt may have brought an undelivered command to its node, and until when it still could."""
+    if not command.delivered:
+        command.maybe_delivered_until = max(command.maybe_delivered_until or 0, accepted_until_ms)
 
 
 def unknown_to_node(command: Command, now_ms: int) -> None:

@@ -3,7 +3,8 @@
 Theory of operation. Every command that is not final has an entry with the time of its next step. One loop takes due
 entries and runs their steps, a bounded number at once, few of one node, and never two of one command. A step reads the
 record, calls the node outside any transaction, and writes what came of it. The entries are only a timetable: all that
-matters is in the database, from which they are made again at start. The entry of a command that its rollout holds back
+matters is in the database, from which they are made again at start. Where the database did not take what came of a
+delivery, the next step begins with writing down that there was one. The entry of a command that its rollout holds back
 has no time: it waits for a kick.
 """
 
@@ -20,6 +21,7 @@ from control_plane.fleet.command_steps import (
     WATCHED_POLL_SECONDS,
     BadAnswerError,
     Step,
+    doubt,
     end,
     heard,
     next_delay_seconds,
@@ -66,6 +68,7 @@ class _Entry:
     again: bool = False
     steps: int = 0
     slowest_poll_seconds: float = SLOWEST_POLL_SECONDS
+    unrecorded_until_ms: int | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -212,6 +215,8 @@ class Dispatcher:
 
     async def _advance(self, key: CommandKey, entry: _Entry) -> tuple[Step, bool]:
         """Run one step; returns it and whether the command is final."""
+        if entry.unrecorded_until_ms is not None:
+            await self._record(key, entry, _Change(attempted_until_ms=entry.unrecorded_until_ms))
         async with self._database.read() as session:
             command = await commands.find(session, key)
             if command is None or command.final:
@@ -231,6 +236,8 @@ class Dispatcher:
             change = _barred(command, barred)
         else:
             spec = dict(submission.spec or {}) if submission else {}
+            if step is Step.DELIVER:
+                entry.unrecorded_until_ms = self._nodes.accepted_until_ms()
             change = await self._perform(step, NodeAddress(*found), command, spec)
         return step, await self._record(key, entry, change)
 
@@ -269,6 +276,7 @@ class Dispatcher:
             if command.delivered or command.final:
                 await commands.forget_spec(session, command)
             final = command.state in FINAL_STATES
+        entry.unrecorded_until_ms = None
         self._chronicle.done(noted)
         if changed:
             self._news.tell(SubmissionKey(command.workspace_id, command.submission_id))
@@ -286,13 +294,17 @@ class Dispatcher:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a step found out; at most one of these is set, beside `perhaps_until_ms`."""
+    """What a step found out; at most one of these is set, beside `perhaps_until_ms`.
+
+    `attempted_until_ms`: there was an attempt of which nothing could be recorded, which the node could accept so long.
+    """
 
     said: bytes | None = None
     not_known: bool = False
     end_as: tuple[str, str] | None = None
     not_asked: str | None = None
     perhaps_until_ms: int | None = None
+    attempted_until_ms: int | None = None
     decision: Decision | None = None
     revision: int | None = None
 
@@ -304,6 +316,8 @@ class _Change:
             unknown_to_node(command, now_ms)
         elif self.end_as is not None:
             end(command, *self.end_as, now_ms)
+        elif self.attempted_until_ms is not None:
+            doubt(command, self.attempted_until_ms)
         elif self.perhaps_until_ms is not None:
             unanswered(command, self.not_asked or "", now_ms, accepted_until_ms=self.perhaps_until_ms)
         else:
