@@ -2,16 +2,19 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 
 from node_agent.files.worker.conversation import Conversation
 from node_agent.files.worker.failures import Failed
-from node_agent.files.worker.frames import PIECE_BYTES, Document
+from node_agent.files.worker.frames import MOST_FRAME_BYTES, PIECE_BYTES, Document
 from node_agent.files.worker.places import Place, place_of
 from trunkline.files import beneath
 from trunkline.files.digests import hash_prefix
-from trunkline.files.trees import walk
+from trunkline.files.trees import TreeEntry, walk
 
 ENTRIES_IN_A_DOCUMENT = 200
+_MOST_JSON_BYTES_OF_A_CHARACTER = 12
+_NUMBERS_BYTES = 256
 
 
 def look(request: Document, agent: Conversation) -> Document:
@@ -35,17 +38,27 @@ def attributes(status: os.stat_result) -> Document:
 def tree(request: Document, agent: Conversation) -> Document:
     """List everything beneath a directory."""
     descriptor = _listed(place_of(request))
-    count, entries = 0, []
+    count = 0
     try:
-        for entry in walk(descriptor, request["most_entries"]):
-            entries.append(list(entry))
-            if len(entries) == ENTRIES_IN_A_DOCUMENT:
-                agent.say({"entries": entries})
-                count, entries = count + len(entries), []
+        for entries in _batches(walk(descriptor, request["most_entries"])):
+            agent.say({"entries": entries})
+            count += len(entries)
     finally:
         os.close(descriptor)
-    agent.say({"entries": entries})
-    return {"count": count + len(entries)}
+    return {"count": count}
+
+
+def _batches(found: Iterable[TreeEntry]) -> Iterator[list[list[object]]]:
+    """Cut a listing into pieces that fit a frame, however long the names in it are; the last may be empty."""
+    entries, size_bytes = [], 0
+    for entry in found:
+        entries.append(list(entry))
+        text = len(entry.path) + len(entry.target) + len(entry.problem)
+        size_bytes += text * _MOST_JSON_BYTES_OF_A_CHARACTER + _NUMBERS_BYTES
+        if len(entries) == ENTRIES_IN_A_DOCUMENT or size_bytes > MOST_FRAME_BYTES // 2:
+            yield entries
+            entries, size_bytes = [], 0
+    yield entries
 
 
 def _listed(place: Place) -> int:

@@ -38,7 +38,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_not_forgotten(tmp_path: Pat
         stage.agent.state = "RUNNING"
         await execute(stage, refuse)
         await stage.submit()
-        while (HOST, "c-1") not in stage.agent.commands:
+        while (HOST, "c-1") not in stage.agent.commands:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         stage.agent.mode[HOST] = "offline"
         await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {})

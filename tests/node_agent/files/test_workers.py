@@ -109,3 +109,17 @@ async def test_idle_ones_end(until: Until) -> None:
     pid = await pid_of(workers)
     await until(lambda: not Path(f"/proc/{pid}").exists())
     await workers.stop()
+
+
+async def test_a_listing_of_long_names_fits_its_frames(workers: Workers, tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["й" * 120] * 8)
+    deep.mkdir(parents=True)
+    for number in range(250):
+        (deep / f"{number}").touch()
+    listed = 0
+    async with workers.lent(find_account(None)) as worker:
+        place = {"anchor": str(tmp_path), "parts": [], "follow": False}
+        await worker.ask({"do": "tree", "most_entries": 1000, **place})
+        while not (answer := await worker.document()).get("done"):
+            listed += len(answer["entries"])
+    assert listed == answer["count"] == 258
