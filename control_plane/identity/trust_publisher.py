@@ -26,8 +26,14 @@ from control_plane.signing.seats import read_seats
 from control_plane.storage import locks, relays, revocations, trust_publications
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageBusyError, StorageFullError
 from control_plane.storage.records.trust import Lock, Revocation
 from trunkline.runtime.clock import Clock
+
+RECORDED = (
+    "what was changed is recorded, and goes to relays and nodes by itself within two minutes once this has passed"
+)
+"""How a failure to publish begins: whoever has asked for a revocation must not believe that nothing was done."""
 
 
 class TrustPublisher:
@@ -60,9 +66,16 @@ class TrustPublisher:
         self.text = ""
 
     async def refresh(self) -> None:
-        """Publish what the database says now, signed with the present SVID."""
+        """Publish what the database says now, signed with the present SVID.
+
+        Raises:
+            StorageFullError, StorageBusyError: nothing is published; the message says that what was recorded stays so.
+        """
         async with self._refreshing:
-            document = await self._build()
+            try:
+                document = await self._build()
+            except (StorageFullError, StorageBusyError) as error:
+                raise type(error)(f"{RECORDED}: {error}") from None
             svid = self._identity.svid
             if document.sequence == self.sequence and svid.chain.serial == self._signed_by:
                 return

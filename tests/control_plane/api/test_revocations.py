@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from control_plane.identity.trust_publisher import RECORDED
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.trust import TrustCut
 from tests.support.control_planes import EnrolledNode, EnrolledRelay, RunningControlPlane
@@ -171,3 +172,25 @@ async def test_many_at_once_are_each_in_the_document(plane: RunningControlPlane)
     answers = await asyncio.gather(*(plane.ok("POST", "/api/2.0/revocations", body) for body in bodies))
     assert len({answer["sequence"] for answer in answers}) == 20
     assert plane.control_plane.identities.trust.sequence >= max(answer["sequence"] for answer in answers)
+
+
+async def test_a_disk_that_fills_up_before_a_revocation_is_published_does_not_undo_it(plane: RunningControlPlane):
+    async with plane.database.engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE TABLE filling (content BLOB)")
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER fill AFTER INSERT ON trust_publications BEGIN"
+            " INSERT INTO filling VALUES (zeroblob(4000000)); END"
+        )
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 100}")
+    before = plane.control_plane.identities.trust.sequence
+    answer = await plane.call("POST", "/api/2.0/revocations", TOKEN)
+    assert (answer.status, answer.error_code) == (507, "INSUFFICIENT_STORAGE")
+    assert answer.document["message"].startswith(RECORDED)
+    recorded = await plane.ok("GET", BY_ID)
+    assert recorded["sequence"] > before
+    assert plane.control_plane.identities.trust.sequence == before
+    async with plane.database.engine.begin() as connection:
+        await connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+    await plane.control_plane.housekeeping.clean()
+    assert plane.control_plane.identities.trust.sequence == recorded["sequence"]
