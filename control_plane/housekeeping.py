@@ -118,7 +118,8 @@ class Housekeeping:
         async with self._database.write() as session:
             await trust_publications.remove_old(session, self._trust.sequence)
         async with self._database.write() as session:
-            await commands.remove_old(session, _days_before(now, self._settings.commands.history_days))
+            kept_since_ms = _days_before(now, self._settings.commands.history_days)
+            await commands.remove_old(session, before_ms=kept_since_ms, now_ms=int(now * 1000))
             await command_events.remove_forgotten(session)
         await self._remove_outputs(now)
         async with self._database.write() as session:

@@ -11,6 +11,9 @@ from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.records.nodes import Node
 
+_CLOCK_ERROR_MS = 24 * 3600 * 1000
+"""By how much a node's clock may be ahead and still be believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandKey:
@@ -146,9 +149,14 @@ async def forget_spec(session: AsyncSession, command: Command) -> None:
         await session.execute(statement.values(spec=None))
 
 
-async def remove_old(session: AsyncSession, before_ms: int) -> None:
-    """Forget commands that ended before this time, and submissions of which nothing is left."""
-    await session.execute(delete(Command).where(Command.final.is_(True), Command.end_time < before_ms))
+async def remove_old(session: AsyncSession, *, before_ms: int, now_ms: int) -> None:
+    """Forget commands that ended before this time, and submissions of which nothing is left.
+
+    Their nodes say when they ended: what was submitted later is kept, and an end that was not said, or is yet to come,
+    keeps nothing for longer.
+    """
+    ended = or_(Command.end_time.is_(None), Command.end_time < before_ms, Command.end_time > now_ms + _CLOCK_ERROR_MS)
+    await session.execute(delete(Command).where(Command.final.is_(True), Command.submit_time < before_ms, ended))
     left = select(Command.command_id).where(
         Command.workspace_id == Submission.workspace_id, Command.submission_id == Submission.submission_id
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.commands import Command
@@ -68,6 +68,23 @@ async def test_what_ran_out_is_forgotten(tmp_path: Path):
             "commands": 0,
         }
         assert plane.control_plane.identities.trust.sequence == sequence + 1
+
+
+async def test_commands_are_kept_for_as_long_whatever_the_clock_of_their_node_says(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        await plane.node("vm-1")
+        for said in (None, 0, 2**52):
+            body = {"command_id": f"c-{said}", "target": {"node": "vm-1"}, "argv": ["true"]}
+            await plane.ok("POST", "/w/finance/api/2.0/commands", body)
+            async with plane.database.write() as session:
+                ended = update(Command).where(Command.command_id == f"c-{said}")
+                await session.execute(ended.values(final=True, state="SUCCEEDED", end_time=said))
+        await plane.control_plane.housekeeping.clean()
+        assert (await counts(plane))["commands"] == 3
+        clock.offset = 40 * DAY
+        await plane.control_plane.housekeeping.clean()
+        assert (await counts(plane))["commands"] == 0
 
 
 async def test_nodes_that_never_confirmed_are_forgotten(tmp_path: Path):
