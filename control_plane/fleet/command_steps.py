@@ -104,7 +104,8 @@ def heard(command: Command, said: NodeCommand) -> None:
     command.exit_code = said.exit_code
     command.signal = said.signal
     command.reason = _short(said.reason)
-    command.start_time = said.start_time
+    # A start is told of, and written down, once: a node that says now one thing and now another cannot repeat it.
+    command.start_time = command.start_time if said.start_time is None else said.start_time
     command.end_time = said.end_time
     command.stdout_bytes = said.stdout_bytes
     command.stderr_bytes = said.stderr_bytes

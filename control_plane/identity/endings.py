@@ -43,6 +43,9 @@ async def end_node(
         command.state, command.final, command.reason = "LOST", True, "the node was deleted"
         command.end_time, command.unknown_since = int(now * 1000), None
         noted.append(await chronicle.changed(session, before, command))
+        if not command.delivered:
+            await session.flush()
+            await commands.forget_spec(session, command)
     await nodes.remove(session, node.node_id)
     happening = Happening(
         "node.delete", resource=node.node, workspace_id=node.workspace_id, details={"node_id": node.node_id}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from control_plane.storage.records.commands import Submission
 from tests.support.command_stage import HOST, PATH, Stage, command_stage, quick
 from tests.support.control_planes import running_control_plane
 from tests.support.fake_agent import FakeAgent
@@ -263,18 +264,28 @@ async def test_deleting_the_node_ends_its_commands(stage: Stage):
     assert (found["state"], found["reason"]) == ("LOST", "the node was deleted")
 
 
+async def sent_of(stage: Stage, command_id: str = "c-1") -> Any:
+    """What is still on record of what nodes are to be sent."""
+    async with stage.plane.database.read() as session:
+        submission = await session.get(Submission, ((await stage.plane.workspace())["workspace_id"], command_id))
+    assert submission is not None
+    return submission.spec
+
+
 async def test_the_environment_is_forgotten_once_delivered(stage: Stage):
     await stage.submit(environment={"PASSWORD": "s3cret-value"})
     await stage.until("SUCCEEDED")
-    from control_plane.storage.records.commands import Submission
-
-    async with stage.plane.database.read() as session:
-        submission = await session.get(
-            Submission, ((await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1"))["workspace_id"], "c-1")
-        )
-    assert submission is not None
-    assert submission.spec is None
+    assert await sent_of(stage) is None
     assert "s3cret-value" not in str(await stage.plane.audit())
+
+
+async def test_the_environment_is_forgotten_with_the_node_that_never_got_it(stage: Stage):
+    stage.agent.mode[HOST] = "offline"
+    for command_id in ("c-1", "c-2"):
+        await stage.submit(command_id=command_id, environment={"PASSWORD": "s3cret-value"})
+        assert await sent_of(stage, command_id) is not None
+    await stage.plane.ok("DELETE", "/w/finance/api/2.0/nodes/vm-1")
+    assert [await sent_of(stage, command_id) for command_id in ("c-1", "c-2")] == [None, None]
 
 
 async def test_undelivered_and_running_commands_survive_a_restart(tmp_path: Path):

@@ -141,3 +141,12 @@ def test_delays_grow_to_a_bound():
     assert delays[-1] == 10.0
     assert next_delay_seconds(Step.DELIVER, 200) == 3.0
     assert next_delay_seconds(Step.ASK, 200, 1.0) == 1.0
+
+
+def test_a_start_that_was_told_stays_told():
+    started = command(delivered=True)
+    for said in (5, None, 7):
+        heard(started, NodeCommand(state="RUNNING", start_time=said))
+    assert started.start_time == 7
+    heard(started, NodeCommand(state="QUEUED"))
+    assert started.start_time == 7
