@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +24,8 @@ LARGEST_LINE_BYTES = 8 * 1024 * 1024
 MOST_ENTRIES = 1_000_000
 LONGEST_TARGET_BYTES = 7_500
 Query = Mapping[str, str | int | None]
+_NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+"""What was changed before 1970 has a negative time."""
 _KINDS = frozenset({"file", "directory", "link", "other"})
 
 
@@ -259,7 +262,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = int(value)
     if not isinstance(value, int) or not -(2**63) <= value < 2**63:
         raise BadResponse("the node says a number that is none")

@@ -122,6 +122,7 @@ async def test_a_tree_comes_back_as_it_went(agent: Agent, places: tuple[Path, Pa
         (there / "d" / "e" / f"f{number}").write_text(str(number))
     (there / "d").chmod(0o750)
     os.utime(there / "d", (1_000_000_000, 1_000_000_000))
+    os.utime(there / "d" / "e" / "f0", (-5, -5))
     told = Told()
     async with called_node(BreakingWay(agent).answer, agent.kit.call_token("file:read")) as node:
         made = copier(FileCalls(node), told, keep=True)
@@ -131,3 +132,4 @@ async def test_a_tree_comes_back_as_it_went(agent: Agent, places: tuple[Path, Pa
     assert (here / "d" / "link").readlink() == Path("e/f")
     assert {path.name: path.read_text() for path in (here / "d/e").iterdir()} == {f"f{n}": str(n) for n in range(12)}
     assert ((here / "d").stat().st_mode & 0o777, (here / "d").stat().st_mtime) == (0o750, 1_000_000_000)
+    assert (here / "d" / "e" / "f0").stat().st_mtime == -5, "before 1970"
