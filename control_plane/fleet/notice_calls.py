@@ -60,7 +60,7 @@ class NoticeCalls:
                 answer = await self._reach.call(self._call(address))
                 status = answer.response.status
                 await answer.response.read(limit_bytes=LARGEST_ANSWER_BYTES, timeout_seconds=CONTENT_READ_SECONDS)
-            except (NotReachedError, UnansweredError, TrunklineError) as error:
+            except (NotReachedError, UnansweredError, TrunklineError, StorageError) as error:
                 self._log.info(f"{self._kind.about}.notice_lost", node=address.node.node, reason=str(error))
                 return
         if status != 204:
