@@ -13,7 +13,7 @@ MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
 def started_threads(count: int = MOST_THREADS) -> ThreadPoolExecutor:
-    """Return a pool of so many threads, all of them started; of fewer, for now, where there are no more to be had."""
+    """Return a pool of so many threads, all of them started, or as many as there are to be had yet."""
     threads = ThreadPoolExecutor(count, thread_name_prefix="trunkline-agent")
     together = threading.Barrier(count)  # so that no thread does the work of another
     started: list[Future[int]] = []
