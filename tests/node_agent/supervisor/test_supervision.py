@@ -102,7 +102,7 @@ def test_a_stop_that_comes_with_the_start_is_heard(supervise):
 
 
 def test_everybody_may_use_the_grace(supervise, tmp_path):
-    script = f"(trap 'sleep 0.2; touch {tmp_path}/cleared; exit' TERM; while :; do sleep 0.05; done) & echo up; wait"
+    script = f"(trap 'sleep 0.2; touch {tmp_path}/cleared; exit' TERM; echo up; while :; do sleep 0.05; done) & wait"
     with supervise("sh", "-c", script, grace_seconds=10.0) as supervised:
         while supervised.hears("output")[0] == 0:
             pass
