@@ -11,7 +11,8 @@ joined, since a transport keeps each as it is, at some fifty bytes more. *The en
 
 LINGERING gives the sender time to read an answer: a transport that closes on bytes that nobody has read destroys what
 is on its way. What comes is thrown away. FLUSHING stands before CLOSED until the sender has taken the last byte, since
-a transport that closes gives it a few seconds only.
+a transport that closes gives it a few seconds only. Once the flow is not congested any more that is looked for, ever
+less often: a transport does not say when the last of what it has encrypted is gone.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from relay.content_rest import JOINED_BYTES
-from relay.deadlines import NEVER
+from relay.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
 from relay.sender_output import SenderOutput
-from relay.write_stall import WriteStall
+from relay.write_stall import WriteStall, unsent_bytes
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.flushing import JOIN_BYTES
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES: Final = 64 * 1024
 MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
+FIRST_LOOK_SECONDS: Final = 0.002
+"""Until somebody looks whether the last byte is gone: most often it is, and the sender waits for the end."""
 SMALL_BYTES: Final = 1024
 """Of the pieces of output, those are small that cost far more than their bytes."""
 
@@ -63,8 +66,8 @@ class TransportFlow:
     """
 
     __slots__ = (
-        "_front", "_joined", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport", "congested",
-        "held",
+        "_ends_at", "_front", "_joined", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport",
+        "congested", "held",
     )  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, front: FrontDoor) -> None:
@@ -76,6 +79,7 @@ class TransportFlow:
         self._stall: WriteStall | None = None
         self._output: SenderOutput | None = None  # most connections never have large output
         self._joined = b""
+        self._ends_at = NEVER
         self.congested = False
         self.held = b""
 
@@ -172,11 +176,14 @@ class TransportFlow:
     def resume_writing(self) -> None:
         """It does again, or is gone."""
         self.congested = False
+        self._end_stall()
+        if self._joined:
+            self._write_joined()
+
+    def _end_stall(self) -> None:
         if self._stall is not None:
             self._stall.end()
             self._stall = None
-        if self._joined:
-            self._write_joined()
 
     # The end.
 
@@ -202,16 +209,37 @@ class TransportFlow:
             self._transport.set_write_buffer_limits(high=0)
         if self.congested:
             return NEVER
+        if unsent_bytes(self._transport):
+            return self._wait_for_the_last()
+        self._end_stall()
         self._state = _CLOSED
+        self._ends_at = self._front.deadlines.now + self._front.limits.write_stall_seconds
         self._transport.close()
-        return self._front.deadlines.now + self._front.limits.write_stall_seconds
+        return self._ends_at
+
+    def _wait_for_the_last(self) -> float:
+        """Cut by its stall like any other that takes nothing; the sweep of the deadlines is the last to look."""
+        if self._stall is None:
+            self._stall = WriteStall(self._transport, self._front, self._front.limits.write_stall_seconds)
+            self._stall.hold()
+            self._front.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
+        return self._front.deadlines.now + SWEEP_INTERVAL_SECONDS
+
+    def _look(self, waited_seconds: float) -> None:
+        if self._state is not _FLUSHING or self._stall is None:
+            return
+        if not unsent_bytes(self._transport):
+            self.close()
+        elif waited_seconds < SWEEP_INTERVAL_SECONDS:
+            self._front.call_later(waited_seconds, self._look, 2 * waited_seconds)
 
     def deadline_reached(self) -> float:
         """Takes the next step of the end."""
-        if self._state is _LINGERING:
+        if self._state is _LINGERING or self._state is _FLUSHING:
             return self.close()
-        if self._state is _CLOSED:
-            self._transport.abort()
+        if self._front.deadlines.now < self._ends_at:
+            return self._ends_at
+        self._transport.abort()
         return NEVER
 
     def abort(self) -> None:

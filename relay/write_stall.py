@@ -21,6 +21,16 @@ class Outgoing(Protocol):
         ...
 
 
+def unsent_bytes(outgoing: Outgoing) -> int:
+    """Bytes that wait for the sender, those that are encrypted already among them.
+
+    `get_write_buffer_size` of the fast loop's TLS leaves out up to 64 KiB, which its close gives a few seconds only.
+    """
+    everything = getattr(outgoing, "get_local_write_buffer_size", None)
+    size: int = outgoing.get_write_buffer_size() if everything is None else everything()
+    return size
+
+
 class WriteStall:
     """Watches a congested transport or stream: whoever takes not one byte for so many seconds is cut off.
 
@@ -35,7 +45,7 @@ class WriteStall:
         self._front = front
         self._transport = transport
         self._look_seconds = seconds / LOOKS
-        self._unsent_bytes = transport.get_write_buffer_size()
+        self._unsent_bytes = unsent_bytes(transport)
         self._idle_looks = 0
         self._holds = False
         self.deadline = front.deadlines.now + self._look_seconds
@@ -44,7 +54,7 @@ class WriteStall:
     def hold(self) -> None:
         """The call is over: what still waits for the sender counts as held, see `Untaken`."""
         self._holds = True
-        self._front.untaken.note(self, self._transport.get_write_buffer_size())
+        self._front.untaken.note(self, unsent_bytes(self._transport))
 
     def end(self) -> None:
         """The sender takes bytes again, or is gone."""
@@ -58,11 +68,11 @@ class WriteStall:
 
     def deadline_reached(self, now: float) -> None:
         """Cuts, unless some bytes went out at one of the last looks."""
-        unsent_bytes = self._transport.get_write_buffer_size()
-        self._idle_looks = 0 if unsent_bytes < self._unsent_bytes else self._idle_looks + 1
-        self._unsent_bytes = unsent_bytes
+        size = unsent_bytes(self._transport)
+        self._idle_looks = 0 if size < self._unsent_bytes else self._idle_looks + 1
+        self._unsent_bytes = size
         if self._holds:
-            self._front.untaken.note(self, unsent_bytes)
+            self._front.untaken.note(self, size)
         if self._idle_looks < LOOKS:
             self.deadline = now + self._look_seconds
         else:

@@ -47,12 +47,13 @@ class Installation:
         self.node = Node()
         self._servers: list[asyncio.Server] = []
         self._writers: list[asyncio.StreamWriter] = []
+        self._connections: list[asyncio.Protocol] = []
         self.port = 0
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self.relay = SmallRelay(loop)
-        self.port = await self._listen(self.relay.port.connection)
+        self.port = await self._listen(self._connection)
         limits = Limits(initial_window_bytes=WINDOW_BYTES)
         listener = Listener(listener_grant("finance", "vm-1"), "i", 1, owner=self.relay.registry,
                             limits=self.relay.limits)  # fmt: skip
@@ -74,6 +75,15 @@ class Installation:
         self._servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port
+
+    def _connection(self) -> asyncio.Protocol:
+        self._connections.append(self.relay.port.connection())
+        return self._connections[-1]
+
+    @property
+    def transport(self) -> Any:
+        """The relay's transport of the last connection."""
+        return cast("Any", self._connections[-1])._transport
 
     def connect_socket(self) -> ssl.SSLSocket:
         connection = socket.create_connection(("127.0.0.1", self.port))
@@ -214,6 +224,31 @@ async def test_slow_reader_gets_the_last_response_to_its_end(installation: Insta
         received += data
     sender.close()
     assert len(received.partition(b"\r\n\r\n")[2]) == 10_000_000
+
+
+@on_the_fast_loop
+async def test_slow_reader_gets_what_is_encrypted_already(installation: Installation) -> None:
+    sender = await asyncio.to_thread(installation.connect_socket)
+    sender.sendall(CONNECT)
+    call = await installation.call()
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    assert (await asyncio.to_thread(sender.recv, 65_536)).endswith(b"\r\n\r\n")
+    sent_bytes = 0
+    transport = installation.transport
+    # The kernel takes no more, and the transport has encrypted what its buffer's size does not tell.
+    while transport.get_local_write_buffer_size() < 20_000:
+        call.answer(b"x" * 1000, end=False)
+        sent_bytes += 1000
+        await asyncio.sleep(0)
+    assert transport.get_write_buffer_size() == 0
+    call.answer(b"")
+    await installation.until(lambda: not call.stream.writable)
+    await asyncio.sleep(1.3 * SHUTDOWN_SECONDS)
+    received_bytes = 0
+    while data := await asyncio.to_thread(sender.recv, 65_536):
+        received_bytes += len(data)
+    sender.close()
+    assert received_bytes == sent_bytes
 
 
 @on_each_loop

@@ -98,8 +98,58 @@ async def test_the_end_lingers_then_flushes_then_closes(relay: SmallRelay) -> No
     flow.resume_writing()
     assert flow.close() == relay.deadlines.now + relay.limits.write_stall_seconds
     assert (flow.flushing, transport.asked) == (False, ["high=0", "close"])
+    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
     assert flow.deadline_reached() == NEVER
     assert transport.asked[-1] == "abort"
+
+
+class TlsTransport(Transport):
+    """Has bytes encrypted that its buffer's size leaves out."""
+
+    encrypted_bytes = 0
+
+    def get_local_write_buffer_size(self) -> int:
+        return self.unsent_bytes + self.encrypted_bytes
+
+
+@on_relay()
+async def test_the_end_waits_for_what_is_encrypted_already(relay: SmallRelay) -> None:
+    transport = TlsTransport()
+    transport.encrypted_bytes = 5000
+    flow = TransportFlow(transport, relay.front)
+    deadline = flow.close()
+    while transport.encrypted_bytes:
+        await asyncio.sleep(relay.limits.write_stall_seconds - 1)
+        assert (flow.flushing, transport.asked) == (True, [])
+        assert relay.deadlines.now >= deadline
+        transport.encrypted_bytes -= 1000
+    deadline = flow.deadline_reached()
+    assert deadline == relay.deadlines.now + relay.limits.write_stall_seconds
+    assert (flow.flushing, transport.asked) == (False, ["close"])
+
+
+@on_relay()
+async def test_the_end_comes_soon_after_the_last_byte(relay: SmallRelay) -> None:
+    transport = TlsTransport()
+    transport.encrypted_bytes = 5000
+    flow = TransportFlow(transport, relay.front)
+    flow.close()
+    await asyncio.sleep(0.001)
+    transport.encrypted_bytes = 0
+    await asyncio.sleep(0.002)
+    assert (flow.flushing, transport.asked) == (False, ["close"])
+    assert flow.deadline_reached() > relay.deadlines.now, "closed by a look of its own, it has its time all the same"
+
+
+@on_relay()
+async def test_who_takes_nothing_of_what_is_encrypted_is_cut(relay: SmallRelay) -> None:
+    transport = TlsTransport()
+    transport.encrypted_bytes = 5000
+    flow = TransportFlow(transport, relay.front)
+    flow.close()
+    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
+    assert transport.asked == ["abort"]
+    assert relay.metric("deadlines_total", deadline="write_stall") == 1
 
 
 @on_relay()
