@@ -26,10 +26,11 @@ class AzureSettings(Section):
     """`[bootstrap.azure]`: tenants, and identities (object or application ids; `["*"]` is any of the tenants).
 
     `document_roots_file` pins the roots under which attested documents are signed, `document_intermediates_file` has
-    the certificates between, `document_host` is the name that signs (other clouds have others). With `machine_check =
-    "resource_manager"` the control plane asks Azure which VM a token's resource is, with its own managed identity from
-    `metadata_url`; with `"first_use"` it believes the pair that it sees first. `authority_url` and
-    `allow_insecure_authority` exist for an emulated issuer on a developer's machine.
+    the certificates between, `document_host` is the name that signs, or that has the
+    regions' names one label below (other clouds have others). With `machine_check = "resource_manager"` the control
+    plane asks Azure which VM a token's resource is, with its own managed identity from `metadata_url`; with
+    `"first_use"` it believes the pair that it sees first. `authority_url` and `allow_insecure_authority` exist for an
+    emulated issuer on a developer's machine.
     """
 
     audience: Audience

@@ -1,8 +1,9 @@
 """Azure's attested documents: a signed statement of the metadata service about the VM that asked, over our nonce.
 
 What is trusted is the certificate that signed, and only that: it must be issued under the pinned roots, at this moment,
-to exactly the host name that the settings say (`metadata.azure.com` for the public cloud), for a server. Certificates
-that are missing in the path are taken from the settings, never fetched from where a document says.
+to the host name that the settings say (`metadata.azure.com` for the public cloud) or one label below it, since Azure's
+regions have names or a wildcard there, for a server. Certificates that are missing in the path are taken from the
+settings, never fetched from where a document says.
 
 https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service#attested-data
 """
@@ -69,8 +70,9 @@ def read_attested_document(text: str, nonce: str, anchors: DocumentAnchors, now:
 
 
 def _verify_signer(signed: SignedContent, anchors: DocumentAnchors, now: float) -> None:
-    """Verify the very certificate whose key signed, as that of a server of the one host name, spelled out."""
-    if anchors.host not in _dns_names(signed.signer):
+    """Verify the very certificate whose key signed, as that of a server of the one host, or of one of its regions."""
+    name = next(filter(None, (_spelled_out(name, anchors.host) for name in _dns_names(signed.signer))), None)
+    if name is None:
         raise CertificateError("its signer is not the metadata service")
     policy = (
         PolicyBuilder()
@@ -79,10 +81,20 @@ def _verify_signer(signed: SignedContent, anchors: DocumentAnchors, now: float) 
         .max_chain_depth(MAX_CHAIN_DEPTH)
     )
     try:
-        verifier = policy.build_server_verifier(x509.DNSName(anchors.host))
+        verifier = policy.build_server_verifier(x509.DNSName(name))
         verifier.verify(signed.signer, [*anchors.intermediates, *signed.others])
     except (VerificationError, ValueError) as error:
         raise CertificateError("its signer has no path to a pinned root") from error
+
+
+def _spelled_out(name: str, host: str) -> str | None:
+    """A host that a certificate's name stands for and that may sign; `None` if there is none."""
+    if name == host:
+        return name
+    label, _, parent = name.partition(".")
+    if parent != host or not label:
+        return None
+    return f"any.{host}" if label == "*" else name
 
 
 def _dns_names(certificate: x509.Certificate) -> Sequence[str]:

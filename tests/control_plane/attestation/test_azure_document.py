@@ -73,11 +73,20 @@ def test_what_is_not_said_right(changes: dict[str, Any]):
         read_attested_document(document(**changes), NONCE, ANCHORS, NOW)
 
 
+@pytest.mark.parametrize("name", ["westeurope.metadata.azure.com", "*.metadata.azure.com"])
+def test_a_certificate_of_a_region(name: str):
+    key = rsa.generate_private_key(65537, 2048)
+    signer, root = make_chain(key, name)
+    read = read_attested_document(document((signer, key)), NONCE, DocumentAnchors((root,), host=HOST), NOW)
+    assert read.vm_id == VM.lower()
+
+
 @pytest.mark.parametrize(
     "host",
     [
         "metadata.azure.com.evil.example",
-        "evil.metadata.azure.com",
+        "a.region.metadata.azure.com",
+        ".metadata.azure.com",
         "*.azure.com",
         "xmetadata.azure.com",
         "azure.com",
