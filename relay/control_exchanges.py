@@ -1,6 +1,8 @@
 """Control exchanges that a listener opens: `PUT /v1/token` to `link.internal`, served on a stream of its link.
 
-Everything is small and bounded: a head, a body of at most one token, a deadline for the whole exchange.
+Everything is small and bounded: a head, a body of at most one token, a deadline for the whole exchange. An answer waits
+for its turn on the link, and its exchange is not over before it has gone out: a listener that asks and takes no answers
+soon has as many exchanges as it may.
 """
 
 import asyncio
@@ -26,7 +28,17 @@ class ControlExchange:
     `ended` is called once, when nothing of the exchange is left.
     """
 
-    __slots__ = ("_answered", "_body", "_deadline", "_ended", "_expected_bytes", "_head", "_renew", "_stream")
+    __slots__ = (
+        "_all_said",
+        "_answer",
+        "_body",
+        "_deadline",
+        "_ended",
+        "_expected_bytes",
+        "_head",
+        "_renew",
+        "_stream",
+    )
 
     def __init__(self, stream: LinkStream, renew: Renew, ended: Callable[[], None], *, timeout_seconds: float) -> None:
         self._stream: LinkStream | None = stream
@@ -35,7 +47,8 @@ class ControlExchange:
         self._head: HeadBuffer | None = HeadBuffer()
         self._body = bytearray()
         self._expected_bytes = 0
-        self._answered = False
+        self._answer: bytes | None = None
+        self._all_said = False
         self._deadline = asyncio.get_running_loop().call_later(timeout_seconds, self._reset)
 
     def data_received(self, data: bytes | memoryview) -> None:
@@ -43,7 +56,7 @@ class ControlExchange:
         if self._stream is None:
             return
         self._stream.consumed(len(data))
-        if self._answered:
+        if self._answer is not None:
             return
         if self._head is None:
             self._take_body(data)
@@ -54,23 +67,30 @@ class ControlExchange:
                 return
             refused = self._read_head(parse_request_head(raw))
         except HeadError as error:
-            self._answer(error.status, "BAD_REQUEST", str(error))
+            self._reply(error.status, "BAD_REQUEST", str(error))
             return
         if refused is not None:
-            self._answer(*refused)
+            self._reply(*refused)
             return
         leftover, self._head = self._head.leftover, None
         self._take_body(leftover)
 
     def end_received(self) -> None:
         """The listener has said all; without a whole request there is nothing to answer."""
-        if self._answered:
-            self._forget()
-        else:
+        self._all_said = True
+        if self._answer is None:
             self._reset()
+        elif not self._answer:
+            self._forget()
 
     def window_opened(self) -> None:
-        """Answers are far smaller than any first window."""
+        """There is room for the answer, which is smaller than any first window."""
+        stream, answer = self._stream, self._answer
+        if stream is not None and answer and stream.send_room_bytes:
+            self._answer = b""
+            stream.write(answer, end=True)
+            if self._all_said:
+                self._forget()
 
     def stream_lost(self, error: ChannelError) -> None:
         """The listener gave up, or its link is gone."""
@@ -95,22 +115,21 @@ class ControlExchange:
         if len(self._body) < self._expected_bytes:
             return
         if len(self._body) > self._expected_bytes:
-            self._answer(400, "BAD_REQUEST", "there are bytes behind the body")
+            self._reply(400, "BAD_REQUEST", "there are bytes behind the body")
             return
         refusal = self._renew(self._body.decode("latin-1"))
         if refusal is None:
-            self._answer(204)
+            self._reply(204)
         else:
-            self._answer(refusal.outcome.http_status, refusal.outcome.error_code, refusal.message)
+            self._reply(refusal.outcome.http_status, refusal.outcome.error_code, refusal.message)
 
-    def _answer(self, status: int, error_code: str = "", message: str = "") -> None:
+    def _reply(self, status: int, error_code: str = "", message: str = "") -> None:
         body = json.dumps({"error_code": error_code, "message": message}).encode() if error_code else b""
         fields = [(b"Connection", b"close")]
         if body:
             fields += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
-        self._answered = True
-        if self._stream is not None:
-            self._stream.write(write_response_head(status, fields) + body, end=True)
+        self._answer = write_response_head(status, fields) + body
+        self.window_opened()
 
     def _reset(self) -> None:
         stream = self._stream

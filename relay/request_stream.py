@@ -85,7 +85,7 @@ class RequestStream(CreditedStream):
         head = self.request.head(grant.assertion, self._request_id)
         if grant.prefix:
             head = grant.prefix + head
-        if len(head) <= stream.send_window:
+        if len(head) <= stream.send_window and stream.may_skip:
             stream.write(head)
             if self._waiting is not None:
                 self._send_waiting()

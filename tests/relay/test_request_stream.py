@@ -3,6 +3,7 @@ import asyncio
 from relay.listeners import Listener
 from tests.relay.test_exchange import begin, read
 from tests.support.small_relay import Sender, SmallRelay, get, on_relay, reply, settle
+from trunkline.channel.link_stream import SKIPPING_BYTES
 
 
 @on_relay()
@@ -45,6 +46,30 @@ async def test_listener_that_does_not_take_the_stream_is_silent(relay: SmallRela
     assert head.status == 504
     assert b"NODE_TIMEOUT" in content
     assert relay.metric("deadlines_total", deadline="listener") == 1
+
+
+@on_relay(listener_seconds=600, body_min_bytes_per_second=1)
+async def test_calls_that_were_given_up_leave_nothing_on_a_link_that_is_not_read(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    (listener,) = relay.registry.listeners
+    link = listener.link
+    node.pause_reading()
+    for _ in range(8):
+        relay.connect().send(get(b"/", b"Content-Length: 1000000", method=b"PUT") + b"x" * 100_000)
+    await settle()
+    for _ in range(100):
+        sender = relay.connect()
+        sender.send(get(b"/", *[b"X-%d: " % number + b"y" * 6000 for number in range(5)]))
+        await settle()
+        sender.transport.abort()
+    await settle()
+    assert link.streams == 8
+    assert sum(map(len, link.session._outgoing)) < SKIPPING_BYTES + 40_000
+    waits = relay.connect()
+    waits.send(get())
+    node.resume_reading()
+    await settle()
+    assert node.calls[-1].head.startswith(b"GET / ")
 
 
 @on_relay()

@@ -25,6 +25,9 @@ ROUND_BYTES: Final = TURN_BYTES * 3 // 4
 """What a round has to bring, to be written in the same flush."""
 TRANSPORT_HIGH_BYTES: Final = 128 * 1024
 TRANSPORT_LOW_BYTES: Final = 32 * 1024
+MOST_WAITING: Final = 4096
+"""Of those that wait, from so many on, those that are lost are looked for; while a peer does not read, nobody else
+would do that."""
 
 
 class LinkOutput:
@@ -48,6 +51,7 @@ class LinkOutput:
         self._late_ends: list[LinkStream] = []
         self._late_requested = False
         self._late_is_fresh = False
+        self._most_waiting = MOST_WAITING
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -78,6 +82,8 @@ class LinkOutput:
             if self._waiting is None:
                 self._waiting = deque()
             self._waiting.append(stream)
+            if self._paused and len(self._waiting) >= self._most_waiting:
+                self._forget_lost()
             self.request_flush()
 
     def end_late(self, stream: LinkStream) -> None:
@@ -85,6 +91,8 @@ class LinkOutput:
         if not self._late_ends:
             self._late_is_fresh = True
         self._late_ends.append(stream)
+        if self._paused and len(self._late_ends) >= self._most_waiting:
+            self._forget_lost()
         if not self._late_requested:
             self._late_requested = True
             self._flusher.request_late(self)
@@ -140,6 +148,16 @@ class LinkOutput:
             self._transport.write(b"".join(pieces))
         else:
             write_pieces(self._transport, pieces)
+
+    def _forget_lost(self) -> None:
+        """Let go of streams that wait and are lost; the next time is once there are twice as many as are left."""
+        self._late_ends = [stream for stream in self._late_ends if stream.writable]
+        waiting = self._waiting
+        if waiting:
+            left = [stream for stream in waiting if stream.writable]
+            waiting.clear()
+            waiting.extend(left)
+        self._most_waiting = max(MOST_WAITING, 2 * len(self._late_ends), 2 * len(waiting or ()))
 
     def _send_late_ends(self) -> None:
         late = self._late_ends

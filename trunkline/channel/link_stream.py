@@ -16,6 +16,9 @@ TURN_BYTES: Final = 65_024
 With its header and what TLS adds to its four records it stays below 64 KiB, the size of the transport's buffer: one
 system call sends it.
 """
+SKIPPING_BYTES: Final = 1024 * 1024
+"""Once the link has collected so much, its peer hardly reads, and nothing skips the turns any more: what waits with its
+stream instead is gone with it."""
 
 
 class StreamHandler(Protocol):
@@ -45,7 +48,8 @@ class LinkStream(Stream):
     """One stream of a `Link`. Not for other threads.
 
     To write: read `send_room_bytes`, `write` at most that much, and if there is more wait for `window_opened`. Writing
-    more is allowed up to `send_window`, for short heads; it skips the turns, so no bulk writer may do it.
+    more is allowed up to `send_window`, for short heads while `may_skip` says so; it skips the turns, so no bulk writer
+    may do it.
     """
 
     __slots__ = ("end_delivered", "handler", "link", "turn_bytes", "waiting")
@@ -60,6 +64,11 @@ class LinkStream(Stream):
         self.turn_bytes = TURN_BYTES
         self.waiting = False
         self.end_delivered = False
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether a short head may be written at once, though it is not the stream's turn."""
+        return self.link.queued_bytes < SKIPPING_BYTES
 
     @property
     def send_room_bytes(self) -> int:

@@ -4,6 +4,7 @@ from tests.support.links import LinkPair, Recorder, Source, open_recorder, ticks
 from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.flushing import LATE_SECONDS
 from trunkline.channel.limits import Limits
+from trunkline.channel.link_output import MOST_WAITING
 from trunkline.channel.link_stream import TURN_BYTES
 
 KIB = 1024
@@ -149,4 +150,28 @@ async def test_late_ends_of_calls_that_follow_each_other_closely_never_go_alone(
     assert len(written) == 50
     await asyncio.sleep(2 * LATE_SECONDS)
     assert len(written) == 51
+    await pair.close()
+
+
+@in_virtual_time
+async def test_streams_that_are_lost_do_not_wait_for_a_peer_that_does_not_read():
+    pair = LinkPair(limits=Limits(max_streams=100, max_unacked_streams=100))
+    pair.server_transport.pause_reading()
+    filler = Source(bytes(1_000_000))
+    filler.begin(pair.client)
+    await ticks(3)
+    live = [open_recorder(pair.client).stream for _ in range(10)]
+    assert [stream.send_room_bytes for stream in live] == [0] * 10
+    for _ in range(2 * MOST_WAITING):
+        waiting, late = open_recorder(pair.client).stream, open_recorder(pair.client).stream
+        assert not waiting.send_room_bytes
+        waiting.reset()
+        late.end_late()
+        late.reset()
+    assert len(pair.client._waiting or ()) <= MOST_WAITING
+    assert len(pair.client._late_ends) <= MOST_WAITING
+    for stream in live:
+        stream.end_late()
+    pair.server_transport.resume_reading()
+    await until(lambda: not any(stream.writable for stream in live))
     await pair.close()
