@@ -1,10 +1,11 @@
 """A link's bytes inside a WebSocket: an asyncio transport between the TLS transport and the link.
 
 The link writes to it and is fed by it as by any other transport, and knows nothing of frames. Each write becomes one
-binary message (RFC 6455); message boundaries mean nothing, the mux brings its own. Framing, masking, control frames and
-size limits are those of the `websockets` core. Text messages, oversized messages and every breach of the RFC end the
-connection with the close code that belongs to it. Closing sends a close frame and then closes what is below, without
-waiting for the echo: what has to be finished is finished by the mux before that.
+binary message (RFC 6455); message boundaries mean nothing, the mux brings its own, and so payload is passed on as it
+comes (`websocket_payload`). What is sent, and what answers control frames, is of the `websockets` core. Text messages,
+oversized messages and every breach of the RFC end the connection with the close code that belongs to it. Closing sends
+a close frame and then closes what is below, without waiting for the echo: what has to be finished is finished by the
+mux before that.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import CloseCode
 from websockets.protocol import Protocol, Side, State
 
 from trunkline.channel.errors import RemoteProtocolError
+from trunkline.channel.websocket_payload import PayloadReader
 
 LARGEST_MESSAGE_BYTES: Final = 1_048_576
 LARGEST_WRITE_BYTES: Final = 262_144
@@ -37,7 +39,8 @@ class WebSocketTransport(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport, side: Side) -> None:
         super().__init__()
         self._below = transport
-        self._core = Protocol(side, state=State.OPEN, max_size=LARGEST_MESSAGE_BYTES)
+        self._core = Protocol(side, state=State.OPEN)
+        self._reader = PayloadReader(masked=side is Side.SERVER, largest_message_bytes=LARGEST_MESSAGE_BYTES)
         self._protocol: asyncio.Protocol = asyncio.Protocol()
         self._lost = False
         self._closing = False
@@ -54,10 +57,10 @@ class WebSocketTransport(asyncio.Transport):
 
     def received(self, data: bytes) -> None:
         """Bytes from below."""
-        if self._lost:
+        if self._lost or self._reader.over:
             return
-        self._core.receive_data(data)
-        payload = self._take_payload()
+        payload = self._reader.receive_data(data)
+        self._take_controls()
         self._answer()
         if payload:
             self._protocol.data_received(payload)
@@ -159,17 +162,16 @@ class WebSocketTransport(asyncio.Transport):
         """A WebSocket has no half-close."""
         return False
 
-    def _take_payload(self) -> bytes:
-        pieces = []
-        for event in self._core.events_received():
-            if not isinstance(event, Frame):
-                continue
-            if event.opcode is Opcode.TEXT:
-                self._core.fail(CloseCode.UNSUPPORTED_DATA, "only binary messages")
-                break
-            if event.opcode in (Opcode.BINARY, Opcode.CONT):
-                pieces.append(event.data)
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+    def _take_controls(self) -> None:
+        """Have the core answer control frames, and a breach of the protocol."""
+        core = self._core
+        for frame in self._reader.take_controls():
+            core.receive_data(frame)
+        core.events_received()  # nobody asks for them
+        breach = self._reader.breach
+        if breach is not None and core.state is State.OPEN:
+            core.parser_exc = RemoteProtocolError(f"the peer broke the WebSocket: {breach}")
+            core.fail(breach.code, str(breach))
 
     def _answer(self) -> None:
         """Send what the core answers to control frames, unless the peer never reads it."""

@@ -136,6 +136,36 @@ def test_fragments_are_passed_on_as_they_come():
     assert end.above.received == b"abc"
 
 
+def test_a_frame_is_passed_on_before_it_is_whole():
+    end = End(Side.SERVER)
+    data = frame(Opcode.BINARY, b"x" * LARGEST_MESSAGE_BYTES)
+    end.feed(data[:-1], step=65_536)
+    assert end.above.received == b"x" * (LARGEST_MESSAGE_BYTES - 1)
+    end.feed(data[-1:])
+    assert len(end.above.received) == LARGEST_MESSAGE_BYTES
+
+
+def test_of_pings_that_come_at_once_the_last_is_answered():
+    end = End(Side.SERVER)
+    end.feed(b"".join(frame(Opcode.PING, b"%d" % number) for number in range(1000)))
+    assert end.below.take() == frame(Opcode.PONG, b"999", mask=False)
+
+
+def test_nothing_is_read_behind_a_goodbye():
+    end = End(Side.SERVER)
+    end.feed(frame(Opcode.CLOSE, b"\x03\xe8"))
+    end.feed(frame(Opcode.BINARY, b"late") + frame(Opcode.PING, b"late"))
+    assert end.above.received == b""
+    assert end.below.take() == b"\x88\x02\x03\xe8"
+
+
+def test_a_breach_is_told_to_who_sits_above():
+    end = End(Side.SERVER)
+    end.feed(frame(Opcode.TEXT, b"hello"))
+    end.below.protocol.connection_lost(None)
+    assert end.above.log == [("lost", RemoteProtocolError.__name__)]
+
+
 def test_a_ping_is_answered():
     end = End(Side.SERVER)
     end.feed(frame(Opcode.PING, b"are you there"))
