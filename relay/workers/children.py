@@ -3,6 +3,7 @@
 Theory of operation. Each worker has a place, a number from 1, and a task here that keeps it filled. A worker is started
 by exec, with one end of its channel and one of the socket that further descriptors come over; what it is to know is its
 first message. It has to say something every few seconds, or it is killed and the next one started, after a backoff.
+What the system refuses at a bad moment, a process or descriptors, is tried again: the other workers go on meanwhile.
 """
 
 import asyncio
@@ -143,7 +144,14 @@ class Children:
         backoff = self._make_backoff()
         first = True
         while not self._ending:
-            child = await self._start(place)
+            try:
+                child = await self._start(place)
+            except OSError as error:
+                if first:
+                    raise StartError(f"worker {place} cannot be started: {error}") from None
+                self._log.error("worker.not_started", worker=place, reason=str(error))
+                await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic()))
+                continue
             status = await child.running.wait()
             self._forget(child)
             if first and not child.serving and not self._ending:
@@ -206,30 +214,41 @@ class Children:
         self._to_link.discard(pair)
         one, other = (self._children.get(place) for place in pair)
         if one is not None and other is not None:
+            self._link(one, other)
+
+    def _link(self, one: Child, other: Child) -> None:
+        try:
             _link(one, other)
+        except OSError as error:
+            self._log.error("workers.not_linked", workers=(one.place, other.place), reason=str(error))
+            self.link_again(one.place, other.place)
 
     # Starting.
 
     async def _start(self, place: int) -> Child:
-        ours, theirs = socket.socketpair()
-        passing, their_passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        passing.setblocking(False)
-        descriptors = theirs.fileno(), their_passing.fileno()
-        with theirs, their_passing:
+        """Start a worker; raises OSError, and leaves nothing behind, where the system does not let it."""
+        with contextlib.ExitStack() as kept, contextlib.ExitStack() as handed:
+            ours, theirs = socket.socketpair()
+            kept.enter_context(ours), handed.enter_context(theirs)
+            passing, their_passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            kept.enter_context(passing), handed.enter_context(their_passing)
+            ours.setblocking(False)
+            passing.setblocking(False)
+            descriptors = theirs.fileno(), their_passing.fileno()
             running = await asyncio.create_subprocess_exec(
                 *self._program, *map(str, descriptors),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=descriptors, env=_environment(),
             )  # fmt: skip
+            kept.pop_all()
         now = self._clock.monotonic()
         channel = Channel(lambda kind, members: self._said(place, kind, members), lambda: self._cut_off(place))
         child = Child(place, now, now, running, passing, channel)
-        ours.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
         siblings = list(self._children)
         self._children[place] = child
         channel.send("start", worker=place, siblings=siblings, pids=self.pids, **self._first_words(place))
         for sibling in siblings:
-            _link(child, self._children[sibling])
+            self._link(child, self._children[sibling])
         self.send_all("pids", but=place, pids=self.pids)
         if self._ending:
             channel.send("drain")
