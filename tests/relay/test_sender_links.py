@@ -228,6 +228,23 @@ async def test_connect_with_half_close_in_either_order(relay: SmallRelay) -> Non
 
 
 @on_relay()
+async def test_tunnel_that_is_ended_and_reset_at_once_is_given_up(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    call = sender.call(
+        b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
+    )
+    await settle()
+    node.calls[0].answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle()
+    call.stream.end()
+    call.stream.reset()
+    await settle()
+    assert node.calls[0].lost is not None
+    assert relay.calls_open == 0
+    sender.ends[0].abort()
+
+
+@on_relay()
 async def test_slow_sender_holds_its_own_window_only(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), Sender(relay)
     slow, quick = sender.call(request(), greedy=False), sender.call(request())

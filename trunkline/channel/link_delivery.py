@@ -36,7 +36,7 @@ class LinkDelivery(LinkOutput):
             handler.end_received()
         except Exception as error:  # noqa: BLE001
             self._handler_failed(stream, error)
-        if not stream.writable:
+        if not stream.writable and not stream.lost:
             stream.handler = None
 
     def _deliver_room(self, stream: LinkStream) -> None:

@@ -95,6 +95,20 @@ async def test_a_thousand_streams_stay_open_at_once():
     await pair.close()
 
 
+@pytest.mark.parametrize("compact", [True, False])
+@in_virtual_time
+async def test_an_end_and_a_reset_that_come_at_once_are_both_told(compact):
+    pair = LinkPair(compact=compact)
+    here = open_recorder(pair.client)
+    here.stream.write(b"hello")
+    await asyncio.sleep(0.1)
+    here.stream.write(b"last", end=True)
+    here.stream.reset()
+    await asyncio.sleep(0.1)
+    assert pair.server_owner.handlers[0].calls == ["data", "data", "end", "lost"]
+    await pair.close()
+
+
 # Mistakes of handlers, and too much held
 
 
