@@ -130,17 +130,20 @@ def load_identity(context: TlsContext, identity: Identity, presented_roots: Sequ
     """Make `context` present `identity`; the key passes through memory only, never through a file system.
 
     Raises:
-        CertificateError: OpenSSL refuses the key or the chain.
+        CertificateError: OpenSSL refuses the key or the chain, or the system gives no descriptor at present.
     """
     pem = identity.to_pem() + certificates_to_pem(presented_roots).encode("ascii")
-    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
     try:
+        descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "wb") as file:
             file.write(pem)
             file.flush()
             context.load_cert_chain(f"/proc/self/fd/{descriptor}")
     except ssl.SSLError as error:
         msg = "the identity cannot be used for TLS"
+        raise CertificateError(msg) from error
+    except OSError as error:
+        msg = f"the identity cannot be handed to OpenSSL: {error.strerror}"
         raise CertificateError(msg) from error
 
 

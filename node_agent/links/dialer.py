@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.peers import peer_certificate
 from certs.tls import TlsContext
@@ -14,6 +15,7 @@ from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment
 from trunkline.channel.dialing import CarrierChoice, DialPlan, dial
+from trunkline.channel.errors import ConnectionLost
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, Role
@@ -80,15 +82,21 @@ class Dialer:
         node = heir or self._credentials.current
         attachment.serial = node.identity.serial
         proxy = self._proxy_for(attachment.url)
+        try:
+            relay_tls = self._make_tls(node.identity)
+            proxy_tls = self._proxy_tls() if proxy is not None and proxy.secure else None
+        except CertificateError as error:
+            # For want of descriptors too, which there may be again.
+            raise ConnectionLost(str(error)) from None
         plan = DialPlan(
             attachment.url,
-            self._make_tls(node.identity),
+            relay_tls,
             token=node.listen_token.reveal(),
             instance=self.instance,
             sequence=attachment.sequence,
             carrier=self._options.carrier,
             proxy=proxy,
-            proxy_ssl_context=self._proxy_tls() if proxy is not None and proxy.secure else None,
+            proxy_ssl_context=proxy_tls,
             deadline_seconds=self._options.dial_seconds,
             refuse_peer=lambda transport: self._refusal(attachment, transport),
         )

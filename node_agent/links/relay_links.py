@@ -216,7 +216,15 @@ class RelayLinks:
             rng=self._rng,
             log=self._log,
         )
-        self._supervisors[url] = supervisor, asyncio.create_task(_run_later(supervisor, delay_seconds))
+        task = asyncio.create_task(_run_later(supervisor, delay_seconds))
+        task.add_done_callback(self._supervisor_ended)
+        self._supervisors[url] = supervisor, task
+
+    def _supervisor_ended(self, task: asyncio.Task[None]) -> None:
+        """Tell of a mistake of our own, which nobody else would: its relay is not dialled any more."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._log.error("links.supervisor_failed", reason=repr(error), advice="restart the agent", exc_info=error)
 
     def _stop(self, url: str) -> None:
         self._log.info("links.relay_removed", relay=url)

@@ -167,6 +167,8 @@ async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[Link
         raise CutBeforeTls(f"{request.authority} cut the connection before TLS was up: {_reason(error)}") from None
     except OSError as error:
         raise ConnectionLost(f"cannot reach {plan.proxy or request.authority}: {_reason(error)}") from None
+    except UnicodeError:
+        raise HandshakeFailed(f"{plan.proxy or request.authority} cannot be the name of a host") from None
     finally:
         upgrade.abandon()
 

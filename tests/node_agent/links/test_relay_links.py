@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import resource
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
@@ -188,6 +189,28 @@ async def test_a_lost_link_is_back_at_once(node, kit, until):
         assert loop.time() - lost_at < 0.5
         assert server.requests[1].sequence > server.requests[0].sequence
         await node.links.close()
+
+
+async def test_an_agent_without_descriptors_dials_again_once_it_has_some(node, kit, until):
+    failed = node.links._metrics.link_attempts.labels("failed")._value
+    async with relays(kit) as (server,):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
+        try:
+            node.links.configure((server.url,))
+            await until(lambda: failed.get() or node.links._supervisors[server.url][1].done())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        await until(lambda: node.links.linked() or node.links._supervisors[server.url][1].done())
+        assert node.links.linked() == [server.url]
+        await node.links.close()
+
+
+async def test_a_relay_whose_address_is_no_host_name_is_dialled_seldom(node, kit, until):
+    failed = node.links._metrics.link_attempts.labels("failed")._value
+    node.links.configure(("https://" + "a" * 64 + ".test",))
+    await until(lambda: failed.get() or all(task.done() for _, task in node.links._supervisors.values()))
+    assert not any(task.done() for _, task in node.links._supervisors.values())
 
 
 async def test_a_relay_that_hangs_up_each_time_is_not_dialled_in_a_circle(node, kit):
