@@ -298,10 +298,13 @@ class Exchange(RequestStream):
         self._end_response(late=False)
 
     def _check_raw_end(self) -> None:
-        """Raw bytes are over once both sides have ended theirs."""
+        """Raw bytes are over once both sides have ended; a node that ended first has its time to take the last."""
         stream = self._stream
-        if self._state is _RAW and self._end_sent and stream is not None and stream.end_delivered:
-            self._end_response(late=False)
+        if self._state is _RAW and stream is not None and stream.end_delivered:
+            if self._end_sent:
+                self._end_response(late=False)
+            elif self._ending:
+                self._watch(self._front.limits.stream_stall_seconds)
 
     # The end.
 
@@ -322,11 +325,12 @@ class Exchange(RequestStream):
         self.fail(outcome, f"the credential of this call, or what it reaches, {what}")
 
     def deadline_reached(self, now: float) -> None:
-        """The node took too long to end its side."""
+        """The node took too long to end its side, or to take the last raw bytes."""
         self._front.deadlines.forget(self)
         self._reset()
         if self._state is not _DONE:
             self._close(SENDER_LOST)
+            self._sender.call_broken()
 
     def _end_response(self, *, late: bool) -> None:
         """The response is complete: let go of the stream, then of the sender."""

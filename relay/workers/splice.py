@@ -9,7 +9,7 @@ from relay.credited_stream import CreditedStream
 from relay.deadlines import NEVER
 from relay.workers.hop import FULL, GONE, LINK_NUMBER, OPENED, SILENT
 from trunkline.channel.bodies import Chunk
-from trunkline.channel.errors import ChannelError, ErrorCode
+from trunkline.channel.errors import ChannelError, ErrorCode, StreamReset
 from trunkline.channel.link import Link, LinkStream
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class HopIn(CreditedStream):
             if listener is None:
                 self.refuse(GONE)
             else:
-                self._out = out = HopOut(self, self._door.deadlines, listener)
-                out.open(self._door.deadlines.now + self._door.listener_seconds)
+                self._out = out = HopOut(self, self._door, listener)
+                out.open()
         return data[wanted:]
 
     def _all_sent(self) -> None:
@@ -142,20 +142,19 @@ class HopIn(CreditedStream):
 class HopOut(CreditedStream):
     """The holding worker's side towards the node."""
 
-    __slots__ = ("_deadlines", "_in", "_last", "_listener", "deadline")
+    __slots__ = ("_door", "_in", "_last", "_listener", "deadline")
 
-    def __init__(self, hop: HopIn, deadlines: Deadlines, listener: Listener) -> None:
+    def __init__(self, hop: HopIn, door: HopDoor, listener: Listener) -> None:
         CreditedStream.__init__(self)
         self._in: HopIn | None = hop
-        self._deadlines = deadlines
+        self._door = door
         self._listener = listener
         self._last = b""
         self.deadline = NEVER
 
-    def open(self, deadline: float) -> None:
-        """Open the node's stream; the node has to show until the deadline that it took it."""
-        self.deadline = deadline
-        self._deadlines.watch(self)
+    def open(self) -> None:
+        """Open the node's stream; the node has to show in time that it took it."""
+        self._watch(self._door.listener_seconds)
         self._try()
 
     def _try(self) -> None:
@@ -197,6 +196,7 @@ class HopOut(CreditedStream):
         last, self._last = self._last, b""
         if self._in is not None:
             self._in.finish(last)
+        self._look_whether_over()
 
     def stream_lost(self, error: ChannelError) -> None:
         """The node reset the stream, or its link is gone."""
@@ -210,9 +210,15 @@ class HopOut(CreditedStream):
             hop.cut(error)
 
     def deadline_reached(self, now: float) -> None:
-        """The node has had its time to take the stream."""
-        if self._stream is None or not self._stream.acknowledged:
+        """The node has had its time to take the stream, or what was sent last."""
+        stream = self._stream
+        if stream is None or not stream.acknowledged:
             self._refuse(SILENT)
+        elif self._ending and self._waiting is not None and not stream.readable:
+            hop, self._in = self._in, None
+            self._reset()
+            if hop is not None:
+                hop.cut(StreamReset("the node takes no more"))
         self._taken()
 
     # What the other side asks for.
@@ -224,6 +230,13 @@ class HopOut(CreditedStream):
     def finish(self) -> None:
         """The call sends no more: half-close, behind what waits."""
         self._end()
+        self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        """A node that sends no more has its time for what it has not taken: nobody else waits for that any more."""
+        stream = self._stream
+        if self._ending and self._waiting is not None and stream is not None and not stream.readable:
+            self._watch(self._door.stall_seconds)
 
     @property
     def ended(self) -> bool:
@@ -272,7 +285,11 @@ class HopOut(CreditedStream):
     def _taken(self) -> None:
         """Nothing is waited for any more."""
         self.deadline = NEVER
-        self._deadlines.forget(self)
+        self._door.deadlines.forget(self)
+
+    def _watch(self, seconds: float) -> None:
+        self.deadline = self._door.deadlines.now + seconds
+        self._door.deadlines.watch(self)
 
 
 class HopDoor:
@@ -287,12 +304,17 @@ class HopDoor:
         deadlines: Deadlines,
         untaken: Untaken,
         listener_seconds: float,
+        stall_seconds: float,
     ) -> None:
-        """Take what finds a listener by its number, and who hears of each call and of the link's end."""
+        """Take what finds a listener by its number, and who hears of each call and of the link's end.
+
+        `listener_seconds` is what a node has to take a stream, and `stall_seconds` for the last that it is sent.
+        """
         self.listener = find
         self.deadlines = deadlines
         self.untaken = untaken
         self.listener_seconds = listener_seconds
+        self.stall_seconds = stall_seconds
         self._hopped = hopped
         self._lost = lost
 

@@ -104,6 +104,7 @@ class WorkerSide:
             deadlines=self._serving.deadlines,
             untaken=self._serving.port.front.untaken,
             listener_seconds=ground.settings.limits.listener_seconds,
+            stall_seconds=ground.settings.limits.stream_stall_seconds,
         )
         self.on_trust(start["trust"])
         self.on_quotas(start["quotas"])

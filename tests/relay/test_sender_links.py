@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.credentials import Refusal
-from relay.sender_links import SenderLink
+from relay.sender_links import SenderLink, SenderStream
 from tests.support.small_relay import HOST, SmallRelay, on_relay, reply, settle
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import parse_response_head
@@ -13,6 +13,8 @@ from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, LinkStream, Role
 from trunkline.channel.memory import memory_pair
 from trunkline.channel.outcomes import Outcome
+
+CONNECT = b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
 
 
 class Call:
@@ -197,9 +199,8 @@ async def test_response_cut_short_resets_the_stream(relay: SmallRelay) -> None:
 @on_relay()
 async def test_connect_with_half_close_in_either_order(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), Sender(relay)
-    connect = b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
     for number, sender_first in enumerate((True, False)):
-        call = sender.call(connect)
+        call = sender.call(CONNECT)
         await settle()
         at_node = node.calls[number]
         at_node.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
@@ -241,6 +242,33 @@ async def test_tunnel_that_is_ended_and_reset_at_once_is_given_up(relay: SmallRe
     await settle()
     assert node.calls[0].lost is not None
     assert relay.calls_open == 0
+    sender.ends[0].abort()
+
+
+@pytest.mark.parametrize("sender_first", [True, False])
+@on_relay()
+async def test_tunnel_whose_node_has_ended_and_takes_no_more_is_given_up(relay: SmallRelay, sender_first: bool) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    node.greedy = False
+    call = sender.call(CONNECT)
+    await settle()
+    node.calls[0].answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle()
+    if not sender_first:
+        node.calls[0].stream.end()
+        await settle()
+    call.send(b"x" * 65_536)
+    await settle()
+    call.stream.end()
+    await settle()
+    if sender_first:
+        node.calls[0].stream.end()
+    await asyncio.sleep(relay.limits.stream_stall_seconds - 1)
+    assert relay.calls_open == 1
+    await asyncio.sleep(2)
+    assert node.calls[0].lost is not None
+    assert relay.calls_open == 0
+    assert not any(isinstance(watched, SenderStream) for watched in relay.deadlines._watched)
     sender.ends[0].abort()
 
 

@@ -55,6 +55,7 @@ class TwoWorkers:
             deadlines=relay.deadlines,
             untaken=relay.front.untaken,
             listener_seconds=relay.limits.listener_seconds,
+            stall_seconds=relay.limits.stream_stall_seconds,
         )
         limits = hop_limits(window_bytes=65_536, budget_bytes=16 * 1024 * 1024)
         return Link(

@@ -113,6 +113,23 @@ async def test_content_waits_for_a_node_that_takes_nothing(workers: TwoWorkers) 
 
 
 @on_two_workers()
+async def test_content_that_a_node_never_takes_behind_its_answer_is_given_up(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    node.greedy = False
+    sender.send(get(method=b"PUT")[:-2] + b"Content-Length: 65400\r\n\r\n" + b"x" * 65_400)
+    await settle_across()
+    [call] = node.calls
+    assert len(call.content) < 65_400
+    call.answer(reply())
+    await settle_across()
+    assert status(sender) == b"200"
+    assert call.lost is None
+    await asyncio.sleep(workers.relays[2].limits.stream_stall_seconds + 1)
+    assert call.lost is not None
+    assert workers.relays[2].budget.held_bytes == 0
+
+
+@on_two_workers()
 async def test_an_answer_waits_for_a_sender_that_takes_nothing(workers: TwoWorkers) -> None:
     node, sender = await across(workers)
     sender.send(get())
