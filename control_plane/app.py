@@ -26,7 +26,7 @@ from control_plane.signing.in_force import SignersInForce, write_roots
 from control_plane.signing.key_stores import key_stores
 from control_plane.storage import accounts
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.take_back import run_take_back
 from trunkline.runtime.admin import AdminServer
@@ -200,6 +200,8 @@ async def _foundation(
         await begin_signers(database, settings, stores, clock.now(), make=False)
     except (StorageFullError, StorageBusyError) as error:
         raise StateDirectoryError(str(error)) from None  # passes without an operator's hand at the settings
+    except StorageUnreachableError as error:
+        raise StartError(str(error), EXIT_UNAVAILABLE) from None
     except (StorageError, CertificateError) as error:
         raise StartError(str(error)) from None
     return Foundation(

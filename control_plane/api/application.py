@@ -23,7 +23,7 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.redaction import redact_text
@@ -149,7 +149,7 @@ def _refuse_old_protocol(request: web.Request) -> None:
 def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, StorageBusyError):
+    if isinstance(error, StorageBusyError | StorageUnreachableError):
         return ApiError(ErrorCode.TEMPORARILY_UNAVAILABLE, str(error), retry_after_seconds=1)
     if isinstance(error, StorageFullError):
         front.log.error("storage.full", reason=str(error))

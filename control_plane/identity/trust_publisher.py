@@ -26,7 +26,7 @@ from control_plane.signing.seats import read_seats
 from control_plane.storage import locks, relays, revocations, trust_publications
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageBusyError, StorageFullError
+from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
 from control_plane.storage.records.trust import Lock, Revocation
 from trunkline.runtime.clock import Clock
 
@@ -69,12 +69,13 @@ class TrustPublisher:
         """Publish what the database says now, signed with the present SVID.
 
         Raises:
-            StorageFullError, StorageBusyError: nothing is published; the message says that what was recorded stays so.
+            StorageFullError, StorageBusyError, StorageUnreachableError: nothing is published; the message says that
+                what was recorded stays so.
         """
         async with self._refreshing:
             try:
                 document = await self._build()
-            except (StorageFullError, StorageBusyError) as error:
+            except (StorageFullError, StorageBusyError, StorageUnreachableError) as error:
                 raise type(error)(f"{RECORDED}: {error}") from None
             svid = self._identity.svid
             if document.sequence == self.sequence and svid.chain.serial == self._signed_by:

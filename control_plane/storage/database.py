@@ -17,9 +17,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from control_plane.storage.errors import StorageBusyError, StorageError, translated
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageUnreachableError, translated
 
 BUSY_TIMEOUT_SECONDS = 5.0
 BUSY_ATTEMPTS = 4
@@ -49,10 +50,13 @@ class Database:
         """Open a transaction that sees one moment of the database and cannot change it.
 
         Raises:
+            StorageUnreachableError: there is no database at present.
+            StorageBusyError: all connections were in use for too long.
             StorageError: the database cannot be read.
         """
         session = self._reader()
         try:
+            await _connect(session)
             yield session
         except DBAPIError as error:
             raise translated(error) from None
@@ -66,6 +70,7 @@ class Database:
         Raises:
             StorageFullError: the disk is full or read-only; nothing was changed.
             StorageBusyError: another process kept the database; nothing was changed.
+            StorageUnreachableError: it cannot be reached; if it was lost in the commit, the change may be made.
         """
         async with self._writing:
             session = self._writer()
@@ -128,10 +133,23 @@ async def _scrub(driver: Any) -> None:
         await (await driver.execute(f"PRAGMA busy_timeout={before}")).close()
 
 
+async def _connect(session: AsyncSession) -> None:
+    """Begin the transaction, on a connection that is there: whatever fails later is the driver's to tell.
+
+    The system's own errors are told apart here: whoever answers a request takes a ConnectionError for its caller's.
+    """
+    try:
+        await session.connection()
+    except PoolTimeoutError:
+        raise StorageBusyError("the control plane's database is busy: all connections are in use; try again") from None
+    except (OSError, TimeoutError):
+        raise StorageUnreachableError from None
+
+
 async def _begin(session: AsyncSession) -> None:
     for attempt in range(1, BUSY_ATTEMPTS + 1):
         try:
-            await session.connection()
+            await _connect(session)
         except DBAPIError as error:
             typed = translated(error)
             if not isinstance(typed, StorageBusyError) or attempt == BUSY_ATTEMPTS:

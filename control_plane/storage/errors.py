@@ -9,6 +9,8 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRES_FULL = {"53100", "25006"}  # disk_full, read_only_sql_transaction
 _POSTGRES_BUSY = {"40001", "40P01", "55P03"}  # serialization_failure, deadlock_detected, lock_not_available
+# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, too_many_connections; class 08 is connections'
+_POSTGRES_AWAY = {"57P01", "57P02", "57P03", "57P04", "53300"}
 
 
 class StorageError(Exception):
@@ -23,6 +25,13 @@ class StorageBusyError(StorageError):
     """Another process held the database for longer than we wait; the same request may be made again."""
 
 
+class StorageUnreachableError(StorageError):
+    """The database cannot be reached, or was lost in the middle: what was being committed may be done, or not."""
+
+    def __init__(self, message: str = "the control plane's database cannot be reached at present; try again") -> None:
+        super().__init__(message)
+
+
 def translated(error: DBAPIError) -> Exception:
     """Return the typed error for what the driver raised, or the driver's own if it means a fault of ours."""
     code = _primary_code(error)
@@ -30,6 +39,8 @@ def translated(error: DBAPIError) -> Exception:
         return StorageFullError("the control plane cannot write to its database: the disk is full or read-only")
     if code in _BUSY or code in _POSTGRES_BUSY:
         return StorageBusyError("the control plane's database is in use by another process; try again")
+    if error.connection_invalidated or code in _POSTGRES_AWAY or (isinstance(code, str) and code.startswith("08")):
+        return StorageUnreachableError()
     return error
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError, unopened
+from control_plane.storage.errors import StorageError, StorageUnreachableError, unopened
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -24,6 +24,7 @@ async def migrate(database: Database) -> None:
 
     Raises:
         UnknownSchemaError: a later release wrote it.
+        StorageUnreachableError: there is no database at present.
         StorageError: it cannot be written, or is damaged.
     """
     try:
@@ -31,12 +32,15 @@ async def migrate(database: Database) -> None:
             await connection.run_sync(_upgrade)
     except DBAPIError as error:
         raise unopened(error) from None
+    except (OSError, TimeoutError):
+        raise StorageUnreachableError from None
 
 
 async def is_migrated(database: Database) -> bool:
     """Tell whether the database holds any schema of ours.
 
     Raises:
+        StorageUnreachableError: there is no database at present.
         StorageError: it cannot be read, or is damaged.
     """
     try:
@@ -44,6 +48,8 @@ async def is_migrated(database: Database) -> bool:
             return await connection.run_sync(_revision) is not None
     except DBAPIError as error:
         raise unopened(error) from None
+    except (OSError, TimeoutError):
+        raise StorageUnreachableError from None
 
 
 def migration_config(connection: Connection) -> Config:

@@ -3,14 +3,15 @@
 import asyncio
 import sqlite3
 import stat
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, func, select, text
 
 from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database
-from control_plane.storage.errors import StorageBusyError, StorageFullError
-from control_plane.storage.migrate import migrate
+from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
+from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.records.joining import Challenge
 
 
@@ -152,3 +153,19 @@ async def test_what_was_deleted_is_scrubbed_from_the_files(database: Database, t
     for name in ("x.db", "x.db-wal", "x.db-shm"):
         assert b"a-secret-of-somebody" not in (tmp_path / name).read_bytes(), name
     assert await count(database) == 0
+
+
+@pytest.mark.skipif(find_spec("asyncpg") is None, reason="asyncpg is not installed")
+async def test_a_database_that_is_away_is_a_typed_error_and_no_error_of_a_connection():
+    """A ConnectionError would be taken for the going of whoever has asked, and end loops that live on."""
+    away = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(StorageUnreachableError):
+        async with away.read():
+            pass
+    with pytest.raises(StorageUnreachableError):
+        async with away.write():
+            pass
+    for look in (is_migrated, migrate):
+        with pytest.raises(StorageUnreachableError):
+            await look(away)
+    await away.close()
