@@ -15,6 +15,7 @@ from node_agent.commands.states import CommandState
 from node_agent.supervisor.records import (
     CLAIM_FILE,
     ENDING_FILE,
+    SHORTAGES,
     STARTED_FILE,
     STDIN_FILE,
     claim,
@@ -229,11 +230,17 @@ class CommandStore:
             return found or read_document(directory, CLAIM_FILE) or {}
 
     def traces(self, command_id: str) -> "Traces":
-        """Return what a supervisor has left in a command's directory."""
+        """Return what a supervisor has left in a command's directory.
+
+        Raises:
+            OSError: nothing can be opened at present, which says nothing about what is there.
+        """
         try:
             with _opened(self.directory_of(command_id)) as directory:
                 return Traces(*(read_document(directory, name) for name in (CLAIM_FILE, STARTED_FILE, ENDING_FILE)))
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             return Traces(None, None, None)
 
     def directory_of(self, command_id: str) -> Path:

@@ -21,6 +21,8 @@ from trunkline.runtime.logs import Logger
 PATIENCE_SECONDS = 15.0
 # How long an agent that ends waits for supervisors that are coming up.
 START_PATIENCE_SECONDS = 10.0
+# How often what the system has no descriptors for is tried again.
+TRY_AGAIN_SECONDS = 1.0
 
 
 class CommandRun:
@@ -232,7 +234,29 @@ class CommandRun:
         await self._save()
 
     async def _ended(self, supervisor: SupervisorProcess) -> None:
-        """Take what the supervisor recorded, or see to what it left behind."""
+        """Take how the command ended, once that can be found out; one that is left before stays as it is."""
+        told = False
+        while not self._left.done():
+            try:
+                await self._take_end(supervisor)
+            except OSError as error:
+                if not told:
+                    command_id, consequence = self._command.command_id, "it is tried again until it can be"
+                    self._log.error(
+                        "command.end_not_read", command_id=command_id, reason=error.strerror, consequence=consequence
+                    )
+                told = True
+                await asyncio.wait({self._left}, timeout=TRY_AGAIN_SECONDS)
+            else:
+                return
+        supervisor.leave()
+
+    async def _take_end(self, supervisor: SupervisorProcess) -> None:
+        """Take what the supervisor recorded, or see to what it left behind.
+
+        Raises:
+            OSError: the system gives no descriptor for looking.
+        """
         command, now = self._command, self._clock.now()
         traces = await asyncio.to_thread(self._store.traces, command.command_id)
         if traces.ending is not None:
@@ -248,7 +272,11 @@ class CommandRun:
 
 
 async def lose(command: Command, store: CommandStore, clock: Clock, log: Logger, reason: str) -> None:
-    """End what is left of a command whose end nobody saw, and let it be `LOST`."""
+    """End what is left of a command whose end nobody saw, and let it be `LOST`.
+
+    Raises:
+        OSError: the system gives no descriptor for looking what is left; the command has not ended by that.
+    """
     record = command.record
     traces = await asyncio.to_thread(store.traces, record.command_id)
     if record.state is CommandState.QUEUED and traces.started is not None:

@@ -11,6 +11,7 @@ full disk keeps nobody from recording how the command ended.
 """
 
 import contextlib
+import errno
 import json
 import os
 from typing import Any
@@ -19,6 +20,8 @@ CLAIM_FILE = "claim.json"
 STARTED_FILE = "started.json"
 ENDING_FILE = "ending.json"
 STDIN_FILE = "stdin"
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors by which the system says that it has no descriptor or memory at present, whatever there is to open."""
 ENDING_BYTES = 8192
 MAX_DOCUMENT_BYTES = 64 * 1024
 
@@ -70,10 +73,16 @@ def write_document(directory: int, name: str, document: dict[str, Any]) -> None:
 
 
 def read_document(directory: int, name: str) -> dict[str, Any] | None:
-    """Return a document of a command's directory, or None if there is none that can be read."""
+    """Return a document of a command's directory, or None if there is none that can be read.
+
+    Raises:
+        OSError: nothing can be opened at present (`SHORTAGES`), so that nobody knows whether there is one.
+    """
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         return None
     with open(descriptor, "rb") as file:
         try:

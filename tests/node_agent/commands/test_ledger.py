@@ -373,6 +373,51 @@ def no_room_for_files():
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+@contextmanager
+def no_descriptors():
+    """Let nothing be opened, as in an agent that has all the files that it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_an_end_that_cannot_be_read_for_want_of_descriptors_is_read_later(ledger, tmp_path, until, ended, logged):
+    gate = tmp_path / "gate"
+    command, _ = await ledger.submit("one", sh(f"while [ ! -e {gate} ]; do sleep 0.02; done; echo done"), CALLER)
+    await until(lambda: command.state is CommandState.RUNNING)
+    with no_descriptors():
+        gate.mkdir()
+        await until(
+            lambda: command.state.terminal or "command.end_not_read" in [line["event"] for line in logged.entries]
+        )
+    await ended(command)
+    assert command.document()["state"] == "SUCCEEDED"
+    assert await output(ledger, command) == b"done\n"
+
+
+async def test_an_agent_that_goes_while_it_cannot_read_an_end_leaves_it_to_the_next(
+    make_ledger, tmp_path, until, ended, logged
+):
+    gate = tmp_path / "gate"
+    ledger = make_ledger(CommandBounds(grace_seconds=0.3))
+    await ledger.open()
+    command, _ = await ledger.submit("one", sh(f"while [ ! -e {gate} ]; do sleep 0.02; done"), CALLER)
+    await until(lambda: command.state is CommandState.RUNNING)
+    with no_descriptors():
+        gate.mkdir()
+        await until(
+            lambda: command.state.terminal or "command.end_not_read" in [line["event"] for line in logged.entries]
+        )
+        await ledger.stop()
+    assert command.state is CommandState.RUNNING
+    again = make_ledger()
+    await again.open()
+    assert again.get("one").state is CommandState.SUCCEEDED
+
+
 async def test_a_full_disk_refuses_and_leaves_nothing(ledger, tmp_path, ended):
     with no_room_for_files(), pytest.raises(CommandRefused) as refused:
         await ledger.submit("one", sh(f"touch {tmp_path}/ran"), Submitter("operator", "jti", 2**33))
