@@ -118,7 +118,8 @@ class StreamTransport(asyncio.Transport):
         """The stream's other end sends no more."""
         self._peer_ended = True
         if self._closing:
-            self._stop_lingering()
+            if not self._outbox:
+                self._stop_lingering()
         elif self._reading and not self._inbox:
             self._pass_on_end()
 
@@ -240,6 +241,8 @@ class StreamTransport(asyncio.Transport):
         if self._closing:
             self._end_stream()
             self._finish(None)
+            if self._peer_ended:
+                self._stop_lingering()
         elif self._eof_written:
             self._end_stream()
 

@@ -227,6 +227,21 @@ async def test_a_peer_that_never_reads_does_not_hold_up_a_close():
 
 
 @in_virtual_time
+async def test_a_peer_that_ends_and_never_reads_does_not_hold_up_a_close():
+    pair, left, right, transport = _transports()
+    transport.write(b"x")
+    await asyncio.sleep(1)
+    right.transport.pause_reading()
+    transport.write(bytes(200 * KIB))
+    transport.close()
+    right.transport.write_eof()
+    await asyncio.sleep(LINGER_SECONDS + 1)
+    assert left.calls[-1] == "lost"
+    assert pair.client.streams == 0
+    await pair.close()
+
+
+@in_virtual_time
 async def test_write_buffer_limits_are_checked():
     pair, _, _, transport = _transports()
     transport.set_write_buffer_limits(low=10)
