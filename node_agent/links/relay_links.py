@@ -12,6 +12,7 @@ from node_agent.links.attachment import Attachment, Offer
 from node_agent.links.relay_supervisor import Dials, RelaySupervisor
 from node_agent.metrics import AgentMetrics
 from node_agent.settings import LinkSettings
+from trunkline.channel.closing import GOODBYE_SECONDS
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link
 from trunkline.runtime.backoff import Backoff
@@ -171,7 +172,10 @@ class RelayLinks:
         for link in self._open:
             link.close()
         if self._open:
-            await asyncio.wait([link.closed for link in self._open])
+            await asyncio.wait([link.closed for link in self._open], timeout=GOODBYE_SECONDS)
+        for link in list(self._open):
+            link.abort()
+            await link.closed
 
     # What the supervisors tell
 

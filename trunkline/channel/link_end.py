@@ -3,8 +3,8 @@
 Theory of operation. A link ends once, for good, and in one of four ways: its owner closes it, which says goodbye and
 sends what is queued; or aborts it, which sends nothing more; its session fails over what the peer did; or its transport
 is lost. Whichever is first is the reason that all are told: `stream_lost` to every handler at once, `link_lost` to the
-owner one tick later, and `closed` is done when the transport is gone. A transport that cannot send its last bytes is
-aborted after `CLOSE_SECONDS`.
+owner one tick later, and `closed` is done when the transport is gone. What was written before the end, of streams that
+were complete, is still the peer's to take: how long it has for that says `closing`.
 
 A drain comes before the end: no new streams, and a wait for the last of those that are open. Who waits for room to open
 one is called when there is, and also when there never will be.
@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from trunkline.channel.alarms import NONE, Alarms
+from trunkline.channel.closing import GOODBYE_SECONDS, Closing
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode
 from trunkline.channel.events import SessionFailed
 from trunkline.channel.flushing import Flusher
@@ -25,9 +26,6 @@ from trunkline.channel.link_stream import LinkStream, StreamHandler
 
 if TYPE_CHECKING:
     from trunkline.channel.link import Link
-
-CLOSE_SECONDS: Final = 5.0
-"""A closing link that cannot send its last bytes in this time is aborted."""
 
 
 class LinkOwner(Protocol):
@@ -62,7 +60,7 @@ class LinkEnd(LinkDelivery):
         self._owner = owner
         self._alarms = alarms
         self._alarm_slot = NONE
-        self._abort_timer: asyncio.TimerHandle | None = None
+        self._closing: Closing | None = None
         self.lost = False
         """Whether the link is over."""
         self._openers: dict[Callable[[], None], None] | None = None
@@ -108,9 +106,12 @@ class LinkEnd(LinkDelivery):
     async def drain(self, timeout_seconds: float) -> bool:
         """Refuse new streams, let the open ones finish for at most the time given, then close.
 
+        The peer has what is left of that time to take the last bytes, and `GOODBYE_SECONDS` at least.
+
         Returns:
-            Whether all streams finished.
+            Whether all streams finished, and the peer has taken what was sent on them.
         """
+        deadline = self._loop.time() + timeout_seconds
         self.go_away()
         if self.session.streams and not self.lost:
             if self._drained is None:
@@ -118,16 +119,19 @@ class LinkEnd(LinkDelivery):
             await asyncio.wait([self._drained], timeout=timeout_seconds)
         finished = not self.session.streams and not self.lost
         self.close()
-        await asyncio.wait([self.closed])
-        return finished
+        _, late = await asyncio.wait([self.closed], timeout=max(deadline - self._loop.time(), GOODBYE_SECONDS))
+        if late:
+            self.abort()
+            await asyncio.wait([self.closed])
+        return finished and not late and not (self._closing is not None and self._closing.cut)
 
     def close(self) -> None:
-        """Say goodbye, send what is queued, and close; open streams are lost."""
+        """Say goodbye, send what is queued, and close once the peer has taken it; open streams are lost."""
         if not self.lost:
             self.session.go_away()
             self._write_out()
         self._lose(None)
-        self._close_transport()
+        self._close_transport(patiently=True)
 
     def abort(self) -> None:
         """Close without sending anything more; open streams are lost."""
@@ -143,8 +147,8 @@ class LinkEnd(LinkDelivery):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
-        if self._abort_timer is not None:
-            self._abort_timer.cancel()
+        if self._closing is not None:
+            self._closing.end()
         why = f"the connection was lost: {exc}" if exc is not None else "the peer closed the connection"
         self._lose(ConnectionLost(why))
         self._transport = None
@@ -155,7 +159,7 @@ class LinkEnd(LinkDelivery):
         if not self._paused and event.error.code is not ErrorCode.PEER_SILENT:
             self._write_out()
             self._lose(event.error, event.streams)
-            self._close_transport()
+            self._close_transport(patiently=False)
         else:
             self._lose(event.error, event.streams)
             if self._transport is not None:
@@ -186,12 +190,15 @@ class LinkEnd(LinkDelivery):
         except Exception as failure:  # noqa: BLE001 - reported; there is nobody else to tell
             self._on_handler_error(None, failure)
 
-    def _close_transport(self) -> None:
+    def _close_transport(self, *, patiently: bool) -> None:
         if self._transport is None:
             self._note_closed()
-        elif self._abort_timer is None:
-            self._transport.close()
-            self._abort_timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        elif self._closing is None:
+            self._closing = Closing(self._transport, self._loop)
+            if patiently:
+                self._closing.begin()
+            else:
+                self._closing.close()
 
     def _note_closed(self) -> None:
         self._transport_gone = True

@@ -78,6 +78,6 @@ class LinkTurns(LinkEnd):
             if self._transport is not None:
                 self._transport.resume_reading()
 
-    def _close_transport(self) -> None:
+    def _close_transport(self, *, patiently: bool) -> None:
         self._read_on()  # a transport that does not read would wait in vain for the peer's own goodbye
-        super()._close_transport()
+        super()._close_transport(patiently=patiently)

@@ -1,7 +1,10 @@
-"""How much of a link's output the kernel takes in before the peer's window lets it go out."""
+"""Output on its way: what the kernel takes in before the peer's window lets it go, and what is not taken yet."""
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from typing import Final
 
 UNSENT_BYTES: Final = 128 * 1024
@@ -17,3 +20,32 @@ def keep_little_unsent(transport: asyncio.BaseTransport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in _INTERNET and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def unsent_bytes(transport: asyncio.WriteTransport) -> int:
+    """Return what this process still holds of what was written, in bytes.
+
+    `get_write_buffer_size` of the fast loop's TLS leaves out what is encrypted already, up to 64 KiB.
+    """
+    everything = getattr(transport, "get_local_write_buffer_size", None)
+    size: int = transport.get_write_buffer_size() if everything is None else everything()
+    return size
+
+
+def untaken_bytes(transport: asyncio.WriteTransport) -> int:
+    """Return what the peer's system has not acknowledged yet of what was written, in bytes.
+
+    Of what is no TCP connection, and where the system does not tell, that is what this process still holds.
+    """
+    connection = transport.get_extra_info("socket")
+    return unsent_bytes(transport) + (_unacknowledged_bytes(connection) if connection is not None else 0)
+
+
+def _unacknowledged_bytes(connection: socket.socket) -> int:
+    """SIOCOUTQ, tcp(7); the number of the request is that of TIOCOUTQ."""
+    if connection.family not in _INTERNET or connection.fileno() < 0:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0

@@ -18,6 +18,7 @@ from websockets.frames import CloseCode
 from websockets.protocol import Protocol, Side, State
 
 from trunkline.channel.errors import RemoteProtocolError
+from trunkline.channel.unsent import unsent_bytes
 from trunkline.channel.websocket_payload import PayloadReader
 
 LARGEST_MESSAGE_BYTES: Final = 1_048_576
@@ -153,6 +154,10 @@ class WebSocketTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         """Bytes that wait below."""
         return self._below.get_write_buffer_size()
+
+    def get_local_write_buffer_size(self) -> int:
+        """Bytes that wait below, those that are encrypted already among them; see `unsent_bytes`."""
+        return unsent_bytes(self._below)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """The low and the high mark at which writing resumes and pauses."""

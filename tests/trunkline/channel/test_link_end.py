@@ -5,6 +5,7 @@ import pytest
 from tests.support.links import Echo, LinkPair, Owner, Source, open_recorder, ticks
 from tests.support.virtual_time import in_virtual_time
 from tests.trunkline.channel.test_link import SMALL_WINDOWS, pattern
+from trunkline.channel.closing import TAKING_SECONDS
 from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded
 from trunkline.channel.frames import encode_header
 from trunkline.channel.link import Link, Role
@@ -76,6 +77,37 @@ async def test_a_close_that_cannot_send_is_an_abort_in_the_end():
         await pair.client.closed
     pair.server.abort()
     await pair.server.closed
+
+
+@in_virtual_time
+async def test_a_drain_tells_that_the_peer_has_not_taken_the_last_bytes():
+    pair = LinkPair()
+    here = open_recorder(pair.client)
+    here.stream.write(b"x", end=True)
+    await asyncio.sleep(0.1)
+    pair.client_transport.pause_reading()
+    pair.server_owner.handlers[0].stream.write(pattern(64 * KIB), end=True)
+    started = asyncio.get_running_loop().time()
+    assert not await pair.server.drain(10)
+    assert asyncio.get_running_loop().time() - started == pytest.approx(10, abs=1)
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_drain_gives_the_peer_the_time_that_it_has_for_the_last_bytes():
+    pair = LinkPair()
+    here = open_recorder(pair.client)
+    here.stream.write(b"x", end=True)
+    await asyncio.sleep(0.1)
+    pair.client_transport.pause_reading()
+    pair.server_owner.handlers[0].stream.write(pattern(64 * KIB), end=True)
+    draining = asyncio.ensure_future(pair.server.drain(30))
+    await asyncio.sleep(TAKING_SECONDS - 1)
+    pair.client_transport.resume_reading()
+    assert await draining
+    assert here.received == pattern(64 * KIB)
+    assert here.calls[-1] == "end"
+    await pair.close()
 
 
 @in_virtual_time

@@ -1,9 +1,10 @@
 import asyncio
+import contextlib
 import socket
 
 import pytest
 
-from trunkline.channel.unsent import UNSENT_BYTES, keep_little_unsent
+from trunkline.channel.unsent import UNSENT_BYTES, keep_little_unsent, unsent_bytes, untaken_bytes
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -17,3 +18,40 @@ def test_what_is_no_tcp_connection_is_left_as_it_is():
     keep_little_unsent(asyncio.BaseTransport())
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         keep_little_unsent(asyncio.BaseTransport({"socket": connection}))
+
+
+class Encrypting(asyncio.Transport):
+    """Leaves out of its buffer's size what it has encrypted."""
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def get_local_write_buffer_size(self) -> int:
+        return 11
+
+
+def test_what_is_encrypted_already_is_unsent_too():
+    assert unsent_bytes(Encrypting()) == untaken_bytes(Encrypting()) == 11
+
+
+def test_what_the_peers_system_has_not_acknowledged_is_not_taken():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as connection:
+        connection.connect(server.getsockname())
+        peer, _ = server.accept()
+        with peer:
+            transport = Encrypting({"socket": connection})
+            assert untaken_bytes(transport) == 11
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while connection.send(bytes(65_536)):
+                    pass
+            assert untaken_bytes(transport) > 65_536
+            connection.close()
+            assert untaken_bytes(transport) == 11, "nobody knows any more"
+
+
+def test_what_is_no_tcp_connection_waits_in_the_process_only():
+    here, there = socket.socketpair()
+    with here, there:
+        here.send(b"x")
+        assert untaken_bytes(Encrypting({"socket": here})) == 11

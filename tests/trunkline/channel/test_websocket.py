@@ -8,6 +8,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
 from trunkline.channel.errors import RemoteProtocolError
+from trunkline.channel.unsent import unsent_bytes
 from trunkline.channel.websocket import LARGEST_MESSAGE_BYTES, WebSocketTransport
 
 
@@ -58,6 +59,9 @@ class Below(asyncio.Transport):
 
     def get_extra_info(self, name, default=None):
         return {"peername": ("relay.test", 443)}.get(name, default)
+
+    def get_local_write_buffer_size(self):
+        return len(self.written) + 7
 
 
 class Above(asyncio.Protocol):
@@ -252,6 +256,7 @@ def test_flow_control_passes_through_in_both_directions():
     end.below.protocol.pause_writing()
     end.below.protocol.resume_writing()
     assert end.above.log == ["pause", "resume"]
+    assert unsent_bytes(end.transport) == unsent_bytes(end.below) == 7
     assert end.transport.get_extra_info("peername") == ("relay.test", 443)
     assert not end.transport.can_write_eof()
 
