@@ -7,7 +7,8 @@ kept, and beyond the high-water mark the protocol is told to pause writing.
 The ends map so: FIN is `eof_received` and `write_eof`. A reset by the peer, or a lost link, is
 `connection_lost(ConnectionResetError)`. `abort` resets the stream. `close` sends what is kept and then FIN, and tells
 the protocol that the connection is gone; what the peer still sends is dropped, without credit, until it has sent its
-own FIN. A peer that does not within `LINGER_SECONDS`, or does not read, is cut off by a reset.
+own FIN. A peer that for `LINGER_SECONDS` takes nothing of what is kept, or does not end behind our FIN, is cut off by a
+reset. That also ends what the peer has not passed on yet, so it comes late: as late as an agent gives up a service.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from trunkline.channel.errors import ChannelError
 from trunkline.channel.link_stream import LinkStream
 
 HIGH_WATER_BYTES = 64 * 1024
-LINGER_SECONDS = 30.0
+LINGER_SECONDS = 120.0
 
 
 class StreamTransport(asyncio.Transport):
@@ -203,6 +204,8 @@ class StreamTransport(asyncio.Transport):
 
     def window_opened(self) -> None:
         """The stream has room: send what was kept."""
+        if self._linger is not None:
+            self._begin_lingering()
         outbox = self._outbox
         while outbox:
             piece = outbox.popleft()
@@ -262,7 +265,7 @@ class StreamTransport(asyncio.Transport):
             self._end_stream()
             self._finish(None)
         if not self._stream.lost and (self._stream.writable or self._stream.readable):
-            self._linger = self._loop.call_later(LINGER_SECONDS, self.abort)
+            self._begin_lingering()
 
     def abort(self) -> None:
         """Cut the stream; what is kept is lost."""
@@ -288,6 +291,10 @@ class StreamTransport(asyncio.Transport):
         self._inbox.clear()
         self._outbox_bytes = 0
         self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def _begin_lingering(self) -> None:
+        self._stop_lingering()
+        self._linger = self._loop.call_later(LINGER_SECONDS, self.abort)
 
     def _stop_lingering(self) -> None:
         if self._linger is not None:

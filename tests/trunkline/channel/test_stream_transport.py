@@ -213,6 +213,28 @@ async def test_a_peer_that_never_ends_is_cut_off_after_a_while():
 
 
 @in_virtual_time
+async def test_a_peer_that_reads_slowly_gets_all_that_was_written_before_the_close():
+    pair, left, right, transport = _transports()
+    transport.write(b"x")
+    await asyncio.sleep(1)
+    transport.write(bytes(200 * KIB))
+    transport.close()
+    while not right.received.endswith(bytes(200 * KIB)):
+        assert pair.client.streams == 1
+        right.transport.pause_reading()
+        await asyncio.sleep(LINGER_SECONDS - 2)
+        right.transport.resume_reading()
+        await asyncio.sleep(0.1)
+    assert left.lost_with is None
+    await asyncio.sleep(LINGER_SECONDS - 2)
+    right.transport.close()
+    await asyncio.sleep(1)
+    assert right.lost_with is None
+    assert pair.client.streams == 0
+    await pair.close()
+
+
+@in_virtual_time
 async def test_a_peer_that_never_reads_does_not_hold_up_a_close():
     pair, left, right, transport = _transports()
     transport.write(b"x")
