@@ -6,6 +6,7 @@ needed again as soon as it is set right.
 
 import asyncio
 import random
+from functools import partial
 
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,8 +19,7 @@ from control_plane.storage import (
     adoptions,
     bootstraps,
     certificates,
-    command_events,
-    commands,
+    forgetting,
     health,
     join_requests,
     join_tokens,
@@ -117,10 +117,7 @@ class Housekeeping:
         await self._trust.refresh()
         async with self._database.write() as session:
             await trust_publications.remove_old(session, self._trust.sequence)
-        async with self._database.write() as session:
-            kept_since_ms = _days_before(now, self._settings.commands.history_days)
-            await commands.remove_old(session, before_ms=kept_since_ms, now_ms=int(now * 1000))
-            await command_events.remove_forgotten(session)
+        await self._forget_commands(now)
         await self._remove_outputs(now)
         async with self._database.write() as session:
             await health.remove_old(session, _days_before(now, self._settings.health.history_days))
@@ -128,16 +125,35 @@ class Housekeeping:
             await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
         await self._database.scrub()
 
+    async def _forget_commands(self, now: float) -> None:
+        """Forget old commands, and what deleted workspaces have left; others write between the transactions."""
+        kept_since_ms = _days_before(now, self._settings.commands.history_days)
+        for forget in (
+            partial(forgetting.forget_old, before_ms=kept_since_ms, now_ms=int(now * 1000)),
+            forgetting.forget_leavings,
+        ):
+            more = True
+            while more:
+                async with self._database.write() as session:
+                    forgotten = await forget(session)
+                await asyncio.to_thread(self._outputs.remove, forgotten.outputs)
+                more = forgotten.more
+
     async def _remove_outputs(self, now: float) -> None:
         """Let go of kept outputs; their rows first, since a row without a file would promise what is not there."""
         settings = self._settings.commands
+        async with self._database.read() as session:
+            total_bytes = await kept_outputs.total_bytes(session)
         async with self._database.write() as session:
             gone = await kept_outputs.remove_old(
                 session,
                 before_ms=_days_before(now, settings.keep_output_days),
-                most_bytes=settings.keep_output_total_bytes,
+                excess_bytes=total_bytes - settings.keep_output_total_bytes,
             )
-            self._metrics.kept_output_bytes.set(await kept_outputs.total_bytes(session))
+        if gone:
+            async with self._database.read() as session:
+                total_bytes = await kept_outputs.total_bytes(session)
+        self._metrics.kept_output_bytes.set(total_bytes)
         await asyncio.to_thread(self._outputs.remove, gone)
 
 

@@ -273,7 +273,7 @@ class Dispatcher:
                 entry.attempt = 0
             noted = await self._chronicle.changed(session, standing, command, change.decision)
             await session.flush()
-            if command.delivered or command.final:
+            if (command.delivered or command.final) and not standing.delivered:
                 await commands.forget_spec(session, command)
             final = command.state in FINAL_STATES
         entry.unrecorded_until_ms = None

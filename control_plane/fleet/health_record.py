@@ -1,5 +1,7 @@
 """What the health monitor writes down: the last verdict of each node, and observations for its history."""
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +10,8 @@ from sqlalchemy import select, update
 from control_plane.fleet.health_check import Check
 from control_plane.fleet.health_states import NodeState
 from control_plane.fleet.node_commands import NodeAddress
-from control_plane.storage import trust_reports
+from control_plane.storage import nodes, trust_reports
 from control_plane.storage.database import Database
-from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import HealthObservation, Node
 from control_plane.storage.text import storable
 from trunkline.runtime.clock import Clock
@@ -18,6 +19,7 @@ from trunkline.runtime.clock import Clock
 MOST_UNWRITTEN = 20_000
 LONGEST_VERSION = 64
 LONGEST_ID = 128
+NODES_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,27 @@ class HealthRecord:
         self._unwritten: dict[str, _Unwritten] = {}
         self._observed_ms: dict[str, int] = {}
 
-    async def addresses(self) -> list[NodeAddress]:
-        """Return all nodes with their workspaces."""
-        query = select(Workspace, Node).join(Node, Node.workspace_id == Workspace.workspace_id)
+    async def node_ids(self) -> set[str]:
+        """Return the ids of all nodes."""
         async with self._database.read() as session:
-            rows = (await session.execute(query)).all()
-        found = {node.node_id for _, node in rows}
+            found = set((await session.scalars(select(Node.node_id))).all())
         self._observed_ms = {node_id: at for node_id, at in self._observed_ms.items() if node_id in found}
-        return [NodeAddress(workspace, node) for workspace, node in rows]
+        return found
+
+    async def addresses(self, node_ids: Collection[str]) -> list[NodeAddress]:
+        """Return those of these nodes that there still are, with their workspaces; not with what they said last.
+
+        A few hundred are read at a time, so that everybody else has a turn between them.
+        """
+        found: list[NodeAddress] = []
+        ids = list(node_ids)
+        for start in range(0, len(ids), NODES_AT_ONCE):
+            async with self._database.read() as session:
+                found += [
+                    NodeAddress(*place) for place in await nodes.places(session, ids[start : start + NODES_AT_ONCE])
+                ]
+            await asyncio.sleep(0)
+        return found
 
     def note(self, node_id: str, finding: Finding) -> None:
         """Remember a finding for the next flush."""

@@ -165,10 +165,10 @@ class HealthMonitor:
                 await self._look_for_nodes()
 
     async def _look_for_nodes(self) -> None:
-        found = {address.node.node_id: address for address in await self._record.addresses()}
-        for gone in self._watched.keys() - found.keys():
+        found = await self._record.node_ids()
+        for gone in self._watched.keys() - found:
             del self._watched[gone]
-        newcomers = [address for node_id, address in found.items() if node_id not in self._watched]
+        newcomers = await self._record.addresses(found - self._watched.keys())
         spread = min(self._settings.interval_seconds, len(newcomers) / FIRST_CHECKS_PER_SECOND)
         now = self._clock.monotonic()
         for address in newcomers:

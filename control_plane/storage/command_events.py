@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.commands import CommandKey
-from control_plane.storage.records.commands import Command, CommandEvent
-
-BATCH = 5_000
+from control_plane.storage.records.commands import CommandEvent
 
 
 def append(session: AsyncSession, key: CommandKey, time_ms: int, event: str, details: Mapping[str, Any]) -> None:
@@ -33,12 +31,3 @@ async def list_after(session: AsyncSession, key: CommandKey, *, after: int, most
         CommandEvent.event_id > after,
     )
     return (await session.scalars(query.order_by(CommandEvent.event_id).limit(most))).all()
-
-
-async def remove_forgotten(session: AsyncSession) -> None:
-    """Forget events of commands that are forgotten, `BATCH` at most."""
-    has_command = select(Command.command_id).where(
-        Command.workspace_id == CommandEvent.workspace_id, Command.command_id == CommandEvent.command_id
-    )
-    forgotten = select(CommandEvent.event_id).where(~has_command.exists()).limit(BATCH)
-    await session.execute(delete(CommandEvent).where(CommandEvent.event_id.in_(forgotten)))

@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.records.nodes import Node
-
-_CLOCK_ERROR_MS = 24 * 3600 * 1000
-"""By how much a node's clock may be ahead and still be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,40 +121,19 @@ async def list_page(
 
 
 def _older_than(submit_time: int, command_id: str) -> ColumnElement[bool]:
-    return or_(
-        Command.submit_time < submit_time,
-        and_(Command.submit_time == submit_time, Command.command_id < command_id),
-    )
+    return tuple_(Command.submit_time, Command.command_id) < (submit_time, command_id)
 
 
 async def forget_spec(session: AsyncSession, command: Command) -> None:
     """Forget what nodes were to be sent, once every command of the submission was delivered or has ended."""
-    query = (
-        select(func.count())
-        .select_from(Command)
-        .where(
-            Command.workspace_id == command.workspace_id,
-            Command.submission_id == command.submission_id,
-            Command.final.is_(False),
-            Command.delivered.is_(False),
-        )
+    waiting = select(Command.command_id).where(
+        Command.workspace_id == command.workspace_id,
+        Command.submission_id == command.submission_id,
+        Command.final.is_(False),
+        Command.delivered.is_(False),
     )
-    if (await session.scalars(query)).one() == 0:
+    if (await session.scalars(waiting.limit(1))).first() is None:
         statement = update(Submission).where(
             Submission.workspace_id == command.workspace_id, Submission.submission_id == command.submission_id
         )
         await session.execute(statement.values(spec=None))
-
-
-async def remove_old(session: AsyncSession, *, before_ms: int, now_ms: int) -> None:
-    """Forget commands that ended before this time, and submissions of which nothing is left.
-
-    Their nodes say when they ended: what was submitted later is kept, and an end that was not said, or is yet to come,
-    keeps nothing for longer.
-    """
-    ended = or_(Command.end_time.is_(None), Command.end_time < before_ms, Command.end_time > now_ms + _CLOCK_ERROR_MS)
-    await session.execute(delete(Command).where(Command.final.is_(True), Command.submit_time < before_ms, ended))
-    left = select(Command.command_id).where(
-        Command.workspace_id == Submission.workspace_id, Command.submission_id == Submission.submission_id
-    )
-    await session.execute(delete(Submission).where(Submission.creation_time < before_ms, ~left.exists()))

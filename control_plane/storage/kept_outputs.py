@@ -59,24 +59,19 @@ async def total_bytes(session: AsyncSession) -> int:
     return int((await session.scalars(select(func.coalesce(func.sum(KeptOutput.kept_bytes), 0)))).one())
 
 
-async def remove_old(session: AsyncSession, *, before_ms: int, most_bytes: int) -> list[CommandKey]:
-    """Let go of what was kept before this time, of what is too much, the oldest first, and of forgotten commands.
+async def remove_old(session: AsyncSession, *, before_ms: int, excess_bytes: int) -> list[CommandKey]:
+    """Let go of what was kept before this time, and of the oldest of what is too much.
 
     At most `BATCH` at once of each; returns whose files are to be removed, once the transaction is done.
     """
-    has_command = select(Command.command_id).where(
-        Command.workspace_id == KeptOutput.workspace_id, Command.command_id == KeptOutput.command_id
-    )
-    forgotten = select(KeptOutput).where(~has_command.exists()).limit(BATCH)
-    old = select(KeptOutput).where(KeptOutput.keep_time < before_ms).limit(BATCH)
-    rows = [*(await session.scalars(forgotten)).all(), *(await session.scalars(old)).all()]
-    excess = await total_bytes(session) - most_bytes - sum(row.kept_bytes for row in rows)
-    if excess > 0:
+    rows = [*(await session.scalars(select(KeptOutput).where(KeptOutput.keep_time < before_ms).limit(BATCH))).all()]
+    excess_bytes -= sum(row.kept_bytes for row in rows)
+    if excess_bytes > 0:
         oldest = select(KeptOutput).where(KeptOutput.state == KEPT).order_by(KeptOutput.keep_time).limit(BATCH)
         for row in (await session.scalars(oldest)).all():
-            if excess <= 0:
+            if excess_bytes <= 0:
                 break
-            excess -= row.kept_bytes
+            excess_bytes -= row.kept_bytes
             rows.append(row)
     keys = {CommandKey(row.workspace_id, row.command_id) for row in rows}
     for key in keys:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from control_plane.names import is_id
+from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import Cluster, ClusterMember, Node, NodeLabel
 
 
@@ -60,6 +62,13 @@ async def select_nodes(
     if after is not None:
         query = query.where(Node.node > after)
     return (await session.scalars(_filtered(query, workspace_id, wanted))).all()
+
+
+async def places(session: AsyncSession, node_ids: Sequence[str]) -> Sequence[tuple[Workspace, Node]]:
+    """Return these nodes with their workspaces, without what they said of their health, which may be large."""
+    query = select(Workspace, Node).join(Node, Node.workspace_id == Workspace.workspace_id)
+    rows = await session.execute(query.where(Node.node_id.in_(node_ids)).options(defer(Node.health, raiseload=True)))
+    return [(workspace, node) for workspace, node in rows.all()]
 
 
 async def extras(session: AsyncSession, node_ids: Sequence[str]) -> dict[str, NodeExtras]:

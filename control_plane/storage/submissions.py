@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.commands import Command, Submission
@@ -78,11 +78,14 @@ async def state_counts(
 ) -> dict[SubmissionKey, dict[int | None, dict[str, int]]]:
     """Return how many commands are in which state, by submission and wave; at most a page of submissions."""
     found: dict[SubmissionKey, dict[int | None, dict[str, int]]] = {key: {} for key in keys}
-    named = tuple_(Command.workspace_id, Command.submission_id).in_([tuple(key) for key in found])
-    columns = (Command.workspace_id, Command.submission_id, Command.wave, Command.state)
-    query = select(*columns, func.count()).where(named).group_by(*columns)
-    for workspace_id, submission_id, wave, state, number in (await session.execute(query)).all():
-        found[SubmissionKey(workspace_id, submission_id)].setdefault(wave, {})[state] = number
+    columns = (Command.submission_id, Command.wave, Command.state)
+    for workspace_id in {key.workspace_id for key in found}:
+        # Pairs of the two would be looked for in the whole table, by SQLite.
+        ids = [key.submission_id for key in found if key.workspace_id == workspace_id]
+        named = Command.workspace_id == workspace_id, Command.submission_id.in_(ids)
+        query = select(*columns, func.count()).where(*named).group_by(*columns)
+        for submission_id, wave, state, number in (await session.execute(query)).all():
+            found[SubmissionKey(workspace_id, submission_id)].setdefault(wave, {})[state] = number
     return found
 
 
@@ -139,7 +142,4 @@ def _of(key: SubmissionKey) -> ColumnElement[bool]:
 
 
 def _older_than(creation_time: int, submission_id: str) -> ColumnElement[bool]:
-    return or_(
-        Submission.creation_time < creation_time,
-        and_(Submission.creation_time == creation_time, Submission.submission_id < submission_id),
-    )
+    return tuple_(Submission.creation_time, Submission.submission_id) < (creation_time, submission_id)

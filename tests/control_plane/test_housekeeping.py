@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select, update
 
+from control_plane.storage import forgetting, kept_outputs
+from control_plane.storage.commands import CommandKey
 from control_plane.storage.records.certificates import Certificate
-from control_plane.storage.records.commands import Command
+from control_plane.storage.records.commands import Command, CommandEvent, KeptOutput, Submission
 from control_plane.storage.records.joining import Challenge, IssuedAnswer, JoinToken
 from control_plane.storage.records.trust import Revocation
 from tests.support.control_planes import RunningControlPlane, running_control_plane
@@ -85,6 +88,56 @@ async def test_commands_are_kept_for_as_long_whatever_the_clock_of_their_node_sa
         clock.offset = 40 * DAY
         await plane.control_plane.housekeeping.clean()
         assert (await counts(plane))["commands"] == 0
+
+
+async def of_commands(plane: RunningControlPlane) -> dict[str, int]:
+    async with plane.database.read() as session:
+        return {
+            table.__tablename__: (await session.scalars(select(func.count()).select_from(table))).one()
+            for table in (Submission, Command, CommandEvent, KeptOutput)
+        }
+
+
+async def ended_command(plane: RunningControlPlane, command_id: str) -> CommandKey:
+    """Record a command, its events and a kept output with its file, as they are once it has ended."""
+    body = {"command_id": command_id, "target": {"node": "vm-1"}, "argv": ["true"]}
+    await plane.ok("POST", "/w/finance/api/2.0/commands", body)
+    async with plane.database.write() as session:
+        command = (await session.scalars(select(Command).where(Command.command_id == command_id))).one()
+        command.final, command.state, command.end_time = True, "SUCCEEDED", command.submit_time
+        kept_outputs.want(session, command, 0)
+        key = CommandKey(command.workspace_id, command_id)
+    plane.control_plane.fleet.kept._files.write(key, b"kept")
+    return key
+
+
+def file_of(plane: RunningControlPlane, key: CommandKey) -> Path:
+    return plane.settings.outputs_directory / key.workspace_id / key.command_id
+
+
+async def test_with_a_command_goes_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forgetting, "BATCH", 2)
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        await plane.node("vm-1")
+        old = [await ended_command(plane, f"old-{number}") for number in range(5)]
+        clock.offset = 40 * DAY
+        young = await ended_command(plane, "young")
+        await plane.control_plane.housekeeping.clean()
+        assert await of_commands(plane) == {"submissions": 1, "commands": 1, "command_events": 1, "kept_outputs": 1}
+        assert [file_of(plane, key).exists() for key in (*old, young)] == [False] * 5 + [True]
+
+
+async def test_what_a_deleted_workspace_leaves_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forgetting, "BATCH", 1)
+    monkeypatch.setattr(forgetting, "EVENT_BATCH", 1)
+    async with running_control_plane(tmp_path) as plane:
+        await plane.node("vm-1")
+        keys = [await ended_command(plane, f"c-{number}") for number in range(3)]
+        await plane.ok("DELETE", f"{plane.account}/workspaces/finance")
+        await plane.control_plane.housekeeping.clean()
+        assert set((await of_commands(plane)).values()) == {0}
+        assert not any(file_of(plane, key).exists() for key in keys)
 
 
 async def test_nodes_that_never_confirmed_are_forgotten(tmp_path: Path):

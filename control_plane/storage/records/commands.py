@@ -51,10 +51,12 @@ class Command(Record):
 
     __tablename__ = "commands"
     __table_args__ = (
-        Index(None, "workspace_id", "submission_id"),
+        Index(None, "submission_id", "workspace_id", "final", "delivered"),
         Index(None, "workspace_id", "submit_time", "command_id"),
+        Index(None, "workspace_id", "state", "submit_time", "command_id"),
+        Index(None, "workspace_id", "node", "submit_time", "command_id"),
+        Index(None, "node_id", "submit_time", "command_id"),
         Index(None, "final", "end_time"),
-        Index(None, "node_id"),
     )
 
     workspace_id: Mapped[str] = mapped_column(ForeignKey(Workspace.workspace_id), primary_key=True)
