@@ -16,8 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from trunkline.cli.exits import CommandFailed
+from trunkline.client.outbound_proxy import is_loopback
+from trunkline.files.names import shown
 
 SANDBOX_DIRECTORY = ".trunkline"
 SANDBOX_FILE = "sandbox.json"
@@ -49,12 +52,12 @@ def find_connection(state: Path | None, environ: Mapping[str, str], directory: P
         CommandFailed: nothing says where the control plane is, or what says so is not usable.
     """
     sandbox_file = (state or directory / SANDBOX_DIRECTORY) / SANDBOX_FILE
-    if state is not None or sandbox_file.exists():
+    if state is not None or _exists(sandbox_file):
         return _from_sandbox(sandbox_file)
     if environ.get("TRUNKLINE_CONTROL_PLANE_URL"):
         return _from_environment(environ)
     config_file = _config_file(environ)
-    if config_file.exists():
+    if _exists(config_file):
         return _from_config(config_file, environ)
     raise CommandFailed(
         "no control plane is known here: set TRUNKLINE_CONTROL_PLANE_URL and TRUNKLINE_TOKEN_FILE, "
@@ -63,21 +66,55 @@ def find_connection(state: Path | None, environ: Mapping[str, str], directory: P
     )
 
 
+def _exists(path: Path) -> bool:
+    """Whether there is something; where that may not be known, nothing else is taken in its place."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise CommandFailed(f"{shown(str(path))} cannot be looked at: {error.strerror}", os.EX_NOINPUT) from None
+    return True
+
+
 def _from_sandbox(path: Path) -> Connection:
-    if not path.exists():
-        raise CommandFailed(f"no sandbox is running in {path.parent}: start it with `trunkline up`", os.EX_NOINPUT)
+    if not _exists(path):
+        where = shown(str(path.parent))
+        raise CommandFailed(f"no sandbox is running in {where}: start it with `trunkline up`", os.EX_NOINPUT)
     document = _read_own_json(path)
     try:
-        token_file = Path(document["admin_token_file"])
-        return Connection(
-            control_plane_url=str(document["control_plane_url"]),
-            token=_read_token(token_file),
-            ca_file=Path(document["ca_file"]),
-            workspace=str(document["workspace"]),
-            relay_url=str(document["relay_url"]),
-        )
+        token_file, ca_file = Path(document["admin_token_file"]), Path(document["ca_file"])
+        url, relay_url = str(document["control_plane_url"]), str(document["relay_url"])
+        workspace = str(document["workspace"])
     except (KeyError, TypeError):
         raise CommandFailed(f"{path} is not a sandbox's file: run `trunkline up` again", os.EX_DATAERR) from None
+    _check_is_sandbox(path, (url, relay_url), (token_file, ca_file))
+    return Connection(url, _read_token(token_file), ca_file, workspace, relay_url)
+
+
+def _check_is_sandbox(path: Path, urls: tuple[str, ...], files: tuple[Path, ...]) -> None:
+    """Let a sandbox's file pass that keeps within its directory and this machine.
+
+    The directory may have come with something that was unpacked or checked out: who wrote it must not have one of our
+    files, an operator's token say, sent to a place of theirs, nor what is meant for our own nodes.
+    """
+    within = path.parent.resolve()
+    if not all(_is_on_loopback(url) for url in urls) or not all(
+        file.resolve().is_relative_to(within) for file in files
+    ):
+        raise CommandFailed(
+            f"{shown(str(path))} leads away from this machine or out of its directory, as no sandbox does: "
+            "it is not used; remove it, or go to another directory",
+            os.EX_NOPERM,
+        )
+
+
+def _is_on_loopback(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return is_loopback(parts.hostname or "") and parts.username is None
 
 
 def _from_environment(environ: Mapping[str, str]) -> Connection:
@@ -94,18 +131,32 @@ def _from_config(path: Path, environ: Mapping[str, str]) -> Connection:
     if "control_plane_url" not in table:
         raise CommandFailed(f"{path}: control_plane_url is missing", os.EX_CONFIG)
     token_file = table.get("token_file")
-    token = _read_token(Path(token_file).expanduser()) if token_file else _token_from_environment(environ)
+    token = _read_token(_own_path(path, token_file)) if token_file else _token_from_environment(environ)
     return Connection(
         control_plane_url=table["control_plane_url"],
         token=token,
-        ca_file=Path(table["ca_file"]).expanduser() if "ca_file" in table else None,
+        ca_file=_own_path(path, table["ca_file"]) if "ca_file" in table else None,
         workspace=environ.get("TRUNKLINE_WORKSPACE") or table.get("workspace", DEFAULT_WORKSPACE),
     )
 
 
 def _config_file(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path(environ.get("HOME", "~")).expanduser() / ".config") / "trunkline/config.toml"
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME") or _home(), ".config")  # noqa: PTH118
+    return Path(base, "trunkline/config.toml")
+
+
+def _home() -> str:
+    try:
+        return str(Path.home())
+    except RuntimeError:  # a user id without an entry in the machine's list, as containers have them
+        return "/"
+
+
+def _own_path(source: Path, text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise CommandFailed(f"{source}: whose home directory begins {text} is not known", os.EX_CONFIG) from None
 
 
 def _token_from_environment(environ: Mapping[str, str]) -> str:
@@ -162,6 +213,8 @@ def _read_bounded(path: Path, *, refuse_foreign: bool = False) -> bytes:
                 )
             return file.read(_LARGEST_FILE_BYTES)
     except FileNotFoundError:
-        raise CommandFailed(f"{path} does not exist", os.EX_NOINPUT) from None
+        raise CommandFailed(f"{shown(str(path))} does not exist", os.EX_NOINPUT) from None
     except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror}", os.EX_NOINPUT) from None
+        raise CommandFailed(f"{shown(str(path))} cannot be read: {error.strerror}", os.EX_NOINPUT) from None
+    except ValueError:  # a NUL
+        raise CommandFailed(f"{shown(str(path))} is no path", os.EX_CONFIG) from None

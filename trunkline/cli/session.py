@@ -102,7 +102,7 @@ class Invocation:
         Raises:
             CommandFailed: nothing says where the control plane is, or what says so is not usable.
         """
-        connection = find_connection(self.state, os.environ, Path.cwd())
+        connection = find_connection(self.state, os.environ, Path())
         workspace = self.workspace or connection.workspace
 
         async def run() -> T:

@@ -18,12 +18,13 @@ def outbound_proxy(url: str, environ: Mapping[str, str] | None = None) -> ProxyA
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host):
+    if is_loopback(host):
         return None
     return proxy_from_environment(host, parts.port or 443, os.environ if environ is None else environ)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, whatever a resolver says."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

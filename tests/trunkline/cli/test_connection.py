@@ -109,3 +109,71 @@ def test_a_file_without_a_token(tmp_path: Path, content: str) -> None:
     environment = ENVIRONMENT | {"TRUNKLINE_TOKEN_FILE": str(tmp_path / "token")}
     with pytest.raises(CommandFailed, match="does not hold a token"):
         find_connection(None, environment, tmp_path)
+
+
+def change_sandbox(path: Path, **changes: str) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"control_plane_url": "https://elsewhere.test"},
+        {"control_plane_url": "https://localhost@elsewhere.test"},
+        {"control_plane_url": "https://localhost.elsewhere.test"},
+        {"control_plane_url": "https://me@localhost"},
+        {"control_plane_url": "https://[::1"},
+        {"relay_url": "https://elsewhere.test"},
+        {"admin_token_file": "OUTSIDE/operator-token"},
+        {"admin_token_file": "OUTSIDE/.trunkline/../operator-token"},
+        {"admin_token_file": "OUTSIDE/.trunkline/link"},
+        {"ca_file": "/etc/hostname"},
+    ],
+)
+def test_a_sandbox_that_came_with_a_checkout_sends_no_token_of_ours_anywhere(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    (tmp_path / "operator-token").write_text("t-production")
+    path = write_sandbox(tmp_path / ".trunkline")
+    (path.parent / "link").symlink_to("../operator-token")
+    change_sandbox(path, **{name: value.replace("OUTSIDE", str(tmp_path)) for name, value in change.items()})
+    with pytest.raises(CommandFailed, match="as no sandbox does") as caught:
+        find_connection(None, ENVIRONMENT, tmp_path)
+    assert caught.value.status == os.EX_NOPERM
+
+
+def test_a_sandbox_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    write_sandbox(tmp_path / "elsewhere")
+    (tmp_path / ".trunkline").symlink_to("elsewhere")
+    assert find_connection(None, ENVIRONMENT, tmp_path).token == "t-sandbox"
+
+
+def test_what_cannot_be_looked_at_is_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="File name too long"):
+        find_connection(tmp_path / ("x" * 300), ENVIRONMENT, tmp_path)
+    with pytest.raises(CommandFailed, match="File name too long"):
+        find_connection(None, {"XDG_CONFIG_HOME": "/" + "x" * 300}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("token_file = '~nobody-has-this-name/token'", "is not known"),
+        (r'token_file = "a\u0000b"', "is no path"),
+        ("ca_file = '~nobody-has-this-name/ca'", "is not known"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_one_line(tmp_path: Path, line: str, problem: str) -> None:
+    (tmp_path / "trunkline").mkdir()
+    (tmp_path / "trunkline" / "config.toml").write_text(f"control_plane_url = 'https://cp.test'\n{line}\n")
+    with pytest.raises(CommandFailed, match=problem) as caught:
+        find_connection(None, {"XDG_CONFIG_HOME": str(tmp_path), "TRUNKLINE_TOKEN": "t"}, tmp_path)
+    assert caught.value.status == os.EX_CONFIG
+
+
+def test_a_home_that_is_empty_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".config" / "trunkline").mkdir(parents=True)
+    (tmp_path / ".config" / "trunkline" / "config.toml").write_text("control_plane_url = 'https://cp.test'")
+    with pytest.raises(CommandFailed, match="no control plane is known here"):
+        find_connection(None, {"HOME": "", "TRUNKLINE_TOKEN": "t"}, tmp_path)
