@@ -79,14 +79,22 @@ def up(
 def down(context: click.Context, state: Path | None) -> None:
     """Stop a sandbox; its directory stays, for the next `trunkline up`."""
     layout = _layout(context, state)
-    if stop_sandbox(layout):
+    try:
+        stopped = stop_sandbox(layout)
+    except OSError as error:
+        raise CommandFailed(f"{error.filename or layout.root}: {error.strerror}", os.EX_NOPERM) from None
+    if stopped:
         click.echo(f"stopped the sandbox in {layout.root}")
     else:
         click.echo(f"no sandbox is running in {layout.root}", err=True)
 
 
 def _layout(context: click.Context, state: Path | None) -> Layout:
-    return Layout((state or context.find_root().obj or Path(SANDBOX_DIRECTORY)).absolute())
+    try:
+        return Layout((state or context.find_root().obj or Path(SANDBOX_DIRECTORY)).absolute())
+    except FileNotFoundError:
+        message = "the current directory has been removed: change to another, or name one with --state"
+        raise CommandFailed(message, os.EX_NOINPUT) from None
 
 
 def _start_in_background(plan: SandboxPlan) -> None:

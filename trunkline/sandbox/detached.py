@@ -10,6 +10,7 @@ from pathlib import Path
 from trunkline.sandbox.daemon import SandboxFailed
 from trunkline.sandbox.description import read_description
 from trunkline.sandbox.plan import SandboxPlan
+from trunkline.sandbox.processes import supervisor_arguments
 
 START_SECONDS = 150.0
 _POLL_SECONDS = 0.1
@@ -50,8 +51,7 @@ def _wait_until_ready(plan: SandboxPlan, supervisor: subprocess.Popen[bytes], lo
 def _arguments(plan: SandboxPlan) -> list[str]:
     ports = [word for port in plan.ports for word in ("--port", str(port))]
     return [
-        sys.executable, "-m", "trunkline", "up",
-        "--state", str(plan.layout.root),
+        sys.executable, *supervisor_arguments(str(plan.layout.root)),
         "--nodes", str(plan.node_count),
         "--relays", str(plan.relay_count),
         "--platform", plan.platform,

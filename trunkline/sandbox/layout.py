@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,19 @@ class Layout:
         """The log of a daemon."""
         return self.log_directory / f"{name}.log"
 
+    def check_owner(self) -> None:
+        """Let a directory pass that is this user's own.
+
+        In a directory like /tmp anybody may have made it: what lies there would say which processes of ours are to be
+        ended, and have our keys.
+
+        Raises:
+            OSError: it is another user's, or is not there.
+        """
+        if self.root.stat().st_uid != os.geteuid():
+            reason = "the directory belongs to another user; be that user, or name another directory with --state"
+            raise PermissionError(errno.EPERM, reason, str(self.root))
+
     def make(self, nodes: list[str], relays: list[str]) -> None:
         """Make the directories, for their owner alone.
 
@@ -63,6 +78,7 @@ class Layout:
             OSError: one cannot be made.
         """
         self.root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        self.check_owner()
         self.root.chmod(DIRECTORY_MODE)
         places = [self.log_directory, self.control_plane, self.identity, self.root / "nodes"]
         for place in [*places, *(self.relay(role) for role in relays), *(self.node(name) for name in nodes)]:

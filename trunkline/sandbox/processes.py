@@ -60,11 +60,30 @@ def processes_of(directory: Path) -> set[int]:
     return found
 
 
-def _works_in(entry: Path, prefix: str) -> bool:
+def supervisors_for(directory: Path) -> set[int]:
+    """The processes that were started in the background to be the supervisor of a directory, ready or not yet."""
+    wanted = supervisor_arguments(str(directory))
+    return {
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _arguments(entry)[1 : len(wanted) + 1] == wanted
+    }
+
+
+def supervisor_arguments(directory: str) -> list[str]:
+    """How a supervisor's arguments begin, behind the interpreter."""
+    return ["-m", "trunkline", "up", "--state", directory]
+
+
+def _arguments(entry: Path) -> list[str]:
     try:
-        arguments = (entry / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
+        return os.fsdecode((entry / "cmdline").read_bytes()).split("\0")
     except OSError:
-        return False
+        return []
+
+
+def _works_in(entry: Path, prefix: str) -> bool:
+    arguments = _arguments(entry)
     ours = CHILD_MODULE in arguments or any(COMMAND_SUPERVISOR in argument for argument in arguments)
     return ours and any(f"{argument}/".startswith(prefix) for argument in arguments)
 

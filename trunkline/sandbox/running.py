@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trunkline.sandbox.layout import Layout
-from trunkline.sandbox.processes import processes_of, send
+from trunkline.sandbox.processes import processes_of, send, supervisors_for
 
 STOP_SECONDS = 40.0
 LEFTOVER_SECONDS = 8.0
@@ -65,17 +65,25 @@ def stop_sandbox(layout: Layout) -> bool:
     """Stop the sandbox of a directory and wait until it has; returns whether one was running.
 
     The supervisor is asked with SIGTERM and, if it has not ended in `STOP_SECONDS`, killed, which ends its processes.
+
+    Raises:
+        OSError: the directory is another user's, or cannot be used.
     """
     if not layout.lock_file.exists():
         return False
+    layout.check_owner()
+    coming = supervisors_for(layout.root)
+    for one in coming:  # it may not have come to its lock yet, where its maker was killed
+        send(one, signal.SIGTERM)
     pid = _holder(layout.lock_file)
     if pid is not None:
         send(pid, signal.SIGTERM)
         if not _wait_until(lambda: _holder(layout.lock_file) is None, STOP_SECONDS):
             send(pid, signal.SIGKILL)
             _wait_until(lambda: _holder(layout.lock_file) is None, LEFTOVER_SECONDS)
+    _wait_until(lambda: not supervisors_for(layout.root) & coming, LEFTOVER_SECONDS)
     stop_leftovers(layout)
-    return pid is not None
+    return pid is not None or bool(coming)
 
 
 def _holder(lock_file: Path) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.sandbox.layout import Layout
-from trunkline.sandbox.processes import processes_of
+from trunkline.sandbox.processes import processes_of, supervisor_arguments
 from trunkline.sandbox.running import AlreadyRunning, stop_leftovers, stop_sandbox, supervision
 
 HOLDER = """
@@ -67,3 +69,35 @@ def test_leftovers_are_found_by_their_arguments_and_strangers_are_not(layout: La
         assert leftover.wait(10) != 0
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_supervisor_that_has_not_come_to_its_lock_is_stopped_too(layout: Layout, tmp_path: Path) -> None:
+    (tmp_path / "trunkline").write_text("echo 1; read line\n")  # what a shell with -m runs, under the same arguments
+    layout.lock_file.touch()
+    with subprocess.Popen(
+        ["/bin/sh", *supervisor_arguments(str(layout.root)), "--nodes", "1"],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as coming:
+        assert coming.stdout is not None
+        assert coming.stdout.readline() == b"1\n"
+        assert stop_sandbox(layout)
+        assert coming.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_nothing_is_ended_or_made_because_of_another_users_directory(layout: Layout) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(layout.root)], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            os.chown(layout.root, 65_534, 65_534)
+            with pytest.raises(PermissionError, match="belongs to another user"):
+                stop_sandbox(layout)
+            with pytest.raises(PermissionError, match="belongs to another user"):
+                layout.make(["vm-1"], ["relay"])
+            assert holder.poll() is None
+            assert [path.name for path in layout.root.iterdir()] == ["supervisor.lock"]
+        finally:
+            holder.terminate()
