@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from trunkline.client.errors import (
@@ -11,6 +12,7 @@ from trunkline.client.errors import (
     PermissionRefused,
     RelayBusy,
     RelayRefused,
+    RequestInvalid,
     TrunklineError,
     Unauthenticated,
     Unreachable,
@@ -28,6 +30,7 @@ _BY_STATUS = {
     429: os.EX_TEMPFAIL,
     503: os.EX_TEMPFAIL,
 }
+_OUTPUT_LOST = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 class CommandFailed(Exception):  # noqa: N818 - what happened, not what went wrong in the code
@@ -52,6 +55,8 @@ def status_of(error: TrunklineError) -> int:
         return _BY_STATUS.get(error.status, os.EX_UNAVAILABLE)
     if isinstance(error, Unreachable | DeadlineExceeded):
         return os.EX_UNAVAILABLE
+    if isinstance(error, RequestInvalid):
+        return os.EX_DATAERR
     return os.EX_PROTOCOL if isinstance(error, BadResponse) else os.EX_TEMPFAIL
 
 
@@ -63,6 +68,14 @@ def line_of(error: TrunklineError) -> str:
     if isinstance(error, RelayRefused) and error.request_id:
         hint += f" (request {error.request_id})"
     return printable(f"{error}{hint}")
+
+
+def line_of_os_error(error: OSError) -> str:
+    """An error of this machine in one line; what has no name is most often our own output, on a disk that is full."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return printable(f"{os.fsdecode(error.filename)}: {reason}")
+    return f"the output cannot be written: {reason}" if error.errno in _OUTPUT_LOST else reason
 
 
 def printable(text: str) -> str:

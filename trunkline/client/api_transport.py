@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, TrunklineError, Unreachable
+from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, RequestInvalid, TrunklineError, Unreachable
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.client.retry_after import read_retry_after
 from trunkline.runtime.backoff import Backoff
@@ -59,8 +59,18 @@ class StreamedBody:
 
 
 def path_of(*segments: str) -> str:
-    """A path below the API's root, each segment escaped."""
-    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+    """A path below the API's root, each segment escaped.
+
+    Raises:
+        RequestInvalid: a segment is empty, `.` or `..`, which would make it another path, or is no text.
+    """
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise RequestInvalid(f"{segment!r} is no name or id")
+    try:
+        return "/" + "/".join(quote(segment, safe="") for segment in segments)
+    except UnicodeEncodeError:
+        raise _not_text() from None
 
 
 class ApiTransport:
@@ -81,9 +91,7 @@ class ApiTransport:
         Raises:
             ValueError: `url` is not ``https://host[:port]``.
         """
-        if urlsplit(url).scheme != "https" or not urlsplit(url).hostname:
-            raise ValueError(f"the control plane's address must be https://host[:port], not {url!r}")
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
         self._token = token
         self._ssl_context = ssl_context
         self._timeout_seconds = timeout_seconds
@@ -128,6 +136,7 @@ class ApiTransport:
             Unreachable: no connection could be made.
             DeadlineExceeded: no answer in time.
             BadResponse: the answer is not a JSON object, or too large.
+            RequestInvalid: what is asked for is no text.
         """
         timeout_seconds = timeout_seconds or self._timeout_seconds
         try:
@@ -201,7 +210,9 @@ class ApiTransport:
         document: Mapping[str, Any] | None,
         content: bytes | None = None,
     ) -> dict[str, Any]:
-        body: dict[str, Any] = {"json": document} if content is None else {"data": io.BytesIO(content)}
+        body: dict[str, Any] = {} if content is None else {"data": io.BytesIO(content)}
+        if document is not None:
+            body = {"data": _encoded(document), "headers": {"Content-Type": "application/json"}}
         try:
             async with self._request(method, path, query, **body) as response:
                 if response.status >= 300:
@@ -209,6 +220,8 @@ class ApiTransport:
                 return _object_of(await _read_bounded(response, LARGEST_ANSWER_BYTES))
         except aiohttp.ClientError as error:
             raise self._unreachable(error) from None
+        except UnicodeEncodeError:
+            raise _not_text() from None
 
     @asynccontextmanager
     async def _request(
@@ -250,7 +263,34 @@ class ApiTransport:
             return Unreachable(f"the certificate of the control plane {self.url} is not trusted: {reason}", retry=False)
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
         perhaps_arrived = not isinstance(error, aiohttp.ClientConnectorError)
-        return Unreachable(f"cannot reach the control plane {self.url}: {reason}", perhaps_arrived=perhaps_arrived)
+        way = f" through the proxy {self._proxy} (HTTPS_PROXY)" if self._proxy is not None else ""
+        return Unreachable(f"cannot reach the control plane {self.url}{way}: {reason}", perhaps_arrived=perhaps_arrived)
+
+
+def _checked(url: str) -> str:
+    """The address without a slash at its end; the message of a refusal repeats nothing that may be a password."""
+    url = url.strip().rstrip("/")
+    parts, form = urlsplit(url), "the control plane's address must be https://host[:port]"
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"{form}, without a user or password")
+    try:
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        has_port = False
+    if parts.scheme != "https" or not parts.hostname or not has_port or parts.query or parts.fragment:
+        raise ValueError(f"{form}, not {url!r}")
+    return url
+
+
+def _not_text() -> RequestInvalid:
+    return RequestInvalid("what is asked for has bytes that are not UTF-8, and only text can be asked for")
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _not_text() from None
 
 
 def _parameters(query: Query | None) -> list[tuple[str, str]]:

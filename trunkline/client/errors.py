@@ -90,6 +90,10 @@ class OutputNotKept(TrunklineError):  # noqa: N818 - named for what happened
         self.end = end
 
 
+class RequestInvalid(TrunklineError):  # noqa: N818 - named for what happened
+    """What was to be asked for cannot be put into a request: a name that is none, or no text. Nothing was sent."""
+
+
 class BadResponse(TrunklineError):  # noqa: N818 - named for what happened
     """What came back is not HTTP, or is larger than the caller allowed."""
 

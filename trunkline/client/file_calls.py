@@ -22,6 +22,9 @@ SILENCE_SECONDS = 30.0
 """A node that works says something more often than this."""
 LARGEST_LINE_BYTES = 8 * 1024 * 1024
 MOST_ENTRIES = 1_000_000
+MOST_LISTED_CHARACTERS = 256 * 1024 * 1024
+"""Of all names and targets of links in a listing together, which is held until everything is copied."""
+LONGEST_PROBLEM = 1_000
 LONGEST_TARGET_BYTES = 7_500
 Query = Mapping[str, str | int | None]
 _NUMBER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -91,13 +94,16 @@ class FileCalls:
     async def tree(self, place: RemotePlace) -> list[TreeEntry]:
         """Everything beneath a directory, as the node names it: paths are checked, and nothing else is believed."""
         entries: list[TreeEntry] = []
+        left_characters = MOST_LISTED_CHARACTERS
         async with self._answer("GET", "tree", FILE_READ, place) as response:
             async for line in _lines(response):
                 if line.get("complete"):
                     return entries
-                entries += map(_tree_entry, _list(line.get("entries", [])))
-                if len(entries) > MOST_ENTRIES:
-                    raise BadResponse(f"the node lists more than {MOST_ENTRIES} files")
+                for entry in map(_tree_entry, _list(line.get("entries", []))):
+                    entries.append(entry)
+                    left_characters -= len(entry.path) + len(entry.target) + len(entry.problem)
+                    if len(entries) > MOST_ENTRIES or left_characters < 0:
+                        raise BadResponse(f"the node lists more than {MOST_ENTRIES} files, or too long names")
         raise BadResponse("the node's listing has no end")
 
     async def digest(self, place: RemotePlace, length_bytes: int) -> str:
@@ -252,7 +258,9 @@ def _tree_entry(document: Any) -> TreeEntry:
         os.fsencode(target)
     except (NameRefused, UnicodeEncodeError) as error:
         raise BadResponse(f"the node lists what cannot be beneath the directory: {error}") from None
-    return TreeEntry(path, known.kind, known.size_bytes, known.mode, known.mtime_ns, target, str(problem))
+    return TreeEntry(
+        path, known.kind, known.size_bytes, known.mode, known.mtime_ns, target, str(problem)[:LONGEST_PROBLEM]
+    )
 
 
 def _list(value: Any) -> list[Any]:

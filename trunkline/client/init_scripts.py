@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
+from trunkline.client.errors import BadResponse
 from trunkline.client.pages import read_pages, read_record
 from trunkline.client.records.init_scripts import InitScript
 
@@ -82,8 +83,15 @@ class InitScriptApi:
 
 
 def content_of(script: InitScript) -> bytes:
-    """The content of a script that was asked for by itself."""
-    return base64.b64decode(script.script or "")
+    """The content of a script that was asked for by itself.
+
+    Raises:
+        BadResponse: it is not in the form that every release sends.
+    """
+    try:
+        return base64.b64decode(script.script or "")
+    except ValueError:
+        raise BadResponse("the control plane's init script could not be read by this release") from None
 
 
 def _encoded(content: bytes) -> str:

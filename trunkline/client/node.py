@@ -112,7 +112,7 @@ class Node:
     async def metrics(self) -> str:
         """The agent's metrics in Prometheus's text form."""
         response = await self.request("GET", path_of("v1", "metrics"), scopes=(METRICS,))
-        return (await _read_good(response)).decode("utf-8")
+        return (await _read_good(response)).decode("utf-8", "replace")
 
     async def submit(self, request: CommandRequest) -> Command:
         """Submit a command to the node itself; its id makes a repeated submission harmless."""
@@ -138,7 +138,7 @@ class Node:
             query = f"?offset={part.offset}&end={'true' if part.last else 'false'}"
             path = path_of("v1", "commands", command_id, "stdin") + query
             response = await self.request("PUT", path, scopes=(SUBMIT,), body=part.content)
-            return read_record(InputStanding, json.loads(await _read_good(response)))
+            return read_record(InputStanding, await _read_good_json(response))
 
         return await InputSender(put, patience_seconds=patience_seconds).send(pieces)
 
@@ -161,7 +161,7 @@ class Node:
         body = None if document is None else json.dumps(document).encode()
         fields = () if body is None else (("Content-Type", "application/json"),)
         response = await self.request(method, path, scopes=(scope,), fields=fields, body=body)
-        return json.loads(await _read_good(response))
+        return await _read_good_json(response)
 
 
 def _host(token: AccessToken) -> str:
@@ -172,6 +172,12 @@ def _host(token: AccessToken) -> str:
 
 def _authority(token: AccessToken, port: int) -> str:
     return _host(token) if port == AGENT_PORT else f"{_host(token)}:{port}"
+
+
+async def _read_good_json(response: NodeResponse) -> Any:
+    if response.status >= 300:
+        raise await read_error(response, "the node answered")
+    return await response.json()
 
 
 async def _read_good(response: NodeResponse) -> bytes:

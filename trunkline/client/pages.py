@@ -37,20 +37,28 @@ async def read_pages(
 
     Raises:
         TrunklineError: as `ApiTransport.call`.
+        BadResponse: it is no list, or has no end: what was listed is not all.
     """
     filters = [(name, str(value)) for name, value in (query or {}).items() if value is not None] + (repeated or [])
     page_token: str | None = None
-    for _ in range(_MOST_PAGES):
+    seen: set[str] = set()
+    while len(seen) < _MOST_PAGES:
         parameters = [*filters, ("page_size", str(page_size))]
         if page_token is not None:
             parameters.append(("page_token", page_token))
         page = await transport.call("GET", path, query=parameters)
-        for entry in page.get(key, []):
+        entries = page.get(key, [])
+        if not isinstance(entries, list):
+            raise BadResponse(f"the control plane's list of {key} is none")
+        for entry in entries:
             yield read_record(record, entry)
-        following = page.get("next_page_token")
-        if not isinstance(following, str) or not following or following == page_token:
+        page_token = page.get("next_page_token")
+        if not isinstance(page_token, str) or not page_token:
             return
-        page_token = following
+        if page_token in seen:
+            raise BadResponse(f"the control plane's list of {key} begins again: its end is not known")
+        seen.add(page_token)
+    raise BadResponse(f"the control plane's list of {key} has more than {_MOST_PAGES} pages")
 
 
 def read_record(record: type[R], document: object) -> R:

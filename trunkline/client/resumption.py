@@ -10,6 +10,8 @@ from trunkline.runtime.backoff import Backoff
 
 RESUME_SECONDS = 120.0
 SLOWEST_ATTEMPT_SECONDS = 5.0
+LONGEST_ASKED_SECONDS = 60.0
+"""No service is waited for longer because it asks for it (Retry-After)."""
 
 
 class Resumption:
@@ -39,4 +41,5 @@ class Resumption:
         if not error.retry or (patience_seconds is not None and now - self._broken_at > patience_seconds):
             raise error
         asked_seconds = error.retry_after_seconds or 0.0 if isinstance(error, ApiError) else 0.0
+        asked_seconds = min(asked_seconds, LONGEST_ASKED_SECONDS)
         await asyncio.sleep(self._backoff.next_delay_seconds(now, at_least_seconds=asked_seconds))

@@ -194,3 +194,13 @@ async def test_a_length_counts_what_was_not_kept() -> None:
     content = b"".join([piece async for piece in reader.pieces()])
     assert content[:100] == WHOLE[:100]
     assert [query["length"] for query in service.queries] == [5010, 10]
+
+
+@in_virtual_time
+async def test_nobody_is_waited_for_longer_because_they_ask() -> None:
+    busy = ApiError(503, "TEMPORARILY_UNAVAILABLE", "later", retry_after_seconds=999_999.0)
+    service = Service(cut_after(0, busy))
+    started_at = asyncio.get_running_loop().time()
+    with pytest.raises(ApiError):
+        [piece async for piece in OutputReader(service, "/x", "stdout", OutputRange()).pieces()]
+    assert asyncio.get_running_loop().time() - started_at < 2 * RESUME_SECONDS

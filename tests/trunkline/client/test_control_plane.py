@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.support.fake_control_plane import ACCOUNT, TOKEN, CannedCommand, FakeControlPlane, error, fake_control_plane
 from trunkline.client.commands import CommandRequest, Target
@@ -154,3 +155,12 @@ def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:
 
     with pytest.raises(CertificateError):
         ControlPlane("https://localhost", TOKEN, ca_file=tmp_path / "none.pem")
+
+
+async def test_a_list_that_begins_again_is_not_taken_for_whole(fake: FakeControlPlane) -> None:
+    pages = [{"nodes": [], "next_page_token": token} for token in ("a", "b", "a", "b")]
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [web.json_response(page) for page in pages]
+        with pytest.raises(BadResponse, match="begins again"):
+            [node async for node in control_plane.workspace("main").list_nodes()]
+    assert len(fake.failures) == 1

@@ -173,3 +173,13 @@ async def test_one_way_cannot_be_asked_for_is_left_out_and_the_policy_ends_every
     answers = {"tree": whole(listing(entry(long), entry("b"))), "content": content(HOSTILE)}
     assert await fetch_tree(answers, root) == [long]
     assert (root / "b").read_bytes() == HOSTILE
+
+
+async def test_a_listing_of_long_names_is_bounded_as_one_of_many(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.client.file_calls.MOST_LISTED_CHARACTERS", 2_000)
+    links = [entry(f"l{number}", "link", target="t" * 900) for number in range(3)]
+    with pytest.raises(BadResponse, match="too long names"):
+        await fetch_tree({"tree": whole(listing(*links))}, root)
+    explained = [entry(f"o{number}", "other", problem="p" * 100_000) for number in range(2)]
+    with pytest.raises(BadResponse, match="too long names"):
+        await fetch_tree({"tree": whole(listing(*explained))}, root)

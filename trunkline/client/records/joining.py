@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import Field
 
-from trunkline.client.records.record import Record
+from trunkline.client.records.record import BEARER_FORM, Record
 
 
 class JoinToken(Record):
     """A join token's record; the token itself is only in the answer to its creation."""
 
     join_token_id: str = ""
-    join_token: str | None = Field(default=None, repr=False)
+    join_token: str | None = Field(default=None, repr=False, pattern=BEARER_FORM)
     node_name: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     uses: int | None = None

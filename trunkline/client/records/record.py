@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+BEARER_FORM = r"^[A-Za-z0-9._~+/=-]+$"
+"""What a bearer token consists of (RFC 6750, section 2.1): nothing that could end a line of a head or of a file."""
+
 
 class Record(BaseModel):
     """An immutable answer of a service; unknown fields are ignored.

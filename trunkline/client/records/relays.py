@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from trunkline.client.records.record import Record
+from trunkline.client.records.record import BEARER_FORM, Record
 
 
 class RelayJoinToken(Record):
     """A single-use token by which one relay enrols."""
 
-    join_token: str = Field(repr=False)
+    join_token: str = Field(repr=False, pattern=BEARER_FORM)
     expire_time: int = 0
 
 
