@@ -13,7 +13,7 @@ import click
 
 from trunkline.cli.command_status import cut_of, remark_on, status_of_commands, status_of_fleet
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
-from trunkline.cli.exits import CommandFailed, line_of
+from trunkline.cli.exits import CommandFailed, line_of, printable
 from trunkline.cli.fleet_following import FleetFollower, standings_of_one
 from trunkline.cli.fleet_options import FleetChoice
 from trunkline.cli.fleet_views import FleetView, fleet_view
@@ -58,7 +58,9 @@ async def run_on_nodes(
             raise CommandFailed("no node matches; see `trunkline node list`", os.EX_DATAERR)
         submission_id = commands[0].submission_id
         if choice.detach:
-            click.echo(submission_id if choice.output == "text" else json.dumps({"submission_id": submission_id}))
+            click.echo(
+                printable(submission_id) if choice.output == "text" else json.dumps({"submission_id": submission_id})
+            )
             return 0
         async with input_sent(api, commands[0].command_id, following):
             if len(commands) == 1 and choice.output == "text" and choice.rollout is None:

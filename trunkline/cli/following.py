@@ -84,7 +84,7 @@ async def follow_all(
     Why a delivery waits is told to `notes`.
 
     Raises:
-        BrokenPipeError: whoever read our output has gone; the commands were asked to end.
+        OSError: whoever read our output has gone, or it cannot be written; the commands were asked to end.
         TrunklineError: the control plane cannot say how a command ended.
     """
     following = _follow(api, commands, outputs, notes)
@@ -98,7 +98,7 @@ async def until_interrupted(
     """The result of `following`; an interruption cancels remotely, and does not wait for it for ever: then None.
 
     Raises:
-        BrokenPipeError: whoever read our output has gone; it was cancelled remotely.
+        OSError: whoever read our output has gone, or it cannot be written; it was cancelled remotely.
         TrunklineError: as `following`.
     """
     working = asyncio.create_task(following)
@@ -109,7 +109,7 @@ async def until_interrupted(
             await cancel()
             await _wait_for_end(working, interruption)
         return await working if working.done() else None
-    except BrokenPipeError:
+    except OSError:
         await cancel()
         raise
     finally:

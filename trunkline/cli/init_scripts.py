@@ -16,6 +16,7 @@ import click
 from trunkline.cli.arguments import YES, confirm, secrets_of
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.output import print_done, print_record, print_records
+from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.init_scripts import InitScriptApi, content_of
 
@@ -79,7 +80,9 @@ def get(invocation: Invocation, script: str, content: bool, cluster: str | None 
     """Show one script by its name or id."""
     record = invocation.call(lambda session: _scripts(session, cluster).get(script))
     if content:
-        sys.stdout.buffer.write(content_of(record))
+        output = output_to(sys.stdout.buffer)
+        output.write(content_of(record))
+        output.close()
         return
     print_record(record.model_copy(update={"script": None}), invocation.output)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from trunkline.cli.adoption import TIMEOUT, WAIT, fail_if_incomplete, print_adoption, wait_for_adoption
 from trunkline.cli.arguments import seconds_of
-from trunkline.cli.output import print_record, print_records
+from trunkline.cli.output import moment, print_record, print_records, say
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.cli.targets import KINDS, id_of
 from trunkline.client.records.endings import Adoption, Lock
@@ -58,7 +56,7 @@ def lift(invocation: Invocation, lock_id: str) -> None:
         print_record(record, "json")
     else:
         number = f" (trust document {record.lift_sequence})" if record.lift_sequence else ""
-        click.echo(f"{record.state.lower()}: {record.kind} {record.id}{number}")
+        say(f"{record.state.lower()}: {record.kind} {record.id}{number}")
 
 
 def _locking(kind: str) -> click.Command:
@@ -74,8 +72,7 @@ def _locking(kind: str) -> click.Command:
             endings = session.control_plane.endings
             made = await endings.lock(*target, lifetime_seconds=lifetime_seconds, reason=reason)
             if invocation.output == "table":
-                until = datetime.fromtimestamp(made.expire_time / 1000, UTC)
-                click.echo(f"{made.lock_id} locks {kind} {target[1]} until {until:%Y-%m-%d %H:%M:%SZ}")
+                say(f"{made.lock_id} locks {kind} {target[1]} until {moment(made.expire_time)}")
             if not wait:
                 return made
 

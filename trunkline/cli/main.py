@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,8 +11,17 @@ from pathlib import Path
 
 import click
 
-from trunkline.cli.exits import BROKEN_PIPE, INTERRUPTED, CommandFailed, ReaderGone, line_of, status_of
+from trunkline.cli.exits import (
+    BROKEN_PIPE,
+    INTERRUPTED,
+    CommandFailed,
+    ReaderGone,
+    line_of,
+    line_of_os_error,
+    status_of,
+)
 from trunkline.cli.lazy_group import LazyGroup
+from trunkline.cli.standard_streams import open_standard_streams
 from trunkline.client.errors import TrunklineError
 from trunkline.runtime.loading import leave_the_rest
 from trunkline.version import __version__
@@ -71,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Without `argv` it is this process's own, which ends with it.
     """
     try:
+        if argv is None:
+            open_standard_streams()
         return _main(argv)
     finally:
         if argv is None:
@@ -82,7 +95,13 @@ def _main(argv: Sequence[str] | None) -> int:
         status = _run(lambda: cli.main(args=argv, prog_name="trunkline", standalone_mode=False))
         sys.stdout.flush()
     except (BrokenPipeError, ReaderGone):
-        return _end_on_broken_pipe()
+        _forget_output()
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno is None:
+            raise  # a fault of ours: what the machine refuses has a number
+        _forget_output()
+        return _fail(line_of_os_error(error), os.EX_IOERR)
     return status
 
 
@@ -119,13 +138,14 @@ def _status_of_usage(error: click.UsageError) -> int:
 
 
 def _fail(line: str, status: int) -> int:
-    sys.stderr.write(f"trunkline: {line}\n")
+    with contextlib.suppress(OSError):  # it may be standard error itself that takes nothing
+        sys.stderr.write(f"trunkline: {line}\n")
     return status
 
 
-def _end_on_broken_pipe() -> int:
+def _forget_output() -> None:
     """Point standard output at nothing, so that the interpreter's last flush does not fail as well."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
-    return BROKEN_PIPE
+    with contextlib.suppress(io.UnsupportedOperation):  # what stands for it in a program that embeds us is no file
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

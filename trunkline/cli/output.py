@@ -78,7 +78,7 @@ def _text(column: str, value: Any) -> str:
         return "-"
     name = column.rpartition(".")[2]
     if (name in _MOMENTS or name.endswith("_time")) and isinstance(value, int):
-        return _moment(value) if value else "-"
+        return moment(value) if value else "-"
     if isinstance(value, dict):
         return printable(", ".join(f"{key}={_text(key, entry)}" for key, entry in _flat(value))) or "-"
     if isinstance(value, list | tuple):
@@ -86,7 +86,13 @@ def _text(column: str, value: Any) -> str:
     return printable(str(value))
 
 
-def _moment(milliseconds: int) -> str:
+def say(line: str) -> None:
+    """Print a line, in which what others have named cannot steer the terminal."""
+    click.echo(printable(line))
+
+
+def moment(milliseconds: int) -> str:
+    """A time of an answer as people read it, UTC."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):  # what a node says may be no time at all

@@ -7,6 +7,7 @@ import click
 from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.local_port import LOOPBACK, serve_local_port
 from trunkline.cli.local_proxy import LocalProxy
+from trunkline.cli.output import say
 from trunkline.cli.session import Invocation, Session, connected_stream
 
 
@@ -28,7 +29,7 @@ def proxy(invocation: Invocation, local_port: int, suffix: str) -> None:
         local_proxy = LocalProxy(session.control_plane, workspace.workspace, suffix)
 
         def announce(bound_port: int) -> None:
-            click.echo(f"http://{LOOPBACK}:{bound_port} is a proxy to *.{workspace.workspace}.{suffix}")
+            say(f"http://{LOOPBACK}:{bound_port} is a proxy to *.{workspace.workspace}.{suffix}")
 
         await serve_local_port(local_port, local_proxy.serve, announce)
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+from trunkline.cli.exits import printable
+
 LONGEST_LINE_BYTES = 65_536
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 _CONTROL_BUT_RETURN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
@@ -136,7 +138,7 @@ def outputs_for(nodes: list[str], stdout: Destination, stderr: Destination) -> O
         destination = stdout if stream == "stdout" else stderr
         if len(nodes) == 1:
             return output_to(destination)
-        prefix = f"{node.ljust(width)} | ".encode()
+        prefix = f"{printable(node).ljust(width)} | ".encode()
         return PrefixedOutput(destination, prefix, neutralise=destination.isatty())
 
     return output

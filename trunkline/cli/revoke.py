@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.adoption import TIMEOUT, WAIT, fail_if_incomplete, print_adoption, wait_for_adoption
-from trunkline.cli.output import print_record
+from trunkline.cli.output import print_record, say
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.cli.targets import KINDS, id_of
 from trunkline.client.records.endings import Adoption, Revocation
@@ -29,7 +29,7 @@ def revoke(invocation: Invocation, kind: str, identifier: str, wait: bool, timeo
         endings = session.control_plane.endings
         sequence = await endings.revoke(*target)
         if invocation.output == "table":
-            click.echo(f"revoked {target[0]} {target[1]} (trust document {sequence})")
+            say(f"revoked {target[0]} {target[1]} (trust document {sequence})")
         if not wait:
             return Revocation(kind=target[0], id=target[1], sequence=sequence)
 

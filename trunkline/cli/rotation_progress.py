@@ -10,6 +10,8 @@ from typing import Protocol
 
 import click
 
+from trunkline.cli.exits import printable
+from trunkline.cli.output import say
 from trunkline.cli.rotation_status import laggard_lines, rotation_lines, verdict_line
 from trunkline.client.records.rotations import Rotation
 
@@ -36,7 +38,7 @@ class LineView:
         line = summary(rotation)
         if line != self._last:
             self._last = line
-            click.echo(line)
+            say(line)
 
 
 class JsonView:
@@ -82,7 +84,7 @@ def _live_view() -> Iterator[ProgressView]:
         """Repaints a small display: phase, signers, a bar of adoption, the first laggards."""
 
         def show(self, rotation: Rotation) -> None:
-            live.update(Text("\n".join(display_lines(rotation))))
+            live.update(Text("\n".join(map(printable, display_lines(rotation)))))
 
     with Live(Text(""), console=Console(highlight=False), refresh_per_second=4) as live:
         yield LiveView()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 import click
 
 from trunkline.cli.exits import printable
+from trunkline.cli.output import moment, say
 from trunkline.client.records.rotations import Rotation, RotationSigner, RotationVerdict
 
 SHOWN_LAGGARDS = 20
@@ -20,12 +20,12 @@ def print_rotation(rotation: Rotation, output: str) -> None:
         click.echo(json.dumps(rotation.model_dump(mode="json", exclude_none=True), indent=2))
         return
     for line in rotation_lines(rotation):
-        click.echo(line)
+        say(line)
 
 
 def rotation_lines(rotation: Rotation) -> list[str]:
     """The lines for people."""
-    since = f" since {_time(rotation.step_time)}, by {rotation.stepped_by}" if rotation.step else ""
+    since = f" since {moment(rotation.step_time)}, by {rotation.stepped_by}" if rotation.step else ""
     lines = [printable(f"{rotation.kind}: {rotation.phase}{since}")]
     lines += [f"  {_signer(signer, rotation.kind)}" for signer in rotation.signers]
     for verdict in rotation.next_steps:
@@ -42,7 +42,7 @@ def verdict_line(verdict: RotationVerdict, live: int) -> str:
     if verdict.behind:
         parts.append(f"{verdict.adopted} of {live} have followed")
     if verdict.tokens_until is not None:
-        parts.append(f"tokens of the old key are out until {_time(verdict.tokens_until)}")
+        parts.append(f"tokens of the old key are out until {moment(verdict.tokens_until)}")
     return f"{verdict.step} (not yet: {'; '.join(parts)})"
 
 
@@ -57,8 +57,4 @@ def _signer(signer: RotationSigner, kind: str) -> str:
     role = "signs" if signer.active else "to be left" if signer.retiring else "trusted"
     ends = "ends" if kind == "ca" else "due"
     name = signer.signer_id[:SHOWN_ID_CHARACTERS] if kind == "ca" else signer.signer_id
-    return printable(f"{name}  {role}, made {_time(signer.creation_time)}, {ends} {_time(signer.expire_time)}")
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return printable(f"{name}  {role}, made {moment(signer.creation_time)}, {ends} {moment(signer.expire_time)}")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from trunkline.cli.arguments import pairs_of
-from trunkline.cli.exits import CommandFailed
+from trunkline.cli.exits import CommandFailed, printable
+from trunkline.cli.output import moment
 from trunkline.cli.session import Invocation, connected
 from trunkline.client.records.record import Record
 from trunkline.client.records.tokens import AccessToken
@@ -151,22 +151,27 @@ def _hand_out(record: Record, secret: str, output: str, path: Path | None) -> No
 
 
 def _remark(record: Record) -> str:
-    expires_at = datetime.fromtimestamp(getattr(record, "expire_time", 0) / 1000, UTC)
-    remark = f"good until {expires_at:%Y-%m-%d %H:%M:%SZ}"
+    remark = f"good until {moment(getattr(record, 'expire_time', 0))}"
     if isinstance(record, AccessToken) and record.relays:
         host = f" for {record.host}" if record.host else ""
         remark += f"{host} at {' '.join(relay.url for relay in record.relays)}"
-    return remark
+    return printable(remark)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def _write_new(path: Path, secret: str) -> None:
     try:
-        path.touch(mode=0o600, exist_ok=False)
-        try:
-            path.write_text(secret + "\n", encoding="ascii")
-        except OSError:
-            path.unlink()
-            raise
+        with open(path, "x", encoding="ascii", opener=_for_its_owner) as file:
+            try:
+                file.write(secret + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                path.unlink()
+                raise
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}; the token is lost, make another one"
         raise CommandFailed(message, os.EX_CANTCREAT) from None

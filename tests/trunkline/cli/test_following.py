@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 
-from trunkline.cli.following import Interruption, unless_insisted
+import pytest
+
+from trunkline.cli.following import Interruption, unless_insisted, until_interrupted
 
 
 async def test_one_interruption_waits_for_what_was_sent_and_two_do_not() -> None:
@@ -25,3 +28,18 @@ async def test_one_interruption_waits_for_what_was_sent_and_two_do_not() -> None
     interruption.interrupt(signal.SIGINT)
     assert await impatient is None
     assert interruption.status == 130
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken"), OSError(errno.ENOSPC, "No space left")])
+async def test_nothing_goes_on_whose_output_nobody_gets(error: OSError) -> None:
+    cancelled = []
+
+    async def follow() -> None:
+        raise error
+
+    async def cancel() -> None:
+        cancelled.append(True)
+
+    with pytest.raises(OSError, match=error.strerror):
+        await until_interrupted(follow(), cancel, Interruption())
+    assert cancelled

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.support.fake_control_plane import FakeControlPlane
 from tests.trunkline.cli.conftest import Trunkline
@@ -110,3 +112,19 @@ def test_it_need_not_be_waited_for(fake: FakeControlPlane, trunkline: Trunkline)
     assert b"PENDING" in trunkline("node", "init", "vm-1", "--no-wait").stdout
     fake.nodes[0]["outcome"] = {"state": "INITIALISING"}
     assert trunkline("node", "init", "vm-1", "--timeout", "1").status == os.EX_TEMPFAIL
+
+
+def test_a_script_steers_no_terminal(
+    fake: FakeControlPlane, trunkline: Trunkline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = base64.b64encode(b"rm -rf /\x1b[2K\recho hi\n").decode()
+    fake.failures = [web.json_response({"script_id": "is-1", "name": "setup", "script": hidden})]
+    controlling, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as output, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", output)
+        status = trunkline("init-script", "get", "setup", "--content").status
+    shown = os.read(controlling, 1000)
+    os.close(controlling)
+    assert (status, b"\x1b" in shown) == (0, False)
+    fake.failures = [web.json_response({"script_id": "is-1", "name": "setup", "script": "ü"})]
+    assert trunkline("init-script", "get", "setup", "--content").status == os.EX_PROTOCOL

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from aiohttp import web
 
 from tests.support.fake_control_plane import ACCOUNT, FakeControlPlane, error
 from tests.trunkline.cli.conftest import Trunkline
@@ -233,3 +234,75 @@ def test_a_reader_that_goes_is_no_error_of_the_sandboxs_directory(
         monkeypatch.setattr("trunkline.cli.sandbox._run_here", gone)
         monkeypatch.setattr(sys, "stdout", output)
         assert main(["up", "--state", str(tmp_path / "sandbox")]) == 141
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["node", "list"], ["node", "list", "-o", "json"]])
+def test_an_output_that_takes_nothing_is_one_line(
+    fake: FakeControlPlane, trunkline: Trunkline, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    fake.add_node("vm-1")
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        outcome = trunkline(*arguments)
+    assert outcome.status == os.EX_IOERR
+    assert outcome.stderr == "trunkline: the output cannot be written: No space left on device\n"
+
+
+def test_a_directory_that_is_gone_is_no_traceback(
+    trunkline: Trunkline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert trunkline("cluster", "list", "--bogus").status == os.EX_USAGE
+    assert trunkline("node", "list").status == 0
+    for command in ("up", "down"):
+        outcome = trunkline(command)
+        assert outcome.status == os.EX_NOINPUT
+        assert "the current directory has been removed" in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "\udcff"])
+def test_what_is_no_name_is_not_asked_for(fake: FakeControlPlane, trunkline: Trunkline, name: str) -> None:
+    outcome = trunkline("node", "get", name)
+    assert outcome.status == os.EX_DATAERR
+    assert outcome.stderr.count("\n") == 1
+    assert trunkline("cluster", "remove", name, "vm-1").status == os.EX_DATAERR
+    assert not fake.requests
+
+
+def test_bytes_that_are_no_text_are_said_to_be(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    outcome = trunkline("run", "--node", "vm-1", "--", "echo", "\udcff")
+    assert outcome.status == os.EX_DATAERR
+    assert "bytes that are not UTF-8" in outcome.stderr
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("entries", [None, 5, {"vm-1": {}}, "vm-1"])
+def test_a_list_that_is_none_is_one_line(fake: FakeControlPlane, trunkline: Trunkline, entries: object) -> None:
+    fake.failures = [web.json_response({"nodes": entries})]
+    outcome = trunkline("node", "list")
+    assert outcome.status == os.EX_PROTOCOL
+    assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("call", "vm-1"), ("workspace", "--port", "1"), ("join",)])
+@pytest.mark.parametrize("token", ['t"\noutput = ".bashrc"', "t\x1b[2J", "", "t\n", "ü"])
+def test_a_token_is_no_more_than_one(
+    fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path, words: tuple[str, ...], token: str
+) -> None:
+    answer = {"token": token, "join_token": token, "expire_time": 10**30}
+    fake.failures = [web.json_response(answer), web.json_response(answer)]
+    for arguments in (words, (*words, "--file", str(tmp_path / "token"))):
+        outcome = trunkline("token", *arguments)
+        assert (outcome.status, outcome.stdout) == (os.EX_PROTOCOL, b"")
+        assert outcome.stderr.count("\n") == 1
+    assert not (tmp_path / "token").exists()
+
+
+def test_a_time_that_is_none_keeps_no_token_back(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.failures = [web.json_response({"token": "t-1", "expire_time": 10**30, "host": "\x1b[2J", "relays": []})]
+    outcome = trunkline("token", "call", "vm-1")
+    assert (outcome.status, outcome.stdout) == (0, b"t-1\n")
+    assert "\x1b" not in outcome.stderr

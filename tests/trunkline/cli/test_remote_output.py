@@ -75,3 +75,10 @@ def test_two_outputs_on_a_terminal_make_no_control_character_together() -> None:
     stdout.close()
     stderr.write(b"\x9b31m")
     assert "\x9b" not in terminal.getvalue().decode("utf-8", "replace")
+
+
+def test_a_nodes_name_steers_no_terminal() -> None:
+    destination = io.BytesIO()
+    for node in ("vm-1\x1b[2J", "\udcff"):
+        outputs_for([node, "vm-2"], destination, destination)(node, "stdout").write(b"a\n")
+    assert b"\x1b" not in destination.getvalue()
