@@ -22,7 +22,7 @@ from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.channel.errors import LocalProtocolError
 from trunkline.channel.outcomes import Outcome
 
-EXAMPLES = settings.default.max_examples * 2 // 5
+EXAMPLES = settings().max_examples * 2 // 5
 PAUSES = (0.0, 0.0, 0.001, 0.01, 0.05, 1.0, 4.0)
 LONGEST_SECONDS = 150.0
 """More than any deadline of a call, and the next that follows from it."""
@@ -105,10 +105,10 @@ class Storm:
             self.calls.append(self.links[at].call(request(self.rng, by_link=True), greedy=self.rng.random() < 0.7))
 
     def end_a_call(self) -> None:
-        nodes_calls = [call for node in self.nodes for call in node.calls]
-        call = self.rng.choice([*self.calls, *nodes_calls]) if self.calls or nodes_calls else None
-        if call is None:
+        calls: list[Call | NodeCall] = [*self.calls, *(call for node in self.nodes for call in node.calls)]
+        if not calls:
             return
+        call = self.rng.choice(calls)
         how = self.rng.choice(("end", "reset", "both", "both"))
         if how != "reset" and call.stream.writable and not call.unsent_bytes:
             call.stream.end()
