@@ -3,6 +3,9 @@
 On SQLite there are two engines over one file: readers run in WAL snapshots that never wait, and writers take the write
 lock at BEGIN (`BEGIN IMMEDIATE`), one at a time in this process. A transaction that began by reading can therefore
 never fail with "database is locked" half-way, which no timeout would help against (https://sqlite.org/isolation.html).
+
+On PostgreSQL it is the same: readers see one snapshot, and each writer begins by taking an advisory lock, so that
+transactions which decide by what they read run one after the other, whichever process they are in.
 """
 
 import asyncio
@@ -27,6 +30,8 @@ BUSY_ATTEMPTS = 4
 READERS = 4
 SCRUB_WAIT_SECONDS = 0.2
 """For how long writers wait for readers, where the write-ahead log is to be emptied."""
+WRITERS_LOCK = 0x7472756E6B6C696E
+"""The key of PostgreSQL's advisory lock of writers ("trunklin"), of those of one database."""
 
 
 class Database:
@@ -161,11 +166,21 @@ async def _begin(session: AsyncSession) -> None:
 
 def _engines(url: URL, busy_timeout_seconds: float) -> tuple[AsyncEngine, ...]:
     if url.get_backend_name() != "sqlite":
-        return (create_async_engine(url, pool_pre_ping=True),)
+        return _server_engines(url, busy_timeout_seconds)
     if url.database:
         _make_private(Path(url.database))
     writer = _sqlite_engine(url, 1, busy_timeout_seconds, "BEGIN IMMEDIATE", read_only=False)
     reader = _sqlite_engine(url, READERS, busy_timeout_seconds, "BEGIN", read_only=True)
+    return (reader, writer)
+
+
+def _server_engines(url: URL, busy_timeout_seconds: float) -> tuple[AsyncEngine, ...]:
+    one_moment = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    reader = create_async_engine(url, pool_pre_ping=True, execution_options=one_moment)
+    writer = create_async_engine(url, pool_pre_ping=True)
+    timeout = f"set_config('lock_timeout', '{round(busy_timeout_seconds * 1000)}', true)"
+    take_turn = f"SELECT {timeout}, pg_advisory_xact_lock({WRITERS_LOCK})"
+    event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql(take_turn))
     return (reader, writer)
 
 

@@ -1,0 +1,69 @@
+"""A PostgreSQL server of a test's own, where this machine has its programs."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.support.ports import kept_port
+
+USER = "trunkline"
+UNPRIVILEGED = "nobody"
+UNSAFE_AND_FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+
+
+def has_postgres() -> bool:
+    """Whether a server can be made here."""
+    return shutil.which("initdb") is not None and shutil.which("pg_ctl") is not None
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server on a port of the loopback."""
+
+    directory: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+asyncpg://{USER}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        listen = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 {UNSAFE_AND_FAST}"
+        _run("pg_ctl", "-D", str(self._data), "-o", listen, "-l", str(self.directory / "log"), "-w", "start")
+
+    def stop(self) -> None:
+        _run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def make(self) -> None:
+        _run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync", "--locale=C")
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Make a server, and run it."""
+    with TemporaryDirectory(prefix="trunkline-pg-") as directory:
+        if os.geteuid() == 0:
+            os.chown(directory, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
+        server = Postgres(Path(directory), kept_port())
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _run(*command: str) -> None:
+    """Run one of PostgreSQL's programs, which refuse to be root's."""
+    user = UNPRIVILEGED if os.geteuid() == 0 else None
+    subprocess.run(command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
