@@ -126,6 +126,11 @@ class TrustDocument:
         return TrustVerdict(True, "certificate", serial) if locked else None
 
 
+def is_relay_address(url: str) -> bool:
+    """Whether a trust document can name a relay by this URL: `https://`, a host that is no wildcard, perhaps a port."""
+    return _RELAY.fullmatch(url) is not None
+
+
 def _named(claims: TokenClaims, certificate_serial: str | None) -> tuple[tuple[str, str | None], ...]:
     """What a token stands on, as revocations and locks name it."""
     return (
@@ -256,7 +261,7 @@ def _token_keys(claims: Mapping[str, Any]) -> tuple[TokenKey, ...]:
 
 def _relays(claims: Mapping[str, Any]) -> tuple[str, ...]:
     entries = _list(claims, "relays")
-    if len(entries) > MAX_RELAYS or not all(isinstance(url, str) and _RELAY.fullmatch(url) for url in entries):
+    if len(entries) > MAX_RELAYS or not all(isinstance(url, str) and is_relay_address(url) for url in entries):
         raise _malformed("relays")
     return tuple(entries)
 

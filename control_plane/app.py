@@ -85,10 +85,12 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 await foundation.signers.load()
                 _tell_roots(settings, foundation.signers)
                 control_plane = compose(foundation)
+                stack.push_async_callback(control_plane.fleet.reach.close)
+                await control_plane.identities.trust.refresh()
+            except (StorageFullError, StorageBusyError) as error:
+                raise StateDirectoryError(str(error)) from None
             except (CertificateError, LookupError) as error:
                 raise StartError(str(error)) from None
-            stack.push_async_callback(control_plane.fleet.reach.close)
-            await control_plane.identities.trust.refresh()
             await _settle_secret_keys(control_plane, log)
             admin = AdminServer(
                 settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle

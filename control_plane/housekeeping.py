@@ -11,6 +11,7 @@ from functools import partial
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from certs.errors import TrustError
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.outputs.files import OutputFiles
@@ -79,7 +80,7 @@ class Housekeeping:
             try:
                 if self.trusts_the_clock():
                     await self.clean()
-            except StorageError as error:
+            except (StorageError, TrustError) as error:
                 self._log.error("housekeeping.failed", reason=str(error))
 
     def trusts_the_clock(self) -> bool:

@@ -30,9 +30,12 @@ PATH = "/api/2.0/accounts/{account}"
 
 def _dns_names(names: list[str]) -> list[str]:
     try:
-        return list(checked_dns_names(names))
+        checked = list(checked_dns_names(names))
     except CertificateError as error:
         raise ValueError(str(error)) from None
+    if checked[0].startswith("*."):
+        raise ValueError("the first is the relay's address, and must not be a wildcard: put the wildcard after it")
+    return checked
 
 
 class NewRelayJoinToken(OperatorRequest):

@@ -6,12 +6,13 @@ it is looked at again in the transaction that would give it a successor.
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.errors import ApiError, ErrorCode
+from control_plane.errors import ApiError, ErrorCode, conflict
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.pairs import RENEWAL, Pair, PairRequest, issue_pair
-from control_plane.storage import certificates, locks, nodes, relays, revocations
+from control_plane.storage import certificates, nodes, relays, revocations
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
+from control_plane.storage.endings import refuse_ended
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.nodes import Node
@@ -126,15 +127,18 @@ class Renewals:
                 append(session, now, actor, Happening("relay.confirm", resource=relay.relay, details=details))
 
     async def place_relay(self, relay_id: str, port: int, actor: Actor) -> bool:
-        """Record on which port a relay is reached, under the first of its DNS names.
+        """Record on which port a relay is reached, under the first of its DNS names that is no wildcard.
 
         Returns:
             Whether the trust document changed.
+
+        Raises:
+            ApiError: the relay was deleted, or has wildcards only.
         """
         now = self._clock.now()
         async with self._database.write() as session:
             relay = await self._relay(session, relay_id)
-            url = f"https://{relay.dns_names[0]}:{port}"
+            url = f"https://{_address(relay)}:{port}"
             relay.last_seen_time = int(now * 1000)
             if relay.url == url:
                 return False
@@ -169,16 +173,20 @@ class Renewals:
         return bool(earlier)
 
 
+def _address(relay: Relay) -> str:
+    name = next((name for name in relay.dns_names if not name.startswith("*.")), None)
+    if name is None:
+        raise conflict("this relay has no DNS name that nodes could dial: delete it, and enrol it with one")
+    return name
+
+
 async def _refuse_ended(session: AsyncSession, serial: str, now: float) -> None:
     """Refuse a certificate that has ended since the request came: its successor would not be what was ended.
 
     Raises:
         ApiError: it was revoked, or is locked.
     """
-    if await revocations.is_revoked(session, "certificate", serial):
-        raise ApiError(ErrorCode.UNAUTHENTICATED, "this certificate was revoked")
-    if await locks.is_locked(session, "certificate", serial, int(now * 1000)):
-        raise ApiError(ErrorCode.PERMISSION_DENIED, "this certificate is locked")
+    await refuse_ended(session, [("certificate", serial)], int(now * 1000))
 
 
 def _not_on_record() -> ApiError:

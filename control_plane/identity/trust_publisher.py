@@ -19,7 +19,7 @@ from certs.trust import (
     content_fingerprint,
     sign_trust_document,
 )
-from certs.trust_form import MAX_RELAYS
+from certs.trust_form import MAX_RELAYS, is_relay_address
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.signing.seats import read_seats
@@ -71,6 +71,7 @@ class TrustPublisher:
         Raises:
             StorageFullError, StorageBusyError, StorageUnreachableError: nothing is published; the message says that
                 what was recorded stays so.
+            TrustError: nor is it where the document would be too long, or malformed.
         """
         async with self._refreshing:
             try:
@@ -91,6 +92,18 @@ class TrustPublisher:
         self._changed = asyncio.Event()
         for changed in self._subscribers:
             changed()
+
+    async def look(self) -> None:
+        """Publish what another control plane over the same database has changed, or what could not be published before.
+
+        Raises:
+            StorageError: the database cannot be read.
+            StorageFullError, StorageBusyError, TrustError: as `refresh`.
+        """
+        async with self._database.read() as session:
+            sequence = (await the_account(session)).trust_sequence
+        if sequence != self.sequence:
+            await self.refresh()
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Have `changed` called after each document that is published; it must not raise."""
@@ -152,9 +165,15 @@ class TrustPublisher:
             revocations=_revocations(await revocations.all_revocations(session)),
             locks=[_lock(lock) for lock in await locks.in_force(session, now_ms)],
             name_suffix=self._name_suffix,
-            relays=[address["url"] for address in (await relays.addresses(session))[:MAX_RELAYS]],
+            relays=await _relays(session),
             retirement=seats.retirement(self._renew_within_seconds),
         )
+
+
+async def _relays(session: AsyncSession) -> list[str]:
+    """Return the addresses of relays; one that no document can name must not keep all others from being published."""
+    urls = [address["url"] for address in await relays.addresses(session)]
+    return [url for url in urls if is_relay_address(url)][:MAX_RELAYS]
 
 
 def _lock(lock: Lock) -> TrustLock:

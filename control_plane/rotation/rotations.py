@@ -10,7 +10,7 @@ the transaction.
 import asyncio
 import errno
 
-from certs.errors import CertificateError
+from certs.errors import CertificateError, TrustError
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.trust_publisher import TrustPublisher
@@ -64,23 +64,30 @@ class Rotations:
         self._stepping = asyncio.Lock()
 
     async def keep(self) -> None:
-        """Look every second whether the signers have changed, which only another process can have done.
+        """Look every second whether the signers, or what is revoked, have changed, which another process can have done.
 
         Raises:
             CertificateError: signers are in force whose keys are not here: this process must not go on.
         """
-        await self._destroy_ended()
         looks = 0
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
             try:
-                async with self._stepping:
-                    await self._take_up()
+                await self._look(looks)
                 looks += 1
-                if looks % LOOKS_A_TELLING == 1:
-                    await self._tell()
             except StorageError as error:
                 self._log.error("signers.not_read", reason=str(error))
+            except TrustError as error:
+                self._log.error("trust.not_published", reason=str(error), consequence="revocations have no effect")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, looks: int) -> None:
+        async with self._stepping:
+            if not looks:
+                await self._destroy_ended()
+            await self._take_up()
+            await self._trust.look()
+        if looks % LOOKS_A_TELLING == 1:
+            await self._tell()
 
     async def progress(self, kind: SignerKind) -> Progress:
         """Return where a rotation stands."""

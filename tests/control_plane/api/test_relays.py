@@ -5,6 +5,7 @@ import pytest
 from certs.chains import CertificateChain
 from certs.identities import build_csr
 from certs.keyfiles import generate_key
+from control_plane.storage import relays
 from tests.support.control_planes import RunningControlPlane
 
 ENROL = "/api/2.0/relays/enrol"
@@ -38,6 +39,30 @@ async def test_where_it_listens(plane: RunningControlPlane):
     for port in (0, 65536, "443", None):
         answer = await plane.call("PUT", "/api/2.0/relays/self", {"port": port}, identity=relay.identity)
         assert answer.status == 400
+
+
+async def test_a_wildcard_is_no_address(plane: RunningControlPlane):
+    asked = {"name": "relay-1", "dns_names": ["*.relay.test", "relay.test"], "lifetime_seconds": 600}
+    answer = await plane.call("POST", f"{plane.account}/relay-join-tokens", asked)
+    assert (answer.status, answer.error_code) == (400, "INVALID_PARAMETER_VALUE")
+    await plane.ok("POST", f"{plane.account}/relay-join-tokens", asked | {"dns_names": ["relay.test", "*.relay.test"]})
+
+
+@pytest.mark.parametrize(
+    ("names", "url"), [(["*.relay.test", "relay.test"], "https://relay.test:8443"), (["*.relay.test"], None)]
+)
+async def test_where_one_listens_that_was_given_a_wildcard_first(
+    plane: RunningControlPlane, names: list[str], url: str | None
+):
+    relay = await plane.relay(port=None)
+    async with plane.database.write() as session:
+        record = await relays.find(session, relay.relay_id)
+        assert record is not None
+        record.dns_names = names
+    placed = await plane.call("PUT", "/api/2.0/relays/self", {"port": 8443}, identity=relay.identity)
+    assert placed.status == (409 if url is None else 200)
+    [shown] = (await plane.ok("GET", f"{plane.account}/relays"))["relays"]
+    assert shown.get("url") == url
 
 
 async def test_renew(plane: RunningControlPlane):

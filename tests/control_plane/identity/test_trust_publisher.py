@@ -1,0 +1,70 @@
+"""The publisher: what others have recorded is published too, and one bad record keeps nothing from being published."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from certs.trust import TrustDocument, verify_first_trust_document
+from control_plane.storage import relays, revocations
+from control_plane.storage.records.relays import Relay
+from tests.support.control_planes import RunningControlPlane
+
+
+def published(plane: RunningControlPlane) -> TrustDocument:
+    return verify_first_trust_document(plane.control_plane.identities.trust.text, plane.foundation.clock.now())
+
+
+async def revoke(plane: RunningControlPlane, token_id: str) -> int:
+    """Revoke a token as another process would."""
+    now_ms = int(plane.foundation.clock.now() * 1000)
+    async with plane.database.write() as session:
+        return await revocations.revoke(
+            session, "token", token_id, expire_time=now_ms + 10**9, revoked_by="x", now_ms=now_ms
+        )
+
+
+async def test_what_another_process_has_revoked_is_published(plane: RunningControlPlane):
+    trust = plane.control_plane.identities.trust
+    before = trust.text
+    await trust.look()
+    assert trust.text == before
+    sequence = await revoke(plane, "t")
+    await trust.look()
+    assert trust.sequence == sequence
+    assert "t" in published(plane).revocations.token_ids
+
+
+@pytest.mark.parametrize("url", ["https://*.relay.test:443", "http://relay.test", "https://relay.test/path"])
+async def test_an_address_that_no_document_can_name_keeps_no_revocation_back(plane: RunningControlPlane, url: str):
+    relay = await plane.relay("relay-1")
+    await plane.relay("relay-2")
+    async with plane.database.write() as session:
+        record = await relays.find(session, relay.relay_id)
+        assert isinstance(record, Relay)
+        record.url = url
+    await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "t"})
+    document = published(plane)
+    assert "t" in document.revocations.token_ids
+    assert document.relays == ("https://relay-2.test:443",)
+    await plane.control_plane.housekeeping.clean()
+
+
+@pytest.mark.parametrize("loop", ["rotations", "housekeeping"])
+async def test_a_document_that_cannot_be_signed_ends_nothing(
+    plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch, loop: str
+):
+    monkeypatch.setattr("certs.trust.MAX_DOCUMENT_BYTES", 100)
+    monkeypatch.setattr("control_plane.rotation.rotations.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("control_plane.housekeeping.PAUSE_SECONDS", 0.0)
+    await revoke(plane, "t")
+    control_plane = plane.control_plane
+    work = control_plane.rotations.keep() if loop == "rotations" else control_plane.housekeeping.run()
+    with capture_logs() as lines:
+        running = asyncio.ensure_future(work)
+        async with asyncio.timeout(30):
+            while len(lines) < 2 and not running.done():  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0)
+    assert not running.done()
+    running.cancel()
+    assert {line["event"] for line in lines} <= {"trust.not_published", "housekeeping.failed"}
