@@ -22,6 +22,7 @@ from control_plane.storage import certificates, commands, node_inits, nodes
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
+from control_plane.storage.endings import of_node, refuse_ended
 from control_plane.storage.records.init_scripts import NodeInit
 from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
@@ -77,11 +78,12 @@ class NodeInits:
             actor: the node as the audit names it.
 
         Raises:
-            ApiError: its bootstrap is not confirmed, it names another state directory without another bootstrap,
-                or more scripts are for it than a node runs.
+            ApiError: its bootstrap is not confirmed, it names another state directory without another bootstrap, more
+                scripts are for it than a node runs, or it has ended, or was locked, since it was let in.
         """
         now = self._clock.now()
         async with self._database.write() as session:
+            await refuse_ended(session, of_node(workspace_id, node_id, serial), int(now * 1000))
             node = await _confirmed(session, workspace_id, node_id, serial)
             row = await node_inits.find(session, node_id)
             if row is None:

@@ -28,6 +28,7 @@ from control_plane.secrets.vault import SecretVault
 from control_plane.storage import certificates, nodes, secret_bundles, secrets
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
+from control_plane.storage.endings import of_node, refuse_ended
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.secrets import SecretBundle
 from trunkline.runtime.clock import Clock
@@ -85,7 +86,8 @@ class Bundles:
             actor: the node as the audit names it.
 
         Raises:
-            ApiError: its bootstrap is not confirmed, the key is not the one on record, or a secret does not open.
+            ApiError: its bootstrap is not confirmed, the key is not the one on record, a secret does not open, or the
+                node has ended, or was locked, since it was let in.
         """
         for _ in range(ATTEMPTS):
             async with self._database.read() as session:
@@ -95,7 +97,7 @@ class Bundles:
                 if _has_it(known, wanted, held):
                     return Handed(known.sequence if known is not None else 0)
                 entries = await self._entries(session, workspace_id, wanted)
-            sequence = await self._allot(node_id, workspace_id, wanted, actor)
+            sequence = await self._allot(node_id, workspace_id, serial, wanted, actor)
             if sequence is not None:
                 self._metrics.secret_bundles.inc()
                 return Handed(sequence, await self._sealed(entries, sealing_key, workspace_id, node_id, sequence))
@@ -137,10 +139,11 @@ class Bundles:
         values = await self._vault.open(session, workspace_id, rows)
         return [BundledSecret(row.scope, row.key, row.version, value) for row, value in zip(rows, values, strict=True)]
 
-    async def _allot(self, node_id: str, workspace_id: str, wanted: Contents, actor: Actor) -> int | None:
+    async def _allot(self, node_id: str, workspace_id: str, serial: str, wanted: Contents, actor: Actor) -> int | None:
         """Give these contents the node's next number, durably; None if they are no longer what it is to hold."""
         now = self._clock.now()
         async with self._database.write() as session:
+            await refuse_ended(session, of_node(workspace_id, node_id, serial), int(now * 1000))
             node = await _existing(session, workspace_id, node_id)
             if (await wanted_contents(session, workspace_id, [node_id]))[node_id] != wanted:
                 return None
