@@ -30,7 +30,7 @@ class Allowances:
         left, wanted = self._left_at(node_id, now), min(float(records), self._most)
         if left < wanted:
             wait_seconds = math.ceil((wanted - left) / self._per_second)
-            message = "this node has more written down than is allowed: send it later"
+            message = "more is asked for in this name, or written down, than is allowed: send it later"
             raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, message, retry_after_seconds=wait_seconds)
         self._left[node_id] = left - wanted, now
         if len(self._left) >= self._sweep_at:

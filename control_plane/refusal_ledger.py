@@ -4,7 +4,8 @@ Theory of operation. Refusals are counted by (action, reason). The first of a ki
 flush; the same kind is then written at most after 10 s, 1 min, 10 min, and from then on once an hour, each time with
 the number counted since and a few of the addresses, token ids and evidence hashes. A kind that was quiet for an hour
 starts anew. There are as many kinds as routes (and relays) times reasons, so the table grows by a bounded number of
-rows a day.
+rows a day. Some reasons hold what nodes and strangers say: of one action so many are kept apart, and the rest is
+counted as others of that action, so that nobody's refusals hide those of another's.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from trunkline.runtime.logs import Logger
 PAUSES_SECONDS = (0.0, 10.0, 60.0, 600.0, 3600.0)
 FLUSH_SECONDS = 0.5
 MOST_KINDS = 512
+MOST_REASONS = 32
+"""Of one action."""
 MOST_SAMPLES = 8
 OVERFLOW = "other"
 
@@ -59,16 +62,23 @@ class RefusalLedger:
         body_sha256: Sequence[str] = (),
     ) -> None:
         """Count refusals: one, or `count` that a relay or node reports."""
-        key = (action, reason)
-        if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
-            key = (OVERFLOW, OVERFLOW)
-        kind = self._kinds.setdefault(key, _Kind())
+        kind = self._kinds.setdefault(self._key(action, reason), _Kind())
         kind.count += count
         kind.sample("source_addresses", actor.source_address)
         kind.sample("evidence_sha256", evidence_sha256)
         kind.sample("token_ids", token_id)
         for one in body_sha256:
             kind.sample("body_sha256", one)
+
+    def _key(self, action: str, reason: str) -> tuple[str, str]:
+        """Return the kind under which a refusal is counted."""
+        if (action, reason) in self._kinds:
+            return action, reason
+        if sum(known == action for known, _ in self._kinds) >= MOST_REASONS:
+            reason = OVERFLOW
+        if (action, reason) not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            return OVERFLOW, OVERFLOW
+        return action, reason
 
     async def flush(self) -> None:
         """Write what is due, in one transaction; what cannot be written is counted on."""

@@ -95,15 +95,18 @@ class Bootstrap:
         self._most_challenges = most_challenges
 
     async def challenge(self) -> tuple[str, int]:
-        """Give out a nonce and say when it expires (milliseconds)."""
+        """Give out a nonce and say when it expires (milliseconds).
+
+        Where too many are outstanding, the oldest ends: whoever asks for one to use it does so within a second, and
+        whoever floods this has only his own end before their time.
+        """
         nonce = secrets.token_urlsafe(32)
         now_ms = int(self._clock.now() * 1000)
         expire_time = now_ms + NONCE_SECONDS * 1000
         async with self._database.write() as session:
             if await bootstraps.count_challenges(session) >= self._most_challenges:
                 await bootstraps.remove_expired(session, now_ms)
-            if await bootstraps.count_challenges(session) >= self._most_challenges:
-                raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, "too many challenges are open", retry_after_seconds=10)
+                await bootstraps.make_room(session, self._most_challenges - max(1, self._most_challenges // 100))
             bootstraps.add_challenge(session, nonce, expire_time)
         return nonce, expire_time
 

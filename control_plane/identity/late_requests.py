@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from certs.chains import CertificateChain
 from certs.errors import CertificateError
 from certs.late_renewal import LateRenewalRequest, csr_digest, read_late_renewal
+from control_plane.allowances import Allowances
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.rate import Rate
@@ -27,6 +28,8 @@ from control_plane.storage.records.certificates import Certificate
 from trunkline.runtime.clock import Clock
 
 DAY_MILLISECONDS = 86_400_000
+MOST_OF_A_SUBJECT_PER_SECOND = 0.1
+"""Of one node or relay, and ten minutes' worth at once: enough for any that asks again, whatever it is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class LateRequests:
         self._clock = clock
         self._limits = limits
         self._rate = Rate(limits.most_per_second)
+        self._subjects = Allowances(MOST_OF_A_SUBJECT_PER_SECOND, clock)
 
     @contextlib.contextmanager
     def counted(self, method: str, action: str, actor: Actor) -> Iterator[None]:
@@ -72,16 +76,14 @@ class LateRequests:
     async def read(self, text: str, csr: str, kind: str) -> LateRenewalRequest:
         """Return a request that is signed by the key of a certificate on record of this kind; nothing is written yet.
 
+        Only what is signed counts towards the rate, and of one subject only so much: neither strangers nor a node that
+        lies can keep others out.
+
         Raises:
             ApiError: it is none, or too many come at once.
         """
         if self._limits.days == 0:
             raise ApiError(ErrorCode.PERMISSION_DENIED, "late renewals are turned off: bootstrap or enrol anew")
-        if not self._rate.take(self._clock.monotonic()):
-            retry_seconds = 5 + secrets.randbelow(30)
-            raise ApiError(
-                ErrorCode.RESOURCE_EXHAUSTED, "too many late renewals at once", retry_after_seconds=retry_seconds
-            )
         try:
             request = read_late_renewal(text, trust_domain=self._trust_domain)
         except CertificateError as error:
@@ -89,7 +91,14 @@ class LateRequests:
         if request.csr_sha256 != csr_digest(csr):
             raise refused("the request is signed for another signing request")
         async with self._database.read() as session:
-            _verify(request, await certificates.find(session, request.serial), kind)
+            certificate = await certificates.find(session, request.serial)
+        _verify(request, certificate, kind)
+        self._subjects.spend(request.subject)
+        if not self._rate.take(self._clock.monotonic()):
+            retry_seconds = 5 + secrets.randbelow(30)
+            raise ApiError(
+                ErrorCode.RESOURCE_EXHAUSTED, "too many late renewals at once", retry_after_seconds=retry_seconds
+            )
         return request
 
     async def use(self, session: AsyncSession, request: LateRenewalRequest, now: float) -> Certificate:

@@ -19,6 +19,12 @@ def add_challenge(session: AsyncSession, nonce: str, expire_time: int) -> None:
     session.add(Challenge(nonce_sha256=token_hash(nonce), expire_time=expire_time))
 
 
+async def make_room(session: AsyncSession, most: int) -> None:
+    """Forget the oldest nonces, so that no more than so many are outstanding."""
+    kept = select(Challenge.nonce_sha256).order_by(Challenge.expire_time.desc(), Challenge.nonce_sha256).limit(most)
+    await session.execute(delete(Challenge).where(Challenge.nonce_sha256.not_in(kept)))
+
+
 async def is_open(session: AsyncSession, nonce: str, now_ms: int) -> bool:
     """Tell whether a nonce is outstanding, without using it up."""
     challenge = await session.get(Challenge, token_hash(nonce))

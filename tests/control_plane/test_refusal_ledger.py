@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.refusal_ledger import MOST_KINDS, RefusalLedger
+from control_plane.refusal_ledger import MOST_KINDS, MOST_REASONS, RefusalLedger
 from control_plane.storage.audit import Actor, AuditFilter, list_events
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageFullError
@@ -52,6 +52,19 @@ async def test_a_kind_that_was_quiet_is_told_at_once_again(database: Database):
         clock.advance(3 * 3600)
         await ledger.flush()
     assert [row.details["count"] for row in await rows(database)] == [1, 1, 1]
+
+
+async def test_what_one_says_hides_nothing_of_another(database: Database):
+    ledger = RefusalLedger(database=database, clock=ManualClock(), log=get_logger("test"))
+    for number in range(MOST_KINDS * 2):
+        ledger.record("node.refusal ws-1", f"made up {number}", ACTOR)
+    ledger.record("GET /x", "wrong token", ACTOR)
+    await ledger.flush()
+    found = await rows(database)
+    assert len(found) == MOST_REASONS + 2
+    assert [row.action for row in found if row.outcome == "refused: wrong token"] == ["GET /x"]
+    [others] = [row for row in found if row.outcome == "refused: other"]
+    assert (others.action, others.details["count"]) == ("node.refusal ws-1", MOST_KINDS * 2 - MOST_REASONS)
 
 
 async def test_kinds_are_bounded(database: Database):

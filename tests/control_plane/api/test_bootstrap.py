@@ -11,6 +11,7 @@ from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.lifespan import lifespan_of, renewal_moment
 from certs.tokens import TokenKind
+from control_plane.storage import bootstraps
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.records.nodes import Node
 from tests.support.control_planes import SEALING_KEY, RunningControlPlane, running_control_plane
@@ -121,19 +122,25 @@ async def test_nonces_are_single_use_and_short_lived(tmp_path: Path):
         assert len((await plane.ok("GET", "/w/finance/api/2.0/nodes"))["nodes"]) == 1
 
 
-async def test_challenges_are_bounded(tmp_path: Path):
+async def test_challenges_are_bounded_and_a_flood_keeps_nobody_out(tmp_path: Path):
     from tests.support.control_planes import settings_for
 
     clock = OffsetClock()
     settings = settings_for(tmp_path, limits={"most_challenges": 16})
     async with running_control_plane(tmp_path, clock=clock, settings=settings) as plane:
+        await plane.workspace()
+        flooded, _ = await plane.bootstrap_body(await plane.join_token())
         for _ in range(16):
+            clock.offset += 0.001
             await plane.nonce()
-        answer = await plane.call("POST", f"{PATH}/challenge", {}, token=None)
-        assert (answer.status, answer.error_code) == (429, "RESOURCE_EXHAUSTED")
-        assert answer.headers["Retry-After"] == "10"
-        clock.offset = 61
-        await plane.nonce()
+        assert (await plane.call("POST", PATH, flooded, token=None)).status == 401
+        asked, _ = await plane.bootstrap_body(await plane.join_token())
+        for _ in range(15):
+            clock.offset += 0.001
+            await plane.nonce()
+        assert (await plane.call("POST", PATH, asked, token=None)).status == 200
+        async with plane.database.read() as session:
+            assert await bootstraps.count_challenges(session) <= 16
 
 
 async def test_names(plane: RunningControlPlane):

@@ -230,15 +230,33 @@ async def test_a_window_of_no_days_turns_it_off(tmp_path: Path, clock: OffsetClo
 async def test_the_rate_is_bounded(tmp_path: Path, clock: OffsetClock):
     settings = settings_for(tmp_path, limits={"most_late_renewals_per_second": 1})
     async with running_control_plane(tmp_path, clock=clock, settings=settings) as plane:
-        answers = await asyncio.gather(
-            *(
-                plane.call("POST", PATH, {"request": "x", "csr": "x", "agent_version": "1"}, token=None)
-                for _ in range(10)
-            )
-        )
-        assert {answer.status for answer in answers} == {401, 429}
+        nodes = [await plane.node(f"vm-{number}") for number in range(4)]
+        clock.offset = 2 * DAY
+        bodies = [(await request(plane, node.identity)).body for node in nodes]
+        answers = await asyncio.gather(*(plane.call("POST", PATH, body, token=None) for body in bodies))
+        assert {answer.status for answer in answers} == {200, 429}
         [limited, *_] = [answer for answer in answers if answer.status == 429]
         assert 5 <= int(limited.headers["Retry-After"]) < 35
+
+
+class StandingClock(OffsetClock):
+    """A clock by which no second passes, so that no rate is restored."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+async def test_strangers_and_nodes_that_lie_keep_nobody_out(tmp_path: Path):
+    clock = StandingClock()
+    settings = settings_for(tmp_path, limits={"most_late_renewals_per_second": 61})
+    async with running_control_plane(tmp_path, clock=clock, settings=settings) as plane:
+        node, liar = await plane.node("vm-1"), await plane.node("vm-2")
+        clock.offset = 2 * DAY
+        lies = [(await request(plane, liar.identity, nonce="made up")).body] * 70
+        strange = [{"request": "x", "csr": "x", "agent_version": "1"}] * 70
+        answers = await asyncio.gather(*(plane.call("POST", PATH, body, token=None) for body in [*lies, *strange]))
+        assert {answer.status for answer in answers} == {401, 429}
+        await renewed(plane, await request(plane, node.identity))
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "x" * 5000])
