@@ -11,6 +11,7 @@ from certs.peers import peer_certificate
 from certs.tls import TlsContext
 from certs.trust import TrustVerdict
 from control_plane.fleet.reach import Sender
+from trunkline.channel.errors import HandshakeFailed
 from trunkline.channel.link import Link, LinkOwner
 from trunkline.client.link_keeper import tls_dial
 from trunkline.client.node_sender import NodeSender
@@ -45,15 +46,17 @@ class RelayLinks:
         def refusal(transport: asyncio.BaseTransport) -> str | None:
             peer = peer_certificate(transport)
             shown[0] = "" if peer is None else peer.serial
-            verdict = self._verdict(shown[0])
-            if verdict is None:
-                return None
-            return f"the relay's certificate {verdict.id} is {'locked' if verdict.locked else 'revoked'}"
+            return self._refusal(shown[0])
 
         dial = tls_dial(url, self._client_tls, refuse_peer=refusal)
 
         async def dial_by_certificate(owner: LinkOwner, _: str | None) -> Link:
             link = await dial(owner, None)
+            # A relay that takes its time to answer may have been revoked meanwhile, before there was a link to cut.
+            ended = self._refusal(shown[0])
+            if ended is not None:
+                link.abort()
+                raise HandshakeFailed(ended)
             self._open[link] = shown[0]
             link.closed.add_done_callback(lambda closed: self._open.pop(link, None))
             return link
@@ -65,6 +68,12 @@ class RelayLinks:
             link_timeout_seconds=LINK_SECONDS,
             clock=self._clock,
         )
+
+    def _refusal(self, serial: str) -> str | None:
+        verdict = self._verdict(serial)
+        if verdict is None:
+            return None
+        return f"the relay's certificate {verdict.id} is {'locked' if verdict.locked else 'revoked'}"
 
     def cut_ended(self) -> None:
         """Cut the links to relays whose certificate is no good any more; calls under way end unanswered."""

@@ -12,6 +12,7 @@ from control_plane.fleet.relay_links import RelayLinks
 from tests.support.identities import IdentityKit
 from tests.support.link_server import LinkServer, link_server
 from trunkline.channel.session import Role
+from trunkline.channel.upgrade import LinkRequest
 from trunkline.client.errors import Unreachable
 from trunkline.client.node_sender import NodeSender
 from trunkline.runtime.clock import SystemClock
@@ -74,4 +75,25 @@ async def test_the_link_to_a_relay_that_is_revoked_is_cut(kit: IdentityKit, rela
     with pytest.raises(Unreachable):
         await sender.request("GET", HOST, "/", token="t", timeout_seconds=5)
     assert len(server.requests) == 1
+    await sender.close()
+
+
+async def test_a_relay_that_is_revoked_while_it_keeps_its_answer_back_gets_no_link(
+    kit: IdentityKit, relay: tuple[LinkServer, str]
+):
+    server, serial = relay
+    plane = Plane(kit)
+
+    async def revoke(request: LinkRequest) -> None:
+        plane.revoked.add(serial)
+        plane.links.cut_ended()
+
+    server.before_answer = revoke
+    sender = plane.links.sender(server.url)
+    with pytest.raises(Unreachable, match=f"the relay's certificate {serial} is revoked") as refused:
+        await sender.request("GET", HOST, "/", token="t", timeout_seconds=5)
+    assert refused.value.never_sent
+    [link] = server.links
+    async with asyncio.timeout(30):
+        await link.closed
     await sender.close()
