@@ -7,6 +7,7 @@ restart therefore publishes the same document again, under the same number, with
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,6 +35,7 @@ RECORDED = (
     "what was changed is recorded, and goes to relays and nodes by itself within two minutes once this has passed"
 )
 """How a failure to publish begins: whoever has asked for a revocation must not believe that nothing was done."""
+CONTEST_SECONDS = 60.0
 
 
 class TrustPublisher:
@@ -62,6 +64,7 @@ class TrustPublisher:
         self._subscribers: list[Callable[[], None]] = []
         self._document: TrustDocument | None = None
         self._signed_by = ""
+        self._contested_at = -math.inf
         self.sequence = 0
         self.text = ""
 
@@ -96,13 +99,17 @@ class TrustPublisher:
     async def look(self) -> None:
         """Publish what another control plane over the same database has changed, or what could not be published before.
 
+        Of two whose settings give different documents from the same database, each answers the other's with a number of
+        its own; so that these do not run away, that is done once a minute.
+
         Raises:
             StorageError: the database cannot be read.
             StorageFullError, StorageBusyError, TrustError: as `refresh`.
         """
         async with self._database.read() as session:
             sequence = (await the_account(session)).trust_sequence
-        if sequence != self.sequence:
+        is_contested = self._clock.monotonic() - self._contested_at < CONTEST_SECONDS
+        if sequence != self.sequence and not is_contested:
             await self.refresh()
 
     def subscribe(self, changed: Callable[[], None]) -> None:
@@ -131,6 +138,8 @@ class TrustPublisher:
             content = await self._content(session, now_ms)
             fingerprint = content_fingerprint(content)
             if account.trust_fingerprint not in (None, fingerprint):
+                if account.trust_sequence != self.sequence:
+                    self._contested_at = self._clock.monotonic()
                 await next_trust_sequence(session, now_ms)
                 await session.refresh(account)
             if account.trust_fingerprint != fingerprint:

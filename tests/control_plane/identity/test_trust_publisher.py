@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from certs.trust import TrustDocument, verify_first_trust_document
-from control_plane.storage import relays, revocations
+from control_plane.storage import accounts, relays, revocations
 from control_plane.storage.records.relays import Relay
 from tests.support.control_planes import RunningControlPlane
 
@@ -32,6 +32,21 @@ async def test_what_another_process_has_revoked_is_published(plane: RunningContr
     sequence = await revoke(plane, "t")
     await trust.look()
     assert trust.sequence == sequence
+    assert "t" in published(plane).revocations.token_ids
+
+
+async def test_two_that_do_not_agree_do_not_drive_the_number_up(plane: RunningControlPlane):
+    """Another process, with other settings, has published another document under the next number, each time anew."""
+    trust = plane.control_plane.identities.trust
+    numbers = []
+    for _ in range(3):
+        async with plane.database.write() as session:
+            await accounts.next_trust_sequence(session, 1)
+            (await accounts.the_account(session)).trust_fingerprint = "another"
+        await trust.look()
+        numbers.append(trust.sequence)
+    assert len(set(numbers)) == 1
+    await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "t"})
     assert "t" in published(plane).revocations.token_ids
 
 
