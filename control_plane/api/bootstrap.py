@@ -157,9 +157,11 @@ class BootstrapResource:
     async def renew(self, request: web.Request, caller: Caller) -> web.Response:
         """Issue the node's next leaf and listen token."""
         body = await read_body(request, RenewalBody, largest_bytes=LARGEST_BODY_BYTES)
-        pair = await self._renewals.renew_node(
+        pair, changed = await self._renewals.renew_node(
             caller.workspace_id, caller.subject_id, caller.serial, body.csr, body.sealing_key, caller.actor
         )
+        if changed:
+            await self._context.trust.refresh()
         return await pair_answer(self._context, pair)
 
     async def listen_token(self, request: web.Request, caller: Caller) -> web.Response:

@@ -147,8 +147,8 @@ class Bootstrap:
                 f"this control plane takes evidence of: {', '.join(sorted(self._providers))}",
             )
         csr_sha256 = csr_hash(request.csr)
-        credential = request.evidence.token if request.evidence.method == JOIN_TOKEN else request.nonce
-        await self._refuse_unknown_nonce(request.nonce, credential, csr_sha256)
+        credential = _credential(request)
+        await self._refuse_unknown_nonce(request, credential, csr_sha256)
         nonce = evidence_nonce(request.nonce, request.csr)
         verified = await provider.verify(request.evidence, nonce, self._clock.now())
         now = self._clock.now()
@@ -156,7 +156,7 @@ class Bootstrap:
             known = await bootstraps.find_answer(session, credential, csr_sha256, int(now * 1000))
             if known is not None:
                 return _answer(known), Outcome.REPEATED
-            await self._use_nonce(session, request.nonce, int(now * 1000))
+            await self._use_nonce(session, request, int(now * 1000))
             admission = await self._admission(session, verified, request, csr_sha256, actor, now)
             if isinstance(admission, Admission):
                 return await self._grant(session, admission, verified, request, actor, now)
@@ -164,15 +164,15 @@ class Bootstrap:
                 append(session, now, actor, _waits(request, admission))
         raise admission.refusal()
 
-    async def _refuse_unknown_nonce(self, nonce: str, credential: str, csr_sha256: str) -> None:
+    async def _refuse_unknown_nonce(self, request: BootstrapRequest, credential: str, csr_sha256: str) -> None:
         """Refuse what cannot succeed before any evidence is looked at, and so before anything is fetched for it."""
         now_ms = int(self._clock.now() * 1000)
         async with self._database.read() as session:
-            if await bootstraps.is_open(session, nonce, now_ms):
+            if await bootstraps.is_open(session, request.nonce, now_ms):
                 return
             if await bootstraps.find_answer(session, credential, csr_sha256, now_ms) is not None:
                 return
-            raise await _bad_nonce(session, nonce, now_ms)
+            raise await _bad_nonce(session, request, now_ms)
 
     async def _admission(
         self,
@@ -218,7 +218,7 @@ class Bootstrap:
         answer = await self._issue(session, node, admission.workspace, request, now)
         await bootstraps.keep_answer(
             session,
-            request.evidence.token if machine is None else request.nonce,
+            _credential(request),
             csr_hash(request.csr),
             subject_id=node.node_id,
             answer=_document(answer),
@@ -227,9 +227,9 @@ class Bootstrap:
         append(session, now, actor, _granted(request, machine, admission, answer))
         return answer, Outcome.ADMITTED if admission.node is None else Outcome.REATTESTED
 
-    async def _use_nonce(self, session: AsyncSession, nonce: str, now_ms: int) -> None:
-        if not await bootstraps.use_challenge(session, nonce, now_ms):
-            raise await _bad_nonce(session, nonce, now_ms)
+    async def _use_nonce(self, session: AsyncSession, request: BootstrapRequest, now_ms: int) -> None:
+        if not await bootstraps.use_challenge(session, request.nonce, now_ms):
+            raise await _bad_nonce(session, request, now_ms)
 
     async def _new_node(
         self,
@@ -314,8 +314,18 @@ def _refresh(
         node.join_policy_id = admission.join_policy_id
 
 
-async def _bad_nonce(session: AsyncSession, nonce: str, now_ms: int) -> ApiError:
-    if await bootstraps.has_answer(session, nonce, now_ms):
+def _credential(request: BootstrapRequest) -> str:
+    """Return what the answer is kept under: what was asked for here is never answered with another kind's answer."""
+    method = request.evidence.method
+    return _kept_under(method, request.evidence.token if method == JOIN_TOKEN else request.nonce)
+
+
+def _kept_under(method: str, proof: str) -> str:
+    return f"bootstrap/{method}/{proof}"
+
+
+async def _bad_nonce(session: AsyncSession, request: BootstrapRequest, now_ms: int) -> ApiError:
+    if await bootstraps.has_answer(session, _kept_under(request.evidence.method, request.nonce), now_ms):
         return AttestationRefused(
             Outcome.BAD_NONCE,
             ErrorCode.RESOURCE_CONFLICT,

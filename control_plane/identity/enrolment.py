@@ -68,7 +68,7 @@ class Enrolment:
             certificate = await self._issuance.relay_certificate(session, relay, csr, origin="enrol", now=now)
             await bootstraps.keep_answer(
                 session,
-                token,
+                _credential(token),
                 csr_sha256,
                 subject_id=relay.relay_id,
                 answer={"certificate_chain": certificate.chain},
@@ -81,7 +81,7 @@ class Enrolment:
     async def _again(
         self, session: AsyncSession, record: RelayJoinToken, token: str, csr_sha256: str, now_ms: int
     ) -> tuple[Relay, str]:
-        known = await bootstraps.find_answer(session, token, csr_sha256, now_ms)
+        known = await bootstraps.find_answer(session, _credential(token), csr_sha256, now_ms)
         relay = await relays.find(session, record.relay_id or "")
         if known is None or relay is None:
             raise conflict("this relay join token was used by another machine: ask for a new one")
@@ -94,3 +94,7 @@ class Enrolment:
         session.add(relay)
         record.relay_id = relay.relay_id
         return relay
+
+
+def _credential(token: str) -> str:
+    return f"enrolment/{token}"

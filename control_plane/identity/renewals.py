@@ -19,6 +19,9 @@ from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.relays import Relay
 from trunkline.runtime.clock import Clock
 
+BOOTSTRAP = "bootstrap"
+"""The origin of certificates that machines got by their evidence."""
+
 
 class Renewals:
     """Serves authenticated nodes and relays."""
@@ -31,9 +34,9 @@ class Renewals:
     async def confirm(self, workspace_id: str, node_id: str, serial: str, actor: Actor) -> bool:
         """Take note that a node holds the key of this certificate.
 
-        What the node had before a new *bootstrap* ends here; a renewed leaf lets the old one run out, since calls may
-        still use it. From now on it is sealed to the sealing key that came with the certificate. Asked again, nothing
-        changes.
+        What the node had before a new *bootstrap* ends here, and what was renewed from that, whoever did so and
+        confirmed it; a renewed leaf lets the old one run out, since calls may still use it. From now on it is sealed to
+        the sealing key that came with the certificate. Asked again, nothing changes.
 
         Returns:
             Whether the trust document changed.
@@ -48,20 +51,18 @@ class Renewals:
             certificate = await certificates.find(session, serial)
             if certificate is None:
                 raise _not_on_record()
-            if certificate.confirm_time is not None:
-                return False
-            if certificate.sealing_key is not None and not await certificates.is_outdated(session, certificate):
-                node.sealing_key = certificate.sealing_key
-            certificate.confirm_time = int(now * 1000)
-            if node.confirm_time is None:
-                node.confirm_time = int(now * 1000)
-            append(session, now, actor, Happening("node.confirm", resource=node.node, workspace_id=workspace_id))
-            return certificate.origin == "bootstrap" and await self._end_earlier(session, certificate, actor, now)
+            return await self._confirm(session, node, certificate, actor, now)
 
     async def renew_node(
         self, workspace_id: str, node_id: str, serial: str, csr: str, sealing_key: str | None, actor: Actor
-    ) -> Pair:
+    ) -> tuple[Pair, bool]:
         """Issue the next leaf and listen token of a node that has this certificate; the same CSR gets the same.
+
+        Whoever renews has shown the certificate's key: one that came of a bootstrap is confirmed by that, so that
+        nobody goes round the end of what the node had before.
+
+        Returns:
+            The pair, and whether the trust document changed.
 
         Raises:
             ApiError: the node was deleted, its certificate has ended, or the CSR was sent with another sealing key
@@ -71,13 +72,17 @@ class Renewals:
         async with self._database.write() as session:
             await _refuse_ended(session, serial, now)
             workspace, node = await self._found(session, workspace_id, node_id)
+            shown = await certificates.find(session, serial)
+            changed = False
+            if shown is not None and shown.origin == BOOTSTRAP:
+                changed = await self._confirm(session, node, shown, actor, now)
             request = PairRequest(csr, sealing_key, RENEWAL)
             pair, is_new = await issue_pair(session, self._issuance, workspace, node, request, now)
             if is_new:
                 details = {"certificate": pair.serial}
                 happening = Happening("node.renew", resource=node.node, workspace_id=workspace_id, details=details)
                 append(session, now, actor, happening)
-        return pair
+        return pair, changed
 
     async def listen_token(self, workspace_id: str, node_id: str, serial: str, actor: Actor) -> str:
         """Issue a fresh listen token for the leaf that the node presented."""
@@ -158,6 +163,21 @@ class Renewals:
         if relay is None:
             raise ApiError(ErrorCode.UNAUTHENTICATED, "this relay was deleted")
         return relay
+
+    async def _confirm(
+        self, session: AsyncSession, node: Node, certificate: Certificate, actor: Actor, now: float
+    ) -> bool:
+        if certificate.confirm_time is not None:
+            return False
+        is_bootstrap = certificate.origin == BOOTSTRAP
+        is_newest = is_bootstrap or not await certificates.is_outdated(session, certificate)
+        if certificate.sealing_key is not None and is_newest:
+            node.sealing_key = certificate.sealing_key
+        certificate.confirm_time = int(now * 1000)
+        if node.confirm_time is None:
+            node.confirm_time = int(now * 1000)
+        append(session, now, actor, Happening("node.confirm", resource=node.node, workspace_id=node.workspace_id))
+        return is_bootstrap and await self._end_earlier(session, certificate, actor, now)
 
     async def _end_earlier(self, session: AsyncSession, certificate: Certificate, actor: Actor, now: float) -> bool:
         earlier = await certificates.live_before(session, certificate, int(now * 1000))

@@ -143,6 +143,16 @@ async def test_challenges_are_bounded_and_a_flood_keeps_nobody_out(tmp_path: Pat
             assert await bootstraps.count_challenges(session) <= 16
 
 
+async def test_the_answer_of_another_kind_is_nobodys_here(plane: RunningControlPlane):
+    """A node that names as its join token what its renewal is kept under."""
+    node = await plane.node("vm-1")
+    csr = build_csr(generate_key())
+    await plane.ok("POST", "/api/2.0/nodes/self/renew", {"csr": csr}, identity=node.identity)
+    body, _ = await plane.bootstrap_body(f"renewal/{node.node_id}", csr=csr)
+    answer = await plane.call("POST", PATH, body, token=None)
+    assert (answer.status, answer.error_code) == (401, "UNAUTHENTICATED")
+
+
 async def test_names(plane: RunningControlPlane):
     await plane.node("vm-1")
     taken = await plane.node("vm-1")

@@ -13,6 +13,7 @@ from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.late_renewal import sign_late_renewal
 from certs.predecessor import sign_predecessor
+from certs.trust import verify_first_trust_document
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.nodes import Node
 from tests.support.emulated_clouds import BOOTSTRAP, CloudPlane, cloud_plane
@@ -294,6 +295,41 @@ async def test_the_earlier_identity_is_valid_until_the_new_one_is_confirmed(clou
     refused = await cloudy.plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=old)
     assert (refused.status, refused.document["message"]) == (401, "this certificate was revoked")
     await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=new)
+
+
+async def unconfirmed(cloudy: CloudPlane, **fields: Any) -> Identity:
+    body, key = await cloudy.request(**fields)
+    return Identity(key, CertificateChain.from_pem((await cloudy.send(body)).document["certificate_chain"]))
+
+
+async def renew(cloudy: CloudPlane, identity: Identity, sealing: str) -> Identity:
+    key = generate_key()
+    body = {"csr": build_csr(key), "sealing_key": sealing}
+    answer = await cloudy.plane.ok("POST", "/api/2.0/nodes/self/renew", body, identity=identity)
+    return Identity(key, CertificateChain.from_pem(answer["certificate_chain"]))
+
+
+async def test_nobody_goes_round_the_confirmation_by_renewing(cloudy: CloudPlane):
+    await cloudy.policy()
+    _, old = await cloudy.join()
+    renewed = await renew(cloudy, await unconfirmed(cloudy), encode_base64url(b"n" * 32))
+    refused = await cloudy.plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=old)
+    assert (refused.status, refused.document["message"]) == (401, "this certificate was revoked")
+    document = verify_first_trust_document(cloudy.plane.control_plane.identities.trust.text, SystemClock().now())
+    assert old.serial in document.revocations.certificates
+    await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=renewed)
+
+
+async def test_whoever_has_the_earlier_key_does_not_keep_the_new_one_from_its_secrets(cloudy: CloudPlane):
+    await cloudy.policy()
+    answer, old = await cloudy.join()
+    wanted = encode_base64url(b"n" * 32)
+    new = await unconfirmed(cloudy, sealing_key=wanted)
+    thief = await renew(cloudy, old, encode_base64url(b"t" * 32))
+    await cloudy.plane.ok("POST", f"{BOOTSTRAP}/confirm", {}, identity=thief)
+    await cloudy.plane.ok("POST", f"{BOOTSTRAP}/confirm", {}, identity=new)
+    assert await sealing_key(cloudy, answer["node_id"]) == wanted
+    assert (await cloudy.plane.call("POST", f"{BOOTSTRAP}/confirm", {}, identity=thief)).status == 401
 
 
 async def test_a_clock_that_was_set_back_leaves_no_earlier_identity_behind(tmp_path: Path):
