@@ -89,6 +89,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 await control_plane.identities.trust.refresh()
             except (StorageFullError, StorageBusyError) as error:
                 raise StateDirectoryError(str(error)) from None
+            except StorageUnreachableError as error:
+                raise StartError(str(error), EXIT_UNAVAILABLE) from None
             except (CertificateError, LookupError) as error:
                 raise StartError(str(error)) from None
             await _settle_secret_keys(control_plane, log)
