@@ -37,6 +37,7 @@ from trunkline.runtime.logs import Logger
 
 HOUSEKEEPING_SECONDS = 30.0
 MAX_TOKENS_OF_A_COMMAND = 64
+_NOT_FORGOTTEN = "cancelled, but not on record: the node's disk takes nothing, and its next agent may start the command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +160,16 @@ class CommandLedger:
         """Cancel a command; one that has ended, or is being cancelled, stays as it is.
 
         Raises:
-            CommandRefused: there is none of that id, or the policy does not let this caller.
+            CommandRefused: there is none of that id, the policy does not let this caller, or one that waited is
+                cancelled and the disk takes no word of it.
         """
         command = self.get(command_id)
         _allow(refusal_of_caller(self._policy.current.commands, subject, command.record.named))
         if command.state in (CommandState.QUEUED, CommandState.RUNNING):
             self._cancel(command, f"cancelled by {subject}")
             if command.state.terminal:
-                await settle(command, self._store, self._log)  # what its start would have needed goes
+                if not await settle(command, self._store, self._log):  # what its start would have needed goes
+                    raise CommandRefused(RefusalReason.NO_STORAGE, _NOT_FORGOTTEN)
             else:
                 await self._save(command)
         return command
@@ -210,15 +213,15 @@ class CommandLedger:
         return taken
 
     async def run(self) -> None:
-        """Keep house until cancelled: forget what is old, and save what the disk did not take before."""
+        """Keep house until cancelled: forget what is old, and record what the disk did not take before."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             await self.keep_house()
 
     async def keep_house(self) -> None:
-        """Forget what is old, and save what the disk did not take before."""
+        """Forget what is old, and record what the disk did not take before."""
         for command in [command for command in self if command.unsaved]:
-            await self._save(command)
+            await (settle if command.state.terminal else save)(command, self._store, self._log)
         records = [command.record for command in self if command.spooled]
         expiry = expired(records, self._bounds.retention, self._clock.now())
         for command_id in expiry.commands:

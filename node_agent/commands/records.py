@@ -1,6 +1,7 @@
 """What is remembered of a command on the disk: one directory each, with a record that is replaced atomically."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ RECORD_FILE = "record.json"
 PLAN_FILE = "plan.json"
 # More than the longest body of a submit, 8 MiB, with everything that is added to it.
 MAX_RECORD_BYTES = 12 * 1024 * 1024
+# What is said of a file that is there, and is lost: a sector that cannot be read, a file system that is damaged, …
+_DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR, errno.ELOOP})
 
 
 class OutputStream(Enum):
@@ -131,6 +134,9 @@ class CommandStore:
         """Yield each command's id and its record, or None where the record is damaged.
 
         A directory without a record is what a crash left of a submit that was never answered: it is removed.
+
+        Raises:
+            OSError: the directory cannot be read, or no descriptor is left.
         """
         for directory in sorted(self._directory.iterdir()):
             if not COMMAND_ID.fullmatch(directory.name) or not directory.is_dir():
@@ -278,8 +284,13 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(MAX_RECORD_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_RECORD_BYTES + 1)
+    except OSError as error:
+        if error.errno in _DAMAGE:
+            raise DamagedRecord(error.strerror) from None
+        raise
     if len(content) > MAX_RECORD_BYTES:
         raise DamagedRecord("the file is too long")
     return content

@@ -20,6 +20,7 @@ from node_agent.commands.run import lose, settle
 from node_agent.commands.start_plan import kept_plan
 from node_agent.commands.states import CommandState
 from node_agent.commands.supervisor_process import SupervisorProcess
+from node_agent.supervisor.records import SHORTAGES
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -41,7 +42,11 @@ class Recovered:
 
 
 async def recover(store: CommandStore, boot_id: str, clock: Clock, log: Logger) -> Recovered:
-    """Load all commands, and see to those that had not ended."""
+    """Load all commands, and see to those that had not ended.
+
+    Raises:
+        OSError: the commands' directory cannot be read, or no descriptor is left.
+    """
     loaded = await asyncio.to_thread(lambda: list(store.load()))
     commands = [_command(command_id, record, boot_id, clock) for command_id, record in loaded]
     recovered = Recovered(sorted(commands, key=lambda command: command.record.submit_time))
@@ -70,7 +75,7 @@ class _Recovery:
         elif traces.ending is not None:
             take_ending(command, traces.ending, self._clock.now())
         elif record.boot_id != self._boot_id:
-            await self._lose(command, NODE_REBOOTED)
+            await self._lose(command, NODE_REBOOTED, of_this_boot=False)
         elif traces.claim is not None:
             await self._follow(command, traces.claim, traces.started)
         elif record.state is not CommandState.QUEUED:
@@ -109,6 +114,8 @@ class _Recovery:
         try:
             claim = await asyncio.to_thread(self._store.claim, command.command_id, command.record.run_id)
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             self._log.error("command.not_claimed", command_id=command.command_id, reason=error.strerror)
             claim = None
         if claim is None:
@@ -141,8 +148,8 @@ class _Recovery:
         except ValueError:
             return False
 
-    async def _lose(self, command: Command, reason: str) -> None:
-        await lose(command, self._store, self._clock, self._log, reason)
+    async def _lose(self, command: Command, reason: str, *, of_this_boot: bool = True) -> None:
+        await lose(command, self._store, self._clock, self._log, reason, of_this_boot=of_this_boot)
 
 
 def _command(command_id: str, record: CommandRecord | None, boot_id: str, clock: Clock) -> Command:

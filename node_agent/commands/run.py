@@ -70,6 +70,8 @@ class CommandRun:
     async def adopt(self, supervisor: SupervisorProcess) -> None:
         """Follow a command whose supervisor was found again."""
         self._supervisor = supervisor
+        if self._command.state is CommandState.CANCELLING:  # which the agent before this one may not have told it
+            self._command.ask_stop(StopCause.CANCEL)
         await self._to_end(None)
 
     def leave(self) -> None:
@@ -281,18 +283,28 @@ async def lose(command: Command, store: CommandStore, clock: Clock, log: Logger,
     traces = await asyncio.to_thread(store.traces, record.command_id)
     if record.state is CommandState.QUEUED and traces.started is not None:
         take_started(command, traces.started, clock.now())
-    program = (record.pid, record.pid_start_ticks)
-    lived = await asyncio.to_thread(clear_left_behind, record.run_id, traces.claim, [program])
+    program, lived = (record.pid, record.pid_start_ticks), False
+    if of_this_boot:
+        lived = await asyncio.to_thread(clear_left_behind, record.run_id, traces.claim, [program])
     sizes = [store.spooled_bytes(record.command_id, stream) for stream in OutputStream]
     command.grown([sizes[0], record.stdout_dropped_bytes, sizes[1], record.stderr_dropped_bytes])
     command.happened(CommandEvent.AGENT_ENDED, clock.now(), reason=reason)
     log.warning("command.lost", command_id=record.command_id, reason=reason, processes_killed=lived)
 
 
-async def settle(command: Command, store: CommandStore, log: Logger) -> None:
-    """Record the end for good; what the supervisor had recorded of it is then no longer needed."""
-    if await save(command, store, log):
-        await asyncio.to_thread(store.settle, command.command_id)
+async def settle(command: Command, store: CommandStore, log: Logger) -> bool:
+    """Record the end for good; what the supervisor had recorded of it is then no longer needed.
+
+    A full disk does not take the record, and lets go of what a start would need: so the next agent finds nothing to
+    start all the same. Returns whether one of the two was done.
+    """
+    saved = await save(command, store, log)
+    try:
+        await asyncio.to_thread(store.settle if saved else store.remove_plan, command.command_id)
+    except OSError as error:
+        log.error("command.not_settled", command_id=command.command_id, reason=error.strerror)
+        return saved
+    return True
 
 
 async def save(command: Command, store: CommandStore, log: Logger) -> bool:

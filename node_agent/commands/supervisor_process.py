@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any, Self
 from node_agent.supervisor.control import Lines, Message, encode
 from node_agent.supervisor.launch import spawn
 from node_agent.supervisor.plan import Plan
-from node_agent.supervisor.records import CONTROL_SOCKET, open_directory
+from node_agent.supervisor.records import CONTROL_SOCKET, SHORTAGES, open_directory
 from node_agent.supervisor.tree import start_ticks
 
 RECEIVE_BYTES = 64 * 1024
@@ -75,18 +77,28 @@ class SupervisorProcess:
 
     @classmethod
     def find(cls, directory: Path, claim: dict[str, Any], sizes: Sizes, passed: Passed | None = None) -> Self | None:
-        """Return the supervisor that made the claim, or None if it has ended."""
+        """Return the supervisor that made the claim, or None if it has ended.
+
+        Raises:
+            OSError: that cannot be seen at the moment (`SHORTAGES`).
+        """
         pid = claim.get("pid")
         if not isinstance(pid, int):
             return None
         try:
             pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
+            return None
+        try:
+            if _start_of(pid, pidfd) == claim.get("start_ticks"):
+                return cls(pid, pidfd, _connected(directory, pid), sizes, passed)
         except OSError:
-            return None
-        if start_ticks(pid) != claim.get("start_ticks"):
             os.close(pidfd)
-            return None
-        return cls(pid, pidfd, _connected(directory, pid), sizes, passed)
+            raise
+        os.close(pidfd)
+        return None
 
     def tell(self, message: Message) -> bool:
         """Say something to the supervisor; return whether it can hear it."""
@@ -172,8 +184,27 @@ def _send(connected: socket.socket, plan: Plan) -> None:
     connected.sendall(plan.to_bytes())
 
 
+def _start_of(pid: int, pidfd: int) -> int | None:
+    """Return when a process started, or None if it has ended.
+
+    Raises:
+        OSError: it lives, and its start cannot be read: no descriptor is left.
+    """
+    ticks = start_ticks(pid)
+    if ticks is None:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(0):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return ticks
+
+
 def _connected(directory: Path, pid: int) -> socket.socket | None:
-    """Return a connection to the supervisor, or None where its socket is gone: then only its end is heard."""
+    """Return a connection to the supervisor, or None where its socket is gone: then only its end is heard.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         descriptor = open_directory(directory)
@@ -182,7 +213,9 @@ def _connected(directory: Path, pid: int) -> socket.socket | None:
             connected.connect(f"/proc/self/fd/{descriptor}/{CONTROL_SOCKET.format(pid=pid)}")
         finally:
             os.close(descriptor)
-    except OSError:
+    except OSError as error:
         connected.close()
+        if error.errno in SHORTAGES:
+            raise
         return None
     return connected

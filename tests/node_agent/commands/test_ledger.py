@@ -441,6 +441,43 @@ async def test_an_end_that_could_not_be_recorded_is_recorded_later(ledger, tmp_p
     assert record_of(tmp_path, "one")["state"] == "CANCELLED"
 
 
+async def test_what_was_cancelled_while_the_disk_was_full_is_not_started_by_the_next_agent(
+    ledger, make_ledger, policy_file, policy, tmp_path
+):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    await ledger.submit("one", sh("sleep 60"), CALLER)
+    await ledger.submit("two", sh(f"touch {tmp_path}/ran"), CALLER)
+    with no_room_for_files():
+        assert (await ledger.cancel("two", "someone")).state is CommandState.CANCELLED
+    await ledger.end_commands()
+    again = make_ledger()
+    await again.open()
+    assert again.get("two").state is CommandState.LOST
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_a_cancel_that_leaves_no_trace_on_the_disk_is_said_to_be_none(ledger, policy_file, policy, tmp_path):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    await ledger.submit("one", sh("sleep 60"), CALLER)
+    await ledger.submit("two", sh("true"), CALLER)
+    plan = tmp_path / "commands" / "two" / PLAN_FILE
+    plan.unlink()
+    plan.mkdir()  # which unlink(2) refuses, as it does everything on a disk that has become read-only
+    with no_room_for_files(), pytest.raises(CommandRefused) as refused:
+        await ledger.cancel("two", "someone")
+    assert refused.value.reason is RefusalReason.NO_STORAGE
+
+
+async def test_what_an_end_leaves_that_could_not_be_recorded_goes_once_it_is(ledger, policy_file, policy, tmp_path):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    await ledger.submit("one", sh("sleep 60"), CALLER)
+    await ledger.submit("two", sh("true", stdin_stream=True), CALLER)
+    with no_room_for_files():
+        await ledger.cancel("two", "someone")
+    await ledger.keep_house()
+    assert [path.name for path in (tmp_path / "commands" / "two").iterdir()] == [RECORD_FILE]
+
+
 async def test_old_commands_are_forgotten(make_ledger, tmp_path, ended):
     ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=2)))
     await ledger.open()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from node_agent.commands.records import RECORD_FILE, OutputStream
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
+from node_agent.commands.supervisor_process import SupervisorProcess
 from node_agent.supervisor.records import CLAIM_FILE, claim, open_directory
 from node_agent.supervisor.tree import start_ticks
 from tests.support.supervisors import Supervised, alive, plan
@@ -293,6 +295,56 @@ async def test_a_directory_that_is_deleted_while_its_command_runs_leaves_it_lost
     await asyncio.to_thread(shutil.rmtree, tmp_path / "commands" / "one")
     (tmp_path / "go").touch()
     await until(lambda: command.state is CommandState.LOST)
+
+
+async def test_a_cancel_that_was_recorded_and_not_told_is_told_by_the_next_agent(successor, tmp_path, until):
+    record = crashed_record("one", state="CANCELLING", reason="cancelled by someone")
+    write_record(tmp_path, record)
+    with Supervised(tmp_path / "commands" / "one", plan("sleep", "60", run_id=record["run_id"])) as supervised:
+        await asyncio.to_thread(supervised.hears, "started")
+        supervised.hang_up()
+        again = await successor()
+        await until(lambda: again.get("one").state is CommandState.CANCELLED)
+        assert again.get("one").document()["reason"] == "cancelled by someone"
+
+
+async def test_after_a_reboot_nobody_is_taken_for_what_ran_before_it(successor, tmp_path):
+    with leftover("run-one") as stranger:
+        same = {"pid": stranger.pid, "pid_start_ticks": start_ticks(stranger.pid)}
+        write_record(tmp_path, crashed_record("one", boot_id="another", **same))
+        assert (await successor()).get("one").state is CommandState.LOST
+        assert stranger.poll() is None
+
+
+async def test_a_record_that_the_disk_does_not_give_is_a_damaged_one(successor, tmp_path):
+    write_record(tmp_path, crashed_record("one"))
+    path = tmp_path / "commands" / "one" / RECORD_FILE
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # whose first bytes cannot be read: EIO
+    assert (await successor()).get("one").state is CommandState.LOST
+    assert record_of(tmp_path, "one")["reason"] == "its record on the disk was damaged"
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_supervisor_is_not_taken_for_ended_for_want_of_descriptors(tmp_path, left):
+    with Supervised(tmp_path / "one", plan("sleep", "60")) as supervised:
+        await asyncio.to_thread(supervised.hears, "started")
+        claimed = supervised.claim()
+        with no_descriptors(but=left), pytest.raises(OSError, match="Too many open files"):
+            SupervisorProcess.find(supervised.directory, claimed, lambda _: None)
+
+
+@contextmanager
+def no_descriptors(but=0):
+    """Let no descriptor be had, but for so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + but if but else 0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_supervisor(successor, tmp_path):
