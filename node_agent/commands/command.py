@@ -4,13 +4,10 @@ import asyncio
 from enum import Enum
 from typing import Any
 
-from node_agent.commands.records import CommandRecord, CommandStore, OutputStream
+from node_agent.commands.records import CommandRecord, CommandStore, OutputStream, beginning_of
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandEvent, CommandState, next_state
 from node_agent.commands.stdin_content import StdinContent
-
-# Whoever asks how a command is has a bound on answers; what was submitted may be longer than any such bound.
-MAX_SHOWN_ARGUMENT_CHARACTERS = 16 * 1024
 
 
 class StopCause(Enum):
@@ -130,15 +127,12 @@ class Command:
     @property
     def shown_characters(self) -> int:
         """How long what was submitted is in `document`, about."""
-        record = self.record
-        texts = [str(value) for value in (record.parameters or {}).values()]
-        texts += [name for given in (record.secrets or {}).values() for pair in given.items() for name in pair]
-        return min(MAX_SHOWN_ARGUMENT_CHARACTERS, sum(map(len, record.argv))) + sum(map(len, texts))
+        return self.record.shown_characters
 
     def document(self) -> dict[str, Any]:
         """Return the command as the API shows it; what does not apply is left out, and a long `argv` is cut."""
         record = self.record
-        argv = _beginning(record.argv)
+        argv = beginning_of(record.argv)
         shown: dict[str, Any] = {
             "command_id": record.command_id,
             "state": record.state.value,
@@ -155,7 +149,7 @@ class Command:
         if record.limits is not None:
             limits = record.limits | {"output_bytes": record.max_output_bytes}
             shown["limits"] = {name: value for name, value in limits.items() if value is not None}
-        if argv != record.argv:
+        if record.argv_truncated or argv != record.argv:
             shown["argv_truncated"] = True
         for name in _SHOWN_IF_SET:
             value = getattr(record, name)
@@ -166,17 +160,6 @@ class Command:
     def _size(self, stream: OutputStream) -> int:
         record = self.record
         return record.stdout_bytes if stream is OutputStream.STDOUT else record.stderr_bytes
-
-
-def _beginning(argv: list[str]) -> list[str]:
-    """Return the arguments as far as `MAX_SHOWN_ARGUMENT_CHARACTERS` reach, empty ones counted as one character."""
-    kept, left = [], MAX_SHOWN_ARGUMENT_CHARACTERS
-    for argument in argv:
-        if left <= 0:
-            break
-        kept.append(argument[:left])
-        left -= max(1, len(argument))
-    return kept
 
 
 _SHOWN_IF_SET = (

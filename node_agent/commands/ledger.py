@@ -25,7 +25,7 @@ from node_agent.commands.retention import RetentionBounds, expired
 from node_agent.commands.run import save, settle
 from node_agent.commands.runs import CommandRuns
 from node_agent.commands.secret_source import NoSecrets, SecretSource
-from node_agent.commands.start_plan import plan_of
+from node_agent.commands.start_plan import StartPlan, plan_of
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.stdin_content import Taken
 from node_agent.commands.submission import Submission
@@ -146,11 +146,13 @@ class CommandLedger:
         """
         if command_id not in self._commands:
             asked = Asked(command_id, submission, submitter, real_paths or {})
-            command = Command(self._new_record(asked, self._granted(asked)), recorded=True)
+            grant = self._granted(asked)
+            command = Command(self._new_record(asked, grant), recorded=True)
+            plan = plan_of(submission, grant.argv if command.record.argv_truncated else None)
             self._commands[command_id] = command
             at_once = self._runs.reserve(command)
             self._use_tokens(command)
-            self._recording[command_id] = asyncio.create_task(self._record(command, submission, at_once=at_once))
+            self._recording[command_id] = asyncio.create_task(self._record(command, plan, at_once=at_once))
             await self._recorded(command_id)
             return command, True
         await self._recorded(command_id)
@@ -298,9 +300,8 @@ class CommandLedger:
         if recording is not None:
             await asyncio.shield(recording)
 
-    async def _record(self, command: Command, submission: Submission, *, at_once: bool) -> None:
+    async def _record(self, command: Command, plan: StartPlan, *, at_once: bool) -> None:
         """Record the command; what its start needs is kept too if it has to wait for its turn."""
-        plan = plan_of(submission)
         try:
             await asyncio.to_thread(self._store.create, command.record, None if at_once else plan.to_json())
         except OSError as error:
@@ -316,7 +317,7 @@ class CommandLedger:
     def _new_record(self, asked: Asked, grant: CommandGrant) -> CommandRecord:
         submission, submitter, rules = asked.submission, asked.submitter, self._policy.current.commands
         grace_seconds = submission.grace_seconds
-        return CommandRecord(
+        record = CommandRecord(
             command_id=asked.command_id,
             fingerprint=submission.fingerprint(),
             argv=grant.argv,
@@ -338,6 +339,8 @@ class CommandLedger:
             secrets=submission.secrets.model_dump() if submission.secrets is not None else None,
             token_ids={submitter.token_id: submitter.replayable_until} if submitter.token_id else {},
         )
+        record.shorten()
+        return record
 
     async def _again(self, command: Command, submission: Submission, submitter: Submitter) -> Command:
         """Answer a submit whose id is known: the same body is the same command, and its token is used up too."""

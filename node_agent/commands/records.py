@@ -30,6 +30,9 @@ RECORD_FILE = "record.json"
 PLAN_FILE = "plan.json"
 # More than the longest body of a submit, 8 MiB, with everything that is added to it.
 MAX_RECORD_BYTES = 12 * 1024 * 1024
+# Whoever asks how a command is has a bound on answers, and thousands are remembered; what was submitted may be longer
+# than any such bound.
+MAX_SHOWN_ARGUMENT_CHARACTERS = 16 * 1024
 # What is said of a file that is there, and is lost: a sector that cannot be read, a file system that is damaged, …
 _DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR, errno.ELOOP})
 
@@ -47,8 +50,8 @@ class CommandRecord:
 
     The environment and the standard input are not in it, since they may hold secrets. `secrets` names workspace
     secrets, by variable or file; their values are not in it. `named` and `parameters` are what a named command was
-    submitted as, `argv` is what it became. `output_refused` says why the disk did not take output, `stdin_bytes` is set
-    once a standard input that followed is complete.
+    submitted as, `argv` is what it became, or the beginning of that (`argv_truncated`). `output_refused` says why the
+    disk did not take output, `stdin_bytes` is set once a standard input that followed is complete.
     """
 
     command_id: str
@@ -87,6 +90,19 @@ class CommandRecord:
     oom_killed: bool | None = None
     stdin_streamed: bool = False
     stdin_bytes: int | None = None
+    argv_truncated: bool = False
+
+    @property
+    def shown_characters(self) -> int:
+        """How long what was submitted is where it is shown, about."""
+        texts = [str(value) for value in (self.parameters or {}).values()]
+        texts += [name for given in (self.secrets or {}).values() for pair in given.items() for name in pair]
+        return min(MAX_SHOWN_ARGUMENT_CHARACTERS, sum(map(len, self.argv))) + sum(map(len, texts))
+
+    def shorten(self) -> None:
+        """Keep no more of the arguments than is shown."""
+        shown = beginning_of(self.argv)
+        self.argv, self.argv_truncated = shown, self.argv_truncated or shown != self.argv
 
     def to_json(self) -> bytes:
         """Return the record as it stands in its file."""
@@ -94,6 +110,17 @@ class CommandRecord:
         document["state"] = self.state.value
         # Escapes would make it longer than what was submitted, and so longer than what is read again.
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def beginning_of(argv: list[str]) -> list[str]:
+    """Return the arguments as far as `MAX_SHOWN_ARGUMENT_CHARACTERS` reach, empty ones counted as one character."""
+    kept, left = [], MAX_SHOWN_ARGUMENT_CHARACTERS
+    for argument in argv:
+        if left <= 0:
+            break
+        kept.append(argument[:left])
+        left -= max(1, len(argument))
+    return kept
 
 
 class DamagedRecord(Exception):  # noqa: N818 - expected after a crash of the disk

@@ -154,6 +154,8 @@ class _Recovery:
 
 def _command(command_id: str, record: CommandRecord | None, boot_id: str, clock: Clock) -> Command:
     if record is not None:
+        if record.state is not CommandState.QUEUED:
+            record.shorten()  # an earlier release kept all of them there
         return Command(record, recorded=True)
     now = int(clock.now() * 1000)
     damaged = CommandRecord(

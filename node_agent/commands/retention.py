@@ -10,13 +10,15 @@ from node_agent.commands.records import CommandRecord
 class RetentionBounds:
     """How long, how many and how much is kept of commands that have ended.
 
-    `replayable` is how many come on top of `commands` because a token of theirs could still be accepted.
+    `replayable` is how many come on top of `commands` because a token of theirs could still be accepted. Records are in
+    memory too, so that fewer are kept where they are long: of all of them `shown_characters`.
     """
 
     age_seconds: float = 86400.0
     commands: int = 10_000
     output_bytes: int = 10 * 1024**3
     replayable: int = 30_000
+    shown_characters: int = 64 * 1024**2
 
     @property
     def most_held(self) -> int:
@@ -46,9 +48,11 @@ def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float)
     newest_first = sorted(ended, key=lambda record: record.end_time or 0, reverse=True)
     oldest_kept = (now - bounds.age_seconds) * 1000
     commands, outputs = [], []
-    total_bytes = kept = 0
+    total_bytes = kept = shown = 0
     for record in newest_first:
-        outdated = (record.end_time or 0) < oldest_kept or kept >= bounds.commands
+        shown += record.shown_characters
+        too_many = kept >= bounds.commands or shown > bounds.shown_characters
+        outdated = (record.end_time or 0) < oldest_kept or too_many
         if outdated and not any(expires_at > now for expires_at in record.token_ids.values()):
             commands.append(record.command_id)
             continue

@@ -65,7 +65,9 @@ class CommandRun:
                 await self._secrets.remove(provided)
         except StartFailed as error:
             self._command.happened(CommandEvent.START_FAILED, self._clock.now(), reason=str(error))
-        await self._to_end(plan)
+        unstarted = plan if self._supervisor is None else None
+        del plan, given  # megabytes, perhaps, that nobody needs for as long as the command runs
+        await self._to_end(unstarted)
 
     async def adopt(self, supervisor: SupervisorProcess) -> None:
         """Follow a command whose supervisor was found again."""
@@ -172,7 +174,7 @@ class CommandRun:
         directory = None if provided is None else provided.directory
         return Plan(
             run_id=record.run_id,
-            argv=tuple(record.argv),
+            argv=tuple(plan.argv or record.argv),
             environment={name: text.encode() if isinstance(text, str) else text for name, text in variables.items()},
             working_directory=record.working_directory or account.home,
             user=User(account.uid, account.gid, account.groups) if account.switched else None,

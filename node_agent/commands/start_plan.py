@@ -1,4 +1,4 @@
-"""What the start of a command needs beyond its record: environment and input, which may be secret.
+"""What the start of a command needs beyond its record: environment and input, which may be secret, and long arguments.
 
 It is on the disk, in a file of mode 0600, only while the command waits for its turn, so that the next agent can start
 it; workspace secrets are never in it.
@@ -6,7 +6,7 @@ it; workspace secrets are never in it.
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,15 @@ from node_agent.commands.submission import Submission
 
 @dataclass(frozen=True, slots=True)
 class StartPlan:
-    """Environment, standard input, and the versions of the secrets that the submitter meant."""
+    """Environment, standard input, and the versions of the secrets that the submitter meant.
+
+    `argv` are the arguments where they are longer than what is in the record.
+    """
 
     environment: Mapping[str, str] = field(repr=False)
     stdin: bytes | None = field(default=None, repr=False)
     secret_versions: Mapping[str, int] = field(default_factory=dict)
+    argv: Sequence[str] | None = field(default=None, repr=False)
 
     def to_json(self) -> bytes:
         """Return the plan as it stands in its file."""
@@ -30,13 +34,14 @@ class StartPlan:
             "environment": dict(self.environment),
             "stdin": None if self.stdin is None else base64.b64encode(self.stdin).decode("ascii"),
             "secret_versions": dict(self.secret_versions),
+            "argv": self.argv,
         }
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def plan_of(submission: Submission) -> StartPlan:
-    """Return what the start of a submitted command needs."""
-    return StartPlan(dict(submission.environment), submission.stdin, dict(submission.secret_versions))
+def plan_of(submission: Submission, argv: Sequence[str] | None) -> StartPlan:
+    """Return what the start of a submitted command needs; `argv` if its record has not all of them."""
+    return StartPlan(dict(submission.environment), submission.stdin, dict(submission.secret_versions), argv)
 
 
 def parse_start_plan(content: bytes) -> StartPlan:
@@ -52,6 +57,7 @@ def parse_start_plan(content: bytes) -> StartPlan:
             environment=document["environment"],
             stdin=None if stdin is None else base64.b64decode(stdin),
             secret_versions=document["secret_versions"],
+            argv=document.get("argv"),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(str(error)) from None

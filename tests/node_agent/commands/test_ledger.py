@@ -489,6 +489,36 @@ async def test_old_commands_are_forgotten(make_ledger, tmp_path, ended):
     assert sorted(path.name for path in (tmp_path / "commands").iterdir()) == ["three", "two"]
 
 
+async def test_of_long_commands_fewer_are_remembered(make_ledger, ended):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(shown_characters=25_000)))
+    await ledger.open()
+    for name in ("one", "two", "three"):
+        await ended((await ledger.submit(name, Submission(argv=["true", "x" * 10_000]), CALLER))[0])
+        await asyncio.sleep(0.002)
+    await ledger.keep_house()
+    assert [command.command_id for command in ledger] == ["two", "three"]
+
+
+async def test_long_arguments_are_in_memory_only_as_far_as_they_are_shown_and_the_program_gets_all(
+    ledger, make_ledger, policy_file, policy, tmp_path, ended
+):
+    narrow(policy_file, policy, "max_concurrent = 1")
+    counting = Submission(argv=["sh", "-c", 'printf %s "$@" | wc -c', "sh", *["x" * 50_000] * 4])
+    await ended((await ledger.submit("at-once", counting, CALLER))[0])
+    await ledger.submit("runs", sh("sleep 60"), CALLER)
+    await ledger.submit("waits", counting, CALLER)
+    assert all(sum(map(len, command.record.argv)) <= 16_384 for command in ledger)
+    assert ledger.get("waits").document()["argv_truncated"]
+    await ledger.stop()
+    again = make_ledger()
+    await again.open()
+    await again.cancel("runs", "someone")
+    await ended(again.get("waits"))
+    for command_id in ("at-once", "waits"):
+        assert await output(again, again.get(command_id)) == b"200000\n"
+        assert again.get(command_id).document()["argv_truncated"]
+
+
 async def test_a_disk_that_lets_nothing_go_ends_no_agent(make_ledger, tmp_path, ended, logged):
     ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1, output_bytes=1)))
     await ledger.open()
