@@ -275,8 +275,12 @@ class CommandRun:
         await save(self._command, self._store, self._log)
 
 
-async def lose(command: Command, store: CommandStore, clock: Clock, log: Logger, reason: str) -> None:
+async def lose(
+    command: Command, store: CommandStore, clock: Clock, log: Logger, reason: str, *, of_this_boot: bool = True
+) -> None:
     """End what is left of a command whose end nobody saw, and let it be `LOST`.
+
+    Of a command of another boot (`of_this_boot`) nothing is left, and what has its numbers is a stranger.
 
     Raises:
         OSError: the system gives no descriptor for looking what is left; the command has not ended by that.
