@@ -249,11 +249,12 @@ class CommandResource:
                     details=details,
                 )
                 append(session, now, caller.actor, happening)
-        if accepted.new:
-            for command in accepted.commands:
+        # Of a repetition too: that the first was recorded may not have been heard of here.
+        for command in accepted.commands:
+            if not command.final:
                 self._dispatcher.kick(CommandKey(command.workspace_id, command.command_id), command.node_id)
-            if accepted.submission.rollout_open:
-                self._conductor.begin(SubmissionKey(accepted.submission.workspace_id, order.submission_id))
+        if accepted.submission.rollout_open:
+            self._conductor.begin(SubmissionKey(accepted.submission.workspace_id, order.submission_id))
         views = [view_command(command, accepted.submission) for command in accepted.commands]
         return json_response({"submission_id": order.submission_id, "commands": views}, 201 if accepted.new else 200)
 

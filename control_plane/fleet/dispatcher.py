@@ -5,7 +5,8 @@ entries and runs their steps, a bounded number at once, few of one node, and nev
 record, calls the node outside any transaction, and writes what came of it. The entries are only a timetable: all that
 matters is in the database, from which they are made again at start. Where the database did not take what came of a
 delivery, the next step begins with writing down that there was one. The entry of a command that its rollout holds back
-has no time: it waits for a kick.
+has no time: it waits for a kick. A transaction whose end was not heard of, since the database was lost in its commit,
+may have recorded commands that nobody kicks: now and then it is looked whether there are any.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ from trunkline.runtime.logs import Logger
 
 STORAGE_RETRY_SECONDS = 1.0
 FAULT_RETRY_SECONDS = 30.0
+LOOK_SECONDS = 30.0
 MOST_AT_ONCE_OF_A_NODE = 4
 """So that a node which answers slowly, or never, does not keep all the others waiting."""
 _TRY_AGAIN = frozenset({401, 408, 425, 429, 500, 502, 503, 504, 507})
@@ -110,6 +112,7 @@ class Dispatcher:
         await self._take_up()
         try:
             async with asyncio.TaskGroup() as steps:
+                steps.create_task(self._keep_looking(), name="trunkline-command-look")
                 await self._run_steps(steps)
         finally:
             await self._watches.close()
@@ -179,6 +182,24 @@ class Dispatcher:
             keys = await commands.open_keys(session)
         for key, node_id in keys:
             self.kick(key, node_id)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._take_up_missed()
+            except StorageError as error:
+                self._log.error("commands.not_looked_for", reason=str(error))
+
+    async def _take_up_missed(self) -> None:
+        """Take up commands that are on record, and of which this process was never told."""
+        async with self._database.read() as session:
+            if await commands.count_open(session) == len(self._entries):
+                return
+            keys = await commands.open_keys(session)
+        for key, node_id in keys:
+            if key not in self._entries:
+                self.kick(key, node_id)
 
     async def _run_step(self, key: CommandKey, entry: _Entry) -> None:
         step, final = Step.NOTHING, False

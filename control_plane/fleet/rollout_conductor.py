@@ -6,6 +6,7 @@ a command which is not held was let go by a decision that is on the disk. The di
 it did not hear of before a crash it takes up at its start.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from trunkline.runtime.logs import Logger
 RECHECK_SECONDS = 5.0
 STORAGE_RETRY_SECONDS = 1.0
 FAULT_RETRY_SECONDS = 30.0
+LOOK_SECONDS = 30.0
 CONDUCTOR = Actor("local/rollouts")
 
 
@@ -70,18 +72,33 @@ class RolloutConductor:
 
     async def run(self) -> None:
         """Take up what a previous process left, and conduct for ever."""
-        async with self._database.read() as session:
-            for key in await submissions.open_rollouts(session):
-                self._due[key] = 0.0
-        while True:
-            self._metrics.rollouts_open.set(len(self._due))
-            for key in await self._next_due():
-                await self._attend(key)
+        await self._take_up()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_looking(), name="trunkline-rollout-look")
+            while True:
+                self._metrics.rollouts_open.set(len(self._due))
+                for key in await self._next_due():
+                    await self._attend(key)
 
     def begin(self, key: SubmissionKey) -> None:
         """Conduct a rollout that has just been recorded."""
         self._due[key] = 0.0
         self._news.tell(key)
+
+    async def _take_up(self) -> None:
+        async with self._database.read() as session:
+            for key in await submissions.open_rollouts(session):
+                if key not in self._due:
+                    self.begin(key)
+
+    async def _keep_looking(self) -> None:
+        """Take up rollouts that are on record, though it was not heard here that they were recorded."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._take_up()
+            except StorageError as error:
+                self._log.error("rollouts.not_looked_for", reason=str(error))
 
     async def _next_due(self) -> list[SubmissionKey]:
         while True:

@@ -37,6 +37,7 @@ FETCH_SECONDS = 60.0
 MOST_MARKS = 200
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
+LOOK_SECONDS = 30.0
 
 
 class _NotWholeError(Exception):
@@ -90,6 +91,7 @@ class OutputKeeper:
         for key, node_id in left:
             self.wanted(key, node_id)
         async with asyncio.TaskGroup() as fetches:
+            fetches.create_task(self._keep_looking(), name="trunkline-output-look")
             while True:
                 key = await self._timetable.next()
                 entry = self._entries.get(key)
@@ -98,6 +100,20 @@ class OutputKeeper:
                 await self._slots.acquire()
                 entry.running = True
                 fetches.create_task(self._run_fetch(key, entry), name="trunkline-output-fetch")
+
+    async def _keep_looking(self) -> None:
+        """Take up outputs that are wanted, though it was not heard here that the end of their commands was recorded."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                async with self._database.read() as session:
+                    left = await kept_outputs.wanted(session)
+            except StorageError as error:
+                self._log.error("outputs.not_looked_for", reason=str(error))
+                continue
+            for key, node_id in left:
+                if key not in self._entries:
+                    self.wanted(key, node_id)
 
     def wanted(self, key: CommandKey, node_id: str) -> None:
         """Fetch the output of a command now; its row says that it is wanted."""

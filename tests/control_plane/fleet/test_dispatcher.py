@@ -2,9 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
+from control_plane.fleet import dispatcher, rollout_conductor
+from control_plane.fleet.submissions import Order, RolloutOrder, Target, submit
+from control_plane.outputs import keeper
+from control_plane.storage import kept_outputs, workspaces
+from control_plane.storage.commands import CommandKey
 from tests.support.command_stage import HOST, PATH, Stage, command_stage
 
 
@@ -52,3 +59,59 @@ async def test_a_delivery_that_cannot_be_recorded_is_not_forgotten(tmp_path: Pat
 async def execute(stage: Stage, statement: str) -> None:
     async with stage.plane.database.write() as session:
         await session.execute(text(statement))
+
+
+async def record(stage: Stage, command_id: str, **target: Any) -> dict[str, Any]:
+    """Record a submission as one whose commit was not heard of, and return what would be sent again."""
+    now_ms = int(stage.plane.foundation.clock.now() * 1000)
+    rollout = RolloutOrder(waves=(1,)) if target else None
+    order = Order(
+        submission_id=command_id,
+        target=Target(every=True) if target else Target(node="vm-1"),
+        spec={"argv": ["true"]},
+        submitted_by="operator/op-1",
+        submit_time=now_ms,
+        deliver_before=now_ms + 20_000,
+        rollout=rollout,
+    )
+    async with stage.plane.database.write() as session:
+        workspace = await workspaces.find(session, "finance")
+        assert workspace is not None
+        await submit(session, workspace, order, most_open=10)
+    return {"command_id": command_id, "target": target or {"node": "vm-1"}, "argv": ["true"]}
+
+
+async def ended(stage: Stage) -> None:
+    """Wait until all commands have succeeded, by a way that asks no node."""
+    async with asyncio.timeout(20):
+        while {one["state"] for one in (await stage.plane.ok("GET", PATH))["commands"]} != {"SUCCEEDED"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_repetition_of_what_was_recorded_unheard_is_delivered(tmp_path: Path):
+    async with command_stage(tmp_path) as stage:
+        body = await record(stage, "c-1")
+        assert (await stage.plane.call("POST", PATH, body)).status == 200
+        await ended(stage)
+
+
+async def test_what_was_recorded_unheard_is_taken_up_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for module in (dispatcher, rollout_conductor, keeper):
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0.1)
+    async with command_stage(tmp_path) as stage:
+        await record(stage, "c-1")
+        await record(stage, "c-2", all=True)
+        await ended(stage)
+        command = await stage.until("SUCCEEDED", "c-1")
+        key = CommandKey(
+            (await stage.plane.ok("GET", f"{stage.plane.account}/workspaces/finance"))["workspace_id"], "c-1"
+        )
+        while await stage.plane.control_plane.fleet.kept.find(key, "stdout") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        async with stage.plane.database.write() as session:
+            row = await kept_outputs.find(session, key)
+            assert row is not None
+            row.state = kept_outputs.WANTED
+        while await stage.plane.control_plane.fleet.kept.find(key, "stdout") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert command["stdout_bytes"] == 3
