@@ -1,14 +1,34 @@
 """The metrics registry of a daemon, with what every daemon says of its process."""
 
+import contextlib
 import sys
+import time
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
 
 
-def daemon_registry() -> CollectorRegistry:
-    """A new registry with the `process_` and `python_` metrics of the Prometheus client, and the blocks in use."""
+class _ProcessCollector(ProcessCollector):
+    """The client's own, which says nothing at all where it may not read when the machine was started.
+
+    That is in ``/proc/stat``, which is not there for a unit with ``ProcSubset=pid``.
+    """
+
+    def _boot_time(self) -> float:
+        with contextlib.suppress(OSError):
+            if told := super()._boot_time():  # type: ignore[no-untyped-call]
+                return float(told)
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def daemon_registry(*, proc: str = "/proc") -> CollectorRegistry:
+    """A new registry with the `process_` and `python_` metrics of the Prometheus client, and the blocks in use.
+
+    Args:
+        proc: where the kernel tells of processes.
+    """
     registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+    _ProcessCollector(proc=proc, registry=registry)
+    for collector in (PlatformCollector, GCCollector):
         collector(registry=registry)
     # Resident memory moves with the allocator's pages; blocks are counted, and something kept for each call shows.
     blocks = Gauge("trunkline_python_allocated_blocks", "Blocks of memory that Python objects hold.", registry=registry)
