@@ -165,6 +165,8 @@ class ForwardedExchange:
     def service_full(self, full: bool) -> None:
         """The service takes no more for now, or takes some again."""
         self._service_full = full
+        if self._over:
+            return  # what is still on its way to the service has been handed back
         if not full:
             self._stream.consumed(self._uncredited_bytes)
             self._uncredited_bytes = 0

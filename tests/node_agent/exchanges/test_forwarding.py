@@ -279,6 +279,38 @@ async def test_a_slow_service_holds_the_caller_back(agent, kit, allow, until):
         transport.close()
 
 
+async def test_a_service_that_answers_before_it_reads_may_read_on(agent, kit, allow):
+    answered, reported, size = asyncio.Event(), [], 8 * 1024 * 1024
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    drained = asyncio.get_running_loop().create_future()
+
+    async def hasty(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.2)  # the upload fills every buffer on its way
+        writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+        writer.write_eof()
+        await answered.wait()
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        drained.set_result(None)
+        writer.close()
+
+    async with raw_service(hasty) as port:
+        allow(port)
+        reader, writer = agent.open()
+        head = (
+            f"PUT / HTTP/1.1\r\nHost: vm-1:{port}\r\nProxy-Authorization: Bearer {kit.call_token(f'port:{port}')}\r\n"
+        )
+        writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413")
+        answered.set()
+        await drained
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+    assert reported == []
+
+
 async def test_a_slow_caller_holds_the_service_back(agent, kit, allow):
     sent = 0
 
