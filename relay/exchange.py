@@ -116,7 +116,7 @@ class Exchange(RequestStream):
 
     def sender_finished(self) -> None:
         """The sender has closed in good order behind its last raw byte; what waits for the node is still sent."""
-        if self._state is _RAW and self._stream is not None and self._stream.writable:
+        if self._state is _RAW and self._stream is not None and (self._stream.writable or self._ending):
             self._sender = NOBODY
             self.sender_ready()
             self._watch(self._front.limits.stream_stall_seconds)
@@ -164,13 +164,16 @@ class Exchange(RequestStream):
     def stream_lost(self, error: ChannelError) -> None:
         """The node reset the stream, or its link is gone."""
         stream, self._stream = self._stream, None
-        if self._rest is not None and error.code is not ErrorCode.BUDGET_EXCEEDED:
+        short = error.code is ErrorCode.BUDGET_EXCEEDED
+        if self._rest is not None and not short:
             self._rest.lost = error
             return
         self._front.deadlines.forget(self)
-        if stream is not None and stream.refused:
+        if self._state is _RAW and stream is not None and stream.end_delivered and not short:
+            self._end_response(late=False)  # all that the node had to say is here
+        elif stream is not None and stream.refused:
             self.fail(Outcome.NO_LISTENER, LEAVING)
-        elif error.code is ErrorCode.BUDGET_EXCEEDED:
+        elif short:
             # Not 429, which would say that the node never had the call.
             self.fail(Outcome.LISTENER_LOST, "the relay ran short of memory for this call")
         elif error.code is ErrorCode.STREAM_RESET:

@@ -17,7 +17,7 @@ from relay.request_content import RequestContent, keeps_time
 from relay.use_kinds import UseKind
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import Chunk
-from trunkline.channel.errors import ChannelError
+from trunkline.channel.errors import ChannelError, ErrorCode
 from trunkline.channel.heads import HeadBuffer, HeadError
 from trunkline.channel.link import Link, LinkStream
 from trunkline.channel.outcomes import Outcome, outcome_of_head_error
@@ -123,8 +123,13 @@ class SenderStream(CreditedStream):
             self._front.deadlines.forget(self)
 
     def stream_lost(self, error: ChannelError) -> None:
-        """The sender gave the call up, or its link is gone."""
+        """The sender gave the call up, or its link is gone; closed in good order, that takes no raw bytes back."""
+        stream, exchange = self._stream, self._exchange
         self._stream = None
+        in_order = stream is not None and stream.link.session.go_away_received and stream.end_delivered
+        if exchange is not None and self._state is _RAW and in_order and error.code is ErrorCode.CONNECTION_LOST:
+            self._exchange = None
+            exchange.sender_finished()
         self.abort()
 
     def deadline_reached(self, now: float) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class HopIn(CreditedStream):
     """The holding worker's side towards the worker that the call came in at."""
 
-    __slots__ = ("_answered", "_door", "_out", "_prefix")
+    __slots__ = ("_answered", "_broken", "_door", "_out", "_prefix")
 
     def __init__(self, door: HopDoor, stream: LinkStream) -> None:
         CreditedStream.__init__(self)
@@ -30,6 +30,7 @@ class HopIn(CreditedStream):
         self._prefix = b""
         self._out: HopOut | None = None
         self._answered = False
+        self._broken = False
 
     # What the stream between the workers tells.
 
@@ -50,7 +51,7 @@ class HopIn(CreditedStream):
         if self._out is not None:
             self._out.finish()
             self.part_if_over()
-        else:
+        elif not self._broken:
             self._reset()
 
     def stream_lost(self, error: ChannelError) -> None:
@@ -81,6 +82,8 @@ class HopIn(CreditedStream):
             self._out.taken_over()
         else:
             self._door.untaken.forget(self)
+            if self._broken:
+                self._reset()
 
     # What the node's side asks for.
 
@@ -133,6 +136,15 @@ class HopIn(CreditedStream):
         self._out = None
         self._door.untaken.forget(self)
         self._reset()
+
+    def cut_behind_the_end(self, error: ChannelError) -> None:
+        """The node's stream is lost: what waits of one that had ended is passed on first, with its end."""
+        if self._waiting is None or not self._ending or error.code is ErrorCode.BUDGET_EXCEEDED:
+            self.cut(error)
+        else:
+            self._out = None
+            self._broken = True
+            self._door.untaken.note(self, sum(map(len, self._waiting)))
 
     def node_ready(self) -> None:
         """The node has taken what waited: the credit that was held back."""
@@ -207,7 +219,7 @@ class HopOut(CreditedStream):
         elif self._in is not None:
             hop, self._in = self._in, None
             self._taken()
-            hop.cut(error)
+            hop.cut_behind_the_end(error)
 
     def deadline_reached(self, now: float) -> None:
         """The node has had its time to take the stream, or what was sent last."""
@@ -218,7 +230,7 @@ class HopOut(CreditedStream):
             hop, self._in = self._in, None
             self._reset()
             if hop is not None:
-                hop.cut(StreamReset("the node takes no more"))
+                hop.cut_behind_the_end(StreamReset("the node takes no more"))
         self._taken()
 
     # What the other side asks for.

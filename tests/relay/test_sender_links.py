@@ -6,7 +6,7 @@ import pytest
 
 from relay.credentials import Refusal
 from relay.sender_links import SenderLink, SenderStream
-from tests.support.small_relay import HOST, SmallRelay, on_relay, reply, settle
+from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, on_relay, reply, settle
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.limits import Limits
@@ -225,6 +225,96 @@ async def test_connect_with_half_close_in_either_order(relay: SmallRelay) -> Non
         assert call.lost is None
         assert at_node.lost is None
     assert (sender.link.streams, node.link.streams) == (0, 0)
+    sender.ends[0].abort()
+
+
+async def tunnel(relay: SmallRelay, sender: Sender, node: Node) -> tuple[Call, NodeCall]:
+    call = sender.call(
+        b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
+    )
+    await settle()
+    at_node = node.calls[0]
+    at_node.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    await settle()
+    return call, at_node
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@on_relay()
+async def test_a_link_that_closes_in_good_order_takes_no_ended_raw_bytes_back(relay: SmallRelay, greedy: bool) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    call, at_node = await tunnel(relay, sender, node)
+    node.greedy = greedy
+    content = b"x" * 100_000
+    call.send(content)
+    while call.unsent_bytes:
+        await settle()
+    call.stream.end()
+    sender.link.close()
+    await asyncio.sleep(relay.limits.stream_stall_seconds / 2)
+    while not greedy and at_node.held_bytes:
+        at_node.take()
+        await settle()
+    assert at_node.content == content
+    assert at_node.ended
+    assert at_node.lost is None
+    at_node.answer(b"nobody reads this")
+    await settle()
+    assert node.link.streams == 0
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+@on_relay()
+async def test_a_node_that_does_not_end_behind_a_link_is_reset(relay: SmallRelay, in_order: bool) -> None:
+    """At once where the link has not been closed in good order."""
+    node, sender = relay.attach_node(), Sender(relay)
+    call, at_node = await tunnel(relay, sender, node)
+    call.stream.end()
+    await settle()
+    if in_order:
+        sender.link.close()
+        await asyncio.sleep(relay.limits.stream_stall_seconds + 1)
+    else:
+        sender.link.abort()
+        await settle()
+    assert at_node.lost is not None
+
+
+@on_relay()
+async def test_a_call_that_is_given_up_is_cut_behind_the_end_of_its_raw_bytes(relay: SmallRelay) -> None:
+    node, sender = relay.attach_node(), Sender(relay)
+    call, at_node = await tunnel(relay, sender, node)
+    call.stream.end()
+    sender.link.go_away()
+    await settle()
+    call.stream.reset()
+    await settle()
+    assert at_node.lost is not None
+    sender.ends[0].abort()
+
+
+@pytest.mark.parametrize("with_its_link", [True, False])
+@on_relay()
+async def test_a_slow_taker_gets_all_of_a_node_that_has_ended_and_gone(relay: SmallRelay, with_its_link: bool) -> None:
+    node, sender = relay.attach_node(), Sender(relay, window_bytes=1024)
+    call, at_node = await tunnel(relay, sender, node)
+    call.greedy = False
+    at_node.answer(b"y" * 60_000)
+    await settle()
+    if with_its_link:
+        node.link.close()
+    else:
+        at_node.stream.reset()
+    await asyncio.sleep(relay.limits.stream_stall_seconds / 2)
+    call.greedy = True
+    call.stream.consumed(call.stream.unconsumed_bytes)
+    await settle()
+    assert call.received.endswith(b"\r\n\r\n" + b"y" * 60_000)
+    assert call.ended
+    assert call.lost is None
+    call.stream.end()
+    await settle()
+    assert sender.link.streams == 0
     sender.ends[0].abort()
 
 

@@ -327,3 +327,32 @@ async def test_and_does_no_longer_once_it_is_cut(workers: TwoWorkers, given_up: 
     assert given_up or call.lost is not None
     assert workers.relays[1].uses.open.keys() == {sender.relay_side}
     sender.ends[0].abort()
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@on_two_workers()
+async def test_what_waits_of_a_node_that_has_ended_and_gone_is_passed_on(workers: TwoWorkers, raw: bool) -> None:
+    node, sender = workers.relays[2].attach_node(), LinkSender(workers.relays[1], window_bytes=1024)
+    await settle_across()
+    target = HOST + b":22"
+    line = b"CONNECT " + target if raw else b"GET /"
+    head = b"%b HTTP/1.1\r\nHost: %b\r\nProxy-Authorization: Bearer good\r\n\r\n" % (line, target)
+    call = sender.call(head, greedy=False)
+    await settle_across()
+    content = b"y" * 110_000
+    node.calls[0].answer(b"HTTP/1.1 200 OK\r\n\r\n" + content if raw else reply(content))
+    await settle_across()
+    assert not node.calls[0].stream.writable, "all of it is at the relay"
+    node.calls[0].stream.reset()
+    await asyncio.sleep(20)
+    assert workers.relays[2].budget.held_bytes > 40_000
+    call.greedy = True
+    call.stream.consumed(call.stream.unconsumed_bytes)
+    await settle_across()
+    assert call.received.endswith(content)
+    assert call.ended
+    assert call.lost is None
+    call.stream.end()
+    await settle_across()
+    assert (workers.relays[2].budget.held_bytes, sender.link.streams) == (0, 0)
+    sender.ends[0].abort()
