@@ -7,8 +7,9 @@ ends those whose unsent bytes have not become fewer for too long.
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,9 +17,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from certs.tls import ServerTls
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
+from trunkline.channel.unsent import unsent_bytes, untaken_bytes
 from trunkline.runtime.clock import Clock
 
 SWEEP_SECONDS = 1.0
+GOODBYE_SECONDS = 2.0
 LARGEST_HEAD_FIELD_BYTES = 16_384
 
 
@@ -42,6 +45,7 @@ class ApiListener:
         self._clock = clock
         self._server: asyncio.Server | None = None
         self._stalls: dict[asyncio.Transport, tuple[int, float]] = {}
+        self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -61,7 +65,7 @@ class ApiListener:
             self._listen.port,
             ssl=self._tls.context,
             ssl_handshake_timeout=self._limits.handshake_seconds,
-            ssl_shutdown_timeout=2.0,
+            ssl_shutdown_timeout=self._limits.write_stall_seconds,
         )
         return self
 
@@ -105,24 +109,39 @@ class ApiListener:
         server = self._runner.server
         connections = server.connections if server is not None else []
         self._metrics.connections.set(len(connections))
-        transports = [c.transport for c in connections if c.transport is not None]
+        self._transports = dict(self._with_transports(connections))
         before, self._stalls = self._stalls, {}
-        for transport in transports:
-            unsent = transport.get_write_buffer_size()
-            if unsent == 0:
+        for connection, transport in self._transports.items():
+            closed = connection.transport is None or transport.is_closing()
+            unsent = untaken_bytes(transport) if closed else unsent_bytes(transport)
+            if unsent == 0 and not closed:
                 continue
             least, since = before.get(transport, (unsent + 1, now))
             self._stalls[transport] = (unsent, now) if unsent < least else (least, since)
-            if now - self._stalls[transport][1] >= self._limits.write_stall_seconds:
+            stalled_seconds = now - self._stalls[transport][1]
+            if unsent == 0 and stalled_seconds >= GOODBYE_SECONDS:
+                transport.abort()
+            elif stalled_seconds >= self._limits.write_stall_seconds:
                 self._metrics.connections_closed.labels("write_stall").inc()
                 transport.abort()
+
+    def _with_transports(
+        self, connections: list[web.RequestHandler]
+    ) -> Iterator[tuple[web.RequestHandler, asyncio.Transport]]:
+        """Each with its transport; aiohttp lets go of some that are not gone yet."""
+        for connection in connections:
+            transport = connection.transport or self._transports.get(connection)
+            if transport is not None:
+                yield connection, transport
 
 
 class _Refusal(asyncio.Protocol):
     """What a connection beyond the bound meets."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        refused = cast(asyncio.Transport, transport)
+        refused.close()
+        asyncio.get_running_loop().call_later(GOODBYE_SECONDS, refused.abort)
 
 
 class _HttpLogger(logging.Logger):

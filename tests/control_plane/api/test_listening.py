@@ -3,15 +3,27 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity
 from control_plane.api import requests
+from control_plane.api.listening import GOODBYE_SECONDS, ApiListener
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.settings import LimitSettings, ListenSettings
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.identities import IdentityKit
+from tests.support.links import until
+from trunkline.channel.unsent import untaken_bytes
+from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.loop import loop_factory
 
 HEAD = b"GET /api/2.0/accounts HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -126,6 +138,86 @@ async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path):
         finally:
             await close(writer)
         assert _dropped(plane)
+
+
+ANSWER_BYTES = 4_000_000
+
+
+async def _answer(request: web.Request) -> web.Response:
+    return web.Response(body=b"x" * ANSWER_BYTES)
+
+
+def on_the_fast_loop(test: Callable[[ApiListener, IdentityKit], Awaitable[None]]) -> Callable[[Path], None]:
+    """Runs a test on the loop that daemons run on, with a listener that answers all with megabytes."""
+
+    async def run(directory: Path) -> None:
+        app = web.Application()
+        app.router.add_get("/", _answer)
+        kit = IdentityKit(directory)
+        listener = ApiListener(
+            app,
+            listen=ListenSettings(address="127.0.0.1", port=0),
+            limits=LimitSettings(),
+            tls=kit.server_tls(),
+            metrics=ControlPlaneMetrics(CollectorRegistry()),
+            clock=SystemClock(),
+        )
+        async with listener:
+            await test(listener, kit)
+
+    def wrapper(tmp_path: Path) -> None:
+        with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+            runner.run(run(tmp_path))
+
+    wrapper.__name__ = test.__name__
+    return wrapper
+
+
+def _ask(listener: ApiListener, kit: IdentityKit) -> ssl.SSLSocket:
+    connection = socket.create_connection(("127.0.0.1", listener.port))
+    asking = kit.client_tls().wrap_socket(connection, server_hostname="localhost", suppress_ragged_eofs=False)
+    asking.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    return asking
+
+
+async def _swept(listener: ApiListener, seconds: int) -> None:
+    """As many sweeps as there are in so long."""
+    now = time.monotonic()
+    for second in range(seconds):
+        listener._sweep_once(now + second)
+        await asyncio.sleep(0)
+
+
+@on_the_fast_loop
+async def test_a_client_that_reads_slowly_gets_the_end_of_its_last_answer(listener: ApiListener, kit: IdentityKit):
+    asking = await asyncio.to_thread(_ask, listener, kit)
+    received_bytes = 0
+    while not (transport := _only_transport(listener)) or not transport.is_closing():
+        received_bytes += len(await asyncio.to_thread(asking.recv, 65_536))
+    assert untaken_bytes(transport)
+    await _swept(listener, round(LimitSettings().write_stall_seconds))
+    await asyncio.sleep(1.1 * GOODBYE_SECONDS)
+    while piece := await asyncio.to_thread(asking.recv, 65_536):
+        received_bytes += len(piece)
+    asking.close()
+    assert received_bytes > ANSWER_BYTES
+
+
+@on_the_fast_loop
+async def test_a_client_that_does_not_say_goodbye_is_not_waited_for(listener: ApiListener, kit: IdentityKit):
+    asking = await asyncio.to_thread(_ask, listener, kit)
+    while await asyncio.to_thread(asking.recv, 65_536):
+        pass
+    await until(lambda: (transport := _only_transport(listener)) is not None and not untaken_bytes(transport))
+    await _swept(listener, round(GOODBYE_SECONDS) + 1)
+    await until(lambda: _only_transport(listener) is None)
+    asking.close()
+
+
+def _only_transport(listener: ApiListener) -> asyncio.Transport | None:
+    server = listener._runner.server
+    assert server is not None
+    return server.connections[0].transport if server.connections else None
 
 
 def _dropped(plane: RunningControlPlane) -> bool:
