@@ -3,17 +3,18 @@
 Theory of operation. What has come over a link and was not taken on the other side stays counted by its session, and a
 stream gets no credit for it, so that each stream is bounded by its window. All streams of a link together are bounded
 here: a link that holds more than `limits.link_held_bytes` for as long as a reader may stand still has the streams that
-hold most reset, one after the other, until it holds no more than that; the link itself goes on. What all links hold
-together is bounded by `CreditBudget`, which does not wait.
+hold most reset, as many as it takes, of which there may be thousands, a few at a time; the link itself goes on. What
+all links hold together is bounded by `CreditBudget`, which does not wait.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
 
 from relay.metrics import RelayMetrics
+from relay.spreading import Spreading
 from trunkline.channel.errors import ErrorCode, StreamReset
 from trunkline.channel.limits import CreditBudget
-from trunkline.channel.link import Link
+from trunkline.channel.link import Link, LinkStream
 
 LINK_BUDGET = "link"
 PROCESS_BUDGET = "process"
@@ -36,7 +37,9 @@ class HeldWatch:
         self._budget = budget
         self._link_held_bytes = link_held_bytes
         self._stall_seconds = stall_seconds
-        self._time = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self._time = loop.time
+        self._cuts: Spreading[LinkStream] = Spreading(loop, self._cut)
         self._over_since: dict[Link, float] = {}
         self._held = metrics.held_bytes
         self._cut_for_link = metrics.streams_cut.of(LINK_BUDGET)
@@ -62,6 +65,16 @@ class HeldWatch:
         return link.session.held_bytes() > self._link_held_bytes
 
     def _relieve(self, link: Link) -> None:
-        while self._is_over(link) and (stream := link.session.largest_holder()) is not None:
+        excess_bytes = link.session.held_bytes() - self._link_held_bytes
+        due = []
+        for stream in sorted(link.session.streams.values(), key=lambda stream: stream.unconsumed_bytes, reverse=True):
+            if excess_bytes <= 0:
+                break
+            excess_bytes -= stream.unconsumed_bytes
+            due.append(stream)
+        self._cuts.add(due)
+
+    def _cut(self, stream: LinkStream) -> None:
+        if not stream.lost and stream.unconsumed_bytes:
             stream.cut(StreamReset("its reader stalled, and its link held too much", ErrorCode.BUDGET_EXCEEDED))
             self._cut_for_link.count += 1

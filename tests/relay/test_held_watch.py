@@ -57,6 +57,20 @@ async def test_the_streams_that_hold_most_are_reset_after_the_deadline(relay: Sm
     await answers_on(relay, node)
 
 
+@on_relay(write_stall_seconds=600)
+async def test_many_streams_are_reset_a_few_at_a_time(relay: SmallRelay) -> None:
+    node, watch = relay.attach_node(), watch_of(relay)
+    _, calls = await stalled(relay, node, 60)
+    await look_for(watch, STALL_SECONDS)
+    watch.look()
+    assert 0 < relay.metric("streams_cut_total", bound="link") < 10
+    await asyncio.sleep(0.5)
+    assert relay.metric("streams_cut_total", bound="link") > 50
+    assert 0 < relay.budget.held_bytes <= LINK_BYTES
+    await asyncio.sleep(1)
+    assert any(call.lost is None for call in calls), "no more than it takes"
+
+
 async def answers_on(relay: SmallRelay, node: Node) -> None:
     """The link goes on."""
     sender = relay.connect()
