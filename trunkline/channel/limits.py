@@ -1,5 +1,7 @@
 """The bounds of a session: sizes, counts and rates, and the credit that all sessions of a process share."""
 
+import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,7 +114,8 @@ class CreditBudget:
     Credit is reserved before a window grows, and given back when its stream ends; a reservation that does not fit is
     refused and the window stays as it is. Held bytes are counted too, since the first windows of very many streams
     can add up to more than the machine has: when they pass `held_limit_bytes` the budget is `overdrawn`, and the
-    stream that holds most is to be reset.
+    streams that hold most are to be reset, until no more than `relieved_bytes` are held: a little less, since to find
+    them takes a look at all that there are.
     """
 
     __slots__ = ("_holders", "held_bytes", "held_limit_bytes", "limit_bytes", "reserved_bytes", "streams_cut")
@@ -150,6 +153,23 @@ class CreditBudget:
         """Forget a session that has ended."""
         self._holders.pop(holder, None)
 
-    def largest(self) -> Holder | None:
-        """The session that holds most bytes; None if there is no session."""
-        return max(self._holders, key=lambda holder: holder.held_bytes(), default=None)
+    @property
+    def relieved_bytes(self) -> int:
+        """Down to so much is to be held once the budget was overdrawn."""
+        return self.held_limit_bytes - self.held_limit_bytes // 64
+
+    def largest_first(self) -> Iterator[object]:
+        """What holds most of the session that holds most (a `Held`), again and again, while there is anything.
+
+        Each is to be cut before the next is asked for. The sessions are looked at once, and then those that lost one.
+        """
+        sessions = [(-holder.held_bytes(), number, holder) for number, holder in enumerate(self._holders)]
+        heapq.heapify(sessions)
+        while sessions:
+            _, number, holder = sessions[0]
+            held = holder.largest_holder()
+            if held is None:
+                heapq.heappop(sessions)
+            else:
+                yield held
+                heapq.heapreplace(sessions, (-holder.held_bytes(), number, holder))

@@ -269,17 +269,15 @@ class Link(LinkTurns):
             stream.handler = handler
 
     def _shed(self, budget: CreditBudget) -> None:
-        """Cut the streams that hold most, on whichever link, until the process holds no more than it may."""
-        while budget.overdrawn:
-            holder = budget.largest()
-            held = holder.largest_holder() if holder is not None else None
-            if held is None:
-                return
+        """Cut the streams that hold most, on whichever link, until the process holds a little less than it may."""
+        for held in budget.largest_first():
             budget.streams_cut += 1
             try:
                 cast(Held, held).cut(StreamReset("its reader stalled and memory was needed", ErrorCode.BUDGET_EXCEEDED))
             except Exception as error:  # noqa: BLE001 - reported; the stream is reset all the same
                 self._on_handler_error(held if isinstance(held, LinkStream) else None, error)
+            if budget.held_bytes <= budget.relieved_bytes:
+                return
 
     # Time
 

@@ -4,14 +4,20 @@ from trunkline.channel.limits import CreditBudget, Limits, RateBound
 
 
 class Holder:
-    def __init__(self, held):
-        self.held = held
+    """Holds so much in each of its streams, whose names that is."""
+
+    def __init__(self, *streams):
+        self.streams = list(streams)
 
     def held_bytes(self):
-        return self.held
+        return sum(self.streams)
 
     def largest_holder(self):
-        return None
+        return max(self.streams, default=None)
+
+    def cut(self, stream):
+        if stream in self.streams:
+            self.streams.remove(stream)
 
 
 @pytest.mark.parametrize(
@@ -54,17 +60,27 @@ def test_credit_that_does_not_fit_is_refused_and_nothing_taken():
     assert budget.reserve(100)
 
 
-def test_the_holder_of_most_is_found():
-    budget = CreditBudget(held_limit_bytes=10)
-    assert budget.largest() is None
-    small, large = Holder(1), Holder(9)
+def test_what_holds_most_of_the_session_that_holds_most_is_next():
+    budget = CreditBudget(held_limit_bytes=64)
+    assert list(budget.largest_first()) == []
+    small, large = Holder(5, 1), Holder(3, 4, 2)
     budget.attach(small)
     budget.attach(large)
-    assert budget.largest() is large
+    order = []
+    for held in budget.largest_first():
+        order.append(held)
+        for holder in (small, large):
+            holder.cut(held)
+    assert order == [4, 5, 3, 2, 1]
     budget.detach(large)
     budget.detach(large)
-    assert budget.largest() is small
-    budget.held_bytes = 10
+    assert list(budget.largest_first()) == []
+
+
+def test_an_overdrawn_budget_is_relieved_a_little_below_its_bound():
+    budget = CreditBudget(held_limit_bytes=64)
+    budget.held_bytes = 64
     assert not budget.overdrawn
-    budget.held_bytes = 11
+    budget.held_bytes = 65
     assert budget.overdrawn
+    assert budget.relieved_bytes == 63
