@@ -10,7 +10,7 @@ that length is looked for by itself, which bounds what is held back. A secret th
 transforms is not found.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MASK = b"[redacted]"
 MIN_BYTES = 4
@@ -34,6 +34,39 @@ def patterns_of(values: Iterable[bytes]) -> tuple[bytes, ...]:
 
 def _blocks(value: bytes) -> list[bytes]:
     return [value[start : start + BLOCK_BYTES] for start in range(0, len(value), BLOCK_BYTES)]
+
+
+def _occurrences(content: bytes, pattern: bytes) -> Iterator[tuple[int, int]]:
+    """Yield what occurrences of a pattern cover, one place for those that follow each other at equal distances.
+
+    A pattern like a row of dashes overlaps itself, and may occur at every byte; but where two occurrences overlap
+    at one distance, further ones can only follow at that, or after about half its length. So places are few.
+    """
+    start = content.find(pattern)
+    while start >= 0:
+        stop, last = start + len(pattern), start
+        following = content.find(pattern, start + 1)
+        if start < following < stop:
+            step = following - start
+            last = following + (_repeats_until(content, following + len(pattern), step) - stop - step) // step * step
+            stop, following = last + len(pattern), content.find(pattern, last + 1)
+        yield start, stop
+        start = following
+
+
+def _repeats_until(content: bytes, position: int, step: int) -> int:
+    """Return the first place from `position` on whose byte is not the one that is `step` before it."""
+    stride = step
+    while position < len(content):
+        stride = min(stride, len(content) - position)
+        if content[position : position + stride] == content[position - step : position - step + stride]:
+            position += stride
+            stride *= 2
+        elif stride == 1:
+            break
+        else:
+            stride //= 2
+    return position
 
 
 class Redactor:
@@ -72,10 +105,7 @@ class Redactor:
         """Return where to mask, in order; places that overlap are one."""
         found = [(0, self._masked)] if self._masked else []
         for pattern in self._patterns:
-            start = content.find(pattern)
-            while start >= 0:
-                found.append((start, start + len(pattern)))
-                start = content.find(pattern, start + 1)
+            found.extend(_occurrences(content, pattern))
         merged: list[tuple[int, int]] = []
         for start, stop in sorted(found):
             if merged and start < merged[-1][1]:
@@ -90,7 +120,7 @@ class Redactor:
         for pattern in self._patterns:
             start = content.find(pattern[0], max(0, len(content) - len(pattern) + 1))
             while 0 <= start < first:
-                if pattern.startswith(content[start:]):
+                if pattern[len(content) - start - 1] == content[-1] and pattern.startswith(content[start:]):
                     first = start
                     break
                 start = content.find(pattern[0], start + 1)

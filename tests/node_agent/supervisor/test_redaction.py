@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node_agent.supervisor.redaction import BLOCK_BYTES, MASK, MOST_PATTERNS, Redactor, patterns_of
+from node_agent.supervisor.redaction import BLOCK_BYTES, MASK, MOST_PATTERNS, Redactor, _occurrences, patterns_of
 
 SMALL = st.binary(min_size=0, max_size=40).map(lambda raw: bytes(b"ab\n"[byte % 3] for byte in raw))
 PATTERNS = st.lists(SMALL.filter(bool), min_size=1, max_size=4)
@@ -47,6 +47,27 @@ def test_no_occurrence_passes_and_no_other_byte_is_lost(patterns, content):
 )
 def test_what_is_masked(patterns, content, expected):
     assert redacted(patterns, content) == expected
+
+
+def test_patterns_that_occur_at_every_byte_are_found_in_few_steps():
+    rows = [character * length for character in (b"-", b"=-") for length in range(4, 4 + MOST_PATTERNS // 2)]
+    assert redacted(rows, b"-" * 300_000, b"\n", b"=-" * 150_000) == MASK + b"\n" + MASK
+    assert all(len(Redactor([row])._places(b"-" * 65536)) <= 1 for row in rows)
+
+
+@given(
+    patterns=st.lists(st.builds(lambda one, n, end: (one * n + end)[:30], SMALL, st.integers(1, 9), SMALL), max_size=3),
+    content=st.lists(st.builds(lambda one, n: one * n, SMALL, st.integers(0, 9)), max_size=4).map(b"".join),
+)
+def test_every_occurrence_of_what_repeats_itself_is_covered(patterns, content):
+    for pattern in filter(None, patterns):
+        covered = {
+            place
+            for start in range(len(content))
+            if content.startswith(pattern, start)
+            for place in range(start, start + len(pattern))
+        }
+        assert {place for start, stop in _occurrences(content, pattern) for place in range(start, stop)} == covered
 
 
 def test_only_what_could_be_a_beginning_is_held_back():
