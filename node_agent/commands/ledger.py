@@ -227,8 +227,8 @@ class CommandLedger:
         records = [command.record for command in self if command.spooled]
         expiry = expired(records, self._bounds.retention, self._clock.now())
         for command_id in expiry.commands:
-            self._forget(command_id)
             await self._removed("record", self._store.remove, command_id)
+            self._forget(command_id)  # not before: who submits the id anew makes the same directory
         for command_id in expiry.outputs:
             self._commands[command_id].record.output_removed = True
             await self._save(self._commands[command_id])

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from node_agent.commands.records import CommandRecord
 
+# By so much clocks are put back in the ordinary course of things.
+CLOCK_STEP_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionBounds:
@@ -38,14 +41,15 @@ def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float)
     """Choose what goes, oldest first.
 
     A record stays, whatever the bounds say, while a token of its submit could be accepted: to forget it would be to let
-    the same body run again.
+    the same body run again. What ended later than now ended by a clock that was ahead, nobody knows when: it makes room
+    for everything else.
 
     Args:
         ended: records in a terminal state.
         bounds: what is kept.
         now: wall time in seconds.
     """
-    newest_first = sorted(ended, key=lambda record: record.end_time or 0, reverse=True)
+    newest_first = sorted(ended, key=lambda record: _age_key(record, now), reverse=True)
     oldest_kept = (now - bounds.age_seconds) * 1000
     commands, outputs = [], []
     total_bytes = kept = shown = 0
@@ -63,3 +67,8 @@ def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float)
             total_bytes -= size
             outputs.append(record.command_id)
     return Expiry(commands[::-1], outputs[::-1])
+
+
+def _age_key(record: CommandRecord, now: float) -> int:
+    end = record.end_time or 0
+    return end if end <= (now + CLOCK_STEP_SECONDS) * 1000 else 0

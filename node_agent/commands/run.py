@@ -218,13 +218,16 @@ class CommandRun:
             supervisor.stop(CANCEL if cause is StopCause.CANCEL else AGENT, reason, self._grace_seconds)
 
     async def _until_stopped(self, supervisor: SupervisorProcess) -> None:
-        """Wait for the end that was asked for; a supervisor that does not see to it is killed."""
+        """Wait for the end that was asked for; a supervisor that does not see to it is killed.
+
+        One that has, and waits for a slow or full disk to take output and ending, is let be.
+        """
         patience = self._grace_seconds + PATIENCE_SECONDS
         await asyncio.wait({supervisor.gone, self._left}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if not self._left.done() and not supervisor.gone.done():
+        if not self._left.done() and not supervisor.gone.done() and not supervisor.over:
             self._log.error("command.supervisor_stuck", command_id=self._command.command_id, pid=supervisor.pid)
             supervisor.kill()
-            await self._until(supervisor.gone)
+        await self._until(supervisor.gone)
 
     async def _started(self, started: dict[str, Any]) -> None:
         command = self._command

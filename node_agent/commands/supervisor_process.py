@@ -33,6 +33,7 @@ class SupervisorProcess:
         pid: its number.
         started: what it says when the program runs, or None when it has gone without that.
         failed: why it could not even take the command, if it said so.
+        over: whether nobody of the command is left, as it says; it then brings output and ending to the disk.
         gone: done when the process has ended.
         status: how it ended (negative for a signal), where this process is its parent.
     """
@@ -42,6 +43,7 @@ class SupervisorProcess:
     ) -> None:
         self.pid = pid
         self.failed: str | None = None
+        self.over = False
         self.status: int | None = None
         self._pidfd = pidfd
         self._socket = connected
@@ -71,8 +73,11 @@ class SupervisorProcess:
         except BaseException:
             ours.close()
             raise
-        with contextlib.suppress(OSError):  # it has died already, which is heard in a moment
+        try:
             await asyncio.to_thread(_send, ours, plan)
+        except OSError:  # it has died already, which is heard in a moment, or does not read: a part starts nothing
+            with contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_RDWR)
         return cls(pid, pidfd, ours, sizes, passed)
 
     @classmethod
@@ -171,6 +176,7 @@ class SupervisorProcess:
             self.started.set_result(started)
         if isinstance(failed := message.get("failed"), str):
             self.failed = failed
+        self.over = self.over or message.get("over") is True
 
     def _close_socket(self) -> None:
         if self._socket is not None:

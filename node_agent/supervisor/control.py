@@ -2,9 +2,10 @@
 
 Lines of JSON. An agent says `{"stop": {"cause": …, "reason": …, "grace": …}}`; of a standard input that follows it says
 `{"stdin_bytes": null}` when it has grown, and its length when it is whole. The supervisor says `{"started": {…}}`,
-`{"failed": …}` and, whenever something was written, `{"output": [stdout, dropped of it, stderr, dropped of it]}`, with
-`"stdin": [passed on, whether more can be]` where an input follows: only the newest of these counts, so that an agent
-that reads slowly costs no memory. What has to be known for good is in the records, not here.
+`{"failed": …}`, `{"over": true}` once nobody of the command is left, and, whenever something was written,
+`{"output": [stdout, dropped of it, stderr, dropped of it]}`, with `"stdin": [passed on, whether more can be]` where an
+input follows: only the newest of these counts, so that an agent that reads slowly costs no memory. What has to be known
+for good is in the records, not here.
 """
 
 import contextlib

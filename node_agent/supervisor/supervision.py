@@ -85,6 +85,7 @@ class Supervision:
             for key, mask in self._selector.select(self._patience()):
                 key.data(mask)
             self._look(time.monotonic())
+        control.tell({"over": True})  # what is left to do may take as long as the disk does
         return self._ending()
 
     def end_at_once(self) -> None:

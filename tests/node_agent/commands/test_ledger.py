@@ -2,11 +2,15 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
+from node_agent.commands import run, supervisor_process
 from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.ledger import CommandBounds
@@ -15,6 +19,7 @@ from node_agent.commands.retention import RetentionBounds
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
+from node_agent.supervisor.records import ENDING_FILE
 
 CALLER = Submitter("operator")
 
@@ -476,6 +481,57 @@ async def test_what_an_end_leaves_that_could_not_be_recorded_goes_once_it_is(led
         await ledger.cancel("two", "someone")
     await ledger.keep_house()
     assert [path.name for path in (tmp_path / "commands" / "two").iterdir()] == [RECORD_FILE]
+
+
+async def test_a_supervisor_that_does_not_take_its_plan_in_time_starts_nothing(ledger, tmp_path, ended, monkeypatch):
+    monkeypatch.setattr(supervisor_process, "SEND_SECONDS", 0.0)
+    command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/ran", stdin=b"x" * 4_000_000), CALLER)
+    await ended(command)
+    assert command.state is CommandState.FAILED
+    assert not (tmp_path / "ran").exists()
+
+
+async def test_a_supervisor_that_waits_for_the_disk_to_take_the_end_has_time_for_that(
+    ledger, tmp_path, until, ended, monkeypatch
+):
+    monkeypatch.setattr(run, "PATIENCE_SECONDS", 1.0)
+    command, _ = await ledger.submit("one", sh("sleep 60", grace_seconds=0), CALLER)
+    await until(lambda: command.state is CommandState.RUNNING)
+    ending = tmp_path / "commands" / "one" / ENDING_FILE
+    (ending / "in-the-way").mkdir(parents=True)
+    await ledger.cancel("one", "someone")
+    await asyncio.sleep(1.5)
+    shutil.rmtree(ending)
+    await ended(command)
+    assert (command.state, command.document()["signal"]) == (CommandState.CANCELLED, signal.SIGKILL)
+
+
+async def test_what_ended_by_a_clock_that_was_ahead_does_not_push_out_what_ends_now(make_ledger, tmp_path, ended):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1)))
+    await ledger.open()
+    for name in ("one", "two"):
+        await ended((await ledger.submit(name, sh("true"), CALLER))[0])
+    ledger.get("one").record.end_time += 365 * 86400 * 1000
+    await ledger.keep_house()
+    assert [command.command_id for command in ledger] == ["two"]
+
+
+async def test_an_id_that_is_being_forgotten_is_not_taken_anew_before_it_is(make_ledger, tmp_path, ended):
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(age_seconds=-1.0)))
+    await ledger.open()
+    await ended((await ledger.submit("one", sh("true"), CALLER))[0])
+    free = threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    blocked = asyncio.get_running_loop().run_in_executor(None, free.wait)
+    house = asyncio.create_task(ledger.keep_house())
+    await asyncio.sleep(0)  # what it removes waits for the one thread
+    again = asyncio.create_task(ledger.submit("one", sh("true"), CALLER))
+    await asyncio.sleep(0)
+    free.set()
+    await asyncio.gather(blocked, house)
+    _, created = await again
+    assert not created
+    assert [command.command_id for command in ledger] == []
 
 
 async def test_old_commands_are_forgotten(make_ledger, tmp_path, ended):
