@@ -6,7 +6,7 @@ refusal is JSON. What goes wrong inside becomes INTERNAL_ERROR with the request 
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -22,7 +22,7 @@ from control_plane.errors import ApiError, ErrorCode
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.database import Database
+from control_plane.storage.database import Database, Writers, writers
 from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -31,6 +31,13 @@ from trunkline.runtime.redaction import redact_text
 REQUEST_ID = web.RequestKey("request_id", str)
 HSTS = "max-age=31536000; includeSubDomains"
 _MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+WRITERS: Mapping[Role, Writers] = {
+    Role.PUBLIC: Writers.STRANGERS,
+    Role.NODE: Writers.NODES,
+    Role.RELAY: Writers.RELAYS,
+    Role.OPERATOR: Writers.OWN,
+}
+"""In whose place in the line a route writes: whoever floods one route holds up others of the same role at most."""
 _CREDENTIAL_ERRORS = frozenset({ErrorCode.UNAUTHENTICATED, ErrorCode.PERMISSION_DENIED})
 # No refusal of what was asked for: it may be asked for again, as often as it takes, and each time nothing has happened.
 _PASSING_ERRORS = frozenset(
@@ -65,6 +72,7 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
     """Return the handler behind the check of its role."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        writers.set(WRITERS[route.role])
         caller = await _authorise(front, route, request)
         if route.role is Role.NODE:
             _spend(front, route, caller)

@@ -6,13 +6,18 @@ never fail with "database is locked" half-way, which no timeout would help again
 
 On PostgreSQL it is the same: readers see one snapshot, and each writer begins by taking an advisory lock, so that
 transactions which decide by what they read run one after the other, whichever process they are in.
+
+Writers stand in one line, in which strangers, nodes and relays have one place each, for which they wait among
+themselves: however many of them come at once, an operator who revokes something waits for three of them at most.
 """
 
 import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,19 @@ WRITERS_LOCK = 0x7472756E6B6C696E
 """The key of PostgreSQL's advisory lock of writers ("trunklin"), of those of one database."""
 
 
+class Writers(Enum):
+    """On whose behalf something is written."""
+
+    OWN = "own"
+    STRANGERS = "strangers"
+    NODES = "nodes"
+    RELAYS = "relays"
+
+
+writers: ContextVar[Writers] = ContextVar("writers", default=Writers.OWN)
+"""Of the task that writes; operators and the control plane itself are `OWN`."""
+
+
 class Database:
     """One database; every transaction is either all done and on the disk, or not done at all."""
 
@@ -45,6 +63,7 @@ class Database:
         """
         parsed = make_url(url)
         self._writing = asyncio.Lock()
+        self._places: dict[Writers, asyncio.Lock] = {kind: asyncio.Lock() for kind in Writers}
         self._ending: set[asyncio.Future[None]] = set()
         self._engines = _engines(parsed, busy_timeout_seconds)
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
@@ -77,7 +96,7 @@ class Database:
             StorageBusyError: another process kept the database; nothing was changed.
             StorageUnreachableError: it cannot be reached; if it was lost in the commit, the change may be made.
         """
-        async with self._writing:
+        async with self._place(), self._writing:
             session = self._writer()
             try:
                 await _begin(session)
@@ -87,6 +106,11 @@ class Database:
                 raise translated(error) from None
             finally:
                 await self._end(session)
+
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        """Return the place in the line of writers on whose behalf this task writes."""
+        kind = writers.get()
+        return nullcontext() if kind is Writers.OWN else self._places[kind]
 
     @property
     def engine(self) -> AsyncEngine:

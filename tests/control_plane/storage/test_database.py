@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database
+from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database, Writers, writers
 from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.records.joining import Challenge
@@ -45,6 +45,25 @@ async def test_the_writer_is_durable_and_checks_keys(database: Database):
     async with database.write() as session:
         assert (await session.execute(text("PRAGMA synchronous"))).scalar() == 2
         assert (await session.execute(text("PRAGMA foreign_keys"))).scalar() == 1
+
+
+async def test_however_many_strangers_write_nobody_else_waits_for_more_than_one(database: Database):
+    written: list[Writers] = []
+
+    async def write(kind: Writers) -> None:
+        writers.set(kind)
+        async with database.write():
+            written.append(kind)
+
+    crowd = [Writers.STRANGERS, Writers.NODES, Writers.RELAYS] * 20
+    async with asyncio.TaskGroup() as group, database.write():
+        for kind in crowd:
+            group.create_task(write(kind))
+        await asyncio.sleep(0)
+        group.create_task(write(Writers.OWN))
+        await asyncio.sleep(0)
+    assert written.index(Writers.OWN) <= 3
+    assert len(written) == len(crowd) + 1
 
 
 async def test_an_exception_leaves_nothing(database: Database):
