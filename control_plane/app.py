@@ -28,6 +28,7 @@ from control_plane.storage import accounts
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import is_migrated, migrate
+from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
 from control_plane.take_back import run_take_back
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.clock import SystemClock
@@ -80,6 +81,9 @@ async def serve(settings: ControlPlaneSettings) -> None:
         async with AsyncExitStack() as stack:
             database = _opened(settings)
             stack.push_async_callback(database.close)
+            sole_use = SoleUse(settings.database_url, log)
+            stack.push_async_callback(sole_use.close)
+            await _take(sole_use)
             foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
             try:
                 await foundation.signers.load()
@@ -97,16 +101,20 @@ async def serve(settings: ControlPlaneSettings) -> None:
             admin = AdminServer(
                 settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
             )
-            await _run(settings, control_plane, lifecycle, admin)
+            await _run(settings, control_plane, lifecycle, admin, sole_use)
 
 
 async def _run(
-    settings: ControlPlaneSettings, control_plane: ControlPlane, lifecycle: Lifecycle, admin: AdminServer
+    settings: ControlPlaneSettings,
+    control_plane: ControlPlane,
+    lifecycle: Lifecycle,
+    admin: AdminServer,
+    sole_use: SoleUse,
 ) -> None:
     listener = control_plane.listener
     try:
         async with admin, listener, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in _work(control_plane, lifecycle)]
+            tasks = [group.create_task(work) for work in (*_work(control_plane, lifecycle), _keep(sole_use))]
             lifecycle.on_reload(control_plane.identities.own.reload)
             host = settings.identity.dns_names[0]
             lifecycle.started(url=f"https://{host}:{listener.port}", admin_url=admin.url)
@@ -137,6 +145,28 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
         control_plane.listener.sweep(),
         lifecycle.keep_watchdog(),
     ]
+
+
+async def _take(sole_use: SoleUse) -> None:
+    """Have the database for this process alone; one that waits for another to end is started again by its unit."""
+    try:
+        await sole_use.take()
+    except (DatabaseTakenError, StorageUnreachableError) as error:
+        raise StartError(str(error), EXIT_UNAVAILABLE) from None
+    except StorageError as error:
+        raise StartError(str(error)) from None
+
+
+async def _keep(sole_use: SoleUse) -> None:
+    """Keep the database to this process.
+
+    Raises:
+        StartError: another control plane has taken it, while it was away from this one.
+    """
+    try:
+        await sole_use.keep()
+    except DatabaseTakenError as error:
+        raise StartError(str(error), EXIT_UNAVAILABLE) from None
 
 
 def _tell_roots(settings: ControlPlaneSettings, signers: SignersInForce) -> None:

@@ -1,0 +1,102 @@
+"""One control plane a database: a lock in PostgreSQL, held for as long as the connection that took it.
+
+What a control plane knows of deliveries under way is in its memory, so another one over the same database would take
+a command for never sent that is with its node already. SQLite's file is in the state directory, which has a lock of its
+own. The server lets go of the lock when the connection ends, and looks for one whose machine has gone by keep-alives.
+"""
+
+import asyncio
+import contextlib
+
+from sqlalchemy import NullPool, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from control_plane.storage.errors import StorageError, StorageUnreachableError, translated
+from trunkline.runtime.logs import Logger
+
+LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+LOCK = int.from_bytes(b"trunksol")
+"""Its number among the advisory locks of the database; writers take turns by another."""
+_KEEP_ALIVES = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+
+
+class DatabaseTakenError(StorageError):
+    """Another control plane uses this database."""
+
+
+class SoleUse:
+    """The lock of one control plane; with SQLite there is nothing to hold."""
+
+    def __init__(self, url: str, log: Logger) -> None:
+        self._log = log
+        self._connection: AsyncConnection | None = None
+        self._is_needed = make_url(url).get_backend_name() == "postgresql"
+        self._engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    async def take(self) -> None:
+        """Take the lock.
+
+        Raises:
+            DatabaseTakenError: another control plane has it.
+            StorageUnreachableError: there is no database at present.
+        """
+        if not self._is_needed:
+            return
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                self._connection = await self._engine.connect()
+                for setting in _KEEP_ALIVES:
+                    await self._connection.execute(text(f"SET {setting}"))
+                taken = await self._connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})
+        except DBAPIError as error:
+            await self._let_go()
+            raise translated(error) from None
+        except (OSError, TimeoutError):
+            await self._let_go()
+            raise StorageUnreachableError from None
+        if not taken:
+            await self._let_go()
+            raise DatabaseTakenError("another control plane uses this database: only one at a time may")
+
+    async def keep(self) -> None:
+        """Look every second whether the lock is still held, and take it again when the database was away.
+
+        Raises:
+            DatabaseTakenError: another control plane has taken it meanwhile: this one must end.
+        """
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._is_needed and not await self._is_held():
+                await self._let_go()
+                try:
+                    await self.take()
+                except StorageUnreachableError as error:
+                    self._log.error("database.away", reason=str(error))
+
+    async def close(self) -> None:
+        """Let another control plane have the database."""
+        await self._let_go()
+        await self._engine.dispose()
+
+    async def _is_held(self) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._connection.execute(text("SELECT 1"))
+        except (DBAPIError, OSError, TimeoutError):
+            return False
+        return True
+
+    async def _let_go(self) -> None:
+        """End the connection, whether or not the server still answers: with it ends the lock."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with contextlib.suppress(DBAPIError, OSError, TimeoutError):
+            await connection.invalidate()
+            await connection.close()
+        await asyncio.sleep(0)  # the loop has to let go of the socket, too

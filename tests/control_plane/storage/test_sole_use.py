@@ -1,0 +1,111 @@
+"""One control plane a database: the second is refused, the first is told when another has taken its place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from control_plane.storage import sole_use
+from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageUnreachableError
+from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
+from tests.support.postgres import has_postgres, running_postgres
+from trunkline.runtime.logs import get_logger
+
+needs_postgresql = pytest.mark.skipif(
+    find_spec("asyncpg") is None or not has_postgres(), reason="asyncpg or PostgreSQL is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_postgres() as postgres:
+        yield postgres.url
+
+
+@pytest.fixture
+async def database(server: str) -> AsyncIterator[Database]:
+    database = Database(server)
+    yield database
+    await database.close()
+
+
+async def end_connections(database: Database) -> None:
+    """What a restart of the server does to all others."""
+    async with database.write() as session:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        await session.execute(text(others))
+
+
+@needs_postgresql
+async def test_the_second_is_refused_until_the_first_has_ended(server: str):
+    first, second = SoleUse(server, get_logger("t")), SoleUse(server, get_logger("t"))
+    await first.take()
+    with pytest.raises(DatabaseTakenError, match="another control plane"):
+        await second.take()
+    await first.close()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await second.take()
+            except DatabaseTakenError:
+                await asyncio.sleep(0.02)  # the server is about to see that the first has gone
+            else:
+                break
+    await second.close()
+
+
+@needs_postgresql
+async def test_a_lock_that_was_lost_is_taken_again(server: str, database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sole_use, "LOOK_SECONDS", 0.01)
+    first, second = SoleUse(server, get_logger("t")), SoleUse(server, get_logger("t"))
+    await first.take()
+    await end_connections(database)
+    keeping = asyncio.create_task(first.keep())
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    async with asyncio.timeout(10):
+        while await count(database, held) == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    with pytest.raises(DatabaseTakenError):
+        await second.take()
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await first.close()
+    await second.close()
+
+
+@needs_postgresql
+async def test_who_has_lost_it_to_another_is_told(server: str, database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sole_use, "LOOK_SECONDS", 0.01)
+    first, second = SoleUse(server, get_logger("t")), SoleUse(server, get_logger("t"))
+    await first.take()
+    await end_connections(database)
+    await second.take()
+    with pytest.raises(DatabaseTakenError):
+        await first.keep()
+    await first.close()
+    await second.close()
+
+
+async def count(database: Database, query: str) -> int:
+    async with database.read() as session:
+        return int((await session.execute(text(query))).scalar_one())
+
+
+@pytest.mark.skipif(find_spec("asyncpg") is None, reason="asyncpg is not installed")
+async def test_a_database_that_is_away_is_no_database_that_is_taken():
+    away = SoleUse("postgresql+asyncpg://nobody@127.0.0.1:1/nothing", get_logger("t"))
+    with pytest.raises(StorageUnreachableError):
+        await away.take()
+    await away.close()
+
+
+async def test_a_file_needs_no_lock_of_its_own(tmp_path: Path):
+    uses = [SoleUse(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", get_logger("t")) for _ in range(2)]
+    for use in uses:
+        await use.take()
+    for use in uses:
+        await use.close()
