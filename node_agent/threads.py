@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
-def started_threads(count: int = MOST_THREADS) -> ThreadPoolExecutor:
+def started_threads(count: int = MOST_THREADS, name: str = "trunkline-agent") -> ThreadPoolExecutor:
     """Return a pool of so many threads, all of them started, or as many as there are to be had yet."""
-    threads = ThreadPoolExecutor(count, thread_name_prefix="trunkline-agent")
+    threads = ThreadPoolExecutor(count, thread_name_prefix=name)
     together = threading.Barrier(count)  # so that no thread does the work of another
     started: list[Future[int]] = []
     try:

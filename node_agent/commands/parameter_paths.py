@@ -6,12 +6,12 @@ and within a deadline. Only paths that the owner's rules allow by their text are
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from posixpath import realpath
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.submission import Submission
 from node_agent.policy_file import PolicySource
+from node_agent.threads import started_threads
 
 FOLLOW_SECONDS = 5.0
 MOST_THREADS = 4
@@ -30,7 +30,7 @@ class ParameterPaths:
         self._policy = policy
         self._follow = follow
         self._timeout_seconds = timeout_seconds
-        self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="trunkline-paths")
+        self._threads = started_threads(MOST_THREADS, "trunkline-paths")
 
     async def followed(self, submission: Submission) -> dict[str, str]:
         """Return where each path of the submission's parameters leads, and the directories that it must be beneath.

@@ -1,12 +1,34 @@
 """Which ended commands are forgotten, and whose output is deleted before that."""
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node_agent.commands.records import CommandRecord
+from trunkline.runtime.clock import Clock
 
 # By so much clocks are put back in the ordinary course of things.
 CLOCK_STEP_SECONDS = 60.0
+# For so long a clock has to be ahead of what it was before it is believed by whoever forgets.
+LASTING_SECONDS = 3600.0
+
+
+class LastingTime:
+    """The wall's time for what cannot be taken back: that a clock was set forwards counts once it has lasted.
+
+    By a clock that is ahead for a moment everything would be forgotten; what can be submitted still would run again.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: deque[tuple[float, float]] = deque()
+
+    def now(self, clock: Clock) -> float:
+        """Return the time, in seconds since the epoch; to be asked every now and then."""
+        monotonic = clock.monotonic()
+        self._offsets.append((monotonic, clock.now() - monotonic))
+        while self._offsets[0][0] < monotonic - LASTING_SECONDS:
+            self._offsets.popleft()
+        return monotonic + min(offset for _, offset in self._offsets)
 
 
 @dataclass(frozen=True, slots=True)

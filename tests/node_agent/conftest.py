@@ -17,7 +17,7 @@ from node_agent.commands.states import CommandState
 from node_agent.policy_file import PolicySource
 from tests.support.agent_exchanges import agent, kit  # noqa: F401 - fixtures
 from tests.support.supervisors import collect_supervisors
-from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.logs import Logger
 
 
@@ -90,9 +90,9 @@ async def make_ledger(
 ) -> AsyncIterator[MakeLedger]:
     made: list[CommandLedger] = []
 
-    def make(bounds: CommandBounds | None = None) -> CommandLedger:
-        store = CommandStore(tmp_path / "commands")
-        ledger = CommandLedger(store, policy, bounds or CommandBounds(grace_seconds=0.3), meter, SystemClock(), log)
+    def make(bounds: CommandBounds | None = None, clock: Clock | None = None) -> CommandLedger:
+        store, bounds = CommandStore(tmp_path / "commands"), bounds or CommandBounds(grace_seconds=0.3)
+        ledger = CommandLedger(store, policy, bounds, meter, clock or SystemClock(), log)
         made.append(ledger)
         return ledger
 

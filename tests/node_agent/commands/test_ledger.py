@@ -5,6 +5,7 @@ import resource
 import shutil
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -15,11 +16,12 @@ from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.ledger import CommandBounds
 from node_agent.commands.records import PLAN_FILE, RECORD_FILE, OutputStream
-from node_agent.commands.retention import RetentionBounds
+from node_agent.commands.retention import LASTING_SECONDS, RetentionBounds
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.supervisor.records import ENDING_FILE
+from trunkline.runtime.clock import ManualClock
 
 CALLER = Submitter("operator")
 
@@ -514,6 +516,24 @@ async def test_what_ended_by_a_clock_that_was_ahead_does_not_push_out_what_ends_
     ledger.get("one").record.end_time += 365 * 86400 * 1000
     await ledger.keep_house()
     assert [command.command_id for command in ledger] == ["two"]
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_makes_nothing_be_forgotten(make_ledger, ended):
+    clock = ManualClock(now=time.time())
+    ledger = make_ledger(clock=clock)
+    await ledger.open()
+    submitter = Submitter("operator", "jti", int(clock.now()) + 900)
+    await ended((await ledger.submit("one", sh("true"), submitter))[0])
+    clock.jump(30 * 86400)
+    await ledger.keep_house()
+    clock.jump(-30 * 86400)
+    _, created = await ledger.submit("one", sh("true"), submitter)
+    assert not created, "it would run twice"
+    clock.jump(30 * 86400)
+    await ledger.keep_house()
+    clock.advance(LASTING_SECONDS + 1)
+    await ledger.keep_house()
+    assert not list(ledger), "a step that lasts is one of time"
 
 
 async def test_an_id_that_is_being_forgotten_is_not_taken_anew_before_it_is(make_ledger, tmp_path, ended):

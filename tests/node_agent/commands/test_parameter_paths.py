@@ -30,6 +30,14 @@ async def test_links_are_followed_wherever_they_lead(paths, tmp_path):
     assert followed == {f"{tmp_path}/logs/link": "/etc/hostname", f"{tmp_path}/logs": f"{tmp_path}/logs"}
 
 
+async def test_where_no_thread_can_be_made_paths_are_followed_all_the_same(paths, tmp_path, monkeypatch):
+    def full(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    assert await paths.followed(show(tmp_path / "logs" / "one"))
+
+
 async def test_what_the_rules_refuse_by_its_text_is_not_touched(paths, tmp_path):
     assert await paths.followed(show("/etc/passwd")) == {}
     assert await paths.followed(show(f"{tmp_path}/logs/../x")) == {}
