@@ -18,7 +18,7 @@ from control_plane.storage.records.nodes import Node
 
 PENDING_SECONDS = 7 * 86_400
 APPROVED_SECONDS = 86_400
-PENDING, APPROVED, DENIED = "pending", "approved", "denied"
+PENDING, APPROVED, DENIED = join_requests.PENDING, "approved", "denied"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.joining import JoinRequest
 
+PENDING = "pending"
 MOST_OF_A_MACHINE = 4
+"""Of those that wait."""
 MOST_OF_A_WORKSPACE = 1000
 
 
@@ -37,8 +39,14 @@ async def find_for_csr(
 
 
 async def make_room(session: AsyncSession, workspace_id: str, machine_id: str) -> bool:
-    """Forget the oldest of a machine's requests beyond its bound; returns whether the workspace has room for one."""
-    query = select(JoinRequest).where(JoinRequest.workspace_id == workspace_id, JoinRequest.machine_id == machine_id)
+    """Forget the oldest of a machine's requests beyond its bound; returns whether the workspace has room for one.
+
+    What an operator has decided about is kept: whoever else can speak for the machine could otherwise have an approval
+    or a denial forgotten by asking often enough.
+    """
+    query = select(JoinRequest).where(
+        JoinRequest.workspace_id == workspace_id, JoinRequest.machine_id == machine_id, JoinRequest.state == PENDING
+    )
     for old in (
         await session.scalars(query.order_by(JoinRequest.last_time.desc()).offset(MOST_OF_A_MACHINE - 1))
     ).all():

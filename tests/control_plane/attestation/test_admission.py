@@ -280,6 +280,23 @@ async def test_requests_of_one_machine_are_bounded(cloudy: CloudPlane):
     assert len((await cloudy.plane.ok("GET", "/w/finance/api/2.0/join-requests"))["join_requests"]) == 4
 
 
+@pytest.mark.parametrize(("decision", "status"), [("approve", 200), ("deny", 403)])
+async def test_what_was_decided_is_not_forgotten_by_asking_often(cloudy: CloudPlane, decision: str, status: int):
+    await cloudy.policy(reattestation={"mode": "approval"})
+    await cloudy.join()
+    body, _ = await cloudy.request()
+    await cloudy.send(body)
+    path = "/w/finance/api/2.0/join-requests"
+    [request] = (await cloudy.plane.ok("GET", path))["join_requests"]
+    await cloudy.plane.ok("POST", f"{path}/{request['join_request_id']}/{decision}", {})
+    for _ in range(5):
+        assert (await cloudy.attest()).status == 403
+    again, _ = await cloudy.request(csr=body["csr"])
+    answer = await cloudy.send(again | {"csr": body["csr"]})
+    assert answer.status == status
+    assert decision == "approve" or "has denied" in answer.document["message"]
+
+
 async def test_a_machine_that_never_confirmed_needs_no_approval(cloudy: CloudPlane):
     await cloudy.policy(reattestation={"mode": "approval"})
     first = await cloudy.attest()
