@@ -209,7 +209,7 @@ class IdentityStore:
         try:
             document = json.loads(read_secret(path))
             return _from_json(document, str(path))
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise CertificateError(f"{path} is damaged; remove it and the agent will bootstrap again") from None
 
 

@@ -30,7 +30,16 @@ async def test_files_that_cannot_be_trusted_are_refused(make_bootstrap, state):
         store.load()
     path.chmod(0o600)
     content = path.read_bytes()
-    for damaged in (b"", b"{", b"[]", b"{}", content[: len(content) // 2], content.replace(b"nd-one", b"")):
+    for damaged in (
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        content[: len(content) // 2],
+        content.replace(b"nd-one", b""),
+        content.replace(b'"relays"', b'"r"'),
+        b"[" * 100_000,
+    ):
         path.write_bytes(damaged)
         with pytest.raises(CertificateError):
             store.load()
