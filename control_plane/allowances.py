@@ -1,4 +1,4 @@
-"""What each node may have written down, so that one that lies cannot fill tables from which nothing is ever deleted."""
+"""What each node or relay may have written down: one that lies cannot fill tables from which nothing is deleted."""
 
 import math
 
@@ -11,7 +11,7 @@ FIRST_SWEEP = 1024
 
 
 class Allowances:
-    """A token bucket for each node: so many records a second, with ten minutes' worth at once."""
+    """A token bucket for each node and relay: so many records a second, with ten minutes' worth at once."""
 
     def __init__(self, records_per_second: float, clock: Clock) -> None:
         self._per_second = records_per_second
@@ -21,7 +21,7 @@ class Allowances:
         self._sweep_at = FIRST_SWEEP
 
     def spend(self, node_id: str, records: int = 1) -> None:
-        """Take the room for so many records of a node.
+        """Take the room for so many records of a node or relay.
 
         Raises:
             ApiError: there is not that much left (RESOURCE_EXHAUSTED); nothing was taken.

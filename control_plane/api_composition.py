@@ -110,7 +110,7 @@ def compose_routes(
         TrustResource(context, followers, identities.recovery, foundation.draining),
         HeldTrustResource(context, identities.recovery, rotations.follow),
         RotationResource(context, rotations),
-        ReportResource(context, metrics, ledger),
+        ReportResource(context, allowances, metrics, ledger),
         NodeReportResource(context, allowances, metrics, ledger),
     ]
     return [route for resource in resources for route in resource.routes()]

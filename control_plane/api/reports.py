@@ -1,7 +1,7 @@
 """`POST /api/2.0/reports`: what relays report, counted by the hour, refusals and the grave of it audited.
 
-A report is taken once: the sequence of its reporter (one process of a relay) only grows. Its rows are bounded by relays
-times types times outcomes an hour, whatever is reported.
+A report is taken once: the sequence of its reporter (one process of a relay) only grows. What is counted is bounded by
+relays times types times outcomes an hour, whatever is reported; what is written down by itself, by a rate for each.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
+from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.requests import MachineRequest, Text, read_body
@@ -99,8 +100,11 @@ class Report(MachineRequest):
 class ReportResource:
     """The intake of reports."""
 
-    def __init__(self, context: ApiContext, metrics: ControlPlaneMetrics, ledger: RefusalLedger) -> None:
+    def __init__(
+        self, context: ApiContext, allowances: Allowances, metrics: ControlPlaneMetrics, ledger: RefusalLedger
+    ) -> None:
         self._context = context
+        self._allowances = allowances
         self._metrics = metrics
         self._ledger = ledger
 
@@ -112,6 +116,7 @@ class ReportResource:
         """Take a report in; sent twice, it counts once."""
         report = await read_body(request, Report)
         items = [report_item(item) for item in report.items]
+        self._allowances.spend(caller.subject_id, reports.records_in(items))
         async with self._context.database.write() as session:
             new = await reports.take(
                 session,

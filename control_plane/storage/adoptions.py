@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.storage import locks, revocations
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.relays import Relay
 from control_plane.storage.records.trust import TrustAdoption, TrustCut
 
 MOST_CUTS_A_CAUSE = 1000
 OTHERS = "others"
+MOST_COUNTED = 2**62
+"""Where a sum stays; the columns hold 64 bits with a sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,11 @@ class CutReport:
     links: int = 0
     streams: int = 0
     exchanges: int = 0
+
+
+def summed(before: int, more: int) -> int:
+    """Return a sum of what was reported, which whoever makes numbers up cannot make too large for its column."""
+    return min(before + more, MOST_COUNTED)
 
 
 async def relay_adopted(
@@ -54,10 +62,18 @@ async def add_cuts(
     for cut in cuts:
         row, made = await _row(session, adopter_id, sequence, cut, now_ms)
         new += made
-        row.links += cut.links
-        row.streams += cut.streams
-        row.exchanges += cut.exchanges
+        row.links = summed(row.links, cut.links)
+        row.streams = summed(row.streams, cut.streams)
+        row.exchanges = summed(row.exchanges, cut.exchanges)
     return new
+
+
+async def sequence_of(session: AsyncSession, cut: CutReport) -> int | None:
+    """Return the number of the revocation or lock that a cut names, None if there is none."""
+    if cut.cause == "lock":
+        return await locks.newest_sequence(session, cut.kind, cut.id)
+    revocation = await revocations.find(session, cut.kind, cut.id)
+    return revocation.sequence if revocation is not None else None
 
 
 async def first_adoptions(session: AsyncSession, sequence: int) -> Sequence[TrustAdoption]:

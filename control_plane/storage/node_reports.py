@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.storage import adoptions, locks, revocations
-from control_plane.storage.adoptions import CutReport
+from control_plane.storage import adoptions
+from control_plane.storage.adoptions import CutReport, summed
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records.reports import NodeReporter
-from control_plane.storage.reports import ReportItem, summed
+from control_plane.storage.reports import ReportItem
 
 TYPES = frozenset({"trust", "refusal", "command_refusal", "shell", "file"})
 _FILE_ACTIONS = {
@@ -71,7 +71,7 @@ async def _take_cut(session: AsyncSession, node_id: str, cut: CutReport, context
 
     So a node that lies adds at most one row, and one event, for each revocation and lock that there is.
     """
-    sequence = await _sequence_of(session, cut)
+    sequence = await adoptions.sequence_of(session, cut)
     if sequence is None:
         return
     new = await adoptions.add_cuts(session, node_id, sequence, [cut], int(context.now * 1000))
@@ -100,13 +100,6 @@ def _file_happening(item: ReportItem, file: Mapping[str, Any], node_id: str, wor
     details |= {"subject": item.subject, "token_id": item.token_id, "time": item.time}
     action = _FILE_ACTIONS[file["event"]]
     return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
-
-
-async def _sequence_of(session: AsyncSession, cut: CutReport) -> int | None:
-    if cut.cause == "lock":
-        return await locks.newest_sequence(session, cut.kind, cut.id)
-    revocation = await revocations.find(session, cut.kind, cut.id)
-    return revocation.sequence if revocation is not None else None
 
 
 async def _is_new(session: AsyncSession, node_id: str, reporter: str, sequence: int, dropped: int, now_ms: int) -> bool:

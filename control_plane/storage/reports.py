@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import adoptions, trust_reports
-from control_plane.storage.adoptions import CutReport
+from control_plane.storage.adoptions import CutReport, summed
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.records.relays import Relay
 from control_plane.storage.records.reports import Reporter, ReportTotal
@@ -17,8 +17,6 @@ HOUR_MS = 3_600_000
 MOST_REPORTERS = 64
 MOST_OUTCOMES_AN_HOUR = 64
 MOST_AUDITED = 50
-MOST_COUNTED = 2**62
-"""Where a sum stays; the columns hold 64 bits with a sign."""
 OTHER = "other"
 TYPES = frozenset(
     {"admission", "refusal", "cut", "trust", "clone_alarm", "link_attached", "link_detached", "link_refused"}
@@ -56,9 +54,10 @@ def known_type(name: str) -> str:
     return name if name in TYPES else OTHER
 
 
-def summed(before: int, more: int) -> int:
-    """Return a sum of what was reported, which whoever makes numbers up cannot make too large for its column."""
-    return min(before + more, MOST_COUNTED)
+def records_in(items: Sequence[ReportItem]) -> int:
+    """Return how many records a report makes that are kept for long: of the audit, of adoptions and of cuts."""
+    audited = sum(item.type in AUDITED for item in items)
+    return min(audited, MOST_AUDITED) + sum(1 + len(item.cuts) for item in items if item.type == "trust")
 
 
 async def take(
@@ -148,7 +147,9 @@ async def _adopt(session: AsyncSession, relay_id: str, items: Sequence[ReportIte
         if item.type != "trust" or item.sequence is None or item.node_id is not None:
             continue
         await adoptions.relay_adopted(session, relay_id, item.sequence, item.cut_milliseconds, now_ms)
-        await adoptions.add_cuts(session, relay_id, item.sequence, item.cuts, now_ms)
+        # What names nothing that was revoked or locked is not kept: ids that a relay makes up are without end.
+        known = [cut for cut in item.cuts if await adoptions.sequence_of(session, cut) is not None]
+        await adoptions.add_cuts(session, relay_id, item.sequence, known, now_ms)
         reported = trust_reports.Reported(trust_reports.RELAY, relay_id, item.sequence, item.root)
         await trust_reports.record(session, reported, now_ms)
 

@@ -1,10 +1,13 @@
 """Reports: each counts once, and no flood makes the tables grow without bound."""
 
+from pathlib import Path
+
 from sqlalchemy import func, select
 
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.reports import NodeReporter, Reporter, ReportTotal
-from tests.support.control_planes import RunningControlPlane
+from control_plane.storage.records.trust import TrustCut
+from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 
 PATH = "/api/2.0/reports"
 
@@ -106,3 +109,30 @@ async def test_sums_of_numbers_that_were_made_up_end_where_the_columns_do(plane:
     async with plane.database.write() as session:
         session.add(NodeReporter(node_id=node.node_id, reporter="p1", sequence=1, dropped=2**62, time=1))
     await plane.ok("POST", "/api/2.0/nodes/self/reports", report(2, dropped=2**53), identity=node.identity)
+
+
+async def test_cuts_that_name_nothing_known_are_not_kept(plane: RunningControlPlane):
+    relay = await plane.relay()
+    await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "known"})
+    for sequence in range(3):
+        named = ("known", *(f"made-up-{sequence}-{number}" for number in range(20)))
+        cuts = [{"cause": cause, "kind": "token", "id": name} for name in named for cause in ("revocation", "lock")]
+        item = {"type": "trust", "time": 1, "sequence": 2, "cuts": cuts}
+        await plane.ok("POST", PATH, report(sequence, item), identity=relay.identity)
+    async with plane.database.read() as session:
+        assert [row.id for row in (await session.scalars(select(TrustCut))).all()] == ["known"]
+
+
+async def test_a_relay_fills_no_table_from_which_nothing_is_deleted(tmp_path: Path):
+    settings = settings_for(tmp_path, limits={"most_node_records_per_second": 1.0})
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        relay = await plane.relay()
+        alarms = [{"type": "clone_alarm", "time": 1, "node_id": f"nd-{number}"} for number in range(50)]
+        adoptions = [{"type": "trust", "time": 1, "sequence": number} for number in range(50)]
+        answers = [
+            await plane.call("POST", PATH, report(sequence, *alarms, *adoptions), identity=relay.identity)
+            for sequence in range(8)
+        ]
+        assert [answer.status for answer in answers] == [200] * 6 + [429] * 2
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 100
+        assert len(await plane.audit(action="relay.clone_alarm")) == 300
