@@ -46,6 +46,7 @@ from control_plane.storage.audit import Actor
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageFullError
 from tests.support.control_planes import TRUST_DOMAIN, settings_for
+from tests.support.shared_statements import shared_statements
 from trunkline.runtime.clock import SystemClock
 
 ACTOR = Actor("test")
@@ -297,11 +298,12 @@ def warm_up(before: Path, place: Path) -> None:
 def main(library: str, before: str, directory: str, trouble: str, stride: str) -> None:
     """Have trouble at fsyncs of the flow, beginning with the state that is in the directory `before`."""
     loaded, runs = ctypes.CDLL(library), Runs(Path(directory))
-    warm_up(Path(before), Path(directory) / "warm")
-    if trouble == "kill":
-        kill_at_each(loaded, Path(before), runs)
-    else:
-        fill_at_each(loaded, Path(before), runs, int(stride))
+    with shared_statements():
+        warm_up(Path(before), Path(directory) / "warm")
+        if trouble == "kill":
+            kill_at_each(loaded, Path(before), runs)
+        else:
+            fill_at_each(loaded, Path(before), runs, int(stride))
 
 
 if __name__ == "__main__":
