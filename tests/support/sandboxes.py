@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked_commands import run_trunkline
+
 START_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 TRUNKLINE = str(Path(sys.executable).with_name("trunkline"))
@@ -33,8 +35,8 @@ class Sandbox:
         self, *arguments: str, check: bool = True, timeout: float = COMMAND_SECONDS, stdin: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Run the command line against this sandbox."""
-        command = [TRUNKLINE, *self._with_state(arguments)]
-        finished = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout, check=False)
+        command = self._with_state(arguments)
+        finished = run_trunkline(command, stdin=stdin, timeout=timeout)
         if check and finished.returncode:
             raise AssertionError(f"{command} exited with {finished.returncode}: {finished.stderr.decode()}")
         return finished

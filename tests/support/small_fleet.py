@@ -13,6 +13,7 @@ from typing import Any
 
 from certs.tls import client_context
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from tests.support.forked_commands import run_trunkline
 from tests.support.ports import kept_port
 from tests.support.sandboxes import TRUNKLINE, wait_until
 
@@ -189,7 +190,9 @@ class SmallFleet:
             "TRUNKLINE_CA_FILE": str(state / "ca.pem"),
             "TRUNKLINE_WORKSPACE": WORKSPACE,
         }
-        return self.run(TRUNKLINE, *arguments, environment=environment)
+        done = run_trunkline(arguments, timeout=60, directory=self.root, environment=os.environ | environment)
+        assert done.returncode == 0, f"{arguments} exited with {done.returncode}: {done.stderr.decode()}"
+        return done.stdout.decode()
 
     def _control_plane(self) -> str:
         tokens = ("svid_seconds", "listen_seconds", "own_svid_seconds")
