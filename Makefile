@@ -36,7 +36,7 @@ PROPERTY_EXAMPLES ?= 2000
 SOAK_MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test tests check checks lint types layers dependencies pytest pytest-compiled pytest-compiled-aside compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz properties fmt lock clean tools bench-tools
+.PHONY: help demo up test tests check checks lint types layers dependencies types-aside pytest pytest-compiled pytest-compiled-aside compile bench soak-revocation soak-rotation soak-restart soak-cancel soak-exactly-once soak-output soak soak-hostile soak-starved soak-leaks soak-mix-up soak-storm fuzz properties fmt lock clean tools bench-tools
 
 help:
 	@sed -n 's/^#   \(make .*\)/\1/p' Makefile
@@ -95,13 +95,19 @@ $(COLLECTED): $(READY) $(shell find tests -name '*.py')
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --collect-only -qq -n 0 > $@.log || { cat $@.log; exit 1; }
 	@touch $@
 
-# What needs one processor each, side by side; what each has to say comes together.
+# What takes a second, or is wanted by all the rest; what each has to say comes together.
 checks: $(READY) tools
-	@$(MAKE) --no-print-directory --jobs --output-sync lint types layers dependencies compile $(COLLECTED)
+	@$(MAKE) --no-print-directory --jobs --output-sync lint layers dependencies $(COLLECTED)
 
-# Side by side too: end-to-end tests wait for daemons, and the processors have something to do meanwhile.
-tests: $(READY) tools $(COMPILED)/.ready
-	@$(MAKE) --no-print-directory --jobs=2 pytest-compiled-aside pytest
+types-aside: $(READY)
+	@mkdir -p $(dir $(COMPILED))
+	@$(MAKE) --no-print-directory types > $(dir $(COMPILED))types.log 2>&1; \
+		status=$$?; cat $(dir $(COMPILED))types.log; exit $$status
+
+# Side by side too: end-to-end tests wait for daemons, and the processors have something to do meanwhile. What needs one
+# processor, the types and the compiler, goes beside the first of them, and then the data path's tests do.
+tests: $(READY) tools
+	@$(MAKE) --no-print-directory --jobs=3 types-aside pytest-compiled-aside pytest
 
 test: checks
 	@$(MAKE) --no-print-directory tests

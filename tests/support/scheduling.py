@@ -51,8 +51,9 @@ class SandboxesTogether(LoadScopeScheduling):
     """Hands out whole files, so that what a module's tests share is made once, and workers seldom wait for more.
 
     The end-to-end files that use the sandboxes of the session are one; any other starts daemons of its own. End-to-end
-    tests wait for daemons more than they compute, so every other worker begins with them, and the rest with the other
-    tests: then the processors have something to do meanwhile. Whoever finds no more of its own kind takes of the other.
+    tests wait for daemons more than they compute, so three of four workers (one of two) begin with them, and the rest
+    with the other tests: then the processors have something to do meanwhile, and at the end, when small files that only
+    compute are left, all workers have enough of them. Whoever finds no more of its own kind takes of the other.
     """
 
     def __init__(self, config: pytest.Config, log: Producer) -> None:
@@ -82,7 +83,7 @@ class SandboxesTogether(LoadScopeScheduling):
 
     def _next_for(self, node: WorkerController) -> str:
         first: str = next(iter(self.workqueue))
-        if self.nodes.index(node) % 2 == 0 or not first.startswith(E2E):
+        if self.nodes.index(node) % 4 != 1 or not first.startswith(E2E):
             return first
         others: Iterator[str] = (scope for scope in self.workqueue if not scope.startswith(E2E))
         return next(others, first)
