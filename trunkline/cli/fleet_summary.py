@@ -11,11 +11,11 @@ from rich.text import Text
 from trunkline.cli.command_status import status_of_command
 from trunkline.cli.exits import printable
 from trunkline.cli.fleet_changes import never_sent
+from trunkline.cli.tables import whole
 from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.submissions import Standing
 
 MOST_ROWS = 50
-_WIDTH = 10_000
 _STYLES = {CommandState.SUCCEEDED: "green", CommandState.CANCELLED: "yellow"}
 
 
@@ -47,15 +47,14 @@ def summary_line(standing: Standing) -> str:
 
 
 def print_summary(standing: Standing, console: Console) -> None:
-    """Write the table and the line."""
-    console.print(summary_table(standing), soft_wrap=True)
+    """Write the table, as wide as it is, and the line."""
+    console.print(whole(summary_table(standing), console), soft_wrap=True, end="")
     console.print(Text(summary_line(standing)), soft_wrap=True)
 
 
 def error_console() -> Console:
-    """A console on standard error; a pipe or file gets lines that are as long as they are."""
-    console = Console(stderr=True, highlight=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, width=_WIDTH)
+    """A console on standard error."""
+    return Console(stderr=True, highlight=False)
 
 
 def _shown(commands: Sequence[Command]) -> Sequence[Command]:
