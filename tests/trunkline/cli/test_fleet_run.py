@@ -88,7 +88,7 @@ def test_what_was_never_sent_does_not_hide_why(fake: FakeControlPlane, trunkline
     outcome = trunkline("command", "attach", "s-1")
     assert outcome.status == 3
     assert outcome.stderr.splitlines()[-3:] == [
-        "vm-1  1     FAILED     3       1.5      -                                     ",
+        "vm-1  1     FAILED     3       1.5      -",
         "vm-2  2     CANCELLED  -       -        never sent: the canary did not succeed",
         "2 nodes: 1 failed, 1 cancelled; stopped: the canary did not succeed; never sent to 1",
     ]
