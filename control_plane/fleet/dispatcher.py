@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import random
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from control_plane.fleet.barred import why_barred
@@ -104,6 +105,7 @@ class Dispatcher:
         self._log = log
         self._slots = asyncio.Semaphore(most_at_once)
         self._entries: dict[CommandKey, _Entry] = {}
+        self._of_node: defaultdict[str, set[CommandKey]] = defaultdict(set)
         self._timetable = Timetable[CommandKey](clock)
         self._turns = Turns[CommandKey](MOST_AT_ONCE_OF_A_NODE)
 
@@ -132,6 +134,7 @@ class Dispatcher:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry(node_id)
+            self._of_node[node_id].add(key)
             self._metrics.commands_open.set(len(self._entries))
         entry.attempt = 0
         entry.again = True
@@ -140,7 +143,7 @@ class Dispatcher:
 
     def kick_node(self, node_id: str) -> None:
         """Run the next steps of all the node's commands now, since it has come back."""
-        for key in [key for key, entry in self._entries.items() if entry.node_id == node_id]:
+        for key in self._of_node.get(node_id, ()):
             self.kick(key, node_id)
 
     async def settle(self, key: CommandKey, node_id: str, timeout_seconds: float) -> bool:
@@ -222,12 +225,19 @@ class Dispatcher:
         entry.attempt += 1
         entry.steps += 1
         if final:
-            self._entries.pop(key, None)
-            self._metrics.commands_open.set(len(self._entries))
+            self._drop(key)
         elif entry.again or step is not Step.HOLD:
             self._timetable.set(key, 0.0 if entry.again else delay * self._rng.uniform(0.8, 1.2))
         entry.changed.set()
         entry.changed = asyncio.Event()
+
+    def _drop(self, key: CommandKey) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._of_node[entry.node_id].discard(key)
+            if not self._of_node[entry.node_id]:
+                del self._of_node[entry.node_id]
+        self._metrics.commands_open.set(len(self._entries))
 
     def _is_watched(self, key: CommandKey, entry: _Entry, step: Step) -> bool:
         """Whether the node tells of the command by itself; one that others wait for is asked all the same."""

@@ -8,6 +8,7 @@ that cannot be asked is asked again, rarely, until it would have forgotten the o
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,7 @@ class OutputKeeper:
         self._log = log
         self._most_bytes = most_bytes
         self._entries: dict[CommandKey, _Entry] = {}
+        self._of_node: defaultdict[str, set[CommandKey]] = defaultdict(set)
         self._timetable = Timetable[CommandKey](clock)
         self._turns = Turns[CommandKey](1)
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
@@ -118,15 +120,15 @@ class OutputKeeper:
     def wanted(self, key: CommandKey, node_id: str) -> None:
         """Fetch the output of a command now; its row says that it is wanted."""
         self._entries.setdefault(key, _Entry(node_id))
+        self._of_node[node_id].add(key)
         self._timetable.set(key, 0.0)
         self._metrics.outputs_wanted.set(len(self._entries))
 
     def returned(self, node_id: str) -> None:
         """Fetch what is wanted of a node that has come back."""
-        for key, entry in list(self._entries.items()):
-            if entry.node_id == node_id:
-                entry.attempt = 0
-                self._timetable.set(key, 0.0)
+        for key in self._of_node.get(node_id, ()):
+            self._entries[key].attempt = 0
+            self._timetable.set(key, 0.0)
 
     async def _run_fetch(self, key: CommandKey, entry: _Entry) -> None:
         done = False
@@ -142,12 +144,19 @@ class OutputKeeper:
             if (waiting := self._turns.end(entry.node_id)) is not None:
                 self._timetable.set(waiting, 0.0)
         if done:
-            self._entries.pop(key, None)
+            self._drop(key)
             self._metrics.outputs_wanted.set(len(self._entries))
             return
         entry.attempt += 1
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(entry.attempt, 16))
         self._timetable.set(key, pause * self._rng.uniform(0.8, 1.2))
+
+    def _drop(self, key: CommandKey) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._of_node[entry.node_id].discard(key)
+            if not self._of_node[entry.node_id]:
+                del self._of_node[entry.node_id]
 
     async def _fetch(self, key: CommandKey) -> bool:
         """Fetch one output; returns whether nothing is left to do about it."""
