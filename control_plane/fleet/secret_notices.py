@@ -7,7 +7,8 @@ node in or out of a grant (a cluster, a label). A node that stays behind is told
 themselves too, at their start and every few minutes, so that a lost notice is a delay and nothing else.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections import defaultdict
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -17,9 +18,8 @@ from control_plane.fleet.node_commands import NodeAddress
 from control_plane.fleet.notice_calls import NoticeCalls, NoticeKind, Passes
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.secrets.contents import Contents, wanted_contents
-from control_plane.storage import secret_bundles, secret_grants
+from control_plane.storage import nodes, secret_bundles, secret_grants
 from control_plane.storage.database import Database
-from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.secrets import SecretBundle
 from trunkline.runtime.clock import Clock
@@ -28,6 +28,7 @@ from trunkline.runtime.logs import Logger
 SECRET_NOTICE = NoticeKind("secrets", "/v1/secrets/notice", SECRET_NOTIFY)
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 600.0
+NODES_AT_ONCE = 250
 
 
 @dataclass(slots=True)
@@ -80,22 +81,34 @@ class SecretNotices:
         await self._calls.tell(due)
 
     async def _behind(self) -> dict[str, tuple[NodeAddress, str]]:
-        """Return the nodes that have not taken what they are to hold, with its fingerprint, by node id."""
-        query = select(Workspace, Node).join(Node, Node.workspace_id == Workspace.workspace_id)
+        """Return the nodes that have not taken what they are to hold, with its fingerprint, by node id.
+
+        A few hundred are looked at in a transaction, so that everybody else has a turn between them.
+        """
+        query = select(Node.workspace_id, Node.node_id).where(Node.confirm_time.is_not(None))
         async with self._database.read() as session:
-            rows = (await session.execute(query.where(Node.confirm_time.is_not(None)))).all()
-            addresses = {node.node_id: NodeAddress(workspace, node) for workspace, node in rows}
-            bundles = await secret_bundles.of_nodes(session, addresses)
+            rows = (await session.execute(query)).all()
             granting = set(await secret_grants.workspaces_with_grants(session))
-            granting |= {addresses[node_id].node.workspace_id for node_id in bundles}
-            wanted: dict[str, Contents] = {}
-            for workspace_id in granting:
-                wanted |= await wanted_contents(session, workspace_id, in_workspace(addresses.values(), workspace_id))
-        return {
-            node_id: (addresses[node_id], contents.fingerprint())
-            for node_id, contents in wanted.items()
-            if _is_behind(bundles.get(node_id), contents)
-        }
+        nodes_of: defaultdict[str, list[str]] = defaultdict(list)
+        for workspace_id, node_id in rows:
+            nodes_of[workspace_id].append(node_id)
+        found: dict[str, tuple[NodeAddress, str]] = {}
+        for workspace_id, node_ids in nodes_of.items():
+            for start in range(0, len(node_ids), NODES_AT_ONCE):
+                some = node_ids[start : start + NODES_AT_ONCE]
+                found |= await self._behind_among(workspace_id, some, granting=workspace_id in granting)
+                await asyncio.sleep(0)
+        return found
+
+    async def _behind_among(
+        self, workspace_id: str, node_ids: list[str], *, granting: bool
+    ) -> dict[str, tuple[NodeAddress, str]]:
+        async with self._database.read() as session:
+            bundles = await secret_bundles.of_nodes(session, node_ids)
+            wanted = await wanted_contents(session, workspace_id, node_ids if granting else bundles)
+            late = {one: contents for one, contents in wanted.items() if _is_behind(bundles.get(one), contents)}
+            places = await nodes.places(session, list(late)) if late else []
+        return {node.node_id: (NodeAddress(place, node), late[node.node_id].fingerprint()) for place, node in places}
 
     def _is_due(self, node_id: str, fingerprint: str) -> bool:
         now = self._clock.monotonic()
@@ -107,11 +120,6 @@ class SecretNotices:
         told.again_at = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(told.times, 16))
         told.times += 1
         return True
-
-
-def in_workspace(addresses: Iterable[NodeAddress], workspace_id: str) -> list[str]:
-    """Return the ids of those nodes that are in the workspace."""
-    return [address.node.node_id for address in addresses if address.node.workspace_id == workspace_id]
 
 
 def _is_behind(bundle: SecretBundle | None, wanted: Contents) -> bool:
