@@ -19,6 +19,8 @@ CODE_CHOOSING = (
     "GIT_*", "SSH_ASKPASS", "SUDO_ASKPASS", "EDITOR", "VISUAL", "SYSTEMD_*", "PAGER", "MANPAGER", "BROWSER",
     "LESSOPEN", "LESSCLOSE", "TERMINFO", "TERMINFO_DIRS", "HOME", "XDG_*", "TMPDIR", "CURL_HOME", "OPENSSL_*",
     "GTK_*", "QT_*", "HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS",
+    "TAR_OPTIONS", "RSYNC_*", "MAKE*", "GNUMAKEFLAGS", "VIMINIT", "EXINIT", "LESS", "LESSKEY*", "KUBECONFIG",
+    "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "DOCKER_CONFIG", "ANSIBLE_*", "GOFLAGS", "CARGO_*", "RUSTC_*",
 )  # fmt: skip
 """Variables by which whoever sets them can make a program load or run something else, or look elsewhere for it.
 

@@ -9,8 +9,13 @@ from itertools import pairwise
 from posixpath import basename
 
 _PART = re.compile(r"\{\{|\}\}|\{([a-z][a-z0-9_]*)\}|[{}]")
-_SHELLS = frozenset({"sh", "ash", "bash", "dash", "fish", "ksh", "mksh", "rbash", "zsh", "csh", "tcsh", "su"})
-_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+_SHELLS = frozenset(
+    {"sh", "ash", "bash", "dash", "fish", "ksh", "mksh", "rbash", "zsh", "csh", "tcsh", "su", "runuser"}
+)
+_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c[A-Za-z]*|--(?:session-|init-)?command")
+# With the script behind it in the same element, as these take it.
+_TAKE_ATTACHED = frozenset({"su", "runuser", "fish"})
+_SCRIPT_ATTACHED = re.compile(r"-[A-Za-z]*c|--(?:session-|init-)?command=")
 _OPTION_WITH_ARGUMENT = re.compile(r"[-+][A-Za-z]*[oO]")
 
 
@@ -51,6 +56,8 @@ def check_template(template: Sequence[str]) -> set[str]:
 
 def _read_by_shell(template: Sequence[str]) -> Iterator[str]:
     """Yield what is, or says what is, a shell's script: behind `-c` further options, and what comes after them."""
+    if _TAKE_ATTACHED.intersection(map(basename, template)):
+        yield from filter(_SCRIPT_ATTACHED.match, template)
     options = False
     for before, element in pairwise(template):
         options = options or _SCRIPT_OPTION.fullmatch(before) is not None

@@ -40,6 +40,12 @@ def test_a_single_brace_is_an_error(element):
         ["/bin/bash", "-ec", "{text}"],
         ["sudo", "-u", "x", "bash", "-lc", "echo {text}"],
         ["su", "postgres", "-c", "psql {text}"],
+        ["su", "postgres", "-c{text}"],
+        ["su", "postgres", "--command={text}"],
+        ["su", "--command", "{text}", "postgres"],
+        ["su", "--session-command", "{text}", "postgres"],
+        ["runuser", "-u", "postgres", "-lc", "{text}"],
+        ["fish", "--init-command={text}", "script"],
     ],
 )
 def test_what_is_run_is_fixed_and_no_shell_reads_a_parameter(template):
@@ -51,3 +57,5 @@ def test_a_shell_may_be_given_arguments():
     assert check_template(["sh", "-c", 'echo "$1"', "sh", "{text}"]) == {"text"}
     assert check_template(["sh", "-ec", "--", 'echo "$1"', "sh", "-c", "x", "{text}"]) == {"text"}
     assert check_template(["grep", "-c", "{text}"]) == {"text"}
+    assert check_template(["sh", "/opt/report", "-config={text}"]) == {"text"}
+    assert check_template(["su", "postgres", "--whitelist-environment={text}"]) == {"text"}
