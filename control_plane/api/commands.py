@@ -1,8 +1,10 @@
 """`/w/{workspace}/api/2.0/commands`: submit, list, look at, cancel."""
 
+import asyncio
 import base64
 import binascii
 import secrets
+from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -48,6 +50,7 @@ LONGEST_PARAMETER = 4096
 LARGEST_NUMBER = 2**53
 MOST_PARAMETERS = 32
 CANCEL_SECONDS = 3.0
+VIEWS_AT_ONCE = 500
 
 
 def _base64(text: str) -> str:
@@ -236,9 +239,9 @@ class CommandResource:
         )
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            accepted = await submit(session, workspace, order, most_open=settings.most_open_per_workspace)
+            note = partial(self._chronicle.submitted, session)
+            accepted = await submit(session, workspace, order, most_open=settings.most_open_per_workspace, note=note)
             if accepted.new:
-                self._chronicle.submitted(session, accepted.commands)
                 details = {"body_sha256": order.fingerprint(), "nodes": len(accepted.commands)}
                 if named := names_in(accepted.submission.secrets):
                     details["secrets"] = [str(name) for name in named]
@@ -255,7 +258,11 @@ class CommandResource:
                 self._dispatcher.kick(CommandKey(command.workspace_id, command.command_id), command.node_id)
         if accepted.submission.rollout_open:
             self._conductor.begin(SubmissionKey(accepted.submission.workspace_id, order.submission_id))
-        views = [view_command(command, accepted.submission) for command in accepted.commands]
+        views = []
+        for number, command in enumerate(accepted.commands):
+            views.append(view_command(command, accepted.submission))
+            if number % VIEWS_AT_ONCE == VIEWS_AT_ONCE - 1:
+                await asyncio.sleep(0)
         return json_response({"submission_id": order.submission_id, "commands": views}, 201 if accepted.new else 200)
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:

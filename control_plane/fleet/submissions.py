@@ -1,8 +1,9 @@
 """Submitting: a request to run something becomes one recorded command per node, before any node hears of it."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from control_plane.storage.records.nodes import Node
 
 MOST_NODES = 10_000
 LONGEST_COMMAND_ID = 128
+COMMANDS_AT_ONCE = 250
+NODES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,22 @@ class Accepted:
     new: bool
 
 
-async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, most_open: int) -> Accepted:
+async def submit(
+    session: AsyncSession,
+    workspace: Workspace,
+    order: Order,
+    *,
+    most_open: int,
+    note: Callable[[Sequence[Command]], None] = lambda _: None,
+) -> Accepted:
     """Record a submission; the same id with the same body gives what it gave before.
+
+    Args:
+        session: the transaction.
+        workspace: where.
+        order: what.
+        most_open: how many commands of the workspace may be open.
+        note: called with new commands as they are recorded, some at a time.
 
     Raises:
         ApiError: the id is taken by another body, the target is nothing, or too much is open.
@@ -121,7 +138,12 @@ async def submit(session: AsyncSession, workspace: Workspace, order: Order, *, m
         raise conflict("the command id was used for something else")
     await _require_secrets(session, workspace, submission, targets)
     session.add(submission)
-    session.add_all(rows)
+    for start in range(0, len(rows), COMMANDS_AT_ONCE):
+        some = rows[start : start + COMMANDS_AT_ONCE]
+        session.add_all(some)
+        note(some)
+        await session.flush()
+        await asyncio.sleep(0)  # thousands take seconds to write, in which everybody else has a turn
     return Accepted(submission, rows, new=True)
 
 
@@ -147,7 +169,14 @@ async def _targets(session: AsyncSession, workspace: Workspace, target: Target) 
     if target.cluster is not None and await clusters.find(session, workspace.workspace_id, target.cluster) is None:
         raise not_found_in(workspace.workspace, "cluster", field="target.cluster")
     wanted = NodeFilter(cluster=target.cluster, labels=target.selector or {})
-    found = await nodes.select_nodes(session, workspace.workspace_id, wanted, most=MOST_NODES + 1)
+    found: list[Node] = []
+    while len(found) <= MOST_NODES:
+        after = found[-1].node if found else None
+        page = await nodes.select_nodes(session, workspace.workspace_id, wanted, after=after, most=NODES_AT_ONCE)
+        found += page
+        if len(page) < NODES_AT_ONCE:
+            break
+        await asyncio.sleep(0)
     if not found:
         raise invalid("target", "no node of the workspace matches it")
     if len(found) > MOST_NODES:

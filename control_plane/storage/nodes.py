@@ -57,8 +57,9 @@ async def taken_names(session: AsyncSession, workspace_id: str, names: Sequence[
 async def select_nodes(
     session: AsyncSession, workspace_id: str, wanted: NodeFilter, *, after: str | None = None, most: int
 ) -> Sequence[Node]:
-    """Return nodes by name, those after the name given, that match every part of the filter."""
+    """Return nodes by name, those after the name given, that match every part of the filter; without their health."""
     query = select(Node).where(Node.workspace_id == workspace_id).order_by(Node.node).limit(most)
+    query = query.options(defer(Node.health, raiseload=True))
     if after is not None:
         query = query.where(Node.node > after)
     return (await session.scalars(_filtered(query, workspace_id, wanted))).all()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from control_plane.fleet import submissions
 from tests.support.control_planes import RunningControlPlane, running_control_plane
 
 LONG = re.compile(r"SCAN (commands|command_events|kept_outputs|submissions|health_observations|audit_events)\b(.*)")
@@ -117,3 +118,18 @@ async def test_what_is_open_is_counted_among_what_is_open(plane: RunningControlP
     for statement, parameters in counts:
         [step] = await plan(plane, statement, parameters)
         assert "(final=?" in step
+
+
+async def test_many_nodes_are_submitted_to_in_portions(plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submissions, "NODES_AT_ONCE", 2)
+    monkeypatch.setattr(submissions, "COMMANDS_AT_ONCE", 2)
+    names = ["vm-1", *(f"vm-{number}" for number in range(2, 6))]
+    for name in names[1:]:
+        await plane.node(name)
+    async with statements(plane) as gathered:
+        body = {"command_id": "all", "target": {"all": True}, "argv": ["true"]}
+        answer = await plane.ok("POST", f"{PATH}/commands", body)
+    assert [command["node"] for command in answer["commands"]] == names
+    assert all("nodes.health," not in statement for statement, _ in gathered)
+    events = await plane.ok("GET", f"{PATH}/commands/{answer['commands'][4]['command_id']}/events")
+    assert [event["event"] for event in events["events"]] == ["recorded"]
