@@ -247,8 +247,11 @@ class CommandStore:
 
         The claim stays: a supervisor that comes up late must find that the command is not its to start.
         """
+        directory = self._directory / command_id
         for name in (PLAN_FILE, STDIN_FILE, STARTED_FILE, ENDING_FILE):
-            (self._directory / command_id / name).unlink(missing_ok=True)
+            (directory / name).unlink(missing_ok=True)
+        for unfinished in directory.glob(f".{PLAN_FILE}.*"):  # of an agent that was killed; it may hold what is secret
+            unfinished.unlink(missing_ok=True)
 
     def claim(self, command_id: str, run_id: str) -> dict[str, Any] | None:
         """Claim a command that no supervisor has claimed, so that none ever starts it; else return that one's claim.

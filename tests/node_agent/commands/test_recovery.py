@@ -308,6 +308,14 @@ async def test_a_cancel_that_was_recorded_and_not_told_is_told_by_the_next_agent
         assert again.get("one").document()["reason"] == "cancelled by someone"
 
 
+async def test_a_plan_that_was_being_written_when_the_agent_was_killed_goes_with_its_command(successor, tmp_path):
+    write_record(tmp_path, crashed_record("one", state="QUEUED"))
+    half = tmp_path / "commands" / "one" / ".plan.json.0123456789abcdef"
+    half.write_bytes(b'{"environment":{"PASSWORD":"hunter2"')
+    assert (await successor()).get("one").state is CommandState.LOST
+    assert not half.exists()
+
+
 async def test_after_a_reboot_nobody_is_taken_for_what_ran_before_it(successor, tmp_path):
     with leftover("run-one") as stranger:
         same = {"pid": stranger.pid, "pid_start_ticks": start_ticks(stranger.pid)}
