@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Final
 from relay.content_rest import JOINED_BYTES
 from relay.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
 from relay.sender_output import SenderOutput
-from relay.write_stall import WriteStall, unsent_bytes
+from relay.write_stall import WriteStall
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.flushing import JOIN_BYTES
+from trunkline.channel.unsent import unsent_bytes
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor

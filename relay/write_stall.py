@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from trunkline.channel.unsent import unsent_bytes
+
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
     from trunkline.channel.errors import ChannelError
@@ -19,16 +21,6 @@ class Outgoing(Protocol):
     def abort(self) -> None:
         """End at once."""
         ...
-
-
-def unsent_bytes(outgoing: Outgoing) -> int:
-    """Bytes that wait for the sender, those that are encrypted already among them.
-
-    `get_write_buffer_size` of the fast loop's TLS leaves out up to 64 KiB, which its close gives a few seconds only.
-    """
-    everything = getattr(outgoing, "get_local_write_buffer_size", None)
-    size: int = outgoing.get_write_buffer_size() if everything is None else everything()
-    return size
 
 
 class WriteStall:

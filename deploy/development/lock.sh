@@ -9,7 +9,7 @@ compile() {
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
         --output-file "requirements/$output.lock" "$@" pyproject.toml
 }
-compile dev --extra dev --extra agent --extra control-plane --extra pkcs11 --extra relay --extra speed
+compile dev --extra dev --extra agent --extra control-plane --extra pkcs11 --extra postgresql --extra relay --extra speed
 compile agent --extra agent --extra speed
 compile relay --extra relay --extra speed
 compile control-plane --extra control-plane --extra pkcs11 --extra speed

@@ -1,6 +1,6 @@
 """What the settings refuse beyond what their types say."""
 
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,8 @@ from control_plane.settings import ControlPlaneSettings
 from trunkline.runtime.settings import SettingsError, load_settings
 
 
-@pytest.mark.skipif(find_spec("asyncpg") is not None, reason="asyncpg is installed")
-def test_postgresql_without_its_driver_is_told_what_to_install(tmp_path: Path) -> None:
+def test_postgresql_without_its_driver_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
     environment = {
         "TRUNKLINE_CONTROL_PLANE__STATE_DIRECTORY": str(tmp_path),
         "TRUNKLINE_CONTROL_PLANE__DATABASE__URL": "postgresql+asyncpg://trunkline@db.example/trunkline",

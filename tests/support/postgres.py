@@ -19,7 +19,7 @@ UNSAFE_AND_FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=of
 
 def has_postgres() -> bool:
     """Whether a server can be made here."""
-    return shutil.which("initdb") is not None and shutil.which("pg_ctl") is not None
+    return all(_program(name) is not None for name in ("initdb", "pg_ctl"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,14 @@ def running_postgres() -> Iterator[Postgres]:
             server.stop()
 
 
-def _run(*command: str) -> None:
+def _program(name: str) -> str | None:
+    """Where a program of the server is: Debian keeps those out of the way of everybody's `PATH`."""
+    kept = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, kept)))
+
+
+def _run(name: str, *arguments: str) -> None:
     """Run one of PostgreSQL's programs, which refuse to be root's."""
+    command = [str(_program(name)), *arguments]
     user = UNPRIVILEGED if os.geteuid() == 0 else None
     subprocess.run(command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

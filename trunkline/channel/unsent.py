@@ -5,11 +5,19 @@ import fcntl
 import socket
 import sys
 import termios
-from typing import Final
+from typing import Final, Protocol
 
 UNSENT_BYTES: Final = 128 * 1024
 """What is unsent waits in the kernel in front of every frame that comes later; without a bound, up to `tcp_wmem`."""
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+
+
+class Buffering(Protocol):
+    """A transport, or what is written to like one."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were written and wait."""
+        ...
 
 
 def keep_little_unsent(transport: asyncio.BaseTransport) -> None:
@@ -22,7 +30,7 @@ def keep_little_unsent(transport: asyncio.BaseTransport) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
 
-def unsent_bytes(transport: asyncio.WriteTransport) -> int:
+def unsent_bytes(transport: Buffering) -> int:
     """Return what this process still holds of what was written, in bytes.
 
     `get_write_buffer_size` of the fast loop's TLS leaves out what is encrypted already, up to 64 KiB.

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import stat
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -174,7 +173,6 @@ async def test_what_was_deleted_is_scrubbed_from_the_files(database: Database, t
     assert await count(database) == 0
 
 
-@pytest.mark.skipif(find_spec("asyncpg") is None, reason="asyncpg is not installed")
 async def test_a_database_that_is_away_is_a_typed_error_and_no_error_of_a_connection():
     """A ConnectionError would be taken for the going of whoever has asked, and end loops that live on."""
     away = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")

@@ -20,7 +20,6 @@ from control_plane.storage.records.joining import Challenge
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.postgres import Postgres, has_postgres, running_postgres
 
-pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
 
 LATE_MS = 10**15

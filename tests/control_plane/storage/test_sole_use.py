@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,7 @@ from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
 from tests.support.postgres import has_postgres, running_postgres
 from trunkline.runtime.logs import get_logger
 
-needs_postgresql = pytest.mark.skipif(
-    find_spec("asyncpg") is None or not has_postgres(), reason="asyncpg or PostgreSQL is not installed"
-)
+needs_postgresql = pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +92,6 @@ async def count(database: Database, query: str) -> int:
         return int((await session.execute(text(query))).scalar_one())
 
 
-@pytest.mark.skipif(find_spec("asyncpg") is None, reason="asyncpg is not installed")
 async def test_a_database_that_is_away_is_no_database_that_is_taken():
     away = SoleUse("postgresql+asyncpg://nobody@127.0.0.1:1/nothing", get_logger("t"))
     with pytest.raises(StorageUnreachableError):
