@@ -12,6 +12,10 @@ in the one after it has grown by half.) What is granted beyond what the way itse
 else's frames, so the round trip is that of a way without a queue (see `Pings`): windows stay within five times
 what is under way, and a frame waits behind them for about as many round trips.
 
+On a long way a window that is used up within one round trip grows fourfold, within the same five times, and so comes to
+its size in half as many round trips. That it is used up is not seen before most of what it let come has come, so there
+the rate is looked at again with each grant of the burst, for which `BURST_ROUND_TRIPS` are given.
+
 The growth is taken from two budgets, the link's and the process's, and goes back to them when the stream ends. A window
 never shrinks while its stream lives: yamux has no frame for it.
 """
@@ -25,6 +29,14 @@ GRANT_BYTES: Final = 256 * 1024
 """Consumed so much, credit goes back at the latest."""
 ROUND_TRIPS: Final = 2.5
 """A window that lasts no longer than so many round trips is too small."""
+FAR_SECONDS: Final = 0.05
+"""A way whose round trip takes so long is a long one."""
+EARLY_ROUND_TRIPS: Final = 0.9
+"""What has come so soon on a long way is taken for that of a whole round trip: loops are late, and not evenly."""
+BURST_ROUND_TRIPS: Final = 1.25
+"""So soon what a window let come at once has come, on a long way."""
+BURST_GROWTH: Final = 3.5
+"""Before then a window grows if it may grow by so much: by seven tenths of it, less than two grants of a small one."""
 SHARED_SECONDS: Final = 0.02
 """Where other windows have grown too, the rate is that over so long at least: streams have the way in turns, by bursts,
 and each would be sized as if all of it were its own."""
@@ -49,18 +61,26 @@ class WindowGrowth:
         stream.timed_bytes += due
         elapsed = now - stream.timed_from
         round_trip = max(rtt_seconds or 0.0, self._limits.tuning_floor_seconds)
-        if elapsed < round_trip or (elapsed < SHARED_SECONDS and self._others_have_grown(stream)):
+        far = round_trip >= FAR_SECONDS
+        if elapsed < round_trip * (EARLY_ROUND_TRIPS if far else 1.0):
             return 0
-        consumed = stream.timed_bytes
+        if elapsed < SHARED_SECONDS and self._others_have_grown(stream):
+            return 0
+        elapsed = max(elapsed, round_trip)
+        window = stream.window_bytes
+        enough = stream.timed_bytes * round_trip * ROUND_TRIPS
+        in_burst = far and elapsed < round_trip * BURST_ROUND_TRIPS
+        if in_burst and 2 * enough < BURST_GROWTH * window * elapsed:
+            return 0  # the rest may be still to come
         stream.timed_from = now
         stream.timed_bytes = 0
-        if rtt_seconds is None or consumed * round_trip * ROUND_TRIPS < stream.window_bytes * elapsed:
+        if rtt_seconds is None or enough < window * elapsed:
             return 0
-        extra = min(stream.window_bytes, self._limits.max_window_bytes - stream.window_bytes)
-        if extra <= 0 or not self._reserve(extra):
-            return 0
-        stream.window_bytes += extra
-        return extra
+        if in_burst:
+            extra = self._widen(stream, min(int(2 * enough / elapsed), 4 * window))
+            if extra:
+                return extra
+        return self._widen(stream, 2 * window)
 
     def release(self, stream: Stream) -> None:
         """Give back to the budgets what an ended stream had grown by."""
@@ -69,6 +89,14 @@ class WindowGrowth:
             self.extra_bytes -= extra
             if self._budget is not None:
                 self._budget.release(extra)
+
+    def _widen(self, stream: Stream, size: int) -> int:
+        """Let the window grow to `size`, or to the largest; returns by how much, 0 where a budget has not got that."""
+        extra = min(size, self._limits.max_window_bytes) - stream.window_bytes
+        if extra <= 0 or not self._reserve(extra):
+            return 0
+        stream.window_bytes += extra
+        return extra
 
     def _others_have_grown(self, stream: Stream) -> bool:
         return self.extra_bytes > stream.window_bytes - self._limits.initial_window_bytes
