@@ -1,0 +1,46 @@
+"""deploy/prometheus/alerts.yml tells of all that docs/metrics.md says is worth an alert, by metrics and labels there are."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXPRESSIONS = re.findall(
+    r"- alert: (\w+)\n +expr: >-\n +(.+)$", (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(), re.MULTILINE
+)
+ROWS = re.findall(
+    r"^\| `(trunkline_\w+)` \| (\w+) \| ([^|]+) \| (.+) \|$", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE
+)
+TYPES = {name: kind for name, kind, _, _ in ROWS}
+LABELS = {name: re.findall(r"`(\w+)`", labels) for name, _, labels, _ in ROWS}
+MEANINGS = {name: meaning for name, _, _, meaning in ROWS}
+SELECTOR = re.compile(r'(trunkline_\w+)(?:\{(\w+)=~?"([\w|-]+)"\})?')
+
+
+def test_every_alert_of_the_document_is_there():
+    told = {name for _, expression in EXPRESSIONS for name, _, _ in SELECTOR.findall(expression)}
+    assert {name for name, meaning in MEANINGS.items() if re.search(r"\*\*.*[Aa]lert", meaning)} <= told
+
+
+def test_names_are_each_alerts_own():
+    names = [name for name, _ in EXPRESSIONS]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("alert", "expression"), EXPRESSIONS)
+def test_an_alert_asks_for_what_is_exposed(alert: str, expression: str):
+    selected = SELECTOR.findall(expression)
+    assert selected, alert
+    for name, label, values in selected:
+        assert name in TYPES
+        if label:
+            assert label in LABELS[name]
+            assert all(f"`{value}`" in MEANINGS[name] for value in values.split("|"))
+
+
+@pytest.mark.parametrize(("alert", "expression"), EXPRESSIONS)
+def test_counters_are_asked_for_their_increase(alert: str, expression: str):
+    for name, _, _ in SELECTOR.findall(expression):
+        counted = re.search(rf"(?:increase|rate)\({name}\b", expression) is not None
+        assert counted is (TYPES[name] == "counter"), alert
