@@ -1,4 +1,4 @@
-"""deploy/prometheus/alerts.yml tells of all that docs/metrics.md says is worth an alert, by metrics and labels there are."""
+"""deploy/prometheus/alerts.yml tells of all that docs/metrics.md says is worth an alert, by metrics that exist."""
 
 import re
 from pathlib import Path
