@@ -59,28 +59,21 @@ class WindowGrowth:
         The first grant of a stream only starts the clock.
         """
         stream.timed_bytes += due
-        elapsed = now - stream.timed_from
         round_trip = max(rtt_seconds or 0.0, self._limits.tuning_floor_seconds)
-        far = round_trip >= FAR_SECONDS
-        if elapsed < round_trip * (EARLY_ROUND_TRIPS if far else 1.0):
+        elapsed = self._elapsed(stream, now, round_trip)
+        if not elapsed:
             return 0
-        if elapsed < SHARED_SECONDS and self._others_have_grown(stream):
-            return 0
-        elapsed = max(elapsed, round_trip)
         window = stream.window_bytes
-        enough = stream.timed_bytes * round_trip * ROUND_TRIPS
-        in_burst = far and elapsed < round_trip * BURST_ROUND_TRIPS
-        if in_burst and 2 * enough < BURST_GROWTH * window * elapsed:
+        enough = stream.timed_bytes * round_trip * ROUND_TRIPS / elapsed
+        in_burst = round_trip >= FAR_SECONDS and elapsed < round_trip * BURST_ROUND_TRIPS
+        if in_burst and 2 * enough < BURST_GROWTH * window:
             return 0  # the rest may be still to come
         stream.timed_from = now
         stream.timed_bytes = 0
-        if rtt_seconds is None or enough < window * elapsed:
+        if rtt_seconds is None or enough < window:
             return 0
-        if in_burst:
-            extra = self._widen(stream, min(int(2 * enough / elapsed), 4 * window))
-            if extra:
-                return extra
-        return self._widen(stream, 2 * window)
+        extra = self._widen(stream, min(int(2 * enough), 4 * window)) if in_burst else 0
+        return extra or self._widen(stream, 2 * window)
 
     def release(self, stream: Stream) -> None:
         """Give back to the budgets what an ended stream had grown by."""
@@ -89,6 +82,15 @@ class WindowGrowth:
             self.extra_bytes -= extra
             if self._budget is not None:
                 self._budget.release(extra)
+
+    def _elapsed(self, stream: Stream, now: float, round_trip: float) -> float:
+        """How long the rate was measured for, in seconds, a round trip at least; 0 where that is too short yet."""
+        elapsed = now - stream.timed_from
+        if elapsed < round_trip * (EARLY_ROUND_TRIPS if round_trip >= FAR_SECONDS else 1.0):
+            return 0.0
+        if elapsed < SHARED_SECONDS and self._others_have_grown(stream):
+            return 0.0
+        return max(elapsed, round_trip)
 
     def _widen(self, stream: Stream, size: int) -> int:
         """Let the window grow to `size`, or to the largest; returns by how much, 0 where a budget has not got that."""

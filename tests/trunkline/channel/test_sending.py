@@ -131,7 +131,7 @@ def test_a_window_doubles_as_long_as_it_does_not_last():
     stream = accepted(server)
     server.ping(0.0)
     sent(server)
-    server.receive_data(frame(PING, ACK, 0, 0), 0.1)
+    server.receive_data(frame(PING, ACK, 0, 0), 0.04)
     now = 1.0
     sizes = []
     for _ in range(8):
@@ -139,7 +139,7 @@ def test_a_window_doubles_as_long_as_it_does_not_last():
         server.receive_data(frame(DATA, 0, 1, payload=bytes(half)), now)
         server.consumed(stream, half, now)
         sizes.append(stream.window_bytes // KIB)
-        now += 0.11
+        now += 0.044
     assert sizes == [64, 128, 256, 512, 1024, 2048, 4096, 4096]
     assert budget.reserved_bytes == 4032 * KIB
     assert budget.held_bytes == 0
