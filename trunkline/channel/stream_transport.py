@@ -6,9 +6,10 @@ kept, and beyond the high-water mark the protocol is told to pause writing.
 
 The ends map so: FIN is `eof_received` and `write_eof`. A reset by the peer, or a lost link, is
 `connection_lost(ConnectionResetError)`. `abort` resets the stream. `close` sends what is kept and then FIN, and tells
-the protocol that the connection is gone; what the peer still sends is dropped, without credit, until it has sent its
-own FIN. A peer that for `LINGER_SECONDS` takes nothing of what is kept, or does not end behind our FIN, is cut off by a
-reset. That also ends what the peer has not passed on yet, so it comes late: as late as an agent gives up a service.
+the protocol that the connection is gone; what the peer still sends is dropped until it has sent its own FIN: with
+credit for `MOST_DROPPED_BYTES`, so that a peer that closes too comes to its end, and without beyond. A peer that for
+`LINGER_SECONDS` takes nothing of what is kept, or does not end behind our FIN, is cut off by a reset. That also ends
+what the peer has not passed on yet, so it comes late: as late as an agent gives up a service.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from trunkline.channel.link_stream import LinkStream
 
 HIGH_WATER_BYTES = 64 * 1024
 LINGER_SECONDS = 120.0
+MOST_DROPPED_BYTES = 16 * 1024 * 1024
 
 
 class StreamTransport(asyncio.Transport):
@@ -61,6 +63,7 @@ class StreamTransport(asyncio.Transport):
         self._eof_written = False
         self._closing = False
         self._finished = False
+        self._dropped_bytes = 0
         self._linger: asyncio.TimerHandle | None = None
         ended = stream.end_delivered
         stream.handler = self
@@ -107,6 +110,7 @@ class StreamTransport(asyncio.Transport):
     def data_received(self, data: bytes | memoryview) -> None:
         """The stream has bytes."""
         if self._closing:
+            self._drop(len(data))
             return
         # Protocols keep and join what they get, and not all of them can do that with views.
         data = bytes(data)
@@ -260,7 +264,9 @@ class StreamTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._inbox.clear()
+        if self._inbox:
+            self._drop(sum(map(len, self._inbox)))
+            self._inbox.clear()
         if not self._outbox:
             self._end_stream()
             self._finish(None)
@@ -291,6 +297,12 @@ class StreamTransport(asyncio.Transport):
         self._inbox.clear()
         self._outbox_bytes = 0
         self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def _drop(self, size_bytes: int) -> None:
+        """Let the peer send on instead of what nobody reads any more, up to the bound."""
+        self._dropped_bytes += size_bytes
+        if self._dropped_bytes <= MOST_DROPPED_BYTES and not self._stream.lost:
+            self._stream.consumed(size_bytes)
 
     def _begin_lingering(self) -> None:
         self._stop_lingering()

@@ -11,6 +11,7 @@ from trunkline.channel.limits import Limits
 from trunkline.channel.memory import Split
 from trunkline.channel.stream_transport import (
     LINGER_SECONDS,
+    MOST_DROPPED_BYTES,
     StreamTransport,
     adopt_stream_pair,
     open_stream_pair,
@@ -202,12 +203,29 @@ async def test_a_peer_that_never_ends_is_cut_off_after_a_while():
     transport.write(b"x")
     await asyncio.sleep(1)
     transport.close()
-    right.transport.write(bytes(200 * KIB))
+    right.transport.write(bytes(MOST_DROPPED_BYTES + 9 * 1024 * KIB))
     await asyncio.sleep(LINGER_SECONDS - 2)
-    assert right.calls == ["made", "pause", "eof"], "no credit for what is dropped"
+    assert right.calls == ["made", "pause", "eof"], "no credit for all that is dropped"
     assert left.received == b""
     await asyncio.sleep(5)
     assert isinstance(right.lost_with, ConnectionResetError)
+    assert pair.client.streams == 0
+    await pair.close()
+
+
+@in_virtual_time
+async def test_a_peer_that_closes_too_need_not_wait_with_what_nobody_reads():
+    pair, left, right, transport = _transports()
+    transport.write(b"x")
+    await asyncio.sleep(1)
+    transport.pause_reading()
+    right.transport.write(bytes(WINDOW))
+    await asyncio.sleep(1)
+    transport.close()
+    right.transport.write(bytes(5 * 1024 * KIB))
+    right.transport.close()
+    await asyncio.sleep(1)
+    assert (left.lost_with, right.lost_with, left.received) == (None, None, b"")
     assert pair.client.streams == 0
     await pair.close()
 
