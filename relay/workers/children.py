@@ -226,12 +226,14 @@ class Children:
     # Starting.
 
     async def _start(self, place: int) -> Child:
-        """Start a worker; raises OSError, and leaves nothing behind, where the system does not let it."""
+        """Start a worker; raises OSError, and leaves no descriptors, where the system has no process or descriptors."""
         with contextlib.ExitStack() as kept, contextlib.ExitStack() as handed:
             ours, theirs = socket.socketpair()
-            kept.enter_context(ours), handed.enter_context(theirs)
+            kept.enter_context(ours)
+            handed.enter_context(theirs)
             passing, their_passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            kept.enter_context(passing), handed.enter_context(their_passing)
+            kept.enter_context(passing)
+            handed.enter_context(their_passing)
             ours.setblocking(False)
             passing.setblocking(False)
             descriptors = theirs.fileno(), their_passing.fileno()
