@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import Collection
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from node_agent.commands.process import SEARCH_PATH
 
@@ -51,24 +52,36 @@ class Tool:
         if path is None:
             raise FirewallUnavailable(f"{program} is not installed")
         try:
-            process = await asyncio.create_subprocess_exec(
-                path,
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
-                cwd="/",
-            )
+            with _file_in_memory(content.encode()) as standard_input:
+                process = await asyncio.create_subprocess_exec(
+                    path,
+                    *arguments,
+                    stdin=standard_input,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=self._environment,
+                    cwd="/",
+                )
         except OSError as error:
             raise FirewallUnavailable(f"{program} cannot be run: {error.strerror}") from None
-        return await _finished(program, process, content)
+        return await _finished(program, process)
 
 
-async def _finished(program: str, process: asyncio.subprocess.Process, content: str) -> bytes:
+def _file_in_memory(content: bytes) -> BinaryIO:
+    """Return an open file that has the content, and no name.
+
+    A program that reads nothing may end before anything is written to a pipe of it, which uvloop takes for a fault.
+    """
+    file = os.fdopen(os.memfd_create("rules", os.MFD_CLOEXEC), "w+b", buffering=0)
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+async def _finished(program: str, process: asyncio.subprocess.Process) -> bytes:
     try:
         async with asyncio.timeout(TOOL_SECONDS):
-            output, complaint = await process.communicate(content.encode())
+            output, complaint = await process.communicate()
     except TimeoutError:
         raise FirewallUnavailable(f"{program} did not end within {TOOL_SECONDS:g} s") from None
     finally:

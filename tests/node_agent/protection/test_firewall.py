@@ -1,6 +1,9 @@
+import asyncio
+
 import pytest
 
 from node_agent.protection.firewall import FirewallUnavailable, Tool
+from trunkline.runtime.loop import loop_factory
 
 
 async def test_what_it_writes_is_returned_and_rules_come_on_standard_input():
@@ -26,3 +29,12 @@ async def test_programs_are_the_systems_and_get_nothing_of_the_agents_environmen
     written = await Tool().run("env")
     assert b"hunter2" not in written
     assert str(tmp_path).encode() not in written
+
+
+def test_programs_that_end_before_anything_is_read_are_no_fault_on_the_loop_that_agents_run_on():
+    async def run_many() -> None:
+        for _ in range(5):
+            await asyncio.gather(*(Tool().run("true", content="table x\n") for _ in range(8)))
+
+    with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
+        runner.run(run_many())
