@@ -145,7 +145,7 @@ soak-hostile soak-leaks soak-mix-up soak-starved soak-storm: soak-%: $(READY) $(
 	$(BIN)/python -m bench.soak_$(subst -,_,$*)
 
 fuzz: $(READY)
-	@for target in codec request-head response-head body token session-pair; do \
+	@for target in codec request-head response-head body websocket shell-frames token session-pair; do \
 		echo "== $$target"; \
 		$(BIN)/python -m tests.fuzz.run $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
 			|| exit 1; \

@@ -6,10 +6,14 @@ result for the same bytes in other pieces, or something accepted that does not m
 
 from collections.abc import Callable
 
+from websockets.frames import CloseCode
+
 from certs.errors import TokenError
 from certs.jose import parse_compact
 from tests.support.session_pair import SessionPair
+from tests.support.websocket_core import MOST_MESSAGE_BYTES, read_by_core
 from trunkline.channel.bodies import BodyError, BodyReader
+from trunkline.channel.errors import RemoteProtocolError
 from trunkline.channel.fields import Framing, HeadError
 from trunkline.channel.frames import CONTINUED, HEADER_BYTES, FrameDecoder, encode_header
 from trunkline.channel.heads import (
@@ -19,9 +23,13 @@ from trunkline.channel.heads import (
     write_request_head,
     write_response_head,
 )
+from trunkline.channel.shell_frames import HEADER_BYTES as SHELL_HEADER_BYTES
+from trunkline.channel.shell_frames import MAX_PAYLOAD_BYTES, ShellFrameDecoder, encode_frame
+from trunkline.channel.websocket_payload import PayloadReader
 
 WINDOWS = (64, 256, 1000)
 REFUSALS = (400, 414, 417, 431, 501, 505)
+WEBSOCKET_BREACHES = {CloseCode.PROTOCOL_ERROR, CloseCode.UNSUPPORTED_DATA, CloseCode.MESSAGE_TOO_BIG}
 STEP_BYTES = 3
 MOST_STEPS = 200
 
@@ -132,6 +140,53 @@ def body(data: bytes) -> None:
     _read_content(data, Framing.CHUNKED, None)
 
 
+def websocket(data: bytes) -> None:
+    """A WebSocket's frames: the same in any pieces, and what the `websockets` core reads; the first byte says whose."""
+    masked, data = bool(data[:1] and data[0] & 1), data[1:]
+    whole = _payload([data], masked=masked)
+    cut = len(data) // 2
+    assert whole == _payload([data[:cut], data[cut:]], masked=masked)
+    assert whole == _payload([data[at : at + 1] for at in range(len(data))], masked=masked)
+    payload, _, breach = whole
+    expected, code = read_by_core(data, masked=masked)
+    assert payload.startswith(expected)  # the core waits for whole frames, and judges them then
+    if breach is not None:
+        assert payload == expected
+        assert code is None or code in WEBSOCKET_BREACHES
+
+
+def _payload(pieces: list[bytes], *, masked: bool) -> tuple[bytes, list[bytes], int | None]:
+    reader = PayloadReader(masked=masked, largest_message_bytes=MOST_MESSAGE_BYTES)
+    payload = b"".join([reader.receive_data(piece) for piece in pieces])
+    return payload, reader.take_controls(), None if reader.breach is None else reader.breach.code
+
+
+def shell_frames(data: bytes) -> None:
+    """A shell's frames: what was decoded is what came, whatever the cuts; nothing but an unfinished frame is kept."""
+    decoder = ShellFrameDecoder()
+    cut = len(data) // 2
+    try:
+        frames = decoder.receive_data(data)
+    except RemoteProtocolError:
+        assert _is_refused([data[:cut], data[cut:]])
+        return
+    written = b"".join(encode_frame(kind, payload) for kind, payload in frames)
+    assert data.startswith(written)
+    assert len(data) - len(written) < SHELL_HEADER_BYTES + MAX_PAYLOAD_BYTES
+    other = ShellFrameDecoder()
+    assert other.receive_data(data[:cut]) + other.receive_data(data[cut:]) == frames
+
+
+def _is_refused(pieces: list[bytes]) -> bool:
+    decoder = ShellFrameDecoder()
+    try:
+        for piece in pieces:
+            decoder.receive_data(piece)
+    except RemoteProtocolError:
+        return True
+    return False
+
+
 def token(data: bytes) -> None:
     """Tokens: taken apart without trust, or a `TokenError`; what is taken apart is what came."""
     text = data.decode("utf-8", "surrogateescape")
@@ -186,6 +241,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "request-head": request_head,
     "response-head": response_head,
     "body": body,
+    "websocket": websocket,
+    "shell-frames": shell_frames,
     "token": token,
     "session-pair": session_pair,
 }

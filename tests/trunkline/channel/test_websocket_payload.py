@@ -4,16 +4,15 @@ import random
 
 import pytest
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import Protocol, Side, State
 
+from tests.support.websocket_core import MOST_MESSAGE_BYTES, read_by_core
 from trunkline.channel.websocket_payload import PayloadReader
 
-MOST_BYTES = 2000
 BREACHES = {CloseCode.PROTOCOL_ERROR, CloseCode.UNSUPPORTED_DATA, CloseCode.MESSAGE_TOO_BIG}
 
 
 def reader(*, masked: bool = True) -> PayloadReader:
-    return PayloadReader(masked=masked, largest_message_bytes=MOST_BYTES)
+    return PayloadReader(masked=masked, largest_message_bytes=MOST_MESSAGE_BYTES)
 
 
 def mostly_valid(rng: random.Random, *, masked: bool) -> bytes:
@@ -36,22 +35,6 @@ def mostly_valid(rng: random.Random, *, masked: bool) -> bytes:
     if rng.random() < 0.2 and not in_message:
         frames.append(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=masked))
     return b"".join(frames)
-
-
-def read_by_core(data: bytes, *, masked: bool) -> tuple[bytes, CloseCode | int | None]:
-    """The payload of the frames that the core takes, and the code that it closes with."""
-    core = Protocol(Side.SERVER if masked else Side.CLIENT, state=State.OPEN, max_size=MOST_BYTES)
-    core.receive_data(data)
-    payload, code = b"", None
-    for event in core.events_received():
-        assert isinstance(event, Frame)
-        if event.opcode is Opcode.TEXT:
-            return payload, CloseCode.UNSUPPORTED_DATA
-        if event.opcode in (Opcode.BINARY, Opcode.CONT):
-            payload += event.data
-    if core.close_sent is not None:
-        code = core.close_sent.code
-    return payload, code
 
 
 @pytest.mark.parametrize("masked", [True, False])
