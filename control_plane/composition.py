@@ -11,6 +11,7 @@ from control_plane.api_composition import compose_routes
 from control_plane.fleet_composition import Fleet, compose_fleet
 from control_plane.foundation import Foundation, Identities, Secrets
 from control_plane.housekeeping import Housekeeping
+from control_plane.identity.forgotten_certificates import ForgottenCertificates
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.renewal_timetable import RenewalTimetable
@@ -94,6 +95,9 @@ def _front(
         trust_domain=foundation.settings.identity.trust_domain,
         signers=foundation.signers,
         operators=dict(foundation.operators),
+        forgotten=ForgottenCertificates(
+            database=foundation.database, signers=foundation.signers, clock=foundation.clock
+        ),
         clock=foundation.clock,
     )
     return Front(

@@ -14,6 +14,7 @@ from certs.peers import PeerCertificate, peer_certificate
 from certs.spiffe import IdentityRole, SpiffeId
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.errors import ApiError, ErrorCode
+from control_plane.identity.forgotten_certificates import ForgottenCertificates
 from control_plane.signing.in_force import SignersInForce
 from control_plane.storage import certificates, locks, nodes, relays, revocations
 from control_plane.storage.accounts import token_hash
@@ -34,6 +35,7 @@ class Credentials:
         trust_domain: str,
         signers: SignersInForce,
         operators: dict[str, str],
+        forgotten: ForgottenCertificates,
         clock: Clock,
     ) -> None:
         self._database = database
@@ -41,6 +43,7 @@ class Credentials:
         self._trust_domain = trust_domain
         self._signers = signers
         self._operators = operators
+        self._forgotten = forgotten
 
     async def authorise(self, request: web.Request, route: Route, request_id: str) -> Caller:
         """Return the caller if it may use the route.
@@ -78,7 +81,11 @@ class Credentials:
             await self._refuse_revoked(session, identity, serial)
             await self._refuse_locked(session, identity, serial, while_locked=route.while_locked)
             subject_id = await _existing(session, identity)
-        return Caller(_actor(str(identity), request, request_id), subject_id, identity.workspace_id or "", serial)
+            is_on_record = await certificates.find(session, serial) is not None
+        actor = _actor(str(identity), request, request_id)
+        if not is_on_record:
+            await self._forgotten.take_back(peer, identity, subject_id, actor)
+        return Caller(actor, subject_id, identity.workspace_id or "", serial)
 
     def _peer(self, request: web.Request) -> tuple[SpiffeId, PeerCertificate]:
         peer = peer_certificate(request.transport)

@@ -79,7 +79,7 @@ class Renewals:
             request = PairRequest(csr, sealing_key, RENEWAL)
             pair, is_new = await issue_pair(session, self._issuance, workspace, node, request, now)
             if is_new:
-                details = {"certificate": pair.serial}
+                details = {"certificate": pair.serial, "by_certificate": serial}
                 happening = Happening("node.renew", resource=node.node, workspace_id=workspace_id, details=details)
                 append(session, now, actor, happening)
         return pair, changed
@@ -109,8 +109,8 @@ class Renewals:
             await _refuse_ended(session, serial, now)
             relay = await self._relay(session, relay_id)
             certificate = await self._issuance.relay_certificate(session, relay, csr, origin="renewal", now=now)
-            happening = Happening("relay.renew", resource=relay.relay, details={"certificate": certificate.serial})
-            append(session, now, actor, happening)
+            details = {"certificate": certificate.serial, "by_certificate": serial}
+            append(session, now, actor, Happening("relay.renew", resource=relay.relay, details=details))
         return certificate.chain
 
     async def confirm_relay(self, relay_id: str, serial: str, actor: Actor) -> None:

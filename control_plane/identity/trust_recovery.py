@@ -7,6 +7,10 @@ under the same number. Each says which document it holds; one that this control 
 made it. Its revocations, and its locks that have not expired, are added to the database, and the number goes beyond it,
 so that what is published next is taken by everybody, and ends at least what was ended before.
 
+A certificate that was revoked may have been renewed here before this was heard of: what came of that is ended too. And
+of certificates that expired in the time that was lost nobody knows any more whether they had been revoked, since
+documents do not name them for longer than a day: their keys are good for no late renewal.
+
 A signing key that was revoked since, or an authority that was retired, is ended again too: the document is of later
 than it was made, and does not have it (`control_plane.signing.forgotten_ends`). Where the only key that signs tokens
 ends so, another is made.
@@ -29,11 +33,12 @@ from certs.trust import TrustDocument, fingerprint_of_text, verify_held_trust_do
 from control_plane.errors import ApiError, conflict, invalid
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.names import new_id
+from control_plane.settings import DAY_SECONDS
 from control_plane.signing.forgotten_ends import end_forgotten, forgotten_ends, needs_token_key
 from control_plane.signing.key_stores import KeyStores
 from control_plane.signing.making import SIGNING, Made, make_token_key
 from control_plane.signing.seats import read_seats
-from control_plane.storage import locks, revocations, trust_publications
+from control_plane.storage import audit, certificates, locks, revocations, trust_publications
 from control_plane.storage.accounts import the_account
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
@@ -44,6 +49,8 @@ from trunkline.runtime.logs import Logger
 
 MOST_AHEAD = 1_000_000
 """How many numbers a database can have lost; a document further ahead would use the numbers up."""
+NAMED_AFTER_EXPIRY_SECONDS = DAY_SECONDS
+"""For so long documents name a revoked certificate that has expired; housekeeping forgets it not before."""
 RECOVERED_REASON = "taken back after a restore; its reason is lost"
 
 
@@ -55,6 +62,8 @@ class Recovered:
     revocations: int = 0
     locks: int = 0
     signers: int = 0
+    doubtful: int = 0
+    """Certificates whose keys are good for no late renewal any more."""
 
 
 class TrustRecovery:
@@ -127,6 +136,7 @@ class TrustRecovery:
                 "sequence": recovered.sequence,
                 "revocations": recovered.revocations,
                 "locks": recovered.locks,
+                "doubtful_certificates": recovered.doubtful,
                 "signers": [end.signer.signer_id for end in ends],
             }
             append(session, now, actor, Happening("trust_document.take_back", details=details))
@@ -165,6 +175,8 @@ async def _merge(
     sequence = max(account.trust_sequence, document.sequence)
     lost_revocations = [row async for row in _lost_revocations(session, document, now_ms)]
     lost_locks = [row async for row in _lost_locks(session, document, now_ms)]
+    lost_revocations += await _renewed_since(session, document, lost_revocations, now_ms)
+    doubtful = await _forget_doubtful(session, document)
     for number, revocation in enumerate(lost_revocations, sequence + 1):
         revocation.sequence, revocation.revoked_by = number, actor.name
     sequence += len(lost_revocations)
@@ -175,7 +187,7 @@ async def _merge(
     sequence = max(sequence, document.sequence + 1)
     changed = {"trust_sequence": sequence, "trust_change_time": now_ms, "trust_fingerprint": None}
     await session.execute(update(Account).values(changed))
-    return sequence, Recovered(sequence, len(lost_revocations), len(lost_locks), ended_signers)
+    return sequence, Recovered(sequence, len(lost_revocations), len(lost_locks), ended_signers, doubtful)
 
 
 def _ended(document: TrustDocument) -> Iterator[tuple[str, str, int | None]]:
@@ -188,7 +200,8 @@ def _ended(document: TrustDocument) -> Iterator[tuple[str, str, int | None]]:
 
 async def _lost_revocations(session: AsyncSession, document: TrustDocument, now_ms: int) -> AsyncIterator[Revocation]:
     for kind, name, expire_time in _ended(document):
-        if expire_time is not None and expire_time <= now_ms:
+        # The key of a certificate that has expired would still be good for a late renewal.
+        if kind == "token" and expire_time is not None and expire_time <= now_ms:
             continue
         if not await revocations.is_revoked(session, kind, name):
             yield Revocation(kind=kind, id=name, expire_time=expire_time, creation_time=now_ms)
@@ -203,3 +216,33 @@ async def _lost_locks(session: AsyncSession, document: TrustDocument, now_ms: in
                 lifetime_seconds=(expire_time - now_ms) // 1000, creation_time=now_ms, expire_time=expire_time,
                 ended=False,
             )  # fmt: skip
+
+
+async def _renewed_since(
+    session: AsyncSession, document: TrustDocument, lost: Sequence[Revocation], now_ms: int
+) -> list[Revocation]:
+    """Return revocations of what was renewed here, before the document was seen, by certificates that it has ended."""
+    ended = {row.id for row in lost if row.kind == "certificate"}
+    heirs = []
+    for renewal in await audit.renewals_since(session, document.issued_at * 1000):
+        if renewal.details.get("by_certificate") in ended:
+            heirs.append(renewal.details["certificate"])
+            ended.add(heirs[-1])
+    found = [await certificates.find(session, serial) for serial in heirs]
+    known = {row.id for row in lost}
+    return [
+        Revocation(kind="certificate", id=one.serial, expire_time=one.expire_time, creation_time=now_ms)
+        for one in found
+        if one is not None and one.serial not in known
+        and not await revocations.is_revoked(session, "certificate", one.serial)
+    ]  # fmt: skip
+
+
+async def _forget_doubtful(session: AsyncSession, document: TrustDocument) -> int:
+    """Forget certificates that expired after the backup and too long before the document for it to name them.
+
+    The backup is as old as the newest event in the audit that is not newer than the document.
+    """
+    issued_ms = document.issued_at * 1000
+    backup_ms = await audit.newest_time(session, until_ms=issued_ms)
+    return await certificates.remove_expired_between(session, backup_ms, issued_ms - NAMED_AFTER_EXPIRY_SECONDS * 1000)

@@ -22,6 +22,7 @@ from certs.sealing import read_sealing_key
 from certs.secret_bundles import BundledSecret, seal_bundle
 from certs.spiffe import node_id as node_spiffe_id
 from control_plane.errors import ApiError, ErrorCode, conflict, invalid
+from control_plane.identity.forgotten_certificates import lacks_sealing_key, take_back_sealing_key
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.secrets.contents import Contents, wanted_contents
 from control_plane.secrets.vault import SecretVault
@@ -89,6 +90,7 @@ class Bundles:
             ApiError: its bootstrap is not confirmed, the key is not the one on record, a secret does not open, or the
                 node has ended, or was locked, since it was let in.
         """
+        await self._take_back_key(node_id, workspace_id, serial, sealing_key)
         for _ in range(ATTEMPTS):
             async with self._database.read() as session:
                 await self._checked(session, node_id, workspace_id, serial, sealing_key)
@@ -121,6 +123,21 @@ class Bundles:
             for happening in _uses(report, node, workspace_id):
                 append(session, now, actor, happening)
         self._metrics.secret_uses.inc(len(report.uses))
+
+    async def _take_back_key(self, node_id: str, workspace_id: str, serial: str, sealing_key: str) -> None:
+        """Take the key of a node whose renewal was lost with a restored database; it is checked again afterwards."""
+        async with self._database.read() as session:
+            if not lacks_sealing_key(await certificates.find(session, serial)):
+                return
+        now_ms = int(self._clock.now() * 1000)
+        async with self._database.write() as session:
+            await refuse_ended(session, of_node(workspace_id, node_id, serial), now_ms)
+            node, certificate = (
+                await nodes.find(session, workspace_id, node_id),
+                await certificates.find(session, serial),
+            )
+            if node is not None and certificate is not None:
+                await take_back_sealing_key(session, node, certificate, sealing_key)
 
     async def _checked(
         self, session: AsyncSession, node_id: str, workspace_id: str, serial: str, sealing_key: str

@@ -99,9 +99,17 @@ class SignersInForce:
 
     def vouch_for(self, certificate: x509.Certificate | None) -> bool:
         """Whether an authority that is trusted now has issued the certificate."""
+        return self.issuing_of(certificate) is not None
+
+    def issuing_of(self, certificate: x509.Certificate | None) -> x509.Certificate | None:
+        """Return the issuing certificate of the authority, trusted now, that has issued the certificate, if any has."""
         if certificate is None:
-            return False
-        return any(_has_issued(certificates_of(signer).issuing, certificate) for signer in self.seats.ca.trusted)
+            return None
+        for signer in self.seats.ca.trusted:
+            issuing = certificates_of(signer).issuing
+            if _has_issued(issuing, certificate):
+                return issuing
+        return None
 
     def _open_authority(self, seats: AllSeats, now: float) -> Authority:
         active = seats.ca.active

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.audit import AuditEvent
 
 LONGEST_TEXT = 512
+RENEWALS = ("node.renew", "node.late_renewal", "relay.renew", "relay.late_renewal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,20 @@ def append(session: AsyncSession, now: float, actor: Actor, happening: Happening
             details=dict(happening.details),
         )
     )
+
+
+async def renewals_since(session: AsyncSession, since_ms: int) -> Sequence[AuditEvent]:
+    """Return the renewals of certificates since this time, in their order; the details say what was renewed by what."""
+    query = select(AuditEvent).where(
+        AuditEvent.time >= since_ms, AuditEvent.action.in_(RENEWALS), AuditEvent.outcome == "ok"
+    )
+    return (await session.scalars(query.order_by(AuditEvent.event_id))).all()
+
+
+async def newest_time(session: AsyncSession, *, until_ms: int) -> int:
+    """Return the time of the newest event that is not later than this; 0 where there is none."""
+    query = select(func.max(AuditEvent.time)).where(AuditEvent.time <= until_ms)
+    return (await session.scalar(query)) or 0
 
 
 async def list_events(

@@ -78,6 +78,14 @@ async def remove_expired(session: AsyncSession, before_ms: int) -> None:
     await session.execute(delete(Certificate).where(Certificate.expire_time < before_ms))
 
 
+async def remove_expired_between(session: AsyncSession, after_ms: int, until_ms: int) -> int:
+    """Forget certificates that expired after the one time, and not after the other; returns how many."""
+    span = Certificate.expire_time > after_ms, Certificate.expire_time <= until_ms
+    serials = (await session.scalars(select(Certificate.serial).where(*span))).all()
+    await session.execute(delete(Certificate).where(*span))
+    return len(serials)
+
+
 async def remove_revoked(session: AsyncSession, revoked_before_ms: int) -> None:
     """Forget certificates whose revocations are about to be forgotten, so that nobody can renew late by them."""
     gone = select(Revocation.id).where(Revocation.kind == "certificate", Revocation.expire_time < revoked_before_ms)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from certs.identities import Identity
+from certs.chains import CertificateChain
+from certs.identities import Identity, build_csr
+from certs.keyfiles import generate_key
 from certs.trust import (
     Revocations,
     TrustDocument,
@@ -15,6 +17,7 @@ from certs.trust import (
     sign_trust_document,
     verify_trust_document,
 )
+from control_plane.storage import certificates
 from tests.support.control_planes import EnrolledRelay, RunningControlPlane, running_control_plane
 from tests.support.identities import IdentityKit
 
@@ -187,3 +190,64 @@ async def test_the_feed_of_a_relay_that_is_deleted_ends(plane: RunningControlPla
     await plane.ok("DELETE", f"{plane.account}/relays/{relay.relay_id}")
     rest = await response.content.read()
     assert b"trust_document" not in rest
+
+
+async def test_what_a_revoked_certificate_was_renewed_into_before_it_was_heard_of_is_ended_too(tmp_path: Path):
+    async with running_control_plane(tmp_path) as plane:
+        relay, stolen, node = await plane.relay(), await plane.relay("relay-2"), await plane.node()
+    shutil.copytree(tmp_path / "state", tmp_path / "backup")
+    async with running_control_plane(tmp_path) as plane:
+        for identity in (stolen.identity, node.identity):
+            await plane.ok("POST", "/api/2.0/revocations", {"kind": "certificate", "id": identity.serial})
+        held = text(plane)
+    shutil.rmtree(tmp_path / "state")
+    (tmp_path / "backup").rename(tmp_path / "state")
+    async with running_control_plane(tmp_path) as plane:
+        late = [await renewed(plane, "relays", stolen.identity), await renewed(plane, "nodes", node.identity)]
+        late.append(await renewed(plane, "nodes", late[1]))
+        honest = await renewed(plane, "relays", relay.identity)
+        await plane.ok("POST", HELD, {"trust_document": held}, identity=relay.identity)
+        ended = {stolen.identity.serial, node.identity.serial, *(one.serial for one in late)}
+        assert set(document(plane).revocations.certificates) == ended
+        assert honest.serial not in ended
+
+
+async def renewed(plane: RunningControlPlane, who: str, identity: Identity) -> Identity:
+    key = generate_key()
+    answer = await plane.ok("POST", f"/api/2.0/{who}/self/renew", {"csr": build_csr(key)}, identity=identity)
+    return Identity(key, CertificateChain.from_pem(answer["certificate_chain"]))
+
+
+async def expire(plane: RunningControlPlane, serial: str, expire_time: int) -> None:
+    async with plane.database.write() as session:
+        certificate = await certificates.find(session, serial)
+        assert certificate is not None
+        certificate.expire_time = expire_time
+
+
+async def test_certificates_that_expired_in_the_lost_time_are_good_for_no_late_renewal(plane: RunningControlPlane):
+    """The document is of ten days after the backup."""
+    relay = await plane.relay()
+    nodes = [await plane.node(f"vm-{number}", workspace=f"w-{number}") for number in range(4)]
+    now, day = int(plane.foundation.clock.now()), 86400
+    for node, days in zip(nodes, (-1, 5, 9.5, 11), strict=True):
+        await expire(plane, node.identity.serial, int((now + days * day) * 1000))
+    own = plane.control_plane.identities.own.svid
+    held = forged(plane, own, document(plane).sequence + 5, revocations=Revocations(), issued_at=now + 10 * day)
+    await plane.ok("POST", HELD, {"trust_document": held}, identity=relay.identity)
+    async with plane.database.read() as session:
+        left = [await certificates.find(session, node.identity.serial) is not None for node in nodes]
+    assert left == [True, False, True, True]
+    [event] = await plane.audit(action="trust_document.take_back")
+    assert event["details"]["doubtful_certificates"] == 2, "and the one that the relay had at the time of the backup"
+
+
+async def test_a_revoked_certificate_that_has_expired_since_is_taken_back(plane: RunningControlPlane):
+    relay, node = await plane.relay(), await plane.node()
+    ago = int(plane.foundation.clock.now()) - 3600
+    revoked = Revocations(certificates={node.identity.serial: ago}, token_ids={"jti-1": ago})
+    own = plane.control_plane.identities.own.svid
+    held = forged(plane, own, document(plane).sequence + 5, revocations=revoked)
+    await plane.ok("POST", HELD, {"trust_document": held}, identity=relay.identity)
+    taken = document(plane).revocations
+    assert (set(taken.certificates), set(taken.token_ids)) == ({node.identity.serial}, set())
