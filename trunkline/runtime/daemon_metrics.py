@@ -3,8 +3,13 @@
 import contextlib
 import sys
 import time
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from trunkline.runtime.log_writer import log_writer
 
 
 class _ProcessCollector(ProcessCollector):
@@ -20,8 +25,17 @@ class _ProcessCollector(ProcessCollector):
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class _LogCollector(Collector):
+    """Counts the lines that nobody took."""
+
+    def collect(self) -> Iterable[Metric]:
+        writer = log_writer()
+        lost = 0 if writer is None else writer.lost
+        yield CounterMetricFamily("trunkline_log_lines_lost", "Lines of the log that nobody took.", value=lost)
+
+
 def daemon_registry(*, proc: str = "/proc") -> CollectorRegistry:
-    """A new registry with the `process_` and `python_` metrics of the Prometheus client, and the blocks in use.
+    """A new registry with the `process_` and `python_` metrics of the Prometheus client, and what is like them.
 
     Args:
         proc: where the kernel tells of processes.
@@ -33,4 +47,5 @@ def daemon_registry(*, proc: str = "/proc") -> CollectorRegistry:
     # Resident memory moves with the allocator's pages; blocks are counted, and something kept for each call shows.
     blocks = Gauge("trunkline_python_allocated_blocks", "Blocks of memory that Python objects hold.", registry=registry)
     blocks.set_function(sys.getallocatedblocks)
+    registry.register(_LogCollector())
     return registry

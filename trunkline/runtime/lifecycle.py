@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from trunkline.runtime.files import write_atomic
+from trunkline.runtime.log_writer import log_remark
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.systemd import ServiceNotifier
 
@@ -56,7 +57,7 @@ class Lifecycle:
         self._conditions: list[Condition] = []
         self._endpoints: dict[str, str] | None = None
         self._reloads: list[Callable[[], None]] = []
-        self._remarks: dict[str, Callable[[], str | None]] = {}
+        self._remarks: dict[str, Callable[[], str | None]] = {"log": log_remark}
         self._left: Callable[[], dict[str, Any] | None] | None = None
         self._announced = False
         self.drain_requested = asyncio.Event()

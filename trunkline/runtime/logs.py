@@ -6,6 +6,8 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from trunkline.runtime.log_repeats import RepeatedLines
+from trunkline.runtime.log_writer import LogWriter
 from trunkline.runtime.peer_faults import PeerFaults
 from trunkline.runtime.redaction import redact_event
 
@@ -34,9 +36,10 @@ def configure_logging(
         stream: where to write.
     """
     stream = stream if stream is not None else sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = _handler(stream)
     handler.setFormatter(_formatter(log_format, stream))
     handler.addFilter(PeerFaults())
+    handler.addFilter(RepeatedLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
@@ -59,6 +62,14 @@ def get_logger(component: str) -> Logger:
     """Return a logger whose events carry the component's name, e.g. `relay.registry`."""
     logger: Logger = structlog.stdlib.get_logger(component)
     return logger
+
+
+def _handler(stream: TextIO) -> logging.Handler:
+    """Return what writes in the background, or, to what has no descriptor or where there is no thread, at once."""
+    try:
+        return LogWriter(stream)
+    except (OSError, RuntimeError):
+        return logging.StreamHandler(stream)
 
 
 def _shared_processors() -> list[structlog.types.Processor]:
