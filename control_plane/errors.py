@@ -10,6 +10,7 @@ class ErrorCode(Enum):
 
     INVALID_PARAMETER_VALUE = "INVALID_PARAMETER_VALUE", 400
     MALFORMED_REQUEST = "MALFORMED_REQUEST", 400
+    RESOURCE_LIMIT_EXCEEDED = "RESOURCE_LIMIT_EXCEEDED", 400
     UNAUTHENTICATED = "UNAUTHENTICATED", 401
     PERMISSION_DENIED = "PERMISSION_DENIED", 403
     RESOURCE_DOES_NOT_EXIST = "RESOURCE_DOES_NOT_EXIST", 404
@@ -54,6 +55,14 @@ def invalid(field: str, problem: str) -> ApiError:
     return ApiError(
         ErrorCode.INVALID_PARAMETER_VALUE, f"{field}: {problem}", details=[{"field": field, "problem": problem}]
     )
+
+
+def limit_reached(message: str) -> ApiError:
+    """Return the refusal of one more of what there is the largest number of already.
+
+    Clients ask again by themselves after a 429, for minutes; this is no 429, since waiting does not help.
+    """
+    return ApiError(ErrorCode.RESOURCE_LIMIT_EXCEEDED, message)
 
 
 def not_found(kind: str, listed_at: str, *, place: str = "", field: str | None = None) -> ApiError:

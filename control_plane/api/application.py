@@ -16,7 +16,7 @@ from aiohttp.typedefs import Middleware
 from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.credentials import Credentials
-from control_plane.api.requests import NoQuery, read_query
+from control_plane.api.requests import NoQuery, read_query, refuse_body
 from control_plane.api.responses import error_response
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.metrics import ControlPlaneMetrics
@@ -77,8 +77,8 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
         if route.role is Role.NODE:
             _spend(front, route, caller)
         try:
-            if route.role is Role.OPERATOR and not route.query:
-                read_query(request, NoQuery)
+            if route.role is Role.OPERATOR:
+                await _refuse_unread(route, request)
             return await route.handler(request, caller)
         except ApiError as error:
             if route.role is Role.OPERATOR and route.method in _MUTATING and error.code not in _PASSING_ERRORS:
@@ -86,6 +86,14 @@ def _guarded(front: Front, route: Route) -> Callable[[web.Request], Awaitable[we
             raise
 
     return handle
+
+
+async def _refuse_unread(route: Route, request: web.Request) -> None:
+    """Refuse what an operator asks for where the route does not look: whoever sends it expects something of it."""
+    if not route.query:
+        read_query(request, NoQuery)
+    if route.method == "GET":
+        await refuse_body(request)
 
 
 async def _authorise(front: Front, route: Route, request: web.Request) -> Caller:
@@ -132,7 +140,7 @@ def action_of(method: str, path: str) -> str:
 def _answering(front: Front) -> Middleware:
     @web.middleware
     async def answer(request: web.Request, handler: AiohttpHandler) -> web.StreamResponse:
-        request[REQUEST_ID] = f"rq-{secrets.token_hex(10)}"
+        request[REQUEST_ID] = _new_request_id()
         started = time.perf_counter()
         try:
             _refuse_old_protocol(request)
@@ -147,6 +155,10 @@ def _answering(front: Front) -> Middleware:
         return response
 
     return answer
+
+
+def _new_request_id() -> str:
+    return f"rq-{secrets.token_hex(10)}"
 
 
 def _refuse_old_protocol(request: web.Request) -> None:
@@ -165,7 +177,8 @@ def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:
     if isinstance(error, web.HTTPMethodNotAllowed):
         return ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"use {_allowed(error)} here")
     if isinstance(error, web.HTTPException):
-        return ApiError(ErrorCode.ENDPOINT_NOT_FOUND, "there is no such endpoint")
+        hint = ": no path of this API ends in a slash" if request.path.endswith("/") else ""
+        return ApiError(ErrorCode.ENDPOINT_NOT_FOUND, f"there is no such endpoint{hint}")
     request_id = request[REQUEST_ID]
     front.log.error(
         "api.failed", request_id=request_id, path=request.path[:256], error=type(error).__name__, exc_info=error
@@ -190,7 +203,8 @@ def _signing(front: Front) -> Callable[[web.Request, web.StreamResponse], Awaita
     """Return what signs every answer; the trust document's number is for nodes, from which relays may keep it."""
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Trunkline-Request-Id"] = request.get(REQUEST_ID, "none")
+        # What aiohttp answers by itself, before any of our code has seen the request, has none yet.
+        response.headers["Trunkline-Request-Id"] = request.get(REQUEST_ID) or _new_request_id()
         response.headers["Trunkline-Trust-Sequence"] = str(front.trust_sequence())
         response.headers["Strict-Transport-Security"] = HSTS
         response.headers["X-Content-Type-Options"] = "nosniff"

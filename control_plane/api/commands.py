@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
+from control_plane.api.problems import told_as
 from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.rollouts import RolloutBody
@@ -77,11 +78,12 @@ def _variables(environment: dict[str, str]) -> dict[str, str]:
 
 Argument = Annotated[Text, Field(max_length=LONGEST_ARGUMENT)]
 ParameterName = Annotated[str, StringConstraints(pattern=PARAMETER_PATTERN)]
-ParameterValue = (
+ParameterValue = Annotated[
     Annotated[Text, Field(max_length=LONGEST_PARAMETER)]
     | Annotated[int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
-    | bool
-)
+    | bool,
+    told_as(f"must be a string of at most {LONGEST_PARAMETER} characters without NUL, a whole number, true or false"),
+]
 Parameters = Annotated[dict[ParameterName, ParameterValue], Field(max_length=MOST_PARAMETERS)]
 Variables = Annotated[dict[str, Argument], Field(max_length=MOST_ARGUMENTS), AfterValidator(_variables)]
 

@@ -22,7 +22,7 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
-from control_plane.errors import ApiError, ErrorCode, conflict, not_found
+from control_plane.errors import ApiError, conflict, limit_reached, not_found
 from control_plane.names import is_id, new_id
 from control_plane.secrets.references import names_in, no_such_secret
 from control_plane.storage import init_scripts, secrets
@@ -140,7 +140,7 @@ class InitScriptResource:
                 return json_response(_view(known))
             others = await init_scripts.of_owner(session, owner.owner_id)
             if len(others) >= owner.most:
-                raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, f"there are {owner.most} init scripts here already")
+                raise limit_reached(f"there may be {owner.most} init scripts here: delete some")
             await _require_secrets(session, owner.workspace, body.secrets)
             script = _record(body, owner, caller.actor.name, int(now * 1000))
             session.add(script)

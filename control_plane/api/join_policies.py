@@ -15,7 +15,7 @@ from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
 from control_plane.attestation.machine import Platform
 from control_plane.attestation.policies import check_conditions, check_template, normal_conditions
-from control_plane.errors import ApiError, ErrorCode, conflict, not_found
+from control_plane.errors import ApiError, conflict, limit_reached, not_found
 from control_plane.names import new_id
 from control_plane.settings import DAY_SECONDS
 from control_plane.storage import join_policies
@@ -112,7 +112,7 @@ class JoinPolicyResource:
                     raise conflict(f"the join policy {body.join_policy!r} exists with other rules: delete it first")
                 return json_response(_view(known))
             if await join_policies.count(session) >= MOST_POLICIES:
-                raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, f"there are {MOST_POLICIES} join policies already")
+                raise limit_reached(f"a workspace may have {MOST_POLICIES} join policies: delete some")
             session.add(wanted)
             happening = Happening(
                 "join_policy.create",

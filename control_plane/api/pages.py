@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class PageQuery(Query):
-    """The parameters that every list takes."""
+    """The parameters that every list takes; an empty `page_token` asks for the first page, as none does."""
 
     page_size: int = Field(default=DEFAULT_PAGE_SIZE, ge=1, le=LARGEST_PAGE_SIZE)
     page_token: str | None = Field(default=None, max_length=LONGEST_TOKEN)
@@ -50,7 +50,7 @@ class Pages:
         Raises:
             ApiError: the token is not one that this list gave.
         """
-        if query.page_token is None:
+        if not query.page_token:
             return None
         try:
             raw = base64.urlsafe_b64decode(query.page_token + "=" * (-len(query.page_token) % 4))

@@ -28,21 +28,28 @@ from control_plane.storage.records.relays import Relay, RelayJoinToken
 PATH = "/api/2.0/accounts/{account}"
 
 
-def _dns_names(names: list[str]) -> list[str]:
+def _dns_name(name: str) -> str:
     try:
-        checked = list(checked_dns_names(names))
-    except CertificateError as error:
-        raise ValueError(str(error)) from None
-    if checked[0].startswith("*."):
+        checked_dns_names([name])
+    except CertificateError:
+        raise ValueError("must be a lower-case DNS name, whose first label may be *") from None
+    return name
+
+
+def _dns_names(names: list[str]) -> list[str]:
+    if names[0].startswith("*."):
         raise ValueError("the first is the relay's address, and must not be a wildcard: put the wildcard after it")
-    return checked
+    return list(checked_dns_names(names))
+
+
+DnsName = Annotated[str, AfterValidator(_dns_name)]
 
 
 class NewRelayJoinToken(OperatorRequest):
     """Leave for one relay; its serving certificate will carry these DNS names, the first is its address."""
 
     name: Name
-    dns_names: Annotated[list[str], Field(min_length=1, max_length=MAX_DNS_NAMES), AfterValidator(_dns_names)]
+    dns_names: Annotated[list[DnsName], Field(min_length=1, max_length=MAX_DNS_NAMES), AfterValidator(_dns_names)]
     lifetime_seconds: int = Field(ge=1, le=LONGEST_LIFE_SECONDS)
 
 

@@ -8,14 +8,13 @@ since a value may be a secret.
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
-from control_plane.errors import ApiError, ErrorCode
+from control_plane.api.problems import told
+from control_plane.errors import ApiError, ErrorCode, invalid
 from control_plane.names import checked_name
 
 LARGEST_BODY_BYTES = 1024 * 1024
@@ -74,13 +73,31 @@ async def read_body(request: web.Request, model: type[M], *, largest_bytes: int 
         ApiError: it is too large, too slow, no JSON, has a name twice in one object, or is not what the model says.
     """
     raw = await _read(request, largest_bytes)
-    if raw and request.content_type not in ("application/json", "application/octet-stream"):
-        raise ApiError(ErrorCode.MALFORMED_REQUEST, "the body must be JSON: send Content-Type: application/json")
+    if raw:
+        _refuse_other_types(request)
     _refuse_repeats(raw)
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
         raise _refusal(error) from None
+
+
+async def refuse_body(request: web.Request) -> None:
+    """Refuse the body of a request that has none, such as filters that belong into the query of a list.
+
+    Raises:
+        ApiError: there is one that says something.
+    """
+    if request.body_exists and (await _read(request, LARGEST_BODY_BYTES)).strip() not in (b"", b"{}"):
+        problem = f"a {request.method} has no body here: what it asks for is in its path and query"
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, problem)
+
+
+def _refuse_other_types(request: web.Request) -> None:
+    if request.content_type not in ("application/json", "application/octet-stream"):
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, "the body must be JSON: send Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise ApiError(ErrorCode.MALFORMED_REQUEST, "the body must not be compressed: send no Content-Encoding")
 
 
 def _refuse_repeats(raw: bytes) -> None:
@@ -122,7 +139,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
     for name in request.query:
         found = request.query.getall(name)
         if name not in listed and len(found) > 1:
-            raise ApiError(ErrorCode.INVALID_PARAMETER_VALUE, f"{name[:128]}: given more than once")
+            raise invalid(name[:128], "given more than once")
         values[name] = list(found) if name in listed else found[0]
     try:
         return model.model_validate(values)
@@ -132,19 +149,10 @@ def read_query(request: web.Request, model: type[M]) -> M:
 
 def _refusal(error: ValidationError) -> ApiError:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(problem["type"] == "json_invalid" for problem in found):
+    if found[0]["type"] == "json_invalid":
         return ApiError(ErrorCode.MALFORMED_REQUEST, "the body is not valid JSON")
-    problems = [{"field": _path(problem["loc"]), "problem": _problem(problem)} for problem in found[:MOST_PROBLEMS]]
-    first = problems[0]
-    more = f" (and {len(found) - 1} more problems)" if len(found) > 1 else ""
-    return ApiError(ErrorCode.INVALID_PARAMETER_VALUE, f"{first['field']}: {first['problem']}{more}", details=problems)
-
-
-def _path(location: Iterable[int | str]) -> str:
-    return ".".join(str(part)[:128] for part in location) or "body"
-
-
-def _problem(problem: ErrorDetails | Mapping[str, Any]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "unknown key"
-    return str(problem["msg"]).removeprefix("Value error, ")
+    problems = [told(problem) for problem in found[:MOST_PROBLEMS]]
+    first, others = problems[0], len(found) - 1
+    more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+    message = f"{first['field']}: {first['problem']}{more}"
+    return ApiError(ErrorCode.INVALID_PARAMETER_VALUE, message, details=problems)

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field
 
+from control_plane.api.problems import told_as
 from control_plane.api.requests import OperatorRequest
 from control_plane.fleet.submissions import MOST_NODES, RolloutOrder
 
@@ -11,25 +12,13 @@ MOST_WAVES = 32
 LONGEST_PAUSE_SECONDS = 86_400
 
 
-def _told_as(problem: str) -> WrapValidator:
-    """Tell what a value must be in one sentence, where each of the forms that it may have would have one of its own."""
-
-    def check(value: object, handler: ValidatorFunctionWrapHandler) -> object:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(problem) from None
-
-    return WrapValidator(check)
-
-
 Share = Annotated[
     Annotated[int, Field(ge=1, le=MOST_NODES)] | Annotated[str, Field(pattern=r"^([1-9][0-9]?|100)%$")],
-    _told_as("must be a number of nodes, from 1 on, or from 1% to 100% of them"),
+    told_as("must be a number of nodes, from 1 on, or from 1% to 100% of them"),
 ]
 Budget = Annotated[
     Annotated[int, Field(ge=0, le=MOST_NODES)] | Annotated[str, Field(pattern=r"^([0-9]|[1-9][0-9]|100)%$")],
-    _told_as("must be a number of nodes, or from 0% to 100% of them"),
+    told_as("must be a number of nodes, or from 0% to 100% of them"),
 ]
 
 

@@ -107,7 +107,7 @@ def _kind(context: ApiContext, request: web.Request) -> SignerKind:
 
 def _view(progress: Progress, due_days: int, sequence: int) -> dict[str, Any]:
     seats, rotation = progress.seats, progress.seats.rotation
-    return {
+    view = {
         "kind": rotation.kind,
         "phase": rotation.phase,
         "version": rotation.version,
@@ -124,6 +124,7 @@ def _view(progress: Progress, due_days: int, sequence: int) -> dict[str, Any]:
         ],
         "next_steps": [_next_step(step, verdict) for step, verdict in progress.verdicts.items()],
     }
+    return {name: value for name, value in view.items() if value is not None}
 
 
 def _signer(signer: Signer, seat: Seat, active: bool, retiring: bool, due_days: int) -> dict[str, Any]:

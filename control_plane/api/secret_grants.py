@@ -15,7 +15,7 @@ from control_plane.api.responses import json_response
 from control_plane.api.secret_scopes import ScopeName, the_scope
 from control_plane.api.secrets import PATH, KeyName
 from control_plane.api.workspaces import next_page
-from control_plane.errors import ApiError, ErrorCode, not_found
+from control_plane.errors import limit_reached, not_found
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.references import SecretName, no_such_secret
 from control_plane.storage import nodes, secret_bundles, secret_grants, secrets
@@ -80,7 +80,7 @@ class SecretGrantResource:
                 status = 201
                 if len(known) >= MOST_GRANTS:
                     message = f"a scope may have {MOST_GRANTS} grants: grant it to a cluster or a label"
-                    raise ApiError(ErrorCode.INVALID_PARAMETER_VALUE, message)
+                    raise limit_reached(message)
                 grant = secret_grants.add(
                     session,
                     workspace.workspace_id,
@@ -104,7 +104,7 @@ class SecretGrantResource:
             known = await secret_grants.of_scope(session, workspace.workspace_id, body.scope)
             grant = next((one for one in known if grantee.is_of(one)), None)
             if grant is None:
-                listed_at = f"/w/{workspace.workspace}/api/2.0/secrets/grants/list"
+                listed_at = f"/w/{workspace.workspace}/api/2.0/secrets/grants/list?scope=…"
                 raise not_found("grant", listed_at, place=f" in the workspace {workspace.workspace}")
             await session.delete(grant)
             append(session, self._context.clock.now(), caller.actor, _granting("secret.ungrant", workspace, body))

@@ -13,7 +13,7 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import next_page
-from control_plane.errors import ApiError, ErrorCode, not_found
+from control_plane.errors import limit_reached, not_found
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.references import SCOPE_PATTERN
 from control_plane.storage import secrets
@@ -113,7 +113,7 @@ async def scrub(context: ApiContext) -> None:
 
 async def _check_bound(session: AsyncSession, workspace: Workspace) -> None:
     if await secrets.count_scopes(session, workspace.workspace_id) >= MOST_SCOPES:
-        raise ApiError(ErrorCode.INVALID_PARAMETER_VALUE, f"a workspace may have {MOST_SCOPES} scopes: delete some")
+        raise limit_reached(f"a workspace may have {MOST_SCOPES} scopes: delete some")
 
 
 def _view(scope: SecretScope) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext, the_workspace
-from control_plane.api.pages import PageQuery
+from control_plane.api.pages import LARGEST_PAGE_SIZE, PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.secret_scopes import ScopeName, scrub, the_scope
@@ -19,7 +19,7 @@ from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.key_encryption import KeyEncryptionError
 from control_plane.secrets.references import KEY_PATTERN, SecretName, no_such_secret
 from control_plane.secrets.rotation import KeyRotation
-from control_plane.secrets.vault import LARGEST_VALUE_BYTES, SecretVault
+from control_plane.secrets.vault import LARGEST_VALUE_BYTES, MOST_SECRETS, SecretVault
 from control_plane.storage import secrets
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.records.secrets import WorkspaceSecret
@@ -62,9 +62,10 @@ class NewValue(SecretBody):
 
 
 class SecretQuery(PageQuery):
-    """Which scope to list."""
+    """Which scope to list, as a whole unless smaller pages are asked for: clients of Databricks know no pages here."""
 
     scope: ScopeName
+    page_size: int = Field(default=MOST_SECRETS, ge=1, le=LARGEST_PAGE_SIZE)
 
 
 class SecretResource:

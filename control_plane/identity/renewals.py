@@ -21,6 +21,8 @@ from trunkline.runtime.clock import Clock
 
 BOOTSTRAP = "bootstrap"
 """The origin of certificates that machines got by their evidence."""
+FULL_RETRY_SECONDS = 60
+"""When a node asks again whose former certificates there is no room to revoke for."""
 
 
 class Renewals:
@@ -181,15 +183,20 @@ class Renewals:
 
     async def _end_earlier(self, session: AsyncSession, certificate: Certificate, actor: Actor, now: float) -> bool:
         earlier = await certificates.live_before(session, certificate, int(now * 1000))
-        for old in earlier:
-            await revocations.revoke(
-                session,
-                "certificate",
-                old.serial,
-                expire_time=old.expire_time,
-                revoked_by=actor.name,
-                now_ms=int(now * 1000),
-            )
+        try:
+            for old in earlier:
+                await revocations.revoke(
+                    session,
+                    "certificate",
+                    old.serial,
+                    expire_time=old.expire_time,
+                    revoked_by=actor.name,
+                    now_ms=int(now * 1000),
+                )
+        except ApiError as error:  # nothing is wrong with the node: it asks again until there is room
+            raise ApiError(
+                ErrorCode.RESOURCE_EXHAUSTED, error.message, retry_after_seconds=FULL_RETRY_SECONDS
+            ) from None
         return bool(earlier)
 
 

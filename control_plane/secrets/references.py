@@ -46,7 +46,7 @@ class SecretName:
 
 def no_such_secret(workspace: str, *, field: str | None = None) -> ApiError:
     """Return the refusal of a secret that does not exist in the workspace of this name; see `not_found`."""
-    listed_at = f"/w/{workspace}/api/2.0/secrets/list"
+    listed_at = f"/w/{workspace}/api/2.0/secrets/list?scope=…"
     return not_found("secret", listed_at, place=f" in the workspace {workspace}", field=field)
 
 

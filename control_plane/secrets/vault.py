@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.errors import ApiError, ErrorCode
+from control_plane.errors import ApiError, ErrorCode, limit_reached
 from control_plane.secrets.envelope import EnvelopeError, SecretPlace, new_data_key, open_value, seal_value
 from control_plane.secrets.key_encryption import KeyEncryption, KeyEncryptionError, WrappedKey, context_of
 from control_plane.secrets.references import SecretName
@@ -97,12 +97,9 @@ class SecretVault:
 async def _check_bounds(session: AsyncSession, workspace_id: str, known: WorkspaceSecret | None, size: int) -> None:
     count, total_bytes = await secrets.totals(session, workspace_id)
     if known is None and count >= MOST_SECRETS:
-        raise ApiError(ErrorCode.INVALID_PARAMETER_VALUE, f"a workspace may have {MOST_SECRETS} secrets: delete some")
+        raise limit_reached(f"a workspace may have {MOST_SECRETS} secrets: delete some")
     if total_bytes - (known.size_bytes if known is not None else 0) + size > MOST_BYTES:
-        raise ApiError(
-            ErrorCode.INVALID_PARAMETER_VALUE,
-            f"the values of a workspace may have {MOST_BYTES} bytes together: delete some secrets",
-        )
+        raise limit_reached(f"the values of a workspace may have {MOST_BYTES} bytes together: delete some secrets")
 
 
 def _place(secret: WorkspaceSecret) -> SecretPlace:

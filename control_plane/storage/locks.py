@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.errors import ApiError, ErrorCode
+from control_plane.errors import limit_reached
 from control_plane.names import new_id
 from control_plane.storage.accounts import next_trust_sequence
 from control_plane.storage.records.trust import Lock
@@ -39,7 +39,7 @@ async def create(session: AsyncSession, wanted: LockRequest, locked_by: str, now
         return known, False
     in_force = select(func.count()).select_from(Lock).where(Lock.ended.is_(False))
     if (await session.scalars(in_force)).one() >= MOST_LOCKS:
-        raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, f"there are {MOST_LOCKS} locks in force: lift some, or revoke")
+        raise limit_reached(f"there are {MOST_LOCKS} locks in force: lift some, or revoke")
     lock = Lock(
         lock_id=new_id("lk"),
         kind=wanted.kind,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.errors import ApiError, ErrorCode
+from control_plane.errors import limit_reached
 from control_plane.storage.accounts import next_trust_sequence
 from control_plane.storage.records.trust import Revocation
 
@@ -29,7 +29,7 @@ async def revoke(
         await session.delete(known)
         await session.flush()
     if await count(session) >= MOST_REVOCATIONS:
-        raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, FULL)
+        raise limit_reached(FULL)
     sequence = await next_trust_sequence(session, now_ms)
     session.add(
         Revocation(

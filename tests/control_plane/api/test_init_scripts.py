@@ -135,7 +135,7 @@ async def test_the_largest_script_is_taken_and_lists_are_bounded(finance: Runnin
     for number in range(9):
         await create(finance, f"s{number}", OF_RED)
     answer = await finance.call("POST", OF_RED, {"name": "more", "script": encoded(b"true")})
-    assert answer.error_code == "RESOURCE_EXHAUSTED"
+    assert (answer.status, answer.error_code) == (400, "RESOURCE_LIMIT_EXCEEDED")
     await create(finance, "large")  # another list, with names of its own
     page = await finance.ok("GET", f"{OF_RED}?page_size=4")
     rest = await finance.ok("GET", f"{OF_RED}?page_size=100&page_token={page['next_page_token']}")

@@ -103,7 +103,7 @@ async def test_locks_are_bounded(plane: RunningControlPlane, monkeypatch: pytest
     monkeypatch.setattr("control_plane.storage.locks.MOST_LOCKS", 1)
     await plane.ok("POST", PATH, wanted())
     answer = await plane.call("POST", PATH, wanted(reason="another"))
-    assert (answer.status, answer.error_code) == (429, "RESOURCE_EXHAUSTED")
+    assert (answer.status, answer.error_code) == (400, "RESOURCE_LIMIT_EXCEEDED")
 
 
 @pytest.mark.parametrize("kind", ["node", "workspace", "certificate"])

@@ -111,6 +111,13 @@ async def test_bad_join_tokens(plane: RunningControlPlane, body: dict[str, objec
     assert (answer.status, answer.error_code) == (400, "INVALID_PARAMETER_VALUE")
 
 
+async def test_each_wrong_dns_name_is_told_by_its_place_and_none_is_repeated(plane: RunningControlPlane):
+    body = {"name": "r", "dns_names": ["a.b", "canary..b", "Canary.b"], "lifetime_seconds": 60}
+    answer = await plane.call("POST", f"{plane.account}/relay-join-tokens", body)
+    assert [one["field"] for one in answer.document["details"]] == ["dns_names.1", "dns_names.2"]
+    assert "canary" not in str(answer.document).lower()
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [({"join_token": "tlr-wrong"}, 401), ({"name": "relay-2"}, 400), ({"csr": "x"}, 400), ({"more": 1}, 200)],

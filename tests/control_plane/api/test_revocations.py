@@ -163,7 +163,7 @@ async def test_revocations_are_bounded_so_that_a_document_can_always_be_signed(
     monkeypatch.setattr("control_plane.storage.revocations.MOST_REVOCATIONS", 1)
     await plane.ok("POST", "/api/2.0/revocations", TOKEN)
     answer = await plane.call("POST", "/api/2.0/revocations", {"kind": "token", "id": "jti-2"})
-    assert (answer.status, answer.error_code) == (429, "RESOURCE_EXHAUSTED")
+    assert (answer.status, answer.error_code) == (400, "RESOURCE_LIMIT_EXCEEDED")
     await plane.ok("POST", "/api/2.0/revocations", TOKEN)
 
 

@@ -6,7 +6,10 @@ import json
 import pytest
 from sqlalchemy import text, update
 
-from control_plane.secrets.vault import LARGEST_VALUE_BYTES
+from control_plane.api.init_scripts import MOST_GLOBAL_SCRIPTS
+from control_plane.api.pages import DEFAULT_PAGE_SIZE, LARGEST_PAGE_SIZE
+from control_plane.api.secret_scopes import MOST_SCOPES
+from control_plane.secrets.vault import LARGEST_VALUE_BYTES, MOST_SECRETS
 from control_plane.storage.records.secrets import WorkspaceSecret
 from tests.support.control_planes import RunningControlPlane
 
@@ -50,6 +53,34 @@ async def test_the_same_value_again_is_the_same_version_and_no_version_is_given_
     assert [await put(scoped), await put(scoped), await put(scoped, value="other"), await put(scoped)] == [1, 1, 2, 3]
     await scoped.ok("POST", f"{PATH}/delete", {"scope": "db", "key": "password"})
     assert await put(scoped) == 4
+
+
+async def test_a_client_that_knows_no_pages_sees_every_secret_and_scope(scoped: RunningControlPlane):
+    for number in range(DEFAULT_PAGE_SIZE + 1):
+        await put(scoped, key=f"key-{number}")
+    listed = await scoped.ok("GET", f"{PATH}/list?scope=db")
+    assert (len(listed["secrets"]), "next_page_token" in listed) == (DEFAULT_PAGE_SIZE + 1, False)
+    assert "next_page_token" in await scoped.ok("GET", f"{PATH}/list?scope=db&page_size=100")
+    assert MOST_SCOPES <= DEFAULT_PAGE_SIZE
+    assert MOST_GLOBAL_SCRIPTS <= DEFAULT_PAGE_SIZE
+    assert MOST_SECRETS <= LARGEST_PAGE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("bound", "path", "body"),
+    [
+        ("api.secret_scopes.MOST_SCOPES", "scopes/create", {"scope": "web"}),
+        ("secrets.vault.MOST_SECRETS", "put", {"scope": "db", "key": "k", "string_value": "v"}),
+        ("secrets.vault.MOST_BYTES", "put", {"scope": "db", "key": "k", "string_value": "v"}),
+        ("api.secret_grants.MOST_GRANTS", "grants/put", {"scope": "db", "target": {"all": True}}),
+    ],
+)
+async def test_a_bound_that_waiting_does_not_move_is_nothing_to_ask_again_for(
+    scoped: RunningControlPlane, monkeypatch: pytest.MonkeyPatch, bound: str, path: str, body: dict[str, object]
+):
+    monkeypatch.setattr(f"control_plane.{bound}", 0)
+    answer = await scoped.call("POST", f"{PATH}/{path}", body)
+    assert (answer.status, answer.error_code) == (400, "RESOURCE_LIMIT_EXCEEDED")
 
 
 async def test_scopes(scoped: RunningControlPlane):

@@ -314,6 +314,19 @@ async def test_the_earlier_identity_is_valid_until_the_new_one_is_confirmed(clou
     await cloudy.plane.ok("POST", "/api/2.0/nodes/self/listen-token", {}, identity=new)
 
 
+async def test_a_confirmation_that_there_is_no_room_for_is_asked_for_again(
+    cloudy: CloudPlane, monkeypatch: pytest.MonkeyPatch
+):
+    await cloudy.policy()
+    await cloudy.join()
+    new = await unconfirmed(cloudy)
+    with monkeypatch.context() as full:
+        full.setattr("control_plane.storage.revocations.MOST_REVOCATIONS", 0)
+        refused = await cloudy.plane.call("POST", f"{BOOTSTRAP}/confirm", {}, identity=new)
+    assert (refused.status, refused.error_code, refused.headers["Retry-After"]) == (429, "RESOURCE_EXHAUSTED", "60")
+    await cloudy.plane.ok("POST", f"{BOOTSTRAP}/confirm", {}, identity=new)
+
+
 async def unconfirmed(cloudy: CloudPlane, **fields: Any) -> Identity:
     body, key = await cloudy.request(**fields)
     return Identity(key, CertificateChain.from_pem((await cloudy.send(body)).document["certificate_chain"]))
