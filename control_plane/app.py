@@ -38,6 +38,7 @@ from trunkline.runtime.files import StateDirectory, StateDirectoryError
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import Logger, get_logger
 from trunkline.runtime.systemd import ServiceNotifier
+from trunkline.runtime.threads import started_threads
 
 UMASK = 0o077
 
@@ -70,6 +71,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
     """
     _refuse_unprepared(settings)
     log = get_logger("control_plane")
+    asyncio.get_running_loop().set_default_executor(started_threads())
     with (
         StateDirectory(settings.state_directory, format_name=FORMAT_NAME),
         Lifecycle(
@@ -81,6 +83,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         async with AsyncExitStack() as stack:
             database = _opened(settings)
             stack.push_async_callback(database.close)
+            await _connected(database)
             sole_use = SoleUse(settings.database_url, log)
             stack.push_async_callback(sole_use.close)
             await _take(sole_use)
@@ -102,6 +105,17 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
             )
             await _run(settings, control_plane, lifecycle, admin, sole_use)
+
+
+async def _connected(database: Database) -> None:
+    try:
+        await database.connect()
+    except (StorageFullError, StorageBusyError) as error:
+        raise StateDirectoryError(str(error)) from None
+    except StorageUnreachableError as error:
+        raise StartError(str(error), EXIT_UNAVAILABLE) from None
+    except StorageError as error:
+        raise StartError(str(error)) from None
 
 
 async def _run(

@@ -16,7 +16,6 @@ from node_agent.composition.serving import Serving, compose
 from node_agent.establishing import control_plane_tls, establish_identity, proxies
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
-from node_agent.threads import started_threads
 from trunkline.runtime.admin import AdminServer
 from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectory, StateDirectoryError
@@ -24,6 +23,7 @@ from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import Logger, get_logger
 from trunkline.runtime.loop import watch_lag
 from trunkline.runtime.systemd import ServiceNotifier
+from trunkline.runtime.threads import started_threads
 
 STATE_FORMAT = "trunkline-node-agent 1"
 FIRST_LOOK_SECONDS = 2.0

@@ -15,7 +15,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from enum import Enum
 from pathlib import Path
@@ -28,11 +28,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageUnreachableError, translated
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageUnreachableError, translated, unopened
 
 BUSY_TIMEOUT_SECONDS = 5.0
 BUSY_ATTEMPTS = 4
 READERS = 4
+NO_THREAD = "can't start new thread"
+"""What Python says where the system refuses one."""
 SCRUB_WAIT_SECONDS = 0.2
 """For how long writers wait for readers, where the write-ahead log is to be emptied."""
 WRITERS_LOCK = 0x7472756E6B6C696E
@@ -68,6 +70,19 @@ class Database:
         self._engines = _engines(parsed, busy_timeout_seconds)
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
         self._writer = async_sessionmaker(self._engines[-1], expire_on_commit=False)
+
+    async def connect(self) -> None:
+        """Make every connection to SQLite's file now: each has a thread, and later there may be none to be had.
+
+        Raises:
+            StorageError: the database cannot be opened.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return
+        async with AsyncExitStack() as connections:
+            for sessions, count in ((self._reader, READERS), (self._writer, 1)):
+                for _ in range(count):
+                    await _opened(await connections.enter_async_context(sessions()))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -162,6 +177,13 @@ async def _scrub(driver: Any) -> None:
         await (await driver.execute(f"PRAGMA busy_timeout={before}")).close()
 
 
+async def _opened(session: AsyncSession) -> None:
+    try:
+        await _connect(session)
+    except DBAPIError as error:
+        raise unopened(error) from None
+
+
 async def _connect(session: AsyncSession) -> None:
     """Begin the transaction, on a connection that is there: whatever fails later is the driver's to tell.
 
@@ -173,6 +195,10 @@ async def _connect(session: AsyncSession) -> None:
         raise StorageBusyError("the control plane's database is busy: all connections are in use; try again") from None
     except (OSError, TimeoutError):
         raise StorageUnreachableError from None
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        raise StorageBusyError("the machine has no thread left for the control plane's database; try again") from None
 
 
 async def _begin(session: AsyncSession) -> None:

@@ -11,7 +11,7 @@ from posixpath import realpath
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.submission import Submission
 from node_agent.policy_file import PolicySource
-from node_agent.threads import started_threads
+from trunkline.runtime.threads import started_threads
 
 FOLLOW_SECONDS = 5.0
 MOST_THREADS = 4

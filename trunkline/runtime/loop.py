@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine
@@ -43,9 +44,12 @@ def run(
             longer than its goodbye may take, can lose up to 128 KiB of it.
         log: where exceptions that nobody awaits are reported, one line each.
     """
-    with asyncio.Runner(loop_factory=loop_factory(event_loop)) as runner:
+    factory = loop_factory(event_loop)
+    with asyncio.Runner(loop_factory=factory) as runner:
         if log is not None:
             runner.get_loop().set_exception_handler(functools.partial(_report_unhandled, log))
+        if factory is not asyncio.new_event_loop:
+            runner.run(_threads_of_uvloop())
         return runner.run(main())
 
 
@@ -60,6 +64,15 @@ def loop_factory(event_loop: EventLoopName) -> Callable[[], asyncio.AbstractEven
     if event_loop == "uvloop":
         return _uvloop
     return asyncio.new_event_loop
+
+
+async def _threads_of_uvloop() -> None:
+    """Have uvloop make the threads in which names are looked up: where there are none to be had, it aborts the process.
+
+    That would be at the first look-up, which for a control plane may be days later.
+    """
+    # Without a type of socket it does not read the address by itself, and of figures no server is asked.
+    await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 0, flags=socket.AI_NUMERICHOST)
 
 
 def _uvloop() -> asyncio.AbstractEventLoop:

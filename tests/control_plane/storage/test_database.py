@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database, Writers, writers
-from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
+from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, READERS, Database, Writers, writers
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.records.joining import Challenge
+from tests.support.threads import no_more_threads
 
 
 def url(path: Path) -> str:
@@ -186,3 +187,32 @@ async def test_a_database_that_is_away_is_a_typed_error_and_no_error_of_a_connec
         with pytest.raises(StorageUnreachableError):
             await look(away)
     await away.close()
+
+
+async def test_without_a_thread_for_a_new_connection_the_database_is_busy_for_the_moment(database: Database):
+    with no_more_threads(), pytest.raises(StorageBusyError, match="no thread left"):
+        await count(database)
+    assert await count(database) == 0
+
+
+async def test_once_connected_it_needs_no_more_threads(database: Database):
+    await database.connect()
+    together = asyncio.Barrier(READERS)
+
+    async def read() -> int:
+        async with database.read() as session:
+            await together.wait()
+            return (await session.scalars(select(func.count()).select_from(Challenge))).one()
+
+    with no_more_threads():
+        async with database.write() as session:
+            session.add(Challenge(nonce_sha256="a", expire_time=1))
+        assert await asyncio.gather(*(read() for _ in range(READERS))) == [1] * READERS
+
+
+async def test_what_is_no_database_is_told_as_it_is_connected_to(tmp_path: Path):
+    (tmp_path / "x.db").write_bytes(b"none at all" * 1000)
+    damaged = Database(url(tmp_path))
+    with pytest.raises(StorageError, match="no database"):
+        await damaged.connect()
+    await damaged.close()

@@ -3,6 +3,8 @@ import contextlib
 import gc
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -161,3 +163,19 @@ async def test_lag_is_what_passed_beyond_the_interval(monkeypatch):
     with pytest.raises(asyncio.CancelledError):
         await watch_lag(lags.append, clock)
     assert lags == [pytest.approx(0.25)] * 2
+
+
+COUNT_THREADS = """
+import os
+from trunkline.runtime.loop import run
+
+async def main():
+    print(len(os.listdir("/proc/self/task")))
+
+run(main, event_loop="auto")
+"""
+
+
+def test_the_threads_that_look_up_names_are_there_before_the_first_is():
+    counted = subprocess.run([sys.executable, "-c", COUNT_THREADS], capture_output=True, text=True, check=True)
+    assert int(counted.stdout) > 1

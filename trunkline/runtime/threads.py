@@ -1,7 +1,7 @@
-"""The agent's threads, for what blocks: they are there before any command is.
+"""A daemon's threads, for what blocks: they are there before they are needed.
 
-A pool makes its threads when they are first needed. On a machine, or in a container, that commands have filled with
-processes there are none to be had then, and nothing of the agent that needs one would go on.
+A pool makes its threads when they are first needed. On a machine, or in a container, that others have filled with
+processes there are none to be had then, and nothing of the daemon that needs one would go on.
 """
 
 import os
@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
-def started_threads(count: int = MOST_THREADS, name: str = "trunkline-agent") -> ThreadPoolExecutor:
+def started_threads(count: int = MOST_THREADS, name: str = "trunkline-work") -> ThreadPoolExecutor:
     """Return a pool of so many threads, all of them started, or as many as there are to be had yet."""
     threads = ThreadPoolExecutor(count, thread_name_prefix=name)
     together = threading.Barrier(count)  # so that no thread does the work of another
