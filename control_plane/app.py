@@ -81,11 +81,12 @@ async def serve(settings: ControlPlaneSettings) -> None:
         ) as lifecycle,
     ):
         async with AsyncExitStack() as stack:
-            database = _opened(settings)
-            stack.push_async_callback(database.close)
-            await _connected(database)
             sole_use = SoleUse(settings.database_url, log)
             stack.push_async_callback(sole_use.close)
+            database = _opened(settings, sole_use)
+            stack.push_async_callback(database.close)
+            await _connected(database)
+            lifecycle.remark("database", database.remark)
             await _take(sole_use)
             foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
             try:
@@ -213,9 +214,13 @@ async def _keep_signers(control_plane: ControlPlane) -> None:
         ) from None
 
 
-def _opened(settings: ControlPlaneSettings) -> Database:
+def _opened(settings: ControlPlaneSettings, sole_use: SoleUse) -> Database:
     try:
-        return Database(settings.database_url)
+        return Database(
+            settings.database_url,
+            query_timeout_seconds=settings.database.query_timeout_seconds,
+            sole_use=sole_use.key,
+        )
     except StorageError as error:
         raise StartError(str(error)) from None
 

@@ -58,7 +58,7 @@ async def initialise(settings: ControlPlaneSettings) -> None:
 
 
 async def _prepare_database(settings: ControlPlaneSettings, clock: Clock) -> None:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, query_timeout_seconds=settings.database.query_timeout_seconds)
     try:
         await migrate(database)
         await _add_account(database, clock)

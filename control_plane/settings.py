@@ -85,11 +85,15 @@ def _with_driver(url: str) -> str:
 
 
 class DatabaseSettings(Section):
-    """`[database]`: by default an SQLite file in the state directory; PostgreSQL needs the package asyncpg."""
+    """`[database]`: by default an SQLite file in the state directory; PostgreSQL needs the package asyncpg.
+
+    PostgreSQL is waited for, at each step, for `query_timeout_seconds`.
+    """
 
     url: Annotated[str, AfterValidator(_with_driver)] | None = Field(
         default=None, pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://"
     )
+    query_timeout_seconds: float = Field(default=10.0, ge=1, le=600)
 
 
 class TokenSettings(Section):

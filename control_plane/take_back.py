@@ -70,7 +70,7 @@ def _read(document: Path) -> str:
 
 
 async def _recover(text: str, settings: ControlPlaneSettings) -> Recovered:
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, query_timeout_seconds=settings.database.query_timeout_seconds)
     try:
         await migrate(database)
         clock = SystemClock()

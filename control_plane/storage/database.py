@@ -5,16 +5,19 @@ lock at BEGIN (`BEGIN IMMEDIATE`), one at a time in this process. A transaction 
 never fail with "database is locked" half-way, which no timeout would help against (https://sqlite.org/isolation.html).
 
 On PostgreSQL it is the same: readers see one snapshot, and each writer begins by taking an advisory lock, so that
-transactions which decide by what they read run one after the other, whichever process they are in.
+transactions which decide by what they read run one after the other, whichever process they are in. No wait for the
+server is without an end (`server_engines`), and of those in the line nobody waits for more than one that was in vain.
 
 Writers stand in one line, in which strangers, nodes and relays have one place each, for which they wait among
 themselves: however many of them come at once, an operator who revokes something waits for three of them at most.
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from enum import Enum
@@ -28,17 +31,24 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageUnreachableError, translated, unopened
+from control_plane.storage.errors import (
+    MAYBE_DONE,
+    StorageBusyError,
+    StorageError,
+    StorageUnreachableError,
+    translated,
+    unopened,
+)
+from control_plane.storage.server_engines import ServerWaits, server_engines
 
 BUSY_TIMEOUT_SECONDS = 5.0
+QUERY_TIMEOUT_SECONDS = 10.0
 BUSY_ATTEMPTS = 4
 READERS = 4
 NO_THREAD = "can't start new thread"
 """What Python says where the system refuses one."""
 SCRUB_WAIT_SECONDS = 0.2
 """For how long writers wait for readers, where the write-ahead log is to be emptied."""
-WRITERS_LOCK = 0x7472756E6B6C696E
-"""The key of PostgreSQL's advisory lock of writers ("trunklin"), of those of one database."""
 
 
 class Writers(Enum):
@@ -57,19 +67,34 @@ writers: ContextVar[Writers] = ContextVar("writers", default=Writers.OWN)
 class Database:
     """One database; every transaction is either all done and on the disk, or not done at all."""
 
-    def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+        query_timeout_seconds: float = QUERY_TIMEOUT_SECONDS,
+        sole_use: int | None = None,
+    ) -> None:
         """Prepare it; SQLite's file is made where there is none.
+
+        Args:
+            url: where it is.
+            busy_timeout_seconds: for how long another process that writes is waited for.
+            query_timeout_seconds: for how long a server is waited for, at each step; migrations take their time.
+            sole_use: the key of the lock without which nothing may be written to a server; see `sole_use.py`.
 
         Raises:
             StorageError: the file cannot be made or opened.
         """
-        parsed = make_url(url)
+        waits = ServerWaits(query_timeout_seconds, busy_timeout_seconds, sole_use)
         self._writing = asyncio.Lock()
         self._places: dict[Writers, asyncio.Lock] = {kind: asyncio.Lock() for kind in Writers}
         self._ending: set[asyncio.Future[None]] = set()
-        self._engines = _engines(parsed, busy_timeout_seconds)
+        self._engines = _engines(make_url(url), waits)
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
-        self._writer = async_sessionmaker(self._engines[-1], expire_on_commit=False)
+        self._writer = async_sessionmaker(self._engines[1], expire_on_commit=False)
+        self._losses = 0
+        self._away_since: float | None = None
 
     async def connect(self) -> None:
         """Make every connection to SQLite's file now: each has a thread, and later there may be none to be had.
@@ -89,16 +114,15 @@ class Database:
         """Open a transaction that sees one moment of the database and cannot change it.
 
         Raises:
-            StorageUnreachableError: there is no database at present.
+            StorageUnreachableError: there is no database at present, or it does not answer.
             StorageBusyError: all connections were in use for too long.
             StorageError: the database cannot be read.
         """
         session = self._reader()
         try:
-            await _connect(session)
-            yield session
-        except DBAPIError as error:
-            raise translated(error) from None
+            with self._noting():
+                await _connect(session)
+                yield session
         finally:
             await self._end(session)
 
@@ -111,16 +135,41 @@ class Database:
             StorageBusyError: another process kept the database; nothing was changed.
             StorageUnreachableError: it cannot be reached; if it was lost in the commit, the change may be made.
         """
+        losses = self._losses
         async with self._place(), self._writing:
+            if self._losses != losses:  # whoever came before has waited in vain, on behalf of all who stood here
+                raise StorageUnreachableError
             session = self._writer()
             try:
-                await _begin(session)
-                yield session
-                await session.commit()
-            except DBAPIError as error:
-                raise translated(error) from None
+                with self._noting(writing=True):
+                    await _begin(session)
+                    yield session
+                    await _commit(session)
             finally:
                 await self._end(session)
+
+    def remark(self) -> str | None:
+        """Say since when the database is away; None while it is not, as far as anybody has asked it."""
+        if self._away_since is None:
+            return None
+        return (
+            f"the database has not been reached for {time.monotonic() - self._away_since:.0f} s: requests that need it "
+            "are answered with 503"
+        )
+
+    @contextlib.contextmanager
+    def _noting(self, *, writing: bool = False) -> Iterator[None]:
+        """Raise typed errors in place of the driver's, and note whether there is a database."""
+        try:
+            yield
+        except (DBAPIError, StorageUnreachableError) as error:
+            typed = translated(error) if isinstance(error, DBAPIError) else error
+            if isinstance(typed, StorageUnreachableError):
+                self._losses += writing
+                self._away_since = self._away_since or time.monotonic()
+            raise typed from None
+        else:
+            self._away_since = None
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         """Return the place in the line of writers on whose behalf this task writes."""
@@ -129,7 +178,7 @@ class Database:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The engine that may write, for migrations."""
+        """The engine for migrations, which may write, and for which no statement takes too long."""
         return self._engines[-1]
 
     async def scrub(self) -> None:
@@ -158,10 +207,11 @@ class Database:
             await asyncio.wait(self._ending)
         for engine in self._engines:
             await engine.dispose()
+        await asyncio.sleep(0)  # the loop has to let go of the sockets, too
 
     async def _end(self, session: AsyncSession) -> None:
         """Give the connection back, also when the task that used it is cancelled meanwhile."""
-        ending = asyncio.ensure_future(session.close())
+        ending = asyncio.ensure_future(_close(session))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
         await asyncio.shield(ending)
@@ -201,6 +251,27 @@ async def _connect(session: AsyncSession) -> None:
         raise StorageBusyError("the machine has no thread left for the control plane's database; try again") from None
 
 
+async def _commit(session: AsyncSession) -> None:
+    """Commit.
+
+    Raises:
+        StorageUnreachableError: nobody can tell whether it is; the message says that.
+    """
+    try:
+        await session.commit()
+    except (DBAPIError, StorageUnreachableError) as error:
+        typed = translated(error) if isinstance(error, DBAPIError) else error
+        if isinstance(typed, StorageUnreachableError):
+            raise StorageUnreachableError(MAYBE_DONE) from None
+        raise typed from None
+
+
+async def _close(session: AsyncSession) -> None:
+    """End a session; where nothing can be rolled back any more, its connection is given up, and the server does it."""
+    with contextlib.suppress(DBAPIError, StorageUnreachableError, OSError, TimeoutError):
+        await session.close()
+
+
 async def _begin(session: AsyncSession) -> None:
     for attempt in range(1, BUSY_ATTEMPTS + 1):
         try:
@@ -214,23 +285,14 @@ async def _begin(session: AsyncSession) -> None:
             return
 
 
-def _engines(url: URL, busy_timeout_seconds: float) -> tuple[AsyncEngine, ...]:
+def _engines(url: URL, waits: ServerWaits) -> tuple[AsyncEngine, ...]:
+    """Return the engines of readers and of writers, and last the one of migrations."""
     if url.get_backend_name() != "sqlite":
-        return _server_engines(url, busy_timeout_seconds)
+        return server_engines(url, waits)
     if url.database:
         _make_private(Path(url.database))
-    writer = _sqlite_engine(url, 1, busy_timeout_seconds, "BEGIN IMMEDIATE", read_only=False)
-    reader = _sqlite_engine(url, READERS, busy_timeout_seconds, "BEGIN", read_only=True)
-    return (reader, writer)
-
-
-def _server_engines(url: URL, busy_timeout_seconds: float) -> tuple[AsyncEngine, ...]:
-    one_moment = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    reader = create_async_engine(url, pool_pre_ping=True, execution_options=one_moment)
-    writer = create_async_engine(url, pool_pre_ping=True)
-    timeout = f"set_config('lock_timeout', '{round(busy_timeout_seconds * 1000)}', true)"
-    take_turn = f"SELECT {timeout}, pg_advisory_xact_lock({WRITERS_LOCK})"
-    event.listen(writer.sync_engine, "begin", lambda connection: connection.exec_driver_sql(take_turn))
+    writer = _sqlite_engine(url, 1, waits.busy_timeout_seconds, "BEGIN IMMEDIATE", read_only=False)
+    reader = _sqlite_engine(url, READERS, waits.busy_timeout_seconds, "BEGIN", read_only=True)
     return (reader, writer)
 
 

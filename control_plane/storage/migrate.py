@@ -44,12 +44,10 @@ async def is_migrated(database: Database) -> bool:
         StorageError: it cannot be read, or is damaged.
     """
     try:
-        async with database.engine.connect() as connection:
-            return await connection.run_sync(_revision) is not None
+        async with database.read() as session:
+            return await (await session.connection()).run_sync(_revision) is not None
     except DBAPIError as error:
         raise unopened(error) from None
-    except (OSError, TimeoutError):
-        raise StorageUnreachableError from None
 
 
 def migration_config(connection: Connection) -> Config:

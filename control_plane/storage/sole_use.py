@@ -3,10 +3,16 @@
 What a control plane knows of deliveries under way is in its memory, so another one over the same database would take
 a command for never sent that is with its node already. SQLite's file is in the state directory, which has a lock of its
 own. The server lets go of the lock when the connection ends, and looks for one whose machine has gone by keep-alives.
+
+The connection holds a second lock, under a key that nobody else knows, for as long as the first: whoever writes, on
+other connections, looks whether it is held (`server_engines`). So one that has lost the database to another, and does
+not know it yet, writes nothing. By this key it also knows a session of its own again which the server has not given up
+while the network was away: that one is ended, and is not taken for another control plane.
 """
 
 import asyncio
 import contextlib
+import secrets
 
 from sqlalchemy import NullPool, text
 from sqlalchemy.engine import make_url
@@ -14,13 +20,21 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from control_plane.storage.errors import StorageError, StorageUnreachableError, translated
+from control_plane.storage.server_engines import KEEP_ALIVES
 from trunkline.runtime.logs import Logger
 
 LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
 LOCK = int.from_bytes(b"trunksol")
 """Its number among the advisory locks of the database; writers take turns by another."""
-_KEEP_ALIVES = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+_TRY = text("SELECT pg_try_advisory_lock(:lock)")
+_HOLD = text("SELECT pg_advisory_lock(:lock)")
+_END_HOLDERS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+    "AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND (classid::bigint << 32) + objid::bigint = :lock"
+)
+_OWN_SESSION = "the database still has this control plane's own last connection, and has been told to end it"
 
 
 class DatabaseTakenError(StorageError):
@@ -33,6 +47,8 @@ class SoleUse:
     def __init__(self, url: str, log: Logger) -> None:
         self._log = log
         self._connection: AsyncConnection | None = None
+        self.key = secrets.randbits(62)
+        """Of the lock that is held as long as the database is; nobody else knows it."""
         self._is_needed = make_url(url).get_backend_name() == "postgresql"
         self._engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
@@ -41,16 +57,14 @@ class SoleUse:
 
         Raises:
             DatabaseTakenError: another control plane has it.
-            StorageUnreachableError: there is no database at present.
+            StorageUnreachableError: there is no database at present, or it has a connection of ours still.
         """
         if not self._is_needed:
             return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 self._connection = await self._engine.connect()
-                for setting in _KEEP_ALIVES:
-                    await self._connection.execute(text(f"SET {setting}"))
-                taken = await self._connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})
+                taken, was_own = await self._try(self._connection)
         except DBAPIError as error:
             await self._let_go()
             raise translated(error) from None
@@ -59,7 +73,21 @@ class SoleUse:
             raise StorageUnreachableError from None
         if not taken:
             await self._let_go()
+            if was_own:
+                raise StorageUnreachableError(_OWN_SESSION)
             raise DatabaseTakenError("another control plane uses this database: only one at a time may")
+
+    async def _try(self, connection: AsyncConnection) -> tuple[bool, bool]:
+        """Try to take both locks; returns whether that was done, and if not, whether it is this process that has them.
+
+        A session of its own that the server still has is ended, which takes effect as soon as its machine goes on.
+        """
+        for setting in KEEP_ALIVES:
+            await connection.execute(text(f"SET {setting}"))
+        if not await connection.scalar(_TRY, {"lock": LOCK}):
+            return False, (await connection.execute(_END_HOLDERS, {"lock": self.key})).first() is not None
+        await connection.execute(_HOLD, {"lock": self.key})
+        return True, False
 
     async def keep(self) -> None:
         """Look every second whether the lock is still held, and take it again when the database was away.

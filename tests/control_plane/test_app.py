@@ -23,6 +23,7 @@ from certs.tls import client_context
 from control_plane.app import main, serve
 from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
+from tests.support.postgres import has_postgres, running_postgres
 from trunkline.runtime.daemon import StartError
 from trunkline.runtime.settings import load_settings
 
@@ -246,3 +247,31 @@ def test_a_port_that_is_taken_is_one_line(config: Path):
     assert done.returncode == 69
     assert "; change [listen]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
+def test_a_database_that_hangs_is_told_of_and_found_again(config: Path):
+    with running_postgres() as server:
+        config.write_text(config.read_text() + f'[database]\nurl = "{server.url}"\nquery_timeout_seconds = 1\n')
+        initialised(config)
+        with daemon(config) as process:
+            with server.standing_still():
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    call(config, "/api/2.0/revocations")
+                assert refused.value.code == 503
+                assert refused.value.headers["Retry-After"]
+                refused.value.close()
+                assert "503" in readiness(config)["remarks"]["database"]
+            call(config, "/api/2.0/revocations")
+            end = time.monotonic() + START_SECONDS
+            while "remarks" in readiness(config):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            assert process.poll() is None
+
+
+def readiness(config: Path) -> dict[str, Any]:
+    url = json.loads((config.parent / "state" / "endpoints.json").read_text())["admin_url"]
+    with urllib.request.urlopen(url + "/readyz?verbose", timeout=10) as response:  # noqa: S310
+        document: dict[str, Any] = json.load(response)
+        return document

@@ -240,7 +240,7 @@ async def running_control_plane(
     settings = settings or settings_for(directory)
     await _prepare(directory, settings)
     async with AsyncExitStack() as stack:
-        database = Database(settings.database_url)
+        database = Database(settings.database_url, query_timeout_seconds=settings.database.query_timeout_seconds)
         stack.push_async_callback(database.close)
         async with database.read() as session:
             account = await accounts.the_account(session)

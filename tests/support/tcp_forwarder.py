@@ -12,7 +12,8 @@ class TcpForwarder:
     """Forwards connections from a port of its own to `host:port`.
 
     `delay_seconds` holds every piece back in each direction; `stall` stops forwarding while connections stay up (what a
-    dead path looks like); `cut` resets all connections; `refuse` makes new ones end at once.
+    dead path looks like), or with `answers` only what comes back; `cut` resets all connections; `refuse` makes new ones
+    end at once.
     """
 
     def __init__(self, host: str, port: int, *, delay_seconds: float = 0.0) -> None:
@@ -25,6 +26,8 @@ class TcpForwarder:
         self.joined = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -33,11 +36,12 @@ class TcpForwarder:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def stall(self) -> None:
-        self._flowing.clear()
+    def stall(self, *, answers: bool = False) -> None:
+        (self._answering if answers else self._flowing).clear()
 
     def resume(self) -> None:
         self._flowing.set()
+        self._answering.set()
 
     def cut(self) -> None:
         for writer in list(self._writers):
@@ -73,12 +77,14 @@ class TcpForwarder:
         self._writers.add(far_writer)
         self.joined.set()
         try:
-            await _together(self._pump(reader, far_writer), self._pump(far_reader, writer))
+            await _together(self._pump(reader, far_writer), self._pump(far_reader, writer, self._answering))
         finally:
             self._writers.discard(far_writer)
             far_writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event | None = None
+    ) -> None:
         """Read and write apart, so that a delay adds latency and does not lower the throughput."""
         loop = asyncio.get_running_loop()
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=1024)
@@ -94,6 +100,8 @@ class TcpForwarder:
                 due, data = await held.get()
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 await self._flowing.wait()
+                if flowing is not None:
+                    await flowing.wait()
                 if not data:
                     writer.write_eof()
                     return

@@ -37,6 +37,18 @@ async def end_connections(database: Database) -> None:
         await session.execute(text(others))
 
 
+async def take_from_one_that_goes(use: SoleUse) -> None:
+    """Take it as soon as the server has seen that another connection has ended, or is to end."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await use.take()
+            except (DatabaseTakenError, StorageUnreachableError):
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
 @needs_postgresql
 async def test_the_second_is_refused_until_the_first_has_ended(server: str):
     first, second = SoleUse(server, get_logger("t")), SoleUse(server, get_logger("t"))
@@ -44,14 +56,7 @@ async def test_the_second_is_refused_until_the_first_has_ended(server: str):
     with pytest.raises(DatabaseTakenError, match="another control plane"):
         await second.take()
     await first.close()
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await second.take()
-            except DatabaseTakenError:
-                await asyncio.sleep(0.02)  # the server is about to see that the first has gone
-            else:
-                break
+    await take_from_one_that_goes(second)
     await second.close()
 
 
@@ -90,6 +95,48 @@ async def test_who_has_lost_it_to_another_is_told(server: str, database: Databas
 async def count(database: Database, query: str) -> int:
     async with database.read() as session:
         return int((await session.execute(text(query))).scalar_one())
+
+
+@needs_postgresql
+async def test_who_has_lost_it_writes_nothing_even_before_it_is_told(server: str, database: Database):
+    first, second = SoleUse(server, get_logger("t")), SoleUse(server, get_logger("t"))
+    await first.take()
+    own = Database(server, sole_use=first.key)
+    async with own.write():
+        pass
+    await end_connections(database)
+    for another in (False, True):
+        if another:
+            await second.take()
+        with pytest.raises(StorageUnreachableError, match="lost its hold"):
+            async with own.write():
+                pass
+        async with own.read():
+            pass
+    await second.close()
+    await first.close()
+    await take_from_one_that_goes(first)
+    async with own.write():
+        pass
+    await own.close()
+    await first.close()
+
+
+@needs_postgresql
+async def test_a_session_of_its_own_that_the_network_has_left_is_no_other_control_plane(server: str):
+    """The server has not heard that the connection has ended, and may not hear it for half a minute."""
+    left, again, other = (SoleUse(server, get_logger("t")) for _ in range(3))
+    await left.take()
+    again.key = left.key
+    with pytest.raises(DatabaseTakenError):
+        await other.take()
+    with pytest.raises(StorageUnreachableError, match="own last connection"):
+        await again.take()
+    await take_from_one_that_goes(again)
+    with pytest.raises(DatabaseTakenError):
+        await other.take()
+    for use in (left, again, other):
+        await use.close()
 
 
 async def test_a_database_that_is_away_is_no_database_that_is_taken():

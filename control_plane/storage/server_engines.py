@@ -1,0 +1,113 @@
+"""The engines over PostgreSQL: how their connections are made, looked at, bounded in time, and given up.
+
+A server that hangs refuses nothing: a machine that stands still, or a network that swallows what is sent. So every wait
+for it ends. The driver bounds each step (`query_timeout_seconds`), and what it gives up ends the connection, since
+nobody can tell what would come on it. The server bounds statements as long, and lets go of a writer of whom it hears
+nothing: else one that was cut off would keep all others waiting until its machine's keep-alives failed.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, NullPool, event
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from control_plane.storage.errors import NO_ANSWER, StorageUnreachableError
+
+WRITERS_LOCK = 0x7472756E6B6C696E
+"""The key of PostgreSQL's advisory lock of writers ("trunklin"), of those of one database."""
+LOOK_SECONDS = 2.0
+"""For how long a connection that nobody used is waited for: a new one is made where it does not answer."""
+KEEP_ALIVES = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+HOLD_LOST = "the control plane has lost its hold of the database, and takes it anew; try again"
+_MADE_NOW = "made_now"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerWaits:
+    """For how long a server is waited for: for its answer, and for another writer's end.
+
+    `sole_use` is the key of the lock that the only control plane holds on another connection; see `sole_use.py`.
+    """
+
+    query_timeout_seconds: float
+    busy_timeout_seconds: float
+    sole_use: int | None = None
+
+
+def server_engines(url: URL, waits: ServerWaits) -> tuple[AsyncEngine, ...]:
+    """Return the engines of readers, of writers, and of migrations, which take as long as they take."""
+    one_moment = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    reader = _hurried(url, waits, execution_options=one_moment)
+    writer = _hurried(url, waits, idle_is_lost=True)
+    migrator = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": waits.query_timeout_seconds})
+    for engine in (writer, migrator):
+        _take_turns(engine, waits)
+    return (reader, writer, migrator)
+
+
+def _hurried(url: URL, waits: ServerWaits, *, idle_is_lost: bool = False, **options: Any) -> AsyncEngine:
+    """Return an engine that waits for nothing for longer than it is told."""
+    seconds = waits.query_timeout_seconds
+    bounds = {"timeout": seconds, "command_timeout": seconds}
+    engine = create_async_engine(url, pool_timeout=seconds, connect_args=bounds, **options)
+    settings = [f"statement_timeout = {round(seconds * 1000)}", *KEEP_ALIVES]
+    if idle_is_lost:
+        settings.append(f"idle_in_transaction_session_timeout = {round(seconds * 1000)}")
+    script = "; ".join(f"SET {setting}" for setting in settings)
+
+    def prepare(connection: Any, record: Any) -> None:
+        connection.run_async(lambda driver: driver.execute(script))
+        record.info[_MADE_NOW] = True
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "checkout", partial(_look, min(LOOK_SECONDS, seconds)))
+    event.listen(engine.sync_engine, "handle_error", _tell_deadline)
+    event.listen(engine.sync_engine, "close", _give_up)
+    return engine
+
+
+def _look(timeout_seconds: float, connection: Any, record: Any, _: Any) -> None:
+    """Hand out no connection that was lost while nobody used it; with one, all that are as old are given up."""
+    if record.info.pop(_MADE_NOW, False):
+        return
+    try:
+        connection.run_async(lambda driver: driver.execute("", timeout=timeout_seconds))
+    except Exception as error:
+        raise InvalidatePoolError("a connection was lost") from error
+
+
+def _tell_deadline(context: ExceptionContext) -> None:
+    """What the driver has given up is a database that is away, and its connection is of no more use.
+
+    Raises:
+        StorageUnreachableError: in place of the driver's error.
+    """
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True
+        raise StorageUnreachableError(NO_ANSWER)
+
+
+def _give_up(connection: Any, _: Any) -> None:
+    """Close a connection without waiting for the server, which may not answer."""
+    connection.driver_connection.terminate()
+
+
+def _take_turns(engine: AsyncEngine, waits: ServerWaits) -> None:
+    """Have each transaction begin with the lock of writers, and fail if this control plane is no longer the only one.
+
+    The only one holds the lock `sole_use` for as long as its hold; whoever gets it finds that nobody holds it any more.
+    """
+    wait = f"set_config('lock_timeout', '{round(waits.busy_timeout_seconds * 1000)}', true)"
+    is_lost = "false" if waits.sole_use is None else f"pg_try_advisory_xact_lock_shared({waits.sole_use})"
+    statement = f"SELECT {wait}, pg_advisory_xact_lock({WRITERS_LOCK}), {is_lost}"
+
+    def take_turn(connection: Connection) -> None:
+        [*_, lost] = connection.exec_driver_sql(statement).one()
+        if lost:
+            raise StorageUnreachableError(HOLD_LOST)
+
+    event.listen(engine.sync_engine, "begin", take_turn)
