@@ -18,12 +18,13 @@ from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.credentials import Credentials
 from control_plane.api.requests import NoQuery, read_query, refuse_body
 from control_plane.api.responses import error_response
-from control_plane.errors import ApiError, ErrorCode
+from control_plane.errors import ApiError, ErrorCode, invalid
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database, Writers, writers
 from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
+from control_plane.storage.text import unstorable
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.redaction import redact_text
@@ -144,6 +145,7 @@ def _answering(front: Front) -> Middleware:
         started = time.perf_counter()
         try:
             _refuse_old_protocol(request)
+            _refuse_unstorable(request)
             response = await handler(request)
         except ConnectionError:
             raise  # the client went away: nobody is left to answer
@@ -164,6 +166,12 @@ def _new_request_id() -> str:
 def _refuse_old_protocol(request: web.Request) -> None:
     if request.version not in (HttpVersion10, HttpVersion11):
         raise ApiError(ErrorCode.MALFORMED_REQUEST, "speak HTTP/1.1")
+
+
+def _refuse_unstorable(request: web.Request) -> None:
+    """Refuse an address that names nothing that is on record, since no database takes it as text."""
+    if (problem := unstorable(request.path)) is not None:
+        raise invalid("path", problem)
 
 
 def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:

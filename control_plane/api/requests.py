@@ -11,11 +11,12 @@ import json
 from typing import Annotated, Any, TypeVar, get_origin
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from control_plane.api.problems import told
 from control_plane.errors import ApiError, ErrorCode, invalid
 from control_plane.names import checked_name
+from control_plane.storage.text import unstorable
 
 LARGEST_BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 20.0
@@ -24,35 +25,49 @@ MOST_PROBLEMS = 50
 M = TypeVar("M", bound=BaseModel)
 
 
-def _printable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not hold a NUL character")
-    return text
+def _storable(value: Any) -> Any:
+    """Refuse, wherever it is in a field, text that no database takes."""
+    if isinstance(value, str):
+        if (problem := unstorable(value)) is not None:
+            raise ValueError(problem)
+    elif isinstance(value, Mapping):
+        for item in value.items():
+            _storable(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _storable(item)
+    return value
 
 
 Name = Annotated[str, AfterValidator(checked_name)]
-Text = Annotated[str, AfterValidator(_printable)]
+Text = Annotated[str, AfterValidator(_storable)]
 
 
-class OperatorRequest(BaseModel):
+class _Request(BaseModel):
+    """What all requests have in common: each of their fields is text that can be stored, or holds none."""
+
+    _every_text = field_validator("*")(_storable)
+
+
+class OperatorRequest(_Request):
     """The base of what operators send."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class MachineRequest(BaseModel):
+class MachineRequest(_Request):
     """The base of what agents and relays send."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-class Query(BaseModel):
+class Query(_Request):
     """The base of query strings: text becomes numbers, unknown parameters are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MachineQuery(BaseModel):
+class MachineQuery(_Request):
     """The base of query strings of agents and relays: as `Query`, but unknown parameters are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
