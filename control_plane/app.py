@@ -142,7 +142,7 @@ async def _run(
         where = f"{settings.listen.address}:{settings.listen.port}"
         reason = error.strerror or error
         raise StartError(f"cannot listen on {where}: {reason}; change [listen]", EXIT_UNAVAILABLE) from None
-    await control_plane.ledger.flush()
+    await control_plane.ledger.try_to_flush()
 
 
 def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[Any, Any, None]]:

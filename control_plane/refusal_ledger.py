@@ -99,10 +99,14 @@ class RefusalLedger:
         """Flush for ever."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            try:
-                await self.flush()
-            except StorageError as error:
-                self._log.error("audit.refusals_not_written", reason=str(error))
+            await self.try_to_flush()
+
+    async def try_to_flush(self) -> None:
+        """Write what is due, unless the database is away."""
+        try:
+            await self.flush()
+        except StorageError as error:
+            self._log.error("audit.refusals_not_written", reason=str(error))
 
     def _is_due(self, kind: _Kind) -> bool:
         return kind.count > 0 and self._clock.monotonic() - kind.written_at >= PAUSES_SECONDS[kind.step]

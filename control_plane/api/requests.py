@@ -8,6 +8,7 @@ since a value may be a secret.
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_origin
 
 from aiohttp import web

@@ -43,6 +43,7 @@ from control_plane.history.command_audit import Decision
 from control_plane.history.events import Standing
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import commands
+from control_plane.storage.beginning import begun
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
@@ -111,7 +112,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Take up what a previous process left, and run steps for ever."""
-        await self._take_up()
+        await begun(self._take_up, self._log, "commands.not_looked_for")
         try:
             async with asyncio.TaskGroup() as steps:
                 steps.create_task(self._keep_looking(), name="trunkline-command-look")

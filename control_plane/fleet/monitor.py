@@ -17,6 +17,7 @@ from control_plane.fleet.health_states import NodeState, Standing, observe
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
 from control_plane.metrics import NodeStanding
 from control_plane.settings import HealthSettings
+from control_plane.storage.beginning import begun
 from control_plane.storage.errors import StorageError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -74,7 +75,7 @@ class HealthMonitor:
 
     async def run(self) -> None:
         """Watch for ever."""
-        await self._look_for_nodes()
+        await begun(self._look_for_nodes, self._log, "health.nodes_not_looked_for")
         async with asyncio.TaskGroup() as checks:
             checks.create_task(self._keep_looking(), name="trunkline-health-look")
             checks.create_task(self._keep_writing(), name="trunkline-health-write")

@@ -22,6 +22,7 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import CommandSettings
 from control_plane.storage import submissions
 from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.beginning import begun
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
@@ -72,7 +73,7 @@ class RolloutConductor:
 
     async def run(self) -> None:
         """Take up what a previous process left, and conduct for ever."""
-        await self._take_up()
+        await begun(self._take_up, self._log, "rollouts.not_looked_for")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_looking(), name="trunkline-rollout-look")
             while True:

@@ -9,7 +9,7 @@ that cannot be asked is asked again, rarely, until it would have forgotten the o
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.outputs.cuts import Cut, cuts_of
 from control_plane.outputs.files import OutputFiles
 from control_plane.storage import commands, kept_outputs
+from control_plane.storage.beginning import begun
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
@@ -85,8 +86,7 @@ class OutputKeeper:
 
     async def run(self) -> None:
         """Take up what a previous process left, and fetch for ever."""
-        async with self._database.read() as session:
-            left, known = await kept_outputs.wanted(session), await kept_outputs.kept_keys(session)
+        left, known = await begun(self._recorded, self._log, "outputs.not_looked_for")
         swept = await asyncio.to_thread(self._files.sweep, known)
         if swept:
             self._log.info("outputs.swept", files=swept)
@@ -102,6 +102,11 @@ class OutputKeeper:
                 await self._slots.acquire()
                 entry.running = True
                 fetches.create_task(self._run_fetch(key, entry), name="trunkline-output-fetch")
+
+    async def _recorded(self) -> tuple[Sequence[tuple[CommandKey, str]], set[CommandKey]]:
+        """Return which outputs are wanted, with their nodes, and which are kept."""
+        async with self._database.read() as session:
+            return await kept_outputs.wanted(session), await kept_outputs.kept_keys(session)
 
     async def _keep_looking(self) -> None:
         """Take up outputs that are wanted, though it was not heard here that the end of their commands was recorded."""
