@@ -42,10 +42,13 @@ class CannedRelay:
     calls: set[asyncio.Task[None]] = field(default_factory=set)
     cancelled: int = 0
     down: bool = False
+    dial_seconds: float = 0.0
 
     async def dial(self, owner: LinkOwner, token: str | None) -> Link:
         """What a sender dials with."""
         self.tokens.append(token)
+        if self.dial_seconds:
+            await asyncio.sleep(self.dial_seconds)
         if self.down:
             raise ConnectionLost("connection refused")
         if self.refusals:

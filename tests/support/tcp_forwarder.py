@@ -22,6 +22,7 @@ class TcpForwarder:
         self.delay_seconds = delay_seconds
         self.refuse = False
         self.port = 0
+        self.accepted = 0
         self.forwarded_bytes = 0
         self.joined = asyncio.Event()
         self._flowing = asyncio.Event()
@@ -62,6 +63,7 @@ class TcpForwarder:
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
+        self.accepted += 1
         try:
             if not self.refuse:
                 await self._join(reader, writer)

@@ -30,6 +30,9 @@ CarrierChoice = Literal["yamux", "websocket", "auto"]
 
 HAPPY_EYEBALLS_DELAY_SECONDS: Final = 0.25
 DIAL_SECONDS: Final = 10.0
+YAMUX_SHARE: Final = 0.5
+"""Of what is left of the deadline once TLS is up: so long an answer is waited for where a WebSocket may follow. What
+takes its time before that, a resolver above all, would do so for a WebSocket too."""
 DEFAULT_PORT: Final = 443
 
 
@@ -121,28 +124,33 @@ async def dial(plan: DialPlan, make_link: Callable[[LinkTerms], Link]) -> Link:
         HandshakeFailed: TLS, the proxy or the relay refused.
     """
     host, _ = plan.host_and_port
+    deadline = asyncio.get_running_loop().time() + plan.deadline_seconds
     try:
-        async with asyncio.timeout(plan.deadline_seconds):
-            return await _dial_carriers(plan, make_link)
+        async with asyncio.timeout_at(deadline):
+            return await _dial_carriers(plan, make_link, deadline)
     except TimeoutError:
-        raise ConnectionLost(f"the relay {host} did not answer within {plan.deadline_seconds:g} s") from None
+        raise ConnectionLost(
+            f"no link to the relay {host} within {plan.deadline_seconds:g} s: its name was not resolved, or the relay, "
+            "or what is on the way to it, did not answer"
+        ) from None
 
 
-async def _dial_carriers(plan: DialPlan, make_link: Callable[[LinkTerms], Link]) -> Link:
+async def _dial_carriers(plan: DialPlan, make_link: Callable[[LinkTerms], Link], deadline: float) -> Link:
     if plan.carrier != "auto":
-        return await _dial_once(plan, Carrier(plan.carrier.encode("ascii")), make_link)
+        return await _dial_once(plan, Carrier(plan.carrier.encode("ascii")), make_link, deadline)
     try:
-        async with asyncio.timeout(plan.deadline_seconds / 2):
-            return await _dial_once(plan, Carrier.YAMUX, make_link)
-    except (UpgradeBroken, TimeoutError):
-        return await _dial_once(plan, Carrier.WEBSOCKET, make_link)
+        return await _dial_once(plan, Carrier.YAMUX, make_link, deadline, share=YAMUX_SHARE)
+    except UpgradeBroken:
+        return await _dial_once(plan, Carrier.WEBSOCKET, make_link, deadline)
     except LinkRefused as refusal:
         if refusal.from_relay:
             raise
-        return await _dial_once(plan, Carrier.WEBSOCKET, make_link)
+        return await _dial_once(plan, Carrier.WEBSOCKET, make_link, deadline)
 
 
-async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[LinkTerms], Link]) -> Link:
+async def _dial_once(
+    plan: DialPlan, carrier: Carrier, make_link: Callable[[LinkTerms], Link], deadline: float, *, share: float = 1.0
+) -> Link:
     loop = asyncio.get_running_loop()
     host, port = plan.host_and_port
     request = LinkRequest(
@@ -157,7 +165,7 @@ async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[Link
     upgrade = UpgradeProtocol(request, make_link, loop, plan.refuse_peer)
     try:
         await _connect(plan, upgrade, loop)
-        return await upgrade.link()
+        return await _answer(upgrade, (deadline - loop.time()) * share if share < 1.0 else None)
     except ssl.SSLCertVerificationError as error:
         raise HandshakeFailed(f"the certificate of {host} is not to be trusted: {error.verify_message}") from None
     except ssl.SSLError as error:
@@ -171,6 +179,14 @@ async def _dial_once(plan: DialPlan, carrier: Carrier, make_link: Callable[[Link
         raise HandshakeFailed(f"{plan.proxy or request.authority} cannot be the name of a host") from None
     finally:
         upgrade.abandon()
+
+
+async def _answer(upgrade: UpgradeProtocol, patience_seconds: float | None) -> Link:
+    try:
+        async with asyncio.timeout(patience_seconds):
+            return await upgrade.link()
+    except TimeoutError:
+        raise UpgradeBroken("the upgrade was not answered") from None
 
 
 def _reason(error: OSError) -> str:

@@ -74,6 +74,11 @@ class LinkKeeper:
         """Whether there is a link to open streams on."""
         return self._link is not None
 
+    @property
+    def dialling(self) -> bool:
+        """Whether a link is being dialled, or will be after a pause."""
+        return self._dialling is not None and not self._dialling.done()
+
     async def acquire(self, token: str | None, timeout_seconds: float) -> Link:
         """The link to open a stream on, dialled with `token` if need be.
 

@@ -84,6 +84,11 @@ class NodeSender:
         """Whether there is a link that takes calls."""
         return self._keeper.linked
 
+    @property
+    def linking(self) -> bool:
+        """Whether there is such a link, or one is being dialled."""
+        return self._keeper.linked or self._keeper.dialling
+
     async def connect(self, token: str | None = None, *, timeout_seconds: float | None = None) -> None:
         """Open the link now instead of at the first call; raises what a call raises.
 

@@ -3,12 +3,15 @@
 A call that certainly did not reach the node (`TrunklineError.never_sent`) is made again at the other relays, once each.
 Those that have a link come first, and among them the one that had the node last. A node that is about to make a new
 link, because a relay drains or its certificate was renewed, is away from a relay for a moment: so the first relay that
-has a link is asked once more in the end, after a pause. What may have reached the node is never made again.
+has a link is asked once more in the end, after a pause. Where none has one yet, all of them are dialled still, and the
+first to have one is taken: a far or lossy way, or a slow resolver, may need longer than the patience for one relay.
+What may have reached the node is never made again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -26,6 +29,8 @@ PATIENCE_SECONDS = 3.0
 """How long a link is waited for while there are other relays to try."""
 PAUSE_SECONDS = (0.05, 0.15)
 """Between which bounds the pause before the last attempt is, at random."""
+MOMENT_SECONDS = 0.05
+"""So long is looked at least whether a link has come up meanwhile."""
 
 
 class Route:
@@ -44,8 +49,9 @@ class Route:
         """
         failure: TrunklineError = _no_relay()
         relays = self._round(token)
+        give_up_at = _give_up_at()
         for number in range(len(relays) + 1):
-            attempt = relays[number] if number < len(relays) else await self._once_more(relays)
+            attempt = relays[number] if number < len(relays) else await self._once_more(token, relays, give_up_at)
             if attempt is None:
                 break
             url, sender, patience_seconds = attempt
@@ -69,20 +75,26 @@ class Route:
             RelayRefused: the relay refuses the token.
         """
         failure: TrunklineError = _no_relay()
-        for _, sender, patience_seconds in self._round(token):
+        relays = self._round(token)
+        give_up_at = _give_up_at()
+        for _, sender, patience_seconds in relays:
             try:
                 await sender.connect(token.token, timeout_seconds=patience_seconds)
             except Unreachable as error:
                 failure = error
             else:
                 return sender
-        raise failure
+        late = await _first_to_link(token, relays, give_up_at)
+        if late is None:
+            raise failure
+        return late[1]
 
-    async def _once_more(self, relays: list[Attempt]) -> Attempt | None:
-        """Wait a moment for the node; the first relay that has a link."""
+    async def _once_more(self, token: AccessToken, relays: list[Attempt], give_up_at: float) -> Attempt | None:
+        """Wait a moment for the node: the first relay that has a link, or else the first that gets one."""
         linked = next((attempt for attempt in relays if attempt[1].linked), None)
-        if linked is not None:
-            await asyncio.sleep(self._rng.uniform(*PAUSE_SECONDS))
+        if linked is None:
+            return await _first_to_link(token, relays, give_up_at)
+        await asyncio.sleep(self._rng.uniform(*PAUSE_SECONDS))
         return linked
 
     def _round(self, token: AccessToken) -> list[Attempt]:
@@ -92,6 +104,31 @@ class Route:
         )
         patience = PATIENCE_SECONDS if len(senders) > 1 else LINK_TIMEOUT_SECONDS
         return [(url, sender, patience) for url, sender in senders]
+
+
+def _give_up_at() -> float:
+    """When links are not waited for any longer, in the loop's time: with several relays as with one."""
+    return asyncio.get_running_loop().time() + LINK_TIMEOUT_SECONDS
+
+
+async def _first_to_link(token: AccessToken, relays: list[Attempt], give_up_at: float) -> Attempt | None:
+    """Of the relays that have a link or are dialled still, the first that has one; None if none has in time."""
+    seconds = max(MOMENT_SECONDS, give_up_at - asyncio.get_running_loop().time())
+    connecting = {
+        asyncio.ensure_future(attempt[1].connect(token.token, timeout_seconds=seconds)): attempt
+        for attempt in relays
+        if attempt[1].linking
+    }
+    try:
+        for connected in asyncio.as_completed(connecting):
+            with contextlib.suppress(TrunklineError):
+                await connected
+                return next(attempt for attempt in relays if attempt[1].linked)
+        return None
+    finally:
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
 
 
 def _worse(failure: TrunklineError, error: TrunklineError) -> TrunklineError:

@@ -233,6 +233,31 @@ async def test_a_relay_that_never_answers(kit):
     assert server.requests == []
 
 
+async def test_time_that_passes_before_tls_is_up_is_not_taken_from_yamux(kit):
+    """A resolver that takes half of the deadline, because its first server is dead, must not leave none for either."""
+    async with (
+        link_server(kit.server_tls().context) as server,
+        tcp_forwarder("127.0.0.1", server.port) as forwarder,
+    ):
+        forwarder.stall()
+        with pytest.raises(ConnectionLost, match="within 1 s"):
+            await dial(kit, f"https://localhost:{forwarder.port}", carrier="auto", deadline_seconds=1.0)
+        assert forwarder.accepted == 1
+    assert server.requests == []
+
+
+async def test_where_the_upgrade_is_never_answered_a_websocket_is_tried_in_time(kit):
+    async def never_to_yamux(request):
+        if request.carrier is Carrier.YAMUX:
+            await asyncio.get_running_loop().create_future()
+
+    async with link_server(kit.server_tls().context, before_answer=never_to_yamux) as server:
+        link = await dial(kit, server.url, carrier="auto", deadline_seconds=2.0)
+        await check_echo(link)
+        await close(link)
+    assert [request.carrier for request in server.requests] == [Carrier.WEBSOCKET]
+
+
 async def test_a_dial_that_is_cancelled_leaves_nothing(kit):
     async with (
         link_server(kit.server_tls().context) as server,

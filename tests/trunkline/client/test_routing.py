@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 
@@ -133,6 +134,34 @@ async def test_with_every_relay_down_the_reason_is_told(fleet: Fleet) -> None:
         relay.down = True
     with pytest.raises(Unreachable, match=r"no link to the relay https://relay-2\.test"):
         await fleet.call()
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+async def test_a_link_that_takes_longer_than_the_patience_for_one_relay_is_taken_all_the_same(
+    fleet: Fleet, slow: int
+) -> None:
+    fleet.relays[URLS[slow]].dial_seconds = 6.5
+    fleet.relays[URLS[1 - slow]].down = True
+    assert await fleet.call() == 200
+    assert fleet.called == [URLS[slow]]
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+async def test_a_link_is_opened_though_it_takes_longer_than_the_patience_for_one_relay(fleet: Fleet, slow: int) -> None:
+    fleet.relays[URLS[slow]].dial_seconds = 6.5
+    fleet.relays[URLS[1 - slow]].dial_seconds = 60.0
+    sender = await fleet.route.linked(fleet.token)
+    assert sender.linked
+    assert len(fleet.relays[URLS[slow]].links) == 1
+
+
+async def test_links_are_waited_for_no_longer_with_several_relays_than_with_one(fleet: Fleet) -> None:
+    for relay in fleet.relays.values():
+        relay.dial_seconds = 60.0
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(Unreachable):
+        await fleet.route.linked(fleet.token)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(10.0, abs=0.1)
 
 
 async def test_without_relays(fleet: Fleet) -> None:
