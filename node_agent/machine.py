@@ -52,10 +52,18 @@ class Machine:
         self.boot_time = psutil.boot_time()
 
     def read(self) -> Reading:
-        """Return a reading that is fresh enough."""
+        """Return a reading that is fresh enough, or the last one where there are no descriptors for another.
+
+        Raises:
+            OSError: there was none yet.
+        """
         now = self._clock.monotonic()
         if self._reading is None or now - self._read_at >= FRESH_SECONDS:
-            self._reading = self._read()
+            try:
+                self._reading = self._read()
+            except OSError:
+                if self._reading is None:
+                    raise
             self._read_at = now
         return self._reading
 

@@ -7,9 +7,11 @@ ends those whose unsent bytes have not become fewer for too long.
 
 import asyncio
 import logging
+import resource
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -19,9 +21,12 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
 from trunkline.channel.unsent import unsent_bytes, untaken_bytes
 from trunkline.runtime.clock import Clock
+from trunkline.runtime.logs import get_logger
 
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
+RESERVED_FILES = 256
+"""Descriptors of other kinds than connections: the database, links to relays, kept outputs."""
 LARGEST_HEAD_FIELD_BYTES = 16_384
 
 
@@ -46,6 +51,8 @@ class ApiListener:
         self._server: asyncio.Server | None = None
         self._stalls: dict[asyncio.Transport, tuple[int, float]] = {}
         self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
+        self._arriving: WeakSet[_Arrival] = WeakSet()
+        self._most_connections = connections_within(limits.most_connections)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -99,16 +106,26 @@ class ApiListener:
             self._sweep_once(self._clock.monotonic())
 
     def _accept(self) -> asyncio.Protocol:
+        """Make the protocol of a connection that was accepted, and sets up TLS next; beyond the bound it is closed."""
         server = self._runner.server
-        if server is None or len(server.connections) >= self._limits.most_connections:
+        if server is None or self._is_full(server):
             self._metrics.connections_closed.labels("too_many").inc()
-            return _Refusal()
-        return server()
+            raise ConnectionRefusedError  # which closes it before anything is spent on it
+        arrival = _Arrival(server, self._arriving, self._clock.monotonic())
+        self._arriving.add(arrival)
+        return arrival
+
+    def _is_full(self, server: web.Server) -> bool:
+        """Whether there are as many connections as may be, those that have not set up TLS yet included."""
+        return len(self._arriving) + len(server.connections) >= self._most_connections
 
     def _sweep_once(self, now: float) -> None:
         server = self._runner.server
         connections = server.connections if server is not None else []
         self._metrics.connections.set(len(connections))
+        # The transports of asyncio's own loop are in cycles, and not gone at once.
+        late = now - self._limits.handshake_seconds - SWEEP_SECONDS
+        self._arriving -= {arrival for arrival in self._arriving if arrival.accepted_at <= late}
         self._transports = dict(self._with_transports(connections))
         before, self._stalls = self._stalls, {}
         for connection, transport in self._transports.items():
@@ -135,13 +152,36 @@ class ApiListener:
                 yield connection, transport
 
 
-class _Refusal(asyncio.Protocol):
-    """What a connection beyond the bound meets."""
+class _Arrival(asyncio.Protocol):
+    """A connection until TLS is set up, for which it is then served; one that never does is gone with its transport."""
+
+    def __init__(self, server: web.Server, arriving: WeakSet["_Arrival"], accepted_at: float) -> None:
+        self.accepted_at = accepted_at
+        self._server = server
+        self._arriving = arriving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        refused = cast(asyncio.Transport, transport)
-        refused.close()
-        asyncio.get_running_loop().call_later(GOODBYE_SECONDS, refused.abort)
+        self._arriving.discard(self)
+        connection = self._server()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+
+
+def connections_within(wanted: int) -> int:
+    """Return how many connections there may be, each of which is a descriptor, where `wanted` are asked for.
+
+    The process takes as many descriptors as it may have for that; some are left for what else it opens.
+    """
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most == resource.RLIM_INFINITY or wanted + RESERVED_FILES <= most:
+        return wanted
+    bound = max(most - RESERVED_FILES, most // 2)
+    get_logger("control_plane.api").warning(
+        "api.fewer_connections", most_connections=bound, wanted=wanted, hint="raise LimitNOFILE"
+    )
+    return bound
 
 
 class _HttpLogger(logging.Logger):

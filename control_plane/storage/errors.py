@@ -1,5 +1,6 @@
 """The typed errors of the database, and the one place that translates the driver's into them."""
 
+import os
 import sqlite3
 
 from sqlalchemy.exc import DBAPIError
@@ -42,6 +43,8 @@ class StorageUnreachableError(StorageError):
 def translated(error: DBAPIError) -> Exception:
     """Return the typed error for what the driver raised, or the driver's own if it means a fault of ours."""
     code = _primary_code(error)
+    if code == sqlite3.SQLITE_CANTOPEN and not _has_descriptors():
+        return StorageBusyError("the control plane has no descriptors left to open its database; try again")
     if code in _FULL or code in _POSTGRES_FULL:
         return StorageFullError("the control plane cannot write to its database: the disk is full or read-only")
     if code in _BUSY or code in _POSTGRES_BUSY:
@@ -58,6 +61,15 @@ def unopened(error: DBAPIError) -> Exception:
     if _primary_code(error) in _DAMAGED:
         return StorageError(f"the database is damaged, or no database ({error.orig}): restore it from a backup")
     return translated(error)
+
+
+def _has_descriptors() -> bool:
+    """Whether a file can be opened at all: SQLite says of one that cannot be no more than that."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _primary_code(error: DBAPIError) -> int | str | None:

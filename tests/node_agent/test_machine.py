@@ -1,3 +1,5 @@
+import resource
+
 from node_agent.machine import Machine
 from trunkline.runtime.clock import ManualClock
 
@@ -23,5 +25,20 @@ def test_a_reading_is_shared_for_a_moment(tmp_path):
     machine = Machine(tmp_path, clock)
     first = machine.read()
     assert machine.read() is first
+    clock.advance(1)
+    assert machine.read() is not first
+
+
+def test_without_descriptors_the_last_reading_stands(tmp_path):
+    clock = ManualClock()
+    machine = Machine(tmp_path, clock)
+    first = machine.read()
+    clock.advance(1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert machine.read() is first
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     clock.advance(1)
     assert machine.read() is not first

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar
 
+from trunkline.runtime.accepting import resting
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -94,7 +95,7 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
         setattr(loop, name, _with_small_buffers(getattr(loop, name)))
     sizes: dict[str, Any] = {"ssl_incoming_bio_size": TLS_INCOMING_BYTES, "ssl_outgoing_bio_size": TLS_OUTGOING_BYTES}
     setattr(loop, "start_tls", functools.partial(loop.start_tls, **sizes))  # noqa: B010 - not in the type's signature
-    setattr(loop, "add_reader", _unless_closed(loop.add_reader))  # noqa: B010
+    setattr(loop, "add_reader", resting(loop, _unless_closed(loop.add_reader)))  # noqa: B010
     return loop
 
 

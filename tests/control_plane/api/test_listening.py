@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity
 from control_plane.api import requests
-from control_plane.api.listening import GOODBYE_SECONDS, ApiListener
+from control_plane.api.listening import GOODBYE_SECONDS, ApiListener, connections_within
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
@@ -225,16 +226,39 @@ def _dropped(plane: RunningControlPlane) -> bool:
     return bool(plane.foundation.registry.get_sample_value(name, labels))
 
 
-async def test_connections_are_bounded(tmp_path: Path):
-    settings = settings_for(tmp_path, limits={"most_connections": 16})
-    async with running_control_plane(tmp_path, settings=settings) as plane:
-        opened = [await open_connection(plane) for _ in range(16)]
-        reader, writer = await open_connection(plane)
-        async with asyncio.timeout(5):
-            assert await reader.read() == b""
-        await close(writer)
-        for _, one in opened:
-            await close(one)
+@on_the_fast_loop
+async def test_connections_are_bounded(listener: ApiListener, kit: IdentityKit):
+    listener._most_connections = 4
+    opened = [await asyncio.to_thread(_ask, listener, kit) for _ in range(4)]
+    with pytest.raises((ConnectionError, ssl.SSLError)):
+        await asyncio.to_thread(_ask, listener, kit)
+    for one in opened:
+        one.close()
+    await until(lambda: _only_transport(listener) is None)
+
+
+@on_the_fast_loop
+async def test_connections_that_set_up_no_tls_count_until_they_are_gone(listener: ApiListener, kit: IdentityKit):
+    listener._most_connections = 16
+    silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(16)]
+    await until(lambda: len(listener._arriving) == 16)
+    with pytest.raises((ConnectionError, ssl.SSLError)):
+        await asyncio.to_thread(_ask, listener, kit)
+    silent.pop().close()
+    await until(lambda: len(listener._arriving) == 15)
+    asking = await asyncio.to_thread(_ask, listener, kit)
+    assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
+    for connection in [asking, *silent]:
+        connection.close()
+    await until(lambda: not listener._arriving and _only_transport(listener) is None)
+
+
+def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert connections_within(4096) == 768
+    assert connections_within(768) == 768
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    assert connections_within(4096) == 32
 
 
 async def test_a_client_certificate_of_another_authority_is_refused(plane: RunningControlPlane, tmp_path: Path):

@@ -1,5 +1,8 @@
 """What drivers raise becomes typed errors: a database that is away passes by itself, and a fault of ours does not."""
 
+import resource
+import sqlite3
+
 import pytest
 from sqlalchemy.exc import DBAPIError
 
@@ -38,3 +41,16 @@ def test_states_of_postgresql(sqlstate: str | None, typed: type[Exception]):
 
 def test_a_connection_that_broke_says_so_without_a_state():
     assert type(translated(raised(None, connection_invalidated=True))) is StorageUnreachableError
+
+
+def test_a_database_that_cannot_be_opened_for_want_of_descriptors_is_busy_and_its_disk_not_full():
+    cause = sqlite3.OperationalError("unable to open database file")
+    cause.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    error = DBAPIError("SELECT 1", {}, cause)
+    assert type(translated(error)) is StorageFullError
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert type(translated(error)) is StorageBusyError
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
