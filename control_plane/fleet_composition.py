@@ -181,4 +181,6 @@ def _notices(
         database=database, calls=calls(SECRET_NOTICE, log), metrics=metrics, clock=clock, log=log
     )
     log = get_logger("control_plane.init")
-    return of_secrets, InitNotices(database=database, calls=calls(INIT_NOTICE, log), metrics=metrics, log=log)
+    return of_secrets, InitNotices(
+        database=database, calls=calls(INIT_NOTICE, log), metrics=metrics, clock=clock, log=log
+    )

@@ -12,7 +12,7 @@ from control_plane.api.requests import MachineRequest, OperatorRequest, Text, re
 from control_plane.api.responses import json_response
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.init_notices import InitNotices
-from control_plane.init_scripts.node_inits import InitReport, NodeInits
+from control_plane.init_scripts.node_inits import InitReport, LastPlan, NodeInits
 from control_plane.init_scripts.plans import MOST_SCRIPTS_OF_A_NODE
 from control_plane.init_scripts.reports import REFUSED, WAITING, command_id_of, outline_of
 from control_plane.init_scripts.states import InitState
@@ -38,10 +38,11 @@ class InitRequest(OperatorRequest):
 
 
 class PlanRequest(MachineRequest):
-    """What the agent has on its disk: the name of its state directory, and the number of its last plan."""
+    """What the agent has on its disk: the name of its state directory, the number of its last plan, and its time."""
 
     instance: Instance
     last_run: Number
+    last_request_time: Number = 0
 
 
 class ScriptReport(MachineRequest):
@@ -106,8 +107,7 @@ class NodeInitResource:
             caller.subject_id,
             caller.workspace_id,
             caller.serial,
-            instance=body.instance,
-            last_run=body.last_run,
+            has=LastPlan(body.instance, body.last_run, body.last_request_time),
             actor=caller.actor,
         )
         return json_response(plan)

@@ -1,7 +1,12 @@
 """Notices to nodes that an operator wants to initialise again; a node that has just bootstrapped asks by itself.
 
-A node is told at once, when it comes back, and at each pass until it has asked.
+A node is told at once, when it comes back, and at each pass until it has asked. One that is long silent about its
+initialisation is told too, since what it said may be forgotten: of whoever has nothing to ask for it costs a call.
 """
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.scopes import INIT_NOTIFY
 from control_plane.fleet.node_commands import NodeAddress
@@ -10,16 +15,24 @@ from control_plane.init_scripts.states import InitState
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import node_inits
 from control_plane.storage.database import Database
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
+from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
+SILENT_SECONDS = 600.0
 INIT_NOTICE = NoticeKind("init", "/v1/init/notice", INIT_NOTIFY)
 
 
 class InitNotices:
     """Tells nodes to ask for their init scripts."""
 
-    def __init__(self, *, database: Database, calls: NoticeCalls, metrics: ControlPlaneMetrics, log: Logger) -> None:
+    def __init__(
+        self, *, database: Database, calls: NoticeCalls, metrics: ControlPlaneMetrics, clock: Clock, log: Logger
+    ) -> None:
         self._database = database
+        self._clock = clock
+        self._look_at = float("-inf")
         self._calls = calls
         self._metrics = metrics
         self._passes = Passes(self.tell_all, INIT_NOTICE.about, log)
@@ -41,9 +54,17 @@ class InitNotices:
     async def tell_all(self) -> None:
         """Run one pass: tell every node that has not asked yet, and wait until all were called."""
         async with self._database.read() as session:
-            rows = await node_inits.asked_for(session, InitState.PENDING.value)
+            rows = [*await node_inits.asked_for(session), *await self._silent(session)]
             counts = await node_inits.count_by_state(session)
         for state in InitState:
             self._metrics.nodes_by_init.labels(state.value.lower()).set(counts.get(state.value, 0))
-        self._waiting = {node.node_id for _, node, _ in rows}
-        await self._calls.tell([NodeAddress(workspace, node) for workspace, node, _ in rows])
+        addresses = {node.node_id: NodeAddress(workspace, node) for workspace, node in rows}
+        self._waiting = set(addresses)
+        await self._calls.tell(addresses.values())
+
+    async def _silent(self, session: AsyncSession) -> Sequence[tuple[Workspace, Node]]:
+        """Return who has been silent for long; nobody, but now and then."""
+        if self._clock.monotonic() < self._look_at:
+            return []
+        self._look_at = self._clock.monotonic() + SILENT_SECONDS
+        return await node_inits.silent(session, int((self._clock.now() - SILENT_SECONDS) * 1000))

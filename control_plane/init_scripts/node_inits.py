@@ -3,8 +3,9 @@
 Theory of operation. Each run has a number. The agent keeps the highest number whose plan it has on its disk, and says
 it when it asks, together with a name that it once made up for its state directory. A higher number than it has is
 handed; asked again before that plan is on the agent's disk, the same number is handed again, and nothing has run yet.
-Another state directory (the machine was made anew) gets a number of its own, once for each bootstrap. Nothing is ever
-handed unasked.
+With a plan goes the time at which it was asked for, which the agent says too: so a database that was restored from a
+backup knows what has been run since, and has the node say again how that ended. Another state directory (the machine
+was made anew) gets a number of its own, once for each bootstrap. Nothing is ever handed unasked.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,21 @@ from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 
 LONGEST_REASON = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LastPlan:
+    """What an agent has on its disk.
+
+    Attributes:
+        instance: the name of its state directory.
+        run: the highest number whose plan it ever had; 0 for none.
+        request_time: when that was asked for (milliseconds), as the plan said; 0 where it said nothing.
+    """
+
+    instance: str
+    run: int
+    request_time: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,7 @@ class NodeInits:
         self._clock = clock
 
     async def hand(
-        self, node_id: str, workspace_id: str, serial: str, *, instance: str, last_run: int, actor: Actor
+        self, node_id: str, workspace_id: str, serial: str, *, has: LastPlan, actor: Actor
     ) -> dict[str, Any]:
         """Return the plan of the node's next run, or one without scripts where there is nothing to run.
 
@@ -73,8 +89,7 @@ class NodeInits:
             node_id: the node, which has proved to be it.
             workspace_id: its workspace.
             serial: of the certificate that it has proved it with.
-            instance: the name of its state directory.
-            last_run: the highest number whose plan is on its disk; 0 for none.
+            has: what it has on its disk.
             actor: the node as the audit names it.
 
         Raises:
@@ -89,14 +104,14 @@ class NodeInits:
             if row is None:
                 row = _new_row(node_id, int(now * 1000))
                 session.add(row)
-            await _check_instance(session, row, instance)
-            _number(row, instance, last_run)
-            if row.run <= last_run:
-                return NOTHING.document(row.run)
+            await _check_instance(session, row, has.instance)
+            _number(row, has)
+            if row.run <= has.run:
+                return NOTHING.document(row.run, row.request_time) | {"report": _is_missed(row, has)}
             plan = await plan_for(session, node)
             _bound(plan)
             self._note(session, row, node, plan, actor, now)
-            return plan.document(row.run)
+            return plan.document(row.run, row.request_time)
 
     async def take_report(self, node_id: str, workspace_id: str, report: InitReport, actor: Actor) -> Taken:
         """Record what a node says; one of another run, or an older one than that heard last, changes nothing."""
@@ -184,14 +199,23 @@ async def _check_instance(session: AsyncSession, row: NodeInit, instance: str) -
         raise conflict(f"{message}: ask for another run (trunkline node init)")
 
 
-def _number(row: NodeInit, instance: str, last_run: int) -> None:
+def _number(row: NodeInit, has: LastPlan) -> None:
     """Give the run its number: another state directory begins anew, and no number is given twice to one."""
-    if row.instance not in (None, instance):
+    if row.instance not in (None, has.instance):
         row.run, row.state, row.requested_by = row.run + 1, InitState.PENDING.value, None
         row.report, row.report_sequence, row.report_time = None, 0, None
-    row.instance = instance
-    if row.state == InitState.PENDING.value and row.run <= last_run:
-        row.run = last_run + 1
+    row.instance = has.instance
+    if row.state == InitState.PENDING.value and row.run <= has.run and row.request_time > has.request_time:
+        row.run = has.run + 1
+
+
+def _is_missed(row: NodeInit, has: LastPlan) -> bool:
+    """Whether it is not known here how a run that the node has had ended; it becomes the one that is heard of."""
+    if InitState(row.state).final:
+        return False
+    if row.run != has.run or row.state == InitState.PENDING.value:
+        row.run, row.state, row.report = has.run, InitState.INITIALISING.value, None
+    return True
 
 
 def _bound(plan: Plan) -> None:

@@ -25,10 +25,11 @@ class Plan:
     clusters: tuple[Cluster, ...]
     driver: bool
 
-    def document(self, run: int) -> dict[str, Any]:
-        """Return the plan as the node is handed it."""
+    def document(self, run: int, request_time: int) -> dict[str, Any]:
+        """Return the plan as the node is handed it, with the time (milliseconds) at which it was asked for."""
         return {
             "run": run,
+            "request_time": request_time,
             "driver": self.driver,
             "clusters": [{"cluster_id": one.cluster_id, "cluster": one.cluster} for one in self.clusters],
             "scripts": [_handed(script) for script in self.scripts],

@@ -70,6 +70,11 @@ async def renewals_since(session: AsyncSession, since_ms: int) -> Sequence[Audit
     return (await session.scalars(query.order_by(AuditEvent.event_id))).all()
 
 
+async def last_time(session: AsyncSession) -> int | None:
+    """Return the time of the event that was recorded last; None where there is none."""
+    return await session.scalar(select(AuditEvent.time).order_by(AuditEvent.event_id.desc()).limit(1))
+
+
 async def newest_time(session: AsyncSession, *, until_ms: int) -> int:
     """Return the time of the newest event that is not later than this; 0 where there is none."""
     query = select(func.max(AuditEvent.time)).where(AuditEvent.time <= until_ms)

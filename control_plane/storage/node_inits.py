@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.init_scripts import NodeInit
 from control_plane.storage.records.nodes import Node
+
+PENDING, INITIALISING = "PENDING", "INITIALISING"
 
 
 async def find(session: AsyncSession, node_id: str) -> NodeInit | None:
@@ -21,15 +23,25 @@ async def of_nodes(session: AsyncSession, node_ids: Collection[str]) -> dict[str
     return {row.node_id: row for row in (await session.scalars(query)).all()}
 
 
-async def asked_for(session: AsyncSession, state: str) -> Sequence[tuple[Workspace, Node, int]]:
-    """Return the nodes that an operator asked to initialise again, in this state, with the number of the run."""
+async def asked_for(session: AsyncSession) -> Sequence[tuple[Workspace, Node]]:
+    """Return the nodes that an operator asked to initialise again, and that have not asked for their scripts since."""
+    return await _of(session, NodeInit.state == PENDING, NodeInit.requested_by.is_not(None))
+
+
+async def silent(session: AsyncSession, since_ms: int) -> Sequence[tuple[Workspace, Node]]:
+    """Return the nodes whose initialisation has not ended, and of which nothing was heard in it since this time."""
+    heard = func.coalesce(NodeInit.report_time, NodeInit.hand_time, NodeInit.request_time)
+    return await _of(session, NodeInit.state.in_((PENDING, INITIALISING)), heard < since_ms)
+
+
+async def _of(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[tuple[Workspace, Node]]:
     query = (
-        select(Workspace, Node, NodeInit.run)
+        select(Workspace, Node)
         .join(Node, Node.workspace_id == Workspace.workspace_id)
         .join(NodeInit, NodeInit.node_id == Node.node_id)
-        .where(NodeInit.state == state, NodeInit.requested_by.is_not(None), Node.confirm_time.is_not(None))
+        .where(*conditions, Node.confirm_time.is_not(None))
     )
-    return [(workspace, node, run) for workspace, node, run in (await session.execute(query)).all()]
+    return [(workspace, node) for workspace, node in (await session.execute(query)).all()]
 
 
 async def count_by_state(session: AsyncSession) -> dict[str, int]:

@@ -21,7 +21,7 @@ from node_agent.commands.meter import CommandMeter
 from node_agent.commands.proc import boot_id
 from node_agent.commands.records import CommandRecord, CommandStore
 from node_agent.commands.recovery import recover
-from node_agent.commands.retention import LastingTime, RetentionBounds, expired
+from node_agent.commands.retention import LastingTime, RetentionBounds, expired, newest_time
 from node_agent.commands.run import save, settle
 from node_agent.commands.runs import CommandRuns
 from node_agent.commands.secret_source import NoSecrets, SecretSource
@@ -97,6 +97,8 @@ class CommandLedger:
         self._lasting.now(self._clock)
         await asyncio.to_thread(self._store.open)
         recovered = await recover(self._store, self._boot_id, self._clock, self._log)
+        if recovered.commands:
+            self._lasting.begin(self._clock, max(newest_time(command.record) for command in recovered.commands))
         for command in recovered.commands:
             self._commands[command.command_id] = command
             self._use_tokens(command)
@@ -227,7 +229,8 @@ class CommandLedger:
         for command in [command for command in self if command.unsaved]:
             await (settle if command.state.terminal else save)(command, self._store, self._log)
         records = [command.record for command in self if command.spooled]
-        expiry = expired(records, self._bounds.retention, self._lasting.now(self._clock))
+        now, shown = self._lasting.now(self._clock), self._clock.now()
+        expiry = expired(records, self._bounds.retention, now, shown)
         for command_id in expiry.commands:
             await self._removed("record", self._store.remove, command_id)
             self._forget(command_id)  # not before: who submits the id anew makes the same directory

@@ -16,11 +16,17 @@ LASTING_SECONDS = 3600.0
 class LastingTime:
     """The wall's time for what cannot be taken back: that a clock was set forwards counts once it has lasted.
 
-    By a clock that is ahead for a moment everything would be forgotten; what can be submitted still would run again.
+    By a clock that is ahead for a moment everything would be forgotten; what can be submitted still would run again. At
+    the start of an agent, whose machine may have booted with a wrong clock, it is held against the newest record.
     """
 
     def __init__(self) -> None:
         self._offsets: deque[tuple[float, float]] = deque()
+
+    def begin(self, clock: Clock, newest: float) -> None:
+        """Take note of the newest time on record, in seconds since the epoch: so far, and no further, the past goes."""
+        monotonic = clock.monotonic()
+        self._offsets.append((monotonic, newest - monotonic))
 
     def now(self, clock: Clock) -> float:
         """Return the time, in seconds since the epoch; to be asked every now and then."""
@@ -59,25 +65,26 @@ class Expiry:
     outputs: list[str]
 
 
-def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float) -> Expiry:
+def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float, shown: float) -> Expiry:
     """Choose what goes, oldest first.
 
     A record stays, whatever the bounds say, while a token of its submit could be accepted: to forget it would be to let
-    the same body run again. What ended later than now ended by a clock that was ahead, nobody knows when: it makes room
-    for everything else.
+    the same body run again. What ended later than the clock shows ended by one that was ahead, nobody knows when: it
+    makes room for everything else.
 
     Args:
         ended: records in a terminal state.
         bounds: what is kept.
-        now: wall time in seconds.
+        now: wall time in seconds, of a clock that may be behind: by it things are old, and tokens expire.
+        shown: what the clock shows.
     """
-    newest_first = sorted(ended, key=lambda record: _age_key(record, now), reverse=True)
+    newest_first = sorted(ended, key=lambda record: _age_key(record, shown), reverse=True)
     oldest_kept = (now - bounds.age_seconds) * 1000
     commands, outputs = [], []
-    total_bytes = kept = shown = 0
+    total_bytes = kept = characters = 0
     for record in newest_first:
-        shown += record.shown_characters
-        too_many = kept >= bounds.commands or shown > bounds.shown_characters
+        characters += record.shown_characters
+        too_many = kept >= bounds.commands or characters > bounds.shown_characters
         outdated = (record.end_time or 0) < oldest_kept or too_many
         if outdated and not any(expires_at > now for expires_at in record.token_ids.values()):
             commands.append(record.command_id)
@@ -91,6 +98,11 @@ def expired(ended: Iterable[CommandRecord], bounds: RetentionBounds, now: float)
     return Expiry(commands[::-1], outputs[::-1])
 
 
-def _age_key(record: CommandRecord, now: float) -> int:
+def newest_time(record: CommandRecord) -> float:
+    """Return when something last happened to a command, in seconds since the epoch."""
+    return max(record.submit_time, record.end_time or 0) / 1000
+
+
+def _age_key(record: CommandRecord, shown: float) -> int:
     end = record.end_time or 0
-    return end if end <= (now + CLOCK_STEP_SECONDS) * 1000 else 0
+    return end if end <= (shown + CLOCK_STEP_SECONDS) * 1000 else 0

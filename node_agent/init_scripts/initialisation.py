@@ -148,7 +148,11 @@ class Initialisation:
 
     async def _ask_once(self) -> bool:
         """Ask, and run what is answered; return whether there was an answer."""
-        document = {"instance": self._record.instance, "last_run": self._record.last_run}
+        document = {
+            "instance": self._record.instance,
+            "last_run": self._record.last_run,
+            "last_request_time": self._record.last_request_time,
+        }
         identity = self._parts.credentials.current.identity
         try:
             answer = await self._parts.control_plane.call(PLAN_PATH, document, identity=identity)
@@ -164,6 +168,8 @@ class Initialisation:
             return await self._begin(plan, answer)
         if self._record.state is InitState.DUE:
             self._end(InitState.READY)
+        elif answer.get("report") is True:
+            self._reporting.again(self._record)
         return True
 
     def _not_answered(self, reason: str) -> bool:
@@ -175,15 +181,16 @@ class Initialisation:
     async def _begin(self, plan: InitPlan, document: dict[str, Any]) -> bool:
         """Bring a plan to the disk and run it; return False where the disk does not take it."""
         record = self._record
-        before = (record.last_run, record.state, record.reason, record.scripts)
+        before = (record.last_run, record.last_request_time, record.state, record.reason, record.scripts)
         try:
             self._parts.files.save_plan(document)
         except KeyFileError as error:
             return self._not_answered(f"the plan cannot be stored: {error}")
-        record.last_run, record.state, record.reason = plan.run, InitState.INITIALISING, None
+        record.last_run, record.last_request_time = plan.run, plan.request_time
+        record.state, record.reason = InitState.INITIALISING, None
         record.scripts = [ScriptOutcome(script.script_id, script.name) for script in plan.scripts]
         if not self._changed():
-            record.last_run, record.state, record.reason, record.scripts = before
+            record.last_run, record.last_request_time, record.state, record.reason, record.scripts = before
             return self._not_answered("that the run begins cannot be stored")
         self._log.info("init.begun", run=plan.run, scripts=len(plan.scripts))
         if plan.scripts:

@@ -66,9 +66,10 @@ class PlannedScript(_Part):
 
 
 class InitPlan(_Part):
-    """What one run of this node is."""
+    """What one run of this node is; `request_time` is when it was asked for, in milliseconds, or 0."""
 
     run: int = Field(ge=1, lt=2**53)
+    request_time: int = Field(default=0, ge=0, lt=2**53)
     driver: bool = False
     clusters: tuple[PlannedCluster, ...] = Field(default=(), max_length=MOST_CLUSTERS)
     scripts: tuple[PlannedScript, ...] = Field(default=(), max_length=MOST_SCRIPTS)

@@ -64,6 +64,7 @@ class InitRecord:
         instance: the name of this state directory, made up once.
         node_id: the node that it is about.
         last_run: the highest run whose plan was ever on this disk; each is run once.
+        last_request_time: when that was asked for, in milliseconds by the control plane's clock, or 0.
         sequence: the number of changes, by which reports are ordered.
         reported: the sequence of the last report that the control plane has taken.
     """
@@ -76,6 +77,7 @@ class InitRecord:
     sequence: int = 0
     reported: int = 0
     scripts: list[ScriptOutcome] = field(default_factory=list)
+    last_request_time: int = 0
 
     def to_json(self) -> bytes:
         """Return the record as it stands in its file."""
@@ -165,4 +167,5 @@ def _parse_record(content: bytes) -> InitRecord:
     document = json.loads(content)
     known = {name: document[name] for name in ("instance", "node_id", "last_run", "reason", "sequence", "reported")}
     outcomes = [ScriptOutcome(**one) for one in document["scripts"]]
-    return InitRecord(**known, state=InitState(document["state"]), scripts=outcomes)
+    request_time = document.get("last_request_time", 0)
+    return InitRecord(**known, state=InitState(document["state"]), scripts=outcomes, last_request_time=request_time)

@@ -44,6 +44,11 @@ class InitReporting:
         """Send the state soon; it has changed."""
         self._changed.set()
 
+    def again(self, record: InitRecord) -> None:
+        """Send the state once more: the control plane does not know it any more."""
+        record.sequence += 1
+        self._changed.set()
+
     async def send_all(self, record: InitRecord) -> None:
         """Send the state of `record` whenever it has changed, until cancelled; `record.reported` follows."""
         while True:

@@ -167,3 +167,21 @@ async def test_a_clock_that_jumps_makes_nothing_forgotten_for_a_day(tmp_path: Pa
         assert housekeeping.trusts_the_clock()
         clock.jump(120)
         assert housekeeping.trusts_the_clock()
+
+
+@pytest.mark.parametrize("ahead_seconds", [365 * DAY, -365 * DAY])
+async def test_a_clock_that_is_wrong_at_the_start_is_not_believed_for_a_day(tmp_path: Path, ahead_seconds: float):
+    """As on a machine that boots before it is given the time."""
+    async with running_control_plane(tmp_path) as plane:
+        await plane.workspace()
+        await plane.control_plane.housekeeping.begin()
+        assert plane.control_plane.housekeeping.trusts_the_clock()
+    clock = ManualClock(now=SystemClock().now() + ahead_seconds)
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        housekeeping = plane.control_plane.housekeeping
+        await housekeeping.begin()
+        assert not housekeeping.trusts_the_clock()
+        clock.advance(DAY - 1)
+        assert not housekeeping.trusts_the_clock()
+        clock.advance(2)
+        assert housekeeping.trusts_the_clock()

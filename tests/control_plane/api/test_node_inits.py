@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from control_plane.storage.records.certificates import Certificate
+from control_plane.storage.records.init_scripts import NodeInit
 from tests.control_plane.api.test_init_scripts import create, encoded
 from tests.support.control_planes import EnrolledNode, RunningControlPlane
 
@@ -20,9 +21,10 @@ HERE, ELSEWHERE = "a" * 32, "b" * 32
 
 
 async def ask(
-    plane: RunningControlPlane, node: EnrolledNode, last_run: int = 0, instance: str = HERE
+    plane: RunningControlPlane, node: EnrolledNode, last_run: int = 0, instance: str = HERE, last_request_time: int = 0
 ) -> dict[str, Any]:
-    return await plane.ok("POST", SELF, {"instance": instance, "last_run": last_run}, identity=node.identity)
+    body = {"instance": instance, "last_run": last_run, "last_request_time": last_request_time}
+    return await plane.ok("POST", SELF, body, identity=node.identity)
 
 
 async def say(plane: RunningControlPlane, node: EnrolledNode, sequence: int, state: str, **fields: Any) -> None:
@@ -204,6 +206,38 @@ async def test_a_database_that_forgot_runs_gives_no_number_twice(handed):
     assert (await ask(plane, node, last_run=5))["scripts"] == []
     await plane.ok("POST", f"{NODE}/init", {"run": 2})
     assert (await ask(plane, node, last_run=5))["run"] == 6
+
+
+async def test_a_database_that_forgot_the_end_of_a_run_hears_of_it_again(handed):
+    """Restored from a backup of while the node was initialised: nothing is run again, and nothing waits for ever."""
+    plane, node, plan = handed
+    done = await ask(plane, node, last_run=1, last_request_time=plan["request_time"])
+    assert (done["scripts"], done["report"]) == ([], True)
+    await say(plane, node, 7, "READY")
+    assert (await init_of(plane))["state"] == "READY"
+    assert not (await ask(plane, node, last_run=1, last_request_time=plan["request_time"]))["report"]
+
+
+@pytest.mark.parametrize("asked_for", [1, 2])
+async def test_a_database_that_forgot_that_a_run_was_handed_does_not_hand_it_again(handed, asked_for: int):
+    """Restored from a backup of before the node had asked, be it that it was new or that an operator wanted it."""
+    plane, node, plan = handed
+    if asked_for == 2:
+        await say(plane, node, 1, "READY")
+        await plane.ok("POST", f"{NODE}/init", {"run": 2})
+        plan = await ask(plane, node, last_run=1, last_request_time=plan["request_time"])
+    async with plane.database.write() as session:
+        row = await session.get(NodeInit, node.node_id)
+        assert row is not None
+        row.state, row.report, row.hand_time, row.report_sequence = "PENDING", None, None, 0
+    again = await ask(plane, node, last_run=asked_for, last_request_time=plan["request_time"])
+    assert (again["run"], again["scripts"], again["report"]) == (asked_for, [], True)
+    await say(plane, node, 7, "READY", run=asked_for)
+    assert (await init_of(plane))["state"] == "READY"
+    # What is asked for now is run.
+    await plane.ok("POST", f"{NODE}/init", {"run": asked_for + 1})
+    wanted = await ask(plane, node, last_run=asked_for, last_request_time=plan["request_time"])
+    assert (wanted["run"], len(wanted["scripts"])) == (asked_for + 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from control_plane.fleet.init_notices import SILENT_SECONDS
 from tests.control_plane.api.test_node_inits import NODE, ask
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.fake_agent import FakeAgent
+from trunkline.runtime.clock import ManualClock, SystemClock
 
 
 class Stage:
@@ -70,3 +72,21 @@ async def test_a_node_that_comes_back_is_told_at_once(stage: Stage):
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_who_is_long_silent_about_its_initialisation_is_told_now_and_then(tmp_path: Path):
+    agent, clock = FakeAgent(), ManualClock(now=SystemClock().now())
+    relay = agent.relay()
+    async with running_control_plane(tmp_path, settings=settings_for(tmp_path), dial=relay.dial, clock=clock) as plane:
+        await plane.relay()
+        stage = Stage(plane, agent)
+        await plane.node()
+        agent.verifier = await plane.verifier()
+        await stage.notices.tell_all()
+        assert stage.told() == 0, "it is new"
+        for count in (1, 2):
+            clock.advance(SILENT_SECONDS + 1)
+            await stage.notices.tell_all()
+            await stage.notices.tell_all()
+            assert stage.told() == count
+    await relay.close()

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from control_plane.errors import ApiError, ErrorCode
-from control_plane.init_scripts.node_inits import NodeInits
+from control_plane.init_scripts.node_inits import LastPlan, NodeInits
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage.audit import Actor
 from tests.support.control_planes import SEALING_KEY, TRUST_DOMAIN, EnrolledNode, RunningControlPlane
@@ -32,7 +32,7 @@ async def ask_for_scripts(plane: RunningControlPlane, node: EnrolledNode) -> Non
         metrics=ControlPlaneMetrics(CollectorRegistry()),
         clock=plane.foundation.clock,
     )
-    await inits.hand(node.node_id, node.workspace_id, node.identity.serial, instance="a" * 32, last_run=0, actor=ACTOR)
+    await inits.hand(node.node_id, node.workspace_id, node.identity.serial, has=LastPlan("a" * 32, 0), actor=ACTOR)
 
 
 @pytest.mark.parametrize("kind", ["certificate", "node", "workspace"])

@@ -536,6 +536,33 @@ async def test_a_clock_that_is_ahead_for_a_moment_makes_nothing_be_forgotten(mak
     assert not list(ledger), "a step that lasts is one of time"
 
 
+async def test_a_clock_that_is_ahead_at_the_start_makes_nothing_be_forgotten_either(make_ledger, ended):
+    """As on a machine that boots before it is given the time."""
+    clock = ManualClock(now=time.time())
+    ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1)), clock=clock)
+    await ledger.open()
+    submitter = Submitter("operator", "jti", int(clock.now()) + 900)
+    await ended((await ledger.submit("one", sh("true"), submitter))[0])
+    clock.jump(30 * 86400)
+    booted = make_ledger(CommandBounds(retention=RetentionBounds(commands=1)), clock=clock)
+    await booted.open()
+    await booted.keep_house()
+    clock.jump(-30 * 86400)
+    _, created = await booted.submit("one", sh("true"), submitter)
+    assert not created, "it would run twice"
+
+
+async def test_what_ends_after_a_long_pause_pushes_out_what_is_older(make_ledger, ended):
+    clock = ManualClock(now=time.time() - 7200)
+    for name in ("one", "two"):
+        ledger = make_ledger(CommandBounds(retention=RetentionBounds(commands=1)), clock=clock)
+        await ledger.open()
+        await ended((await ledger.submit(name, sh("true"), CALLER))[0])
+        clock.advance(7200)
+    await ledger.keep_house()
+    assert [command.command_id for command in ledger] == ["two"]
+
+
 async def test_an_id_that_is_being_forgotten_is_not_taken_anew_before_it_is(make_ledger, tmp_path, ended):
     ledger = make_ledger(CommandBounds(retention=RetentionBounds(age_seconds=-1.0)))
     await ledger.open()

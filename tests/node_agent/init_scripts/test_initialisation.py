@@ -262,3 +262,21 @@ async def test_a_record_of_another_node_does_not_count(start, ledger, state):
     record = json.loads((state / RECORD_FILE).read_bytes())
     (state / RECORD_FILE).write_text(json.dumps(record | {"node_id": "nd-other", "state": "INIT_FAILED"}))
     assert start(ledger).readiness.ready
+
+
+async def test_a_control_plane_that_forgot_how_a_run_ended_is_told_again(start, ledger, control_plane):
+    """As after a restore from a backup; what it had handed is named by its number and time."""
+    control_plane.plan = handed(("a", b"#!/bin/sh\n"), request_time=1234)
+    started = start(ledger)
+    async with started.running():
+        await started.until_final()
+        await started.until_reported()
+    control_plane.asked.clear()
+    control_plane.plan = handed(report=True)
+    again = start(ledger)
+    async with again.running():
+        again.initialisation.ask()
+        await control_plane.asked_for(REPORT_PATH, 1)
+    (_, asked), (_, said) = [(path, said) for path, said in control_plane.asked if path in (PLAN_PATH, REPORT_PATH)]
+    assert (asked["last_run"], asked["last_request_time"]) == (1, 1234)
+    assert (said["run"], said["state"], len(said["scripts"])) == (1, "READY", 1)
