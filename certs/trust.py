@@ -11,6 +11,7 @@ is read only behind a good signature.
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,9 +147,13 @@ class TrustStore:
         self.current: TrustDocument | None = None
         self.text: str | None = None
         self.unstored: KeyFileError | None = None
-        """Why the document in force is not on the disk; None when it is, or need not be."""
+        """Why the document in force is not on the disk; None when it is, or need not be, or is still to be tried."""
+        self._due: Callable[[], None] | None = None
+        self._storing = threading.Lock()
+        self._stored: str | None = None
         if path is not None and path.exists():
             self._take(*_load(path))
+            self._stored = self.text
 
     @classmethod
     def following(cls, path: Path) -> "TrustStore":
@@ -164,8 +169,9 @@ class TrustStore:
     def replace(self, text: str, now: float) -> bool:
         """Put the document in `text` in force, if it is newer; whether it was. The first is taken as it is.
 
-        It is on disk before it is in force, and in force before subscribers are called. A disk that does not take it
-        hinders only the first, without which there is no trust to restart with; of later ones see `unstored`.
+        It is on disk before it is in force, unless it is to be stored later, and in force before subscribers are
+        called. A disk that does not take it hinders only the first, without which there is no trust to restart with; of
+        later ones see `unstored`.
 
         Raises:
             CertificateError: it is refused: older than the one in force, other content under the same number, another
@@ -180,18 +186,33 @@ class TrustStore:
             document = verify_trust_document(text, current.roots, now)
             if not _is_newer(document, current):
                 return False
-        if self._path is not None:
+        if self._path is not None and (current is None or self._due is None):
             self._store(self._path, text)
         self._take(text, document)
+        if self._due is not None:
+            self._due()
         for subscriber in tuple(self._subscribers):
             subscriber(document)
         return True
 
+    def store_later(self, due: Callable[[], None]) -> None:
+        """Have `replace` wait for no disk: from here on it calls `due`, and `keep` is to be called in a thread then."""
+        self._due = due
+
+    @property
+    def kept(self) -> bool:
+        """Whether the document in force is on the disk, or need not be."""
+        return self._path is None or self._stored == self.text
+
     def keep(self) -> bool:
-        """Bring the document in force to the disk, where that has failed; whether it is there, or need not be."""
-        if self.unstored is not None and self._path is not None and self.text is not None:
-            self._store(self._path, self.text)
-        return self.unstored is None
+        """Bring the document in force to the disk, where it is not; whether it is there, or need not be.
+
+        It may be called in any thread.
+        """
+        with self._storing:
+            if not self.kept and self._path is not None and self.text is not None:
+                self._store(self._path, self.text)
+        return self.kept
 
     def subscribe(self, subscriber: Callable[[TrustDocument], None]) -> Callable[[], None]:
         """Call `subscriber` with each new document, from inside `replace`; the result ends that. It must not raise."""
@@ -211,7 +232,7 @@ class TrustStore:
                 raise
             self.unstored = error
         else:
-            self.unstored = None
+            self._stored, self.unstored = text, None
 
     def _take(self, text: str, document: TrustDocument) -> None:
         self.current, self.text = document, text

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from node_agent.composition.foundation import Foundation, lay_foundation
 from node_agent.composition.serving import Serving, compose
 from node_agent.establishing import control_plane_tls, establish_identity, proxies
+from node_agent.identity.trust_keeping import TrustKeeping
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from trunkline.runtime.admin import AdminServer
@@ -94,6 +95,9 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
     moved = asyncio.Event()
     served = serving.credentials.current.spiffe_id
     serving.credentials.subscribe(lambda before, node: moved.set() if node.spiffe_id != served else None)
+    keeping = TrustKeeping(foundation.enrolment.trust.store, get_logger("node_agent.trust"))
+    lifecycle.remark("trust_document", keeping.remark)
+    lifecycle.remark("disk", foundation.machine.remark)
     async with asyncio.TaskGroup() as group:
         background = [
             group.create_task(work)
@@ -104,6 +108,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 serving.report_sender.run(),
                 serving.hand_over.run(),
                 serving.trust_watch.run(),
+                keeping.run(),
                 serving.initialisation.run(),
                 foundation.checks.run(),
                 foundation.ledger.run(),

@@ -15,6 +15,8 @@ PRESSURE_DIRECTORY = Path("/proc/pressure")
 RESOURCES = ("cpu", "memory", "io")
 # A reading is shared by whoever asks within this time, so that asking often costs little.
 FRESH_SECONDS = 0.5
+LEAST_FREE_BYTES = 256 * 1024
+"""Of the disk; with less it is taken for full."""
 
 _PRESSURE_LINE = re.compile(r"(some|full) avg10=([0-9.]+) avg60=([0-9.]+) avg300=([0-9.]+) ")
 
@@ -66,6 +68,16 @@ class Machine:
                     raise
             self._read_at = now
         return self._reading
+
+    def remark(self) -> str | None:
+        """What an operator should know of the disk; None while it has room, or cannot be asked."""
+        try:
+            free_bytes = shutil.disk_usage(self._directory).free
+        except OSError:
+            return None
+        if free_bytes >= LEAST_FREE_BYTES:
+            return None
+        return "the disk that holds the state directory is full: commands are refused, and their output is dropped"
 
     def _read(self) -> Reading:
         memory = psutil.virtual_memory()

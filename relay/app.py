@@ -4,6 +4,7 @@ Order: settings, state directory, identity (enrolment if there is none), trust, 
 that talks to the control plane, which a relay that has run before does not need in order to serve.
 """
 
+import asyncio
 import os
 import random
 import sys
@@ -36,6 +37,10 @@ from trunkline.runtime.files import StateDirectory
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
 from trunkline.runtime.systemd import ServiceNotifier
+from trunkline.runtime.threads import started_threads
+
+THREADS = 2
+"""For what is written to the disk, and for names that are looked up where the loop has no threads of its own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,6 +81,7 @@ async def serve(settings: RelaySettings) -> None:
     """
     log = get_logger("relay")
     clock, rng = SystemClock(), random.SystemRandom()
+    asyncio.get_running_loop().set_default_executor(started_threads(THREADS))
     with (
         StateDirectory(settings.state_directory, format_name=STATE_FORMAT),
         Lifecycle(

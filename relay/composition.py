@@ -144,6 +144,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     serving = compose_serving(foundation, around)
     keeper = QuotaKeeper(settings.state_directory, serving.quotas, serving.trust.renew, get_logger("relay.quotas"))
     rotation = compose_rotation_watch(foundation)
+    disk = compose_disk_watch(foundation, keeper, lifecycle)
     return Relay(
         registry=serving.registry,
         deadlines=serving.deadlines,
@@ -157,16 +158,18 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         budget=serving.budget,
         flusher=serving.flusher,
         alarms=serving.alarms,
-        adoption=_adoption(foundation, serving, rotation, reports),
+        adoption=_adoption(foundation, serving, rotation, reports, disk),
         rotation=rotation,
         nodes=nodes,
         quota_keeper=keeper,
         sender=compose_report_sender(foundation, reports),
-        disk=compose_disk_watch(foundation, keeper, lifecycle),
+        disk=disk,
     )
 
 
-def _adoption(foundation: Foundation, serving: Serving, rotation: RotationWatch, reports: Reports) -> TrustAdoption:
+def _adoption(
+    foundation: Foundation, serving: Serving, rotation: RotationWatch, reports: Reports, disk: DiskWatch
+) -> TrustAdoption:
     return TrustAdoption(
         store=foundation.store,
         trust=serving.trust,
@@ -177,6 +180,7 @@ def _adoption(foundation: Foundation, serving: Serving, rotation: RotationWatch,
         report=reports.add,
         clock=foundation.clock,
         log=get_logger("relay.trust"),
+        once_kept=disk.once_kept,
     )
 
 
@@ -199,9 +203,11 @@ def compose_rotation_watch(foundation: Foundation) -> RotationWatch:
 
 
 def compose_disk_watch(foundation: Foundation, keeper: QuotaKeeper, lifecycle: Lifecycle) -> DiskWatch:
-    """Put together what tries again what the disk did not take."""
+    """Put together what brings to the disk what is to be kept for a restart."""
     keep = {"the trust document": foundation.store.keep, "quotas": keeper.keep}
     disk = DiskWatch(keep, foundation.metrics, get_logger("relay.disk"))
+    foundation.store.store_later(disk.due)
+    keeper.store_later(disk.due)
     lifecycle.remark("disk", disk.remark)
     return disk
 

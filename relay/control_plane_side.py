@@ -37,7 +37,7 @@ class ControlPlaneSide:
     Attributes:
         confirmed: the document in force is the newest.
         take_quotas: the text of the quotas.
-        disk: tries again what the disk did not take.
+        disk: brings to the disk what is to be kept, and tries again what that did not take.
         port: by which nodes and senders reach the relay.
     """
 
@@ -71,7 +71,8 @@ def follow_control_plane(foundation: Foundation, side: ControlPlaneSide, backgro
     background.spawn(side.sender.run())
     background.spawn(renewal.run())
     background.spawn(announce_port(side.port, client=client, clock=clock, backoff=Backoff(rng), log=log))
-    background.spawn(_look(ClockWatch(foundation.clock_offset, metrics, get_logger("relay.clock")), side.disk))
+    background.spawn(_look(ClockWatch(foundation.clock_offset, metrics, get_logger("relay.clock"))))
+    background.spawn(side.disk.run())
 
 
 def _renewal(foundation: Foundation, adoption: TrustAdopter) -> Renewal:
@@ -118,9 +119,8 @@ def _follow_rotation(foundation: Foundation, side: ControlPlaneSide, renewal: Re
     side.adoption.report_standing()
 
 
-async def _look(watch: ClockWatch, disk: DiskWatch) -> None:
-    """Once a second: look at the clock, and at what the disk did not take."""
+async def _look(watch: ClockWatch) -> None:
+    """Once a second: look at the clock."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         watch.look()
-        disk.look()

@@ -69,7 +69,7 @@ class NodesReturn:
         self._condition.met()
         while True:
             await asyncio.sleep(REMEMBER_SECONDS)
-            self._remember()
+            await asyncio.to_thread(self._remember)
 
     def close(self) -> None:
         """Keep the number of now: those that leave from here on do because the relay ends."""
@@ -78,14 +78,15 @@ class NodesReturn:
 
     def _remember(self) -> None:
         """Bring the number to the disk, where it has changed."""
-        if self._nodes == self._kept:
+        nodes = self._nodes
+        if nodes == self._kept:
             return
         try:
-            write_atomic(self._path, f"{self._nodes}\n".encode())
+            write_atomic(self._path, f"{nodes}\n".encode())
         except OSError as error:
             self._log.warning("relay.nodes_not_kept", reason=error.strerror)
         else:
-            self._kept = self._nodes
+            self._kept = nodes
 
     def _read(self) -> int:
         """Return the number that was kept; 0 if there is none that can be read."""

@@ -21,31 +21,35 @@ class QuotaKeeper:
         self._changed = changed
         self._log = log
         self._text = ""
-        self._unkept: str | None = None
+        self._kept = ""
+        self._due: Callable[[], object] = self.keep
         self._load()
+        self._kept = self._text
 
     @property
     def text(self) -> str:
         """What is in force, as the control plane states it; empty while nothing is."""
         return self._text
 
+    def store_later(self, due: Callable[[], None]) -> None:
+        """Have `take` wait for no disk: from here on it calls `due`, and `keep` is to be called in a thread then."""
+        self._due = due
+
     def take(self, text: str) -> None:
         """Take what the control plane states into force; what cannot be read changes nothing, and is logged."""
-        if text == self._text or not self._apply(text):
-            return
-        self._unkept = "not tried yet"
-        if not self.keep():
-            self._log.warning("quotas.not_kept", reason=self._unkept, consequence="a restart begins with the former")
+        if text != self._text and self._apply(text):
+            self._due()
 
     def keep(self) -> bool:
-        """Bring the text in force to the disk, where that has failed; whether it is there."""
-        if self._unkept is not None:
+        """Bring the text in force to the disk, where it is not; whether it is there. It may be called in any thread."""
+        text = self._text
+        if text != self._kept:
             try:
-                write_atomic(self._path, self._text.encode())
-                self._unkept = None
-            except OSError as error:
-                self._unkept = error.strerror or "unknown"
-        return self._unkept is None
+                write_atomic(self._path, text.encode())
+                self._kept = text
+            except OSError:
+                return False
+        return True
 
     def _apply(self, text: str) -> bool:
         try:

@@ -1,11 +1,13 @@
-"""Adoption of a trust document: verified and stored, then in force, then everything that it ends is cut.
+"""Adoption of a trust document: verified, then in force, then everything that it ends is cut, and then it is reported.
 
-The order matters: a document is durable before it is in force (where the disk does not take it, it counts all the
-same), in force before anything is cut (so that nothing new slips in behind the cut), and pushed to the nodes only then.
+The order matters: a document is in force before anything is cut (so that nothing new slips in behind the cut), pushed
+to the nodes only then, and durable before it is reported (where the disk is slow or does not take it, it counts all the
+same).
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from certs.trust import TrustStore, TrustVerdict
@@ -20,6 +22,11 @@ from trunkline.runtime.logs import Logger
 
 MAX_REPORTED_CAUSES = 100
 """Revocations and locks that one report tells the cuts of; the sum tells all."""
+
+
+def at_once(then: Callable[[], None]) -> None:
+    """Call `then` now: where documents are stored as they are taken in, or by somebody else."""
+    then()
 
 
 class Links(Protocol):
@@ -47,7 +54,10 @@ class TrustAdoption:
         report: Report,
         clock: Clock,
         log: Logger,
+        once_kept: Callable[[Callable[[], None]], None] = at_once,
     ) -> None:
+        """Prepare it; `once_kept` calls what it is given once the document in force is on the disk."""
+        self._once_kept = once_kept
         self._store = store
         self._trust = trust
         self._registry = registry
@@ -78,7 +88,7 @@ class TrustAdoption:
         """
         arrived = self._clock.monotonic()
         roots = self._store.keyring.roots
-        if not take_in(self._store, document, self._clock.now(), self._log):
+        if not self._store.replace(document, self._clock.now()):
             return False
         standing = self._trust.renew()
         if self._store.keyring.roots != roots:
@@ -88,7 +98,8 @@ class TrustAdoption:
         self._registry.push_trust(document)
         elapsed = self._clock.monotonic() - arrived
         self._metrics.trust_sequence.set(standing.sequence)
-        self.report_standing(cut=len(cut), cut_milliseconds=int(elapsed * 1000), cuts=summed(cut)[:MAX_REPORTED_CAUSES])
+        found = {"cut": len(cut), "cut_milliseconds": int(elapsed * 1000), "cuts": summed(cut)[:MAX_REPORTED_CAUSES]}
+        self._once_kept(partial(self.report_standing, **found))
         self._log.info("trust.adopted", sequence=standing.sequence, cut=len(cut))
         return True
 
@@ -124,19 +135,6 @@ class TrustAdoption:
         }
         self._report("cut", outcome=refusal.outcome.metric_label, **named)
         self._log.warning("relay.cut", **named)
-
-
-def take_in(store: TrustStore, document: str, now: float, log: Logger) -> bool:
-    """Verify a document (JWS) and store it; False if it is the one that is held. One that no disk takes counts too.
-
-    Raises:
-        CertificateError: it is refused: its form, its signature, or an older number.
-    """
-    if not store.replace(document, now):
-        return False
-    if store.unstored is not None:
-        log.error("trust.not_stored", reason=str(store.unstored), consequence="it is lost by a restart")
-    return True
 
 
 def summed(cut: Iterable[Cut]) -> list[dict[str, Any]]:

@@ -58,10 +58,6 @@ class TrustInForce:
         """
         if self.store.replace(text, self._clock.now()):
             self._log.info("trust.adopted", sequence=self.sequence)
-            if self.store.unstored is not None:
-                self._log.error(
-                    "trust.not_stored", reason=str(self.store.unstored), consequence="it is lost by a restart"
-                )
             for changed in self._subscribers:
                 changed()
 

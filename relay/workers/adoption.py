@@ -1,6 +1,6 @@
 """Adoption of trust documents by a whole relay: adopted is what every worker has in force, and has cut by.
 
-Theory of operation. The parent verifies and stores a document, and hands it to the workers, which verify it again, take
+Theory of operation. The parent verifies a document, stores it, and hands it to the workers, which verify it again, take
 it into force and cut. Each says what it cut; once all that serve have, or have ended, which cuts as well, the parent
 reports one sum. A worker that starts meanwhile begins with the new document, and is not waited for.
 """
@@ -8,12 +8,13 @@ reports one sum. A worker that starts meanwhile begins with the new document, an
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from certs.trust import TrustStore
 from relay.metrics import RelayMetrics
 from relay.registry import Report
-from relay.trust_adoption import MAX_REPORTED_CAUSES, take_in
+from relay.trust_adoption import MAX_REPORTED_CAUSES, at_once
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -44,8 +45,14 @@ class SharedAdoption:
         report: Report,
         clock: Clock,
         log: Logger,
+        once_kept: Callable[[Callable[[], None]], None] = at_once,
     ) -> None:
-        """Begin with what is stored; `serving` names the workers, and `hand_out` gives all of them a document."""
+        """Begin with what is stored.
+
+        `serving` names the workers, `hand_out` gives all of them a document, and `once_kept` calls what it is given
+        once the document is on the disk.
+        """
+        self._once_kept = once_kept
         self._store = store
         self._serving = serving
         self._hand_out = hand_out
@@ -76,7 +83,7 @@ class SharedAdoption:
             CertificateError: it is refused: its form, its signature, or an older number.
         """
         arrived = self._clock.monotonic()
-        if not take_in(self._store, document, self._clock.now(), self._log):
+        if not self._store.replace(document, self._clock.now()):
             return False
         self._adopting[self.sequence] = Adopting(arrived, set(self._serving()))
         self._hand_out(document)
@@ -114,7 +121,8 @@ class SharedAdoption:
             self._metrics.trust_sequence.set(sequence)
             elapsed = self._clock.monotonic() - adopting.arrived
             causes = added_up(adopting.causes)[:MAX_REPORTED_CAUSES]
-            self.report_standing(cut=adopting.cut, cut_milliseconds=int(elapsed * 1000), cuts=causes)
+            found = {"cut": adopting.cut, "cut_milliseconds": int(elapsed * 1000), "cuts": causes}
+            self._once_kept(partial(self.report_standing, **found))
             self._log.info("trust.adopted", sequence=sequence, cut=adopting.cut)
 
 

@@ -114,6 +114,7 @@ class Parent:
         )
         self._quotas = QuotaKeeper(settings.state_directory, Quotas(), self._tell_quotas, get_logger("relay.quotas"))
         self._rotation = compose_rotation_watch(foundation)
+        self._disk = compose_disk_watch(foundation, self._quotas, lifecycle)
         self._adoption = SharedAdoption(
             store=foundation.store,
             serving=lambda: self._children.serving,
@@ -123,6 +124,7 @@ class Parent:
             report=self._reports.add,
             clock=clock,
             log=get_logger("relay.trust"),
+            once_kept=self._disk.once_kept,
         )
 
     async def run(self, url: str, admin_url: str) -> None:
@@ -159,7 +161,7 @@ class Parent:
             take_quotas=self._quotas.take,
             rotation=self._rotation,
             sender=self._sender,
-            disk=compose_disk_watch(self._foundation, self._quotas, self._lifecycle),
+            disk=self._disk,
             port=self._foundation.settings.advertise.port or self._port,
         )
 

@@ -305,6 +305,21 @@ def test_a_revocation_counts_though_the_disk_does_not_take_it(kit: IdentityKit, 
     assert path.read_text() == store.text
 
 
+def test_what_is_stored_later_is_in_force_at_once_and_due(kit: IdentityKit, tmp_path: Path) -> None:
+    path, due = tmp_path / "trust.jws", []
+    store = TrustStore(path)
+    store.store_later(lambda: due.append(store.text))
+    store.replace(kit.trust_document(1), NOW)
+    assert path.read_text() == store.text, "without the first there is nothing to restart with"
+    store.replace(kit.trust_document(2), NOW)
+    assert (store.current is not None and store.current.sequence, due[1:]) == (2, [store.text])
+    assert path.read_text() == due[0]
+    assert not store.kept
+    assert store.keep()
+    assert store.kept
+    assert path.read_text() == store.text
+
+
 def test_a_damaged_file_says_what_to_do(kit: IdentityKit, tmp_path: Path) -> None:
     path = tmp_path / "trust.jws"
     TrustStore(path).replace(kit.trust_document(1), NOW)

@@ -54,3 +54,13 @@ def test_a_full_disk_costs_only_the_copy_until_it_takes_it(tmp_path: Path) -> No
     (tmp_path / "missing").mkdir()
     assert kept.keeper.keep()
     assert Kept(tmp_path / "missing").bounded
+
+
+def test_what_is_kept_later_is_in_force_at_once_and_due(tmp_path: Path) -> None:
+    kept, due = Kept(tmp_path), []
+    kept.keeper.store_later(lambda: due.append(kept.keeper.text))
+    kept.keeper.take(STATED)
+    assert (kept.bounded, due) == (True, [STATED])
+    assert not Kept(tmp_path).bounded
+    assert kept.keeper.keep()
+    assert Kept(tmp_path).bounded
