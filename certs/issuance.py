@@ -78,7 +78,8 @@ def make_svid(
     """
     not_after = min(now + lifetime_seconds, issuer.not_valid_after_utc.timestamp())
     if not_after <= now:
-        msg = "the issuing CA has expired, or the lifetime asked for is not positive"
+        expiry = issuer.not_valid_after_utc.isoformat()
+        msg = f"the issuing CA has expired ({expiry}): set this machine's clock right if that is not past"
         raise CertificateError(msg)
     builder = _builder(_name(str(spiffe_id).rpartition("/")[2]), issuer.subject, public, now, not_after)
     builder = (

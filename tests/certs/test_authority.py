@@ -198,7 +198,7 @@ def test_lifetimes_have_bounds(authority: Authority) -> None:
     late = authority.not_after - 100
     chain = authority.issue_node(build_csr(generate_key()), NODE, now=late)
     assert chain.not_after == authority.not_after
-    with pytest.raises(CertificateError, match="issuing CA has expired"):
+    with pytest.raises(CertificateError, match=r"issuing CA has expired \(20\d\d-.*: set this machine's clock right"):
         authority.issue_node(build_csr(generate_key()), NODE, now=authority.not_after)
 
 
