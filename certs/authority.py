@@ -20,7 +20,7 @@ from certs.chains import CertificateChain, certificates_from_pem, certificates_t
 from certs.errors import CertificateError, KeyFileError
 from certs.identities import public_key_of_csr
 from certs.issuance import make_issuing, make_root, make_svid
-from certs.keyfiles import generate_key, load_key, write_key, write_public
+from certs.keyfiles import generate_key, load_key, sync_directory, write_key, write_public
 from certs.signing import LocalSigningKey, SigningKey
 from certs.spiffe import IdentityRole, SpiffeId, control_plane_id
 
@@ -79,6 +79,7 @@ class Authority:
             unfinished.mkdir(mode=0o700)
             _write_new_authority(unfinished, trust_domain, now)
             unfinished.rename(directory)
+            sync_directory(directory.parent)
         except OSError as error:
             msg = f"cannot create the authority in {directory}: {error.strerror}"
             raise KeyFileError(msg) from error

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -111,10 +112,17 @@ class StateDirectory:
         return descriptor
 
     def _remove_unfinished(self) -> None:
-        """Remove what a killed process had begun to write, which may be secret; what it replaced is whole."""
-        for path in self.path.iterdir():
-            if _UNFINISHED.fullmatch(path.name) and path.is_file():
-                path.unlink(missing_ok=True)
+        """Remove what a killed process had begun to write, which may be secret; what it replaced is whole.
+
+        That is files, here and in the directories here, and directories here that are renamed once they are complete.
+        """
+        for path in list(self.path.iterdir()):
+            is_directory = path.is_dir() and not path.is_symlink()
+            if _UNFINISHED.fullmatch(path.name):
+                shutil.rmtree(path) if is_directory else path.unlink(missing_ok=True)
+            elif is_directory:
+                with contextlib.suppress(PermissionError):  # a `lost+found`, for one
+                    _remove_unfinished_files(path)
 
     def _check_format(self) -> None:
         file = self.path / FORMAT_FILE
@@ -128,6 +136,12 @@ class StateDirectory:
                 f"state directory {self.path}: its format is {found[:64]!r}, and this program reads "
                 f"{self._format_name!r}; use the release that wrote it, or another directory"
             )
+
+
+def _remove_unfinished_files(directory: Path) -> None:
+    for path in directory.iterdir():
+        if _UNFINISHED.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:

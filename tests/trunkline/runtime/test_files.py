@@ -75,6 +75,16 @@ def test_a_directory_that_cannot_be_made_is_explained(tmp_path):
         StateDirectory(tmp_path / "file" / "state", format_name="example 1").open()
 
 
+def test_directories_that_were_not_complete_and_files_in_others_are_removed_too(tmp_path):
+    for name in (".authority.0123456789abcdef/root-key.pem", "signers/.ca-1.pem.0123456789abcdef", "signers/ca-0.pem"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("key")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "signers")
+    with StateDirectory(tmp_path, format_name="relay-1"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "format", "lock", "signers"]
+        assert [path.name for path in (tmp_path / "signers").iterdir()] == ["ca-0.pem"]
+
+
 def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
     for name in (".identity.json.0123456789abcdef", ".identity.json.0123", "identity.json", ".hidden"):
         (tmp_path / name).write_text("x")
