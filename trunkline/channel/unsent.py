@@ -33,8 +33,11 @@ def keep_little_unsent(transport: asyncio.BaseTransport) -> None:
 def unsent_bytes(transport: Buffering) -> int:
     """Return what this process still holds of what was written, in bytes.
 
-    `get_write_buffer_size` of the fast loop's TLS leaves out what is encrypted already, up to 64 KiB.
+    `get_write_buffer_size` of the fast loop's TLS leaves out what is encrypted already, up to 64 KiB. Of one that has
+    let go of its connection nobody knows any more: 0.
     """
+    if _has_let_go(transport):
+        return 0
     everything = getattr(transport, "get_local_write_buffer_size", None)
     size: int = transport.get_write_buffer_size() if everything is None else everything()
     return size
@@ -43,10 +46,18 @@ def unsent_bytes(transport: Buffering) -> int:
 def untaken_bytes(transport: asyncio.WriteTransport) -> int:
     """Return what the peer's system has not acknowledged yet of what was written, in bytes.
 
-    Of what is no TCP connection, and where the system does not tell, that is what this process still holds.
+    Of what is no TCP connection, and where the system does not tell, that is what this process still holds; as with
+    `unsent_bytes`, 0 of one that has let go of its connection.
     """
+    if _has_let_go(transport):
+        return 0
     connection = transport.get_extra_info("socket")
     return unsent_bytes(transport) + (_unacknowledged_bytes(connection) if connection is not None else 0)
+
+
+def _has_let_go(transport: object) -> bool:
+    """Whether it is asyncio's TLS, closed a second time: whatever it is asked then, it ends with an AttributeError."""
+    return getattr(transport, "_ssl_protocol", transport) is None
 
 
 def _unacknowledged_bytes(connection: socket.socket) -> int:

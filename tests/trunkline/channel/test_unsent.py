@@ -1,9 +1,11 @@
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 
 import pytest
 
+from tests.support.identities import IdentityKit
 from trunkline.channel.unsent import UNSENT_BYTES, keep_little_unsent, unsent_bytes, untaken_bytes
 
 
@@ -55,3 +57,22 @@ def test_what_is_no_tcp_connection_waits_in_the_process_only():
     with here, there:
         here.send(b"x")
         assert untaken_bytes(Encrypting({"socket": here})) == 11
+
+
+async def test_of_a_tls_connection_that_was_closed_twice_nothing_is_known(tmp_path: Path):
+    kit = IdentityKit(tmp_path)
+    accepted: asyncio.Future[asyncio.WriteTransport] = asyncio.get_running_loop().create_future()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set_result(writer.transport)
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=kit.server_tls().context) as server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("localhost", port, ssl=kit.client_tls())
+        transport = await accepted
+        transport.close()
+        transport.close()
+        assert unsent_bytes(transport) == untaken_bytes(transport) == 0
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
