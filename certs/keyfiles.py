@@ -1,5 +1,8 @@
 """Key files: written atomically with mode 0600, refused when anybody else can read them.
 
+What root has put there for this process, by a group of the process's own, is taken too (0640 and 0440): so systemd's
+credentials, Kubernetes' volumes of secrets and Debian's private keys are handed out, and only root can have done it.
+
 A secret is written to a new file in the same directory, fsynced, renamed over the old one, and the directory is
 fsynced: after a crash there is the old content or the new, never a mixture, and never a moment of loose permissions.
 """
@@ -42,9 +45,10 @@ def write_public(path: Path, content: bytes) -> None:
 def read_secret(path: Path) -> bytes:
     """The content of a file that only its owner, who must be this user or root, can read or write.
 
+    A file of root's may be readable by a group of this process's, too. Links are followed.
+
     Raises:
-        KeyFileError: missing, unreadable, not a regular file, too large, of another owner, or with group or
-            other permissions.
+        KeyFileError: missing, unreadable, not a regular file, too large, of another owner, or with other permissions.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
@@ -124,12 +128,20 @@ def _refuse_loose(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         msg = f"{path} is not a regular file"
         raise KeyFileError(msg)
-    if status.st_mode & 0o077:
-        msg = f"{path} can be read or written by others: chmod 600 it, and replace the secret if it was exposed"
+    if status.st_mode & (0o037 if _given_by_root(status) else 0o077):
+        msg = (
+            f"{path} can be read or written by others: chmod 600 it (where root owns it and its group is one of this "
+            "process's, 640 will do), and replace the secret if it was exposed"
+        )
         raise KeyFileError(msg)
     if status.st_uid not in {os.geteuid(), 0}:
         msg = f"{path} belongs to another user: chown it to the user that runs this process"
         raise KeyFileError(msg)
+
+
+def _given_by_root(status: os.stat_result) -> bool:
+    """Whether root hands the file to a group that this process is in."""
+    return status.st_uid == 0 and status.st_gid in {os.getegid(), *os.getgroups()}
 
 
 def _write_atomic(path: Path, content: bytes, mode: int) -> None:

@@ -84,7 +84,7 @@ def test_loading_what_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match="does not belong"):
         Authority.load(tmp_path / "a", TRUST_DOMAIN)
     (tmp_path / "a" / "issuing-key.pem").write_bytes(key)
-    (tmp_path / "a" / "issuing-key.pem").chmod(0o640)
+    (tmp_path / "a" / "issuing-key.pem").chmod(0o644)
     with pytest.raises(CertificateError, match="chmod 600"):
         Authority.load(tmp_path / "a", TRUST_DOMAIN)
     (tmp_path / "a" / "issuing.pem").unlink()

@@ -60,11 +60,35 @@ def test_a_symbolic_link_is_replaced_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "secret").is_symlink()
 
 
-@pytest.mark.parametrize("permissions", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o777])
+@pytest.mark.parametrize("permissions", [0o660, 0o604, 0o620, 0o602, 0o610, 0o601, 0o777])
 def test_what_others_may_touch_is_refused(tmp_path: Path, permissions: int) -> None:
     path = tmp_path / "secret"
     write_secret(path, b"x")
     path.chmod(permissions)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        read_secret(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("permissions", [0o640, 0o440])
+def test_what_root_hands_to_a_group_of_the_process_is_taken(tmp_path: Path, permissions: int) -> None:
+    volume = tmp_path / "..2026_11_26"
+    volume.mkdir()
+    write_secret(volume / "secret", b"x")
+    os.chown(volume / "secret", 0, os.getegid())
+    (volume / "secret").chmod(permissions)
+    (tmp_path / "..data").symlink_to(volume.name)
+    (tmp_path / "secret").symlink_to("..data/secret")
+    assert read_secret(tmp_path / "secret") == b"x"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(("owner", "group"), [(0, 54321), (12345, None)])
+def test_what_a_group_can_read_is_refused_otherwise(tmp_path: Path, owner: int, group: int | None) -> None:
+    path = tmp_path / "secret"
+    write_secret(path, b"x")
+    path.chmod(0o640)
+    os.chown(path, owner, os.getegid() if group is None else group)
     with pytest.raises(KeyFileError, match="chmod 600"):
         read_secret(path)
 

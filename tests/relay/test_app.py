@@ -316,7 +316,7 @@ def test_certificates_that_cannot_be_used_are_named_before_a_start(
     [disagree] = said("chain.pem", "other.pem", ca_file)
     assert "[certificate]: " in disagree
     assert f"{tmp_path / 'chain.pem'}: the certificate does not belong to the private key" in disagree
-    (tmp_path / "other.pem").chmod(0o640)
+    (tmp_path / "other.pem").chmod(0o644)
     assert "chmod 600" in said("chain.pem", "other.pem", ca_file)[0]
     two = said("garbage.pem", "one.pem", str(tmp_path / "garbage.pem"))
     assert "[control_plane]: cannot use the CA file" in two[0]

@@ -95,7 +95,7 @@ def test_a_damaged_file_is_said_to_be_one_and_kept(path: Path, content: bytes):
 
 def test_a_file_that_others_can_read_is_refused(path: Path):
     FileKeyEncryption(path)
-    path.chmod(0o640)
+    path.chmod(0o644)
     with pytest.raises(KeyFileError):
         FileKeyEncryption(path)
     assert json.loads(path.read_text())["keys"]
