@@ -15,7 +15,7 @@ from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger, configure_logging, get_logger
 from trunkline.runtime.loop import EventLoopName, run
 from trunkline.runtime.settings import DaemonSettings, SettingsError, load_settings
-from trunkline.runtime.temporary_files import temporary_files_in_memory
+from trunkline.runtime.temporary_files import temporary_files_in_memory, without_temporary_files
 from trunkline.version import __version__
 
 EXIT_USAGE = 64
@@ -78,6 +78,9 @@ def run_to_exit(main: Callable[[], Coroutine[Any, Any, None]], *, event_loop: Ev
     keep_free_memory()
     try:
         with program_set_aside(), temporary_files_in_memory():
+            if hint := without_temporary_files():
+                consequence = "TLS connections on which a certificate is shown may fail, on either side"
+                log.error("daemon.no_temporary_files", consequence=consequence, hint=hint)
             run(main, event_loop=event_loop, log=log)
     except (Exception, asyncio.CancelledError, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost edge
         return _exit_code(error, log)

@@ -29,3 +29,12 @@ def temporary_files_in_memory(
         yield
     finally:
         tempfile.tempdir = before
+
+
+def without_temporary_files() -> str | None:
+    """What to do where no temporary file can be made anywhere; None where one can."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return "let this user write in /dev/shm, or in a directory that TMPDIR names"
+    return None

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.identities import IdentityKit
 from trunkline.runtime.loop import run
-from trunkline.runtime.temporary_files import temporary_files_in_memory
+from trunkline.runtime.temporary_files import temporary_files_in_memory, without_temporary_files
 
 
 def test_they_are_in_memory_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -24,6 +24,16 @@ def test_what_the_operator_says_holds_and_a_system_without_goes_on(
     monkeypatch.setattr(tempfile, "tempdir", "/before")
     with temporary_files_in_memory(environ, tmp_path if there else tmp_path / "none"):
         assert tempfile.gettempdir() == "/before"
+
+
+@pytest.mark.parametrize(("name", "problem"), [(".", None), ("none", "TMPDIR")])
+def test_where_none_can_be_made_it_is_said_what_to_do(
+    name: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / name)])
+    said = without_temporary_files()
+    assert said is None if problem is None else said is not None and problem in said
 
 
 def test_an_agent_is_known_where_the_disk_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
