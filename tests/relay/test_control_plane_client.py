@@ -86,7 +86,10 @@ async def test_a_stranger_is_not_believed(kit: IdentityKit, tmp_path):
     fake = ScriptedControlPlane()
     async with fake.serve(stranger.server_tls().context):
         client = ControlPlaneClient(fake.url, kit.client_tls())
-        with pytest.raises(ControlPlaneUnreachable, match="certificate is not trusted"):
+        with pytest.raises(
+            ControlPlaneUnreachable,
+            match=r"certificate is not trusted: .+; name the file of its roots in control_plane\.ca_file",
+        ):
             await client.call("POST", "/x", {"secret": "value"})
         await client.close()
     assert json.dumps(fake.asked) == "[]"

@@ -87,7 +87,11 @@ def unreachable(url: str, error: Exception, clock_offset: ClockOffset) -> Contro
     complaint = clock_offset.complaint_about(untrusted or error)
     if complaint is not None:
         return ClockSkewed(complaint)
-    reason = _reason(error) if untrusted is None else f"its certificate is not trusted: {untrusted}"
+    reason = (
+        _reason(error)
+        if untrusted is None
+        else f"its certificate is not trusted: {untrusted}; name the file of its roots in control_plane.ca_file"
+    )
     return ControlPlaneUnreachable(f"cannot reach the control plane {url}: {reason}")
 
 
