@@ -1,11 +1,8 @@
-"""The load balancer of the restart soak: HAProxy before the relays, TLS passed through, their readiness checked.
-
-Three checks that miss take a relay out: 0.6 s, of the two for which it serves on while it is not ready any more. One
-check that is late, of the only relay that is up, does not.
-"""
+"""The load balancer of the restart soak: HAProxy before the relays, by the configuration that operators are given."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,25 +11,9 @@ from pathlib import Path
 
 from bench.ports import free_port, wait_for_port
 
-_CONFIGURATION = """
-global
-  maxconn 4096
-defaults
-  mode tcp
-  timeout connect 2s
-  timeout client 120s
-  timeout server 120s
-  retries 3
-  option redispatch 1
-frontend relays
-  bind 127.0.0.1:{port}
-  default_backend relays
-backend relays
-  balance roundrobin
-  option httpchk GET /readyz
-  default-server check inter 200ms fall 3 rise 1
-{servers}
-"""
+_DEPLOYED = Path(__file__).parents[1] / "deploy" / "haproxy" / "haproxy.cfg"
+_PROCESS = re.compile(r"^  (?:user|group|log|maxconn|option tcplog)\b.*\n", re.MULTILINE)
+"""What the machine has to have: a user, a system log, descriptors by the ten thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +24,23 @@ class Upstream:
     admin_port: int
 
 
+def configuration_for(port: int, relays: Sequence[Upstream]) -> str:
+    """The deployed configuration, with these addresses in place of its own, and without what is the machine's."""
+    text = re.sub(r"(?m)^  bind .+$", f"  bind 127.0.0.1:{port}", _PROCESS.sub("", _DEPLOYED.read_text()))
+    before, *_ = re.split(r"(?m)^  server ", text, maxsplit=1)
+    servers = [
+        f"  server relay-{number} 127.0.0.1:{relay.port} port {relay.admin_port}\n"
+        for number, relay in enumerate(relays, 1)
+    ]
+    return before + "".join(servers)
+
+
 @contextmanager
 def running_haproxy(directory: Path, relays: Sequence[Upstream]) -> Iterator[int]:
     """HAProxy in front of these relays; its port is given."""
     port = free_port()
-    servers = [
-        f"  server relay-{number} 127.0.0.1:{relay.port} port {relay.admin_port}"
-        for number, relay in enumerate(relays, 1)
-    ]
     configuration = directory / "haproxy.cfg"
-    configuration.write_text(_CONFIGURATION.format(port=port, servers="\n".join(servers)))
+    configuration.write_text(configuration_for(port, relays))
     with (directory / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", str(configuration)], stdout=log, stderr=log)
     try:
