@@ -263,6 +263,6 @@ def test_the_example_settings_are_right(kit, tmp_path, capsys, monkeypatch):
     policy.write_text(example.with_name("policy.toml").read_text())
     policy.chmod(0o600)
     path = tmp_path / "node-agent.toml"
-    settings = example.read_text().replace("/etc/trunkline/roots.pem", str(kit.ca_file))
+    settings = example.read_text().replace("/etc/trunkline/ca.pem", str(kit.ca_file))
     path.write_text(settings.replace("/etc/trunkline/policy.toml", str(policy)))
     assert main(["--config", str(path), "--check-config"]) == 0

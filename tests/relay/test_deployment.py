@@ -10,21 +10,35 @@ import pytest
 from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from trunkline.runtime.settings import load_settings
 
-DIRECTORY = Path(__file__).parents[2] / "deploy" / "relay"
+ROOT = Path(__file__).parents[2]
+DIRECTORY = ROOT / "deploy" / "relay"
 UNIT = DIRECTORY / "trunkline-relay.service"
 EXAMPLE = DIRECTORY / "relay.toml"
 
 
-def test_the_example_is_valid_and_states_the_defaults() -> None:
-    shown = load_settings(RelaySettings, EXAMPLE, {}, prefix=ENVIRONMENT_PREFIX)
+def test_the_example_is_valid_and_states_the_defaults(tmp_path: Path) -> None:
+    ca_file, example = tmp_path / "ca.pem", tmp_path / "relay.toml"
+    ca_file.touch()
+    example.write_text(EXAMPLE.read_text().replace('"/etc/trunkline/ca.pem"', f'"{ca_file}"'))
+    shown = load_settings(RelaySettings, example, {}, prefix=ENVIRONMENT_PREFIX)
     least = {
         f"{ENVIRONMENT_PREFIX}__STATE_DIRECTORY": str(shown.state_directory),
         f"{ENVIRONMENT_PREFIX}__CONTROL_PLANE__URL": shown.control_plane.url,
+        f"{ENVIRONMENT_PREFIX}__CONTROL_PLANE__CA_FILE": str(ca_file),
     }
     defaults = load_settings(RelaySettings, None, least, prefix=ENVIRONMENT_PREFIX)
     differing = {name for name in RelaySettings.model_fields if getattr(shown, name) != getattr(defaults, name)}
     assert differing == {"enrolment"}
     assert shown.enrolment.name == "relay-1"
+
+
+def test_what_is_installed_is_what_the_settings_name() -> None:
+    """The commands of docs/operations.md put the files where the examples look for them."""
+    installed = (ROOT / "docs" / "operations.md").read_text()
+    for example in (EXAMPLE, ROOT / "deploy" / "node-agent" / "node-agent.toml"):
+        ca_file = tomllib.loads(example.read_text())["control_plane"]["ca_file"]
+        directory, _, name = ca_file.rpartition("/")
+        assert f" {name} {directory}/\n" in installed
 
 
 def test_the_example_names_every_setting() -> None:
