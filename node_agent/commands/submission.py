@@ -6,9 +6,19 @@ import hashlib
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
+from node_agent.commands.documents import DocumentRefused, problems_of, read_document
 from node_agent.commands.secret_references import MOST_REFERENCES, SecretReferences
 from node_agent.rules.base import CommandName, ParameterName
 from node_agent.rules.limits import AskedLimits
@@ -34,7 +44,18 @@ def _encodable(text: str) -> str:
 Argument = Annotated[str, Field(max_length=MAX_ARGUMENT_CHARACTERS)]
 ParameterText = Annotated[str, Field(max_length=LONGEST_VALUE), AfterValidator(_encodable)]
 ParameterNumber = Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
-ParameterValue = ParameterText | ParameterNumber | bool
+
+
+def _one_of_the_forms(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """Tell what a value must be in one sentence, where each of the forms that it may have would have one of its own."""
+    try:
+        return handler(value)
+    except ValidationError:
+        limits = f"of at most {LONGEST_VALUE} characters without NUL"
+        raise ValueError(f"must be a string {limits}, a whole number, true or false") from None
+
+
+ParameterValue = Annotated[ParameterText | ParameterNumber | bool, WrapValidator(_one_of_the_forms)]
 
 
 class SubmissionRefused(Exception):  # noqa: N818 - an expected refusal
@@ -146,32 +167,8 @@ def parse_submission(body: bytes) -> Submission:
         SubmissionRefused: it is not JSON, has a name twice, or a field that is unknown or wrong.
     """
     try:
-        document = json.loads(body, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
-        return Submission.model_validate(document)
+        return Submission.model_validate(read_document(body))
     except ValidationError as error:
-        raise SubmissionRefused("; ".join(map(_problem, error.errors()[:10]))) from None
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, _BadDocumentError) else "it is not JSON"
-        raise SubmissionRefused(f"the body cannot be read: {reason}") from None
-
-
-def _problem(problem: ErrorDetails) -> str:
-    place = ".".join(map(str, problem["loc"])) or "body"
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown key"
-    return f"{place}: {problem['msg'].removeprefix('Value error, ').removeprefix('Input ')}"
-
-
-class _BadDocumentError(ValueError):
-    pass
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise _BadDocumentError("a name is in it twice")
-    return document
-
-
-def _no_constant(name: str) -> Any:
-    raise _BadDocumentError(f"{name} is not JSON")
+        raise SubmissionRefused(problems_of(error)) from None
+    except DocumentRefused as error:
+        raise SubmissionRefused(str(error)) from None

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from node_agent.commands.accounts import Account
+from node_agent.commands.documents import DocumentRefused, problems_of, read_document
 from node_agent.commands.proc import RUN_VARIABLE
 from node_agent.rules.limits import Limits
 from node_agent.shells.program import ProgramPlan
@@ -63,13 +64,14 @@ def parse_request(body: bytes) -> ShellRequest:
     """Check the body of an opening.
 
     Raises:
-        RequestRefused: it is not JSON, or has a field that is unknown or wrong.
+        RequestRefused: it is not JSON, has a name twice, or a field that is unknown or wrong.
     """
     try:
-        return ShellRequest.model_validate_json(body or b"{}")
+        return ShellRequest.model_validate(read_document(body or b"{}"))
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors()[:10]]
-        raise RequestRefused("; ".join(problems)) from None
+        raise RequestRefused(problems_of(error)) from None
+    except DocumentRefused as error:
+        raise RequestRefused(str(error)) from None
 
 
 def plan_of(request: ShellRequest, account: Account, login_shell: str, shell_id: str, limits: Limits) -> ProgramPlan:

@@ -88,6 +88,14 @@ def test_refusals_are_in_our_own_words():
         parse_submission(body(environment={"": "1"}, x=1))
 
 
+@pytest.mark.parametrize("value", ["1.5", "null", '"\\u0000"', "[]"])
+def test_a_parameter_of_no_form_is_told_in_one_sentence(value):
+    with pytest.raises(SubmissionRefused) as refused:
+        parse_submission(f'{{"named": "restart", "parameters": {{"a": {value}}}}}'.encode())
+    expected = "parameters.a: must be a string of at most 4096 characters without NUL, a whole number, true or false"
+    assert str(refused.value) == expected
+
+
 def test_bodies_that_mean_the_same_have_the_same_fingerprint():
     one = parse_submission(b'{"argv":["a"],"environment":{"X":"1","Y":"2"},"user":null}')
     other = parse_submission(b'{ "environment": {"Y":"2","X":"1"}, "argv": ["a"] }')
