@@ -94,7 +94,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 _tell_roots(settings, foundation.signers)
                 control_plane = compose(foundation)
                 stack.push_async_callback(control_plane.fleet.reach.close)
-                await control_plane.housekeeping.begin()
+                silent_seconds = await control_plane.housekeeping.begin()
+                await control_plane.fleet.conductor.stop_outdated(silent_seconds)
                 await control_plane.identities.trust.refresh()
             except (StorageFullError, StorageBusyError) as error:
                 raise StateDirectoryError(str(error)) from None

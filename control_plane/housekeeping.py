@@ -75,8 +75,11 @@ class Housekeeping:
         self._difference = clock.now() - clock.monotonic()
         self._distrusted_until = float("-inf")
 
-    async def begin(self) -> None:
+    async def begin(self) -> float:
         """Compare the wall clock with the last event on record; to be called before this process records any.
+
+        Returns:
+            How long ago, by the clock, that was; 0 where there is none.
 
         Raises:
             StorageError: the database cannot be read.
@@ -91,6 +94,7 @@ class Housekeeping:
                 seconds_since_last_event=round(away_seconds),
                 consequence="nothing is forgotten for a day",
             )
+        return away_seconds
 
     async def run(self) -> None:
         """Clean up for ever."""

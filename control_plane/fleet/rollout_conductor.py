@@ -4,6 +4,9 @@ Theory of operation. A rollout is looked at when something about its submission 
 every few seconds. A look is one transaction: it counts, decides (`rollouts.decide`), and writes the decision, so that
 a command which is not held was let go by a decision that is on the disk. The dispatcher hears of it afterwards; what
 it did not hear of before a crash it takes up at its start.
+
+That holds as long as nodes remember what they ran: a database that was restored from an old backup lets commands go
+again, and a node that has forgotten one would run it twice. So what was not recorded for that long is not gone on with.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from control_plane.fleet.rollouts import Decision, Plan, WaveCount, decide
 from control_plane.fleet.stopping import stop
 from control_plane.fleet.submission_news import SubmissionNews
 from control_plane.metrics import ControlPlaneMetrics
-from control_plane.settings import CommandSettings
+from control_plane.settings import DAY_SECONDS, CommandSettings
 from control_plane.storage import submissions
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.beginning import begun
@@ -35,6 +38,9 @@ RECHECK_SECONDS = 5.0
 STORAGE_RETRY_SECONDS = 1.0
 FAULT_RETRY_SECONDS = 30.0
 LOOK_SECONDS = 30.0
+REMEMBERED_SECONDS = float(DAY_SECONDS)
+"""For so long agents remember commands, unless their settings say less (`commands.retention_seconds`)."""
+OUTDATED = "nothing was recorded for a day: the control plane was off, or restored from a backup; submit the rest anew"
 CONDUCTOR = Actor("local/rollouts")
 
 
@@ -70,6 +76,23 @@ class RolloutConductor:
         self._clock = clock
         self._log = log
         self._due: dict[SubmissionKey, float] = {}
+
+    async def stop_outdated(self, silent_seconds: float) -> None:
+        """Stop all rollouts, if nothing was recorded for so long that nodes may have forgotten what they ran meanwhile.
+
+        To be called before `run`. What nodes have goes on; no other node hears of the command.
+
+        Raises:
+            StorageError: the database does not do it.
+        """
+        if silent_seconds < REMEMBERED_SECONDS:
+            return
+        async with self._database.write() as session:
+            for key in await submissions.open_rollouts(session):
+                submission = await submissions.lock(session, key)
+                if submission is not None and submission.stop_reason is None:
+                    self._note_stop(session, key, OUTDATED)
+                    await stop(session, submission, OUTDATED, running=False)
 
     async def run(self) -> None:
         """Take up what a previous process left, and conduct for ever."""
@@ -163,16 +186,18 @@ class RolloutConductor:
     async def _obey(self, session: AsyncSession, submission: Submission, decision: Decision, now_ms: int) -> _Looked:
         key = SubmissionKey(submission.workspace_id, submission.submission_id)
         if decision.stop is not None:
-            details = {"reason": decision.stop}
-            happening = Happening("submission.stop", "ok", key.submission_id, key.workspace_id, details)
-            append(session, self._clock.now(), CONDUCTOR, happening)
-            self._log.warning("rollout.stopped", submission_id=key.submission_id, reason=decision.stop)
+            self._note_stop(session, key, decision.stop)
             return _Looked(await stop(session, submission, decision.stop, running=False), changed=True)
         changed = (submission.wave or 0, submission.wave_over_time) != (decision.wave, decision.over_since)
         submission.wave, submission.wave_over_time = decision.wave, decision.over_since
         deadline_ms = now_ms + self._settings.delivery_seconds * 1000
         released = await submissions.let_go(session, key, decision.wave, decision.start, deliver_before_ms=deadline_ms)
         return _Looked(released, changed=changed or bool(released), wake_time=decision.wake_time)
+
+    def _note_stop(self, session: AsyncSession, key: SubmissionKey, reason: str) -> None:
+        happening = Happening("submission.stop", "ok", key.submission_id, key.workspace_id, {"reason": reason})
+        append(session, self._clock.now(), CONDUCTOR, happening)
+        self._log.warning("rollout.stopped", submission_id=key.submission_id, reason=reason)
 
 
 def plan_of(document: Mapping[str, Any]) -> Plan:

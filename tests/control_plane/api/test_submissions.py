@@ -245,6 +245,26 @@ async def test_a_rollout_goes_on_where_another_process_left_it(tmp_path: Path):
     await relay.close()
 
 
+@pytest.mark.parametrize(("silent_seconds", "counts"), [(86_399.0, {"SUCCEEDED": 5}), (86_400.0, {"CANCELLED": 5})])
+async def test_a_rollout_that_nodes_may_have_forgotten_is_not_gone_on_with(
+    tmp_path: Path, silent_seconds: float, counts: dict[str, int]
+):
+    """As after a restore from an old backup: what it holds back may have run since."""
+    agent = FakeAgent(state="SUCCEEDED")
+    relay = agent.relay()
+    await lay_down(tmp_path, quick(tmp_path), "control-plane-with-five-nodes", enrol)
+    running: dict[str, Any] = {"settings": quick(tmp_path), "dial": relay.dial}
+    async with running_control_plane(tmp_path, **running) as plane:
+        await Stage(plane, agent).submit(canary=1, waves=[2])
+        await plane.control_plane.fleet.conductor.stop_outdated(silent_seconds)
+    async with running_control_plane(tmp_path, **running, fleet=True) as plane:
+        found = await Stage(plane, agent).ended()
+        assert found["counts"] == counts
+        assert ("nothing was recorded for a day" in found.get("stop_reason", "")) == ("CANCELLED" in counts)
+    assert agent.count("PUT") == counts.get("SUCCEEDED", 0)
+    await relay.close()
+
+
 async def test_what_a_process_that_is_gone_may_have_sent_is_not_called_never_sent(tmp_path: Path):
     agent = FakeAgent(state="RUNNING")
     relay = agent.relay()
