@@ -60,7 +60,10 @@ class Credentials:
         return await self._machine(request, route, request_id)
 
     def _operator(self, request: web.Request, request_id: str) -> Caller:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        fields = request.headers.getall("Authorization", [""])
+        if len(fields) > 1:  # others on the way may have looked at another one of them
+            raise ApiError(ErrorCode.UNAUTHENTICATED, "send one Authorization field")
+        scheme, _, token = fields[0].partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise ApiError(ErrorCode.UNAUTHENTICATED, "send the operator token: Authorization: Bearer …")
         presented = token_hash(token.strip()) if len(token) <= LONGEST_BEARER else ""

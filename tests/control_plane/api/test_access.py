@@ -139,3 +139,11 @@ async def test_what_is_not_there(plane: RunningControlPlane):
     assert (nowhere.status, nowhere.error_code) == (404, "ENDPOINT_NOT_FOUND")
     wrong = await plane.call("DELETE", "/api/2.0/accounts")
     assert (wrong.status, wrong.error_code, wrong.document["message"]) == (405, "METHOD_NOT_ALLOWED", "use GET here")
+
+
+async def test_of_two_credentials_none_is_chosen(plane: RunningControlPlane):
+    both = [("Authorization", f"Bearer {plane.operator_token}"), ("Authorization", "Bearer tlo-wrong")]
+    for headers in (both, both[::-1]):
+        async with plane.session().get(f"{plane.url}{plane.account}/workspaces", headers=headers) as response:
+            answer = await response.json()
+        assert (response.status, answer["message"]) == (401, "send one Authorization field")
