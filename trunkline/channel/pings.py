@@ -7,7 +7,9 @@ handled very late, then it was this process that stood still, and the peer gets 
 The round trip that counts is that of the way itself, without what waits on it: the shortest seen, which is let rise
 slowly, since a way can become longer. What a link itself has put on its way would otherwise pass for distance. So it
 is measured when a link that was quiet is first used, and now and then while windows are in use; it rises only as long
-as it is looked at. A ping that only measures is no question whether the peer is there: it has no deadline.
+as it is looked at. What is measured on a quiet link is the way itself, and is taken as it is: a way that has become
+longer is known by then, where the slow rise would take minutes, with windows too small for it all the while. A ping
+that only measures is no question whether the peer is there: it has no deadline.
 """
 
 from typing import Final
@@ -29,7 +31,7 @@ class Pings:
 
     __slots__ = (
         "_answered_at", "_excused", "_in_flight", "_keepalive", "_limits", "_measured_at", "_measuring", "_next_id",
-        "heard_at", "rtt_seconds",
+        "_quiet_id", "heard_at", "rtt_seconds",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, keepalive_seconds: float | None, now: float) -> None:
@@ -39,19 +41,22 @@ class Pings:
         self._next_id = 0
         self._excused = False
         self._measuring: int | None = None
+        self._quiet_id: int | None = None
         self._measured_at = NEVER
         self._answered_at = now
         self.heard_at = now
         """When the last bytes arrived."""
         self.rtt_seconds: float | None = None
-        """The round trip: falls at once, and rises by `RISE_PER_SECOND`. None before the first answer."""
+        """The round trip: falls at once, and rises by `RISE_PER_SECOND`, or at once where the link was quiet. None
+        before the first answer."""
 
     def __len__(self) -> int:
         return len(self._in_flight)
 
     def start(self, now: float) -> int:
         """Note a ping sent at `now`; returns the value that its frame carries. The oldest of too many is dropped."""
-        ping_id = self._take_id()
+        quiet = self._keepalive is not None and now >= self.heard_at + self._keepalive
+        ping_id = self._take_id(quiet)
         if len(self._in_flight) >= self._limits.max_pings_in_flight:
             del self._in_flight[next(iter(self._in_flight))]
         self._in_flight[ping_id] = now
@@ -61,15 +66,20 @@ class Pings:
         """Whether the round trip may be measured again: the last measurement has ended, and began long enough ago."""
         return self._measuring is None and now - self._measured_at >= interval_seconds
 
-    def measure(self, now: float) -> int:
-        """Note a ping sent at `now` that only measures; returns the value that its frame carries."""
+    def measure(self, now: float, *, quiet: bool = False) -> int:
+        """Note a ping sent at `now` that only measures; returns the value that its frame carries.
+
+        `quiet` says that nothing is under way that its answer would have to wait for.
+        """
         self._measured_at = now
-        self._measuring = ping_id = self._take_id()
+        self._measuring = ping_id = self._take_id(quiet)
         return ping_id
 
-    def _take_id(self) -> int:
+    def _take_id(self, quiet: bool) -> int:
         ping_id = self._next_id
         self._next_id = ping_id + 1 & 0xFFFFFFFF
+        if quiet:
+            self._quiet_id = ping_id
         return ping_id
 
     def answered(self, ping_id: int, now: float) -> float | None:
@@ -83,7 +93,10 @@ class Pings:
         rtt, rising_seconds = now - sent_at, min(now - self._answered_at, RISE_SECONDS)
         self._answered_at = now
         known = self.rtt_seconds
-        self.rtt_seconds = rtt if known is None else min(rtt, known * (1 + RISE_PER_SECOND * rising_seconds) + 1e-6)
+        if known is None or ping_id == self._quiet_id:
+            self.rtt_seconds = rtt
+        else:
+            self.rtt_seconds = min(rtt, known * (1 + RISE_PER_SECOND * rising_seconds) + 1e-6)
         return rtt
 
     def deadline(self) -> float | None:

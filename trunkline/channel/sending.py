@@ -242,7 +242,7 @@ class SendingSession(Generic[S]):
 
     def measure_quiet(self, now: float) -> None:
         """Measure the round trip, if that is due: nothing is under way yet that the answer would have to wait for."""
-        self._measure(now, QUIET_MEASURE_SECONDS)
+        self._measure(now, QUIET_MEASURE_SECONDS, quiet=True)
 
     def go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
         """Say that no new streams are taken; those that are open may finish. A second time does nothing.
@@ -361,10 +361,10 @@ class SendingSession(Generic[S]):
         stream.receive_window += grant
         self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)
 
-    def _measure(self, now: float, interval_seconds: float) -> None:
+    def _measure(self, now: float, interval_seconds: float, *, quiet: bool = False) -> None:
         pings = self._pings
         if pings.measurement_due(now, interval_seconds):
-            self._send_control(PING | SYN, 0, pings.measure(now))
+            self._send_control(PING | SYN, 0, pings.measure(now, quiet=quiet))
 
     def _send_control(self, word: int, stream_id: int, length: int) -> None:
         self._outgoing.append(encode_header(word, stream_id, length))
