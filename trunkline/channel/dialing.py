@@ -130,8 +130,7 @@ async def dial(plan: DialPlan, make_link: Callable[[LinkTerms], Link]) -> Link:
             return await _dial_carriers(plan, make_link, deadline)
     except TimeoutError:
         raise ConnectionLost(
-            f"no link to the relay {host} within {plan.deadline_seconds:g} s: its name was not resolved, or the relay, "
-            "or what is on the way to it, did not answer"
+            f"no answer from the relay {host} within {plan.deadline_seconds:g} s, or its name was not resolved"
         ) from None
 
 
