@@ -7,8 +7,8 @@ under the same number. Each says which document it holds; one that this control 
 made it. Its revocations, and its locks that have not expired, are added to the database, and the number goes beyond it,
 so that what is published next is taken by everybody, and ends at least what was ended before.
 
-A certificate that was revoked may have been renewed here before this was heard of: what came of that is ended too. And
-of certificates that expired in the time that was lost nobody knows any more whether they had been revoked, since
+A certificate that was revoked or locked may have been renewed here before this was heard of: what came of that is too.
+And of certificates that expired in the time that was lost nobody knows any more whether they had been revoked, since
 documents do not name them for longer than a day: their keys are good for no late renewal.
 
 A signing key that was revoked since, or an authority that was retired, is ended again too: the document is of later
@@ -43,6 +43,7 @@ from control_plane.storage.accounts import the_account
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.records.accounts import Account
+from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.trust import Lock, Revocation
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -175,7 +176,9 @@ async def _merge(
     sequence = max(account.trust_sequence, document.sequence)
     lost_revocations = [row async for row in _lost_revocations(session, document, now_ms)]
     lost_locks = [row async for row in _lost_locks(session, document, now_ms)]
-    lost_revocations += await _renewed_since(session, document, lost_revocations, now_ms)
+    heirs = await _renewed_since(session, document, [*lost_revocations, *lost_locks])
+    lost_revocations += [_as_revoked(heir, now_ms) for heir, ended_by in heirs if isinstance(ended_by, Revocation)]
+    lost_locks += [_as_locked(heir, ended_by) for heir, ended_by in heirs if isinstance(ended_by, Lock)]
     doubtful = await _forget_doubtful(session, document)
     for number, revocation in enumerate(lost_revocations, sequence + 1):
         revocation.sequence, revocation.revoked_by = number, actor.name
@@ -219,23 +222,35 @@ async def _lost_locks(session: AsyncSession, document: TrustDocument, now_ms: in
 
 
 async def _renewed_since(
-    session: AsyncSession, document: TrustDocument, lost: Sequence[Revocation], now_ms: int
-) -> list[Revocation]:
-    """Return revocations of what was renewed here, before the document was seen, by certificates that it has ended."""
-    ended = {row.id for row in lost if row.kind == "certificate"}
-    heirs = []
+    session: AsyncSession, document: TrustDocument, lost: Sequence[Revocation | Lock]
+) -> list[tuple[Certificate, Revocation | Lock]]:
+    """Return what was renewed here, before the document was seen, by certificates that it ends, each with that end."""
+    named = {end.id: end for end in lost if end.kind == "certificate"}
+    ends, heirs = dict(named), []
     for renewal in await audit.renewals_since(session, document.issued_at * 1000):
-        if renewal.details.get("by_certificate") in ended:
-            heirs.append(renewal.details["certificate"])
-            ended.add(heirs[-1])
-    found = [await certificates.find(session, serial) for serial in heirs]
-    known = {row.id for row in lost}
-    return [
-        Revocation(kind="certificate", id=one.serial, expire_time=one.expire_time, creation_time=now_ms)
-        for one in found
-        if one is not None and one.serial not in known
-        and not await revocations.is_revoked(session, "certificate", one.serial)
-    ]  # fmt: skip
+        end = ends.get(renewal.details.get("by_certificate", ""))
+        serial = renewal.details["certificate"]
+        if end is None or serial in named or await revocations.is_revoked(session, "certificate", serial):
+            continue
+        ends[serial] = end
+        if (heir := await certificates.find(session, serial)) is not None:
+            heirs.append((heir, end))
+    return heirs
+
+
+def _as_revoked(certificate: Certificate, now_ms: int) -> Revocation:
+    return Revocation(
+        kind="certificate", id=certificate.serial, expire_time=certificate.expire_time, creation_time=now_ms
+    )
+
+
+def _as_locked(certificate: Certificate, lock: Lock) -> Lock:
+    """Return the lock of what the certificate that it is for was renewed into."""
+    return Lock(
+        lock_id=new_id("lk"), kind="certificate", id=certificate.serial, reason=RECOVERED_REASON,
+        lifetime_seconds=lock.lifetime_seconds, creation_time=lock.creation_time, expire_time=lock.expire_time,
+        ended=False,
+    )  # fmt: skip
 
 
 async def _forget_doubtful(session: AsyncSession, document: TrustDocument) -> int:

@@ -195,14 +195,18 @@ async def test_the_feed_of_a_relay_that_is_deleted_ends(plane: RunningControlPla
 async def test_what_a_revoked_certificate_was_renewed_into_before_it_was_heard_of_is_ended_too(tmp_path: Path):
     async with running_control_plane(tmp_path) as plane:
         relay, stolen, node = await plane.relay(), await plane.relay("relay-2"), await plane.node()
+        odd = await plane.relay("relay-3")
     shutil.copytree(tmp_path / "state", tmp_path / "backup")
     async with running_control_plane(tmp_path) as plane:
         for identity in (stolen.identity, node.identity):
             await plane.ok("POST", "/api/2.0/revocations", {"kind": "certificate", "id": identity.serial})
+        body = {"kind": "certificate", "id": odd.identity.serial, "lifetime_seconds": 3600, "reason": "odd"}
+        await plane.ok("POST", "/api/2.0/locks", body)
         held = text(plane)
     shutil.rmtree(tmp_path / "state")
     (tmp_path / "backup").rename(tmp_path / "state")
     async with running_control_plane(tmp_path) as plane:
+        locked = {odd.identity.serial, (await renewed(plane, "relays", odd.identity)).serial}
         late = [await renewed(plane, "relays", stolen.identity), await renewed(plane, "nodes", node.identity)]
         late.append(await renewed(plane, "nodes", late[1]))
         honest = await renewed(plane, "relays", relay.identity)
@@ -210,6 +214,7 @@ async def test_what_a_revoked_certificate_was_renewed_into_before_it_was_heard_o
         ended = {stolen.identity.serial, node.identity.serial, *(one.serial for one in late)}
         assert set(document(plane).revocations.certificates) == ended
         assert honest.serial not in ended
+        assert {one.id for one in document(plane).locks} == locked
 
 
 async def renewed(plane: RunningControlPlane, who: str, identity: Identity) -> Identity:
