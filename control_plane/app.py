@@ -228,9 +228,12 @@ def _opened(settings: ControlPlaneSettings, sole_use: SoleUse) -> Database:
 
 
 def _refuse_unprepared(settings: ControlPlaneSettings) -> None:
-    if settings.authority_directory.exists():
-        return
-    raise StartError(_not_initialised(settings))
+    try:
+        prepared = settings.authority_directory.exists()
+    except PermissionError:
+        return  # opening the state directory says what to do
+    if not prepared:
+        raise StartError(_not_initialised(settings))
 
 
 def _not_initialised(settings: ControlPlaneSettings) -> str:

@@ -3,7 +3,8 @@
 # Without root it only says what is missing; the tests that need such a program then say why they are skipped.
 set -eu
 case $1 in
-    test) wanted="cc:gcc curl:curl openssl:openssl go:golang-go node:nodejs npm:npm softhsm2-util:softhsm2"
+    test) wanted="cc:gcc curl:curl openssl:openssl go:golang-go node:nodejs npm:npm softhsm2-util:softhsm2
+            haproxy:haproxy"
         libraries="golang-github-hashicorp-yamux-dev libc6-dev" ;;
     bench) wanted="cc:gcc nginx:nginx-light wrk:wrk" libraries="" ;;
     soak) wanted="haproxy:haproxy" libraries="" ;;

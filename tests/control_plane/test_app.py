@@ -25,6 +25,7 @@ from control_plane.initialise import initialise
 from control_plane.settings import ControlPlaneSettings
 from tests.support.postgres import has_postgres, running_postgres
 from trunkline.runtime.daemon import StartError
+from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.settings import load_settings
 
 # As the command line loads it: a fifth of a start goes otherwise.
@@ -223,6 +224,18 @@ def test_a_read_only_state_directory_is_refused(config: Path):
     assert done.returncode == 73
     assert "Traceback" not in done.stderr
     state.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_a_directory_of_somebody_elses_is_one_line(config: Path):
+    (config.parent / "state").mkdir(mode=0o700)
+    settings = load_settings(ControlPlaneSettings, config, {}, prefix="TRUNKLINE_CONTROL_PLANE")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StateDirectoryError, match="must belong to the user that runs the daemon"):
+            await serve(settings)
+    finally:
+        os.seteuid(0)
 
 
 def test_a_start_on_a_full_disk_is_one_that_the_service_manager_tries_again(config: Path):
