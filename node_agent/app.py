@@ -15,6 +15,7 @@ from node_agent.composition.foundation import Foundation, lay_foundation
 from node_agent.composition.serving import Serving, compose
 from node_agent.establishing import control_plane_tls, establish_identity, proxies
 from node_agent.identity.trust_keeping import TrustKeeping
+from node_agent.orphans import Orphans
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from trunkline.runtime.admin import AdminServer
@@ -113,6 +114,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 foundation.checks.run(),
                 foundation.ledger.run(),
                 foundation.metadata_block.run(),
+                Orphans().run(),
                 lifecycle.keep_watchdog(),
                 watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
             )
