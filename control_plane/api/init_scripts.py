@@ -134,11 +134,13 @@ class InitScriptResource:
         async with self._context.database.write() as session:
             owner = await _owner(session, request)
             known = await init_scripts.find(session, owner.owner_id, body.name)
-            if known is not None:
-                if not _is_same(known, body):
-                    raise conflict("an init script of this name exists with other content: change it with PATCH")
-                return json_response(_view(known))
             others = await init_scripts.of_owner(session, owner.owner_id)
+            if known is not None:
+                if not _is_same(known, body, end=len(others) - 1):
+                    raise conflict(
+                        "an init script of this name exists with other content, or elsewhere: change it with PATCH"
+                    )
+                return json_response(_view(known))
             if len(others) >= owner.most:
                 raise limit_reached(f"there may be {owner.most} init scripts here: delete some")
             await _require_secrets(session, owner.workspace, body.secrets)
@@ -261,9 +263,11 @@ def _record(body: NewInitScript, owner: _Owner, actor: str, now_ms: int) -> Init
     )
 
 
-def _is_same(known: InitScript, body: NewInitScript) -> bool:
+def _is_same(known: InitScript, body: NewInitScript, *, end: int) -> bool:
+    """Whether a creation asks for what exists; `end` is the last position, which all positions beyond it mean."""
     wanted = (base64.b64decode(body.script), body.enabled, _references(body.secrets))
-    return wanted == (known.content, known.enabled, known.secrets) and body.position in (None, known.position)
+    is_there = body.position is None or min(body.position, end) == known.position
+    return wanted == (known.content, known.enabled, known.secrets) and is_there
 
 
 def _state(script: InitScript) -> tuple[Any, ...]:

@@ -108,11 +108,13 @@ class JoinPolicyResource:
             wanted = _record(body, workspace.workspace_id, cluster.cluster_id if cluster else None, int(now * 1000))
             known = await join_policies.find(session, workspace.workspace_id, body.join_policy)
             if known is not None:
-                if _rules(known) != _rules(wanted):
+                if _in_order(_rules(known)) != _in_order(_rules(wanted)):
                     raise conflict(f"the join policy {body.join_policy!r} exists with other rules: delete it first")
                 return json_response(_view(known))
             if await join_policies.count(session) >= MOST_POLICIES:
-                raise limit_reached(f"a workspace may have {MOST_POLICIES} join policies: delete some")
+                raise limit_reached(
+                    f"there may be {MOST_POLICIES} join policies in all workspaces together: delete some"
+                )
             session.add(wanted)
             happening = Happening(
                 "join_policy.create",
@@ -196,6 +198,15 @@ def _rules(record: JoinPolicy) -> dict[str, Any]:
         "reattestation": record.reattestation,
     }
     return {name: value for name, value in rules.items() if value is not None}
+
+
+def _in_order(rules: dict[str, Any]) -> dict[str, Any]:
+    """Return rules of which those are equal that mean the same: in a condition, the order of the values does not."""
+    conditions = {
+        name: values if isinstance(values, dict) else sorted(set(values))
+        for name, values in rules["conditions"].items()
+    }
+    return rules | {"conditions": conditions}
 
 
 def _view(record: JoinPolicy) -> dict[str, Any]:

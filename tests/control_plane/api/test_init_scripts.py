@@ -86,10 +86,12 @@ async def test_a_creation_sent_twice_is_one(finance: RunningControlPlane):
     first = await finance.call("POST", SCRIPTS, body)
     second = await finance.call("POST", SCRIPTS, body)
     assert (first.status, second.status, first.document) == (201, 200, second.document)
+    last = {"name": "b", "script": encoded(b"true"), "position": 99}
+    assert [(await finance.call("POST", SCRIPTS, last)).status for _ in range(2)] == [201, 200]
     for other in ({"script": encoded(b"false")}, {"enabled": False}, {"position": 1}):
         answer = await finance.call("POST", SCRIPTS, body | other)
         assert (answer.status, answer.error_code) == (409, "RESOURCE_CONFLICT")
-    assert await names(finance) == ["a"]
+    assert await names(finance) == ["a", "b"]
 
 
 async def test_each_change_is_audited_with_the_hash_and_who(finance: RunningControlPlane):

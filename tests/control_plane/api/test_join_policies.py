@@ -35,6 +35,15 @@ async def test_a_policy_from_creation_to_deletion(plane: RunningControlPlane):
     assert {"join_policy.create", "join_policy.delete"} <= actions
 
 
+async def test_the_order_in_which_a_condition_names_its_values_means_nothing(plane: RunningControlPlane):
+    await plane.workspace()
+    created = await plane.call("POST", PATH, WEB | {"conditions": {"accounts": ["b", "a"], "tags": {"env": "prod"}}})
+    again = await plane.call("POST", PATH, WEB | {"conditions": {"tags": {"env": "prod"}, "accounts": ["a", "b"]}})
+    assert (created.status, again.status, again.document) == (201, 200, created.document)
+    other = await plane.call("POST", PATH, WEB | {"conditions": {"accounts": ["a"], "tags": {"env": "prod"}}})
+    assert other.status == 409
+
+
 @pytest.mark.parametrize(
     "change",
     [
