@@ -52,6 +52,7 @@ def compose(foundation: Foundation) -> ControlPlane:
         CertificateError: a key or certificate in the state directory is missing or damaged.
     """
     metrics = ControlPlaneMetrics(foundation.registry)
+    metrics.database_failing.set_function(lambda: float(foundation.database.remark() is not None))
     identities = _identities(foundation, metrics)
     fleet = compose_fleet(foundation, metrics, identities)
     foundation.registry.register(

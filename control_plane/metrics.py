@@ -54,6 +54,11 @@ class ControlPlaneMetrics:
             ["role", "error_code"],
             registry=registry,
         )
+        self.database_failing = Gauge(
+            "trunkline_control_plane_database_failing",
+            "1 while the database is away, or its disk is full or read-only.",
+            registry=registry,
+        )
         self.connections = Gauge(
             "trunkline_control_plane_connections", "Connections open to the API.", registry=registry
         )

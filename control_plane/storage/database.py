@@ -35,6 +35,7 @@ from control_plane.storage.errors import (
     MAYBE_DONE,
     StorageBusyError,
     StorageError,
+    StorageFullError,
     StorageUnreachableError,
     translated,
     unopened,
@@ -95,6 +96,7 @@ class Database:
         self._writer = async_sessionmaker(self._engines[1], expire_on_commit=False)
         self._losses = 0
         self._away_since: float | None = None
+        self._full_since: float | None = None
 
     async def connect(self) -> None:
         """Make every connection to SQLite's file now: each has a thread, and later there may be none to be had.
@@ -149,27 +151,37 @@ class Database:
                 await self._end(session)
 
     def remark(self) -> str | None:
-        """Say since when the database is away; None while it is not, as far as anybody has asked it."""
-        if self._away_since is None:
-            return None
-        return (
-            f"the database has not been reached for {time.monotonic() - self._away_since:.0f} s: requests that need it "
-            "are answered with 503"
-        )
+        """Say since when the database is away, or takes nothing; None while it does, as far as anybody has asked it."""
+        now = time.monotonic()
+        if self._away_since is not None:
+            return (
+                f"the database has not been reached for {now - self._away_since:.0f} s: requests that need it are "
+                "answered with 503"
+            )
+        if self._full_since is not None:
+            return (
+                f"the database has taken nothing for {now - self._full_since:.0f} s, its disk is full or read-only: "
+                "requests that write are answered with 507"
+            )
+        return None
 
     @contextlib.contextmanager
     def _noting(self, *, writing: bool = False) -> Iterator[None]:
         """Raise typed errors in place of the driver's, and note whether there is a database."""
         try:
             yield
-        except (DBAPIError, StorageUnreachableError) as error:
+        except (DBAPIError, StorageError) as error:
             typed = translated(error) if isinstance(error, DBAPIError) else error
             if isinstance(typed, StorageUnreachableError):
                 self._losses += writing
                 self._away_since = self._away_since or time.monotonic()
+            elif isinstance(typed, StorageFullError):
+                self._full_since = self._full_since or time.monotonic()
             raise typed from None
         else:
             self._away_since = None
+            if writing:
+                self._full_since = None
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         """Return the place in the line of writers on whose behalf this task writes."""

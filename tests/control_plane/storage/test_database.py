@@ -148,6 +148,12 @@ async def test_a_full_disk_is_a_typed_error_and_nothing_is_half_written(database
         async with database.write() as session:
             session.add_all(Challenge(nonce_sha256="x" * 200 + str(n), expire_time=n) for n in range(500))
     assert await count(database) == 1
+    assert (database.remark() or "").startswith("the database has taken nothing for 0 s, its disk is full or read-only")
+    async with database.engine.connect() as connection:
+        await connection.exec_driver_sql("PRAGMA max_page_count=100000")
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="after", expire_time=1))
+    assert database.remark() is None
 
 
 def modes(directory: Path) -> set[int]:
