@@ -10,7 +10,7 @@ from control_plane.api.context import ApiContext
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import check_account, next_page
+from control_plane.api.workspaces import check_account
 from control_plane.storage import audit
 from control_plane.storage.audit import AuditFilter
 from control_plane.storage.records.audit import AuditEvent
@@ -46,12 +46,11 @@ class AuditResource:
         wanted = AuditFilter(
             query.workspace_id, query.action, query.actor, query.outcome, query.since_time, query.until_time
         )
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
-            before = int(start[0]) if start else None
-            rows = await audit.list_events(session, wanted, before=before, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.event_id,))
-        return json_response({"events": [_view(row) for row in page]} | next_page(token))
+            rows = await audit.list_events(session, wanted, before=asked.after(int), most=asked.most_rows)
+        page, next_page = asked.cut(rows, lambda row: (row.event_id,))
+        return json_response({"events": [_view(row) for row in page]} | next_page)
 
 
 def _view(row: AuditEvent) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from control_plane.api.context import ApiContext, the_node, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import conflict, not_found_in
 from control_plane.storage import clusters, init_scripts
 from control_plane.storage.audit import Happening, append
@@ -84,16 +83,17 @@ class ClusterResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List clusters by name."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = str(start[0]) if start else None
-            rows = await clusters.list_page(session, workspace.workspace_id, after=after, most=query.page_size + 1)
-            page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.cluster,))
+            rows = await clusters.list_page(
+                session, workspace.workspace_id, after=asked.after(str), most=asked.most_rows
+            )
+            page, next_page = asked.cut(rows, lambda row: (row.cluster,))
             members = await clusters.members(session, [row.cluster_id for row in page])
             scripts = await init_scripts.of_owners(session, [row.cluster_id for row in page])
         views = [_document(row, members[row.cluster_id], scripts[row.cluster_id]) for row in page]
-        return json_response({"clusters": views} | next_page(token))
+        return json_response({"clusters": views} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one cluster."""

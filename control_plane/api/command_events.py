@@ -20,7 +20,6 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import read_query
 from control_plane.api.responses import json_response
 from control_plane.api.streaming import stream
-from control_plane.api.workspaces import next_page
 from control_plane.history.bell import Bell
 from control_plane.storage import command_events
 from control_plane.storage.commands import CommandKey
@@ -57,17 +56,19 @@ class CommandEventResource:
     async def read(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """List the events of a command, or follow them."""
         query = read_query(request, EventQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             command, _ = await found(session, request)
             key = CommandKey(command.workspace_id, command.command_id)
-            after = int(start[0]) if start else query.after
-            rows = await command_events.list_after(session, key, after=after, most=query.page_size + 1)
+            after = asked.after(int)
+            rows = await command_events.list_after(
+                session, key, after=query.after if after is None else after, most=asked.most_rows
+            )
         if query.follow:
             lines = self._lines(request, key, query.after)
             return await stream(request, lines, {"Content-Type": "application/x-ndjson"})
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.event_id,))
-        return json_response({"events": [_view(row) for row in page]} | next_page(token))
+        page, next_page = asked.cut(rows, lambda row: (row.event_id,))
+        return json_response({"events": [_view(row) for row in page]} | next_page)
 
     async def _lines(self, request: web.Request, key: CommandKey, after: int) -> AsyncIterator[bytes]:
         with self._bell.listening(key) as rung:

@@ -18,7 +18,6 @@ from control_plane.api.problems import told_as
 from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.rollouts import RolloutBody
-from control_plane.api.workspaces import next_page
 from control_plane.errors import not_found_in
 from control_plane.fleet.command_steps import UNKNOWN
 from control_plane.fleet.dispatcher import Dispatcher
@@ -271,19 +270,15 @@ class CommandResource:
         """List commands, newest first, as they were last heard of."""
         query = read_query(request, CommandQuery)
         wanted = CommandFilter(query.node, query.state)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = (int(start[0]), str(start[1])) if start else None
-            rows = await commands.list_page(
-                session, workspace.workspace_id, wanted, after=after, most=query.page_size + 1
-            )
-            page, token = self._context.pages.cut(
-                request.path, query, rows, lambda row: (row.submit_time, row.command_id)
-            )
+            after = (int(start[0]), str(start[1])) if (start := asked.start) else None
+            rows = await commands.list_page(session, workspace.workspace_id, wanted, after=after, most=asked.most_rows)
+            page, next_page = asked.cut(rows, lambda row: (row.submit_time, row.command_id))
             submissions = await commands.submissions_of(session, page)
         views = [view_command(row, submissions[row.workspace_id, row.submission_id]) for row in page]
-        return json_response({"commands": views} | next_page(token))
+        return json_response({"commands": views} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one command; one that has not ended is asked for at its node first, for a short time."""

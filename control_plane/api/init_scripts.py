@@ -21,7 +21,6 @@ from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import ApiError, conflict, limit_reached, not_found
 from control_plane.names import is_id, new_id
 from control_plane.secrets.references import names_in, no_such_secret
@@ -157,15 +156,15 @@ class InitScriptResource:
         Positions change when others come and go, so a page says which scripts were listed: there are few.
         """
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             owner = await _owner(session, request)
             scripts = await init_scripts.of_owner(session, owner.owner_id)
-        listed = start or ()
-        rows = [script for script in scripts if script.script_id not in listed][: query.page_size + 1]
+        listed = asked.start or ()
+        rows = [script for script in scripts if script.script_id not in listed][: asked.most_rows]
         listed += tuple(row.script_id for row in rows[: query.page_size])
-        page, token = self._context.pages.cut(request.path, query, rows, lambda _: listed)
-        return json_response({"scripts": [_view(row) for row in page]} | next_page(token))
+        page, next_page = asked.cut(rows, lambda _: listed)
+        return json_response({"scripts": [_view(row) for row in page]} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one script with its content."""

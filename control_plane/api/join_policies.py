@@ -12,7 +12,6 @@ from control_plane.api.join_tokens import MOST_LABELS, LabelName, LabelValue
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.attestation.machine import Platform
 from control_plane.attestation.policies import check_conditions, check_template, normal_conditions
 from control_plane.errors import ApiError, conflict, limit_reached, not_found
@@ -128,13 +127,14 @@ class JoinPolicyResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List policies by name."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = str(start[0]) if start else None
-            rows = await join_policies.list_page(session, workspace.workspace_id, after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.join_policy,))
-        return json_response({"join_policies": [_view(row) for row in page]} | next_page(token))
+            rows = await join_policies.list_page(
+                session, workspace.workspace_id, after=asked.after(str), most=asked.most_rows
+            )
+        page, next_page = asked.cut(rows, lambda row: (row.join_policy,))
+        return json_response({"join_policies": [_view(row) for row in page]} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one policy."""

@@ -10,7 +10,6 @@ from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.attestation.join_approvals import APPROVED, APPROVED_SECONDS, DENIED, PENDING, PENDING_SECONDS
 from control_plane.errors import conflict, not_found_in
 from control_plane.storage import join_requests
@@ -44,15 +43,14 @@ class JoinRequestResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List requests."""
         query = read_query(request, JoinRequestQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = str(start[0]) if start else None
             rows = await join_requests.list_page(
-                session, workspace.workspace_id, state=query.state, after=after, most=query.page_size + 1
+                session, workspace.workspace_id, state=query.state, after=asked.after(str), most=asked.most_rows
             )
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.join_request_id,))
-        return json_response({"join_requests": [_view(row) for row in page]} | next_page(token))
+        page, next_page = asked.cut(rows, lambda row: (row.join_request_id,))
+        return json_response({"join_requests": [_view(row) for row in page]} | next_page)
 
     async def approve(self, request: web.Request, caller: Caller) -> web.Response:
         """Let the machine in, once, with the signing request that it has shown; it asks again by itself."""

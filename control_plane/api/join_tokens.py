@@ -11,7 +11,6 @@ from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import invalid, not_found_in
 from control_plane.names import new_id
 from control_plane.settings import DAY_SECONDS
@@ -90,13 +89,14 @@ class JoinTokenResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List join tokens, without the tokens."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = str(start[0]) if start else None
-            rows = await join_tokens.list_page(session, workspace.workspace_id, after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.join_token_id,))
-        return json_response({"join_tokens": [_view(row) for row in page]} | next_page(token))
+            rows = await join_tokens.list_page(
+                session, workspace.workspace_id, after=asked.after(str), most=asked.most_rows
+            )
+        page, next_page = asked.cut(rows, lambda row: (row.join_token_id,))
+        return json_response({"join_tokens": [_view(row) for row in page]} | next_page)
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
         """Make a join token useless; nodes that joined by it stay."""

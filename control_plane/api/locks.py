@@ -12,7 +12,6 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.revocations import Kind, checked_target
-from control_plane.api.workspaces import next_page
 from control_plane.errors import not_found
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.settings import DAY_SECONDS
@@ -74,18 +73,18 @@ class LockResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List locks in the order they were made."""
         query = read_query(request, LockQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             rows = await locks.list_page(
                 session,
                 kind=query.kind,
                 ended=query.ended,
-                after=int(start[0]) if start else None,
-                most=query.page_size + 1,
+                after=asked.after(int),
+                most=asked.most_rows,
                 now_ms=self._context.now_ms(),
             )
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.sequence,))
-        return json_response({"locks": [self._view(row) for row in page]} | next_page(token))
+        page, next_page = asked.cut(rows, lambda row: (row.sequence,))
+        return json_response({"locks": [self._view(row) for row in page]} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one lock, with its adoption."""

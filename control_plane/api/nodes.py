@@ -11,7 +11,6 @@ from control_plane.api.node_inits import init_view
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import invalid
 from control_plane.history.chronicle import Chronicle
 from control_plane.identity.endings import end_node
@@ -53,18 +52,17 @@ class NodeResource:
         """List nodes by name."""
         query = read_query(request, NodeQuery)
         wanted = NodeFilter(query.state, query.cluster, read_selector(query.label))
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = str(start[0]) if start else None
             rows = await nodes.select_nodes(
-                session, workspace.workspace_id, wanted, after=after, most=query.page_size + 1
+                session, workspace.workspace_id, wanted, after=asked.after(str), most=asked.most_rows
             )
-            page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.node,))
+            page, next_page = asked.cut(rows, lambda row: (row.node,))
             extras = await nodes.extras(session, [row.node_id for row in page])
             inits = await node_inits.of_nodes(session, [row.node_id for row in page])
         views = [self._view(workspace, row, extras[row.node_id], inits.get(row.node_id)) for row in page]
-        return json_response({"nodes": views} | next_page(token))
+        return json_response({"nodes": views} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one node."""
@@ -107,14 +105,13 @@ class NodeResource:
     async def history(self, request: web.Request, caller: Caller) -> web.Response:
         """List what health checks found, newest first."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
             node = await the_node(session, workspace, request.match_info["node"])
-            before = int(start[0]) if start else None
-            rows = await health.list_page(session, node.node_id, before=before, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.observation_id,))
-        return json_response({"history": [_observation(row) for row in page]} | next_page(token))
+            rows = await health.list_page(session, node.node_id, before=asked.after(int), most=asked.most_rows)
+        page, next_page = asked.cut(rows, lambda row: (row.observation_id,))
+        return json_response({"history": [_observation(row) for row in page]} | next_page)
 
     def _view(self, workspace: Workspace, node: Node, extras: NodeExtras, init: NodeInit | None) -> dict[str, Any]:
         view = {

@@ -24,6 +24,7 @@ LARGEST_PAGE_SIZE = 1000
 LONGEST_TOKEN = 2048
 _TAG_BYTES = 16
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -40,39 +41,67 @@ class Pages:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def start(self, scope: str, query: PageQuery) -> PageKey | None:
-        """Return the key after which the page asked for begins; None for the first page.
+    def asked_for(self, scope: str, query: PageQuery) -> "AskedPage":
+        """Return the page that a request asks for.
 
         Args:
             scope: which list it is, e.g. the path of the request.
-            query: the whole query; its filters are part of what the token is bound to.
+            query: the whole query; its filters are part of what tokens are bound to.
 
         Raises:
             ApiError: the token is not one that this list gave.
         """
-        if not query.page_token:
-            return None
+        return AskedPage(self._key, scope, query)
+
+
+class AskedPage:
+    """One page of a list, from the question to storage to the answer.
+
+    Attributes:
+        start: the key after which the page begins; None for the first page.
+    """
+
+    __slots__ = ("_bound", "_key", "_size", "start")
+
+    def __init__(self, key: bytes, scope: str, query: PageQuery) -> None:
+        filters = query.model_dump_json(exclude={"page_token", "page_size"})
+        self._key = key
+        self._bound = json.dumps([scope, filters]).encode() + b"\x00"
+        self._size = query.page_size
+        self.start: PageKey | None = self._read(query.page_token) if query.page_token else None
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows to look for: one more than the page holds, which tells whether there is a next page."""
+        return self._size + 1
+
+    def after(self, read: Callable[[str | int], T]) -> T | None:
+        """Return the first part of the key after which the page begins, as `read` makes it; None for the first page."""
+        return None if self.start is None else read(self.start[0])
+
+    def cut(self, rows: Sequence[R], key: Callable[[R], PageKey]) -> tuple[Sequence[R], dict[str, str]]:
+        """Split the rows found into the page, and what the answer says of the next one: nothing on the last page.
+
+        Args:
+            rows: at most `most_rows`, in the order of the list.
+            key: the key of a row.
+        """
+        if len(rows) <= self._size:
+            return rows, {}
+        page = rows[: self._size]
+        body = json.dumps(key(page[-1]), separators=(",", ":")).encode()
+        token = base64.urlsafe_b64encode(body + self._tag(body)).rstrip(b"=").decode()
+        return page, {"next_page_token": token}
+
+    def _read(self, token: str) -> PageKey:
         try:
-            raw = base64.urlsafe_b64decode(query.page_token + "=" * (-len(query.page_token) % 4))
+            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
             body, tag = raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
-            if not hmac.compare_digest(tag, self._tag(scope, query, body)):
+            if not hmac.compare_digest(tag, self._tag(body)):
                 raise ValueError("foreign")
             return tuple(json.loads(body))
         except (ValueError, binascii.Error, UnicodeDecodeError):
             raise invalid("page_token", "must be the next_page_token of the same list with the same filters") from None
 
-    def cut(
-        self, scope: str, query: PageQuery, rows: Sequence[T], key: Callable[[T], PageKey]
-    ) -> tuple[Sequence[T], str | None]:
-        """Split rows, of which one more than the page holds were asked for, into the page and the next token."""
-        if len(rows) <= query.page_size:
-            return rows, None
-        page = rows[: query.page_size]
-        body = json.dumps(key(page[-1]), separators=(",", ":")).encode()
-        token = base64.urlsafe_b64encode(body + self._tag(scope, query, body)).rstrip(b"=").decode()
-        return page, token
-
-    def _tag(self, scope: str, query: PageQuery, body: bytes) -> bytes:
-        filters = query.model_dump_json(exclude={"page_token", "page_size"})
-        bound = json.dumps([scope, filters]).encode() + b"\x00" + body
-        return hmac.digest(self._key, bound, hashlib.sha256)[:_TAG_BYTES]
+    def _tag(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, self._bound + body, hashlib.sha256)[:_TAG_BYTES]

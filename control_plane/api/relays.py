@@ -14,7 +14,7 @@ from control_plane.api.join_tokens import LONGEST_LIFE_SECONDS
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import MachineRequest, Name, Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import check_account, next_page
+from control_plane.api.workspaces import check_account
 from control_plane.errors import not_found
 from control_plane.identity.endings import end_relay
 from control_plane.identity.enrolment import Enrolment
@@ -91,12 +91,11 @@ class RelayResource:
         """List relays by id."""
         check_account(self._context, request)
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
-            after = str(start[0]) if start else None
-            rows = await relays.list_page(session, after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.relay_id,))
-        return json_response({"relays": [_view(row) for row in page]} | next_page(token))
+            rows = await relays.list_page(session, after=asked.after(str), most=asked.most_rows)
+        page, next_page = asked.cut(rows, lambda row: (row.relay_id,))
+        return json_response({"relays": [_view(row) for row in page]} | next_page)
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
         """Take a relay out of service and revoke its identity."""

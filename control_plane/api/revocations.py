@@ -13,7 +13,6 @@ from control_plane.api.context import ApiContext
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import invalid, not_found
 from control_plane.identity.endings import LONGEST_ISSUED_SECONDS
 from control_plane.identity.trust_followers import TrustFollowers
@@ -87,12 +86,11 @@ class RevocationResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List revocations in the order they were made."""
         query = read_query(request, RevocationQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
-            after = int(start[0]) if start else None
-            rows = await revocations.list_page(session, kind=query.kind, after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.sequence,))
-        return json_response({"revocations": [_view(row) for row in page]} | next_page(token))
+            rows = await revocations.list_page(session, kind=query.kind, after=asked.after(int), most=asked.most_rows)
+        page, next_page = asked.cut(rows, lambda row: (row.sequence,))
+        return json_response({"revocations": [_view(row) for row in page]} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one revocation, with its adoption."""

@@ -14,7 +14,6 @@ from control_plane.api.requests import OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.secret_scopes import ScopeName, the_scope
 from control_plane.api.secrets import PATH, KeyName
-from control_plane.api.workspaces import next_page
 from control_plane.errors import limit_reached, not_found
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.references import SecretName, no_such_secret
@@ -125,17 +124,16 @@ class SecretGrantResource:
         """List the nodes that are granted a secret, and those that still hold it, with the version that each has."""
         query = read_query(request, AdoptionQuery)
         name = SecretName(query.scope, query.key)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
             secret = await secrets.find(session, workspace.workspace_id, query.scope, query.key)
             if secret is None:
                 raise no_such_secret(workspace.workspace)
-            after = str(start[0]) if start else None
             rows = await nodes.select_nodes(
-                session, workspace.workspace_id, NodeFilter(), after=after, most=query.page_size + 1
+                session, workspace.workspace_id, NodeFilter(), after=asked.after(str), most=asked.most_rows
             )
-            page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.node,))
+            page, next_page = asked.cut(rows, lambda row: (row.node,))
             ids = [row.node_id for row in page]
             granted = await secret_grants.granted_scopes(session, workspace.workspace_id, ids)
             bundles = await secret_bundles.of_nodes(session, ids)
@@ -144,7 +142,7 @@ class SecretGrantResource:
             for row in page
         ]
         shown = [view for view in views if view["granted"] or "version" in view]
-        return json_response({"version": secret.version, "nodes": shown} | next_page(token))
+        return json_response({"version": secret.version, "nodes": shown} | next_page)
 
 
 async def _grantee(session: AsyncSession, workspace: Workspace, target: TargetBody) -> Grantee:

@@ -12,7 +12,6 @@ from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import limit_reached, not_found
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.references import SCOPE_PATTERN
@@ -70,13 +69,14 @@ class SecretScopeResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List scopes by name."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            after = str(start[0]) if start else None
-            rows = await secrets.list_scopes(session, workspace.workspace_id, after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.scope,))
-        return json_response({"scopes": [_view(row) for row in page]} | next_page(token))
+            rows = await secrets.list_scopes(
+                session, workspace.workspace_id, after=asked.after(str), most=asked.most_rows
+            )
+        page, next_page = asked.cut(rows, lambda row: (row.scope,))
+        return json_response({"scopes": [_view(row) for row in page]} | next_page)
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
         """Delete a scope with its secrets and grants; nodes drop them, and nothing of them stays in the files."""

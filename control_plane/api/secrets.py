@@ -13,7 +13,7 @@ from control_plane.api.pages import LARGEST_PAGE_SIZE, PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.secret_scopes import ScopeName, scrub, the_scope
-from control_plane.api.workspaces import check_account, next_page
+from control_plane.api.workspaces import check_account
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.key_encryption import KeyEncryptionError
@@ -127,16 +127,15 @@ class SecretResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List the secrets of a scope by key, never their values."""
         query = read_query(request, SecretQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
             await the_scope(session, workspace, query.scope)
-            after = str(start[0]) if start else None
             rows = await secrets.list_page(
-                session, workspace.workspace_id, query.scope, after=after, most=query.page_size + 1
+                session, workspace.workspace_id, query.scope, after=asked.after(str), most=asked.most_rows
             )
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.key,))
-        return json_response({"secrets": [_view(row) for row in page]} | next_page(token))
+        page, next_page = asked.cut(rows, lambda row: (row.key,))
+        return json_response({"secrets": [_view(row) for row in page]} | next_page)
 
     async def rotate_key(self, request: web.Request, caller: Caller) -> web.Response:
         """Replace the key-encryption key, and wrap every workspace's data key with the new one."""

@@ -12,7 +12,6 @@ from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, Query, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import next_page
 from control_plane.errors import not_found_in
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.stopping import stop
@@ -56,17 +55,15 @@ class SubmissionResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """List submissions, newest first."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
-        after = (int(start[0]), str(start[1])) if start else None
+        asked = self._context.pages.asked_for(request.path, query)
+        after = (int(start[0]), str(start[1])) if (start := asked.start) else None
         async with self._context.database.read() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            rows = await submissions.list_page(session, workspace.workspace_id, after=after, most=query.page_size + 1)
-            page, token = self._context.pages.cut(
-                request.path, query, rows, lambda row: (row.creation_time, row.submission_id)
-            )
+            rows = await submissions.list_page(session, workspace.workspace_id, after=after, most=asked.most_rows)
+            page, next_page = asked.cut(rows, lambda row: (row.creation_time, row.submission_id))
             counts = await submissions.state_counts(session, [_key(row) for row in page])
         views = [view_submission(row, counts[_key(row)]) for row in page]
-        return json_response({"submissions": views} | next_page(token))
+        return json_response({"submissions": views} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one submission; with `seen`, once its revision is another one."""
@@ -80,19 +77,17 @@ class SubmissionResource:
     async def commands(self, request: web.Request, caller: Caller) -> web.Response:
         """List the commands of a submission in the order of its rollout, as they were last heard of."""
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
-        after = (int(start[0]), str(start[1]), str(start[2])) if start else None
+        asked = self._context.pages.asked_for(request.path, query)
+        after = (int(start[0]), str(start[1]), str(start[2])) if (start := asked.start) else None
         async with self._context.database.read() as session:
             submission = await _found(session, request)
-            rows = await submissions.command_page(session, _key(submission), after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(
-            request.path, query, rows, lambda row: (row.wave or 0, row.node, row.command_id)
-        )
+            rows = await submissions.command_page(session, _key(submission), after=after, most=asked.most_rows)
+        page, next_page = asked.cut(rows, lambda row: (row.wave or 0, row.node, row.command_id))
         views = [
             {key: value for key, value in view_command(row, submission).items() if key not in _SAID_ONCE}
             for row in page
         ]
-        return json_response({"commands": views} | next_page(token))
+        return json_response({"commands": views} | next_page)
 
     async def cancel(self, request: web.Request, caller: Caller) -> web.Response:
         """End what was not sent, and ask for the end of the rest, durably; what has ended stays as it is."""

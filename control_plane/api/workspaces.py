@@ -63,12 +63,11 @@ class WorkspaceResource:
         """List workspaces by name."""
         check_account(self._context, request)
         query = read_query(request, PageQuery)
-        start = self._context.pages.start(request.path, query)
+        asked = self._context.pages.asked_for(request.path, query)
         async with self._context.database.read() as session:
-            after = str(start[0]) if start else None
-            rows = await workspaces.list_page(session, after=after, most=query.page_size + 1)
-        page, token = self._context.pages.cut(request.path, query, rows, lambda row: (row.workspace,))
-        return json_response({"workspaces": [_view(row) for row in page]} | next_page(token))
+            rows = await workspaces.list_page(session, after=asked.after(str), most=asked.most_rows)
+        page, next_page = asked.cut(rows, lambda row: (row.workspace,))
+        return json_response({"workspaces": [_view(row) for row in page]} | next_page)
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one workspace."""
@@ -95,11 +94,6 @@ def check_account(context: ApiContext, request: web.Request) -> None:
     """
     if request.match_info["account"] != context.account_id:
         raise not_found("account", "/api/2.0/accounts")
-
-
-def next_page(token: str | None) -> dict[str, str]:
-    """Return the part of a list's answer that says where the next page is; empty on the last."""
-    return {} if token is None else {"next_page_token": token}
 
 
 def _view(workspace: Workspace) -> dict[str, Any]:

@@ -17,10 +17,12 @@ def walk(rows: list[int], size: int) -> list[int]:
     token = None
     while True:
         query = PageQuery(page_size=size, page_token=token)
-        start = PAGES.start("/list", query)
-        after = int(start[0]) if start else -1
-        page, token = PAGES.cut("/list", query, [row for row in rows if row > after][: size + 1], lambda row: (row,))
+        asked = PAGES.asked_for("/list", query)
+        after = asked.after(int)
+        left = [row for row in rows if after is None or row > after]
+        page, next_page = asked.cut(left[: asked.most_rows], lambda row: (row,))
         found += page
+        token = next_page.get("next_page_token")
         if token is None:
             return found
 
@@ -31,14 +33,13 @@ def test_pages_put_together_are_the_list(size: int):
 
 
 def token_of(scope: str, query: PageQuery) -> str:
-    _, token = PAGES.cut(scope, query, [1, 2], lambda row: (row,))
-    assert token is not None
-    return token
+    _, next_page = PAGES.asked_for(scope, query).cut([1, 2], lambda row: (row,))
+    return next_page["next_page_token"]
 
 
 def test_a_token_of_another_list_filter_or_key_is_refused():
     token = token_of("/list", Filtered(page_size=1, state="online"))
-    assert PAGES.start("/list", Filtered(page_size=5, state="online", page_token=token)) == (1,)
+    assert PAGES.asked_for("/list", Filtered(page_size=5, state="online", page_token=token)).start == (1,)
     for pages, scope, state in [
         (PAGES, "/other", "online"),
         (PAGES, "/list", "offline"),
@@ -46,13 +47,13 @@ def test_a_token_of_another_list_filter_or_key_is_refused():
         (Pages(b"x" * 32), "/list", "online"),
     ]:
         with pytest.raises(ApiError, match="page_token"):
-            pages.start(scope, Filtered(page_size=1, state=state, page_token=token))
+            pages.asked_for(scope, Filtered(page_size=1, state=state, page_token=token))
 
 
 @pytest.mark.parametrize("token", ["x", "ä", "=" * 9, "AAAA" * 100, "../..", "WzFd" + "A" * 22])
 def test_garbage_is_refused(token: str):
     with pytest.raises(ApiError, match="page_token"):
-        PAGES.start("/list", PageQuery(page_token=token))
+        PAGES.asked_for("/list", PageQuery(page_token=token))
 
 
 def test_an_empty_token_asks_for_the_first_page():
