@@ -6,11 +6,10 @@ from aiohttp import web
 from pydantic import Field
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.context import ApiContext
+from control_plane.api.context import ApiContext, check_account
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import check_account
 from control_plane.storage import audit
 from control_plane.storage.audit import AuditFilter
 from control_plane.storage.records.audit import AuditEvent

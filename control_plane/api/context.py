@@ -1,7 +1,8 @@
-"""What the resources of the API share."""
+"""What the resources of the API share: their context, and the account, workspace and node that a path names."""
 
 from dataclasses import dataclass
 
+from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.pages import Pages
@@ -35,6 +36,16 @@ class ApiContext:
     def node_host(self, workspace: Workspace, node: Node) -> str:
         """Return the name that senders reach the node by."""
         return f"{node.node}.{workspace.workspace}.{self.settings.identity.name_suffix}"
+
+
+def check_account(context: ApiContext, request: web.Request) -> None:
+    """Refuse a path that names another account.
+
+    Raises:
+        ApiError: it does.
+    """
+    if request.match_info["account"] != context.account_id:
+        raise not_found("account", "/api/2.0/accounts")
 
 
 async def the_workspace(session: AsyncSession, address: str) -> Workspace:

@@ -6,11 +6,10 @@ from aiohttp import web
 from pydantic import Field
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.context import ApiContext, the_workspace
+from control_plane.api.context import ApiContext, check_account, the_workspace
 from control_plane.api.requests import OperatorRequest, read_body
 from control_plane.api.responses import json_response
 from control_plane.api.workspaces import PATH as WORKSPACES
-from control_plane.api.workspaces import check_account
 from control_plane.errors import conflict
 from control_plane.storage import workspaces
 from control_plane.storage.audit import Happening, append

@@ -9,12 +9,11 @@ from certs.authority import MAX_DNS_NAMES, checked_dns_names
 from certs.errors import CertificateError
 from control_plane.api.bootstrap import LARGEST_BODY_BYTES, Csr, NothingFromMachine, RenewalBody
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.context import ApiContext
+from control_plane.api.context import ApiContext, check_account
 from control_plane.api.join_tokens import LONGEST_LIFE_SECONDS
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import MachineRequest, Name, Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import check_account
 from control_plane.errors import not_found
 from control_plane.identity.endings import end_relay
 from control_plane.identity.enrolment import Enrolment

@@ -6,10 +6,9 @@ from aiohttp import web
 from pydantic import Field
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.context import ApiContext
+from control_plane.api.context import ApiContext, check_account
 from control_plane.api.requests import OperatorRequest, Text, read_body
 from control_plane.api.responses import json_response
-from control_plane.api.workspaces import check_account
 from control_plane.errors import not_found
 from control_plane.rotation.gates import Verdict
 from control_plane.rotation.progress import Progress

@@ -8,12 +8,11 @@ from aiohttp import web
 from pydantic import Field, StringConstraints, model_validator
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.context import ApiContext, the_workspace
+from control_plane.api.context import ApiContext, check_account, the_workspace
 from control_plane.api.pages import LARGEST_PAGE_SIZE, PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.api.secret_scopes import ScopeName, scrub, the_scope
-from control_plane.api.workspaces import check_account
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.secret_notices import SecretNotices
 from control_plane.secrets.key_encryption import KeyEncryptionError

@@ -5,11 +5,10 @@ from typing import Any
 from aiohttp import web
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.context import ApiContext, the_workspace
+from control_plane.api.context import ApiContext, check_account, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.errors import not_found
 from control_plane.identity.endings import end_workspace
 from control_plane.storage import workspaces
 from control_plane.storage.audit import Happening, append
@@ -84,16 +83,6 @@ class WorkspaceResource:
             await end_workspace(session, workspace, caller.actor, self._context.clock.now())
         await self._context.trust.refresh()
         return json_response({})
-
-
-def check_account(context: ApiContext, request: web.Request) -> None:
-    """Refuse a path that names another account.
-
-    Raises:
-        ApiError: it does.
-    """
-    if request.match_info["account"] != context.account_id:
-        raise not_found("account", "/api/2.0/accounts")
 
 
 def _view(workspace: Workspace) -> dict[str, Any]:

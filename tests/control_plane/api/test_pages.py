@@ -57,7 +57,7 @@ def test_garbage_is_refused(token: str):
 
 
 def test_an_empty_token_asks_for_the_first_page():
-    assert PAGES.start("/list", PageQuery(page_token="")) is None
+    assert PAGES.asked_for("/list", PageQuery(page_token="")).start is None
 
 
 @pytest.mark.parametrize("size", [0, -1, 1001])
