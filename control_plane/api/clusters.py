@@ -148,6 +148,17 @@ async def the_cluster(
     return cluster
 
 
+async def cluster_id_named(session: AsyncSession, workspace: Workspace, address: str | None) -> str | None:
+    """Return the id of the cluster that a body's `cluster` names, by id or name; None where it names none.
+
+    Raises:
+        ApiError: there is no such cluster.
+    """
+    if address is None:
+        return None
+    return (await the_cluster(session, workspace, address, field="cluster")).cluster_id
+
+
 async def _found(session: AsyncSession, request: web.Request) -> tuple[Workspace, Cluster]:
     workspace = await the_workspace(session, request.match_info["workspace"])
     return workspace, await the_cluster(session, workspace, request.match_info["cluster"])

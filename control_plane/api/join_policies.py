@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.clusters import the_cluster
+from control_plane.api.clusters import cluster_id_named
 from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.join_tokens import MOST_LABELS, LabelName, LabelValue
 from control_plane.api.pages import PageQuery
@@ -101,10 +101,8 @@ class JoinPolicyResource:
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            cluster = None
-            if body.cluster is not None:
-                cluster = await the_cluster(session, workspace, body.cluster, field="cluster")
-            wanted = _record(body, workspace.workspace_id, cluster.cluster_id if cluster else None, int(now * 1000))
+            cluster_id = await cluster_id_named(session, workspace, body.cluster)
+            wanted = _record(body, workspace.workspace_id, cluster_id, int(now * 1000))
             known = await join_policies.find(session, workspace.workspace_id, body.join_policy)
             if known is not None:
                 if _in_order(_rules(known)) != _in_order(_rules(wanted)):

@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.clusters import the_cluster
+from control_plane.api.clusters import cluster_id_named
 from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, Text, read_body, read_query
@@ -61,16 +61,14 @@ class JoinTokenResource:
         token = join_tokens.new_token("tlj")
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
-            cluster = None
-            if body.cluster is not None:
-                cluster = await the_cluster(session, workspace, body.cluster, field="cluster")
+            cluster_id = await cluster_id_named(session, workspace, body.cluster)
             record = JoinToken(
                 join_token_id=new_id("jt"),
                 workspace_id=workspace.workspace_id,
                 token_sha256=token_hash(token),
                 node_name=body.node_name,
                 labels=dict(body.labels),
-                cluster_id=cluster.cluster_id if cluster is not None else None,
+                cluster_id=cluster_id,
                 uses=body.uses,
                 used=0,
                 expire_time=int((now + body.lifetime_seconds) * 1000),
