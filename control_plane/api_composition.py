@@ -67,7 +67,7 @@ def compose_routes(
 ) -> list[Route]:
     """Put all resources together, and return the table of their routes."""
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
-    issuance = identities.issuance
+    issuance, commands = identities.issuance, fleet.commands
     context = _context(foundation, identities)
     renewals = Renewals(database=database, issuance=issuance, clock=clock)
     enrolment = Enrolment(database=database, issuance=issuance, ledger=ledger, metrics=metrics, clock=clock)
@@ -76,21 +76,21 @@ def compose_routes(
     resources: list[Resource] = [
         WorkspaceResource(context),
         QuotaResource(context),
-        NodeResource(context, fleet.chronicle),
+        NodeResource(context, commands.chronicle),
         NodePolicyResource(context, fleet.nodes),
         ClusterResource(context),
         InitScriptResource(context),
-        NodeInitResource(context, inits, fleet.init_notices, fleet.dispatcher),
+        NodeInitResource(context, inits, fleet.init_notices, commands.dispatcher),
         JoinTokenResource(context),
         JoinPolicyResource(context),
         JoinRequestResource(context),
         TokenResource(context, issuance),
-        CommandResource(context, fleet.dispatcher, fleet.conductor, fleet.chronicle),
-        SubmissionResource(context, fleet.dispatcher, fleet.news),
-        CommandInputResource(context, fleet.dispatcher, fleet.nodes),
-        CommandOutputResource(context, fleet.dispatcher, fleet.nodes, fleet.kept),
-        OutputTimesResource(context, fleet.nodes, fleet.kept),
-        CommandEventResource(context, fleet.bell),
+        CommandResource(context, commands.dispatcher, commands.conductor, commands.chronicle),
+        SubmissionResource(context, commands.dispatcher, commands.news),
+        CommandInputResource(context, commands.dispatcher, fleet.nodes),
+        CommandOutputResource(context, commands.dispatcher, fleet.nodes, commands.kept),
+        OutputTimesResource(context, fleet.nodes, commands.kept),
+        CommandEventResource(context, commands.bell),
         SecretScopeResource(context, fleet.secret_notices),
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),
         SecretGrantResource(context, fleet.secret_notices),

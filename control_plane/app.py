@@ -95,7 +95,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 control_plane = compose(foundation)
                 stack.push_async_callback(control_plane.fleet.reach.close)
                 silent_seconds = await control_plane.housekeeping.begin()
-                await control_plane.fleet.conductor.stop_outdated(silent_seconds)
+                await control_plane.fleet.commands.conductor.stop_outdated(silent_seconds)
                 await control_plane.identities.trust.refresh()
             except (StorageFullError, StorageBusyError) as error:
                 raise StateDirectoryError(str(error)) from None
@@ -148,13 +148,14 @@ async def _run(
 
 
 def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[Any, Any, None]]:
+    fleet = control_plane.fleet
     return [
-        control_plane.fleet.dispatcher.run(),
-        control_plane.fleet.conductor.run(),
-        control_plane.fleet.keeper.run(),
-        control_plane.fleet.monitor.run(),
-        control_plane.fleet.secret_notices.run(),
-        control_plane.fleet.init_notices.run(),
+        fleet.commands.dispatcher.run(),
+        fleet.commands.conductor.run(),
+        fleet.commands.keeper.run(),
+        fleet.monitor.run(),
+        fleet.secret_notices.run(),
+        fleet.init_notices.run(),
         control_plane.identities.own.keep(),
         _keep_signers(control_plane),
         control_plane.ledger.run(),

@@ -25,34 +25,28 @@ from trunkline.runtime.logs import Logger, get_logger
 
 
 @dataclass(frozen=True, slots=True)
+class CommandWork:
+    """What has to do with commands: their way to the nodes, their rollouts, their history and their outputs."""
+
+    news: SubmissionNews
+    dispatcher: Dispatcher
+    conductor: RolloutConductor
+    chronicle: Chronicle
+    bell: Bell
+    keeper: OutputKeeper
+    kept: KeptOutputs
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """The control plane as a sender."""
 
     reach: NodeReach
     nodes: NodeCommands
-    news: SubmissionNews
-    dispatcher: Dispatcher
-    conductor: RolloutConductor
-    chronicle: Chronicle
-    bell: Bell
-    keeper: OutputKeeper
-    kept: KeptOutputs
+    commands: CommandWork
     monitor: HealthMonitor
     secret_notices: SecretNotices
     init_notices: InitNotices
-
-
-@dataclass(frozen=True, slots=True)
-class _Commands:
-    """What has to do with commands."""
-
-    news: SubmissionNews
-    dispatcher: Dispatcher
-    conductor: RolloutConductor
-    chronicle: Chronicle
-    bell: Bell
-    keeper: OutputKeeper
-    kept: KeptOutputs
 
 
 def compose_fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Fleet:
@@ -91,13 +85,7 @@ def compose_fleet(foundation: Foundation, metrics: ControlPlaneMetrics, identiti
     return Fleet(
         reach=reach,
         nodes=nodes,
-        news=commands.news,
-        dispatcher=commands.dispatcher,
-        conductor=commands.conductor,
-        chronicle=commands.chronicle,
-        bell=commands.bell,
-        keeper=commands.keeper,
-        kept=commands.kept,
+        commands=commands,
         monitor=monitor,
         secret_notices=secret_notices,
         init_notices=init_notices,
@@ -120,7 +108,7 @@ def _reach(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Ide
     )
 
 
-def _commands(foundation: Foundation, metrics: ControlPlaneMetrics, nodes: NodeCommands) -> _Commands:
+def _commands(foundation: Foundation, metrics: ControlPlaneMetrics, nodes: NodeCommands) -> CommandWork:
     settings, database = foundation.settings.commands, foundation.database
     clock, rng = foundation.clock, foundation.rng
     news, bell = SubmissionNews(), Bell()
@@ -158,7 +146,7 @@ def _commands(foundation: Foundation, metrics: ControlPlaneMetrics, nodes: NodeC
         clock=clock,
         log=get_logger("control_plane.rollouts"),
     )
-    return _Commands(news, dispatcher, conductor, chronicle, bell, keeper, KeptOutputs(database, files))
+    return CommandWork(news, dispatcher, conductor, chronicle, bell, keeper, KeptOutputs(database, files))
 
 
 def _notices(

@@ -107,7 +107,7 @@ async def ended_command(plane: RunningControlPlane, command_id: str) -> CommandK
         command.final, command.state, command.end_time = True, "SUCCEEDED", command.submit_time
         kept_outputs.want(session, command, 0)
         key = CommandKey(command.workspace_id, command_id)
-    plane.control_plane.fleet.kept._files.write(key, b"kept")
+    plane.control_plane.fleet.commands.kept._files.write(key, b"kept")
     return key
 
 

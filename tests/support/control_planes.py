@@ -323,9 +323,9 @@ async def _close(running: RunningControlPlane) -> None:
 async def _tasks(control_plane: ControlPlane, *, fleet: bool) -> AsyncIterator[None]:
     work = [control_plane.listener.sweep()]
     if fleet:
-        work += [control_plane.fleet.dispatcher.run(), control_plane.fleet.monitor.run()]
-        work += [control_plane.fleet.secret_notices.run(), control_plane.fleet.conductor.run()]
-        work.append(control_plane.fleet.keeper.run())
+        work += [control_plane.fleet.commands.dispatcher.run(), control_plane.fleet.monitor.run()]
+        work += [control_plane.fleet.secret_notices.run(), control_plane.fleet.commands.conductor.run()]
+        work.append(control_plane.fleet.commands.keeper.run())
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         yield

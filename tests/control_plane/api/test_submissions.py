@@ -256,7 +256,7 @@ async def test_a_rollout_that_nodes_may_have_forgotten_is_not_gone_on_with(
     running: dict[str, Any] = {"settings": quick(tmp_path), "dial": relay.dial}
     async with running_control_plane(tmp_path, **running) as plane:
         await Stage(plane, agent).submit(canary=1, waves=[2])
-        await plane.control_plane.fleet.conductor.stop_outdated(silent_seconds)
+        await plane.control_plane.fleet.commands.conductor.stop_outdated(silent_seconds)
     async with running_control_plane(tmp_path, **running, fleet=True) as plane:
         found = await Stage(plane, agent).ended()
         assert found["counts"] == counts

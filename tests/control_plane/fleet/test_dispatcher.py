@@ -106,12 +106,12 @@ async def test_what_was_recorded_unheard_is_taken_up_by_itself(tmp_path: Path, m
         key = CommandKey(
             (await stage.plane.ok("GET", f"{stage.plane.account}/workspaces/finance"))["workspace_id"], "c-1"
         )
-        while await stage.plane.control_plane.fleet.kept.find(key, "stdout") is None:  # noqa: ASYNC110
+        while await stage.plane.control_plane.fleet.commands.kept.find(key, "stdout") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         async with stage.plane.database.write() as session:
             row = await kept_outputs.find(session, key)
             assert row is not None
             row.state = kept_outputs.WANTED
-        while await stage.plane.control_plane.fleet.kept.find(key, "stdout") is None:  # noqa: ASYNC110
+        while await stage.plane.control_plane.fleet.commands.kept.find(key, "stdout") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         assert command["stdout_bytes"] == 3
