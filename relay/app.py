@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from certs.errors import CertificateError
 from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
-from relay.composition import Foundation, Relay, compose
+from relay.composition import Foundation, Relay, Serving, compose
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
 from relay.control_plane_trust import ControlPlaneTrust
 from relay.drain_command import run_drain
@@ -118,14 +118,15 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
     async with Background() as background:
         foundation.metrics.workers.set(1)
         relay = compose(foundation, background, lifecycle)
-        relay.deadlines.start()
-        acceptor = await open_port(foundation, relay, port=settings.listen.port)
+        serving = relay.serving
+        serving.deadlines.start()
+        acceptor = await open_port(foundation, serving, port=settings.listen.port)
         acceptor.start()
-        draining = _draining(foundation, relay, acceptor, lifecycle)
+        draining = _draining(foundation, serving, acceptor, lifecycle)
         background.spawn(relay.nodes.run(settings.limits.return_seconds))
         port = settings.advertise.port or acceptor.port
         follow_control_plane(foundation, _control_plane_side(relay, port), background)
-        background.spawn(sweep(relay, foundation.clock))
+        background.spawn(sweep(serving, foundation.clock))
         background.spawn(lifecycle.keep_watchdog())
         follow_lag(foundation.metrics, foundation.clock, lifecycle, background)
         lifecycle.remark("connections", acceptor.remark)
@@ -135,7 +136,7 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
         await lifecycle.drain_requested.wait()
         relay.nodes.close()
         await draining.run()
-        relay.deadlines.stop()
+        serving.deadlines.stop()
         relay.rotation.close()
         await relay.sender.flush(SHUTDOWN_SECONDS)
 
@@ -143,7 +144,7 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
 def _control_plane_side(relay: Relay, port: int) -> ControlPlaneSide:
     return ControlPlaneSide(
         adoption=relay.adoption,
-        confirmed=relay.trust_age.confirmed,
+        confirmed=relay.serving.trust_age.confirmed,
         take_quotas=relay.quota_keeper.take,
         rotation=relay.rotation,
         sender=relay.sender,
@@ -152,11 +153,11 @@ def _control_plane_side(relay: Relay, port: int) -> ControlPlaneSide:
     )
 
 
-def _draining(foundation: Foundation, relay: Relay, acceptor: Acceptor, lifecycle: Lifecycle) -> Draining:
+def _draining(foundation: Foundation, serving: Serving, acceptor: Acceptor, lifecycle: Lifecycle) -> Draining:
     return Draining(
         acceptor=acceptor,
-        port=relay.port,
-        registry=relay.registry,
+        port=serving.port,
+        registry=serving.registry,
         lifecycle=lifecycle,
         limits=foundation.settings.limits,
         clock=foundation.clock,

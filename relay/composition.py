@@ -104,9 +104,10 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
-class Relay(Serving):
+class Relay:
     """The parts of a running relay that its main coroutine drives."""
 
+    serving: Serving
     adoption: TrustAdoption
     rotation: RotationWatch
     nodes: NodesReturn
@@ -146,18 +147,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     rotation = compose_rotation_watch(foundation)
     disk = compose_disk_watch(foundation, keeper, lifecycle)
     return Relay(
-        registry=serving.registry,
-        deadlines=serving.deadlines,
-        port=serving.port,
-        trust=serving.trust,
-        trust_age=serving.trust_age,
-        quotas=serving.quotas,
-        memory=serving.memory,
-        held=serving.held,
-        stalls=serving.stalls,
-        budget=serving.budget,
-        flusher=serving.flusher,
-        alarms=serving.alarms,
+        serving=serving,
         adoption=_adoption(foundation, serving, rotation, reports, disk),
         rotation=rotation,
         nodes=nodes,
