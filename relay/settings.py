@@ -109,7 +109,6 @@ class LimitsSettings(Section):
     """TLS handshakes that begin in any one second; more wait their turn, unread, and after three seconds' worth go."""
     max_links_per_workspace: Count = 10_000
     max_streams_per_link: Count = 4096
-    max_head_bytes: Annotated[int, Field(ge=1024, le=65_536)] = 32_768
     window_bytes: Annotated[int, Field(ge=16_384, le=262_144)] = 65_536
     """Initial window that is offered to peers that can agree one."""
     link_budget_bytes: Bytes = 16_777_216

@@ -1,11 +1,18 @@
 """Rules of the house that no linter knows."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
+
+from control_plane.settings import ControlPlaneSettings
+from node_agent.settings import AgentSettings
+from relay.settings import RelaySettings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("trunkline", "certs", "relay", "node_agent", "control_plane")
@@ -57,6 +64,21 @@ def test_package_files_are_docstrings_only(package: str) -> None:
         body = ast.parse(path.read_text()).body
         assert len(body) == 1, f"{path} holds more than a docstring"
         assert isinstance(body[0], ast.Expr), f"{path} holds no docstring"
+
+
+def keys(model: type[BaseModel]) -> Iterator[str]:
+    """The names of all settings of a model, and of its sections."""
+    for name, field in model.model_fields.items():
+        yield name
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from keys(part)
+
+
+@pytest.mark.parametrize("settings", [RelaySettings, AgentSettings, ControlPlaneSettings])
+def test_no_setting_is_taken_and_means_nothing(settings: type[BaseModel]) -> None:
+    read = {name for path in sources(*PACKAGES) for name in re.findall(r"\.([a-z]\w+)", path.read_text())}
+    assert set(keys(settings)) - read == set()
 
 
 def test_a_machine_that_runs_an_agent_needs_no_database_layer() -> None:
