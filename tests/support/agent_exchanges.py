@@ -15,7 +15,7 @@ from certs.spiffe import SpiffeId
 from certs.tokens import TokenClaims, TokenVerifier
 from certs.trust import TrustVerdict
 from node_agent.api.admissions import Admissions
-from node_agent.api.application import Apis, ApiServer, build_application
+from node_agent.api.application import Apis, build_application
 from node_agent.api.command_input import CommandInputApi
 from node_agent.api.commands import CommandsApi
 from node_agent.api.file_contents import FileContentsApi
@@ -25,6 +25,7 @@ from node_agent.api.init import InitApi
 from node_agent.api.output_times import OutputTimesApi
 from node_agent.api.policy import PolicyApi
 from node_agent.api.secrets import SecretsApi
+from node_agent.api.server import ApiServer
 from node_agent.api.shells import ShellsApi
 from node_agent.checks import Checks
 from node_agent.commands.ledger import CommandLedger
