@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 
 from tests.support.foreign_peers import running_peer
+from tests.support.http_over_stream import running_application, serve_stream
 from tests.support.link_server import Echo
 from trunkline.channel.fields import Framing
 from trunkline.channel.heads import parse_response_head
-from trunkline.channel.http_over_stream import running_application, serve_stream
 from trunkline.channel.session import Role
 from trunkline.channel.stream_transport import open_stream_pair
 

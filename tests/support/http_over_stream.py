@@ -1,9 +1,4 @@
-"""An aiohttp application served over streams: each stream carries one exchange, and a handler ends with its caller.
-
-aiohttp serves any asyncio transport, so a stream needs no more than a `StreamTransport`. What has to be said is that a
-handler is cancelled when its stream is reset or its link is lost, which aiohttp leaves out by default; and that nothing
-lingers after the response, since the stream ends with it.
-"""
+"""An aiohttp application on streams, each of which carries one exchange; the agent's own is `node_agent.api.server`."""
 
 from __future__ import annotations
 
@@ -45,7 +40,7 @@ async def running_application(
     await runner.setup()
     try:
         server = runner.server
-        assert server is not None  # noqa: S101 - setup has made it
+        assert server is not None
         yield server
     finally:
         await runner.cleanup()

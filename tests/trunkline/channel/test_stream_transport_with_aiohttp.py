@@ -6,8 +6,8 @@ import logging
 import pytest
 from aiohttp import web
 
+from tests.support.http_over_stream import running_application, serve_stream
 from tests.support.link_pair import link_pair
-from trunkline.channel.http_over_stream import running_application, serve_stream
 from trunkline.channel.stream_transport import open_stream_pair
 
 BOTH_LOOPS = True
