@@ -240,7 +240,7 @@ class CommandLedger:
             await self._removed("output", self._store.remove_output, command_id)
 
     async def stop(self) -> None:
-        """Take no more. Commands go on, and are left to the next agent, unless they are to end with this one."""
+        """Take no more. Commands are left to the next agent, or end with this one and are `LOST`, as the bounds say."""
         self._stopping = True
         if self._recording:
             await asyncio.wait(self._recording.values())
@@ -248,13 +248,6 @@ class CommandLedger:
             await self._runs.leave()
         else:
             await self._runs.end()
-
-    async def end_commands(self) -> None:
-        """Take no more, and end what runs; it is `LOST` with that reason."""
-        self._stopping = True
-        if self._recording:
-            await asyncio.wait(self._recording.values())
-        await self._runs.end()
 
     def kill(self) -> None:
         """Cut the grace of what is being ended: there is no more time."""

@@ -16,7 +16,7 @@ from node_agent.commands.records import CommandStore
 from node_agent.commands.states import CommandState
 from node_agent.policy_file import PolicySource
 from tests.support.agent_exchanges import agent, kit  # noqa: F401 - fixtures
-from tests.support.supervisors import collect_supervisors
+from tests.support.supervisors import collect_supervisors, end_commands
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.logs import Logger
 
@@ -98,7 +98,7 @@ async def make_ledger(
 
     yield make
     for ledger in made:
-        await ledger.end_commands()
+        await end_commands(ledger)
     collect_supervisors(tmp_path / "commands")
 
 

@@ -1,6 +1,7 @@
-"""A supervisor by itself, without an agent: started with a plan, talked to, and waited for."""
+"""A supervisor by itself, without an agent: started with a plan, talked to, and waited for; and the end of all."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from node_agent.commands.ledger import CommandLedger
 from node_agent.supervisor.control import Lines, encode
 from node_agent.supervisor.launch import spawn
 from node_agent.supervisor.plan import Plan
@@ -121,6 +123,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+async def end_commands(ledger: CommandLedger) -> None:
+    """Stop the ledger as one whose commands end with the agent, whatever its bounds say."""
+    ledger._bounds = dataclasses.replace(ledger._bounds, outlive_agent=False)
+    await ledger.stop()
 
 
 def collect_supervisors(commands: Path) -> None:

@@ -21,6 +21,7 @@ from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.supervisor.records import ENDING_FILE
+from tests.support.supervisors import end_commands
 from trunkline.runtime.clock import ManualClock
 
 CALLER = Submitter("operator")
@@ -456,7 +457,7 @@ async def test_what_was_cancelled_while_the_disk_was_full_is_not_started_by_the_
     await ledger.submit("two", sh(f"touch {tmp_path}/ran"), CALLER)
     with no_room_for_files():
         assert (await ledger.cancel("two", "someone")).state is CommandState.CANCELLED
-    await ledger.end_commands()
+    await end_commands(ledger)
     again = make_ledger()
     await again.open()
     assert again.get("two").state is CommandState.LOST

@@ -18,6 +18,7 @@ from node_agent.secrets.held import HeldSecret, HeldSecrets
 from node_agent.secrets.memory_files import MemoryFiles, candidates_for
 from node_agent.secrets.provision import SecretProvision
 from node_agent.secrets.uses import UseLog
+from tests.support.supervisors import end_commands
 from trunkline.runtime.clock import SystemClock
 
 CALLER = Submitter("operator/x")
@@ -63,7 +64,7 @@ async def stage(tmp_path, policy, log, meter):
     await stage.provision.open()
     await stage.ledger.open()
     yield stage
-    await stage.ledger.end_commands()
+    await end_commands(stage.ledger)
     await stage.provision.close()
     assert not stage.place.exists(), "nothing is left in memory either"
 
