@@ -1,22 +1,21 @@
 """The node's sealing key: what secrets are sealed to on their way here."""
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from certs.encoding import decode_base64url, encode_base64url
+from certs.sealing import write_sealing_key
 from trunkline.runtime.secret import Secret
 
 
 def new_sealing_key() -> Secret:
     """Make a sealing key (X25519, base64url)."""
     key = X25519PrivateKey.generate()
-    return Secret(encode_base64url(key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())))
+    return Secret(encode_base64url(key.private_bytes_raw()))
 
 
 def public_sealing_key(key: Secret) -> str:
     """Return the public half, as the control plane takes it."""
-    public = private_sealing_key(key).public_key()
-    return encode_base64url(public.public_bytes(Encoding.Raw, PublicFormat.Raw))
+    return write_sealing_key(private_sealing_key(key).public_key())
 
 
 def private_sealing_key(key: Secret) -> X25519PrivateKey:
