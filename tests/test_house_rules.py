@@ -81,6 +81,13 @@ def test_no_setting_is_taken_and_means_nothing(settings: type[BaseModel]) -> Non
     assert set(keys(settings)) - read == set()
 
 
+def test_the_architecture_names_each_module_of_the_relay_once() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    tables = text.partition("module by module of `relay/`")[2].partition("**Workers.**")[0]
+    named = [name for cell in re.findall(r"^\| (`[^|]+)\|", tables, re.MULTILINE) for name in re.findall(r"\w+", cell)]
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "relay").glob("*.py") if path.stem != "__init__")
+
+
 def test_a_machine_that_runs_an_agent_needs_no_database_layer() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = " ".join([*project["dependencies"], *project["optional-dependencies"]["agent"]])
