@@ -1,8 +1,8 @@
 """Housekeeping: once a minute, what has run out is forgotten, so that no table grows for ever.
 
 A wall clock that jumps is not believed for a day: by one that is months ahead, revocations would have run out that are
-needed again as soon as it is set right. Nor is one that was hours away from the last event on record at the start: so a
-machine looks that boots with a wrong clock and is given the time later, as does one that was off.
+needed again as soon as it is set right. Nor is one that, at the start, is an hour away from all that was last recorded:
+so a machine looks that boots with a wrong clock and is given the time later, as does one that was off.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from control_plane.outputs.files import OutputFiles
 from control_plane.settings import DAY_SECONDS, ControlPlaneSettings
 from control_plane.storage import (
     adoptions,
-    audit,
     bootstraps,
     certificates,
     forgetting,
@@ -27,6 +26,7 @@ from control_plane.storage import (
     join_requests,
     join_tokens,
     kept_outputs,
+    last_heard,
     locks,
     reports,
     revocations,
@@ -76,7 +76,7 @@ class Housekeeping:
         self._distrusted_until = float("-inf")
 
     async def begin(self) -> float:
-        """Compare the wall clock with the last event on record; to be called before this process records any.
+        """Compare the wall clock with what was last recorded; to be called before this process records anything.
 
         Returns:
             How long ago, by the clock, that was; 0 where there is none.
@@ -85,13 +85,13 @@ class Housekeeping:
             StorageError: the database cannot be read.
         """
         async with self._database.read() as session:
-            last_ms = await audit.last_time(session)
+            last_ms = await last_heard.nearest_time(session, int(self._clock.now() * 1000))
         away_seconds = 0.0 if last_ms is None else self._clock.now() - last_ms / 1000
         if abs(away_seconds) >= JUMP_SECONDS:
             self._distrusted_until = self._clock.monotonic() + DISTRUST_SECONDS
             self._log.info(
                 "clock.not_confirmed",
-                seconds_since_last_event=round(away_seconds),
+                seconds_since_last_record=round(away_seconds),
                 consequence="nothing is forgotten for a day",
             )
         return away_seconds

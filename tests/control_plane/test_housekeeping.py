@@ -7,9 +7,11 @@ from sqlalchemy import func, select, update
 
 from control_plane.storage import forgetting, kept_outputs
 from control_plane.storage.commands import CommandKey
+from control_plane.storage.records.audit import AuditEvent
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.commands import Command, CommandEvent, KeptOutput, Submission
 from control_plane.storage.records.joining import Challenge, IssuedAnswer, JoinToken
+from control_plane.storage.records.relays import Relay
 from control_plane.storage.records.trust import Revocation
 from tests.support.control_planes import RunningControlPlane, running_control_plane
 from trunkline.runtime.clock import ManualClock, SystemClock
@@ -185,3 +187,21 @@ async def test_a_clock_that_is_wrong_at_the_start_is_not_believed_for_a_day(tmp_
         assert not housekeeping.trusts_the_clock()
         clock.advance(2)
         assert housekeeping.trusts_the_clock()
+
+
+async def test_whoever_was_heard_of_confirms_the_clock_at_the_start(tmp_path: Path):
+    """Where little happens, events are rare, and a control plane that is restarted every night has to forget too."""
+    clock = ManualClock(now=SystemClock().now())
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        await plane.relay()
+        clock.advance(2 * DAY)
+        assert await plane.control_plane.housekeeping.begin() == pytest.approx(2 * DAY, abs=5)
+        async with plane.database.write() as session:
+            await session.execute(update(Relay).values(last_seen_time=int((clock.now() - 60) * 1000)))
+            session.add(audit_event(clock.now() + 3650 * DAY))
+        assert await plane.control_plane.housekeeping.begin() == pytest.approx(60, abs=5)
+
+
+def audit_event(now: float) -> AuditEvent:
+    """An event that a clock which was ahead has left."""
+    return AuditEvent(time=int(now * 1000), actor="a", action="b", outcome="ok", details={})
