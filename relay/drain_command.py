@@ -32,6 +32,7 @@ from trunkline.runtime.daemon import (
 from trunkline.runtime.files import LOCK_FILE
 from trunkline.runtime.lifecycle import ENDPOINTS_FILE
 
+LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.5
 ANSWER_SECONDS = 5.0
 MAX_SHOWN_CALLS = 10
@@ -87,18 +88,35 @@ async def drain(settings: RelaySettings, *, wait: bool, timeout_seconds: float |
         os.close(pidfd)
 
 
-def lock_holder(lock: Path) -> int | None:
+def lock_holder(lock: Path, locks: Path = LOCKS) -> int | None:
     """Return the number of the process that holds a flock(2) on the file; None if none that can be seen does."""
     try:
         status = lock.stat()
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        lines = locks.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    for fields in map(str.split, lines):
-        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == place and int(fields[4]) > 0:
-            return int(fields[4])
-    return None
+    flocks = [fields for fields in map(str.split, lines) if len(fields) >= 6 and fields[1] == "FLOCK"]
+    held = [(int(fields[4]), fields[5]) for fields in flocks if int(fields[4]) > 0]
+    for pid, where in held:
+        if where == place:
+            return pid
+    # Of overlayfs and Btrfs the kernel lists another device than stat(2) tells.
+    return next((pid for pid, _ in held if _has_locked(pid, status)), None)
+
+
+def _has_locked(pid: int, status: os.stat_result) -> bool:
+    """Whether one of the descriptors of the process, as far as we may see them, holds a flock on the file."""
+    process = Path("/proc") / str(pid)
+    try:
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                same = os.path.samestat(descriptor.stat(), status)
+                if same and "FLOCK" in (process / "fdinfo" / descriptor.name).read_text(encoding="ascii"):
+                    return True
+    except OSError:
+        pass
+    return False
 
 
 def _open_relay(directory: Path) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_the_holder_of_a_lock_is_found(tmp_path: Path):
         fcntl.flock(file, fcntl.LOCK_EX)
         assert lock_holder(lock) == os.getpid()
     assert lock_holder(lock) is None
+
+
+def test_the_holder_is_found_where_the_kernel_lists_another_device(tmp_path: Path):
+    lock, locks = tmp_path / "lock", tmp_path / "locks"
+    with lock.open("w") as file, (tmp_path / "other").open("w") as other, lock.open("r"):
+        fcntl.flock(other, fcntl.LOCK_EX)
+        locks.write_text(re.sub(r"\b[0-9a-f]+:[0-9a-f]+:(?=\d)", "00:00:", Path("/proc/locks").read_text()))
+        assert lock_holder(lock, locks) is None, "it has it open, and has not locked it"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert lock_holder(lock, locks) == os.getpid()
 
 
 async def test_without_a_relay_it_says_so(tmp_path: Path):
