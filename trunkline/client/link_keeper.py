@@ -42,12 +42,15 @@ def tls_dial(
 ) -> Dial:
     """The way to a relay over TLS; the context is asked for at each attempt if it can be called.
 
+    What is between may not let an unknown upgrade through: the link then comes in a WebSocket.
     `refuse_peer` says why a relay whose certificate verifies is not to be spoken to all the same.
     """
 
     async def dial(owner: LinkOwner, token: str | None) -> Link:
         context = ssl_context if isinstance(ssl_context, TlsContext) else ssl_context()
-        plan = DialPlan(relay_url, context, token, proxy=outbound_proxy(relay_url), refuse_peer=refuse_peer)
+        plan = DialPlan(
+            relay_url, context, token, carrier="auto", proxy=outbound_proxy(relay_url), refuse_peer=refuse_peer
+        )
         return await dial_link(plan, role=Role.CLIENT, owner=owner, limits=SENDER_LIMITS)
 
     return dial
