@@ -9,6 +9,8 @@ import logging
 from aiohttp import http_exceptions
 
 _REASON_CHARACTERS = 120
+_OWN_FAULT = "Error handling "
+"""How aiohttp begins: whoever looks for errors is not to find what is none."""
 
 
 class PeerFaults(logging.Filter):
@@ -21,7 +23,7 @@ class PeerFaults(logging.Filter):
         if reason is not None:
             record.exc_info = record.exc_text = None
             record.levelno, record.levelname = logging.INFO, "INFO"
-            record.msg, record.args = f"{record.getMessage()}: {reason}", ()
+            record.msg, record.args = f"{record.getMessage().removeprefix(_OWN_FAULT)}: {reason}", ()
         return True
 
 
