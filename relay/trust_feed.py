@@ -77,6 +77,7 @@ class TrustFeed:
         self._log = log
         self._silence_seconds = silence_seconds
         self._following = False
+        self._told = ""
 
     async def run(self) -> None:
         """Follow the feed; connect anew whenever it ends."""
@@ -151,8 +152,10 @@ class TrustFeed:
             self._log.warning("trust.feed_lost", reason=reason)
         else:
             self._metrics.trust_connects.of("failed").count += 1
-            self._log.debug("trust.feed_unreachable", reason=reason)
+            tell = self._log.debug if reason == self._told else self._log.warning
+            tell("trust.feed_unreachable", reason=reason)
         self._following = False
+        self._told = reason
 
 
 def _number(text: str) -> int:

@@ -263,10 +263,13 @@ async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: Identity
             backoff=Backoff(random.Random(1)),
             log=get_logger("test.trust"),
         )
-        task = asyncio.create_task(feed.run())
-        await failed.wait()
-        task.cancel()
-        await asyncio.wait([task])
+        with capture_logs() as lines:
+            task = asyncio.create_task(feed.run())
+            await failed.wait()
+            task.cancel()
+            await asyncio.wait([task])
         await client.close()
+    assert [(line["log_level"], line["event"]) for line in lines] == [("warning", "trust.feed_unreachable")]
+    assert "control_plane.ca_file" in lines[0]["reason"]
     assert adopter.sequence == 0
     assert control_plane.followers == []
