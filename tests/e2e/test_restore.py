@@ -65,6 +65,8 @@ def active_key(fleet: SmallFleet) -> str:
 def test_restoring_by_hand_ends_what_had_ended_since(fleet: SmallFleet) -> None:
     state, backup = fleet.state("control-plane"), fleet.root / "backup"
     back_up(state, backup)
+    fleet.join("vm-2")
+    unknown = fleet.identity("vm-2").node_id
     token = json.loads(fleet.trunkline("token", "call", "vm-1", "--scope", "health:read", "-o", "json"))
     fleet.trunkline("revoke", "token", token["token_id"])
     stolen = active_key(fleet)
@@ -82,6 +84,8 @@ def test_restoring_by_hand_ends_what_had_ended_since(fleet: SmallFleet) -> None:
 
     wait_until(lambda: held_by_the_relay(fleet)["sequence"] > before, "the relay has the next document")
     fleet.trunkline("revoke", "token", "none")
+    fleet.trunkline("revoke", "node", unknown)
+    wait_until(lambda: unknown in held_by_the_relay(fleet)["revocations"]["nodes"], "the node is ended by its id")
     fleet.trunkline("lock", "list")
     assert json.loads(fleet.trunkline("ca", "status", "-o", "json"))["phase"] == "steady"
     assert active_key(fleet) != stolen
