@@ -35,14 +35,13 @@ from relay.memory import give_back
 from relay.metrics import RelayMetrics
 from relay.sender_port import SenderPort
 from relay.spreading import Spreading
+from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import RateBound
 from trunkline.runtime.logs import Logger
 
 ACCEPTS_PER_TURN: Final = 16
 REST_SECONDS: Final = 0.25
 SHUTDOWN_SECONDS: Final = 5.0
-GOODBYE_SECONDS: Final = 2.0
-"""For a connection that closes, from the end of its last bytes to its end: the peer's goodbye is awaited no longer."""
 LEAST_SECONDS: Final = 0.001
 PRESSURE_SHARE: Final = 0.25
 """Of `limits.handshake_seconds`, what a handshake has while others wait."""
@@ -320,7 +319,7 @@ class Acceptor:
                 arrival.socket,
                 ssl=self._context,
                 ssl_handshake_timeout=max(LEAST_SECONDS, arrival.accepted_at + self._handshake_seconds - now),
-                ssl_shutdown_timeout=GOODBYE_SECONDS,
+                ssl_shutdown_timeout=LONGEST_SECONDS,
             )
         except OSError as error:
             if arrival in self._queue.in_progress:

@@ -127,7 +127,7 @@ class AnsweringConnection:
             if exchange is not None and keeps_time(self._front, exchange, self._content, now, held_up=not flow.reading):
                 self.deadline = now + RATE_INTERVAL_SECONDS
         elif state is _ENDING:
-            self.deadline = self._flow.deadline_reached()
+            self._flow.close()
 
     def _late_head(self) -> None:
         if self._heads.begun:
@@ -165,4 +165,5 @@ class AnsweringConnection:
 
     def _close(self) -> None:
         self._state = _ENDING
-        self.deadline = self._flow.close()
+        self.deadline = NEVER
+        self._flow.close()

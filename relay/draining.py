@@ -68,8 +68,4 @@ class Draining:
         await asyncio.gather(self._port.drain(deadline), *(link.drain(deadline) for link in self._registry.links))
 
     async def _close_links(self) -> None:
-        links = self._registry.links
-        for link in links:
-            link.close()
-        if links:
-            await asyncio.wait([link.closed for link in links], timeout=SHUTDOWN_SECONDS)
+        await asyncio.gather(*(link.end(SHUTDOWN_SECONDS) for link in self._registry.links))

@@ -55,7 +55,6 @@ class FrontDoor:
         "_uses",
         "_workspace_calls",
         "admission",
-        "call_later",
         "call_soon",
         "deadlines",
         "draining",
@@ -86,7 +85,6 @@ class FrontDoor:
         """Wires the data path; `id_prefix` begins every request id, and should be fresh for each process."""
         self.admission = admission
         self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
-        self.call_later: Callable[..., object] = loop.call_later
         self.limits = limits
         # Read for each call, where an attribute of a model costs as much as a look-up.
         self.idle_seconds: float = limits.idle_seconds

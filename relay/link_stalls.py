@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from trunkline.channel.link import Link
+from trunkline.channel.taking import Taking
 
 STALL_SECONDS: Final = 20.0
 """As long as a peer may say nothing, by the defaults: a link that takes nothing is as good as dead."""
@@ -18,7 +19,7 @@ class LinkStalls:
         self._links = links
         self._passed = passed
         self._time = asyncio.get_running_loop().time
-        self._stuck: dict[Link, tuple[int, float]] = {}
+        self._stuck: dict[Link, Taking] = {}
 
     def look(self) -> None:
         """Abort the links of which not one byte was taken for so long."""
@@ -28,11 +29,7 @@ class LinkStalls:
             unsent_bytes = link.unsent_bytes
             if not unsent_bytes:
                 continue
-            least_bytes, since = before.get(link, (unsent_bytes, now))
-            if unsent_bytes < least_bytes:
-                since = now
-            if now - since >= STALL_SECONDS:
+            taking = self._stuck[link] = before.get(link) or Taking(unsent_bytes, now)
+            if taking.idle_seconds(unsent_bytes, now) >= STALL_SECONDS:
                 self._passed("link_stall")
                 link.abort()
-            else:
-                self._stuck[link] = (unsent_bytes, since)

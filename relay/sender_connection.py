@@ -119,9 +119,7 @@ class SenderConnection(AnsweringConnection):
     def resume_writing(self) -> None:
         """It does again."""
         self._flow.resume_writing()
-        if self._flow.flushing:
-            self._close()
-        elif self._exchange is not None:
+        if self._exchange is not None:
             self._exchange.sender_ready()
         elif self._state is _BUSY:
             self._await_request()

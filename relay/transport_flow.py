@@ -6,13 +6,11 @@ bounded. *Out*: while the sender does not take what is written the flow is `cong
 cut by its `WriteStall`; large output leaves as `sender_output` says. Small pieces that come while it is congested are
 joined, since a transport keeps each as it is, at some fifty bytes more. *The end* begins in any state, for good:
 
-    OPEN ──▶ LINGERING ──▶ FLUSHING ──▶ CLOSED
+    OPEN ──▶ LINGERING ──▶ CLOSING
       └───────────────────────▲
 
 LINGERING gives the sender time to read an answer: a transport that closes on bytes that nobody has read destroys what
-is on its way. What comes is thrown away. FLUSHING stands before CLOSED until the sender has taken the last byte, since
-a transport that closes gives it a few seconds only. Once the flow is not congested any more that is looked for, ever
-less often: a transport does not say when the last of what it has encrypted is gone.
+is on its way. What comes is thrown away, as it is while CLOSING, of which `sender_closing` says how long it may take.
 """
 
 from __future__ import annotations
@@ -22,12 +20,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from relay.content_rest import JOINED_BYTES
-from relay.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
+from relay.sender_closing import SenderClosing
 from relay.sender_output import SenderOutput
 from relay.write_stall import WriteStall
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.flushing import JOIN_BYTES
-from trunkline.channel.unsent import unsent_bytes
 
 if TYPE_CHECKING:
     from relay.front_door import FrontDoor
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES: Final = 64 * 1024
 MAX_OVERRUN_BYTES: Final = 1024 * 1024
 LINGER_SECONDS: Final = 2.0
-FIRST_LOOK_SECONDS: Final = 0.002
-"""Until somebody looks whether the last byte is gone: most often it is, and the sender waits for the end."""
 SMALL_BYTES: Final = 1024
 """Of the pieces of output, those are small that cost far more than their bytes."""
 
@@ -46,14 +41,12 @@ class Flow(Enum):
 
     OPEN = auto()
     LINGERING = auto()
-    FLUSHING = auto()
-    CLOSED = auto()
+    CLOSING = auto()
 
 
 _OPEN: Final = Flow.OPEN
 _LINGERING: Final = Flow.LINGERING
-_FLUSHING: Final = Flow.FLUSHING
-_CLOSED: Final = Flow.CLOSED
+_CLOSING: Final = Flow.CLOSING
 
 
 class TransportFlow:
@@ -67,7 +60,7 @@ class TransportFlow:
     """
 
     __slots__ = (
-        "_ends_at", "_front", "_joined", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport",
+        "_closing", "_front", "_joined", "_output", "_overrun_bytes", "_reading", "_stall", "_state", "_transport",
         "congested", "held",
     )  # fmt: skip
 
@@ -80,7 +73,7 @@ class TransportFlow:
         self._stall: WriteStall | None = None
         self._output: SenderOutput | None = None  # most connections never have large output
         self._joined = b""
-        self._ends_at = NEVER
+        self._closing: SenderClosing | None = None
         self.congested = False
         self.held = b""
 
@@ -123,7 +116,7 @@ class TransportFlow:
             self._transport.resume_reading()
 
     def _pause(self) -> None:
-        if not self._reading and self._state is not _CLOSED:
+        if not self._reading and self._state is not _CLOSING:
             self._transport.pause_reading()
 
     # Out.
@@ -188,11 +181,6 @@ class TransportFlow:
 
     # The end.
 
-    @property
-    def flushing(self) -> bool:
-        """Whether only what the sender has not taken yet keeps the connection open."""
-        return self._state is _FLUSHING
-
     def linger(self) -> float:
         """Begins to throw away what comes."""
         self._state = _LINGERING
@@ -200,57 +188,30 @@ class TransportFlow:
         self.read_on()
         return self._front.deadlines.now + LINGER_SECONDS
 
-    def close(self) -> float:
+    def close(self) -> None:
         """Closes, once the sender has taken what was written."""
+        if self._closing is not None:
+            return
         self.write_out()
-        self._state = _FLUSHING
+        self._state = _CLOSING
         self.held = b""
         self.read_on()  # a transport that does not read would wait in vain for the sender's own goodbye
-        if self._transport.get_write_buffer_size():
-            self._transport.set_write_buffer_limits(high=0)
-        if self.congested:
-            return NEVER
-        if unsent_bytes(self._transport):
-            return self._wait_for_the_last()
+        stall = self._stall
+        stall_seconds = self._front.limits.write_stall_seconds if stall is None else stall.seconds
         self._end_stall()
-        self._state = _CLOSED
-        self._ends_at = self._front.deadlines.now + self._front.limits.write_stall_seconds
-        self._transport.close()
-        return self._ends_at
-
-    def _wait_for_the_last(self) -> float:
-        """Cut by its stall like any other that takes nothing; the sweep of the deadlines is the last to look."""
-        if self._stall is None:
-            self._stall = WriteStall(self._transport, self._front, self._front.limits.write_stall_seconds)
-            self._stall.hold()
-            self._front.call_later(FIRST_LOOK_SECONDS, self._look, FIRST_LOOK_SECONDS)
-        return self._front.deadlines.now + SWEEP_INTERVAL_SECONDS
-
-    def _look(self, waited_seconds: float) -> None:
-        if self._state is not _FLUSHING or self._stall is None:
-            return
-        if not unsent_bytes(self._transport):
-            self.close()
-        elif waited_seconds < SWEEP_INTERVAL_SECONDS:
-            self._front.call_later(waited_seconds, self._look, 2 * waited_seconds)
-
-    def deadline_reached(self) -> float:
-        """Takes the next step of the end."""
-        if self._state is _LINGERING or self._state is _FLUSHING:
-            return self.close()
-        if self._front.deadlines.now < self._ends_at:
-            return self._ends_at
-        self._transport.abort()
-        return NEVER
+        self._closing = SenderClosing(self._transport, self._front, stall_seconds)
+        self._closing.begin()
 
     def abort(self) -> None:
         """Ends at once."""
-        self._state = _CLOSED
+        self._state = _CLOSING
         self._transport.abort()
 
     def part(self) -> bytes:
         """The transport is lost, or somebody else's from here on; returns what was held."""
-        self._state = _CLOSED
+        self._state = _CLOSING
+        if self._closing is not None:
+            self._closing.end()
         self._joined = b""
         if self._output is not None:
             self._output.drop()

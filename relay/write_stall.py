@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from trunkline.channel.taking import Taking
 from trunkline.channel.unsent import unsent_bytes
 
 if TYPE_CHECKING:
@@ -31,16 +32,15 @@ class WriteStall:
     What waits is counted at the node's stream while the call is in progress; `hold` has it counted from then on.
     """
 
-    __slots__ = ("_front", "_holds", "_idle_looks", "_look_seconds", "_transport", "_unsent_bytes", "deadline")
+    __slots__ = ("_front", "_holds", "_taking", "_transport", "deadline", "seconds")
 
     def __init__(self, transport: Outgoing, front: "FrontDoor", seconds: float) -> None:
         self._front = front
         self._transport = transport
-        self._look_seconds = seconds / LOOKS
-        self._unsent_bytes = unsent_bytes(transport)
-        self._idle_looks = 0
+        self._taking = Taking(unsent_bytes(transport), front.deadlines.now)
         self._holds = False
-        self.deadline = front.deadlines.now + self._look_seconds
+        self.seconds = seconds
+        self.deadline = front.deadlines.now + seconds / LOOKS
         front.deadlines.watch(self)
 
     def hold(self) -> None:
@@ -61,12 +61,11 @@ class WriteStall:
     def deadline_reached(self, now: float) -> None:
         """Cuts, unless some bytes went out at one of the last looks."""
         size = unsent_bytes(self._transport)
-        self._idle_looks = 0 if size < self._unsent_bytes else self._idle_looks + 1
-        self._unsent_bytes = size
+        left_seconds = self.seconds - self._taking.idle_seconds(size, now)
         if self._holds:
             self._front.untaken.note(self, size)
-        if self._idle_looks < LOOKS:
-            self.deadline = now + self._look_seconds
+        if left_seconds > 0:
+            self.deadline = now + min(self.seconds / LOOKS, left_seconds)
         else:
             self.end()
             self._front.deadline_passed("write_stall")

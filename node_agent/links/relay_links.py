@@ -12,7 +12,6 @@ from node_agent.links.attachment import Attachment, Offer
 from node_agent.links.relay_supervisor import Dials, RelaySupervisor
 from node_agent.metrics import AgentMetrics
 from node_agent.settings import LinkSettings
-from trunkline.channel.closing import GOODBYE_SECONDS
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link
 from trunkline.runtime.backoff import Backoff
@@ -169,13 +168,7 @@ class RelayLinks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for link in self._open:
-            link.close()
-        if self._open:
-            await asyncio.wait([link.closed for link in self._open], timeout=GOODBYE_SECONDS)
-        for link in list(self._open):
-            link.abort()
-            await link.closed
+        await asyncio.gather(*(link.end() for link in list(self._open)))
 
     # What the supervisors tell
 

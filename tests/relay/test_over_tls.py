@@ -14,20 +14,31 @@ from certs.authority import Authority
 from certs.identities import Identity, build_csr
 from certs.spiffe import relay_id
 from certs.tls import ServerTls, client_context
+from relay import sender_closing
 from relay.listeners import Listener
 from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, get, listener_grant, reply
+from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, Role
+from trunkline.channel.unsent import unsent_bytes, untaken_bytes
 from trunkline.runtime.loop import loop_factory
 
 CONNECT = b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)
 WINDOW_BYTES = 65_536
-SHUTDOWN_SECONDS = 1.0
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": loop_factory("uvloop"),
     "fast": loop_factory("auto"),
 }
+
+
+SHORT_GOODBYE_SECONDS = 0.1
+RECEIVE_BYTES = 64 * 1024
+
+
+@pytest.fixture(autouse=True)
+def short_goodbyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_closing, "GOODBYE_SECONDS", SHORT_GOODBYE_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +81,7 @@ class Installation:
     async def _listen(self, factory: Callable[[], asyncio.Protocol]) -> int:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            factory, "127.0.0.1", 0, ssl=self._tls.context, ssl_shutdown_timeout=SHUTDOWN_SECONDS
+            factory, "127.0.0.1", 0, ssl=self._tls.context, ssl_shutdown_timeout=LONGEST_SECONDS
         )
         self._servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
@@ -86,7 +97,9 @@ class Installation:
         return cast("Any", self._connections[-1])._transport
 
     def connect_socket(self) -> ssl.SSLSocket:
-        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)  # so that much waits at the relay
+        connection.connect(("127.0.0.1", self.port))
         context = client_context(self._roots)
         return context.wrap_socket(connection, server_hostname="localhost", suppress_ragged_eofs=False)
 
@@ -208,7 +221,7 @@ async def test_slow_reader_is_held_back(installation: Installation) -> None:
     assert len((await read_response(reader))[1]) == 20_000_000
 
 
-@on_the_fast_loop
+@on_each_loop
 async def test_slow_reader_gets_the_last_response_to_its_end(installation: Installation) -> None:
     # Not a sender on the loop: its own transport would lose bytes at the end of a connection while it does not read.
     sender = await asyncio.to_thread(installation.connect_socket)
@@ -219,7 +232,7 @@ async def test_slow_reader_gets_the_last_response_to_its_end(installation: Insta
     # The node is done while the last bytes still wait for the sender, who lets them wait.
     while call.stream.writable:
         received += await asyncio.to_thread(sender.recv, 65_536)
-    await asyncio.sleep(1.3 * SHUTDOWN_SECONDS)
+    await asyncio.sleep(3 * SHORT_GOODBYE_SECONDS)
     while data := await asyncio.to_thread(sender.recv, 65_536):
         received += data
     sender.close()
@@ -243,7 +256,33 @@ async def test_slow_reader_gets_what_is_encrypted_already(installation: Installa
     assert transport.get_write_buffer_size() == 0
     call.answer(b"")
     await installation.until(lambda: not call.stream.writable)
-    await asyncio.sleep(1.3 * SHUTDOWN_SECONDS)
+    await asyncio.sleep(3 * SHORT_GOODBYE_SECONDS)
+    received_bytes = 0
+    while data := await asyncio.to_thread(sender.recv, 65_536):
+        received_bytes += len(data)
+    sender.close()
+    assert received_bytes == sent_bytes
+
+
+@on_each_loop
+async def test_sender_that_speaks_before_it_reads_gets_what_the_kernel_holds(installation: Installation) -> None:
+    sender = await asyncio.to_thread(installation.connect_socket)
+    sender.sendall(CONNECT)
+    call = await installation.call()
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n", end=False)
+    assert (await asyncio.to_thread(sender.recv, 65_536)).endswith(b"\r\n\r\n")
+    sent_bytes = 0
+    transport = installation.transport
+    while untaken_bytes(transport) < 500_000:
+        call.answer(b"x" * 10_000, end=False)
+        sent_bytes += 10_000
+        await asyncio.sleep(0)
+    assert unsent_bytes(transport) == 0
+    call.answer(b"")
+    await installation.until(lambda: not call.stream.writable)
+    await asyncio.sleep(2 * SHORT_GOODBYE_SECONDS)
+    sender.sendall(b"not finished yet")
+    await asyncio.sleep(2 * SHORT_GOODBYE_SECONDS)
     received_bytes = 0
     while data := await asyncio.to_thread(sender.recv, 65_536):
         received_bytes += len(data)

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from relay.content_rest import JOINED_BYTES
-from relay.deadlines import NEVER
+from relay.sender_closing import GOODBYE_SECONDS
 from relay.transport_flow import LINGER_SECONDS, MAX_HELD_BYTES, MAX_OVERRUN_BYTES, TransportFlow
 from tests.relay.test_exchange import CONNECT, begin
 from tests.relay.test_sender_connection import answering
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
+from trunkline.channel.errors import StreamReset
 
 
 class Transport(asyncio.Transport):
@@ -35,8 +36,8 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.unsent_bytes
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self.asked.append(f"high={high}")
+    def is_closing(self) -> bool:
+        return "close" in self.asked
 
     def close(self) -> None:
         self.asked.append("close")
@@ -84,7 +85,7 @@ async def test_a_pause_that_comes_too_late_is_none(relay: SmallRelay) -> None:
 
 
 @on_relay()
-async def test_the_end_lingers_then_flushes_then_closes(relay: SmallRelay) -> None:
+async def test_the_end_lingers_then_waits_until_everything_is_taken_then_closes(relay: SmallRelay) -> None:
     transport = Transport()
     flow = TransportFlow(transport, relay.front)
     flow.hold(b"unread")
@@ -92,15 +93,30 @@ async def test_the_end_lingers_then_flushes_then_closes(relay: SmallRelay) -> No
     assert flow.held == b""
     transport.unsent_bytes = 1
     flow.pause_writing(5.0)
-    assert flow.deadline_reached() == NEVER
-    assert (flow.flushing, transport.asked) == (True, ["high=0"])
+    flow.close()
+    await asyncio.sleep(4)
+    assert transport.asked == []
     transport.unsent_bytes = 0
     flow.resume_writing()
-    assert flow.close() == relay.deadlines.now + relay.limits.write_stall_seconds
-    assert (flow.flushing, transport.asked) == (False, ["high=0", "close"])
-    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
-    assert flow.deadline_reached() == NEVER
-    assert transport.asked[-1] == "abort"
+    await asyncio.sleep(1)
+    assert transport.asked == ["close"]
+    flow.close()
+    await asyncio.sleep(GOODBYE_SECONDS)
+    assert transport.asked == ["close", "abort"]
+    assert not relay.metric("deadlines_total", deadline="write_stall")
+
+
+@on_relay()
+async def test_who_was_stalled_before_the_end_has_as_long_behind_it(relay: SmallRelay) -> None:
+    transport = Transport()
+    transport.unsent_bytes = 1
+    flow = TransportFlow(transport, relay.front)
+    flow.pause_writing(relay.limits.stream_stall_seconds)
+    flow.close()
+    await asyncio.sleep(relay.limits.stream_stall_seconds - 1)
+    assert transport.asked == []
+    await asyncio.sleep(2)
+    assert transport.asked == ["abort"]
 
 
 class TlsTransport(Transport):
@@ -112,44 +128,58 @@ class TlsTransport(Transport):
         return self.unsent_bytes + self.encrypted_bytes
 
 
-@on_relay()
-async def test_the_end_waits_for_what_is_encrypted_already(relay: SmallRelay) -> None:
+def ending(relay: SmallRelay) -> tuple[TlsTransport, TransportFlow]:
+    """A connection whose call is over, and of which the sender has not taken what is encrypted already."""
     transport = TlsTransport()
     transport.encrypted_bytes = 5000
     flow = TransportFlow(transport, relay.front)
-    deadline = flow.close()
+    flow.close()
+    return transport, flow
+
+
+@on_relay()
+async def test_the_end_waits_for_what_is_encrypted_already(relay: SmallRelay) -> None:
+    transport, flow = ending(relay)
     while transport.encrypted_bytes:
         await asyncio.sleep(relay.limits.write_stall_seconds - 1)
-        assert (flow.flushing, transport.asked) == (True, [])
-        assert relay.deadlines.now >= deadline
+        assert transport.asked == []
+        assert relay.front.untaken.held_bytes() == transport.encrypted_bytes
         transport.encrypted_bytes -= 1000
-    deadline = flow.deadline_reached()
-    assert deadline == relay.deadlines.now + relay.limits.write_stall_seconds
-    assert (flow.flushing, transport.asked) == (False, ["close"])
+    await asyncio.sleep(1)
+    assert transport.asked == ["close"]
+    flow.part()
+    await asyncio.sleep(GOODBYE_SECONDS + 1)
+    assert transport.asked == ["close"]
+    assert relay.front.untaken.held_bytes() == 0
 
 
 @on_relay()
 async def test_the_end_comes_soon_after_the_last_byte(relay: SmallRelay) -> None:
-    transport = TlsTransport()
-    transport.encrypted_bytes = 5000
-    flow = TransportFlow(transport, relay.front)
-    flow.close()
+    transport, _ = ending(relay)
     await asyncio.sleep(0.001)
     transport.encrypted_bytes = 0
     await asyncio.sleep(0.002)
-    assert (flow.flushing, transport.asked) == (False, ["close"])
-    assert flow.deadline_reached() > relay.deadlines.now, "closed by a look of its own, it has its time all the same"
+    assert transport.asked == ["close"]
 
 
 @on_relay()
 async def test_who_takes_nothing_of_what_is_encrypted_is_cut(relay: SmallRelay) -> None:
-    transport = TlsTransport()
-    transport.encrypted_bytes = 5000
-    flow = TransportFlow(transport, relay.front)
-    flow.close()
+    transport, _ = ending(relay)
     await asyncio.sleep(relay.limits.write_stall_seconds + 1)
     assert transport.asked == ["abort"]
     assert relay.metric("deadlines_total", deadline="write_stall") == 1
+
+
+@on_relay()
+async def test_who_holds_most_while_the_end_waits_is_cut_when_memory_is_needed(relay: SmallRelay) -> None:
+    transport, _ = ending(relay)
+    holder = relay.front.untaken.largest_holder()
+    assert holder is not None
+    holder.cut(StreamReset("memory was needed"))
+    assert transport.asked == ["abort"]
+    assert relay.front.untaken.held_bytes() == 0
+    await asyncio.sleep(relay.limits.write_stall_seconds + 1)
+    assert transport.asked == ["abort"]
 
 
 @on_relay()

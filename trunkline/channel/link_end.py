@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from trunkline.channel.alarms import NONE, Alarms
-from trunkline.channel.closing import GOODBYE_SECONDS, Closing
+from trunkline.channel.closing import LONGEST_SECONDS, Closing, Patience
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode
 from trunkline.channel.events import SessionFailed
 from trunkline.channel.flushing import Flusher
@@ -26,6 +26,16 @@ from trunkline.channel.link_stream import LinkStream, StreamHandler
 
 if TYPE_CHECKING:
     from trunkline.channel.link import Link
+
+GOODBYE_SECONDS: Final = 5.0
+PATIENCE: Final = Patience(
+    taking_seconds=15.0,  # within which pings find out whether a peer is gone
+    goodbye_seconds=GOODBYE_SECONDS,
+    longest_seconds=LONGEST_SECONDS,
+    goodbye_bytes=4096,  # what goodbyes, resets and answers to pings come to, at most
+)
+NO_PATIENCE: Final = Patience(GOODBYE_SECONDS, GOODBYE_SECONDS, GOODBYE_SECONDS)
+"""With a peer that has broken the protocol: it is told so, if it still listens."""
 
 
 class LinkOwner(Protocol):
@@ -118,12 +128,20 @@ class LinkEnd(LinkDelivery):
                 self._drained = self._loop.create_future()
             await asyncio.wait([self._drained], timeout=timeout_seconds)
         finished = not self.session.streams and not self.lost
+        return await self.end(max(deadline - self._loop.time(), GOODBYE_SECONDS)) and finished
+
+    async def end(self, timeout_seconds: float = GOODBYE_SECONDS) -> bool:
+        """Close, and wait until the link is gone; cut it if the peer has not taken everything in the time given.
+
+        Returns:
+            Whether the peer has taken what was sent.
+        """
         self.close()
-        _, late = await asyncio.wait([self.closed], timeout=max(deadline - self._loop.time(), GOODBYE_SECONDS))
+        _, late = await asyncio.wait([self.closed], timeout=timeout_seconds)
         if late:
             self.abort()
             await asyncio.wait([self.closed])
-        return finished and not late and not (self._closing is not None and self._closing.cut)
+        return not late and not (self._closing is not None and self._closing.given_up)
 
     def close(self) -> None:
         """Say goodbye, send what is queued, and close once the peer has taken it; open streams are lost."""
@@ -131,7 +149,7 @@ class LinkEnd(LinkDelivery):
             self.session.go_away()
             self._write_out()
         self._lose(None)
-        self._close_transport(patiently=True)
+        self._close_transport(PATIENCE)
 
     def abort(self) -> None:
         """Close without sending anything more; open streams are lost."""
@@ -159,7 +177,7 @@ class LinkEnd(LinkDelivery):
         if not self._paused and event.error.code is not ErrorCode.PEER_SILENT:
             self._write_out()
             self._lose(event.error, event.streams)
-            self._close_transport(patiently=False)
+            self._close_transport(NO_PATIENCE)
         else:
             self._lose(event.error, event.streams)
             if self._transport is not None:
@@ -190,15 +208,12 @@ class LinkEnd(LinkDelivery):
         except Exception as failure:  # noqa: BLE001 - reported; there is nobody else to tell
             self._on_handler_error(None, failure)
 
-    def _close_transport(self, *, patiently: bool) -> None:
+    def _close_transport(self, patience: Patience) -> None:
         if self._transport is None:
             self._note_closed()
         elif self._closing is None:
-            self._closing = Closing(self._transport, self._loop)
-            if patiently:
-                self._closing.begin()
-            else:
-                self._closing.close()
+            self._closing = Closing(self._transport, self._loop, patience)
+            self._closing.begin()
 
     def _note_closed(self) -> None:
         self._transport_gone = True

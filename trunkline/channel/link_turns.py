@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from trunkline.channel.closing import Patience
 from trunkline.channel.link_end import LinkEnd
 
 MAX_BEHIND_BYTES: Final = 1024 * 1024
@@ -78,6 +79,6 @@ class LinkTurns(LinkEnd):
             if self._transport is not None:
                 self._transport.resume_reading()
 
-    def _close_transport(self, *, patiently: bool) -> None:
+    def _close_transport(self, patience: Patience) -> None:
         self._read_on()  # a transport that does not read would wait in vain for the peer's own goodbye
-        super()._close_transport(patiently=patiently)
+        super()._close_transport(patience)

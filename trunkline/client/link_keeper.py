@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from certs.tls import TlsContext
+from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError, HandshakeFailed
 from trunkline.channel.limits import Limits
@@ -102,16 +103,14 @@ class LinkKeeper:
             ) from None
 
     async def close(self) -> None:
-        """Close every link at once; calls under way end with `CallInterrupted`."""
+        """Close every link, once the relay has what was written; calls under way end with `CallInterrupted`."""
         self._closed = True
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait([self._dialling])
         links = [*self._old_links, *([self._link] if self._link is not None else [])]
         self._link = None
-        for link in links:
-            link.close()
-        await asyncio.gather(*(link.closed for link in links), return_exceptions=True)
+        await asyncio.gather(*(link.end(LONGEST_SECONDS) for link in links))
 
     def discard(self, link: Link) -> None:
         """Take a link that opens no further stream out of use, and dial another."""

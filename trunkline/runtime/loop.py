@@ -41,8 +41,8 @@ def run(
         main: makes the main coroutine.
         event_loop: `auto` is uvloop with aiofastnet's TLS if both are installed, else asyncio; `uvloop` is uvloop
             with its own TLS; `asyncio` is the standard library's. The TLS transports of these two do not count what
-            lies in the transport below, so that a peer which stands still at the very end of what it is sent, for
-            longer than its goodbye may take, can lose up to 128 KiB of it.
+            lies in the transport below, so that a peer which stands still at the very end of what it is sent, and says
+            something before it reads on, can lose up to 128 KiB of it.
         log: where exceptions that nobody awaits are reported, one line each.
     """
     factory = loop_factory(event_loop)

@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.identities import IdentityKit
 from tests.support.links import Owner, Recorder, open_recorder, until
-from trunkline.channel import closing
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, Role
 from trunkline.channel.unsent import unsent_bytes
@@ -24,11 +23,6 @@ PIECE_BYTES = 4096
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
     return IdentityKit(tmp_path_factory.mktemp("identities"))
-
-
-@pytest.fixture(autouse=True)
-def short_goodbyes(monkeypatch):
-    monkeypatch.setattr(closing, "GOODBYE_SECONDS", GOODBYE_SECONDS)
 
 
 @dataclass

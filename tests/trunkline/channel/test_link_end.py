@@ -5,10 +5,10 @@ import pytest
 from tests.support.links import Echo, LinkPair, Owner, Source, open_recorder, ticks
 from tests.support.virtual_time import in_virtual_time
 from tests.trunkline.channel.test_link import SMALL_WINDOWS, pattern
-from trunkline.channel.closing import TAKING_SECONDS
 from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded
 from trunkline.channel.frames import encode_header
 from trunkline.channel.link import Link, Role
+from trunkline.channel.link_end import PATIENCE
 from trunkline.channel.memory import Split, memory_pair
 
 KIB = 1024
@@ -102,7 +102,7 @@ async def test_a_drain_gives_the_peer_the_time_that_it_has_for_the_last_bytes():
     pair.client_transport.pause_reading()
     pair.server_owner.handlers[0].stream.write(pattern(64 * KIB), end=True)
     draining = asyncio.ensure_future(pair.server.drain(30))
-    await asyncio.sleep(TAKING_SECONDS - 1)
+    await asyncio.sleep(PATIENCE.taking_seconds - 1)
     pair.client_transport.resume_reading()
     assert await draining
     assert here.received == pattern(64 * KIB)
