@@ -11,6 +11,7 @@ from node_agent.exchanges.watch import CallerWatch
 from node_agent.metrics import AgentMetrics
 from node_agent.policy import PortRules
 from node_agent.policy_file import PolicySource
+from trunkline.channel.closing import Patience
 from trunkline.channel.heads import RequestHead
 from trunkline.channel.link import LinkStream
 
@@ -46,13 +47,14 @@ class Forwarder:
             policy: says which ports are open.
             own_ports: of the agent itself, never open whatever the policy says.
             connect_seconds: how long a service may take to accept.
-            stall_seconds: how long bytes may wait for either side before the exchange is cut.
+            stall_seconds: how long bytes may wait for either side before the exchange is cut, and behind its end.
             max_forwarded: exchanges at once.
             lingering: takes streams that have been answered.
             metrics: counts.
             watch: cuts what is open when a token is revoked.
             loop: the event loop.
         """
+        self.patience = Patience(stall_seconds, stall_seconds)
         self._policy = policy
         self._own_ports = own_ports
         self._connect_seconds = connect_seconds

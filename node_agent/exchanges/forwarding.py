@@ -24,6 +24,7 @@ from node_agent.exchanges.refusing import write_refusal
 from node_agent.exchanges.service_requests import ServiceBody, service_head
 from node_agent.exchanges.upgrade_answer import UpgradeAnswer
 from trunkline.channel.bodies import BodyError
+from trunkline.channel.closing import Closing, Patience
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import HeadError, RequestHead
 from trunkline.channel.link import LinkStream
@@ -36,7 +37,13 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger, socket(7): on, for 0
 
 
 class ExchangeOwner(Protocol):
-    """What is told of a forwarded exchange."""
+    """What is told of a forwarded exchange.
+
+    Attributes:
+        patience: with a service that has still to take the last of what the caller sent.
+    """
+
+    patience: Patience
 
     def progressed(self, exchange: "ForwardedExchange", *, waiting: bool) -> None:
         """Bytes have moved, or have begun to wait; `waiting` says whether some still wait for either side."""
@@ -63,6 +70,7 @@ class ForwardedExchange:
         self._body = ServiceBody(head)
         self._output = CallerOutput(stream, self._output_changed)
         self._transport: asyncio.Transport | None = None
+        self._closing: Closing | None = None
         self._held: list[bytes] = []
         self._uncredited_bytes = 0
         self._service_full = False
@@ -157,6 +165,8 @@ class ForwardedExchange:
     def service_lost(self, error: Exception | None) -> None:
         """The connection to the service is gone."""
         self._transport = None
+        if self._closing is not None:
+            self._closing.end()
         if not self._answered:
             self.refuse(502, "SERVICE_UNREACHABLE", "the service broke the connection off without an answer")
         elif not self._over and (error is not None or not self._output.ending):
@@ -238,7 +248,8 @@ class ForwardedExchange:
             if abort:
                 _break_off(self._transport)
             else:
-                self._transport.close()
+                self._closing = Closing(self._transport, asyncio.get_running_loop(), self._owner.patience)
+                self._closing.close()
         if self._stream.writable:
             self._stream.end()
         self._owner.ended(self, self._stream, peer_ended=self._caller_ended)

@@ -14,7 +14,12 @@ from aiohttp import web
 
 from certs.assertions import AssertionSigner
 from certs.trust import TrustVerdict
+from node_agent.exchanges.forwarding import ForwardedExchange
+from tests.support.links import LinkPair, open_recorder
+from tests.support.virtual_time import in_virtual_time
+from trunkline.channel.closing import Patience
 from trunkline.channel.errors import ChannelError
+from trunkline.channel.heads import parse_request_head
 from trunkline.channel.stream_transport import StreamTransport
 
 
@@ -456,3 +461,62 @@ async def test_an_upgrade_that_is_refused_passes_nothing_behind_it(agent, kit, s
     writer.write_eof()
     assert await reader.read() == b""
     writer.close()
+
+
+class StuckService(asyncio.Transport):
+    """Takes nothing, and says nothing either."""
+
+    aborted = False
+
+    def write(self, data):
+        pass
+
+    def write_eof(self):
+        pass
+
+    def get_write_buffer_size(self):
+        return 1000
+
+    def is_closing(self):
+        return False
+
+    def close(self):
+        pass
+
+    def abort(self):
+        self.aborted = True
+
+
+class NoOwner:
+    """Lets an exchange have its way."""
+
+    patience = Patience(taking_seconds=120.0, goodbye_seconds=120.0)
+
+    def progressed(self, exchange, *, waiting):
+        pass
+
+    def passed(self, *, to_service=0, from_service=0):
+        pass
+
+    def ended(self, exchange, stream, *, peer_ended):
+        pass
+
+
+@in_virtual_time
+async def test_a_service_that_takes_nothing_of_the_last_bytes_is_given_up():
+    head = parse_request_head(b"CONNECT vm-1:22 HTTP/1.1\r\nHost: vm-1:22\r\n\r\n")
+    pair = LinkPair(lambda stream: ForwardedExchange(stream, head, NoOwner()))
+    caller = open_recorder(pair.client)
+    caller.stream.write(b"x" * 1000, end=True)
+    await asyncio.sleep(1)
+    (exchange,) = pair.server_owner.handlers
+    service = StuckService()
+    exchange.connected(service)
+    exchange.service_ended()
+    await asyncio.sleep(NoOwner.patience.taking_seconds - 1)
+    assert caller.calls[-1] == "end", "for the caller it is over"
+    assert not service.aborted
+    await asyncio.sleep(2)
+    assert service.aborted
+    exchange.service_lost(None)
+    await pair.close()
