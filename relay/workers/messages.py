@@ -27,6 +27,7 @@ class Channel(asyncio.Protocol):
         self._take = take
         self._lost = lost
         self._transport: asyncio.Transport | None = None
+        self._gone = asyncio.Event()
         self._buffer = bytearray()
 
     def send(self, kind: str, **members: Any) -> None:
@@ -55,8 +56,7 @@ class Channel(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             async with asyncio.timeout(timeout_seconds):
-                while self._transport is not None:  # noqa: ASYNC110 - at the end of a life, with nothing else to wait on
-                    await asyncio.sleep(0.005)
+                await self._gone.wait()
 
     def close(self) -> None:
         """Close at once."""
@@ -85,6 +85,7 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end is gone."""
         self._transport = None
+        self._gone.set()
         self._lost()
 
 
