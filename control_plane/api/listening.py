@@ -2,13 +2,13 @@
 
 aiohttp ends a connection that sent no whole request head within the keep-alive time; bodies have their deadline where
 they are read. What is left is a client that does not take its answer: a sweep over the connections, once a second,
-ends those whose unsent bytes have not become fewer for too long.
+ends those whose unsent bytes have not become fewer for too long. A connection that is closed is looked after until its
+client has the last of its answer (see `trunkline.channel.closing`), also when the control plane ends.
 """
 
 import asyncio
 import logging
 import resource
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
@@ -19,12 +19,19 @@ from aiohttp.http_exceptions import HttpProcessingError
 from certs.tls import ServerTls
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
-from trunkline.channel.unsent import unsent_bytes, untaken_bytes
+from trunkline.channel.closing import LONGEST_SECONDS, Closing, Patience
+from trunkline.channel.taking import Taking
+from trunkline.channel.unsent import unsent_bytes
 from trunkline.runtime.clock import Clock
+from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.logs import get_logger
 
 SWEEP_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
+LAST_GOODBYE_SECONDS = 0.5
+"""As the control plane ends, which need not wait for every client's own."""
+GOODBYE_BYTES = 64
+"""Of TLS."""
 RESERVED_FILES = 256
 """Descriptors of other kinds than connections: the database, links to relays, kept outputs."""
 LARGEST_HEAD_FIELD_BYTES = 16_384
@@ -49,13 +56,13 @@ class ApiListener:
         self._metrics = metrics
         self._clock = clock
         self._server: asyncio.Server | None = None
-        self._stalls: dict[asyncio.Transport, tuple[int, float]] = {}
-        self._transports: dict[web.RequestHandler, asyncio.Transport] = {}
+        self._stalls: dict[asyncio.Transport, Taking] = {}
+        self._closings: dict[asyncio.Transport, Closing] = {}
         self._arriving: WeakSet[_Arrival] = WeakSet()
         self._most_connections = connections_within(limits.most_connections)
-        self._runner = web.AppRunner(
+        self._connections = HttpConnections(
             app,
-            access_log=None,
+            gone=self._gone,
             keepalive_timeout=limits.idle_seconds,
             lingering_time=2.0,
             max_line_size=LARGEST_HEAD_FIELD_BYTES,
@@ -65,14 +72,14 @@ class ApiListener:
         )
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
+        await self._connections.start()
         self._server = await asyncio.get_running_loop().create_server(
             self._accept,
             self._listen.address,
             self._listen.port,
             ssl=self._tls.context,
             ssl_handshake_timeout=self._limits.handshake_seconds,
-            ssl_shutdown_timeout=self._limits.write_stall_seconds,
+            ssl_shutdown_timeout=max(LONGEST_SECONDS, self._limits.write_stall_seconds),
         )
         return self
 
@@ -80,7 +87,7 @@ class ApiListener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop_accepting()
-        await self._runner.cleanup()
+        await self._connections.close()
 
     @property
     def port(self) -> int:
@@ -94,10 +101,11 @@ class ApiListener:
             self._server.close()
 
     async def drain(self) -> None:
-        """End the connections, each after the answer that it is at."""
-        if self._runner.server is not None:
-            self._runner.server.pre_shutdown()
-            await self._runner.server.shutdown(self._limits.drain_seconds)
+        """End the connections, each after the answer that it is at, once its client has that."""
+        await self._connections.finish_answers()
+        for transport in self._connections.transports:
+            self._look_after(transport, LAST_GOODBYE_SECONDS)
+        await self._connections.none_left()
 
     async def sweep(self) -> None:
         """Look after the connections for ever."""
@@ -107,62 +115,57 @@ class ApiListener:
 
     def _accept(self) -> asyncio.Protocol:
         """Make the protocol of a connection that was accepted, and sets up TLS next; beyond the bound it is closed."""
-        server = self._runner.server
-        if server is None or self._is_full(server):
+        if len(self._arriving) + len(self._connections) >= self._most_connections:
             self._metrics.connections_closed.labels("too_many").inc()
             raise ConnectionRefusedError  # which closes it before anything is spent on it
-        arrival = _Arrival(server, self._arriving, self._clock.monotonic())
+        arrival = _Arrival(self._connections, self._arriving, self._clock.monotonic())
         self._arriving.add(arrival)
         return arrival
 
-    def _is_full(self, server: web.Server) -> bool:
-        """Whether there are as many connections as may be, those that have not set up TLS yet included."""
-        return len(self._arriving) + len(server.connections) >= self._most_connections
-
     def _sweep_once(self, now: float) -> None:
-        server = self._runner.server
-        connections = server.connections if server is not None else []
-        self._metrics.connections.set(len(connections))
+        self._metrics.connections.set(len(self._connections))
         # The transports of asyncio's own loop are in cycles, and not gone at once.
         late = now - self._limits.handshake_seconds - SWEEP_SECONDS
         self._arriving -= {arrival for arrival in self._arriving if arrival.accepted_at <= late}
-        self._transports = dict(self._with_transports(connections))
         before, self._stalls = self._stalls, {}
-        for connection, transport in self._transports.items():
-            closed = connection.transport is None or transport.is_closing()
-            unsent = untaken_bytes(transport) if closed else unsent_bytes(transport)
-            if unsent == 0 and not closed:
-                continue
-            least, since = before.get(transport, (unsent + 1, now))
-            self._stalls[transport] = (unsent, now) if unsent < least else (least, since)
-            stalled_seconds = now - self._stalls[transport][1]
-            if unsent == 0 and stalled_seconds >= GOODBYE_SECONDS:
-                transport.abort()
-            elif stalled_seconds >= self._limits.write_stall_seconds:
-                self._metrics.connections_closed.labels("write_stall").inc()
-                transport.abort()
+        for transport in self._connections.transports:
+            unsent = unsent_bytes(transport)
+            if transport.is_closing():
+                self._look_after(transport, GOODBYE_SECONDS)
+            elif unsent:
+                taking = self._stalls[transport] = before.get(transport) or Taking(unsent, now)
+                if taking.idle_seconds(unsent, now) >= self._limits.write_stall_seconds:
+                    transport.abort()
+                    self._stalled()
 
-    def _with_transports(
-        self, connections: list[web.RequestHandler]
-    ) -> Iterator[tuple[web.RequestHandler, asyncio.Transport]]:
-        """Each with its transport; aiohttp lets go of some that are not gone yet."""
-        for connection in connections:
-            transport = connection.transport or self._transports.get(connection)
-            if transport is not None:
-                yield connection, transport
+    def _look_after(self, transport: asyncio.Transport, goodbye_seconds: float) -> None:
+        """Aiohttp has closed it, and turned away."""
+        if transport not in self._closings:
+            patience = Patience(self._limits.write_stall_seconds, goodbye_seconds, goodbye_bytes=GOODBYE_BYTES)
+            closing = Closing(transport, asyncio.get_running_loop(), patience, self._stalled)
+            self._closings[transport] = closing
+            closing.begin()
+
+    def _gone(self, transport: asyncio.Transport) -> None:
+        closing = self._closings.pop(transport, None)
+        if closing is not None:
+            closing.end()
+
+    def _stalled(self) -> None:
+        self._metrics.connections_closed.labels("write_stall").inc()
 
 
 class _Arrival(asyncio.Protocol):
     """A connection until TLS is set up, for which it is then served; one that never does is gone with its transport."""
 
-    def __init__(self, server: web.Server, arriving: WeakSet["_Arrival"], accepted_at: float) -> None:
+    def __init__(self, connections: HttpConnections, arriving: WeakSet["_Arrival"], accepted_at: float) -> None:
         self.accepted_at = accepted_at
-        self._server = server
+        self._connections = connections
         self._arriving = arriving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._arriving.discard(self)
-        connection = self._server()
+        connection = self._connections.connection()
         transport.set_protocol(connection)
         connection.connection_made(transport)
 

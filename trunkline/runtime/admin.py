@@ -1,6 +1,7 @@
 """The admin endpoint of a daemon: /healthz, /readyz and /metrics, on a loopback address and nowhere else."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import os
@@ -13,10 +14,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
+from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.lifecycle import Lifecycle
 
 # One exchange a connection, so that a deadline for the connection is one for a peer that dawdles.
 CONNECTION_SECONDS = 15.0
+# At the end of the process, to take an answer that was asked for before.
+LAST_SECONDS = 2.0
 MAX_CONNECTIONS = 64
 
 
@@ -46,7 +50,7 @@ class AdminServer:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._serve_metrics)
         app.on_response_prepare.append(_close_after)
-        self._runner = web.AppRunner(app, access_log=None, max_line_size=4096, max_field_size=4096)
+        self._connections = HttpConnections(app, max_line_size=4096, max_field_size=4096)
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -54,12 +58,12 @@ class AdminServer:
         Raises:
             StartError: the address is taken, or cannot be listened on.
         """
-        await self._runner.setup()
+        await self._connections.start()
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(self._accept, self._address, self._port)
         except OSError as error:
-            await self._runner.cleanup()
+            await self._connections.close()
             where = f"{self._address}:{self._port}"
             reason = os.strerror(error.errno) if error.errno else error
             raise StartError(f"cannot listen on {where}: {reason}; change [admin]", EXIT_UNAVAILABLE) from None
@@ -70,8 +74,11 @@ class AdminServer:
     ) -> None:
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
-        await self._runner.cleanup()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS):
+                    await self._connections.finish_answers()
+                    await self._connections.none_left()
+        await self._connections.close()
 
     @property
     def url(self) -> str:
@@ -81,12 +88,11 @@ class AdminServer:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def _accept(self) -> asyncio.Protocol:
-        assert self._runner.server is not None  # noqa: S101 - set by setup()
-        if len(self._runner.server.connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS:
             return _Refused()
-        protocol = self._runner.server()
-        asyncio.get_running_loop().call_later(CONNECTION_SECONDS, _abort, protocol)
-        return protocol
+        connection = self._connections.connection()
+        asyncio.get_running_loop().call_later(CONNECTION_SECONDS, self._connections.abort, connection)
+        return connection
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -118,9 +124,3 @@ class _Refused(asyncio.Protocol):
 
 async def _close_after(request: web.Request, response: web.StreamResponse) -> None:
     response.force_close()
-
-
-def _abort(protocol: asyncio.Protocol) -> None:
-    transport = getattr(protocol, "transport", None)
-    if transport is not None:
-        transport.abort()

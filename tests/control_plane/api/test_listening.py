@@ -7,7 +7,7 @@ import resource
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity
-from control_plane.api import requests
-from control_plane.api.listening import GOODBYE_SECONDS, ApiListener, connections_within
+from control_plane.api import listening, requests
+from control_plane.api.listening import ApiListener, connections_within
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.identities import IdentityKit
 from tests.support.links import until
-from trunkline.channel.unsent import untaken_bytes
+from trunkline.channel.unsent import unsent_bytes, untaken_bytes
 from trunkline.runtime.clock import SystemClock
-from trunkline.runtime.loop import loop_factory
+from trunkline.runtime.loop import EventLoopName, loop_factory
 
 HEAD = b"GET /api/2.0/accounts HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -141,84 +141,174 @@ async def test_a_client_that_does_not_read_is_dropped(tmp_path: Path):
         assert _dropped(plane)
 
 
-ANSWER_BYTES = 4_000_000
+GOODBYE_SECONDS = 0.1
+RECEIVE_BYTES = 64 * 1024
+PIECE_BYTES = 4096
 
 
-async def _answer(request: web.Request) -> web.Response:
-    return web.Response(body=b"x" * ANSWER_BYTES)
+@pytest.fixture(autouse=True)
+def short_goodbyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOODBYE_SECONDS", "LAST_GOODBYE_SECONDS"):
+        monkeypatch.setattr(listening, name, GOODBYE_SECONDS)
 
 
-def on_the_fast_loop(test: Callable[[ApiListener, IdentityKit], Awaitable[None]]) -> Callable[[Path], None]:
-    """Runs a test on the loop that daemons run on, with a listener that answers all with megabytes."""
+class Listening:
+    """A listener without a control plane, and a client that reads when it is told to."""
 
-    async def run(directory: Path) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._kit = IdentityKit(directory)
+        self.sent_bytes = 0
+        self.begun = asyncio.Event()
         app = web.Application()
-        app.router.add_get("/", _answer)
-        kit = IdentityKit(directory)
-        listener = ApiListener(
+        app.router.add_get("/full", self._answer_until_full)
+        app.router.add_get("/never", self._never_answer)
+        self.listener = ApiListener(
             app,
             listen=ListenSettings(address="127.0.0.1", port=0),
             limits=LimitSettings(),
-            tls=kit.server_tls(),
+            tls=self._kit.server_tls(),
             metrics=ControlPlaneMetrics(CollectorRegistry()),
             clock=SystemClock(),
         )
-        async with listener:
-            await test(listener, kit)
 
-    def wrapper(tmp_path: Path) -> None:
-        with asyncio.Runner(loop_factory=loop_factory("auto")) as runner:
-            runner.run(run(tmp_path))
+    async def _answer_until_full(self, request: web.Request) -> web.StreamResponse:
+        """Answer until the kernel takes no more, and the transport holds the end."""
+        response = web.StreamResponse()
+        response.force_close()
+        await response.prepare(request)
+        assert request.transport is not None
+        while not unsent_bytes(request.transport):
+            await response.write(b"x" * PIECE_BYTES)
+            self.sent_bytes += PIECE_BYTES
+        return response
+
+    async def _never_answer(self, request: web.Request) -> web.StreamResponse:
+        self.begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    @property
+    def transports(self) -> list[asyncio.Transport]:
+        return self.listener._connections.transports
+
+    async def asking(self, path: str) -> ssl.SSLSocket:
+        return await asyncio.to_thread(self._ask, path)
+
+    def _ask(self, path: str) -> ssl.SSLSocket:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        connection.connect(("127.0.0.1", self.listener.port))
+        asking = self._kit.client_tls().wrap_socket(connection, server_hostname="localhost", suppress_ragged_eofs=False)
+        asking.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        return asking
+
+    async def reads_all(self, asking: ssl.SSLSocket) -> None:
+        """What was sent comes, and its end."""
+        received = bytearray()
+        while piece := await asyncio.to_thread(asking.recv, 65_536):
+            received += piece
+        assert received.count(b"x") == self.sent_bytes
+
+    async def until_closing(self) -> None:
+        await until(lambda: bool(self.transports) and self.transports[0].is_closing())
+        assert untaken_bytes(self.transports[0])
+
+
+def on_loops(
+    test: Callable[[Listening], Awaitable[None]], names: Iterable[EventLoopName]
+) -> Callable[[EventLoopName, Path], None]:
+    """Runs a test on each of these loops."""
+
+    @pytest.mark.parametrize("loop_name", names)
+    def wrapper(loop_name: EventLoopName, tmp_path: Path) -> None:
+        async def run() -> None:
+            listening = Listening(tmp_path)
+            async with listening.listener:
+                await test(listening)
+
+        with asyncio.Runner(loop_factory=loop_factory(loop_name)) as runner:
+            runner.run(run())
 
     wrapper.__name__ = test.__name__
     return wrapper
 
 
-def _ask(listener: ApiListener, kit: IdentityKit) -> ssl.SSLSocket:
-    connection = socket.create_connection(("127.0.0.1", listener.port))
-    asking = kit.client_tls().wrap_socket(connection, server_hostname="localhost", suppress_ragged_eofs=False)
-    asking.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    return asking
+def on_each_loop(test: Callable[[Listening], Awaitable[None]]) -> Callable[[EventLoopName, Path], None]:
+    """Runs a test on every loop that a daemon may run on."""
+    return on_loops(test, ["auto", "uvloop", "asyncio"])
 
 
-async def _swept(listener: ApiListener, seconds: int) -> None:
-    """As many sweeps as there are in so long."""
-    now = time.monotonic()
-    for second in range(seconds):
-        listener._sweep_once(now + second)
-        await asyncio.sleep(0)
+def on_the_fast_loop(test: Callable[[Listening], Awaitable[None]]) -> Callable[[EventLoopName, Path], None]:
+    """Runs a test on the loop that daemons run on."""
+    return on_loops(test, ["auto"])
 
 
-@on_the_fast_loop
-async def test_a_client_that_reads_slowly_gets_the_end_of_its_last_answer(listener: ApiListener, kit: IdentityKit):
-    asking = await asyncio.to_thread(_ask, listener, kit)
-    received_bytes = 0
-    while not (transport := _only_transport(listener)) or not transport.is_closing():
-        received_bytes += len(await asyncio.to_thread(asking.recv, 65_536))
-    assert untaken_bytes(transport)
-    await _swept(listener, round(LimitSettings().write_stall_seconds))
-    await asyncio.sleep(1.1 * GOODBYE_SECONDS)
-    while piece := await asyncio.to_thread(asking.recv, 65_536):
-        received_bytes += len(piece)
-    asking.close()
-    assert received_bytes > ANSWER_BYTES
+@on_each_loop
+async def test_a_client_that_reads_slowly_gets_the_end_of_its_last_answer(listening: Listening):
+    with await listening.asking("/full") as asking:
+        await listening.until_closing()
+        listening.listener._sweep_once(time.monotonic())
+        await asyncio.sleep(3 * GOODBYE_SECONDS)
+        await listening.reads_all(asking)
 
 
-@on_the_fast_loop
-async def test_a_client_that_does_not_say_goodbye_is_not_waited_for(listener: ApiListener, kit: IdentityKit):
-    asking = await asyncio.to_thread(_ask, listener, kit)
-    while await asyncio.to_thread(asking.recv, 65_536):
-        pass
-    await until(lambda: (transport := _only_transport(listener)) is not None and not untaken_bytes(transport))
-    await _swept(listener, round(GOODBYE_SECONDS) + 1)
-    await until(lambda: _only_transport(listener) is None)
-    asking.close()
+@on_each_loop
+async def test_a_client_that_does_not_say_goodbye_is_not_waited_for(listening: Listening):
+    with await listening.asking("/full") as asking:
+        await listening.until_closing()
+        await listening.reads_all(asking)
+        listening.listener._sweep_once(time.monotonic())
+        await until(lambda: not listening.transports)
 
 
-def _only_transport(listener: ApiListener) -> asyncio.Transport | None:
-    server = listener._runner.server
-    assert server is not None
-    return server.connections[0].transport if server.connections else None
+@on_each_loop
+async def test_the_end_waits_until_a_client_that_reads_slowly_has_its_answer(listening: Listening):
+    with await listening.asking("/full") as asking:
+        await until(lambda: bool(listening.transports) and untaken_bytes(listening.transports[0]) > RECEIVE_BYTES)
+        draining = asyncio.ensure_future(listening.listener.drain())
+        await listening.until_closing()
+        await asyncio.sleep(3 * GOODBYE_SECONDS)
+        assert not draining.done()
+        await listening.reads_all(asking)
+        async with asyncio.timeout(5):
+            await draining
+
+
+@on_each_loop
+async def test_the_end_does_not_wait_for_goodbyes(listening: Listening):
+    with await listening.asking("/full") as asking:
+        await listening.until_closing()
+        await listening.reads_all(asking)
+        async with asyncio.timeout(5):
+            await listening.listener.drain()
+        assert not listening.transports
+
+
+@pytest.mark.parametrize("path", ["/full", "/never"])
+def test_nobody_holds_up_the_end_for_longer_than_it_may_take(path: str, tmp_path: Path):
+    @on_the_fast_loop
+    async def test(listening: Listening) -> None:
+        with await listening.asking(path):
+            await (listening.until_closing() if path == "/full" else listening.begun.wait())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await listening.listener.drain()
+            async with asyncio.timeout(5):
+                await listening.listener.__aexit__(None, None, None)
+                await until(lambda: not listening.transports)
+
+    test("auto", tmp_path)
+
+
+@on_each_loop
+async def test_who_sets_up_tls_while_the_control_plane_ends_is_sent_away(listening: Listening):
+    with socket.create_connection(("127.0.0.1", listening.listener.port)) as connection:
+        await listening.listener.drain()
+        asking = await asyncio.to_thread(
+            listening._kit.client_tls().wrap_socket, connection, server_hostname="localhost"
+        )
+        with asking, contextlib.suppress(ConnectionResetError):
+            assert await asyncio.to_thread(asking.recv, 1) == b""
 
 
 def _dropped(plane: RunningControlPlane) -> bool:
@@ -227,30 +317,30 @@ def _dropped(plane: RunningControlPlane) -> bool:
 
 
 @on_the_fast_loop
-async def test_connections_are_bounded(listener: ApiListener, kit: IdentityKit):
-    listener._most_connections = 4
-    opened = [await asyncio.to_thread(_ask, listener, kit) for _ in range(4)]
+async def test_connections_are_bounded(listening: Listening):
+    listening.listener._most_connections = 4
+    opened = [await listening.asking("/never") for _ in range(4)]
     with pytest.raises((ConnectionError, ssl.SSLError)):
-        await asyncio.to_thread(_ask, listener, kit)
+        await listening.asking("/never")
     for one in opened:
         one.close()
-    await until(lambda: _only_transport(listener) is None)
+    await until(lambda: not listening.transports)
 
 
 @on_the_fast_loop
-async def test_connections_that_set_up_no_tls_count_until_they_are_gone(listener: ApiListener, kit: IdentityKit):
-    listener._most_connections = 16
-    silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(16)]
-    await until(lambda: len(listener._arriving) == 16)
+async def test_connections_that_set_up_no_tls_count_until_they_are_gone(listening: Listening):
+    listening.listener._most_connections = 16
+    silent = [socket.create_connection(("127.0.0.1", listening.listener.port)) for _ in range(16)]
+    await until(lambda: len(listening.listener._arriving) == 16)
     with pytest.raises((ConnectionError, ssl.SSLError)):
-        await asyncio.to_thread(_ask, listener, kit)
+        await listening.asking("/never")
     silent.pop().close()
-    await until(lambda: len(listener._arriving) == 15)
-    asking = await asyncio.to_thread(_ask, listener, kit)
+    await until(lambda: len(listening.listener._arriving) == 15)
+    asking = await listening.asking("/full")
     assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
     for connection in [asking, *silent]:
         connection.close()
-    await until(lambda: not listener._arriving and _only_transport(listener) is None)
+    await until(lambda: not listening.listener._arriving and not listening.transports)
 
 
 def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from trunkline.runtime import admin
 from trunkline.runtime.admin import AdminServer
@@ -111,3 +111,19 @@ async def test_connections_over_the_bound_are_dropped(monkeypatch, server: Admin
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
     assert await ended(reader)
     writer.close()
+
+
+async def test_a_peer_that_takes_nothing_of_its_answer_does_not_hold_up_the_end(monkeypatch, lifecycle: Lifecycle):
+    monkeypatch.setattr(admin, "LAST_SECONDS", 0.1)
+    metrics = CollectorRegistry()
+    gauge = Gauge("trunkline_test_sizes", "Sizes.", ["name"], registry=metrics)
+    for number in range(100):
+        gauge.labels(f"{number:0100000}").set(1)
+    server = AdminServer("127.0.0.1", 0, metrics=metrics, lifecycle=lifecycle)
+    async with server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]), limit=1)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readexactly(1)
+        ending = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - ending < 5
+    writer.transport.abort()
