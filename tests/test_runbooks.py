@@ -27,7 +27,7 @@ EXECUTED = {
 
 NOT_EXECUTED = {
     "expired fleet": {"token join"},  # where the window is over, the node begins anew: as every first start
-    "restore from a backup": {"signing-key revoke", "revoke node"},
+    "restore from a backup": {"signing-key revoke"},
     "a compromised node": {"relays delete", "revoke certificate"},  # of relays: tests/e2e/test_several_relays.py
 }
 """Commands that a runbook names for another case than its own."""
