@@ -14,22 +14,18 @@ themselves: however many of them come at once, an operator who revokes something
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from control_plane.storage.errors import (
     MAYBE_DONE,
@@ -41,11 +37,11 @@ from control_plane.storage.errors import (
     unopened,
 )
 from control_plane.storage.server_engines import ServerWaits, server_engines
+from control_plane.storage.sqlite_engines import READERS, FileConnections, sqlite_engines
 
 BUSY_TIMEOUT_SECONDS = 5.0
 QUERY_TIMEOUT_SECONDS = 10.0
 BUSY_ATTEMPTS = 4
-READERS = 4
 NO_THREAD = "can't start new thread"
 """What Python says where the system refuses one."""
 SCRUB_WAIT_SECONDS = 0.2
@@ -91,7 +87,8 @@ class Database:
         self._writing = asyncio.Lock()
         self._places: dict[Writers, asyncio.Lock] = {kind: asyncio.Lock() for kind in Writers}
         self._ending: set[asyncio.Future[None]] = set()
-        self._engines = _engines(make_url(url), waits)
+        self._connections = FileConnections()
+        self._engines = _engines(make_url(url), waits, self._connections)
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
         self._writer = async_sessionmaker(self._engines[1], expire_on_commit=False)
         self._losses = 0
@@ -214,11 +211,12 @@ class Database:
                 raise StorageError(f"the write-ahead log cannot be emptied: {error}") from None
 
     async def close(self) -> None:
-        """Close every connection, once the transactions under way have ended."""
+        """Close every connection, once the transactions under way have ended; after it nothing holds the database."""
         if self._ending:
             await asyncio.wait(self._ending)
         for engine in self._engines:
             await engine.dispose()
+        await self._connections.closed()
         await asyncio.sleep(0)  # the loop has to let go of the sockets, too
 
     async def _end(self, session: AsyncSession) -> None:
@@ -297,38 +295,8 @@ async def _begin(session: AsyncSession) -> None:
             return
 
 
-def _engines(url: URL, waits: ServerWaits) -> tuple[AsyncEngine, ...]:
+def _engines(url: URL, waits: ServerWaits, connections: FileConnections) -> tuple[AsyncEngine, ...]:
     """Return the engines of readers and of writers, and last the one of migrations."""
     if url.get_backend_name() != "sqlite":
         return server_engines(url, waits)
-    if url.database:
-        _make_private(Path(url.database))
-    writer = _sqlite_engine(url, 1, waits.busy_timeout_seconds, "BEGIN IMMEDIATE", read_only=False)
-    reader = _sqlite_engine(url, READERS, waits.busy_timeout_seconds, "BEGIN", read_only=True)
-    return (reader, writer)
-
-
-def _make_private(path: Path) -> None:
-    """Create the file with mode 0600; SQLite gives its -wal and -shm the same."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StorageError(f"the database {path} cannot be opened: {error.strerror}") from None
-
-
-def _sqlite_engine(url: URL, size: int, busy_timeout_seconds: float, begin: str, *, read_only: bool) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args={"timeout": busy_timeout_seconds})
-
-    def prepare(connection: DBAPIConnection, _: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA secure_delete=ON")
-        cursor.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
-    return engine
+    return sqlite_engines(url, waits.busy_timeout_seconds, connections)

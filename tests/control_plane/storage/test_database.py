@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, READERS, Database, Writers, writers
+from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database, Writers, writers
 from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.records.joining import Challenge
+from control_plane.storage.sqlite_engines import READERS
 from tests.support.threads import no_more_threads
 
 
@@ -95,6 +96,33 @@ async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(database: Dat
     async with database.write() as session:
         session.add(Challenge(nonce_sha256="b", expire_time=1))
     assert await count(database) == 1
+
+
+async def test_what_a_cancelled_writer_still_does_is_over_when_the_database_is_closed(tmp_path: Path):
+    """Its thread cannot be cancelled; whoever opens the file next would find it in use."""
+    database = Database(url(tmp_path))
+    await migrate(database)
+    working = asyncio.Event()
+    count_long = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT max(i) FROM n"
+    )
+
+    async def write() -> None:
+        async with database.write() as session:
+            working.set()
+            await session.execute(text(count_long))
+
+    task = asyncio.create_task(write())
+    await working.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.wait([task])
+    await database.close()
+    other = sqlite3.connect(tmp_path / "x.db", timeout=0, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("ROLLBACK")
+    other.close()
 
 
 async def test_many_writers_at_once_all_succeed(database: Database):

@@ -1,0 +1,122 @@
+"""The engines over SQLite's file: one for readers in WAL snapshots, and one for the only writer of this process."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import weakref
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from control_plane.storage.errors import StorageError
+
+READERS = 4
+CLOSING_SECONDS = 10.0
+_LOOK_SECONDS = 0.005
+
+
+class _FileConnection(sqlite3.Connection):
+    """A connection that tells of its end: it is closed, or, where nobody got it any more, it goes."""
+
+    gone: "weakref.finalize[Any, Any] | None" = None
+
+    def close(self) -> None:
+        super().close()
+        if self.gone is not None:
+            self.gone()
+
+
+class FileConnections:
+    """The connections to the file that are open, in whichever thread.
+
+    Whoever is cancelled while the database works for him leaves his connection to a thread of its own, which closes it
+    once SQLite has done what it was told, a commit, say, that a slow disk takes its time for. Nobody waits for that
+    but the end of the whole: who opens the file next, in this process or another, must not find it in use.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[object] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    async def connect(self, *arguments: Any, **options: Any) -> aiosqlite.Connection:
+        """Open one; whoever is cancelled meanwhile leaves none open, which the driver would."""
+        opening = asyncio.ensure_future(_opened(*arguments, factory=self._made, **options))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            closing = asyncio.ensure_future(_close(opening))
+            self._abandoned.add(closing)
+            closing.add_done_callback(self._abandoned.discard)
+            raise
+
+    def _made(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection, token = _FileConnection(*arguments, **options), object()
+        self._open.add(token)
+        connection.gone = weakref.finalize(connection, self._open.discard, token)
+        return connection
+
+    async def closed(self) -> None:
+        """Wait until there is none, for `CLOSING_SECONDS` at most."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=CLOSING_SECONDS)
+        attempts = round(CLOSING_SECONDS / _LOOK_SECONDS)
+        while self._open and attempts:
+            attempts -= 1
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _opened(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    connection = aiosqlite.connect(*arguments, **options)
+    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does, where it opens: no end waits for a thread
+    return await connection
+
+
+async def _close(opening: "asyncio.Future[aiosqlite.Connection]") -> None:
+    with contextlib.suppress(sqlite3.Error):
+        await (await opening).close()
+
+
+def sqlite_engines(url: URL, busy_timeout_seconds: float, connections: FileConnections) -> tuple[AsyncEngine, ...]:
+    """Return the engines of readers and of the writer; the file is made where there is none.
+
+    Raises:
+        StorageError: it cannot be made or opened.
+    """
+    if url.database:
+        _make_private(Path(url.database))
+    options = {"timeout": busy_timeout_seconds, "async_creator_fn": connections.connect}
+    writer = _engine(url, 1, options, "BEGIN IMMEDIATE", read_only=False)
+    reader = _engine(url, READERS, options, "BEGIN", read_only=True)
+    return (reader, writer)
+
+
+def _make_private(path: Path) -> None:
+    """Create the file with mode 0600; SQLite gives its -wal and -shm the same."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StorageError(f"the database {path} cannot be opened: {error.strerror}") from None
+
+
+def _engine(url: URL, size: int, options: dict[str, Any], begin: str, *, read_only: bool) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, connect_args=options)
+
+    def prepare(connection: DBAPIConnection, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA secure_delete=ON")
+        cursor.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
