@@ -53,6 +53,7 @@ from control_plane.init_scripts.node_inits import NodeInits
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.rotation.rotations import Rotations
+from control_plane.workspace_removal import WorkspaceRemoval
 
 
 def compose_routes(
@@ -64,6 +65,7 @@ def compose_routes(
     ledger: RefusalLedger,
     rotations: Rotations,
     allowances: Allowances,
+    removal: WorkspaceRemoval,
 ) -> list[Route]:
     """Put all resources together, and return the table of their routes."""
     settings, database, clock = foundation.settings, foundation.database, foundation.clock
@@ -74,7 +76,7 @@ def compose_routes(
     inits = NodeInits(database=database, trust_domain=settings.identity.trust_domain, metrics=metrics, clock=clock)
     followers = TrustFollowers(metrics)
     resources: list[Resource] = [
-        WorkspaceResource(context),
+        WorkspaceResource(context, removal),
         QuotaResource(context),
         NodeResource(context, commands.chronicle),
         NodePolicyResource(context, fleet.nodes),

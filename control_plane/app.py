@@ -160,6 +160,7 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
         _keep_signers(control_plane),
         control_plane.ledger.run(),
         control_plane.housekeeping.run(),
+        control_plane.removal.run(),
         control_plane.listener.sweep(),
         lifecycle.keep_watchdog(),
     ]

@@ -28,6 +28,7 @@ from control_plane.secrets.bundles import Bundles
 from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.secrets.rotation import KeyRotation
 from control_plane.secrets.vault import SecretVault
+from control_plane.workspace_removal import WorkspaceRemoval
 from trunkline.runtime.logs import get_logger
 
 
@@ -40,6 +41,7 @@ class ControlPlane:
     secrets: Secrets
     ledger: RefusalLedger
     housekeeping: Housekeeping
+    removal: WorkspaceRemoval
     rotations: Rotations
     listener: ApiListener
     routes: tuple[Route, ...]
@@ -62,7 +64,11 @@ def compose(foundation: Foundation) -> ControlPlane:
     secrets = _secrets(foundation, metrics)
     rotations = _rotations(foundation, metrics, identities)
     allowances = Allowances(foundation.settings.limits.most_node_records_per_second, foundation.clock)
-    routes = compose_routes(foundation, metrics, identities, fleet, secrets, ledger, rotations, allowances)
+    outputs = OutputFiles(foundation.settings.outputs_directory)
+    removal = WorkspaceRemoval(
+        database=foundation.database, outputs=outputs, log=get_logger("control_plane.workspaces")
+    )
+    routes = compose_routes(foundation, metrics, identities, fleet, secrets, ledger, rotations, allowances, removal)
     listener = ApiListener(
         build_application(_front(foundation, metrics, identities, ledger, allowances), routes),
         listen=foundation.settings.listen,
@@ -79,9 +85,9 @@ def compose(foundation: Foundation) -> ControlPlane:
         rng=foundation.rng,
         log=get_logger("control_plane.housekeeping"),
         metrics=metrics,
-        outputs=OutputFiles(foundation.settings.outputs_directory),
+        outputs=outputs,
     )
-    return ControlPlane(identities, fleet, secrets, ledger, housekeeping, rotations, listener, tuple(routes))
+    return ControlPlane(identities, fleet, secrets, ledger, housekeeping, removal, rotations, listener, tuple(routes))
 
 
 def _front(

@@ -13,6 +13,7 @@ from control_plane.identity.endings import end_workspace
 from control_plane.storage import workspaces
 from control_plane.storage.audit import Happening, append
 from control_plane.storage.records.accounts import Workspace
+from control_plane.workspace_removal import WorkspaceRemoval
 
 PATH = "/api/2.0/accounts/{account}/workspaces"
 
@@ -26,8 +27,9 @@ class NewWorkspace(OperatorRequest):
 class WorkspaceResource:
     """Workspaces, and the account they are in."""
 
-    def __init__(self, context: ApiContext) -> None:
+    def __init__(self, context: ApiContext, removal: WorkspaceRemoval) -> None:
         self._context = context
+        self._removal = removal
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -75,12 +77,13 @@ class WorkspaceResource:
             return json_response(_view(await the_workspace(session, request.match_info["workspace"])))
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
-        """Delete a workspace with everything in it, and revoke what it was issued."""
+        """Delete a workspace, and revoke what it was issued; what is in it is removed after the answer."""
         check_account(self._context, request)
         await read_body(request, Nothing)
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
             await end_workspace(session, workspace, caller.actor, self._context.clock.now())
+        self._removal.look_again()
         await self._context.trust.refresh()
         return json_response({})
 

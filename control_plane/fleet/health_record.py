@@ -12,6 +12,7 @@ from control_plane.fleet.health_states import NodeState
 from control_plane.fleet.node_commands import NodeAddress
 from control_plane.storage import nodes, trust_reports
 from control_plane.storage.database import Database
+from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import HealthObservation, Node
 from control_plane.storage.text import storable
 from trunkline.runtime.clock import Clock
@@ -49,9 +50,11 @@ class HealthRecord:
         self._observed_ms: dict[str, int] = {}
 
     async def node_ids(self) -> set[str]:
-        """Return the ids of all nodes."""
+        """Return the ids of all nodes, but for those of workspaces that are being removed."""
+        removed = select(Workspace.workspace_id).where(Workspace.delete_time.is_not(None))
+        query = select(Node.node_id).where(Node.workspace_id.not_in(removed))
         async with self._database.read() as session:
-            found = set((await session.scalars(select(Node.node_id))).all())
+            found = set((await session.scalars(query)).all())
         self._observed_ms = {node_id: at for node_id, at in self._observed_ms.items() if node_id in found}
         return found
 

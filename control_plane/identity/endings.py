@@ -21,10 +21,13 @@ LONGEST_ISSUED_SECONDS = 31 * DAY_SECONDS
 
 
 async def end_workspace(session: AsyncSession, workspace: Workspace, actor: Actor, now: float) -> int:
-    """Delete a workspace and all that is in it; returns the number of the trust document that says so."""
+    """Delete a workspace, of which `WorkspaceRemoval` removes what is left in it.
+
+    Returns the number of the trust document that says so.
+    """
     sequence = await _revoke(session, "workspace", workspace.workspace_id, actor, now)
-    await workspaces.remove(session, workspace.workspace_id)
     happening = Happening("workspace.delete", resource=workspace.workspace, workspace_id=workspace.workspace_id)
+    await workspaces.end(session, workspace, int(now * 1000))
     append(session, now, actor, happening)
     return sequence
 

@@ -101,7 +101,9 @@ async def node_of(session: AsyncSession, command: Command) -> tuple[Workspace, N
     """Return where the command is to run, or None if that was deleted."""
     workspace = await session.get(Workspace, command.workspace_id)
     node = await session.get(Node, command.node_id)
-    return (workspace, node) if workspace is not None and node is not None else None
+    if workspace is None or workspace.delete_time is not None or node is None:
+        return None
+    return workspace, node
 
 
 async def list_page(

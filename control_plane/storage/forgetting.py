@@ -13,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.commands import Command, CommandEvent, KeptOutput, Submission
+from control_plane.storage.records.nodes import HealthObservation, Node
 
 BATCH = 500
 EVENT_BATCH = 5_000
+NODE_BATCH = 100
 _CLOCK_ERROR_MS = 24 * 3600 * 1000
 """By how much a node's clock may be ahead and still be believed."""
 
@@ -56,6 +58,41 @@ async def forget_leavings(session: AsyncSession) -> Forgotten:
         kept = select(KeptOutput.command_id).where(KeptOutput.workspace_id == workspace_id).limit(BATCH)
         outputs += await _forget_outputs(session, workspace_id, (await session.scalars(kept)).all())
     return Forgotten(outputs, more=bool(of_events or of_outputs))
+
+
+async def forget_deleted(session: AsyncSession) -> Forgotten:
+    """Forget a piece of a workspace that was deleted: commands, submissions, nodes, and last the workspace itself."""
+    query = select(Workspace).where(Workspace.delete_time.is_not(None)).limit(1)
+    workspace = (await session.scalars(query)).one_or_none()
+    if workspace is None:
+        return Forgotten([], more=False)
+    of_commands = select(Command).where(Command.workspace_id == workspace.workspace_id).limit(BATCH)
+    if found := (await session.scalars(of_commands)).all():
+        return Forgotten(await _forget(session, workspace.workspace_id, found), more=True)
+    if not (await _forget_submissions(session, workspace) or await _forget_nodes(session, workspace)):
+        await session.delete(workspace)
+    return Forgotten([], more=True)
+
+
+async def _forget_submissions(session: AsyncSession, workspace: Workspace) -> bool:
+    """Forget submissions without commands; returns whether there were any."""
+    of_workspace = Submission.workspace_id == workspace.workspace_id
+    ids = (await session.scalars(select(Submission.submission_id).where(of_workspace).limit(BATCH))).all()
+    if ids:
+        await session.execute(delete(Submission).where(of_workspace, Submission.submission_id.in_(ids)))
+    return bool(ids)
+
+
+async def _forget_nodes(session: AsyncSession, workspace: Workspace) -> bool:
+    """Forget a few nodes, whose observations may be thousands each; returns whether there were any."""
+    query = select(Node.node_id).where(Node.workspace_id == workspace.workspace_id).limit(NODE_BATCH)
+    ids = (await session.scalars(query)).all()
+    of_nodes = select(HealthObservation.observation_id).where(HealthObservation.node_id.in_(ids)).limit(EVENT_BATCH)
+    if observed := (await session.scalars(of_nodes)).all():
+        await session.execute(delete(HealthObservation).where(HealthObservation.observation_id.in_(observed)))
+    if ids and len(observed) < EVENT_BATCH:
+        await session.execute(delete(Node).where(Node.node_id.in_(ids)))
+    return bool(ids)
 
 
 async def _forget(session: AsyncSession, workspace_id: str, commands: Sequence[Command]) -> list[CommandKey]:

@@ -39,7 +39,7 @@ async def _of(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[t
         select(Workspace, Node)
         .join(Node, Node.workspace_id == Workspace.workspace_id)
         .join(NodeInit, NodeInit.node_id == Node.node_id)
-        .where(*conditions, Node.confirm_time.is_not(None))
+        .where(*conditions, Node.confirm_time.is_not(None), Workspace.delete_time.is_(None))
     )
     return [(workspace, node) for workspace, node in (await session.execute(query)).all()]
 

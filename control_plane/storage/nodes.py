@@ -68,7 +68,8 @@ async def select_nodes(
 async def places(session: AsyncSession, node_ids: Sequence[str]) -> Sequence[tuple[Workspace, Node]]:
     """Return these nodes with their workspaces, without what they said of their health, which may be large."""
     query = select(Workspace, Node).join(Node, Node.workspace_id == Workspace.workspace_id)
-    rows = await session.execute(query.where(Node.node_id.in_(node_ids)).options(defer(Node.health, raiseload=True)))
+    query = query.where(Node.node_id.in_(node_ids), Workspace.delete_time.is_(None))
+    rows = await session.execute(query.options(defer(Node.health, raiseload=True)))
     return [(workspace, node) for workspace, node in rows.all()]
 
 

@@ -1,21 +1,24 @@
-"""Workspaces: creating, finding by id or name, listing, deleting with all that is in them."""
+"""Workspaces: creating, finding by id or name, listing, and their end."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import is_id, new_id
 from control_plane.storage.records.accounts import Workspace
-from control_plane.storage.records.commands import Command, Submission
+from control_plane.storage.records.commands import Submission
+from control_plane.storage.records.init_scripts import InitScript
 from control_plane.storage.records.joining import JoinPolicy, JoinRequest, JoinToken
-from control_plane.storage.records.nodes import Cluster, Node
+from control_plane.storage.records.nodes import Cluster
+from control_plane.storage.records.secrets import SecretDataKey, SecretGrant, SecretScope
 
 
 async def find(session: AsyncSession, address: str) -> Workspace | None:
     """Return the workspace with this id or name."""
     column = Workspace.workspace_id if is_id(address) else Workspace.workspace
-    return (await session.scalars(select(Workspace).where(column == address))).one_or_none()
+    query = select(Workspace).where(column == address, Workspace.delete_time.is_(None))
+    return (await session.scalars(query)).one_or_none()
 
 
 def add(session: AsyncSession, account_id: str, name: str, now_ms: int) -> Workspace:
@@ -27,7 +30,7 @@ def add(session: AsyncSession, account_id: str, name: str, now_ms: int) -> Works
 
 async def list_page(session: AsyncSession, *, after: str | None, most: int) -> Sequence[Workspace]:
     """Return workspaces by name, those after the name given."""
-    query = select(Workspace).order_by(Workspace.workspace).limit(most)
+    query = select(Workspace).where(Workspace.delete_time.is_(None)).order_by(Workspace.workspace).limit(most)
     if after is not None:
         query = query.where(Workspace.workspace > after)
     return (await session.scalars(query)).all()
@@ -44,7 +47,15 @@ async def count_bounded(session: AsyncSession) -> int:
     return (await session.scalars(query)).one()
 
 
-async def remove(session: AsyncSession, workspace_id: str) -> None:
-    """Delete a workspace and everything in it; audit events stay."""
-    for table in (Command, Submission, JoinToken, JoinRequest, JoinPolicy, Cluster, Node, Workspace):
-        await session.execute(delete(table).where(table.workspace_id == workspace_id))
+async def end(session: AsyncSession, workspace: Workspace, now_ms: int) -> None:
+    """End a workspace: it is found no more, its name is free, and what let anybody in or gave anything out is gone.
+
+    Its commands, their history, and its nodes may be very many: they go later, in pieces (`forgetting.forget_deleted`).
+    """
+    for table in (JoinToken, JoinRequest, JoinPolicy, SecretGrant, SecretScope, SecretDataKey, InitScript, Cluster):
+        await session.execute(delete(table).where(table.workspace_id == workspace.workspace_id))
+    rollouts = update(Submission).where(Submission.workspace_id == workspace.workspace_id, Submission.rollout_open)
+    await session.execute(rollouts.values(rollout_open=False))
+    workspace.workspace = workspace.workspace_id  # which is no name, and so nobody else's
+    workspace.quotas = None
+    workspace.delete_time = now_ms

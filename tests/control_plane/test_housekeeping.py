@@ -137,7 +137,7 @@ async def test_what_a_deleted_workspace_leaves_goes(tmp_path: Path, monkeypatch:
         await plane.node("vm-1")
         keys = [await ended_command(plane, f"c-{number}") for number in range(3)]
         await plane.ok("DELETE", f"{plane.account}/workspaces/finance")
-        await plane.control_plane.housekeeping.clean()
+        await plane.control_plane.removal.finish()
         assert set((await of_commands(plane)).values()) == {0}
         assert not any(file_of(plane, key).exists() for key in keys)
 

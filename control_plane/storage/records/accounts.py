@@ -32,7 +32,7 @@ class Operator(Record):
 
 
 class Workspace(Record):
-    """A tenant."""
+    """A tenant; since `delete_time` it is none any more, has no name, and what is left in it goes in pieces."""
 
     __tablename__ = "workspaces"
 
@@ -41,3 +41,4 @@ class Workspace(Record):
     workspace: Mapped[str] = mapped_column(unique=True)
     creation_time: Mapped[int]
     quotas: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    delete_time: Mapped[int | None]

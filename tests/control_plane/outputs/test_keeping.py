@@ -158,7 +158,7 @@ async def test_housekeeping_lets_go_of_the_oldest_and_of_what_is_forgotten(tmp_p
         assert left == {"c-2", "c-3"}
         account = stage.plane.account
         await stage.plane.ok("DELETE", f"{account}/workspaces/finance")
-        await stage.plane.control_plane.housekeeping.clean()
+        await stage.plane.control_plane.removal.finish()
         assert not list(stage.plane.settings.outputs_directory.glob("*/*"))
 
 
