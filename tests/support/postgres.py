@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,13 +47,11 @@ class Postgres:
         postmaster = int((self._data / "postmaster.pid").read_text().splitlines()[0])
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
         pids = [postmaster, *map(int, children)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        _signal(pids, signal.SIGSTOP)
         try:
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal(pids, signal.SIGCONT)
 
     def make(self) -> None:
         _run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync", "--locale=C")
@@ -82,6 +80,12 @@ def _program(name: str) -> str | None:
     """Where a program of the server is: Debian keeps those out of the way of everybody's `PATH`."""
     kept = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, kept)))
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # a backend that was about to end has ended
+            os.kill(pid, number)
 
 
 def _run(name: str, *arguments: str) -> None:
