@@ -53,6 +53,7 @@ async def database(way: TcpForwarder) -> AsyncIterator[Database]:
 @pytest.fixture
 async def straight(server: Postgres) -> AsyncIterator[Database]:
     async with opened(server.port) as made:
+        await migrate(made)
         yield made
 
 
