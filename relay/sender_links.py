@@ -1,4 +1,15 @@
-"""Links of senders, and their streams: each stream carries one call, with its own token."""
+"""Links of senders, and their streams: each stream carries one call, with its own token.
+
+Theory of operation. A stream's next bytes are its request's HEAD, then its CONTENT; behind that it is BUSY until the
+response has ended. After a 2xx to CONNECT or a 101 it is RAW. Once DONE it waits a while for the sender's own end.
+
+    HEAD ──▶ CONTENT ──▶ BUSY ──▶ DONE         every state ──▶ DONE
+      └──▶ BUSY ──▶ RAW ──▶ DONE
+
+Nothing may follow a request but raw bytes: a stream is never used again, and what comes while it is BUSY breaks it.
+Content that comes in very many chunks is taken in by slices, and what comes meanwhile waits behind it (`content_rest`).
+The sender gets credit for what the node has taken; one that takes no answers has the deadline of a `WriteStall`.
+"""
 
 from __future__ import annotations
 
