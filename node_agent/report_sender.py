@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 
-from node_agent.identity.control_plane import ControlPlane
+from node_agent.identity.control_plane import NEVER_TAKEN, ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.reports import Batch, Reports
 from node_agent.settings import ReportSettings
@@ -19,8 +19,6 @@ from trunkline.runtime.logs import Logger
 
 REPORTS_PATH = "/api/2.0/nodes/self/reports"
 BACKOFF_CAP_SECONDS = 60.0
-# Answers about the batch itself, or from a control plane that takes none, to which no repetition will get another.
-UNACCEPTABLE = frozenset({400, 404, 405, 413, 422})
 
 
 class ReportSender:
@@ -67,7 +65,7 @@ class ReportSender:
             try:
                 await self._post(batch)
             except (ControlPlaneRefused, ControlPlaneUnreachable) as error:
-                if isinstance(error, ControlPlaneRefused) and error.status in UNACCEPTABLE:
+                if isinstance(error, ControlPlaneRefused) and error.status in NEVER_TAKEN:
                     self._log.warning("reports.refused", reason=str(error))
                     self._reports.abandon(batch)
                     return

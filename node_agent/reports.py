@@ -29,8 +29,6 @@ MOST_ITEMS_IN_A_BATCH = 100
 MOST_PATH_CHARACTERS = 1024
 MOST_CAUSES = 90
 """Revocations and locks whose cuts wait; those of more are counted as dropped."""
-
-
 MOST_BODIES = 8
 """Hashes of refused commands that are reported with a rule and their count."""
 

@@ -15,6 +15,8 @@ from trunkline.runtime.clock import Clock
 from trunkline.version import __version__
 
 FIRST_ERROR_STATUS = 300
+NEVER_TAKEN = frozenset({400, 404, 405, 413, 422})
+"""Answers about a report itself, or from a control plane that takes none: no repetition will get another."""
 TRUST_SEQUENCE_FIELD = "Trunkline-Trust-Sequence"
 MOST_SEQUENCE_DIGITS = 16
 

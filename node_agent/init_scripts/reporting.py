@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from node_agent.identity.control_plane import ControlPlane
+from node_agent.identity.control_plane import NEVER_TAKEN, ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.init_scripts.record import InitRecord
 from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
@@ -15,8 +15,6 @@ from trunkline.runtime.logs import Logger
 
 REPORT_PATH = "/api/2.0/nodes/self/init/report"
 BACKOFF_CAP_SECONDS = 60.0
-# Answers about the report itself, or from a control plane that takes none: a repetition gets no other.
-UNACCEPTABLE = frozenset({400, 404, 405, 413, 422})
 
 
 class InitReporting:
@@ -63,7 +61,7 @@ class InitReporting:
         try:
             await self._control_plane.call(REPORT_PATH, _document(record), identity=self._credentials.current.identity)
         except ControlPlaneRefused as error:
-            if error.status not in UNACCEPTABLE:
+            if error.status not in NEVER_TAKEN:
                 await self._pause(str(error))
                 return
             self._log.warning("init.report_refused", reason=str(error))
