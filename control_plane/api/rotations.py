@@ -15,7 +15,7 @@ from control_plane.rotation.progress import Progress
 from control_plane.rotation.rotations import Rotations
 from control_plane.rotation.steps import Asked
 from control_plane.signing.ends import expire_time
-from control_plane.signing.phases import LEAVES, SIGNS, Seat, SignerKind, Step
+from control_plane.signing.phases import LEAVES, SIGNS, Phase, Seat, SignerKind, Step
 from control_plane.storage.records.signers import Signer
 
 LIST_PATH = "/api/2.0/accounts/{account}/rotations"
@@ -117,7 +117,7 @@ def _view(progress: Progress, due_days: int, sequence: int) -> dict[str, Any]:
         "gate_sequence": rotation.gate_sequence,
         "live": len(progress.standings),
         "signers": [
-            _signer(seats.at(seat), seat, SIGNS[seats.phase] is seat, LEAVES.get(seats.phase) is seat, due_days)
+            _signer(seats.at(seat), seat, seats.phase, due_days)
             for seat in Seat
             if seat is Seat.INCUMBENT or seats.candidate is not None
         ],
@@ -126,12 +126,12 @@ def _view(progress: Progress, due_days: int, sequence: int) -> dict[str, Any]:
     return {name: value for name, value in view.items() if value is not None}
 
 
-def _signer(signer: Signer, seat: Seat, active: bool, retiring: bool, due_days: int) -> dict[str, Any]:
+def _signer(signer: Signer, seat: Seat, phase: Phase, due_days: int) -> dict[str, Any]:
     view: dict[str, Any] = {
         "signer_id": signer.signer_id,
         "seat": seat.value,
-        "active": active,
-        "retiring": retiring,
+        "active": SIGNS[phase] is seat,
+        "retiring": LEAVES.get(phase) is seat,
         "creation_time": signer.creation_time,
         "expire_time": expire_time(signer, due_days),
     }
