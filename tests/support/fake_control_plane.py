@@ -322,7 +322,8 @@ class FakeControlPlane:
             assert request.transport is not None
             request.transport.abort()
             return response
-        await response.write(content[offset:])
+        length = int(request.query.get("length", len(content)))
+        await response.write(content[offset : offset + length])
         if canned.endless:
             await self._ended.wait()
         if command["state"] == "RUNNING":

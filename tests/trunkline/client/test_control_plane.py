@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from tests.support.fake_control_plane import ACCOUNT, TOKEN, CannedCommand, FakeControlPlane, error, fake_control_plane
+from trunkline.client.command_output import OutputPart
 from trunkline.client.commands import CommandRequest, Target
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, Unreachable
@@ -118,6 +120,21 @@ async def test_a_command_from_submission_to_end(fake: FakeControlPlane) -> None:
         ended = await commands.wait(command.command_id, timeout_seconds=5)
     assert b"".join(pieces) == b"x" * 99_990
     assert ended.state is CommandState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("wanted", "content", "offset"),
+    [({"length_bytes": 4}, b"0123", 0), ({"offset": 3, "length_bytes": 2}, b"34", 3), ({"tail_bytes": 4}, b"6789", 6)],
+)
+async def test_a_part_of_an_output_says_where_it_begins_and_how_large_the_whole_is(
+    fake: FakeControlPlane, wanted: dict[str, Any], content: bytes, offset: int
+) -> None:
+    fake.add_node("vm-1", CannedCommand(stdout=b"0123456789"))
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        commands = control_plane.workspace("main").commands
+        await commands.submit(Target(node="vm-1"), CommandRequest(["true"], command_id="c-1"))
+        part = await commands.output_part("c-1", **{"length_bytes": 4, **wanted})
+    assert part == OutputPart(content, offset, 10)
 
 
 @pytest.mark.parametrize("target", [Target(), Target(node="a", everywhere=True)])
