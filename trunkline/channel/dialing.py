@@ -129,8 +129,9 @@ async def dial(plan: DialPlan, make_link: Callable[[LinkTerms], Link]) -> Link:
         async with asyncio.timeout_at(deadline):
             return await _dial_carriers(plan, make_link, deadline)
     except TimeoutError:
+        way = "" if plan.proxy is None else f" through the proxy {plan.proxy}"
         raise ConnectionLost(
-            f"no answer from the relay {host} within {plan.deadline_seconds:g} s, or its name was not resolved"
+            f"no answer from the relay {host}{way} within {plan.deadline_seconds:g} s, or its name was not resolved"
         ) from None
 
 

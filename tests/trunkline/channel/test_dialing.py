@@ -137,6 +137,14 @@ async def test_a_proxy_that_is_not_one(kit):
             await dial(kit, server.url, proxy=ProxyAddress("http", "localhost", proxy.port))
 
 
+async def test_a_proxy_that_never_answers_is_named(kit):
+    async with link_server(kit.server_tls().context) as server, tcp_forwarder("127.0.0.1", server.port) as forwarder:
+        forwarder.stall()
+        proxy = ProxyAddress("http", "localhost", forwarder.port)
+        with pytest.raises(ConnectionLost, match=f"through the proxy {proxy} within 1 s"):
+            await dial(kit, server.url, proxy=proxy, deadline_seconds=1.0)
+
+
 async def test_nobody_listens(kit):
     async with link_server(kit.server_tls().context) as server:
         url = server.url
