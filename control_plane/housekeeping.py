@@ -143,8 +143,8 @@ class Housekeeping:
             await trust_publications.remove_old(session, self._trust.sequence)
         await self._forget_commands(now)
         await self._remove_outputs(now)
+        await self._forget_health(now)
         async with self._database.write() as session:
-            await health.remove_old(session, _days_before(now, self._settings.health.history_days))
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
             await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
         await self._database.scrub()
@@ -162,6 +162,14 @@ class Housekeeping:
                     forgotten = await forget(session)
                 await asyncio.to_thread(self._outputs.remove, forgotten.outputs)
                 more = forgotten.more
+
+    async def _forget_health(self, now: float) -> None:
+        """Forget old observations; after days without anybody who did, there are many."""
+        before_ms = _days_before(now, self._settings.health.history_days)
+        more = True
+        while more:
+            async with self._database.write() as session:
+                more = await health.remove_old(session, before_ms)
 
     async def _remove_outputs(self, now: float) -> None:
         """Let go of kept outputs; their rows first, since a row without a file would promise what is not there."""

@@ -4,6 +4,7 @@ A node is tried at the relay that had it last, then at the others. What went wro
 the call certainly did not reach the node, or nobody knows.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,8 @@ from trunkline.client.node_response import NodeResponse
 from trunkline.runtime.clock import Clock
 
 RELAYS_SECONDS = 2.0
+CLOSE_SECONDS = 2.0
+"""For how long a relay is waited for that is to take the last bytes of its link."""
 MOST_REMEMBERED_NODES = 100_000
 _PERHAPS_REACHED = frozenset({"connection_terminated", "http_protocol_error", "http_response_timeout"})
 
@@ -45,8 +48,8 @@ class Sender(Protocol):
         """Make one call."""
         ...
 
-    async def close(self) -> None:
-        """Close the link."""
+    async def close(self, *, timeout_seconds: float = 0) -> None:
+        """Close the link, once the relay has what was written, or the time has passed."""
         ...
 
 
@@ -83,12 +86,15 @@ class NodeReach:
         sender: Callable[[str], Sender],
         metrics: ControlPlaneMetrics,
         clock: Clock,
+        close_seconds: float = CLOSE_SECONDS,
     ) -> None:
         self._database = database
         self._make_sender = sender
         self._metrics = metrics
         self._clock = clock
+        self._close_seconds = close_seconds
         self._senders: dict[str, Sender] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._addresses: list[dict[str, str]] = []
         self._addresses_at = float("-inf")
         self._last_relay: dict[str, str] = {}
@@ -117,11 +123,16 @@ class NodeReach:
         raise NotReachedError(reason)
 
     async def close(self) -> None:
-        """Close every link."""
-        senders = list(self._senders.values())
-        self._senders.clear()
-        for sender in senders:
-            await sender.close()
+        """Close every link, all at once."""
+        for url in list(self._senders):
+            self._close(url)
+        await asyncio.gather(*self._closing)
+
+    def _close(self, url: str) -> None:
+        """Begin to close a link; no call waits for a relay that is to take the last bytes."""
+        task = asyncio.ensure_future(self._senders.pop(url).close(timeout_seconds=self._close_seconds))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _try(self, url: str, call: NodeCall) -> NodeResponse:
         try:
@@ -152,13 +163,13 @@ class NodeReach:
             async with self._database.read() as session:
                 self._addresses = await relays.addresses(session)
             self._addresses_at = now
-            await self._close_unused()
+            self._close_unused()
         return self._addresses
 
-    async def _close_unused(self) -> None:
+    def _close_unused(self) -> None:
         known = {address["url"] for address in self._addresses}
         for url in [url for url in self._senders if url not in known]:
-            await self._senders.pop(url).close()
+            self._close(url)
 
     def _ordered(self, addresses: list[dict[str, str]], node_id: str) -> list[dict[str, str]]:
         last = self._last_relay.get(node_id)

@@ -7,6 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.nodes import HealthObservation
 
+BATCH = 5_000
+
 
 async def list_page(
     session: AsyncSession, node_id: str, *, before: int | None, most: int
@@ -18,6 +20,9 @@ async def list_page(
     return (await session.scalars(query.order_by(HealthObservation.observation_id.desc()).limit(most))).all()
 
 
-async def remove_old(session: AsyncSession, before_ms: int) -> None:
-    """Forget observations made before this time."""
-    await session.execute(delete(HealthObservation).where(HealthObservation.time < before_ms))
+async def remove_old(session: AsyncSession, before_ms: int) -> bool:
+    """Forget observations made before this time, `BATCH` at most; returns whether there may be more."""
+    old = select(HealthObservation.observation_id).where(HealthObservation.time < before_ms).limit(BATCH)
+    found = (await session.scalars(old)).all()
+    await session.execute(delete(HealthObservation).where(HealthObservation.observation_id.in_(found)))
+    return len(found) >= BATCH

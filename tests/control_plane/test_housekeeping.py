@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
-from control_plane.storage import forgetting, kept_outputs
+from control_plane.storage import forgetting, health, kept_outputs
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records.audit import AuditEvent
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.commands import Command, CommandEvent, KeptOutput, Submission
 from control_plane.storage.records.joining import Challenge, IssuedAnswer, JoinToken
+from control_plane.storage.records.nodes import HealthObservation
 from control_plane.storage.records.relays import Relay
 from control_plane.storage.records.trust import Revocation
 from tests.support.control_planes import RunningControlPlane, running_control_plane
@@ -140,6 +141,27 @@ async def test_what_a_deleted_workspace_leaves_goes(tmp_path: Path, monkeypatch:
         await plane.control_plane.removal.finish()
         assert set((await of_commands(plane)).values()) == {0}
         assert not any(file_of(plane, key).exists() for key in keys)
+
+
+async def test_old_observations_go_in_pieces_and_young_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health, "BATCH", 2)
+    async with running_control_plane(tmp_path) as plane:
+        node = await plane.node("vm-1")
+        young = int(SystemClock().now() * 1000)
+        times = [*range(5), young]
+        rows = [{"node_id": node.node_id, "time": time, "state": "ready", "result": "ok"} for time in times]
+        async with plane.database.write() as session:
+            await session.execute(insert(HealthObservation), rows)
+        async with plane.database.write() as session:
+            assert await health.remove_old(session, young)
+        assert await observed(plane) == [*times[2:]]
+        await plane.control_plane.housekeeping.clean()
+        assert await observed(plane) == [young]
+
+
+async def observed(plane: RunningControlPlane) -> list[int]:
+    async with plane.database.read() as session:
+        return list(await session.scalars(select(HealthObservation.time).order_by(HealthObservation.observation_id)))
 
 
 async def test_nodes_that_never_confirmed_are_forgotten(tmp_path: Path):

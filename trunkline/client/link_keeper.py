@@ -13,7 +13,6 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from certs.tls import TlsContext
-from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError, HandshakeFailed
 from trunkline.channel.limits import Limits
@@ -102,15 +101,18 @@ class LinkKeeper:
                 f"no link to the relay {self._relay_url} within {timeout_seconds:g} s: {self._last_failure}"
             ) from None
 
-    async def close(self) -> None:
-        """Close every link, once the relay has what was written; calls under way end with `CallInterrupted`."""
+    async def close(self, timeout_seconds: float) -> None:
+        """Close every link, once the relay has what was written, or the time has passed, when they are cut.
+
+        Calls under way end with `CallInterrupted`.
+        """
         self._closed = True
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait([self._dialling])
         links = [*self._old_links, *([self._link] if self._link is not None else [])]
         self._link = None
-        await asyncio.gather(*(link.end(LONGEST_SECONDS) for link in links))
+        await asyncio.gather(*(link.end(timeout_seconds) for link in links))
 
     def discard(self, link: Link) -> None:
         """Take a link that opens no further stream out of use, and dial another."""

@@ -15,6 +15,7 @@ from typing import Self
 
 from certs.tls import TlsContext
 from trunkline.channel.bodies import LAST_CHUNK, encode_chunk
+from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.errors import ChannelError, ErrorCode, LimitExceeded
 from trunkline.channel.heads import Framing, ResponseHead, write_request_head
 from trunkline.channel.link import Link
@@ -180,9 +181,12 @@ class NodeSender:
         except TimeoutError:
             raise DeadlineExceeded(f"{host} did not answer within {timeout_seconds:g} s") from None
 
-    async def close(self) -> None:
-        """Close the link; calls under way end with `CallInterrupted`."""
-        await self._keeper.close()
+    async def close(self, *, timeout_seconds: float = LONGEST_SECONDS) -> None:
+        """Close the link, once the relay has what was written, or the time has passed, when it is cut.
+
+        Calls under way end with `CallInterrupted`.
+        """
+        await self._keeper.close(timeout_seconds)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,10 +1,12 @@
 """Reaching nodes: every relay is tried, the last good one first; what may have arrived is told from what has not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import delete
 
 from control_plane.fleet.reach import NodeCall, NodeReach, NotReachedError, UnansweredError
 from control_plane.metrics import ControlPlaneMetrics
@@ -25,8 +27,14 @@ class Relays:
     """Two relays in memory, each with a view of the node of its own."""
 
     def __init__(
-        self, reach: NodeReach, clock: ManualClock, agents: list[FakeAgent], relays: list[CannedRelay]
+        self,
+        database: Database,
+        reach: NodeReach,
+        clock: ManualClock,
+        agents: list[FakeAgent],
+        relays: list[CannedRelay],
     ) -> None:
+        self.database = database
         self.reach = reach
         self.clock = clock
         self.agents = agents
@@ -34,6 +42,13 @@ class Relays:
 
     def counts(self) -> list[int]:
         return [agent.count("GET") for agent in self.agents]
+
+    def take_nothing_more(self) -> None:
+        """The relays no longer read their links."""
+        for relay in self.relays:
+            for link in relay.links:
+                assert link._transport is not None
+                link._transport.pause_reading()
 
 
 @pytest.fixture
@@ -61,8 +76,8 @@ async def two(tmp_path: Path) -> AsyncIterator[Relays]:
         return NodeSender(url, ssl_context=kit.client_tls(), dial=relays[number].dial, link_timeout_seconds=0.2)
 
     metrics = ControlPlaneMetrics(CollectorRegistry())
-    reach = NodeReach(database=database, sender=sender, metrics=metrics, clock=clock)
-    yield Relays(reach, clock, agents, relays)
+    reach = NodeReach(database=database, sender=sender, metrics=metrics, clock=clock, close_seconds=0.05)
+    yield Relays(database, reach, clock, agents, relays)
     for agent in agents:
         agent.hold.set()
     await reach.close()
@@ -110,3 +125,26 @@ async def test_one_link_carries_all_calls(two: Relays):
     for _ in range(20):
         await answer(two)
     assert [len(relay.links) for relay in two.relays] == [1, 0]
+
+
+async def test_relays_that_take_nothing_are_cut_when_the_links_are_closed(two: Relays):
+    await answer(two)
+    two.agents[0].mode["*"] = "offline"
+    await answer(two)
+    assert [len(relay.links) for relay in two.relays] == [1, 1]
+    two.take_nothing_more()
+    async with asyncio.timeout(5):
+        await two.reach.close()
+
+
+async def test_no_call_waits_for_a_relay_that_is_on_record_no_more(two: Relays, monkeypatch: pytest.MonkeyPatch):
+    await answer(two)
+    two.take_nothing_more()
+    monkeypatch.setattr(two.reach, "_close_seconds", 60.0)
+    async with two.database.write() as session:
+        await session.execute(delete(Relay).where(Relay.relay_id == "rl-0"))
+    two.clock.advance(10)
+    async with asyncio.timeout(5):
+        assert await answer(two) == "rl-1"
+    for link in two.relays[0].links:
+        link.abort()
