@@ -22,9 +22,11 @@ from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.migrate import migrate
+from control_plane.storage.sole_use import used_alone
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.daemon import EXIT_CANNOT_CREATE, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectory
+from trunkline.runtime.logs import get_logger
 
 FORMAT_NAME = "trunkline-control-plane 1"
 LOCAL = Actor("local/init")
@@ -58,8 +60,8 @@ async def initialise(settings: ControlPlaneSettings) -> None:
 
 
 async def _prepare_database(settings: ControlPlaneSettings, clock: Clock) -> None:
-    database = Database(settings.database_url, query_timeout_seconds=settings.database.query_timeout_seconds)
-    try:
+    wait_seconds = settings.database.query_timeout_seconds
+    async with used_alone(settings.database_url, wait_seconds, get_logger("control_plane.database")) as database:
         await migrate(database)
         await _add_account(database, clock)
         stores = key_stores(settings)
@@ -68,8 +70,6 @@ async def _prepare_database(settings: ControlPlaneSettings, clock: Clock) -> Non
         await signers.load()
         write_roots(settings, signers.seats)
         await _add_operator(database, settings, clock)
-    finally:
-        await database.close()
 
 
 async def _add_account(database: Database, clock: Clock) -> None:

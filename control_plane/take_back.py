@@ -20,9 +20,9 @@ from control_plane.signing.beginning import begin_signers
 from control_plane.signing.key_stores import key_stores
 from control_plane.signing.seats import read_seats
 from control_plane.storage.audit import Actor
-from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.migrate import migrate
+from control_plane.storage.sole_use import used_alone
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_USAGE, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectory
@@ -70,8 +70,8 @@ def _read(document: Path) -> str:
 
 
 async def _recover(text: str, settings: ControlPlaneSettings) -> Recovered:
-    database = Database(settings.database_url, query_timeout_seconds=settings.database.query_timeout_seconds)
-    try:
+    log, wait_seconds = get_logger("control_plane.trust"), settings.database.query_timeout_seconds
+    async with used_alone(settings.database_url, wait_seconds, log) as database:
         await migrate(database)
         clock = SystemClock()
         stores = key_stores(settings)
@@ -85,8 +85,6 @@ async def _recover(text: str, settings: ControlPlaneSettings) -> Recovered:
             trust_domain=settings.identity.trust_domain,
             metrics=None,
             clock=clock,
-            log=get_logger("control_plane.trust"),
+            log=log,
         )
         return await recovery.take_back(text, LOCAL)
-    finally:
-        await database.close()

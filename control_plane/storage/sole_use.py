@@ -13,22 +13,26 @@ while the network was away: that one is ended, and is not taken for another cont
 import asyncio
 import contextlib
 import secrets
+from collections.abc import AsyncIterator
 
 from sqlalchemy import NullPool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError, StorageUnreachableError, translated
 from control_plane.storage.server_engines import KEEP_ALIVES
 from trunkline.runtime.logs import Logger
 
 LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
+RELEASE_SECONDS = 2.0
 LOCK = int.from_bytes(b"trunksol")
 """Its number among the advisory locks of the database; writers take turns by another."""
 _TRY = text("SELECT pg_try_advisory_lock(:lock)")
 _HOLD = text("SELECT pg_advisory_lock(:lock)")
+_RELEASE = text("SELECT pg_advisory_unlock_all()")
 _END_HOLDERS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
     "AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
@@ -105,7 +109,11 @@ class SoleUse:
                     self._log.error("database.away", reason=str(error))
 
     async def close(self) -> None:
-        """Let another control plane have the database."""
+        """Let another control plane have the database, at once if the server still answers."""
+        if self._connection is not None:
+            with contextlib.suppress(DBAPIError, OSError, TimeoutError):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await self._connection.execute(_RELEASE)
         await self._let_go()
         await self._engine.dispose()
 
@@ -128,3 +136,21 @@ class SoleUse:
             await connection.invalidate()
             await connection.close()
         await asyncio.sleep(0)  # the loop has to let go of the socket, too
+
+
+@contextlib.asynccontextmanager
+async def used_alone(url: str, query_timeout_seconds: float, log: Logger) -> AsyncIterator[Database]:
+    """Have a database for a command line: no control plane runs on it meanwhile.
+
+    Raises:
+        DatabaseTakenError: one does.
+        StorageUnreachableError: there is no database at present.
+    """
+    sole_use = SoleUse(url, log)
+    database = Database(url, query_timeout_seconds=query_timeout_seconds, sole_use=sole_use.key)
+    try:
+        await sole_use.take()
+        yield database
+    finally:
+        await database.close()
+        await sole_use.close()

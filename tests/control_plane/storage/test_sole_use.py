@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from control_plane.initialise import initialise
 from control_plane.storage import sole_use
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageUnreachableError
 from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
+from control_plane.take_back import take_back
+from tests.support.control_planes import settings_for
 from tests.support.postgres import has_postgres, running_postgres
+from trunkline.runtime.daemon import StartError
 from trunkline.runtime.logs import get_logger
 
 needs_postgresql = pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
@@ -56,8 +60,23 @@ async def test_the_second_is_refused_until_the_first_has_ended(server: str):
     with pytest.raises(DatabaseTakenError, match="another control plane"):
         await second.take()
     await first.close()
-    await take_from_one_that_goes(second)
+    await second.take()
     await second.close()
+
+
+@needs_postgresql
+async def test_a_command_line_leaves_the_database_to_a_control_plane_that_runs(server: str, tmp_path: Path):
+    """Its migrations would be of another version, and its operator token in place of the one that is in use."""
+    running = SoleUse(server, get_logger("t"))
+    await running.take()
+    settings = settings_for(tmp_path, database={"url": server})
+    with pytest.raises(StartError, match="nothing was damaged: another control plane uses this database"):
+        await initialise(settings)
+    document = tmp_path / "trust-document.jws"
+    document.write_text("x")
+    with pytest.raises(StartError, match="nothing was taken back: another control plane uses this database"):
+        await take_back(document, settings)
+    await running.close()
 
 
 @needs_postgresql
