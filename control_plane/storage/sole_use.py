@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import NullPool, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from control_plane.storage.database import Database
@@ -111,7 +111,7 @@ class SoleUse:
     async def close(self) -> None:
         """Let another control plane have the database, at once if the server still answers."""
         if self._connection is not None:
-            with contextlib.suppress(DBAPIError, OSError, TimeoutError):
+            with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS):
                     await self._connection.execute(_RELEASE)
         await self._let_go()

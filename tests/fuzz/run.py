@@ -5,6 +5,7 @@ is written to the current directory as `crash-…`. Options are libFuzzer's: `-r
 `-max_total_time=SECONDS`, `-seed=N`. What it learns is kept for the run only.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -24,9 +25,18 @@ def main() -> None:
         sys.exit(f"usage: python -m tests.fuzz.run {{{','.join(TARGETS)}}} [-runs=N] [-max_total_time=SECONDS]")
     name, options = sys.argv[1], sys.argv[2:]
     with tempfile.TemporaryDirectory() as learnt:
-        arguments = [sys.argv[0], f"-max_len={MAX_BYTES}", *options, learnt, str(CORPUS / name)]
+        status = _fuzz(name, [sys.argv[0], f"-max_len={MAX_BYTES}", *options, learnt, str(CORPUS / name)])
+    sys.exit(status)
+
+
+def _fuzz(name: str, arguments: list[str]) -> int:
+    """Fuzz in a process of its own, since libFuzzer ends the one that it runs in; returns how that ended."""
+    child = os.fork()
+    if child == 0:
         atheris.Setup(arguments, TARGETS[name])
         atheris.Fuzz()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from control_plane.initialise import initialise
 from control_plane.storage import sole_use
@@ -62,6 +63,17 @@ async def test_the_second_is_refused_until_the_first_has_ended(server: str):
     await first.close()
     await second.take()
     await second.close()
+
+
+@needs_postgresql
+async def test_one_whose_connection_was_lost_ends_all_the_same(server: str, database: Database):
+    use = SoleUse(server, get_logger("t"))
+    await use.take()
+    await end_connections(database)
+    assert use._connection is not None
+    with pytest.raises(DBAPIError):
+        await use._connection.execute(text("SELECT 1"))
+    await use.close()
 
 
 @needs_postgresql
