@@ -40,6 +40,9 @@ SUBMITS = int(os.environ.get("TRUNKLINE_SUBMITS", "120"))
 AT_ONCE = 8
 PHASES = 4
 SEED = 20261125
+LOST_LINKS = 120 / SUBMITS
+"""How much rarer lost links are than other cuts: a link that is lost again and again is dialled ever later, up to
+half a minute, and commands that are not delivered in time are lost by right. The long run has as many as the short."""
 
 
 class Nothing:
@@ -61,7 +64,8 @@ class World:
         for name in ("kit", "agent"):
             (directory / name).mkdir()
         self.kit = IdentityKit(directory / "kit")
-        self.relay = LossyRelay(lambda _: rng.choice(list(Cut)))
+        cuts, weights = list(Cut), [LOST_LINKS if cut is Cut.LINK else 1.0 for cut in Cut]
+        self.relay = LossyRelay(lambda _: rng.choices(cuts, weights)[0])
         self.losses = lambda _: rng.choice([Loss.REPLY, Loss.REPLY, Loss.REQUEST, Loss.HALF])
         self.commands_directory = directory / "agent" / "commands"
         self.trust: AgentTrust | None = None
