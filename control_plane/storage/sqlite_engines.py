@@ -27,6 +27,13 @@ class _FileConnection(sqlite3.Connection):
     gone: "weakref.finalize[Any, Any] | None" = None
 
     def close(self) -> None:
+        """Close it, with nothing of a transaction left.
+
+        Python closes by `sqlite3_close_v2`, which keeps a transaction and its locks for as long as there is a cursor of
+        it, in the traceback of somebody who was cancelled, say.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
         super().close()
         if self.gone is not None:
             self.gone()

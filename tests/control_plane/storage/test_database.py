@@ -1,6 +1,7 @@
 """Transactions on a real SQLite file: durable or not at all, one writer at a time, typed errors."""
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 from pathlib import Path
@@ -12,7 +13,7 @@ from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database, Write
 from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.records.joining import Challenge
-from control_plane.storage.sqlite_engines import READERS
+from control_plane.storage.sqlite_engines import READERS, FileConnections
 from tests.support.threads import no_more_threads
 
 
@@ -250,3 +251,19 @@ async def test_what_is_no_database_is_told_as_it_is_connected_to(tmp_path: Path)
     with pytest.raises(StorageError, match="no database"):
         await damaged.connect()
     await damaged.close()
+
+
+def test_a_connection_that_is_closed_holds_no_lock_though_a_cursor_of_it_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = FileConnections()._made(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE numbers (number)")
+    connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(9)])
+    connection.execute("BEGIN IMMEDIATE")
+    left = connection.execute("SELECT number FROM numbers")
+    left.fetchone()
+    connection.close()
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.rollback()
+    del left
