@@ -13,6 +13,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.errors import TrustError
+from control_plane.forgetting_pieces import forget_all
 from control_plane.identity.trust_publisher import TrustPublisher
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.outputs.files import OutputFiles
@@ -156,12 +157,7 @@ class Housekeeping:
             partial(forgetting.forget_old, before_ms=kept_since_ms, now_ms=int(now * 1000)),
             forgetting.forget_leavings,
         ):
-            more = True
-            while more:
-                async with self._database.write() as session:
-                    forgotten = await forget(session)
-                await asyncio.to_thread(self._outputs.remove, forgotten.outputs)
-                more = forgotten.more
+            await forget_all(self._database, self._outputs, forget)
 
     async def _forget_health(self, now: float) -> None:
         """Forget old observations; after days without anybody who did, there are many."""

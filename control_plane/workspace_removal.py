@@ -7,6 +7,7 @@ found in the database, so one that was killed in between goes on at its next sta
 
 import asyncio
 
+from control_plane.forgetting_pieces import forget_all
 from control_plane.outputs.files import OutputFiles
 from control_plane.storage.beginning import begun
 from control_plane.storage.database import Database
@@ -40,9 +41,4 @@ class WorkspaceRemoval:
         Raises:
             StorageError: not everything is removed; asked again, it goes on.
         """
-        more = True
-        while more:
-            async with self._database.write() as session:
-                forgotten = await forget_deleted(session)
-            await asyncio.to_thread(self._outputs.remove, forgotten.outputs)
-            more = forgotten.more
+        await forget_all(self._database, self._outputs, forget_deleted)

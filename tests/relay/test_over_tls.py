@@ -175,6 +175,15 @@ async def read_response(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(length)
 
 
+async def bytes_to_the_end(sender: ssl.SSLSocket) -> int:
+    """Read what comes, close, and return how much that was."""
+    received_bytes = 0
+    while data := await asyncio.to_thread(sender.recv, 65_536):
+        received_bytes += len(data)
+    sender.close()
+    return received_bytes
+
+
 @on_each_loop
 async def test_kept_alive_calls(installation: Installation) -> None:
     reader, writer = await installation.connect()
@@ -257,11 +266,7 @@ async def test_slow_reader_gets_what_is_encrypted_already(installation: Installa
     call.answer(b"")
     await installation.until(lambda: not call.stream.writable)
     await asyncio.sleep(3 * SHORT_GOODBYE_SECONDS)
-    received_bytes = 0
-    while data := await asyncio.to_thread(sender.recv, 65_536):
-        received_bytes += len(data)
-    sender.close()
-    assert received_bytes == sent_bytes
+    assert await bytes_to_the_end(sender) == sent_bytes
 
 
 @on_each_loop
@@ -283,11 +288,7 @@ async def test_sender_that_speaks_before_it_reads_gets_what_the_kernel_holds(ins
     await asyncio.sleep(2 * SHORT_GOODBYE_SECONDS)
     sender.sendall(b"not finished yet")
     await asyncio.sleep(2 * SHORT_GOODBYE_SECONDS)
-    received_bytes = 0
-    while data := await asyncio.to_thread(sender.recv, 65_536):
-        received_bytes += len(data)
-    sender.close()
-    assert received_bytes == sent_bytes
+    assert await bytes_to_the_end(sender) == sent_bytes
 
 
 @on_each_loop
