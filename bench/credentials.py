@@ -9,8 +9,8 @@ from pathlib import Path
 from certs.identities import Identity
 from certs.tls import TlsContext
 from certs.trust import TrustDocument, sign_trust_document
-from relay.establishing import STATE_FORMAT, TRUST_FILE
-from relay.identity import IDENTITY_FILE
+from relay.identity.establishing import STATE_FORMAT, TRUST_FILE
+from relay.identity.own_identity import IDENTITY_FILE
 from tests.support.identities import IdentityKit
 from trunkline.runtime.files import write_atomic
 

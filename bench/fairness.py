@@ -23,7 +23,7 @@ from bench.relay_state import metrics
 from bench.rows import Row
 from bench.target import Target
 from certs.tls import client_context
-from relay.quotas import BURST_SECONDS
+from relay.admission.quotas import BURST_SECONDS
 
 FAIRNESS = "small call beside a workspace at ten times its quota, p99"
 QUOTA_CALLS_PER_SECOND = 200

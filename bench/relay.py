@@ -19,7 +19,7 @@ from bench.build import Build
 from bench.credentials import Credentials
 from bench.machine import RELAY_CORE, children, pinned
 from bench.ports import free_port, wait_for_file, wait_for_port
-from relay.quota_keeper import QUOTAS_FILE
+from relay.admission.quota_keeper import QUOTAS_FILE
 from trunkline.runtime.files import write_atomic
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})

@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from certs.errors import CertificateError
-from relay.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.background import Background
+from relay.bounds.lag_watch import follow_lag
 from relay.composition import Foundation, Relay, Serving, compose
+from relay.control_plane.server_trust import ControlPlaneTrust
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
-from relay.control_plane_trust import ControlPlaneTrust
-from relay.drain_command import run_drain
-from relay.draining import Draining
-from relay.enrolment import problems_with_enrolment
-from relay.establishing import STATE_FORMAT, Established, Establishing
-from relay.lag_watch import follow_lag
+from relay.drain.command import run_drain
+from relay.drain.draining import Draining
+from relay.identity.enrolment import problems_with_enrolment
+from relay.identity.establishing import STATE_FORMAT, Established, Establishing
+from relay.identity.serving_tls import ServingTls, load_public
 from relay.metrics import RelayMetrics
+from relay.port.acceptor import SHUTDOWN_SECONDS, Acceptor
 from relay.serving_port import open_port, sweep
-from relay.serving_tls import ServingTls, load_public
 from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from relay.workers.merged_metrics import MergedMetrics
 from relay.workers.parent import run_parent

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relay.background import Background
-from relay.clock_watch import ClockWatch
+from relay.bounds.disk_watch import DiskWatch
 from relay.composition import Foundation
-from relay.disk_watch import DiskWatch
-from relay.late_renewal import LateRenewal
-from relay.presence import announce_port
-from relay.renewal import Renewal
-from relay.report_sender import ReportSender
-from relay.rotation_watch import RotationWatch
-from relay.succession import Succession
-from relay.trust_feed import TrustAdopter, TrustFeed
+from relay.control_plane.clock_watch import ClockWatch
+from relay.control_plane.presence import announce_port
+from relay.control_plane.report_sender import ReportSender
+from relay.control_plane.trust_feed import TrustAdopter, TrustFeed
+from relay.identity.late_renewal import LateRenewal
+from relay.identity.renewal import Renewal
+from relay.identity.rotation_watch import RotationWatch
+from relay.identity.succession import Succession
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.logs import get_logger
 

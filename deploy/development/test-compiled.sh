@@ -12,8 +12,8 @@ trap 'rm -rf "$copy"' EXIT
 cp -Rp pyproject.toml docs deploy tests bench "$copy"
 cd "$copy"
 PYTHONPATH="$site:$copy" "$bin/python" -P -c '
-import relay.exchange, trunkline.channel.session
-for module in (relay.exchange, trunkline.channel.session):
+import relay.calls.exchange, trunkline.channel.session
+for module in (relay.calls.exchange, trunkline.channel.session):
     if not module.__file__.endswith(".so"):
         raise SystemExit(f"{module.__name__} is not compiled: {module.__file__}")
 '

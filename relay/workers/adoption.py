@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from certs.trust import TrustStore
+from relay.control_plane.trust_adoption import MAX_REPORTED_CAUSES, at_once
+from relay.links.registry import Report
 from relay.metrics import RelayMetrics
-from relay.registry import Report
-from relay.trust_adoption import MAX_REPORTED_CAUSES, at_once
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 

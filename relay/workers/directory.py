@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from relay.supersede import Incumbent, Verdict, judge
+from relay.links.supersede import Incumbent, Verdict, judge
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from relay.reached import Caller, Reached
+from relay.links.reached import Caller, Reached
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, LinkStream

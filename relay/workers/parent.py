@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any
 
 from certs.identities import Identity
-from relay.acceptor import SHUTDOWN_SECONDS
+from relay.admission.quota_keeper import QuotaKeeper
+from relay.admission.quotas import Quotas
 from relay.background import Background
+from relay.bounds.lag_watch import follow_lag
 from relay.composition import (
     Foundation,
     compose_disk_watch,
@@ -21,11 +23,9 @@ from relay.composition import (
     compose_report_sender,
     compose_rotation_watch,
 )
+from relay.control_plane.reports import Reports
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
-from relay.lag_watch import follow_lag
-from relay.quota_keeper import QuotaKeeper
-from relay.quotas import Quotas
-from relay.reports import Reports
+from relay.port.acceptor import SHUTDOWN_SECONDS
 from relay.settings import RelaySettings
 from relay.workers.adoption import SharedAdoption
 from relay.workers.children import Children

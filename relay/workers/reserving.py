@@ -15,7 +15,7 @@ import struct
 from contextlib import ExitStack
 from typing import Final
 
-from relay.listening import open_listening
+from relay.port.listening import open_listening
 
 FREE_WITHIN_SECONDS: Final = 5.0
 """Workers whose parent was killed just now take a moment to end."""

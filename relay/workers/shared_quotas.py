@@ -8,8 +8,8 @@ hold for the relay as a whole, exactly over time; what may be too much is what t
 from collections.abc import Iterable
 from typing import Final
 
-from relay.quota_form import Quota
-from relay.quotas import Meter, Party, Quotas
+from relay.admission.quota_form import Quota
+from relay.admission.quotas import Meter, Party, Quotas
 
 TELL_SECONDS: Final = 0.05
 

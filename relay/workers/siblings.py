@@ -10,10 +10,10 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
-from relay.credentials import ListenerGrant
-from relay.listeners import Listener
-from relay.reached import Reached
-from relay.supersede import Verdict
+from relay.links.listeners import Listener
+from relay.links.reached import Reached
+from relay.links.supersede import Verdict
+from relay.trust.credentials import ListenerGrant
 from relay.workers.hop import HeldElsewhere
 from trunkline.channel.link import Link
 from trunkline.runtime.logs import Logger

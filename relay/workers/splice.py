@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from relay.credited_stream import CreditedStream
-from relay.deadlines import NEVER
+from relay.bounds.deadlines import NEVER
+from relay.calls.credited_stream import CreditedStream
 from relay.workers.hop import FULL, GONE, LINK_NUMBER, OPENED, SILENT
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.errors import ChannelError, ErrorCode, StreamReset
 from trunkline.channel.link import Link, LinkStream
 
 if TYPE_CHECKING:
-    from relay.deadlines import Deadlines
-    from relay.listeners import Listener
-    from relay.untaken import Untaken
+    from relay.bounds.deadlines import Deadlines
+    from relay.bounds.untaken import Untaken
+    from relay.links.listeners import Listener
 
 
 class HopIn(CreditedStream):

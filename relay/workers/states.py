@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relay.unfinished import MAX_NAMED_CALLS
+from relay.drain.unfinished import MAX_NAMED_CALLS
 
 _COUNTS: Final = ("connections", "sender_links", "listener_links", "calls_open")
 

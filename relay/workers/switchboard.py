@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from relay.supersede import Verdict
+from relay.links.supersede import Verdict
 from relay.workers.directory import Directory, Entry
 
 CHALLENGE_MARGIN_SECONDS = 2.0

@@ -19,10 +19,10 @@ import structlog
 from certs.errors import CertificateError
 from certs.trust import TrustStore
 from relay.background import Background
-from relay.establishing import TRUST_FILE
-from relay.identity import IDENTITY_FILE, OwnIdentity, load_identity
+from relay.identity.establishing import TRUST_FILE
+from relay.identity.own_identity import IDENTITY_FILE, OwnIdentity, load_identity
+from relay.identity.serving_tls import ServingTls
 from relay.metrics import RelayMetrics
-from relay.serving_tls import ServingTls
 from relay.settings import RelaySettings
 from relay.workers.messages import Channel
 from relay.workers.worker_side import Ground, WorkerSide

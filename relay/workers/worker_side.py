@@ -16,16 +16,16 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from certs.errors import CertificateError, TrustRollbackError
-from relay.acceptor import SHUTDOWN_SECONDS
+from relay.admission.quota_form import QuotaError, read_quotas
 from relay.background import Background
+from relay.bounds.lag_watch import follow_lag
+from relay.bounds.memory import resident_bytes
 from relay.composition import Footing, Surroundings, compose_serving
-from relay.draining import Draining
-from relay.lag_watch import follow_lag
-from relay.memory import resident_bytes
-from relay.quota_form import QuotaError, read_quotas
-from relay.reports import Reports
+from relay.control_plane.reports import Reports
+from relay.control_plane.trust_adoption import TrustAdoption
+from relay.drain.draining import Draining
+from relay.port.acceptor import SHUTDOWN_SECONDS
 from relay.serving_port import open_port, sweep
-from relay.trust_adoption import TrustAdoption
 from relay.workers.hop import hop_limits
 from relay.workers.merged_metrics import families_of
 from relay.workers.messages import Channel

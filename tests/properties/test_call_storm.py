@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.credentials import Refusal
-from tests.relay.test_sender_links import Call
-from tests.relay.test_sender_links import Sender as LinkSender
+from relay.trust.credentials import Refusal
+from tests.relay.senders.test_links import Call
+from tests.relay.senders.test_links import Sender as LinkSender
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, SmallRelay, reply
 from tests.support.two_workers import TwoWorkers
 from tests.support.virtual_time import VirtualTimeLoop

@@ -14,10 +14,10 @@ import structlog
 
 from node_agent.links.attachment import Attachment, Ending
 from node_agent.links.relay_supervisor import URGENT_SHARE, RelaySupervisor
-from relay.acceptor import HOLD_SECONDS, TURN_SECONDS
-from relay.handshake_pace import HandshakePace
-from relay.handshake_queue import HandshakeQueue
-from relay.nodes_return import RETURN_SLACK
+from relay.links.nodes_return import RETURN_SLACK
+from relay.port.acceptor import HOLD_SECONDS, TURN_SECONDS
+from relay.port.handshake_pace import HandshakePace
+from relay.port.handshake_queue import HandshakeQueue
 from relay.settings import LimitsSettings
 from tests.support.loop_clock import LoopClock
 from tests.support.virtual_time import in_virtual_time

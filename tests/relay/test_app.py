@@ -18,9 +18,9 @@ import pytest
 from certs.identities import Identity, relay_id
 from certs.keyfiles import write_secret
 from relay.app import main, serve
-from relay.enrolment import ENROL_PATH
-from relay.presence import PRESENCE_PATH
-from relay.report_sender import REPORTS_PATH
+from relay.control_plane.presence import PRESENCE_PATH
+from relay.control_plane.report_sender import REPORTS_PATH
+from relay.identity.enrolment import ENROL_PATH
 from relay.settings import RelaySettings
 from tests.support.identities import NODE_ID, IdentityKit
 from tests.support.relay_trust import TrustPress

@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from relay.exchange import Exchange
-from relay.sender_connection import SenderConnection
-from relay.sender_links import SenderStream
-from relay.write_stall import WriteStall
-from tests.relay.test_sender_links import Sender as LinkSender
-from tests.relay.test_sender_links import request
+from relay.calls.exchange import Exchange
+from relay.senders.connection import SenderConnection
+from relay.senders.links import SenderStream
+from relay.senders.write_stall import WriteStall
+from tests.relay.senders.test_links import Sender as LinkSender
+from tests.relay.senders.test_links import request
 from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.link import LinkStream
 

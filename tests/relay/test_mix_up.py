@@ -6,8 +6,8 @@ import random
 import re
 from collections.abc import Iterator
 
-from tests.relay.test_sender_links import Call
-from tests.relay.test_sender_links import Sender as LinkSender
+from tests.relay.senders.test_links import Call
+from tests.relay.senders.test_links import Sender as LinkSender
 from tests.support.small_relay import Node, NodeCall, SmallRelay, get, on_relay
 
 CALLS = 2000

@@ -14,8 +14,8 @@ from certs.authority import Authority
 from certs.identities import Identity, build_csr
 from certs.spiffe import relay_id
 from certs.tls import ServerTls, client_context
-from relay import sender_closing
-from relay.listeners import Listener
+from relay.links.listeners import Listener
+from relay.senders import closing
 from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, get, listener_grant, reply
 from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import Limits
@@ -38,7 +38,7 @@ RECEIVE_BYTES = 64 * 1024
 
 @pytest.fixture(autouse=True)
 def short_goodbyes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_closing, "GOODBYE_SECONDS", SHORT_GOODBYE_SECONDS)
+    monkeypatch.setattr(closing, "GOODBYE_SECONDS", SHORT_GOODBYE_SECONDS)
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from certs.trust import TrustDocument, verify_trust_document
-from relay.control_plane_client import ControlPlaneClient
-from relay.events import ServerEvent
+from relay.control_plane.client import ControlPlaneClient
+from relay.control_plane.events import ServerEvent
+from relay.control_plane.trust_adoption import TrustAdoption
+from relay.control_plane.trust_feed import TrustFeed
 from relay.metrics import RelayMetrics
-from relay.trust_adoption import TrustAdoption
-from relay.trust_feed import TrustFeed
-from relay.trust_in_force import TrustInForce
-from relay.uses import Uses
+from relay.trust.in_force import TrustInForce
+from relay.trust.uses import Uses
 from tests.support.identities import IdentityKit
 from tests.support.relay_trust import TrustPress
 from trunkline.runtime.backoff import Backoff

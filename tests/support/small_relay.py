@@ -10,21 +10,21 @@ import structlog.testing
 from prometheus_client import CollectorRegistry
 
 from certs.trust import TrustDocument
-from relay.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
-from relay.deadlines import Deadlines
-from relay.destinations import NodeNames
-from relay.elsewhere import NOWHERE, Elsewhere
-from relay.front_door import FrontDoor
-from relay.grants import Grant
-from relay.link_door import LinkDoor
-from relay.listeners import Listener
+from relay.admission.grants import Grant
+from relay.admission.quotas import Use
+from relay.bounds.deadlines import Deadlines
+from relay.doors.destinations import NodeNames
+from relay.doors.front_door import FrontDoor
+from relay.links.elsewhere import NOWHERE, Elsewhere
+from relay.links.listeners import Listener
+from relay.links.registry import Registry
 from relay.metrics import RelayMetrics
-from relay.quotas import Use
-from relay.registry import Registry
-from relay.sender_port import SenderPort
+from relay.senders.link_door import LinkDoor
+from relay.senders.sender_port import SenderPort
 from relay.settings import LimitsSettings
-from relay.standing import Standing
-from relay.uses import Uses
+from relay.trust.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
+from relay.trust.standing import Standing
+from relay.trust.uses import Uses
 from tests.support.virtual_time import given_in_virtual_time
 from trunkline.channel.alarms import Alarms
 from trunkline.channel.errors import ChannelError

@@ -1,4 +1,4 @@
-from relay.supersede import Verdict
+from relay.links.supersede import Verdict
 from relay.workers.directory import Directory, Entry
 
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from relay.workers.splice import HopIn
-from tests.relay.test_sender_links import Call
-from tests.relay.test_sender_links import Sender as LinkSender
+from tests.relay.senders.test_links import Call
+from tests.relay.senders.test_links import Sender as LinkSender
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, get, reply
 from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
 from trunkline.channel.errors import ChannelError

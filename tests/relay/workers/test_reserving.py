@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from relay.listening import open_listening
+from relay.port.listening import open_listening
 from relay.workers.reserving import reserve
 
 

@@ -1,7 +1,7 @@
 """Quotas that hold for two workers together."""
 
-from relay.quota_form import Quota, WorkspaceQuotas
-from relay.quotas import BURST_SECONDS, Use
+from relay.admission.quota_form import Quota, WorkspaceQuotas
+from relay.admission.quotas import BURST_SECONDS, Use
 from relay.workers.shared_quotas import TELL_SECONDS, SharedQuotas
 
 UNBOUNDED = Quota(None, None, None)

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from relay.credentials import Refusal
-from relay.listeners import Listener
+from relay.links.listeners import Listener
+from relay.trust.credentials import Refusal
 from relay.workers.hop import LINK_NUMBER
 from relay.workers.siblings import Siblings
 from tests.support.small_relay import NodeCall, get, listener_grant, reply

@@ -1,6 +1,6 @@
 from typing import Any
 
-from relay.unfinished import MAX_NAMED_CALLS
+from relay.drain.unfinished import MAX_NAMED_CALLS
 from relay.workers.states import State, WorkerStates
 
 

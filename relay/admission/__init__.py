@@ -1,0 +1,1 @@
+"""Admission: who may call, attach and ask how much, decided as grants and refusals."""

@@ -1,0 +1,1 @@
+"""Bounds of time, memory, disk and processor, and what is done at each."""
