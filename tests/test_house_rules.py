@@ -83,9 +83,13 @@ def test_no_setting_is_taken_and_means_nothing(settings: type[BaseModel]) -> Non
 
 def test_the_architecture_names_each_module_of_the_relay_once() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    tables = text.partition("module by module of `relay/`")[2].partition("**Workers.**")[0]
-    named = [name for cell in re.findall(r"^\| (`[^|]+)\|", tables, re.MULTILINE) for name in re.findall(r"\w+", cell)]
-    assert sorted(named) == sorted(path.stem for path in (ROOT / "relay").glob("*.py") if path.stem != "__init__")
+    tables = text.partition("module by module of `relay/`")[2].partition("**Workers**")[0]
+    named, room = [], ""
+    for title, rooms, modules in re.findall(r"^\| (?:(room)|(`\w+/`)?) ?\| ([^|]+)\|", tables, re.MULTILINE):
+        room = "" if title else rooms.strip("`") or room
+        named += [f"{room}{name}.py" for name in re.findall(r"`(\w+)`", modules)]
+    held = [path.relative_to(ROOT / "relay") for path in sources("relay") if path.stem != "__init__"]
+    assert sorted(named) == sorted(path.as_posix() for path in held if path.parts[0] != "workers")
 
 
 def test_a_machine_that_runs_an_agent_needs_no_database_layer() -> None:
