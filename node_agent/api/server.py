@@ -19,6 +19,7 @@ from trunkline.channel.fields import Field, end_to_end
 from trunkline.channel.heads import RequestHead, write_request_head
 from trunkline.channel.link import LinkStream
 from trunkline.channel.stream_transport import StreamTransport
+from trunkline.runtime.bounded_heads import BoundedHeads
 
 KEEPALIVE_SECONDS = 75.0
 CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -30,17 +31,16 @@ class ApiServer:
 
     def __init__(self, app: web.Application) -> None:
         self._runner = web.AppRunner(
-            app,
-            handle_signals=False,
-            access_log=None,
-            logger=_ServerLog("node_agent.api"),
-            shutdown_timeout=1.0,
-            handler_cancellation=True,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=0.0,
-            max_line_size=8190,
-            max_field_size=32768,
+            app, handle_signals=False, access_log=None, shutdown_timeout=1.0, handler_cancellation=True
         )
+        self._options: dict[str, Any] = {
+            "access_log": None,
+            "logger": _ServerLog("node_agent.api"),
+            "keepalive_timeout": KEEPALIVE_SECONDS,
+            "lingering_time": 0.0,
+            "max_line_size": 8190,
+            "max_field_size": 32768,
+        }
         self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> Self:
@@ -68,8 +68,7 @@ class ApiServer:
         server = self._runner.server
         if server is None:
             raise RuntimeError("the server is not open")
-        protocol: asyncio.Protocol = server()
-        return protocol
+        return BoundedHeads(server, loop=self._loop, **self._options)
 
 
 class _ServerLog(logging.Logger):

@@ -11,6 +11,8 @@ from typing import Any, Final, cast
 
 from aiohttp import web
 
+from trunkline.runtime.bounded_heads import BoundedHeads
+
 CUT_SECONDS: Final = 0.1
 """What an answer that is still being made has, twice, before it is cancelled by `close`."""
 
@@ -92,7 +94,7 @@ class HttpConnections:
             self._none_left.set()
 
 
-class _Connection(web.RequestHandler):
+class _Connection(BoundedHeads):
     """One connection."""
 
     __slots__ = ("_connections",)
