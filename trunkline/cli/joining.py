@@ -6,13 +6,22 @@ import asyncio
 import contextlib
 import socket
 import struct
+from typing import Protocol
 
 PIECE_BYTES = 65_536
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger, socket(7): on, for 0 seconds
 
 
+class Reads(Protocol):
+    """Gives bytes."""
+
+    async def read(self, size: int, /) -> bytes:
+        """At most so many, as they come; none at the end."""
+        ...
+
+
 async def join(
-    near_reader: asyncio.StreamReader,
+    near_reader: Reads,
     near_writer: asyncio.StreamWriter,
     far_reader: asyncio.StreamReader,
     far_writer: asyncio.StreamWriter,
@@ -56,7 +65,7 @@ async def close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: Reads, writer: asyncio.StreamWriter) -> None:
     while piece := await reader.read(PIECE_BYTES):
         writer.write(piece)
         await writer.drain()

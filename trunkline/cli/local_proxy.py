@@ -1,8 +1,8 @@
 """The local proxy itself: one exchange on each connection, made again on the link with a token added.
 
 Heads are parsed as strictly as the relay parses them. Two things are refused besides: every host that is not a node of
-the workspace, so that a name which a web page rebinds to 127.0.0.1 leads nowhere, and requests that a browser marks as
-coming from another site, so that a web page cannot use the proxy's tokens.
+the workspace, so that a name which a web page rebinds to 127.0.0.1 leads nowhere, and requests that another site
+has a browser send (`trunkline.cli.foreign_pages`), so that a web page cannot use the proxy's tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from trunkline.channel.bodies import LAST_CHUNK, BodyError, BodyReader, encode_c
 from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, HeadError, end_to_end
 from trunkline.channel.heads import HeadBuffer, RequestHead, parse_request_head, write_response_head
 from trunkline.channel.targets import TargetForm
+from trunkline.cli.foreign_pages import REFUSAL, ForeignPage, TunnelledRequest, of_foreign_page
 from trunkline.cli.joining import PIECE_BYTES, break_off, join
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, RelayRefused, TrunklineError
@@ -72,8 +73,8 @@ class LocalProxy:
     def _destination(self, head: RequestHead) -> tuple[Node, int]:
         if head.target_form not in (TargetForm.ABSOLUTE, TargetForm.AUTHORITY):
             raise _Refused(400, "this is a proxy: name the node with an absolute target or CONNECT")
-        if (head.get(b"sec-fetch-site") or b"").lower() in (b"cross-site", b"same-site"):
-            raise _Refused(403, "requests that another site makes a browser send are not taken")
+        if of_foreign_page(head):
+            raise _Refused(403, REFUSAL)
         host = (head.host or b"").decode("ascii")
         name = host.removesuffix(self._ending)
         if name == host or not name or "." in name:
@@ -85,7 +86,10 @@ class LocalProxy:
     async def _connect(self, node: Node, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await node.open_connection(port)
         writer.write(_ESTABLISHED)
-        await join(reader, writer, far_reader, far_writer)
+        sent = TunnelledRequest(reader)
+        await join(sent, writer, far_reader, far_writer)
+        if sent.refused:
+            raise ForeignPage(REFUSAL)
 
     async def _exchange(
         self,

@@ -70,10 +70,14 @@ async def test_a_web_page_that_rebinds_its_name_gets_nowhere(port: int) -> None:
     assert "this is a proxy" in message
 
 
-@pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
-async def test_another_sites_requests_are_refused(port: int, site: bytes) -> None:
-    target = b"http://vm-1.main.trunk.internal/v1/health"
-    request = b"GET %b HTTP/1.1\r\nHost: vm-1.main.trunk.internal\r\nSec-Fetch-Site: %b\r\n\r\n" % (target, site)
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+@pytest.mark.parametrize(
+    "mark",
+    [b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Site: same-site", b"Origin: https://evil.example", b"Origin: null"],
+)
+async def test_another_sites_requests_are_refused(port: int, mark: bytes, method: bytes) -> None:
+    target = b"http://vm-1.main.trunk.internal:8080/stages/kill"
+    request = b"%b %b HTTP/1.1\r\nHost: vm-1.main.trunk.internal:8080\r\n%b\r\n\r\n" % (method, target, mark)
     assert (await ask(port, request))[0] == 403
 
 
