@@ -36,6 +36,7 @@ from relay.doors.front_door import FrontDoor
 from relay.identity.own_identity import OwnIdentity
 from relay.identity.rotation_watch import RotationWatch
 from relay.identity.serving_tls import ServingTls
+from relay.links.claims import Claims
 from relay.links.elsewhere import NOWHERE, Elsewhere
 from relay.links.nodes_return import NodesReturn
 from relay.links.registry import Registry
@@ -342,6 +343,7 @@ def _data_path(
         front=front,
         admission=admission,
         registry=registry,
+        claims=_claims(footing, registry, around),
         spawn=around.background.spawn,
         budget=budget,
         flusher=flusher,
@@ -349,3 +351,14 @@ def _data_path(
         return_within_seconds=around.return_within_seconds,
     )
     return SenderPort(front, door, footing.metrics)
+
+
+def _claims(footing: Footing, registry: Registry, around: Surroundings) -> Claims:
+    return Claims(
+        registry,
+        limits=footing.settings.limits,
+        metrics=footing.metrics,
+        report=around.reports.add,
+        log=get_logger("relay.registry"),
+        elsewhere=around.elsewhere,
+    )

@@ -1,8 +1,8 @@
-"""The links of this relay: which listener speaks for which node, and what may be attached beside it.
+"""The links of this relay: which listener speaks for which node, and how many links each workspace has.
 
-A link is attached in two steps. `claim` decides by the rules of supersession, and may wait for a ping to an older
-link; `attach` follows at once, in the same turn of the event loop, when the answer 101 has been written. Whatever
-stands on a credential is entered in `uses`, so that a revocation finds it.
+A listener's link is attached in two steps: `Claims` decide about it, and `attach` follows in the same turn of the event
+loop, when the answer 101 has been written. Whatever stands on a credential is entered in `uses`, so that a revocation
+finds it.
 """
 
 import asyncio
@@ -13,10 +13,9 @@ from typing import Any, Protocol
 from relay.links.elsewhere import NOWHERE, Elsewhere
 from relay.links.listeners import Listener
 from relay.links.reached import Reached
-from relay.links.supersede import Verdict, judge
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
-from relay.trust.credentials import ListenerGrant, Refusal, SenderGrant
+from relay.trust.credentials import Refusal, SenderGrant
 from relay.trust.uses import Cuttable, Uses
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.link import Link
@@ -80,7 +79,6 @@ class Registry:
         self._listeners: set[Listener] = set()
         self._senders: dict[SenderLink, str | None] = {}
         self._links_of: Counter[str] = Counter()
-        self._challenged: set[str] = set()
         self._trust_document: str | None = None
         self._next_expiry = NEVER
 
@@ -106,29 +104,21 @@ class Registry:
         """How many links of senders there are."""
         return len(self._senders)
 
+    # Links that come.
+
+    def refuse_link(self, workspace_id: str | None, *, replaces: bool = False) -> Refusal | None:
+        """Return why no link of this workspace is taken now, or None; one that `replaces` another adds nothing."""
+        if self.draining:
+            return Refusal(Outcome.DRAINING, "the relay is draining; use another one")
+        if self.shedding:
+            return Refusal(Outcome.OVERLOADED, "the relay is short of memory; use another one, or try again")
+        if workspace_id is not None and not replaces:
+            links = self._links_of[workspace_id] + self._elsewhere.links_of(workspace_id)
+            if links >= self._limits.max_links_per_workspace:
+                return Refusal(Outcome.OVER_QUOTA, "the workspace has as many links as this relay allows")
+        return None
+
     # Listeners.
-
-    async def claim(self, grant: ListenerGrant, instance: str, sequence: int) -> Listener | Refusal:
-        """Decide whether a new link may speak for its node.
-
-        Args:
-            grant: what admission granted.
-            instance: the agent process's UUID.
-            sequence: the number that this process gave the link.
-
-        Returns:
-            The listener to make the link's owner, and to `attach` in the same turn; or the refusal to answer.
-        """
-        replaces = grant.node_id in self._by_node or self._elsewhere.holds(grant.node_id)
-        refusal = self._refuse_link(grant.workspace_id, replaces=replaces)
-        if refusal is None:
-            refusal = await self._contest(grant, instance, sequence)
-        if refusal is not None:
-            self._metrics.link_refusals.of(refusal.outcome.metric_label).count += 1
-            self._report("link_refused", node_id=grant.node_id, workspace_id=grant.workspace_id,
-                         outcome=refusal.outcome.metric_label)  # fmt: skip
-            return refusal
-        return Listener(grant, instance, sequence, owner=self, limits=self._limits)
 
     def attach(self, listener: Listener, link: Link) -> None:
         """Let a claimed listener take its node's calls, and supersede the link that did until now."""
@@ -191,7 +181,7 @@ class Registry:
 
     def attach_sender(self, sender: SenderLink, grant: SenderGrant) -> Refusal | None:
         """Enter a sender's link, or refuse it; to be called before its 101 is written, with `link` set after."""
-        refusal = self._refuse_link(grant.workspace_id)
+        refusal = self.refuse_link(grant.workspace_id)
         if refusal is not None:
             self._metrics.link_refusals.of(refusal.outcome.metric_label).count += 1
             return refusal
@@ -214,7 +204,7 @@ class Registry:
         self.uses.end(sender)
         self._metrics.links.of(SENDER).count -= 1
 
-    # What other workers ask for.
+    # What claims and other workers ask for.
 
     async def answers(self, listener: Listener) -> bool:
         """Ping a listener whose node has dialled from another process; silent, it is cut."""
@@ -280,59 +270,9 @@ class Registry:
     def _count_end(self, role: str, error: ChannelError | None) -> None:
         self._metrics.links_ended.of(role, CLOSED if error is None else error.code.value).count += 1
 
-    def _refuse_link(self, workspace_id: str | None, *, replaces: bool = False) -> Refusal | None:
-        if self.draining:
-            return Refusal(Outcome.DRAINING, "the relay is draining; use another one")
-        if self.shedding:
-            return Refusal(Outcome.OVERLOADED, "the relay is short of memory; use another one, or try again")
-        if workspace_id is not None and not replaces:
-            links = self._links_of[workspace_id] + self._elsewhere.links_of(workspace_id)
-            if links >= self._limits.max_links_per_workspace:
-                return Refusal(Outcome.OVER_QUOTA, "the workspace has as many links as this relay allows")
-        return None
-
     def _count_link(self, workspace_id: str, change: int) -> None:
         self._links_of[workspace_id] += change
         self._elsewhere.links_changed(workspace_id, self._links_of[workspace_id])
-
-    async def _contest(self, grant: ListenerGrant, instance: str, sequence: int) -> Refusal | None:
-        verdict = self._judge(grant.node_id, instance, sequence)
-        if verdict is Verdict.CHALLENGE and grant.node_id in self._challenged:
-            return Refusal(Outcome.OVER_QUOTA, "another link of this node is being decided on; try again")
-        if verdict is Verdict.CHALLENGE:
-            verdict = await self._challenge(grant.node_id, instance, sequence)
-        decided: Verdict | None = verdict
-        if verdict in (Verdict.ADMIT, Verdict.SUPERSEDE):
-            decided = await self._elsewhere.contest(grant, instance, sequence)
-        match decided:
-            case None:
-                return Refusal(Outcome.OVERLOADED, "the relay cannot decide on the link now; try again")
-            case Verdict.ADMIT | Verdict.SUPERSEDE:
-                return None
-            case Verdict.STALE:
-                return Refusal(Outcome.SUPERSEDED, "this agent process already has a newer link here")
-            case Verdict.CHALLENGE:
-                self._raise_clone_alarm(grant, instance)
-                return Refusal(Outcome.CLONE, "another process holds this node's identity and is alive")
-
-    def _judge(self, node_id: str, instance: str, sequence: int) -> Verdict:
-        old = self._by_node.get(node_id)
-        return judge(old.incumbent() if old is not None else None, instance, sequence)
-
-    async def _challenge(self, node_id: str, instance: str, sequence: int) -> Verdict:
-        """Ping the old link; silent, it is cut, and the new one judged again."""
-        self._challenged.add(node_id)
-        try:
-            await self.answers(self._by_node[node_id])
-            return self._judge(node_id, instance, sequence)
-        finally:
-            self._challenged.discard(node_id)
-
-    def _raise_clone_alarm(self, grant: ListenerGrant, instance: str) -> None:
-        self._metrics.clone_alarms.of().count += 1
-        self._report("clone_alarm", node_id=grant.node_id, workspace_id=grant.workspace_id, instance=instance)
-        self._log.error("link.clone", node_id=grant.node_id, node=grant.node, workspace=grant.workspace,
-                        instance=instance)  # fmt: skip
 
     def _supersede(self, old: Listener, within_seconds: float = 0.0) -> None:
         self._retire(old)

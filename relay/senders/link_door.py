@@ -9,6 +9,7 @@ from websockets.protocol import Side
 
 from certs.peers import PeerCertificate, peer_certificate
 from relay.doors.front_door import FrontDoor
+from relay.links.claims import Claims
 from relay.links.registry import Registry, Spawn
 from relay.senders.links import SenderLink
 from relay.trust.credentials import ListenerGrant, Refusal, SenderGrant
@@ -60,6 +61,7 @@ class LinkDoor:
         front: FrontDoor,
         admission: LinkAdmission,
         registry: Registry,
+        claims: Claims,
         spawn: Spawn,
         budget: CreditBudget,
         flusher: Flusher,
@@ -71,6 +73,7 @@ class LinkDoor:
         self._front = front
         self._admission = admission
         self._registry = registry
+        self._claims = claims
         self._spawn = spawn
         self._budget = budget
         self._flusher = flusher
@@ -122,7 +125,7 @@ class LinkDoor:
     async def _attach_listener(
         self, connection: Connection, request: LinkRequest, grant: ListenerGrant, transport: asyncio.Transport
     ) -> None:
-        listener = await self._registry.claim(grant, str(request.instance), request.sequence or 0)
+        listener = await self._claims.claim(grant, str(request.instance), request.sequence or 0)
         if not connection.linking:
             return
         if not isinstance(listener, Refusal):

@@ -15,6 +15,7 @@ from relay.admission.quotas import Use
 from relay.bounds.deadlines import Deadlines
 from relay.doors.destinations import NodeNames
 from relay.doors.front_door import FrontDoor
+from relay.links.claims import Claims
 from relay.links.elsewhere import NOWHERE, Elsewhere
 from relay.links.listeners import Listener
 from relay.links.registry import Registry
@@ -242,6 +243,14 @@ class SmallRelay:
             log=log,
             elsewhere=elsewhere,
         )
+        self.claims = Claims(
+            self.registry,
+            limits=self.limits,
+            metrics=self.metrics,
+            report=lambda *arguments, **members: None,
+            log=log,
+            elsewhere=elsewhere,
+        )
         self.admission = KnownTokens(self.registry)
         self.deadlines = Deadlines(loop, lambda: 1_800_000_000.0)
         self.deadlines.start()
@@ -263,6 +272,7 @@ class SmallRelay:
             front=self.front,
             admission=self.admission,
             registry=self.registry,
+            claims=self.claims,
             spawn=self.spawn,
             budget=self.budget,
             flusher=Flusher(loop),

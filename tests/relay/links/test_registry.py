@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from relay.background import Background
+from relay.links.claims import Claims
 from relay.links.listeners import Listener
 from relay.links.registry import Registry
 from relay.metrics import RelayMetrics
@@ -28,24 +29,29 @@ def grant(node: str = "vm-1", workspace: str = "finance", *, ends_at: float = 1e
 
 
 class Fixture:
-    """A registry, with what it reported, and agents to attach to it."""
+    """A registry and its claims, with what they reported, and agents to attach."""
 
     def __init__(self, background: Background) -> None:
         self.metrics_registry = CollectorRegistry()
         self.reported: list[tuple[str, dict[str, Any]]] = []
         self.refusal: Refusal | None = None
         self.counts: list[int] = []
+        metrics, log = RelayMetrics(self.metrics_registry), get_logger("test.registry")
         self.registry = Registry(
             limits=LIMITS,
-            metrics=RelayMetrics(self.metrics_registry),
+            metrics=metrics,
             uses=Uses(),
             renew=self._renew,
             spawn=background.spawn,
-            report=lambda kind, **members: self.reported.append((kind, members)),
+            report=self._report,
             counted=self.counts.append,
-            log=get_logger("test.registry"),
+            log=log,
         )
+        self.claims = Claims(self.registry, limits=LIMITS, metrics=metrics, report=self._report, log=log)
         self.links: list[Link] = []
+
+    def _report(self, kind: str, **members: Any) -> None:
+        self.reported.append((kind, members))
 
     def _renew(self, listener: Listener, token: str) -> Refusal | None:
         if self.refusal is None:
@@ -55,7 +61,7 @@ class Fixture:
     async def attach(
         self, instance: str, sequence: int, granted: ListenerGrant | None = None, **options: Any
     ) -> tuple[Listener, ListeningAgent]:
-        listener = await self.registry.claim(granted or grant(), instance, sequence)
+        listener = await self.claims.claim(granted or grant(), instance, sequence)
         assert isinstance(listener, Listener), listener
         agent = ListeningAgent(**options)
         link = join_links(listener, agent)
@@ -64,7 +70,7 @@ class Fixture:
         return listener, agent
 
     async def refused(self, instance: str, sequence: int, granted: ListenerGrant | None = None) -> Outcome:
-        refusal = await self.registry.claim(granted or grant(), instance, sequence)
+        refusal = await self.claims.claim(granted or grant(), instance, sequence)
         assert isinstance(refusal, Refusal)
         return refusal.outcome
 
@@ -169,7 +175,7 @@ async def test_another_process_wins_when_the_first_does_not_answer(relay: Fixtur
 async def test_a_second_stranger_does_not_share_the_first_ones_ping(relay: Fixture):
     _, agent = await relay.attach("a", 1)
     agent.link._transport.pause_reading()
-    first = asyncio.create_task(relay.registry.claim(grant(), "b", 1))
+    first = asyncio.create_task(relay.claims.claim(grant(), "b", 1))
     await asyncio.sleep(0)
     assert await relay.refused("c", 1) is Outcome.OVER_QUOTA
     assert isinstance(await first, Listener)

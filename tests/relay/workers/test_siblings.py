@@ -27,7 +27,7 @@ async def call(workers: TwoWorkers, place: int) -> bytes:
 
 
 async def claim(workers: TwoWorkers, place: int, instance: str, sequence: int) -> Listener | Refusal:
-    return await workers.relays[place].registry.claim(listener_grant("finance", "vm-1"), instance, sequence)
+    return await workers.relays[place].claims.claim(listener_grant("finance", "vm-1"), instance, sequence)
 
 
 @on_two_workers()
@@ -119,7 +119,7 @@ async def test_links_of_a_workspace_are_counted_together(workers: TwoWorkers) ->
     refused = await claim(workers, 1, "instance", 1)
     assert isinstance(refused, Refusal)
     assert refused.outcome is Outcome.OVER_QUOTA
-    replacing = await workers.relays[1].registry.claim(listener_grant("finance", "vm-9"), "instance", 2)
+    replacing = await workers.relays[1].claims.claim(listener_grant("finance", "vm-9"), "instance", 2)
     assert isinstance(replacing, Listener)
 
 
