@@ -10,6 +10,7 @@ from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.requests import MachineRequest, read_body
 from control_plane.api.responses import json_response
+from control_plane.errors import ApiError, ErrorCode
 from control_plane.identity.trust_recovery import TrustRecovery
 
 LARGEST_BODY_BYTES = MAX_DOCUMENT_BYTES + 4096
@@ -29,6 +30,7 @@ class HeldTrustResource:
         self._context = context
         self._recovery = recovery
         self._follow = follow
+        self._holders: set[str] = set()
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -38,9 +40,19 @@ class HeldTrustResource:
         ]
 
     async def take(self, request: web.Request, caller: Caller) -> web.Response:
-        """Take back what the document says; one that is known changes nothing."""
-        body = await read_body(request, HeldDocument, largest_bytes=LARGEST_BODY_BYTES)
-        recovered = await self._recovery.take_back(body.trust_document, caller.actor)
+        """Take back what the document says; one that is known changes nothing.
+
+        Documents are long: of one holder there is one at a time, whatever it sends, and however slowly.
+        """
+        if caller.subject_id in self._holders:
+            message = "the document that is being handed over in this name comes first"
+            raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, message, retry_after_seconds=1)
+        self._holders.add(caller.subject_id)
+        try:
+            body = await read_body(request, HeldDocument, largest_bytes=LARGEST_BODY_BYTES)
+            recovered = await self._recovery.take_back(body.trust_document, caller.actor)
+        finally:
+            self._holders.discard(caller.subject_id)
         if recovered.sequence is not None:
             await self._follow()
         return json_response({"sequence": self._context.trust.sequence})

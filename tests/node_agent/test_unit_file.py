@@ -1,4 +1,5 @@
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,6 +41,17 @@ def test_the_agent_comes_before_its_commands():
 def test_a_start_may_wait_as_long_as_an_outage():
     service = directives()["Service"]
     assert (service["Type"], service["TimeoutStartSec"]) == ("notify", "infinity")
+
+
+def test_no_daemon_leaves_a_core_file_with_its_keys():
+    limits = {
+        unit.name: re.findall("(?m)^LimitCORE=(.*)$", unit.read_text()) for unit in UNIT.parents[1].glob("*/*.service")
+    }
+    assert limits == {
+        "trunkline-control-plane.service": ["0"],
+        "trunkline-node-agent.service": ["0:infinity"],
+        "trunkline-relay.service": ["0"],
+    }
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

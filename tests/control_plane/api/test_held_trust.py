@@ -1,5 +1,6 @@
 """A database that was restored from a backup takes back what it has forgotten, from whoever still holds it."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,26 @@ async def test_a_revoked_certificate_that_has_expired_since_is_taken_back(plane:
     await plane.ok("POST", HELD, {"trust_document": held}, identity=relay.identity)
     taken = document(plane).revocations
     assert (set(taken.certificates), set(taken.token_ids)) == ({node.identity.serial}, set())
+
+
+async def test_of_one_holder_one_document_is_read_at_a_time(plane: RunningControlPlane):
+    relay, node = await plane.relay(), await plane.node("vm-1")
+    paths = {HELD: relay.identity, "/api/2.0/nodes/self/held-trust-document": node.identity}
+    for path, identity in paths.items():
+        beginning = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n{{".encode()
+        _, writer = await asyncio.open_connection(
+            "localhost",
+            plane.control_plane.listener.port,
+            ssl=plane.client_tls(identity),
+            server_hostname="localhost",
+        )
+        writer.write(beginning)
+        body = {"trust_document": text(plane)}
+        async with asyncio.timeout(10):
+            while (answer := await plane.call("POST", path, body, identity=identity)).status == 200:
+                pass  # the other one has not begun yet
+            assert (answer.status, answer.error_code) == (429, "RESOURCE_EXHAUSTED")
+            assert answer.headers["Retry-After"] == "1"
+            writer.transport.abort()
+            while (await plane.call("POST", path, body, identity=identity)).status == 429:
+                pass  # the other one has not ended yet
