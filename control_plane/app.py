@@ -31,6 +31,7 @@ from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
 from control_plane.take_back import run_take_back
 from trunkline.runtime.admin import AdminServer
+from trunkline.runtime.allocator import keep_giving_back
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
 from trunkline.runtime.daemon_metrics import daemon_registry
@@ -163,6 +164,7 @@ def _work(control_plane: ControlPlane, lifecycle: Lifecycle) -> list[Coroutine[A
         control_plane.removal.run(),
         control_plane.listener.sweep(),
         lifecycle.keep_watchdog(),
+        keep_giving_back(),
     ]
 
 

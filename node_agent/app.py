@@ -19,6 +19,7 @@ from node_agent.orphans import Orphans
 from node_agent.policy_file import PolicyError, PolicySource
 from node_agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from trunkline.runtime.admin import AdminServer
+from trunkline.runtime.allocator import keep_giving_back
 from trunkline.runtime.daemon import EXIT_TEMPORARY, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectory, StateDirectoryError
 from trunkline.runtime.lifecycle import Lifecycle
@@ -116,6 +117,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
                 foundation.metadata_block.run(),
                 Orphans().run(),
                 lifecycle.keep_watchdog(),
+                keep_giving_back(),
                 watch_lag(foundation.metrics.loop_lag.observe, foundation.clock),
             )
         ]

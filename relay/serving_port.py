@@ -9,10 +9,10 @@ import resource
 import socket
 
 from relay.bounds.capacity import most_connections
-from relay.bounds.memory import give_back
 from relay.composition import Footing, Serving
 from relay.port.acceptor import Acceptor
 from relay.port.listening import open_listening
+from trunkline.runtime.allocator import give_back
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.logs import get_logger

@@ -1,17 +1,13 @@
 """How much memory the relay holds, and how much it may: Linux's own accounts, from /proc and the cgroup files."""
 
-import ctypes
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CGROUPS = Path("/sys/fs/cgroup")
 UNBOUNDED_BYTES = 2**60
 """A cgroup v1 without a limit states one of about 2**63 bytes."""
-_MALLOC_TRIM: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""Other C libraries than glibc have none."""
 
 
 def resident_bytes(statms: Iterable[Path] = (Path("/proc/self/statm"),)) -> int:
@@ -35,15 +31,6 @@ def limit_bytes(cgroup: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) 
     """Return the least memory limit of the cgroups that this process is in; None if there is none."""
     limits = [limit for file in _limit_files(cgroup, root) if (limit := _read_limit(file)) is not None]
     return min(limits, default=None)
-
-
-def give_back() -> None:
-    """Have the allocator return what is free to the system; without it a peak would look like use for ever.
-
-    It takes about 30 µs in a relay with 1,000 idle links or 4,000, and 0.1 ms where 10 MiB lie free in small pieces.
-    """
-    if _MALLOC_TRIM is not None:
-        _MALLOC_TRIM(0)
 
 
 def _limit_files(cgroup: Path, root: Path) -> Iterator[Path]:

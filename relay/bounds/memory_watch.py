@@ -9,8 +9,8 @@ the system does not say how much the process holds there can be no shedding, and
 import gc
 from collections.abc import Callable
 
-from relay.bounds.memory import give_back
 from relay.metrics import RelayMetrics
+from trunkline.runtime.allocator import give_back
 from trunkline.runtime.logs import Logger
 
 SHED_SHARE = 0.85

@@ -25,7 +25,6 @@ from socket import socket
 from typing import Final
 
 from relay.bounds.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
-from relay.bounds.memory import give_back
 from relay.bounds.spreading import Spreading
 from relay.metrics import RelayMetrics
 from relay.port.arrivals import Arrival
@@ -37,6 +36,7 @@ from relay.port.listening import source_of
 from relay.senders.sender_port import SenderPort
 from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import RateBound
+from trunkline.runtime.allocator import give_back
 from trunkline.runtime.logs import Logger
 
 ACCEPTS_PER_TURN: Final = 16

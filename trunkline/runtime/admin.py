@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
 import os
+import resource
+import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, cast
@@ -13,6 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from trunkline.runtime.admin_port import AdminPort
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.lifecycle import Lifecycle
@@ -22,6 +26,7 @@ CONNECTION_SECONDS = 15.0
 # At the end of the process, to take an answer that was asked for before.
 LAST_SECONDS = 2.0
 MAX_CONNECTIONS = 64
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class AdminServer:
@@ -39,18 +44,18 @@ class AdminServer:
         """Prepare it; `gather` brings the metrics up to date before they are shown, where that takes waiting."""
         if not ipaddress.ip_address(address).is_loopback:
             raise ValueError(f"the admin endpoint belongs on a loopback address, not {address}")
-        self._address = address
-        self._port = port
+        self._place = (address, port)
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._gather = gather
-        self._server: asyncio.Server | None = None
+        self._port: AdminPort | None = None
         app = web.Application(client_max_size=1024)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._serve_metrics)
         app.on_response_prepare.append(_close_after)
-        self._connections = HttpConnections(app, max_line_size=4096, max_field_size=4096)
+        self._connections = HttpConnections(app, gone=self._gone, max_line_size=4096, max_field_size=4096)
+        lifecycle.remark("descriptors", descriptors_remark)
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -59,12 +64,12 @@ class AdminServer:
             StartError: the address is taken, or cannot be listened on.
         """
         await self._connections.start()
-        loop = asyncio.get_running_loop()
+        address, port = self._place
         try:
-            self._server = await loop.create_server(self._accept, self._address, self._port)
+            self._port = AdminPort(_listening(address, port), self._protocol)
         except OSError as error:
             await self._connections.close()
-            where = f"{self._address}:{self._port}"
+            where = f"{address}:{port}"
             reason = os.strerror(error.errno) if error.errno else error
             raise StartError(f"cannot listen on {where}: {reason}; change [admin]", EXIT_UNAVAILABLE) from None
         return self
@@ -72,22 +77,28 @@ class AdminServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._port is not None:
+            self._port.stop_accepting()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_SECONDS):
                     await self._connections.finish_answers()
                     await self._connections.none_left()
         await self._connections.close()
+        if self._port is not None:
+            self._port.close()
 
     @property
     def url(self) -> str:
         """Where it listens, once it does."""
-        assert self._server is not None  # noqa: S101 - asked for before the server was opened
-        host, port = self._server.sockets[0].getsockname()[:2]
+        assert self._port is not None  # noqa: S101 - asked for before it was opened
+        host, port = self._port.place
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def _accept(self) -> asyncio.Protocol:
+    def _gone(self, transport: asyncio.Transport) -> None:
+        if self._port is not None:
+            self._port.connection_gone()
+
+    def _protocol(self) -> asyncio.Protocol:
         if len(self._connections) >= MAX_CONNECTIONS:
             return _Refused()
         connection = self._connections.connection()
@@ -111,7 +122,32 @@ class AdminServer:
         if self._gather is not None:
             await self._gather()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._metrics), headers={"Content-Type": content_type})
+        assert self._port is not None  # noqa: S101 - a request came in by it
+        with self._port.spare.lent():
+            page = encode(self._metrics)
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+
+def descriptors_remark() -> str | None:
+    """Say that the process has no descriptors left; None while it has."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno not in OUT_OF_DESCRIPTORS:
+            return None
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return f"no descriptors are left (of {most}), and whatever needs one waits or fails: raise LimitNOFILE"
+    return None
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OSError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
 
 
 class _Refused(asyncio.Protocol):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.bounds.memory import PAGE_BYTES, give_back, limit_bytes, resident_bytes
+from relay.bounds.memory import PAGE_BYTES, limit_bytes, resident_bytes
 
 
 def test_this_process_holds_what_it_has_touched() -> None:
@@ -20,12 +20,6 @@ def test_what_processes_have_in_common_counts_once_and_one_that_has_ended_not_at
     statms[0].write_text("40000 20000 7000 1 0 30000 0\n")
     statms[1].write_text("40000 19000 6900 1 0 30000 0\n")
     assert resident_bytes(statms) == (13000 + 12100 + 7000) * PAGE_BYTES
-
-
-def test_giving_back_what_is_free_loses_nothing() -> None:
-    held = bytearray(b"held" * 2**18)
-    give_back()
-    assert held == b"held" * 2**18
 
 
 @pytest.mark.parametrize(
