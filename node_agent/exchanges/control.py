@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from certs.trust import MAX_DOCUMENT_BYTES
 from node_agent.exchanges.deadlines import Deadlines
@@ -24,6 +25,8 @@ CONTROL_HOST = b"link.internal"
 NOTICE_PATH = b"/v1/notice"
 TOKEN_PATH = b"/v1/token"
 MAX_NOTICE_BYTES = MAX_DOCUMENT_BYTES + 65_536
+MOST_NOTICES = 4
+"""Of one link at a time; a relay sends trust documents one after the other, and what else it says is short."""
 
 NoticeReceiver = Callable[[dict[str, Any]], None]
 
@@ -40,6 +43,10 @@ class NoticeExchange:
         self._body = BodyReader(head.framing, head.content_length)
         self._content = bytearray()
         lingering.add(stream)
+
+    def comes_by(self, link: object) -> bool:
+        """Whether it is still on its way, by this link."""
+        return self._stream.link is link and self._stream.handler is self
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Collect the body; when it is whole, hand it on."""
@@ -82,6 +89,21 @@ class NoticeExchange:
     def _answer(self, response: bytes) -> None:
         self._stream.handler = Unwanted(self._stream, self._lingering)
         self._stream.write(response, end=True)
+
+
+class OpenNotices:
+    """The notices that are on their way; each is collected whole, so that each link may have a few only."""
+
+    def __init__(self) -> None:
+        self._open: WeakSet[NoticeExchange] = WeakSet()
+
+    def has_room(self, stream: LinkStream) -> bool:
+        """Whether one more may come by the stream's link."""
+        return sum(notice.comes_by(stream.link) for notice in self._open) < MOST_NOTICES
+
+    def add(self, notice: NoticeExchange) -> None:
+        """Count one, until it is over."""
+        self._open.add(notice)
 
 
 def offers_notice(head: RequestHead) -> bool:

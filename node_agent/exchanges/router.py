@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from node_agent.exchanges.callers import Caller, Callers, Refusal
-from node_agent.exchanges.control import CONTROL_HOST, NoticeExchange, NoticeReceiver, offers_notice
+from node_agent.exchanges.control import CONTROL_HOST, NoticeExchange, NoticeReceiver, OpenNotices, offers_notice
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.exchanges.forwarder import Forwarder, PortRefusal
 from node_agent.exchanges.refusing import Unwanted, write_refusal
@@ -114,6 +114,7 @@ class ExchangeRouter:
         self._outcomes = metrics.exchanges
         self._api_count = metrics.exchanges.labels("api")
         self._forwarded_count = metrics.exchanges.labels("forwarded")
+        self._notices = OpenNotices()
         self._heads: Deadlines[OfferedStream] = Deadlines(head_seconds, OfferedStream.expire, loop)
 
     def offered(self, stream: LinkStream, notices: NoticeReceiver) -> OfferedStream:
@@ -182,9 +183,13 @@ class ExchangeRouter:
         if not offers_notice(head):
             self.refuse(offered, stream, 404, "ENDPOINT_NOT_FOUND", "a relay may only post /v1/notice to link.internal")
             return
+        if not self._notices.has_room(stream):
+            self.refuse(offered, stream, 429, "RESOURCE_EXHAUSTED", "other notices of this link come first")
+            return
         self.forget(offered)
         self._outcomes.labels("notice").inc()
         exchange = NoticeExchange(stream, head, notices, self._lingering)
+        self._notices.add(exchange)
         stream.handler = exchange
         if leftover or head.content_length == 0:
             exchange.data_received(leftover)

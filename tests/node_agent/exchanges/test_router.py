@@ -7,6 +7,7 @@ from certs.assertions import AssertionSigner
 from certs.tokens import LEEWAY_SECONDS, TokenKind
 from certs.trust import TrustVerdict
 from node_agent.exchanges.callers import Caller, Callers
+from node_agent.exchanges.control import MOST_NOTICES
 from trunkline.channel.outcomes import Outcome
 
 
@@ -102,6 +103,24 @@ async def test_what_is_no_notice_is_refused(agent, body):
     head = b"POST /v1/notice HTTP/1.1\r\nHost: link.internal\r\nContent-Length: %d\r\n\r\n" % len(body)
     assert (await agent.exchange(head + body)).status == 400
     assert agent.notices == []
+
+
+async def test_a_relay_cannot_have_notices_without_number_collected_at_once(agent):
+    """They may have four megabytes each; the machine's other processes are what the kernel would end for the agent."""
+    body = b'{"type":"draining"}'
+    head = b"POST /v1/notice HTTP/1.1\r\nHost: link.internal\r\nContent-Length: %d\r\n\r\n" % len(body)
+    begun = [agent.open() for _ in range(MOST_NOTICES)]
+    for _, writer in begun:
+        writer.write(head + body[:-1])
+    assert (await agent.exchange(head + body)).status == 429
+    for reader, writer in begun[:-1]:
+        writer.write(body[-1:])
+        assert b" 204 " in await reader.readline()
+    begun[-1][1].transport.abort()
+    for _ in range(2 * MOST_NOTICES):
+        assert (await agent.exchange(head + body)).status == 204
+    for _, writer in begun[:-1]:
+        writer.close()
 
 
 async def test_other_control_exchanges_are_refused(agent):
