@@ -1,5 +1,6 @@
 """The application of the agent's API: the table of its routes, with the scope that each asks for."""
 
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from certs.scopes import (
     SECRET_NOTIFY,
     SHELL_OPEN,
 )
+from node_agent.api.bodies import LONG_BODIES, MAX_BODY_BYTES, MOST_LONG_BODIES
 from node_agent.api.command_input import STDIN_KEYS, CommandInputApi
 from node_agent.api.commands import GET_KEYS, LIST_KEYS, OUTPUT_KEYS, CommandsApi
 from node_agent.api.file_contents import READ_KEYS, WRITE_KEYS, FileContentsApi
@@ -27,8 +29,6 @@ from node_agent.api.routing import Stale, errors_as_documents, scoped
 from node_agent.api.secrets import SecretsApi
 from node_agent.api.shells import ShellsApi
 from node_agent.exchanges.watch import CallerWatch
-
-MAX_BODY_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Apis:
 def build_application(apis: Apis, watch: CallerWatch, stale: Stale, *, request_seconds: float) -> web.Application:
     """Return the application; the table of routes is the table of scopes, and of the keys that a query may have."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_documents])
+    app[LONG_BODIES] = asyncio.Semaphore(MOST_LONG_BODIES)
     health, commands, secrets, policy, init = apis.health, apis.commands, apis.secrets, apis.policy, apis.init
     files, contents = apis.files, apis.file_contents
     times = apis.output_times.times

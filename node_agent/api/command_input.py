@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from node_agent.api.bodies import read_body
 from node_agent.api.commands import check_command, command_id_of, number_in
 from node_agent.api.routing import ApiRefused, caller_of, json_response
 from node_agent.commands.ledger import CommandLedger
@@ -12,6 +13,7 @@ from node_agent.exchanges.callers import Caller
 
 STDIN_KEYS = ("offset", "end")
 LARGEST_BOUND_PART_BYTES = 4 * 1024 * 1024
+BOUND_PART_SECONDS = 120.0
 
 
 class CommandInputApi:
@@ -46,13 +48,8 @@ class CommandInputApi:
 
     async def _bound_part(self, request: web.Request, caller: Caller, offset: int, *, complete: bool) -> bytes:
         binding = caller.claims.binding
-        content = bytearray()
-        async for chunk in self._chunks(request):
-            content += chunk
-            if len(content) > LARGEST_BOUND_PART_BYTES:
-                message = f"a part that a token is bound to is at most {LARGEST_BOUND_PART_BYTES} bytes"
-                raise ApiRefused(413, "BAD_REQUEST", message)
-        part = bytes(content)
+        async with asyncio.timeout(BOUND_PART_SECONDS):
+            part = await read_body(request, self._chunks(request), largest_bytes=LARGEST_BOUND_PART_BYTES)
         if binding is None or binding.command_id is None or not binding.covers_stdin(part, offset, complete=complete):
             raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to something else than this part")
         return part

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from certs.bindings import COMMAND_ID
 from node_agent.api.admissions import Admissions
+from node_agent.api.bodies import read_body
 from node_agent.api.routing import ApiRefused, caller_of, error_response, json_response
 from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused
@@ -59,7 +60,7 @@ class CommandsApi:
         command_id = command_id_of(request)
         check_command(caller_of(request), command_id)
         _check_own(command_id)
-        body = await request.read()
+        body = await read_body(request)
         submitter, submission = _submitter(caller_of(request), body), parse_submission(body)
         if not self._ledger.knows(command_id):
             self._readiness.require()
@@ -199,7 +200,7 @@ async def _check_cancel(caller: Caller, command_id: str, request: web.Request) -
     if binding.command_id is None or not binding.covers(CANCEL_BODY):
         raise _bound_to_submit()
     check_command(caller, command_id)
-    if await request.read() != CANCEL_BODY:
+    if await read_body(request) != CANCEL_BODY:
         raise ApiRefused(403, "PERMISSION_DENIED", "the token is bound to another body")
 
 

@@ -5,6 +5,7 @@ To attach to it, the same path is asked for with an Upgrade, which is answered b
 
 from aiohttp import web
 
+from node_agent.api.bodies import read_body
 from node_agent.api.routing import ApiRefused, caller_of, json_response
 from node_agent.shells.request import SHELL_ID, parse_request
 from node_agent.shells.shells import Shells
@@ -21,7 +22,7 @@ class ShellsApi:
         shell_id = request.match_info["shell_id"]
         if not SHELL_ID.fullmatch(shell_id):
             raise ApiRefused(400, "INVALID_PARAMETER_VALUE", "a shell id is 1 to 128 of A-Z a-z 0-9 . _ -")
-        asked = parse_request(await request.read())
+        asked = parse_request(await read_body(request))
         session, created = await self._shells.open(shell_id, asked, caller_of(request).claims)
         opening = session.opening
         document = {
