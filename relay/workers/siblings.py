@@ -86,9 +86,9 @@ class Siblings:
         """Return this worker's listener of a number."""
         return self._listener_of.get(number)
 
-    # What the parent says.
+    # What the parent says: one method for each type of message.
 
-    def opened(
+    def on_opened(
         self,
         *,
         worker: int,
@@ -124,13 +124,13 @@ class Siblings:
         reached.current = True
         self._by_node[node_id] = self._by_name[workspace, node] = reached
 
-    def closed(self, node_id: str, worker: int, number: int) -> None:
+    def on_closed(self, node_id: str, worker: int, number: int) -> None:
         """Another worker's link takes no calls any more."""
         reached = self._by_node.get(node_id)
         if reached is not None and (reached.worker, reached.number) == (worker, number):
             self._forget(node_id)
 
-    def gone(self, worker: int) -> None:
+    def on_gone(self, worker: int) -> None:
         """Another worker has ended."""
         self._forget_nodes(worker)
         self._links_of.pop(worker, None)
@@ -138,23 +138,23 @@ class Siblings:
         if link is not None:
             link.abort()
 
-    def outdone(self, number: int) -> None:
+    def on_outdone(self, number: int) -> None:
         """A link of this worker was attached, and then another one found to be the node's."""
         listener = self._listener_of.get(number)
         if listener is not None and self._local is not None and self._local.held(listener.node_id) is listener:
             self._local.superseded_elsewhere(listener.node_id)
 
-    def challenge(self, number: int, question: int) -> None:
+    def on_challenge(self, number: int, question: int) -> None:
         """Another process has dialled for a node of this worker: ask its link whether it is alive."""
         self._spawn(self._challenge(number, question))
 
-    def answered(self, question: int, verdict: str) -> None:
+    def on_judged(self, question: int, verdict: str) -> None:
         """The parent has judged a link."""
         waiting = self._answers.get(question)
         if waiting is not None and not waiting.done():
             waiting.set_result(verdict)
 
-    def counted(self, worker: int, links: dict[str, int]) -> None:
+    def on_links(self, worker: int, links: dict[str, int]) -> None:
         """Another worker has so many links of these workspaces now."""
         self._links_of.setdefault(worker, {}).update(links)
 

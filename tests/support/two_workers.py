@@ -86,8 +86,7 @@ class TwoWorkers:
             self.link()
 
     def _deliver(self, place: int, kind: str, members: dict[str, Any]) -> None:
-        names = {"judged": "answered", "links": "counted"}
-        getattr(self.siblings[place], names.get(kind, kind))(**members)
+        getattr(self.siblings[place], f"on_{kind}")(**members)
 
     def _tell(self, place: int, kind: str, **members: Any) -> None:
         self.loop.call_soon(lambda: getattr(self.switchboard, f"on_{kind}")(place, **members))

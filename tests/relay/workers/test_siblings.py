@@ -129,7 +129,7 @@ async def test_a_worker_that_ends_takes_its_nodes_along_and_no_others(workers: T
     kept = workers.relays[1].attach_node("vm-2")
     await settle_across()
     workers.switchboard.ended(2)
-    workers.siblings[1].gone(2)
+    workers.siblings[1].on_gone(2)
     await settle_across()
     assert await call(workers, 1) == b"502"
     assert workers.nodes == 1
