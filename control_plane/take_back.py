@@ -7,6 +7,7 @@ node agent will do, and the one with the highest number is best.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +30,22 @@ from trunkline.runtime.files import StateDirectory
 from trunkline.runtime.logs import get_logger
 
 LOCAL = Actor("local/take-back")
-USAGE = "trunkline control-plane: take-back DOCUMENT --config FILE (see --help)\n"
+USAGE = "trunkline control-plane take-back DOCUMENT --config FILE [-h]"
+EPILOG = (
+    "DOCUMENT is a trust document that a relay or node holds, such as trust-document.jws of a relay's state directory. "
+    "The control plane must not run; what is taken back is printed."
+)
 
 
 def run_take_back(daemon: Daemon[ControlPlaneSettings], argv: Sequence[str]) -> int:
     """Run `take-back DOCUMENT --config FILE`, while the control plane does not run; the settings are the daemon's."""
+    helped = replace(daemon, usage=USAGE, epilog=EPILOG)
+    if argv[:1] in (["-h"], ["--help"]):
+        return run_daemon(helped, argv)
     if not argv or argv[0].startswith("-"):
-        sys.stderr.write(USAGE)
+        sys.stderr.write(f"trunkline control-plane: name the document first: {USAGE}\n")
         return EXIT_USAGE
-    taking = Daemon(daemon.name, daemon.prefix, daemon.settings_class, partial(take_back, Path(argv[0])))
-    return run_daemon(taking, argv[1:])
+    return run_daemon(replace(helped, serve=partial(take_back, Path(argv[0]))), argv[1:])
 
 
 async def take_back(document: Path, settings: ControlPlaneSettings) -> None:

@@ -50,6 +50,7 @@ def run_drain(daemon: Daemon[RelaySettings], argv: Sequence[str]) -> int:
         daemon,
         name=f"{daemon.name} drain",
         serve=lambda settings: drain(settings, wait=own.wait, timeout_seconds=own.timeout),
+        usage=f"trunkline {daemon.name} drain --config FILE [--wait [--timeout SECONDS]] [-h]",
         epilog="--wait tells what is left until the relay has gone; --timeout SECONDS: for at most so long (exit 75).",
     )
     return run_daemon(draining, rest)

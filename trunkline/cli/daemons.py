@@ -19,6 +19,8 @@ _ARGUMENTS = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_ARGUMENTS
 def relay(arguments: tuple[str, ...]) -> int:
     """Run the relay daemon; its own --help says more."""
+    if arguments[:1] in (("list",), ("delete",)):
+        raise click.UsageError(f"this runs the daemon; `trunkline relays {arguments[0]}` is for the enrolled ones")
     return run_daemon("relay", arguments)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from trunkline.cli.listings import with_commands
 from trunkline.client.errors import (
     ApiError,
     BadResponse,
@@ -61,13 +62,14 @@ def status_of(error: TrunklineError) -> int:
 
 
 def line_of(error: TrunklineError) -> str:
-    """The error in one line, with the relay's request id where there is one."""
+    """The error in one line, with commands for requests of the API, and the relay's request id where there is one."""
     hint = ""
+    message = with_commands(str(error)) if isinstance(error, ApiError) else str(error)
     if isinstance(error, ApiError) and error.status == 401:
         hint = "; check TRUNKLINE_TOKEN_FILE"
     if isinstance(error, RelayRefused) and error.request_id:
         hint += f" (request {error.request_id})"
-    return printable(f"{error}{hint}")
+    return printable(f"{message}{hint}")
 
 
 def line_of_os_error(error: OSError) -> str:

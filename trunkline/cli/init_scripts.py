@@ -29,6 +29,21 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
 _POSITION = click.option("--position", type=click.IntRange(min=0), metavar="N", help="Its place, from 0.")
 _ENABLED = click.option("--enable/--disable", "enabled", default=None, help="Whether new nodes run it.")
 
+_SECRET_ENVIRONMENT = click.option(
+    "--secret-env",
+    "secret_environment",
+    multiple=True,
+    metavar="NAME=SCOPE/KEY",
+    help="A workspace secret as a variable; may be repeated.",
+)
+_SECRET_FILES = click.option(
+    "--secret-file",
+    "secret_files",
+    multiple=True,
+    metavar="NAME=SCOPE/KEY",
+    help="A workspace secret as a file; may be repeated.",
+)
+
 
 @click.group("init-script")
 def init_script() -> None:
@@ -63,11 +78,7 @@ def create(
 ) -> None:
     """Create the script NAME with the content of FILE (- is standard input); it runs nowhere without --enable."""
     content = _read(file)
-    ways = {
-        "environment": secrets_of(secret_environment, "--secret-env"),
-        "files": secrets_of(secret_files, "--secret-file"),
-    }
-    secrets = {way: references for way, references in ways.items() if references}
+    secrets = _secrets(secret_environment, secret_files)
     record = invocation.call(
         lambda session: _scripts(session, cluster).create(
             name, content, enabled=bool(enabled), position=position, secrets=secrets
@@ -93,14 +104,28 @@ def update(
     file: Path | None,
     name: str | None,
     enabled: bool | None,
+    secret_environment: tuple[str, ...],
+    secret_files: tuple[str, ...],
+    no_secrets: bool,
     cluster: str | None = None,
 ) -> None:
-    """Change a script; only nodes that bootstrap from now on run it so."""
+    """Change a script; only nodes that bootstrap from now on run it so.
+
+    Secrets that are named take the place of all that it had.
+    """
     content = _read(file) if file is not None else None
-    if content is None and name is None and enabled is None:
-        raise click.UsageError("say what to change: --file, --name, --enable or --disable")
+    secrets = _secrets(secret_environment, secret_files)
+    if secrets and no_secrets:
+        raise click.UsageError("give secrets, or --no-secrets")
+    if content is None and name is None and enabled is None and not secrets and not no_secrets:
+        raise click.UsageError(
+            "say what to change: --file, --name, --enable, --disable, --secret-env, --secret-file or --no-secrets"
+        )
+    changed = secrets if secrets or no_secrets else None
     record = invocation.call(
-        lambda session: _scripts(session, cluster).update(script, name=name, content=content, enabled=enabled)
+        lambda session: _scripts(session, cluster).update(
+            script, name=name, content=content, enabled=enabled, secrets=changed
+        )
     )
     print_record(record, invocation.output)
 
@@ -116,6 +141,11 @@ def delete(invocation: Invocation, script: str, yes: bool, cluster: str | None =
     confirm("Delete the init script? New nodes will not run it.", yes=yes)
     invocation.call(lambda session: _scripts(session, cluster).delete(script))
     print_done(f"deleted {script}", invocation.output)
+
+
+def _secrets(environment: tuple[str, ...], files: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    ways = {"environment": secrets_of(environment, "--secret-env"), "files": secrets_of(files, "--secret-file")}
+    return {way: references for way, references in ways.items() if references}
 
 
 def _read(file: Path) -> bytes:
@@ -140,10 +170,8 @@ _PARTS: tuple[tuple[str, Callable[..., None], tuple[Callable[..., Any], ...]], .
             click.argument("file", type=_FILE),
             _ENABLED,
             _POSITION,
-            click.option("--secret-env", "secret_environment", multiple=True, metavar="NAME=SCOPE/KEY",
-                         help="A workspace secret as a variable."),
-            click.option("--secret-file", "secret_files", multiple=True, metavar="NAME=SCOPE/KEY",
-                         help="A workspace secret as a file."),
+            _SECRET_ENVIRONMENT,
+            _SECRET_FILES,
         ),
     ),
     ("get", get, (_SCRIPT, click.option("--content", is_flag=True, help="Write the script itself, and nothing else."))),
@@ -155,6 +183,9 @@ _PARTS: tuple[tuple[str, Callable[..., None], tuple[Callable[..., Any], ...]], .
             click.option("--file", type=_FILE, help="Its new content, - for standard input."),
             click.option("--name", metavar="NAME", help="Its new name."),
             _ENABLED,
+            _SECRET_ENVIRONMENT,
+            _SECRET_FILES,
+            click.option("--no-secrets", is_flag=True, help="It is given no secrets any more."),
         ),
     ),
     ("move", move, (_SCRIPT, click.argument("position", type=click.IntRange(min=0)))),

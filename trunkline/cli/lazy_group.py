@@ -38,6 +38,22 @@ class LazyGroup(click.Group):
             raise TypeError(f"{module_name}:{attribute} is not a command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the sub-command that the first argument names; of one that is none, say which are like it.
+
+        click looks for such among the commands that it holds itself, which are none here.
+        """
+        name = args[0]
+        if name not in self._lazy and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            alike = [f"'{known}'" for known in get_close_matches(name, self._lazy)]
+            hint = f". Did you mean {' or '.join(alike)}?" if alike else ""
+            raise click.UsageError(f"No such command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:

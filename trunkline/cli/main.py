@@ -115,7 +115,8 @@ def _run(call: Callable[[], object]) -> int:
         return os.EX_USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "trunkline"
-        return _fail(f"{error.format_message().rstrip('.')} (see {path} --help)", _status_of_usage(error))
+        message = " ".join(error.format_message().split()).rstrip(".")  # click writes a list of choices in lines
+        return _fail(f"{message} (see {path} --help)", _status_of_usage(error))
     except click.FileError as error:
         return _fail(error.format_message(), os.EX_NOINPUT)
     except (click.Abort, KeyboardInterrupt):

@@ -17,8 +17,12 @@ _HEADINGS = {
     "submit_time": "submitted",
     "last_seen_time": "last seen",
     "expire_time": "expires",
+    "updated_at": "updated",
+    "last_updated_timestamp": "updated",
 }
-_MOMENTS = frozenset({"time", "deliver_before", "since", "resolves_by"})
+_MOMENTS = frozenset(
+    {"time", "deliver_before", "since", "resolves_by", "created_at", "updated_at", "last_updated_timestamp"}
+)
 
 
 def print_records(name: str, records: Sequence[Record], columns: Sequence[str], output: str) -> None:
@@ -58,9 +62,9 @@ def print_line(record: Record, columns: Sequence[str], output: str) -> None:
     click.echo("  ".join(_text(column, getattr(record, column, None)) for column in columns))
 
 
-def print_done(line: str, output: str) -> None:
-    """Say that something was done; JSON's reader gets an empty object."""
-    click.echo("{}" if output == "json" else line)
+def print_done(line: str, output: str, **answered: int) -> None:
+    """Say that something was done; JSON's reader gets an object with what was answered, if anything."""
+    click.echo(json.dumps(answered) if output == "json" else line)
 
 
 def _print_json(document: Any) -> None:
@@ -79,6 +83,8 @@ def _text(column: str, value: Any) -> str:
     name = column.rpartition(".")[2]
     if (name in _MOMENTS or name.endswith("_time")) and isinstance(value, int):
         return moment(value) if value else "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, dict):
         return printable(", ".join(f"{key}={_text(key, entry)}" for key, entry in _flat(value))) or "-"
     if isinstance(value, list | tuple):

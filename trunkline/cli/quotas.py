@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from trunkline.cli.output import print_record
+from trunkline.cli.output import print_record, say
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.records.workspaces import Quota, WorkspaceQuotas
 
@@ -16,9 +16,9 @@ _BOUND = click.IntRange(min=1)
 @click.option("--calls-per-second", type=_BOUND, metavar="N", help="Calls that begin, of the whole workspace.")
 @click.option("--concurrent-calls", type=_BOUND, metavar="N", help="Calls at once.")
 @click.option("--bytes-per-second", type=_BOUND, metavar="N", help="Content, both directions together.")
-@click.option("--sender-calls-per-second", type=_BOUND, metavar="N", help="The same of each sender by itself.")
-@click.option("--sender-concurrent-calls", type=_BOUND, metavar="N")
-@click.option("--sender-bytes-per-second", type=_BOUND, metavar="N")
+@click.option("--sender-calls-per-second", type=_BOUND, metavar="N", help="Calls that begin, of each sender.")
+@click.option("--sender-concurrent-calls", type=_BOUND, metavar="N", help="Calls at once of each sender.")
+@click.option("--sender-bytes-per-second", type=_BOUND, metavar="N", help="Content of each sender.")
 @click.option("--none", "lift", is_flag=True, help="Lift all quotas.")
 @connected
 def quotas(
@@ -56,4 +56,8 @@ def quotas(
         account = session.control_plane.account
         return await account.set_quotas(name, stated) if bounded or lift else await account.get_quotas(name)
 
-    print_record(invocation.call(work), invocation.output)
+    found = invocation.call(work)
+    if found == WorkspaceQuotas() and invocation.output != "json":
+        say("no quotas: what it and its senders use is not bounded")
+        return
+    print_record(found, invocation.output)

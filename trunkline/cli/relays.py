@@ -8,7 +8,7 @@ from trunkline.cli.arguments import YES, confirm
 from trunkline.cli.output import print_done, print_records
 from trunkline.cli.session import Invocation, connected
 
-COLUMNS = ("name", "relay_id", "url", "dns_names", "creation_time", "last_seen_time")
+COLUMNS = ("name", "relay_id", "url", "dns_names", "trust_sequence", "creation_time", "last_seen_time")
 
 
 @click.group()

@@ -65,7 +65,7 @@ def put(invocation: Invocation, name: str, file: Path | None, strip_newline: boo
     scope, key = _scope_and_key(name)
     value = _read_value(file, strip_newline=strip_newline)
     version = invocation.call(lambda session: session.workspace.secrets.put(scope, key, value))
-    print_done(f"{name} has version {version}", invocation.output)
+    print_done(f"{name} has version {version}", invocation.output, version=version)
 
 
 @secret.command("delete")
@@ -86,7 +86,9 @@ def delete(invocation: Invocation, name: str, yes: bool) -> None:
 def list_(invocation: Invocation, scope: str) -> None:
     """List the secrets of a scope, without their values."""
     records = invocation.collect(lambda session: session.workspace.secrets.list(scope))
-    print_records("secrets", records, ("key", "version", "size_bytes", "updated_by"), invocation.output)
+    print_records(
+        "secrets", records, ("key", "version", "size_bytes", "updated_by", "last_updated_timestamp"), invocation.output
+    )
 
 
 def _targeted(command: Callable[..., R]) -> Callable[..., R]:

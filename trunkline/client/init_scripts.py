@@ -62,15 +62,20 @@ class InitScriptApi:
         content: bytes | None = None,
         enabled: bool | None = None,
         position: int | None = None,
+        secrets: Secrets | None = None,
     ) -> InitScript:
-        """Change what is given; nodes that have run the script already are not touched."""
+        """Change what is given; nodes that have run the script already are not touched.
+
+        `secrets` take the place of all that the script had; an empty mapping leaves it none.
+        """
         change = {
             "name": name,
             "script": _encoded(content) if content is not None else None,
             "enabled": enabled,
             "position": position,
         }
-        document = {field: value for field, value in change.items() if value is not None}
+        document: dict[str, Any] = {field: value for field, value in change.items() if value is not None}
+        document |= {"secrets": secrets or None} if secrets is not None else {}
         answer = await self._transport.call("PATCH", self._path(script), document=document)
         return read_record(InitScript, answer)
 

@@ -48,6 +48,7 @@ class Daemon(Generic[S]):
         serve: the main coroutine; it returns when the daemon has drained.
         check: names what is wrong in files that the settings point at, one line each; asked by `--check-config`.
         epilog: what `--help` says at its end.
+        usage: its first lines, where there are more arguments than those of every daemon.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Daemon(Generic[S]):
     serve: Callable[[S], Coroutine[Any, Any, None]]
     check: Callable[[S], Sequence[str]] = lambda settings: ()
     epilog: str = ""
+    usage: str | None = None
 
 
 def run_daemon(daemon: Daemon[S], argv: Sequence[str] | None, environ: Mapping[str, str] | None = None) -> int:
@@ -125,7 +127,7 @@ class DaemonParser(argparse.ArgumentParser):
 
 
 def _parser(daemon: Daemon[S]) -> argparse.ArgumentParser:
-    parser = DaemonParser(prog=f"trunkline {daemon.name}", allow_abbrev=False, epilog=daemon.epilog)
+    parser = DaemonParser(prog=f"trunkline {daemon.name}", usage=daemon.usage, allow_abbrev=False, epilog=daemon.epilog)
     parser.add_argument("--config", type=Path, metavar="FILE", help="the settings, as TOML")
     parser.add_argument("--check-config", action="store_true", help="check the settings, print ok and exit")
     parser.add_argument("--version", action="version", version=f"trunkline {__version__}")

@@ -8,6 +8,7 @@ import pytest
 
 from control_plane.api.callers import Role, Route
 from tests.support.control_planes import Answer, RunningControlPlane
+from trunkline.cli.listings import with_commands
 
 # What somebody puts by mistake where an id or a name belongs; each fits into the field of a body.
 MISPLACED = ("tlo-QmFzZTY0LXNlY3JldC1vZi1hbi1vcGVyYXRvcg", "eyJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln", "tlj-a'b c")
@@ -83,7 +84,10 @@ def check(answer: Answer, misplaced: str, where: str) -> None:
     said = json.dumps(answer.document) + json.dumps(answer.headers)
     assert misplaced not in said, where
     assert misplaced[:12] not in said, where
-    assert re.search(r"there is no such [a-z ]+; GET /\S+ lists what there is$", answer.document["message"]), answer
+    message = answer.document["message"]
+    assert re.search(r"there is no such [a-z ]+; GET /\S+ lists what there is$", message), answer
+    if "such account" not in message and "such revocation" not in message:  # no command lists these
+        assert re.search(r"; `trunkline [^`]+` lists what there is$", with_commands(message)), answer
 
 
 def quoted(text: str) -> str:

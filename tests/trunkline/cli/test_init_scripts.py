@@ -49,6 +49,8 @@ def test_every_sub_command(
     for arguments, change in (
         (("update", *of, "setup", "--disable"), {"enabled": False}),
         (("update", *of, "setup", "--name", "other", "--file", file), {"name": "other", "script": "ZWNobyD/Cg=="}),
+        (("update", *of, "setup", "--secret-env", "A=db/a"), {"secrets": {"environment": {"A": "db/a"}}}),
+        (("update", *of, "setup", "--no-secrets"), {"secrets": None}),
         (("move", *of, "setup", "0"), {"position": 0}),
     ):
         assert trunkline(*group, *arguments).status == 0
@@ -70,6 +72,7 @@ def test_a_script_is_not_enabled_unless_it_is_said(fake: FakeControlPlane, trunk
         (["create", "setup", "large"], os.EX_DATAERR),
         (["create", "setup", "empty"], os.EX_DATAERR),
         (["update", "setup"], os.EX_USAGE),
+        (["update", "setup", "--no-secrets", "--secret-env", "A=db/a"], os.EX_USAGE),
         (["move", "setup", "-1"], os.EX_USAGE),
     ],
 )

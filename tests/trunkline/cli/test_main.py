@@ -85,6 +85,38 @@ def test_wrong_usage_is_64(arguments: list[str], capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nodes"], "No such command 'nodes'. Did you mean 'node'? (see trunkline --help)"),
+        (["bogus"], "No such command 'bogus' (see trunkline --help)"),
+        (["relay", "list"], "`trunkline relays list` is for the enrolled ones (see trunkline relay --help)"),
+        (["completion"], "Choose from: bash, zsh, fish (see trunkline completion --help)"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_to_do(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == os.EX_USAGE
+    error_lines = capsys.readouterr().err.splitlines()
+    assert len(error_lines) == 1
+    assert error_lines[0].endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["relay", "drain"], "--config FILE [--wait [--timeout SECONDS]]"),
+        (["control-plane", "take-back"], "DOCUMENT --config FILE"),
+    ],
+)
+def test_usage_names_what_only_this_command_takes(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: trunkline {' '.join(arguments)} {words}")
+
+
 def test_an_unknown_daemon_option_is_the_daemons_to_refuse(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["relay", "--config", "/nonexistent.toml", "--check-config"]) == os.EX_CONFIG
 
@@ -131,6 +163,18 @@ def test_filters_become_parameters(fake: FakeControlPlane, trunkline: Trunkline)
 def test_workspaces_are_the_accounts(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     assert trunkline("workspace", "create", "finance").status == 0
     assert fake.requests[-1][:2] == ("POST", f"/api/2.0/accounts/{ACCOUNT}/workspaces")
+
+
+def test_what_relays_have_reported_is_shown(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    relay = {"relay_id": "rl-1", "name": "relay-1", "trust_sequence": 7}
+    fake.failures = [web.json_response({"account_id": ACCOUNT}), web.json_response({"relays": [relay]})]
+    (shown,) = json.loads(trunkline("relays", "list", "-o", "json").stdout)["relays"]
+    assert shown["trust_sequence"] == 7
+
+
+def test_a_workspace_without_quotas_says_so(fake: FakeControlPlane, trunkline: Trunkline) -> None:
+    fake.failures = [web.json_response({"account_id": ACCOUNT}), web.json_response({"workspace": {}, "sender": {}})]
+    assert trunkline("workspace", "quotas", "main").stdout == b"no quotas: what it and its senders use is not bounded\n"
 
 
 def test_quotas_are_shown_and_replaced(fake: FakeControlPlane, trunkline: Trunkline) -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from trunkline.cli.output import print_record, print_records, print_tree
+from trunkline.client.records.init_scripts import InitScript
 from trunkline.client.records.nodes import NodeHealth, NodePolicy
 from trunkline.client.records.workspaces import Workspace
 
@@ -28,6 +29,14 @@ def test_headings_are_words(capsys: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace.model_validate({"workspace_id": "ws-1", "workspace": "main", "creation_time": 0})
     print_records("workspaces", [workspace], ("workspace", "workspace_id", "creation_time"), "table")
     assert capsys.readouterr().out.splitlines()[0].split("  ") == ["WORKSPACE", "WORKSPACE ID", "CREATED"]
+
+
+def test_times_and_truth_values_are_those_of_people(capsys: pytest.CaptureFixture[str]) -> None:
+    script = InitScript.model_validate(
+        {"script_id": "is-1", "name": "a", "enabled": True, "updated_at": 1_800_000_000_000}
+    )
+    print_records("scripts", [script], ("enabled", "updated_at"), "table")
+    assert capsys.readouterr().out.splitlines()[1].split(maxsplit=1) == ["true", "2027-01-15 08:00:00Z"]
 
 
 def test_a_time_of_a_node_that_is_none_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

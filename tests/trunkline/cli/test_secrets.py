@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def test_a_value_is_read_from_standard_input_as_it_is(
     assert (path, base64.b64decode(body["bytes_value"])) == ("put", value)
     assert ("line end" in outcome.stderr) == (value.endswith(b"\n") and not options)
     assert "hunter2" not in outcome.stdout.decode() + outcome.stderr
+
+
+def test_the_version_is_for_programs_too(
+    fake: FakeControlPlane, trunkline: Trunkline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Stdin(b"hunter2"))
+    assert json.loads(trunkline("secret", "put", "db/password", "-o", "json").stdout) == {"version": 7}
 
 
 def test_a_value_is_read_from_a_file(fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path) -> None:

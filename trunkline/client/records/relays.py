@@ -15,12 +15,13 @@ class RelayJoinToken(Record):
 
 
 class Relay(Record):
-    """An enrolled relay."""
+    """An enrolled relay; `trust_sequence` is the newest trust document that it has reported to follow."""
 
     relay_id: str
     name: str = ""
     url: str | None = None
     dns_names: list[str] = Field(default_factory=list)
+    trust_sequence: int | None = None
     creation_time: int = 0
     last_seen_time: int | None = None
 
