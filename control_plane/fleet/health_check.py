@@ -15,6 +15,9 @@ from trunkline.runtime.clock import Clock
 
 LARGEST_HEALTH_BYTES = 64 * 1024
 LONGEST_REASON = 1024
+LARGEST_OFFSET_SECONDS = 1e12
+ON_PROBATION = "answered well for the first time after an outage"
+"""Why a node that is well is not online yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def _understood(body: bytes, address: NodeAddress, rtt_seconds: float, relay_id:
         return Check(CheckResult.BAD_ANSWER, "another node answered", None, rtt_seconds, relay_id)
     if health["status"] == "ok":
         return Check(CheckResult.OK, None, health, rtt_seconds, relay_id)
-    return Check(CheckResult.DEGRADED, _failing_checks(health), health, rtt_seconds, relay_id)
+    return Check(CheckResult.DEGRADED, failing_checks(health), health, rtt_seconds, relay_id)
 
 
 def _read(body: bytes) -> dict[str, Any] | None:
@@ -66,11 +69,21 @@ def _read(body: bytes) -> dict[str, Any] | None:
     return health if isinstance(health, dict) else None
 
 
-def _failing_checks(health: dict[str, Any]) -> str:
+def failing_checks(health: dict[str, Any]) -> str:
+    """Return why a node says that it is degraded: its owner's checks that fail, and its clock."""
     checks = health.get("checks")
     failing = [
         f"{check.get('name')}: {check.get('message') or check.get('status')}"
         for check in (checks if isinstance(checks, list) else [])
         if isinstance(check, dict) and check.get("status") != "ok"
     ]
+    if health.get("clock_skew") is True:
+        failing.append(_clock(health.get("clock_offset_seconds")))
     return storable("; ".join(failing) or "the agent says that it is degraded", LONGEST_REASON)
+
+
+def _clock(offset_seconds: object) -> str:
+    """Return what is wrong with a node's clock; a positive offset is that of one that is behind."""
+    if not isinstance(offset_seconds, float) or abs(offset_seconds) > LARGEST_OFFSET_SECONDS:
+        return "its clock is wrong"
+    return f"its clock is {'behind' if offset_seconds > 0 else 'ahead'} by {abs(offset_seconds):g} s"

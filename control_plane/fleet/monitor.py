@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from control_plane.fleet.health_check import Check, check_node
+from control_plane.fleet.health_check import ON_PROBATION, Check, check_node
 from control_plane.fleet.health_record import Finding, HealthRecord
 from control_plane.fleet.health_states import NodeState, Standing, observe
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
@@ -130,6 +130,8 @@ class HealthMonitor:
     def _take(self, watched: _Watched, check: Check) -> None:
         before = watched.standing
         watched.standing = observe(before, check.result)
+        if watched.standing.state is NodeState.DEGRADED and check.reason is None:
+            check = replace(check, reason=ON_PROBATION)
         watched.up = check.result.answered
         watched.rtt_seconds = check.rtt_seconds
         if check.result.answered:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
+from control_plane.fleet.health_check import failing_checks
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.fake_agent import FakeAgent
 
@@ -54,7 +55,9 @@ async def test_a_node_comes_online_goes_and_comes_back(watched: tuple[RunningCon
     assert metric(plane, 'trunkline_node_up{node="vm-1",workspace="finance"}') == "0.0"
     agent.mode.clear()
     await until(plane, "online")
-    seen = [one["state"] for one in (await plane.ok("GET", f"{NODE}/health/history"))["history"]]
+    history = (await plane.ok("GET", f"{NODE}/health/history"))["history"]
+    assert all("reason" in one for one in history if one["state"] == "degraded")
+    seen = [one["state"] for one in history]
     changes = [state for number, state in enumerate(seen) if number == 0 or seen[number - 1] != state]
     assert changes[0] == "online"
     assert "offline" in changes
@@ -76,9 +79,24 @@ async def test_what_the_agent_says_of_itself_counts(watched: tuple[RunningContro
     plane, agent = watched
     await until(plane, "online")
     agent.status = "degraded"
-    await until(plane, "degraded")
+    agent.health = {"clock_skew": True, "clock_offset_seconds": -312.5}
+    assert (await until(plane, "degraded"))["state_reason"] == "its clock is ahead by 312.5 s"
     agent.status = "ok"
     await until(plane, "online")
+
+
+@pytest.mark.parametrize(
+    ("offset_seconds", "told"),
+    [
+        (61.25, "its clock is behind by 61.25 s"),
+        (2**80, "its clock is wrong"),
+        (1e300, "its clock is wrong"),
+        ("x", "its clock is wrong"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_why_a_node_is_degraded(offset_seconds: object, told: str):
+    health = {"status": "degraded", "checks": [], "clock_skew": True, "clock_offset_seconds": offset_seconds}
+    assert failing_checks(health) == told
 
 
 async def test_a_deleted_node_leaves_the_metrics(watched: tuple[RunningControlPlane, FakeAgent]):
