@@ -75,10 +75,11 @@ def test_commands_that_are_named_exist_with_their_options(page: Path) -> None:
 
 
 def named(line: str) -> click.Command:
-    """The command whose names a line begins with; what follows are arguments."""
+    """The command whose names a line begins with, the first of `a|b` or `(a|b)`; what follows are arguments."""
     context = click.Context(cli)
     command: click.Command = cli
-    for word in line.split():
+    for words in line.split():
+        word = words.lstrip("(").partition("|")[0]
         if not isinstance(command, click.Group) or not re.fullmatch(r"[a-z-]+", word) or word.startswith("-"):
             break
         found = command.get_command(context, word)
