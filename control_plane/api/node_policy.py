@@ -1,6 +1,5 @@
 """`…/nodes/{node}/policy`: what a node's owner allows, in the node's own words, asked of it each time."""
 
-import json
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from control_plane.api.nodes import PATH
 from control_plane.api.responses import json_response
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
+from control_plane.fleet.node_documents import read_node_document
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
 from trunkline.client.errors import TrunklineError
 
@@ -51,10 +51,7 @@ def _understood(answer: NodeAnswer, body: bytes) -> dict[str, Any]:
     status = answer.response.status
     if status == 404:
         raise ApiError(ErrorCode.BAD_NODE_RESPONSE, "the node's agent is of a release that does not show its policy")
-    try:
-        document = json.loads(body) if status == 200 else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+    document = read_node_document(body) if status == 200 else None
+    if document is None:
         raise ApiError(ErrorCode.BAD_NODE_RESPONSE, f"the node's answer ({status}) is not a policy")
     return document

@@ -1,13 +1,11 @@
 """One health check of one node: the call, and what its answer means."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import from_json
-
 from control_plane.fleet.health_states import CheckResult
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
+from control_plane.fleet.node_documents import read_node_document
 from control_plane.fleet.reach import NotReachedError, UnansweredError
 from control_plane.storage.text import storable
 from trunkline.client.errors import TrunklineError
@@ -49,7 +47,7 @@ async def check_node(nodes: NodeCommands, address: NodeAddress, timeout_seconds:
 
 
 def _understood(body: bytes, address: NodeAddress, rtt_seconds: float, relay_id: str) -> Check:
-    health = _read(body)
+    health = read_node_document(body)
     if health is None or health.get("status") not in ("ok", "degraded"):
         return Check(CheckResult.BAD_ANSWER, "the agent's answer is not a health document", None, rtt_seconds, relay_id)
     if health.get("node_id", address.node.node_id) != address.node.node_id:
@@ -57,16 +55,6 @@ def _understood(body: bytes, address: NodeAddress, rtt_seconds: float, relay_id:
     if health["status"] == "ok":
         return Check(CheckResult.OK, None, health, rtt_seconds, relay_id)
     return Check(CheckResult.DEGRADED, failing_checks(health), health, rtt_seconds, relay_id)
-
-
-def _read(body: bytes) -> dict[str, Any] | None:
-    """Return the document that an agent sent, or None if it is none, or none that can be written as JSON again."""
-    try:
-        health = from_json(body, allow_inf_nan=False)
-        json.dumps(health, allow_nan=False)  # 1e999 is read as infinity
-    except ValueError:
-        return None
-    return health if isinstance(health, dict) else None
 
 
 def failing_checks(health: dict[str, Any]) -> str:

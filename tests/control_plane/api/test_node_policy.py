@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_stage import HOST, PATH, Stage, command_stage
+from trunkline.cli.output import print_tree
+from trunkline.client.records.nodes import NodePolicy
 
 POLICY = "/w/finance/api/2.0/nodes/vm-1/policy"
 
@@ -44,6 +46,29 @@ async def test_a_node_that_cannot_say(stage: Stage, mode: str, code: str):
 async def test_an_answer_that_is_no_policy(stage: Stage, policy: object):
     stage.agent.policy = policy
     assert (await stage.plane.call("GET", POLICY)).error_code == "BAD_NODE_RESPONSE"
+
+
+def nested(depth: int) -> dict[str, object]:
+    document: dict[str, object] = {}
+    for _ in range(depth):
+        document = {"a": document}
+    return document
+
+
+@pytest.mark.parametrize("policy", [nested(300), nested(800), {"a": float("nan")}, {"a": float("inf")}])
+async def test_a_policy_that_could_not_be_shown_is_none(stage: Stage, policy: object):
+    """The control plane's own answer would fail by it, or the command line's."""
+    stage.agent.policy = policy
+    answer = await stage.plane.call("GET", POLICY)
+    assert (answer.status, answer.error_code) == (502, "BAD_NODE_RESPONSE")
+
+
+async def test_a_policy_that_is_nested_as_deep_as_may_be_can_be_shown(stage: Stage, capsys: pytest.CaptureFixture[str]):
+    stage.agent.policy = nested(190)
+    policy = NodePolicy.model_validate(await stage.plane.ok("GET", POLICY))
+    print_tree(policy, "json")
+    assert nested(190)["a"] == json.loads(capsys.readouterr().out)["a"]
+    print_tree(policy, "text")
 
 
 async def test_a_named_command_is_passed_on_as_it_was_asked_for(stage: Stage):
