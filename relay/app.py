@@ -142,9 +142,14 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
 
 
 def _control_plane_side(relay: Relay, port: int) -> ControlPlaneSide:
+    def confirmed() -> None:
+        relay.serving.trust_age.confirmed()
+        relay.in_service.confirmed()
+
     return ControlPlaneSide(
         adoption=relay.adoption,
-        confirmed=relay.serving.trust_age.confirmed,
+        confirmed=confirmed,
+        refused=relay.in_service.refused,
         take_quotas=relay.quota_keeper.take,
         rotation=relay.rotation,
         sender=relay.sender,

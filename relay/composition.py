@@ -27,6 +27,7 @@ from relay.bounds.link_stalls import LinkStalls
 from relay.bounds.memory import resident_bytes
 from relay.bounds.memory_watch import MemoryWatch
 from relay.control_plane.client import ControlPlaneClient
+from relay.control_plane.in_service import InService
 from relay.control_plane.report_sender import ReportSender
 from relay.control_plane.reports import Reports
 from relay.control_plane.server_trust import ControlPlaneTrust
@@ -112,6 +113,7 @@ class Relay:
     adoption: TrustAdoption
     rotation: RotationWatch
     nodes: NodesReturn
+    in_service: InService
     quota_keeper: QuotaKeeper
     disk: DiskWatch
     sender: ReportSender
@@ -136,11 +138,17 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
     settings = foundation.settings
     reports = Reports(settings=settings.reports, metrics=foundation.metrics, clock=foundation.clock)
     nodes = compose_nodes_return(foundation, lifecycle)
+    in_service = InService(lifecycle.condition("in_service"))
+
+    def counted(number: int) -> None:
+        nodes.counted(number)
+        in_service.counted(number)
+
     around = Surroundings(
         background,
         lifecycle,
         reports,
-        counted=nodes.counted,
+        counted=counted,
         return_within_seconds=lambda: nodes.return_within_seconds,
     )
     serving = compose_serving(foundation, around)
@@ -152,6 +160,7 @@ def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle
         adoption=_adoption(foundation, serving, rotation, reports, disk),
         rotation=rotation,
         nodes=nodes,
+        in_service=in_service,
         quota_keeper=keeper,
         sender=compose_report_sender(foundation, reports),
         disk=disk,

@@ -36,6 +36,7 @@ class ControlPlaneSide:
 
     Attributes:
         confirmed: the document in force is the newest.
+        refused: it has answered with this status, and this reason.
         take_quotas: the text of the quotas.
         disk: brings to the disk what is to be kept, and tries again what that did not take.
         port: by which nodes and senders reach the relay.
@@ -43,6 +44,7 @@ class ControlPlaneSide:
 
     adoption: Adoption
     confirmed: Callable[[], None]
+    refused: Callable[[int, str], None]
     take_quotas: Callable[[str], None]
     rotation: RotationWatch
     sender: ReportSender
@@ -58,6 +60,7 @@ def follow_control_plane(foundation: Foundation, side: ControlPlaneSide, backgro
         client=client,
         adopter=side.adoption,
         confirmed=side.confirmed,
+        refused=side.refused,
         take_quotas=side.take_quotas,
         metrics=metrics,
         clock=clock,

@@ -59,6 +59,7 @@ class TrustFeed:
         client: ControlPlaneClient,
         adopter: TrustAdopter,
         confirmed: Callable[[], None],
+        refused: Callable[[int, str], None],
         take_quotas: Callable[[str], None],
         metrics: RelayMetrics,
         clock: Clock,
@@ -69,6 +70,7 @@ class TrustFeed:
         self._client = client
         self._adopter = adopter
         self._confirmed = confirmed
+        self._refused = refused
         self._take_quotas = take_quotas
         self._hand_over = TrustHandOver(client, log)
         self._metrics = metrics
@@ -87,7 +89,10 @@ class TrustFeed:
                 reason = "the stream of events ended"
             except IdentityReplaced:
                 continue
-            except (ControlPlaneRefused, ControlPlaneUnreachable, EventError) as error:
+            except ControlPlaneRefused as error:
+                reason = str(error)
+                self._refused(error.status, reason)
+            except (ControlPlaneUnreachable, EventError) as error:
                 reason = str(error)
             self._lost(reason)
             await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))

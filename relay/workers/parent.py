@@ -23,6 +23,7 @@ from relay.composition import (
     compose_report_sender,
     compose_rotation_watch,
 )
+from relay.control_plane.in_service import InService
 from relay.control_plane.reports import Reports
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
 from relay.port.acceptor import SHUTDOWN_SECONDS
@@ -96,6 +97,7 @@ class Parent:
         self._reports = Reports(settings=settings.reports, metrics=metrics, clock=clock)
         self._sender = compose_report_sender(foundation, self._reports)
         self._nodes = compose_nodes_return(foundation, lifecycle)
+        self._in_service = InService(lifecycle.condition("in_service"))
         self._return_within_seconds = self._nodes.return_within_seconds
         self._children = Children(
             places=settings.workers,
@@ -158,6 +160,7 @@ class Parent:
         return ControlPlaneSide(
             adoption=self._adoption,
             confirmed=self._confirmed,
+            refused=self._in_service.refused,
             take_quotas=self._quotas.take,
             rotation=self._rotation,
             sender=self._sender,
@@ -196,6 +199,7 @@ class Parent:
 
     def _confirmed(self) -> None:
         self._confirmed_at = self._foundation.clock.monotonic()
+        self._in_service.confirmed()
         self._children.send_all("confirmed")
 
     def _tell_quotas(self) -> None:
@@ -206,6 +210,7 @@ class Parent:
     def _counted(self, nodes: int) -> None:
         """Hear how many nodes have a link, and tell over how long they are to spread their return."""
         self._nodes.counted(nodes)
+        self._in_service.counted(nodes)
         within_seconds = self._nodes.return_within_seconds
         if within_seconds != self._return_within_seconds:
             self._return_within_seconds = within_seconds

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,16 @@ def listeners(admin_url: str) -> int:
         found = re.search(r'^trunkline_relay_links_open\{role="listener"\} (\S+)', answer.read().decode(), re.MULTILINE)
     assert found is not None
     return int(float(found[1]))
+
+
+def unmet(admin_url: str) -> dict[str, str]:
+    """Which conditions keep a relay from being ready."""
+    try:
+        with urllib.request.urlopen(f"{admin_url}/readyz?verbose", timeout=5) as answer:  # noqa: S310 - our own
+            conditions: dict[str, str] = json.loads(answer.read())["unmet"]
+    except urllib.error.HTTPError as refusal:
+        conditions = json.loads(refusal.read())["unmet"]
+    return conditions
 
 
 def wait_for_listeners(admin_url: str, count: int) -> None:
@@ -134,6 +145,7 @@ def test_running_nodes_find_a_new_relay_and_leave_a_deleted_one(two_relays: Sand
         [relay_id] = [one["relay_id"] for one in listed if one["name"] == "relay-3"]
         assert relay_id.encode() in two_relays.trunkline("relays", "delete", relay_id, "--yes").stdout
         wait_for_listeners(admin_url, 0)
+        wait_until(lambda: "in_service" in unmet(admin_url), "it is not ready any more")
         assert listeners(two_relays.description["admin_urls"]["relay"]) == 2
     finally:
         relay.terminate()

@@ -75,8 +75,9 @@ def _feed(kit: IdentityKit, published: list[str]) -> tuple[TrustFeed, TrustAdopt
     )
     client: ControlPlaneClient = Snapshots(published[-1])  # type: ignore[assignment]
     feed = TrustFeed(
-        client=client, adopter=adoption, confirmed=lambda: None, take_quotas=lambda text: None,
-        metrics=metrics, clock=clock, backoff=Backoff(random.Random(1)), log=get_logger("test.trust"),
+        client=client, adopter=adoption, confirmed=lambda: None, refused=lambda *told: None,
+        take_quotas=lambda text: None, metrics=metrics, clock=clock,
+        backoff=Backoff(random.Random(1)), log=get_logger("test.trust"),
     )  # fmt: skip
     return feed, adoption, trust
 
