@@ -88,6 +88,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             stack.push_async_callback(database.close)
             await _connected(database)
             lifecycle.remark("database", database.remark)
+            lifecycle.remark("database_log", database.log_remark)
             await _take(sole_use)
             foundation = await _foundation(settings, database, lifecycle.drain_requested, stack)
             try:

@@ -32,18 +32,21 @@ from control_plane.storage.errors import (
     StorageBusyError,
     StorageError,
     StorageFullError,
+    StorageReplacedError,
     StorageUnreachableError,
     translated,
     unopened,
 )
 from control_plane.storage.server_engines import ServerWaits, server_engines
-from control_plane.storage.sqlite_engines import READERS, FileConnections, sqlite_engines
+from control_plane.storage.sqlite_engines import READERS, FileConnections, NamedFile, sqlite_engines
 
 BUSY_TIMEOUT_SECONDS = 5.0
 QUERY_TIMEOUT_SECONDS = 10.0
 BUSY_ATTEMPTS = 4
 NO_THREAD = "can't start new thread"
 """What Python says where the system refuses one."""
+LARGE_LOG_BYTES = 256 * 1024**2
+"""At which the write-ahead log is remarked: with nobody who reads for long it has a few megabytes."""
 SCRUB_WAIT_SECONDS = 0.2
 """For how long writers wait for readers, where the write-ahead log is to be emptied."""
 
@@ -89,11 +92,13 @@ class Database:
         self._ending: set[asyncio.Future[None]] = set()
         self._connections = FileConnections()
         self._engines = _engines(make_url(url), waits, self._connections)
+        self._file = NamedFile(make_url(url))
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
         self._writer = async_sessionmaker(self._engines[1], expire_on_commit=False)
         self._losses = 0
         self._away_since: float | None = None
         self._full_since: float | None = None
+        self._is_replaced = False
 
     async def connect(self) -> None:
         """Make every connection to SQLite's file now: each has a thread, and later there may be none to be had.
@@ -130,7 +135,7 @@ class Database:
         """Open a transaction that is committed, durably, when the block ends without an exception.
 
         Raises:
-            StorageFullError: the disk is full or read-only; nothing was changed.
+            StorageFullError: the disk is full or read-only, or the file was taken away; nothing was changed.
             StorageBusyError: another process kept the database; nothing was changed.
             StorageUnreachableError: it cannot be reached; if it was lost in the commit, the change may be made.
         """
@@ -143,6 +148,7 @@ class Database:
                 with self._noting(writing=True):
                     await _begin(session)
                     yield session
+                    self._file.check()
                     await _commit(session)
             finally:
                 await self._end(session)
@@ -156,9 +162,20 @@ class Database:
                 "answered with 503"
             )
         if self._full_since is not None:
+            why = "file was deleted or replaced" if self._is_replaced else "disk is full or read-only"
             return (
-                f"the database has taken nothing for {now - self._full_since:.0f} s, its disk is full or read-only: "
+                f"the database has taken nothing for {now - self._full_since:.0f} s, its {why}: "
                 "requests that write are answered with 507"
+            )
+        return None
+
+    def log_remark(self) -> str | None:
+        """Say that SQLite's write-ahead log has grown, which only takes room; None while it has not."""
+        log_bytes = self._file.log_bytes()
+        if log_bytes >= LARGE_LOG_BYTES:
+            return (
+                f"the database's write-ahead log has {log_bytes >> 20} MiB, and grows for as long as somebody reads in "
+                "one transaction: a copy of the database that stands still, say"
             )
         return None
 
@@ -174,6 +191,7 @@ class Database:
                 self._away_since = self._away_since or time.monotonic()
             elif isinstance(typed, StorageFullError):
                 self._full_since = self._full_since or time.monotonic()
+                self._is_replaced = isinstance(typed, StorageReplacedError)
             raise typed from None
         else:
             self._away_since = None

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
@@ -27,6 +28,16 @@ class StorageError(Exception):
 
 class StorageFullError(StorageError):
     """The database cannot grow or be written: the disk is full, or its file system is read-only."""
+
+
+class StorageReplacedError(StorageFullError):
+    """The open file is not the one that its name stands for: what is written to it is gone with this process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"the control plane writes nothing any more: its database {path} was deleted or replaced while it runs; "
+            "put the right file there with the control plane stopped, and start it"
+        )
 
 
 class StorageBusyError(StorageError):

@@ -14,10 +14,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from control_plane.storage.errors import StorageError
+from control_plane.storage.errors import StorageError, StorageReplacedError
 
 READERS = 4
 CLOSING_SECONDS = 10.0
+KEPT_LOG_BYTES = 16 * 1024**2
+"""How large the file of the write-ahead log stays once it is written to from its beginning again."""
 _LOOK_SECONDS = 0.005
 
 
@@ -78,6 +80,47 @@ class FileConnections:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
+class NamedFile:
+    """The file that the database's name stands for, which somebody may take away: SQLite goes on with what it has open.
+
+    Whatever is committed then, a revocation say, is gone with the process.
+    """
+
+    def __init__(self, url: URL) -> None:
+        """Take note of the file, which is there; a server, and a database in memory, have none."""
+        named = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        self._path = Path(url.database or "") if named else None
+        self._identity: tuple[int, int] | None = None
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """Have it be the same still.
+
+        Raises:
+            StorageReplacedError: it is not.
+        """
+        if self._path is not None and self._look() != self._identity:
+            raise StorageReplacedError(self._path)
+
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead log beside it; 0 where there is none, or it cannot be told."""
+        with contextlib.suppress(OSError):
+            if self._path is not None:
+                return self._path.with_name(f"{self._path.name}-wal").stat().st_size
+        return 0
+
+    def _look(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return self._identity  # it cannot be told
+        return found.st_dev, found.st_ino
+
+
 async def _opened(*arguments: Any, **options: Any) -> aiosqlite.Connection:
     connection = aiosqlite.connect(*arguments, **options)
     connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does, where it opens: no end waits for a thread
@@ -118,6 +161,7 @@ def _engine(url: URL, size: int, options: dict[str, Any], begin: str, *, read_on
         connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA journal_size_limit={KEPT_LOG_BYTES}")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA secure_delete=ON")

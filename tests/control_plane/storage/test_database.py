@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
@@ -78,6 +79,56 @@ async def test_an_exception_leaves_nothing(database: Database):
     with pytest.raises(RuntimeError):
         await add_and_fail()
     assert await count(database) == 0
+
+
+async def test_a_log_that_somebody_kept_from_being_emptied_is_told_of_and_small_again_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("control_plane.storage.database.LARGE_LOG_BYTES", 1_000_000)
+    monkeypatch.setattr("control_plane.storage.sqlite_engines.KEPT_LOG_BYTES", 500_000)
+    database = Database(url(tmp_path))
+    await migrate(database)
+
+    async def write_a_lot() -> None:
+        async with database.write() as session:
+            await session.execute(text("CREATE TABLE IF NOT EXISTS large (content)"))
+            await session.execute(text("INSERT INTO large VALUES (zeroblob(2000000))"))
+
+    async with database.read() as session:
+        await session.execute(select(Challenge))
+        await write_a_lot()
+        await write_a_lot()
+        assert "write-ahead log has" in (database.log_remark() or "")
+    await write_a_lot()
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a", expire_time=1))
+    assert database.log_remark() is None
+    await database.close()
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_nothing_is_said_to_be_written_to_a_file_that_is_gone(
+    database: Database, tmp_path: Path, is_replaced: bool
+):
+    await database.connect()
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a", expire_time=1))
+    path = tmp_path / "x.db"
+    kept = path.rename(path.with_suffix(".kept"))
+    if is_replaced:
+        shutil.copy(kept, path)
+
+    async def add() -> None:
+        async with database.write() as session:
+            session.add(Challenge(nonce_sha256="b", expire_time=1))
+
+    with pytest.raises(StorageFullError, match="deleted or replaced while it runs"):
+        await add()
+    assert await count(database) == 1  # what there is can be read still
+    assert "its file was deleted or replaced" in (database.remark() or "")
+    kept.rename(path)
+    await add()
+    assert (await count(database), database.remark()) == (2, None)
 
 
 async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(database: Database):
