@@ -22,6 +22,7 @@ from typing import Protocol, cast
 from node_agent.exchanges.caller_output import CallerOutput
 from node_agent.exchanges.refusing import write_refusal
 from node_agent.exchanges.service_requests import ServiceBody, service_head
+from node_agent.exchanges.unread import unread_pieces
 from node_agent.exchanges.upgrade_answer import UpgradeAnswer
 from trunkline.channel.bodies import BodyError
 from trunkline.channel.closing import Closing, Patience
@@ -267,12 +268,14 @@ def _break_off(transport: asyncio.Transport) -> None:
 class ServiceConnection(asyncio.Protocol):
     """The connection to the service, as the protocol of its transport."""
 
+    _transport: asyncio.Transport
+
     def __init__(self, exchange: ForwardedExchange) -> None:
         self._exchange = exchange
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Tell the exchange."""
-        stream_transport = cast(asyncio.Transport, transport)
+        self._transport = stream_transport = cast(asyncio.Transport, transport)
         stream_transport.set_write_buffer_limits(high=HIGH_BYTES, low=LOW_BYTES)
         self._exchange.connected(stream_transport)
 
@@ -285,7 +288,10 @@ class ServiceConnection(asyncio.Protocol):
         return self._exchange.service_ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hand on."""
+        """Hand on, behind what the service had said before the connection broke."""
+        if exc is not None:
+            for piece in unread_pieces(self._transport):
+                self._exchange.service_data(piece)
         self._exchange.service_lost(exc)
 
     def pause_writing(self) -> None:

@@ -14,7 +14,8 @@ def service_head(head: RequestHead) -> bytes:
     Hop-by-hop fields are dropped, the token with them; `Host` stays as the caller wrote it, so that links which the
     service makes from it lead back through the relay.
     """
-    fields = end_to_end(head.fields, HOP_BY_HOP)
+    dropped = HOP_BY_HOP - {b"trailer"} if head.framing is Framing.CHUNKED else HOP_BY_HOP
+    fields = end_to_end(head.fields, dropped)
     if head.upgrade is not None:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", head.upgrade)]
     else:

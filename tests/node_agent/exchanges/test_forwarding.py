@@ -14,7 +14,7 @@ from aiohttp import web
 
 from certs.assertions import AssertionSigner
 from certs.trust import TrustVerdict
-from node_agent.exchanges.forwarding import ForwardedExchange
+from node_agent.exchanges.forwarding import ForwardedExchange, ServiceConnection
 from tests.support.links import LinkPair, open_recorder
 from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.closing import Patience
@@ -102,11 +102,14 @@ async def test_bodies_in_both_framings(agent, kit, service, allow):
     token = kit.call_token(f"port:{service}")
     answer = await agent.call("POST", "/", token=token, port=service, body=body)
     assert json.loads(answer.body)["sha"] == sha(body)
-    chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:5], body[5:])) + b"0\r\n\r\n"
+    chunked = (
+        b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:5], body[5:])) + b"0\r\nX-Sum: 7\r\n\r\n"
+    )
     head = f"PUT / HTTP/1.1\r\nHost: x:{service}\r\nProxy-Authorization: Bearer {token}\r\n"
-    head += "Transfer-Encoding: chunked\r\n\r\n"
+    head += "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = await agent.exchange(head.encode() + chunked)
-    assert json.loads(answer.body)["sha"] == sha(body)
+    shown = json.loads(answer.body)
+    assert (shown["sha"], shown["headers"].get("Trailer")) == (sha(body), "X-Sum")
 
 
 async def test_a_long_answer_is_whole(agent, kit, service, allow):
@@ -461,6 +464,36 @@ async def test_an_upgrade_that_is_refused_passes_nothing_behind_it(agent, kit, s
     writer.write_eof()
     assert await reader.read() == b""
     writer.close()
+
+
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo large"
+
+
+def break_off_with_an_answer(listening):
+    """Answer the connection that waits, and close it with its request unread."""
+    connection, _ = listening.accept()
+    with connection:
+        assert connection.recv(1, socket.MSG_PEEK) == b"P"
+        connection.send(TOO_LARGE)
+
+
+async def test_an_answer_is_read_although_the_request_can_be_written_no_further(until):
+    head = parse_request_head(b"POST / HTTP/1.1\r\nHost: vm-1:8000\r\nContent-Length: 100000\r\n\r\n")
+    pair = LinkPair(lambda stream: ForwardedExchange(stream, head, NoOwner()))
+    caller = open_recorder(pair.client)
+    caller.stream.write(b"x")
+    await until(lambda: bool(pair.server_owner.handlers))
+    (exchange,) = pair.server_owner.handlers
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: ServiceConnection(exchange), *listening.getsockname()
+        )
+        break_off_with_an_answer(listening)
+        transport.write(b"x" * 1000)
+        await caller.over
+    assert caller.received == TOO_LARGE
+    assert caller.calls[-1] == "lost", "whether there would have been more is not known"
+    await pair.close()
 
 
 class StuckService(asyncio.Transport):
