@@ -16,6 +16,7 @@ from trunkline.client.errors import TrunklineError
 
 REFUSAL = "requests that another site makes a browser send are not taken"
 _GET = b"GET "
+_LINE_END = b" HTTP/1.1\r"  # of every request for a WebSocket (RFC 6455 section 4.1)
 
 
 class ForeignPage(TrunklineError):  # noqa: N818 - named for what happened
@@ -37,8 +38,10 @@ class TunnelledRequest:
         refused: whether it was one of another site's page.
     """
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    def __init__(self, reader: asyncio.StreamReader, early: bytes = b"") -> None:
+        """`early` came with the CONNECT, of a program that does not wait for its answer."""
         self._reader = reader
+        self._early = early
         self._looked = False
         self.refused = False
 
@@ -59,12 +62,20 @@ class TunnelledRequest:
 
     async def _beginning(self, size: int) -> bytes:
         """Read until there is a whole head, or what cannot become the one of a GET."""
-        held = b""
-        while piece := await self._reader.read(size):
-            held += piece
-            if held[: len(_GET)] != _GET[: len(held)] or HEAD_END in held or len(held) > MAX_HEAD_BYTES:
+        held = self._early
+        while not held or _may_become_a_get(held):
+            piece = await self._reader.read(size)
+            if not piece:
                 break
+            held += piece
         return held
+
+
+def _may_become_a_get(held: bytes) -> bool:
+    line, line_end, _ = held.partition(b"\n")
+    if line_end and not line.endswith(_LINE_END):
+        return False  # other protocols have a GET too, such as Redis's inline commands
+    return held[: len(_GET)] == _GET[: len(held)] and HEAD_END not in held and len(held) <= MAX_HEAD_BYTES
 
 
 def _names_foreign_page(beginning: bytes) -> bool:

@@ -57,7 +57,7 @@ class LocalProxy:
             head, leftover = await _read_head(reader)
             node, port = self._destination(head)
             if head.target_form is TargetForm.AUTHORITY:
-                await self._connect(node, port, reader, writer)
+                await self._connect(node, port, leftover, reader, writer)
             else:
                 await self._exchange(node, port, head, leftover, reader, writer)
         except _Refused as refusal:
@@ -83,10 +83,12 @@ class LocalProxy:
             self._nodes[name] = self._control_plane.node(self._workspace, name)
         return self._nodes[name], head.port or AGENT_PORT
 
-    async def _connect(self, node: Node, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(
+        self, node: Node, port: int, leftover: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         far_reader, far_writer = await node.open_connection(port)
         writer.write(_ESTABLISHED)
-        sent = TunnelledRequest(reader)
+        sent = TunnelledRequest(reader, leftover)
         await join(sent, writer, far_reader, far_writer)
         if sent.refused:
             raise ForeignPage(REFUSAL)
@@ -100,7 +102,7 @@ class LocalProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if head.names_upgrade:
+        if head.upgrade is not None:  # any other is ignored, as at the relay
             raise _Refused(501, "an upgrade needs CONNECT through this proxy")
         if head.expect_continue:
             writer.write(_CONTINUE)

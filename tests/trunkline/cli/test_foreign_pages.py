@@ -54,10 +54,10 @@ FOREIGN = WEBSOCKET + b"Origin: http://evil.example\r\n\r\n"
 OWN = WEBSOCKET + b"Origin: http://%b:8888\r\n\r\n" % NODE
 
 
-async def taken(*pieces: bytes) -> bytes:
-    """All that comes out of a tunnel's beginning, read as it comes."""
+async def taken(*pieces: bytes, early: bytes = b"") -> bytes:
+    """All that comes out of a tunnel's beginning, read as it comes; `early` came with the CONNECT."""
     reader = asyncio.StreamReader()
-    request = TunnelledRequest(reader)
+    request = TunnelledRequest(reader, early)
     out = b""
 
     async def feed() -> None:
@@ -79,6 +79,8 @@ async def taken(*pieces: bytes) -> bytes:
 async def test_a_websocket_of_another_site_goes_no_further(at: int) -> None:
     with pytest.raises(ForeignPage, match="another site"):
         await taken(FOREIGN[:at], FOREIGN[at:]) if at else await taken(FOREIGN)
+    with pytest.raises(ForeignPage, match="another site"):
+        await taken(FOREIGN[at:], early=FOREIGN[:at]) if at else await taken(early=FOREIGN)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,15 @@ async def test_a_websocket_of_another_site_goes_no_further(at: int) -> None:
 async def test_what_else_goes_into_a_tunnel_is_whole(sent: bytes) -> None:
     assert await taken(sent) == sent
     assert await taken(*[sent[at : at + 1] for at in range(len(sent))]) == sent
+    assert await taken(sent[3:], early=sent[:3]) == sent
+
+
+@pytest.mark.parametrize("sent", [b"GET key\r\n", b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.1\n"])
+async def test_a_get_that_no_browser_sends_waits_for_nothing(sent: bytes) -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(sent)
+    async with asyncio.timeout(1):
+        assert await TunnelledRequest(reader).read(65_536) == sent
 
 
 async def test_a_beginning_that_could_become_a_head_is_not_held_for_ever() -> None:

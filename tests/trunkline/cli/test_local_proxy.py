@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Any, cast
 
 import pytest
 
 from certs.tls import client_context
-from tests.support.canned_relay import CannedCall, CannedRelay
+from tests.support.canned_relay import Answering, CannedCall, CannedRelay
 from trunkline.cli.local_proxy import LocalProxy
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import CallInterrupted
@@ -110,23 +110,35 @@ class OneNode:
     async def request(self, method: str, path: str, *, port: int, fields: Any, body: Any) -> NodeResponse:
         return await self._sender.request(method, "vm-1.main.trunk.internal", path, token="t", fields=fields, body=body)
 
+    async def open_connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self._sender.open_connection("vm-1.main.trunk.internal", port, token="t")
 
-@asynccontextmanager
-async def proxy_to(answer: bytes) -> AsyncIterator[tuple[int, asyncio.Future[None]]]:
-    """A proxy to a node that answers so and breaks off; gives its port, and how serving the connection ended."""
+
+def proxy_to(answer: bytes) -> AbstractAsyncContextManager[tuple[int, asyncio.Future[None]]]:
+    """A proxy to a node that answers so and breaks off."""
 
     async def answering(call: CannedCall) -> None:
         call.answer(answer)
         await call.writer.drain()
         call.reset()
 
+    return proxy_before(answering)
+
+
+@asynccontextmanager
+async def proxy_before(answering: Answering) -> AsyncIterator[tuple[int, asyncio.Future[None]]]:
+    """A proxy to a node that answers so; gives its port, and how serving the connection ended."""
     relay = CannedRelay(answering)
     sender = NodeSender("https://relay.test", ssl_context=client_context(), dial=relay.dial)
     proxy = LocalProxy(cast(ControlPlane, OneNode(sender)), "main", "trunk.internal")
     served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            await proxy.serve(reader, writer)
+
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asyncio.ensure_future(proxy.serve(reader, writer)).add_done_callback(
+        asyncio.ensure_future(serve(reader, writer)).add_done_callback(
             lambda task: served.set_exception(error) if (error := task.exception()) else served.set_result(None)
         )
 
@@ -155,3 +167,35 @@ async def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(version:
 async def read_into(received: bytearray, reader: asyncio.StreamReader) -> None:
     while piece := await reader.read(4096):
         received += piece
+
+
+async def test_bytes_that_come_with_a_connect_are_the_first_of_the_tunnel() -> None:
+    async def echoing(call: CannedCall) -> None:
+        call.answer(b"HTTP/1.1 200 OK\r\n\r\n")
+        call.answer(await call.reader.read(-1))
+        call.writer.close()
+
+    async with proxy_before(echoing) as (port, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"CONNECT vm-1.main.trunk.internal:22 HTTP/1.1\r\n" + HOST + b"\r\nearly, ")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\n\r\n"
+        writer.write(b"and late")
+        writer.write_eof()
+        assert await reader.read(-1) == b"early, and late"
+        await served
+        writer.close()
+
+
+async def test_an_upgrade_to_http_2_is_ignored() -> None:
+    async def answering(call: CannedCall) -> None:
+        named = [name for name, _ in call.head.fields if name.lower() in (b"upgrade", b"http2-settings")]
+        call.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % len(named))
+
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    async with proxy_before(answering) as (port, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LINE + HOST + upgrade + b"\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        assert await reader.readexactly(1) == b"0"
+        await served
+        writer.close()

@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from trunkline.cli.peer_owner import owner_in_table
+from trunkline.cli.peer_owner import owner_in_table, owner_of
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LINE = "   0: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000  1000        0 1 1\n"
@@ -30,7 +30,18 @@ def test_a_connection_of_our_own() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
         far, _ = server.accept()
         with far:
-            owner = owner_in_table(Path("/proc/net/tcp"), near.getsockname(), near.getpeername())
+            owner = owner_of(near.getsockname(), near.getpeername())
+    assert owner == os.geteuid()
+
+
+def test_a_connection_of_our_own_from_a_socket_of_ipv6() -> None:
+    # As Java and gRPC make them, whatever the address.
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_INET6) as near:
+        near.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        near.connect(("::ffff:127.0.0.1", server.getsockname()[1]))
+        far, peer = server.accept()
+        with far:
+            owner = owner_of(peer, far.getsockname())
     assert owner == os.geteuid()
 
 
@@ -42,4 +53,4 @@ def test_whoever_has_closed_the_connection_already_is_nobody() -> None:
             near.sendall(b"GET / HTTP/1.1\r\n\r\n")
         far, _ = server.accept()
         with far:
-            assert owner_in_table(Path("/proc/net/tcp"), *ends) is None
+            assert owner_of(*ends) is None
