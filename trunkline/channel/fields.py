@@ -25,13 +25,14 @@ OWN_PREFIX: Final = b"trunkline-"
 BARE_LINE_END: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n")
 
 _FIELD: Final = re.compile(rb"(" + TOKEN_CHARACTER + rb"++):[ \t]*+(" + VALUE_CHARACTER + rb"*+)")
-_TOKEN: Final = re.compile(TOKEN_CHARACTER + rb"++")
 _SPACE: Final = 0x20
 _CONTROLS: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 # Each octet for itself, and a space for one that no value may have: a table costs a tenth of what an expression does.
 _WITHOUT_CONTROLS: Final = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+_PROTOCOL: Final = re.compile(TOKEN_CHARACTER + rb"++(?:/" + TOKEN_CHARACTER + rb"++)?+")
+# An empty list is one too (RFC 9110 section 5.6.1.2).
 _TOKEN_LIST: Final = re.compile(
-    rb"[ \t,]*+" + TOKEN_CHARACTER + rb"++(?:[ \t]*+,[ \t,]*+" + TOKEN_CHARACTER + rb"++)*+[ \t,]*+"
+    rb"[ \t,]*+(?:" + TOKEN_CHARACTER + rb"++(?:[ \t]*+,[ \t,]*+" + TOKEN_CHARACTER + rb"++)*+[ \t,]*+)?+"
 )
 _LIST_SEPARATORS: Final = re.compile(rb"[ \t,]+")
 _CONTENT_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,17}")
@@ -156,7 +157,8 @@ def connection_options(value: bytes | None) -> frozenset[bytes]:
         return usual
     if value is None or not _TOKEN_LIST.fullmatch(value):
         raise HeadError("bad_connection", "the Connection field is not a list of options")
-    return frozenset(_LIST_SEPARATORS.split(value.lower().strip(b" \t,")))
+    options = value.lower().strip(b" \t,")
+    return frozenset(_LIST_SEPARATORS.split(options)) if options else frozenset()
 
 
 def content_framing(watched: dict[bytes, bytes], *, minor_version: int) -> tuple[Framing, int] | None:
@@ -184,9 +186,9 @@ def _parse_content_length(value: bytes) -> int:
     return int(value)
 
 
-def is_token(value: bytes) -> bool:
-    """Whether the value is one token of RFC 9110 section 5.6.2."""
-    return _TOKEN.fullmatch(value) is not None
+def is_protocol(value: bytes) -> bool:
+    """Whether the value is one protocol of RFC 9110 section 7.8: a name, perhaps with a version."""
+    return _PROTOCOL.fullmatch(value) is not None
 
 
 def is_field_value(value: bytes) -> bool:

@@ -28,7 +28,7 @@ from trunkline.channel.fields import (
     HeadError,
     connection_options,
     content_framing,
-    is_token,
+    is_protocol,
     read_field_line,
     watched_values,
     write_field_lines,
@@ -56,6 +56,7 @@ _status_line: Final = re.compile(_STATUS_LINE).fullmatch
 _REQUEST: Final = re.compile(_REQUEST_LINE + rb"\r\n" + FIELD_LINES + rb"\r\n")
 _RESPONSE: Final = re.compile(_STATUS_LINE + rb"\r\n" + FIELD_LINES + rb"\r\n")
 _OTHER_VERSION: Final = re.compile(rb"[^ \r\n]++ [^ \r\n]++ HTTP/(?!1\.[01]\r)[0-9](?:\.[0-9])?+\r\n")
+_NO_CONTENT: Final = None, (Framing.LENGTH, 0)
 _REASONS: Final = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _STATUS_LINES: Final = [b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"")) for status in range(600)]
 
@@ -201,15 +202,18 @@ def _agrees(named: Authority, authority: Authority, form: TargetForm) -> bool:
 def _set_request_framing(head: RequestHead) -> None:
     framing = content_framing(head.watched, minor_version=head.minor_version)
     if head.method == b"CONNECT":
-        if framing is not None:
+        if framing not in _NO_CONTENT:
             raise HeadError("content_in_connect", "CONNECT cannot have content")
         framing = (Framing.TUNNEL, 0)
     head.framing, head.content_length = framing or (Framing.NONE, 0)
     expect = head.watched.get(b"expect")
     if expect is not None and expect.lower() != b"100-continue":
         raise HeadError("unknown_expectation", "an expectation other than 100-continue", 417)
-    has_content = head.framing is Framing.CHUNKED or head.content_length > 0
-    head.expect_continue = expect is not None and has_content and head.minor_version == 1
+    head.expect_continue = expect is not None and _has_content(head) and head.minor_version == 1
+
+
+def _has_content(head: RequestHead) -> bool:
+    return head.framing is Framing.CHUNKED or head.content_length > 0
 
 
 def _set_request_connection(head: RequestHead) -> None:
@@ -219,9 +223,11 @@ def _set_request_connection(head: RequestHead) -> None:
     upgrade = watched.get(b"upgrade")
     head.names_upgrade = upgrade is not None
     head.upgrade = None
-    possible = b"upgrade" in options and head.framing is Framing.NONE and head.minor_version == 1
-    # One protocol only; h2c would carry requests that nobody here has looked at.
-    if upgrade is not None and possible and is_token(upgrade) and upgrade.lower() != b"h2c":
+    if upgrade is None or b"upgrade" not in options or head.minor_version == 0:
+        return
+    possible = head.framing is not Framing.TUNNEL and not _has_content(head)
+    # One protocol only; HTTP/2 would carry requests that nobody here has looked at.
+    if possible and is_protocol(upgrade) and upgrade.lower().partition(b"/")[0] not in (b"h2c", b"http"):
         head.upgrade = upgrade
 
 
@@ -261,7 +267,7 @@ def _set_response_framing(head: ResponseHead, request_method: bytes) -> None:
         head.content_length = framing[1]
     tunnel = status == 101 or (request_method == b"CONNECT" and 200 <= status < 300)
     if tunnel or status < 200 or status == 204:
-        if framing not in (None, (Framing.LENGTH, 0)):
+        if framing not in _NO_CONTENT:
             raise HeadError("content_not_allowed", f"a {status} response that announces content")
         head.content_length = None
         head.framing = Framing.TUNNEL if tunnel else Framing.NONE

@@ -210,6 +210,18 @@ def test_http_1_0_needs_no_host_and_closes() -> None:
     assert (head.host, head.port, head.keep_alive) == (None, None, False)
 
 
+@pytest.mark.parametrize("value", [b"", b",", b" , ,"])
+def test_an_empty_list_of_connection_options_is_none(value: bytes) -> None:
+    assert parse_request_head(request(b"Host: a", b"Connection:" + value)).connection == frozenset()
+    head = parse_response_head(response(b"Connection:" + value), request_method=b"GET")
+    assert (head.connection, head.keep_alive) == (frozenset(), True)
+
+
+def test_connect_may_say_that_it_has_no_content() -> None:
+    head = parse_request_head(request(b"Host: a:1", b"Content-Length: 0", start=b"CONNECT a:1 HTTP/1.1"))
+    assert (head.framing, head.content_length) == (Framing.TUNNEL, 0)
+
+
 @pytest.mark.parametrize(
     ("lines", "upgrade"),
     [
@@ -218,6 +230,12 @@ def test_http_1_0_needs_no_host_and_closes() -> None:
         ((b"Connection: upgrade", b"Upgrade: h2c"), None),
         ((b"Connection: upgrade", b"Upgrade: a, b"), None),
         ((b"Connection: upgrade", b"Upgrade: websocket", b"Content-Length: 1"), None),
+        ((b"Connection: upgrade", b"Upgrade: websocket", b"Transfer-Encoding: chunked"), None),
+        ((b"Connection: upgrade", b"Upgrade: websocket", b"Content-Length: 0"), b"websocket"),
+        ((b"Connection: upgrade", b"Upgrade: SPDY/3.1"), b"SPDY/3.1"),
+        ((b"Connection: upgrade", b"Upgrade: HTTP/2.0"), None),
+        ((b"Connection: upgrade", b"Upgrade: a/b/c"), None),
+        ((b"Connection: upgrade", b"Upgrade: a/"), None),
     ],
 )
 def test_upgrade_must_be_one_protocol_named_in_connection(lines, upgrade) -> None:
