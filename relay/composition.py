@@ -131,6 +131,7 @@ class Surroundings:
     resident_bytes: Callable[[], int] = resident_bytes
     confirmed_at: float | None = None
     return_within_seconds: Callable[[], int] = lambda: 0
+    relay_ready: Callable[[], bool] = lambda: True
 
 
 def compose(foundation: Foundation, background: Background, lifecycle: Lifecycle) -> Relay:
@@ -345,6 +346,7 @@ def _data_path(
         deadlines=deadlines,
         budget=budget,
         id_prefix=secrets.token_hex(6),
+        ready=lambda: around.lifecycle.ready and around.relay_ready(),
         log=get_logger("relay.calls"),
     )
     door = LinkDoor(

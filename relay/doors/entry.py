@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from relay.doors.destinations import NodeNames
 from relay.trust.credentials import Destination
+from trunkline.channel.fields import Framing
 from trunkline.channel.heads import RequestHead
 from trunkline.channel.memo import Memo
 from trunkline.channel.outcomes import Outcome
@@ -18,7 +19,9 @@ from trunkline.channel.targets import TargetForm
 from trunkline.channel.upgrade import LINK_PATH
 
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]++=*+")
+_ASKING: Final = (b"GET", b"HEAD")
 _BEARER: Final = re.compile(rb"(?i:bearer) ++([A-Za-z0-9\-._~+/]++=*+) *+")
+READY_PATH: Final = b"/v1/ready"
 MAX_CREDENTIALS_BYTES: Final = 8 * 1024
 KNOWN_TOKENS: Final = 1024
 MAX_KNOWN_TOKEN_BYTES: Final = 2048
@@ -59,6 +62,12 @@ class LinkAttempt(NamedTuple):
     head: RequestHead
 
 
+class ReadinessQuestion(NamedTuple):
+    """A request for `/v1/ready`, which load balancers ask that reach no other port than this one."""
+
+    head_only: bool
+
+
 def _refused_method(head: RequestHead, door: Door) -> DoorRefusal | None:
     """TRACE would echo credentials; OPTIONS with Max-Forwards asks for a hop that counts (RFC 9110 section 7.6.2)."""
     if head.method == b"TRACE" or (head.method == b"OPTIONS" and b"max-forwards" in head.watched):
@@ -81,7 +90,7 @@ class Doors:
         self._bearer_token.age()
         self._proxy_token.age()
 
-    def choose(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
+    def choose(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt | ReadinessQuestion:
         """Decides for a head that came on a TLS connection."""
         refusal = _refused_method(head, Door.GATEWAY if head.target_form is TargetForm.ORIGIN else Door.PROXY)
         if refusal is not None:
@@ -101,11 +110,13 @@ class Doors:
             return DoorRefusal(Door.LINK, Outcome.BAD_REQUEST, "on a link, write the path in the request line and Host")
         return self._at_proxy(head, Door.LINK)
 
-    def _at_gateway(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt:
+    def _at_gateway(self, head: RequestHead) -> Entry | DoorRefusal | LinkAttempt | ReadinessQuestion:
         if head.target == LINK_PATH:
             return LinkAttempt(head)
         found = self._names.gateway_target(head.target)
         if found is None:
+            if head.target == READY_PATH and head.method in _ASKING and head.framing is Framing.NONE:
+                return ReadinessQuestion(head.method == b"HEAD")
             message = "call a node at /v1/workspaces/<workspace>/nodes/<node>[:port]/<path>"
             return DoorRefusal(Door.GATEWAY, Outcome.NOT_FOUND, message)
         credentials = head.watched.get(b"authorization")

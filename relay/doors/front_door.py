@@ -62,6 +62,7 @@ class FrontDoor:
         "idle_seconds",
         "limits",
         "listener_seconds",
+        "ready",
         "received_bytes",
         "sent_bytes",
         "shedding",
@@ -80,9 +81,13 @@ class FrontDoor:
         deadlines: Deadlines,
         budget: CreditBudget,
         id_prefix: str,
+        ready: Callable[[], bool],
         log: Logger,
     ) -> None:
-        """Wires the data path; `id_prefix` begins every request id, and should be fresh for each process."""
+        """Wires the data path; `id_prefix` begins every request id, and should be fresh for each process.
+
+        `ready` tells load balancers whether they are to send calls here; calls are taken whatever it says.
+        """
         self.admission = admission
         self.call_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         self.limits = limits
@@ -90,6 +95,7 @@ class FrontDoor:
         self.idle_seconds: float = limits.idle_seconds
         self.listener_seconds: float = limits.listener_seconds
         self.deadlines = deadlines
+        self.ready = ready
         self.draining = False
         self.shedding = False
         self.untaken = Untaken(budget)

@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.doors.destinations import NodeNames
 from relay.doors.door_counts import DoorCounts
-from relay.doors.entry import Door, DoorRefusal, Doors, Entry, LinkAttempt
+from relay.doors.entry import Door, DoorRefusal, Doors, Entry, LinkAttempt, ReadinessQuestion
 from relay.doors.forwarding import ForwardedRequest, ForwardedResponse
 from relay.doors.known_requests import MAX_KNOWN_HEAD_BYTES, SEEN_HEADS_BITS, KnownRequests
 from relay.doors.known_responses import KnownResponses
@@ -61,7 +61,7 @@ class HeadReader:
         for responses in self._responses.values():
             responses.age()
 
-    def read_on_connection(self, raw: bytes) -> ForwardedRequest | DoorRefusal | LinkAttempt:
+    def read_on_connection(self, raw: bytes) -> ForwardedRequest | DoorRefusal | LinkAttempt | ReadinessQuestion:
         """Understands a whole request head that came on a connection; raises HeadError."""
         known = self.by_connection.find(raw)
         if known is not None:

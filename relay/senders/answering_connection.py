@@ -18,7 +18,7 @@ from relay.calls.exchange import Exchange
 from relay.calls.request_content import RequestContent, keeps_time
 from relay.doors.entry import Door
 from relay.doors.next_head import NextHead
-from relay.senders.own_answers import own_answer
+from relay.senders.own_answers import own_answer, readiness_answer
 from relay.senders.transport_flow import TransportFlow
 from trunkline.channel.outcomes import Outcome
 
@@ -109,6 +109,12 @@ class AnsweringConnection:
             self._linger()
         else:
             self._await_request()
+
+    def _tell_readiness(self, *, head_only: bool) -> None:
+        """Answers whoever asks whether the relay is ready, and ends the connection: a question costs a handshake."""
+        self._flow.write(readiness_answer(self._front, head_only=head_only))
+        self._flow.write_out()
+        self._linger()
 
     def refuse_link(self, outcome: Outcome, message: str) -> None:
         """Answers a request for a link."""

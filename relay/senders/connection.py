@@ -24,7 +24,7 @@ from relay.bounds.deadlines import NEVER, RATE_INTERVAL_SECONDS
 from relay.calls.content_rest import TURN_CHUNKS
 from relay.calls.exchange import Exchange
 from relay.calls.request_content import RequestContent
-from relay.doors.entry import Door, LinkAttempt
+from relay.doors.entry import Door, LinkAttempt, ReadinessQuestion
 from relay.doors.forwarding import ForwardedRequest
 from relay.senders.answering_connection import AnsweringConnection, State
 from relay.senders.own_answers import RETRY_AFTER_SECONDS
@@ -172,6 +172,8 @@ class SenderConnection(AnsweringConnection):
             self._state = _LINKING
             self.deadline = NEVER
             self._port.links.begin(self, request.head, self._transport)
+        elif isinstance(request, ReadinessQuestion):
+            self._tell_readiness(head_only=request.head_only)
         else:
             self._refuse(request.door, request.outcome, request.message, close=True)
         return leftover

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from relay.doors.entry import Door
-from trunkline.channel.outcomes import Outcome, relay_response
+from trunkline.channel.outcomes import Outcome, readiness_response, relay_response
 
 if TYPE_CHECKING:
     from relay.doors.front_door import FrontDoor
@@ -38,3 +38,8 @@ def own_answer(
         head_only=head_only,
         retry_after_seconds=RETRY_AFTER_SECONDS.get(outcome),
     )
+
+
+def readiness_answer(front: FrontDoor, *, head_only: bool) -> bytes:
+    """The answer to a load balancer's question; neither counted as a call nor logged, since it comes every second."""
+    return readiness_response(front.ready(), request_id=front.mint_request_id().decode("ascii"), head_only=head_only)

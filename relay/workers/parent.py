@@ -229,6 +229,7 @@ class Parent:
     def _on_state(self, worker: int, **state: Any) -> None:
         self._states.said(worker, State(**state))
         self._look_whether_ready()
+        self._children.send(worker, "relay_ready", ready=self._lifecycle.ready)
 
     def _on_reports(self, worker: int, items: list[dict[str, Any]], dropped: int) -> None:
         self._reports.take(items, dropped)

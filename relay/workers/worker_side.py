@@ -61,6 +61,7 @@ class WorkerSide:
         self._port: int = start["port"]
         self._pids: list[int] = start["pids"]
         self._return_within_seconds: int = start["return_within_seconds"]
+        self._relay_ready = False
         self._channel = Channel(self._take, self._orphaned)
         self._finished = False
         self._siblings = Siblings(self._channel.send, background.spawn, get_logger("relay.workers"))
@@ -81,6 +82,7 @@ class WorkerSide:
             resident_bytes=self._resident_bytes,
             confirmed_at=start["confirmed_at"],
             return_within_seconds=lambda: self._return_within_seconds,
+            relay_ready=lambda: self._relay_ready,
         )
         self._serving = compose_serving(ground, around, self._quotas)
         self._siblings.serve(self._serving.registry)
@@ -205,6 +207,10 @@ class WorkerSide:
     def on_reload(self) -> None:
         """Read the public certificate again."""
         self._ground.serving.reload()
+
+    def on_relay_ready(self, ready: bool) -> None:
+        """Whether the relay as a whole is ready, which this worker tells load balancers."""
+        self._relay_ready = ready
 
     def on_drain(self) -> None:
         """It is over."""

@@ -87,6 +87,11 @@ class WorkersFleet:
             fields = (f"Host: {connection.host}", f"Authorization: Bearer {token}", "Connection: close")
             return connection.request(line, *fields).status
 
+    def readiness(self) -> int:
+        """What a load balancer is told on the relay's port, by either worker."""
+        with self.connect() as connection:
+            return connection.request("GET /v1/ready", f"Host: {connection.host}").status
+
     def tunnel(self, stack: contextlib.ExitStack, node: str) -> RawConnection:
         """Raw bytes to a node's agent, through either worker."""
         connection = stack.enter_context(self.connect())
@@ -125,6 +130,10 @@ def test_every_node_is_reached_through_either_worker_and_one_page_counts_it(rela
     assert relay.metric("links_open") >= len(NODES)
     assert relay.metric("workers_up") == 2
     assert all(relay.fleet.works(node) for node in NODES)
+
+
+def test_load_balancers_are_told_by_each_worker_that_the_relay_is_ready(relay: WorkersFleet) -> None:
+    wait_until(lambda: {relay.readiness() for _ in range(CONNECTIONS)} == {200}, "every worker has heard of it")
 
 
 def test_a_revocation_cuts_at_both_workers_and_is_reported_as_one_sum(relay: WorkersFleet) -> None:

@@ -136,6 +136,7 @@ def test_it_enrols_serves_drains_and_starts_again_without_a_control_plane(relay:
             await speak_no_tls(port)
             assert await relay.control_plane.wait_for(PRESENCE_PATH) == [{"port": port}]
             assert (await relay.call(f"{endpoints['admin_url']}/readyz"))[0] == 200
+            assert (await relay.call(f"{endpoints['url']}/v1/ready"))[::2] == (200, "ready\n")
             metrics = (await relay.call(f"{endpoints['admin_url']}/metrics"))[2]
             assert "trunkline_relay_trust_document_sequence 1.0" in metrics
             assert 'trunkline_relay_handshake_failures_total{reason="tls"} 1.0' in metrics
@@ -204,6 +205,7 @@ def test_a_relay_that_drains_serves_until_its_port_is_closed(relay: Fixture, eve
             status, _, text = await relay.call(f"{endpoints['admin_url']}/readyz?verbose")
             assert status == 503
             assert json.loads(text)["draining"] is True
+            assert (await relay.call(f"{endpoints['url']}/v1/ready"))[::2] == (503, "not ready\n")
             assert json.loads(text)["left"] == {
                 "connections": 0,
                 "sender_links": 0,

@@ -255,6 +255,7 @@ class SmallRelay:
         self.deadlines = Deadlines(loop, lambda: 1_800_000_000.0)
         self.deadlines.start()
         self.budget = CreditBudget()
+        self.ready = True
         self.front = FrontDoor(
             loop=loop,
             admission=self.admission,
@@ -265,6 +266,7 @@ class SmallRelay:
             deadlines=self.deadlines,
             budget=self.budget,
             id_prefix="t",
+            ready=lambda: self.ready,
             log=log,
         )
         links = LinkDoor(

@@ -136,6 +136,21 @@ def _around_request_id(
     return head, end if head_only else end + content
 
 
+def readiness_response(ready: bool, *, request_id: str, head_only: bool = False) -> bytes:
+    """The whole response, and the connection's last, that says whether the relay is ready, and nothing else."""
+    status, content = (200, b"ready\n") if ready else (503, b"not ready\n")
+    fields: list[Field] = [
+        (b"Content-Type", b"text/plain"),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Cache-Control", b"no-store"),
+        (b"Strict-Transport-Security", HSTS),
+        (b"Proxy-Status", PROXY_NAME),
+        (b"Trunkline-Request-Id", request_id.encode("ascii")),
+        (b"Connection", b"close"),
+    ]
+    return status_line(status) + _lines(fields) + (b"\r\n" if head_only else b"\r\n" + content)
+
+
 def _lines(fields: list[Field]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 

@@ -10,6 +10,7 @@ from relay.doors.entry import (
     Doors,
     Entry,
     LinkAttempt,
+    ReadinessQuestion,
     bearer_token,
     proxy_token,
 )
@@ -82,6 +83,26 @@ def test_refusals_at_the_door(start, fields, host, door, outcome) -> None:
 def test_link_path_is_a_link_attempt() -> None:
     assert isinstance(DOORS.choose(head(b"GET /v1/link", host=b"relay")), LinkAttempt)
     assert isinstance(DOORS.choose(head(b"GET /v1/link?x", host=b"relay")), DoorRefusal)
+
+
+def test_the_path_of_readiness_is_a_question() -> None:
+    assert DOORS.choose(head(b"GET /v1/ready", host=b"192.0.2.1:443")) == ReadinessQuestion(head_only=False)
+    assert DOORS.choose(head(b"HEAD /v1/ready", host=b"relay")) == ReadinessQuestion(head_only=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        (b"POST /v1/ready", b"X-A: b"),
+        (b"GET /v1/ready", b"Content-Length: 1"),
+        (b"GET /v1/ready?verbose", b"X-A: b"),
+        (b"GET /v1/ready/", b"X-A: b"),
+    ],
+)
+def test_anything_else_there_is_refused(line: bytes, field: bytes) -> None:
+    refusal = DOORS.choose(head(line, field, host=b"relay"))
+    assert isinstance(refusal, DoorRefusal)
+    assert refusal.outcome is Outcome.NOT_FOUND
 
 
 def test_streams_use_origin_form_and_host() -> None:

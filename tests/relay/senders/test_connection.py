@@ -53,6 +53,38 @@ async def test_kept_alive_calls_one_after_the_other(relay: SmallRelay) -> None:
     assert node.link.streams == 0
 
 
+@pytest.mark.parametrize(
+    ("ready", "method", "line", "content"),
+    [
+        (True, b"GET", b"HTTP/1.1 200 OK\r\n", b"ready\n"),
+        (True, b"HEAD", b"HTTP/1.1 200 OK\r\n", b""),
+        (False, b"GET", b"HTTP/1.1 503 Service Unavailable\r\n", b"not ready\n"),
+    ],
+)
+def test_whoever_asks_is_told_whether_the_relay_is_ready_and_nothing_else(
+    ready: bool, method: bytes, line: bytes, content: bytes
+) -> None:
+    @on_relay()
+    async def ask(relay: SmallRelay) -> None:
+        relay.ready = ready
+        relay.attach_node()
+        sender = relay.connect()
+        sender.send(method + b" /v1/ready HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n")
+        await settle()
+        head, _, rest = sender.take().partition(b"\r\n\r\n")
+        assert head.startswith(line)
+        assert rest == content
+        parsed = parse_response_head(head + b"\r\n\r\n", request_method=method)
+        assert {name.lower() for name, _ in parsed.fields} == {
+            b"content-type", b"cache-control", b"strict-transport-security", b"proxy-status", b"trunkline-request-id",
+            b"content-length", b"connection",
+        }  # fmt: skip
+        assert b"connection: close" in head.lower()
+        assert relay.metric("calls_total", door="gateway", outcome="not_found") in (None, 0)
+
+    ask()
+
+
 @on_relay()
 async def test_any_split_of_both_sides_gives_the_same(relay: SmallRelay) -> None:
     node = relay.attach_node()
