@@ -54,6 +54,7 @@ GAUGES: Final[dict[str, tuple[str, Callable[[Iterable[float]], float]]]] = {
     "process_max_fds": (_ALL, min),
     "process_start_time_seconds": (_OWN, max),
     "python_info": (_OWN, max),
+    "trunkline_build_info": (_OWN, max),
 }
 
 

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from trunkline.runtime.log_writer import log_writer
+from trunkline.version import __version__
 
 
 class _ProcessCollector(ProcessCollector):
@@ -48,4 +49,6 @@ def daemon_registry(*, proc: str = "/proc") -> CollectorRegistry:
     blocks = Gauge("trunkline_python_allocated_blocks", "Blocks of memory that Python objects hold.", registry=registry)
     blocks.set_function(sys.getallocatedblocks)
     registry.register(_LogCollector())
+    build = Gauge("trunkline_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
+    build.labels(__version__).set(1)
     return registry

@@ -6,12 +6,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from trunkline.runtime.daemon_metrics import daemon_registry
+from trunkline.version import __version__
 
 
 def blocks(registry: CollectorRegistry) -> float:
     value = registry.get_sample_value("trunkline_python_allocated_blocks")
     assert value is not None
     return value
+
+
+def test_the_release_is_told() -> None:
+    assert daemon_registry().get_sample_value("trunkline_build_info", {"version": __version__}) == 1
 
 
 def test_what_is_kept_shows_in_the_blocks() -> None:
