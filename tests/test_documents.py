@@ -26,6 +26,8 @@ SCALES = {"MiB": 2**20, "GiB": 2**30}
 _DOTTED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 _DEFAULT = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)` \((\d[\d,.]*)(?: ([MG]iB))?")
 _COMMAND = re.compile(r"(?:`|^|\| )trunkline ([a-z][^`\n]*)", re.MULTILINE)
+_EXAMPLE = re.compile(r"^ .*?\btrunkline (.+)$", re.MULTILINE)
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _DAEMONS = {"relay", "node-agent", "control-plane"}
 _NO_COMMANDS = {"evidence nonce v1"}
 
@@ -71,7 +73,25 @@ def test_commands_that_are_named_exist_with_their_options(page: Path) -> None:
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         if command.name not in _DAEMONS:  # these parse their own
             own = re.split(r" -- |#| \| |  ", line)[0]
-            assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", own)) - options - {"--help"} == set(), line
+            assert set(_OPTION.findall(own)) - options - {"--help"} == set(), line
+
+
+def test_examples_of_commands_are_commands_with_their_options() -> None:
+    found = [line for text in helps(cli, click.Context(cli)) for line in _EXAMPLE.findall(text)]
+    assert len(found) > 20
+    for line in found:
+        options = {option for parameter in named(line).params for option in parameter.opts}
+        assert set(_OPTION.findall(line.split(" -- ")[0])) <= options, line
+
+
+def helps(command: click.Command, context: click.Context) -> Iterator[str]:
+    """What a command, and each below it, says at the end of its help."""
+    yield command.epilog or ""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from helps(inner, context)
 
 
 def named(line: str) -> click.Command:

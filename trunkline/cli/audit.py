@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from trunkline.cli.examples import examples
 from trunkline.cli.output import print_records
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.records.audit import AuditEvent
@@ -19,14 +20,16 @@ def audit() -> None:
     """The audit: who did what."""
 
 
-@audit.command("list")
+@audit.command("list", epilog=examples("audit list --action node.delete --since 2026-01-01"))
 @click.option("--action", help="Only this action, e.g. node.delete.")
 @click.option("--actor", help="Only what this actor did, e.g. operator/op-…")
 @click.option("--outcome", help="Only this outcome.")
 @click.option("--workspace-id", metavar="ID", help="Only events of this workspace.")
 @click.option("--since", type=_MOMENT, metavar="TIME", help="Not before: YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, UTC.")
 @click.option("--until", type=_MOMENT, metavar="TIME", help="Not after.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many events.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many events."
+)
 @connected
 def list_(
     invocation: Invocation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.arguments import YES, confirm
+from trunkline.cli.examples import examples
 from trunkline.cli.init_scripts import cluster_init_scripts
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
@@ -20,7 +21,7 @@ def cluster() -> None:
 cluster.add_command(cluster_init_scripts)
 
 
-@cluster.command("create")
+@cluster.command("create", epilog=examples("cluster create web vm-1 vm-2"))
 @click.argument("name")
 @click.argument("nodes", nargs=-1, metavar="[NODE]...")
 @connected

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import click
 
+from trunkline.cli.examples import examples
 from trunkline.cli.fleet_options import OUTPUT, QUIET
 from trunkline.cli.output import print_line, print_record, print_records
 from trunkline.cli.session import Invocation, Session, connected, connected_stream
@@ -23,7 +24,7 @@ def command() -> None:
     """Commands that were run."""
 
 
-@command.command("list")
+@command.command("list", epilog=examples("command list --node vm-1 --state-is RUNNING"))
 @click.option("--node", metavar="NAME", help="Only commands of this node.")
 @click.option("--state-is", "command_state", metavar="STATE", help="Only commands in this state, e.g. RUNNING.")
 @connected
@@ -41,10 +42,12 @@ def get(invocation: Invocation, command_id: str) -> None:
     print_record(invocation.call(lambda session: session.commands.get(command_id)), invocation.output)
 
 
-@command.command("output")
+@command.command(
+    "output", epilog=examples("command output ID --follow", "command output ID --stream stderr --tail 4096")
+)
 @click.argument("command_id")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), default="stdout", show_default=True)
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="The byte to begin with.")
+@click.option("--offset", metavar="BYTES", type=click.IntRange(min=0), default=0, help="The byte to begin with.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="BYTES", help="Only the last so many bytes.")
 @click.option("--length", type=click.IntRange(min=0), metavar="BYTES", help="At most so many bytes.")
 @click.option("--kept", is_flag=True, help="Take what the control plane kept, if the node does not answer.")

@@ -10,6 +10,7 @@ import click
 from trunkline.cli.copies import Choices, Copies
 from trunkline.cli.copy_display import CopyDisplay
 from trunkline.cli.copy_places import CopyPlace, check_ways, place_of
+from trunkline.cli.examples import examples
 from trunkline.cli.exits import CommandFailed, line_of, status_of
 from trunkline.cli.session import Invocation, Session, connected_stream
 from trunkline.client.errors import ApiError
@@ -19,7 +20,7 @@ from trunkline.files.names import shown
 SOMETHING_LEFT_OUT = 1
 
 
-@click.command("cp")
+@click.command("cp", epilog=examples("cp report.csv vm-1:/srv/in/", "cp -r vm-1:/var/log/app logs"))
 @click.option("--recursive", "-r", is_flag=True, help="Copy directories, and what is in them.")
 @click.option("--preserve", "-p", is_flag=True, help="Keep permissions and times of change.")
 @click.option("--user", metavar="NAME", help="The user on the node, if the owner's policy allows it.")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from trunkline.cli.arguments import YES, confirm, pairs_of
+from trunkline.cli.examples import examples
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
 
@@ -32,7 +33,12 @@ def _conditions(command: Any) -> Any:
     return command
 
 
-@join_policy.command("create")
+@join_policy.command(
+    "create",
+    epilog=examples(
+        "join-policy create web --platform azure --account SUBSCRIPTION --resource-group web --node-name 'web-{name}'"
+    ),
+)
 @click.argument("name")
 @click.option("--platform", required=True, type=click.Choice(["azure", "aws", "gcp"]), help="Who vouches.")
 @_conditions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.arguments import YES, confirm, pairs_of
+from trunkline.cli.examples import examples
 from trunkline.cli.node_init import init, print_init
 from trunkline.cli.output import print_done, print_record, print_records, print_tree
 from trunkline.cli.session import Invocation, connected
@@ -21,7 +22,7 @@ def node() -> None:
 node.add_command(init)
 
 
-@node.command("list")
+@node.command("list", epilog=examples("node list --state-is offline", "node list --cluster web -l role=db -o json"))
 @click.option(
     "--state-is", "node_state", metavar="STATE", help="Only nodes that are online, degraded, offline or pending."
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from trunkline.cli.examples import examples
 from trunkline.cli.output import print_record, say
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.records.workspaces import Quota, WorkspaceQuotas
@@ -11,7 +12,12 @@ from trunkline.client.records.workspaces import Quota, WorkspaceQuotas
 _BOUND = click.IntRange(min=1)
 
 
-@click.command("quotas")
+@click.command(
+    "quotas",
+    epilog=examples(
+        "workspace quotas main --calls-per-second 500 --sender-concurrent-calls 50", "workspace quotas main --none"
+    ),
+)
 @click.argument("name")
 @click.option("--calls-per-second", type=_BOUND, metavar="N", help="Calls that begin, of the whole workspace.")
 @click.option("--concurrent-calls", type=_BOUND, metavar="N", help="Calls at once.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.adoption import TIMEOUT, WAIT, fail_if_incomplete, print_adoption, wait_for_adoption
+from trunkline.cli.examples import examples
 from trunkline.cli.output import print_record, say
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.cli.targets import KINDS, id_of
 from trunkline.client.records.endings import Adoption, Revocation
 
 
-@click.command("revoke")
+@click.command("revoke", epilog=examples("revoke node vm-1", "revoke token 1b14fb0783b4aedb4d66aca573a44f18"))
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("identifier", metavar="ID")
 @WAIT

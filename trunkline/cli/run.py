@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trunkline.cli.arguments import pairs_of
+from trunkline.cli.examples import examples
 from trunkline.cli.fleet_options import FleetChoice, fleet_options
 from trunkline.cli.fleet_run import run_on_nodes
 from trunkline.cli.local_input import read_beginning
@@ -13,7 +14,15 @@ from trunkline.cli.session import Invocation, Session, connected_stream
 from trunkline.client.commands import CommandRequest
 
 
-@click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog=examples(
+        "run --all -- uname -a",
+        "run --cluster web --canary 1 --wave 25% -- systemctl restart app",
+        "run --node vm-1 --timeout 60 -- sh -c 'df -h | tail -n +2'",
+    ),
+)
 @fleet_options
 @process_options
 @click.option("--named", metavar="NAME", help="Run the command that the node's owner has given this name, not CMD.")

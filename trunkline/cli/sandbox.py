@@ -10,6 +10,7 @@ import click
 
 from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.connection import SANDBOX_DIRECTORY
+from trunkline.cli.examples import examples
 from trunkline.cli.exits import CommandFailed
 from trunkline.runtime.loading import loading
 from trunkline.sandbox.daemon import SandboxFailed
@@ -26,12 +27,17 @@ _STATE = click.option(
 )
 
 
-@click.command("up")
+@click.command("up", epilog=examples("up --nodes 4 --detach"))
 @_STATE
-@click.option("--nodes", type=click.IntRange(1, MOST_NODES), default=2, show_default=True, help="How many nodes.")
-@click.option("--relays", type=click.IntRange(1, MOST_RELAYS), default=1, show_default=True, help="How many relays.")
 @click.option(
-    "--port", "ports", type=click.IntRange(1, LARGEST_PORT), multiple=True, default=DEFAULT_PORTS, show_default=True,
+    "--nodes", metavar="N", type=click.IntRange(1, MOST_NODES), default=2, show_default=True, help="How many nodes."
+)
+@click.option(
+    "--relays", metavar="N", type=click.IntRange(1, MOST_RELAYS), default=1, show_default=True, help="How many relays."
+)
+@click.option(
+    "--port", "ports", metavar="PORT", type=click.IntRange(1, LARGEST_PORT), multiple=True, default=DEFAULT_PORTS,
+    show_default=True,
     help="A port of this machine's loopback that new nodes open; may be repeated.",
 )  # fmt: skip
 @click.option(

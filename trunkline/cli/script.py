@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import click
 
+from trunkline.cli.examples import examples
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.fleet_options import FleetChoice, fleet_options
 from trunkline.cli.fleet_run import run_on_nodes
@@ -17,7 +18,11 @@ from trunkline.cli.session import Invocation, Session, connected_stream
 from trunkline.client.scripts import LARGEST_SCRIPT_BYTES, script_request
 
 
-@click.command("script", context_settings={"allow_interspersed_args": False})
+@click.command(
+    "script",
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples("script --cluster web setup.sh", "script --node vm-1 setup.sh -- --verbose"),
+)
 @fleet_options
 @process_options
 @click.option(

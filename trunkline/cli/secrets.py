@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from trunkline.cli.arguments import YES, confirm, pairs_of
+from trunkline.cli.examples import examples
 from trunkline.cli.exits import CommandFailed
 from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.session import Invocation, connected
@@ -54,7 +55,13 @@ def delete_scope(invocation: Invocation, scope: str, yes: bool) -> None:
     print_done(f"deleted {scope}", invocation.output)
 
 
-@secret.command("put")
+@secret.command(
+    "put",
+    epilog=examples(
+        "secret put db/password --file password",
+        "openssl rand -base64 24 | trunkline secret put db/password --strip-newline",
+    ),
+)
 @click.argument("name", metavar="SCOPE/KEY")
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE",
               help="Read the value from FILE instead of standard input.")  # fmt: skip
@@ -102,7 +109,7 @@ def _targeted(command: Callable[..., R]) -> Callable[..., R]:
     return command
 
 
-@secret.command("grant")
+@secret.command("grant", epilog=examples("secret grant db --cluster web"))
 @click.argument("scope")
 @_targeted
 @connected

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import click
 
 from trunkline.channel.shell_frames import ShellEndingKind
+from trunkline.cli.examples import examples
 from trunkline.cli.exits import INTERRUPTED, printable
 from trunkline.cli.local_side import LocalSide
 from trunkline.cli.session import Invocation, Session, connected_stream
@@ -20,7 +21,7 @@ from trunkline.client.node import Node
 from trunkline.client.shells import RemoteShell, ShellListener, ShellRequest
 
 
-@click.command("shell")
+@click.command("shell", epilog=examples("shell vm-1", "shell vm-1 --user app -- top"))
 @click.argument("node", metavar="NODE")
 @click.option("--user", metavar="NAME", help="The user on the node, if the owner's policy allows it.")
 @click.option("--terminal/--no-terminal", "-t/-T", "terminal", default=None,

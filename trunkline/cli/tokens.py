@@ -14,6 +14,7 @@ from typing import TypeVar
 import click
 
 from trunkline.cli.arguments import pairs_of
+from trunkline.cli.examples import examples
 from trunkline.cli.exits import CommandFailed, printable
 from trunkline.cli.output import moment
 from trunkline.cli.session import Invocation, connected
@@ -57,7 +58,7 @@ def token() -> None:
     """Make tokens."""
 
 
-@token.command("call")
+@token.command("call", epilog=examples("token call vm-1 --scope health:read --scope port:8000 --file vm-1.token"))
 @click.argument("node")
 @click.option(
     "--scope",
@@ -79,8 +80,16 @@ def call(invocation: Invocation, node: str, scopes: tuple[str, ...], lifetime_se
     _hand_out(record, record.token, invocation.output, path)
 
 
-@token.command("workspace")
-@click.option("--port", "ports", multiple=True, required=True, type=click.IntRange(1, 65_535), help="A shared port.")
+@token.command("workspace", epilog=examples("token workspace --port 9100 --lifetime 2592000 --file prometheus.token"))
+@click.option(
+    "--port",
+    "ports",
+    metavar="PORT",
+    multiple=True,
+    required=True,
+    type=click.IntRange(1, 65_535),
+    help="A shared port.",
+)
 @_lifetime(86_400)
 @_FILE
 @connected
@@ -92,11 +101,13 @@ def workspace(invocation: Invocation, ports: tuple[int, ...], lifetime_seconds: 
     _hand_out(record, record.token, invocation.output, path)
 
 
-@token.command("join")
+@token.command("join", epilog=examples("token join --node vm-1 --label role=web --file join-token"))
 @click.option("--node", "node_name", metavar="NAME", help="The name that the node gets.")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="A label that the node gets.")
 @click.option("--cluster", metavar="NAME", help="The cluster that the node joins.")
-@click.option("--uses", type=click.IntRange(min=1), default=1, show_default=True, help="For how many nodes.")
+@click.option(
+    "--uses", metavar="N", type=click.IntRange(min=1), default=1, show_default=True, help="For how many nodes."
+)
 @_lifetime(3_600)
 @_FILE
 @connected
@@ -119,7 +130,7 @@ def join(
     _hand_out(record, record.join_token or "", invocation.output, path)
 
 
-@token.command("relay")
+@token.command("relay", epilog=examples("token relay relay-1 --dns-name relay-1.example --file relay-join-token"))
 @click.argument("name")
 @click.option("--dns-name", "dns_names", multiple=True, required=True, help="A DNS name of the relay.")
 @_lifetime(3_600)
