@@ -14,6 +14,7 @@ from certs.trust import TrustVerdict
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment
+from trunkline.channel.addresses import Addresses
 from trunkline.channel.dialing import CarrierChoice, DialPlan, dial
 from trunkline.channel.errors import ConnectionLost
 from trunkline.channel.flushing import Flusher
@@ -62,6 +63,7 @@ class Dialer:
         self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(self._loop)
         self._budget = CreditBudget()
+        self._addresses = Addresses()
         self._sequences = itertools.count(1)
         self.instance = uuid.uuid4()
 
@@ -99,6 +101,7 @@ class Dialer:
             proxy_ssl_context=proxy_tls,
             deadline_seconds=self._options.dial_seconds,
             refuse_peer=lambda transport: self._refusal(attachment, transport),
+            addresses=self._addresses,
         )
 
         def make_link(agreed: LinkTerms) -> Link:

@@ -1,14 +1,16 @@
 """Dialling a relay: TCP, perhaps through a proxy, then TLS, then the link upgrade, then a Link on the connection.
 
-One total deadline bounds everything. Every way to fail ends in a ChannelError: `ConnectionLost` where trying again may
-help (nobody there, nobody answers, cut off), `HandshakeFailed` where the other side, or the proxy, or the certificate
-check said no; of these `LinkRefused` carries the relay's own words. The link takes the transport over inside the very
-call that parses the `101`, so that no byte behind it can be missed.
+One total deadline bounds everything. Of several addresses of a name the first one at which TLS comes up is taken (see
+`connecting`), and only there anything is said. Every way to fail ends in a ChannelError: `ConnectionLost` where trying
+again may help (nobody there, nobody answers, cut off), `HandshakeFailed` where the other side, or the proxy, or the
+certificate check said no; of these `LinkRefused` carries the relay's own words. The link takes the transport over
+inside the very call that parses the `101`, so that no byte behind it can be missed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,6 +18,8 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from trunkline.channel.addresses import Address, Addresses
+from trunkline.channel.connecting import connect_first
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, LinkOwner
@@ -28,7 +32,6 @@ from trunkline.channel.websocket_fields import new_websocket_key
 
 CarrierChoice = Literal["yamux", "websocket", "auto"]
 
-HAPPY_EYEBALLS_DELAY_SECONDS: Final = 0.25
 DIAL_SECONDS: Final = 10.0
 YAMUX_SHARE: Final = 0.5
 """Of what is left of the deadline once TLS is up: so long an answer is waited for where a WebSocket may follow. What
@@ -52,6 +55,7 @@ class DialPlan:
         proxy_ssl_context: verifies an `https://` proxy; needed only then.
         deadline_seconds: for everything together.
         refuse_peer: says why a relay whose certificate verifies is not to be spoken to all the same.
+        addresses: where names are looked up; whoever dials more than once hands in the same each time.
     """
 
     url: str
@@ -65,6 +69,7 @@ class DialPlan:
     proxy_ssl_context: ssl.SSLContext | None = None
     deadline_seconds: float = DIAL_SECONDS
     refuse_peer: PeerRefusal | None = None
+    addresses: Addresses = field(default_factory=Addresses, repr=False, compare=False)
 
     @property
     def host_and_port(self) -> tuple[str, int]:
@@ -162,10 +167,12 @@ async def _dial_once(
         sequence=plan.sequence,
         websocket_key=new_websocket_key() if carrier is Carrier.WEBSOCKET else None,
     )
-    upgrade = UpgradeProtocol(request, make_link, loop, plan.refuse_peer)
+    connecting = _Connecting(plan, request, make_link, loop)
     try:
-        await _connect(plan, upgrade, loop)
-        return await _answer(upgrade, (deadline - loop.time()) * share if share < 1.0 else None)
+        upgrade = await connecting.connect()
+        link = await _answer(upgrade, (deadline - loop.time()) * share if share < 1.0 else None)
+        connecting.succeeded()
+        return link
     except ssl.SSLCertVerificationError as error:
         raise HandshakeFailed(f"the certificate of {host} is not to be trusted: {error.verify_message}") from None
     except ssl.SSLError as error:
@@ -178,7 +185,7 @@ async def _dial_once(
     except UnicodeError:
         raise HandshakeFailed(f"{plan.proxy or request.authority} cannot be the name of a host") from None
     finally:
-        upgrade.abandon()
+        connecting.abandon()
 
 
 async def _answer(upgrade: UpgradeProtocol, patience_seconds: float | None) -> Link:
@@ -193,50 +200,111 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
-async def _connect(plan: DialPlan, upgrade: UpgradeProtocol, loop: asyncio.AbstractEventLoop) -> None:
-    host, port = plan.host_and_port
-    if plan.proxy is not None:
-        await _connect_through_proxy(plan, plan.proxy, upgrade, loop)
-        return
-    await loop.create_connection(
-        lambda: upgrade,
-        host,
-        port,
-        ssl=plan.ssl_context,
-        server_hostname=host,
-        happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_SECONDS,
-        ssl_handshake_timeout=plan.deadline_seconds,
-    )
+class _Connecting:
+    """The connections of one attempt, one for each address that was tried; the first that has TLS up asks for the link.
 
+    All of it may be abandoned at any moment: what `connect` has made is found here, whether it was handed over or not.
+    """
 
-async def _connect_through_proxy(
-    plan: DialPlan, proxy: ProxyAddress, upgrade: UpgradeProtocol, loop: asyncio.AbstractEventLoop
-) -> None:
-    host, port = plan.host_and_port
-    connect = ConnectProtocol(proxy, host, port, loop)
-    if proxy.secure and plan.proxy_ssl_context is None:
-        raise HandshakeFailed(f"the proxy {proxy} needs a TLS context to verify it")
-    transport, _ = await loop.create_connection(
-        lambda: connect,
-        proxy.host,
-        proxy.port,
-        ssl=plan.proxy_ssl_context if proxy.secure else None,
-        server_hostname=proxy.host if proxy.secure else None,
-        happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_SECONDS,
-        ssl_handshake_timeout=plan.deadline_seconds if proxy.secure else None,
-    )
-    try:
-        await connect.done
-        secured = await loop.start_tls(
-            transport,
-            upgrade,
-            plan.ssl_context,
-            server_hostname=host,
-            ssl_handshake_timeout=plan.deadline_seconds,
+    def __init__(
+        self,
+        plan: DialPlan,
+        request: LinkRequest,
+        make_link: Callable[[LinkTerms], Link],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._plan = plan
+        self._request = request
+        self._make_link = make_link
+        self._loop = loop
+        self._upgrades: list[UpgradeProtocol] = []
+        self._first: UpgradeProtocol | None = None
+        self._address: Address | None = None
+        self._linked = False
+        self._host, self._port = plan.host_and_port
+        self._next_host, self._next_port = self._host, self._port
+        if plan.proxy is not None:
+            self._next_host, self._next_port = plan.proxy.host, plan.proxy.port
+
+    async def connect(self) -> UpgradeProtocol:
+        """Bring TLS up with the relay; the request for the link is on its way.
+
+        Raises:
+            ChannelError, OSError, UnicodeError: no address is one at which that succeeds.
+        """
+        proxy = self._plan.proxy
+        if proxy is not None and proxy.secure and self._plan.proxy_ssl_context is None:
+            raise HandshakeFailed(f"the proxy {proxy} needs a TLS context to verify it")
+        addresses = await self._plan.addresses.find(self._next_host, self._next_port)
+        self._address, upgrade = await connect_first(addresses, self._secure, avoid=self._avoid)
+        return upgrade
+
+    def succeeded(self) -> None:
+        """There is a link."""
+        self._linked = True
+        if self._address is not None:
+            self._plan.addresses.welcome(self._next_host, self._next_port, self._address)
+
+    def abandon(self) -> None:
+        """Drop all but the link that was handed over; an address at which there is none is not tried first again."""
+        for upgrade in self._upgrades:
+            upgrade.abandon()
+        if not self._linked and self._address is not None:
+            self._avoid(self._address)
+
+    def _avoid(self, address: Address) -> None:
+        self._plan.addresses.avoid(self._next_host, self._next_port, address)
+
+    async def _secure(self, connection: socket.socket) -> UpgradeProtocol:
+        upgrade: UpgradeProtocol = UpgradeProtocol(
+            self._request, self._make_link, self._loop, self._plan.refuse_peer, lambda: self._is_first(upgrade)
         )
-    except BaseException:
-        transport.abort()
-        raise
-    if secured is None:
-        raise ConnectionLost(f"the proxy {proxy} closed the connection")
-    upgrade.connection_made(secured)
+        self._upgrades.append(upgrade)
+        if self._plan.proxy is None:
+            await self._secure_directly(upgrade, connection)
+        else:
+            await self._secure_through_proxy(self._plan.proxy, upgrade, connection)
+        if self._first is not upgrade:
+            raise ConnectionLost("another address was quicker")
+        return upgrade
+
+    def _is_first(self, upgrade: UpgradeProtocol) -> bool:
+        if self._first is None:
+            self._first = upgrade
+        return self._first is upgrade
+
+    async def _secure_directly(self, upgrade: UpgradeProtocol, connection: socket.socket) -> None:
+        await self._loop.create_connection(
+            lambda: upgrade,
+            sock=connection,
+            ssl=self._plan.ssl_context,
+            server_hostname=self._host,
+            ssl_handshake_timeout=self._plan.deadline_seconds,
+        )
+
+    async def _secure_through_proxy(
+        self, proxy: ProxyAddress, upgrade: UpgradeProtocol, connection: socket.socket
+    ) -> None:
+        connect = ConnectProtocol(proxy, self._host, self._port, self._loop)
+        transport, _ = await self._loop.create_connection(
+            lambda: connect,
+            sock=connection,
+            ssl=self._plan.proxy_ssl_context if proxy.secure else None,
+            server_hostname=proxy.host if proxy.secure else None,
+            ssl_handshake_timeout=self._plan.deadline_seconds if proxy.secure else None,
+        )
+        try:
+            await connect.done
+            secured = await self._loop.start_tls(
+                transport,
+                upgrade,
+                self._plan.ssl_context,
+                server_hostname=self._host,
+                ssl_handshake_timeout=self._plan.deadline_seconds,
+            )
+        except BaseException:
+            transport.abort()
+            raise
+        if secured is None:
+            raise ConnectionLost(f"the proxy {proxy} closed the connection")
+        upgrade.connection_made(secured)

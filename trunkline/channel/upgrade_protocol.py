@@ -49,10 +49,13 @@ class UpgradeProtocol(asyncio.Protocol):
         make_link: Callable[[LinkTerms], Link],
         loop: asyncio.AbstractEventLoop,
         refuse_peer: PeerRefusal | None = None,
+        is_first: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Prepare; where several connections are made for one link, `is_first` tells which of them asks for it."""
         self._request = request
         self._make_link = make_link
         self._refuse_peer = refuse_peer
+        self._is_first = is_first
         self._received = bytearray()
         self._refusal: ResponseHead | None = None
         self._transport: asyncio.Transport | None = None
@@ -71,9 +74,15 @@ class UpgradeProtocol(asyncio.Protocol):
         return link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """TLS is up: ask for the link, unless this relay is not to be spoken to; then it is not given the token."""
+        """TLS is up: ask for the link, unless this relay is not to be spoken to; then it is not given the token.
+
+        Nor is one that was too late.
+        """
         # Not asked whether it is one: the faster loop's transports only look like asyncio.Transport.
         self._transport = transport = cast(asyncio.Transport, transport)
+        if not self._is_first():
+            transport.abort()
+            return
         refusal = None if self._refuse_peer is None else self._refuse_peer(transport)
         if refusal is not None:
             self._fail(HandshakeFailed(refusal))

@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from certs.tls import TlsContext
+from trunkline.channel.addresses import Addresses
 from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ChannelError, HandshakeFailed
 from trunkline.channel.limits import Limits
@@ -45,11 +46,18 @@ def tls_dial(
     What is between may not let an unknown upgrade through: the link then comes in a WebSocket.
     `refuse_peer` says why a relay whose certificate verifies is not to be spoken to all the same.
     """
+    addresses = Addresses()
 
     async def dial(owner: LinkOwner, token: str | None) -> Link:
         context = ssl_context if isinstance(ssl_context, TlsContext) else ssl_context()
         plan = DialPlan(
-            relay_url, context, token, carrier="auto", proxy=outbound_proxy(relay_url), refuse_peer=refuse_peer
+            relay_url,
+            context,
+            token,
+            carrier="auto",
+            proxy=outbound_proxy(relay_url),
+            refuse_peer=refuse_peer,
+            addresses=addresses,
         )
         return await dial_link(plan, role=Role.CLIENT, owner=owner, limits=SENDER_LIMITS)
 

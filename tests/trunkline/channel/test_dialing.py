@@ -13,6 +13,8 @@ from tests.support.http_proxy import http_proxy
 from tests.support.identities import IdentityKit
 from tests.support.link_server import Echo, link_server
 from tests.support.tcp_forwarder import tcp_forwarder
+from trunkline.channel import connecting
+from trunkline.channel.addresses import Address, Addresses
 from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
 from trunkline.channel.link import LinkStream
@@ -304,3 +306,79 @@ async def test_a_port_that_cuts_is_told_from_one_that_is_closed(kit, carrier):
     with pytest.raises(ConnectionLost) as raised:
         await dial(kit, url, carrier=carrier)
     assert not isinstance(raised.value, CutBeforeTls)
+
+
+def leading(*ports):
+    """Addresses whose one name leads to these ports of loopback."""
+
+    async def look_up(host, port):
+        return [Address(socket.AF_INET, ("127.0.0.1", one)) for one in ports]
+
+    return Addresses(look_up)
+
+
+@pytest.mark.parametrize("carrier", ["yamux", "auto"])
+async def test_an_address_that_takes_connections_and_never_speaks_tls_is_passed_over_and_remembered(
+    kit, monkeypatch, carrier
+):
+    """A backend of the name has hung: its kernel goes on taking connections."""
+    monkeypatch.setattr(connecting, "SECURE_PATIENCE_SECONDS", 0.05)
+    async with link_server(kit.server_tls().context) as server:
+        with socket.create_server(("127.0.0.1", 0)) as hung:
+            addresses = leading(hung.getsockname()[1], server.port)
+            for _ in range(2):
+                link = await dial(kit, "https://localhost", carrier=carrier, addresses=addresses)
+                await check_echo(link)
+                await close(link)
+            hung.setblocking(False)
+            connection, _ = hung.accept()
+            connection.close()
+            with pytest.raises(BlockingIOError):
+                hung.accept()
+    assert len(server.requests) == 2
+
+
+async def test_an_address_that_is_not_to_be_trusted_is_passed_over(kit, tmp_path):
+    stranger = IdentityKit(tmp_path)
+    async with (
+        link_server(stranger.server_tls().context) as another,
+        link_server(kit.server_tls().context) as server,
+    ):
+        addresses = leading(another.port, server.port)
+        await close(await dial(kit, "https://localhost", addresses=addresses))
+    assert another.requests == []
+
+
+async def test_of_addresses_that_come_up_together_one_is_asked_for_the_link(kit, monkeypatch):
+    monkeypatch.setattr(connecting, "SECURE_PATIENCE_SECONDS", 0.0)
+    async with link_server(kit.server_tls().context) as first, link_server(kit.server_tls().context) as second:
+        for _ in range(10):
+            addresses = leading(first.port, second.port)
+            link = await dial(kit, "https://localhost", addresses=addresses)
+            await check_echo(link)
+            await close(link)
+    assert len(first.requests) + len(second.requests) == 10
+
+
+async def test_an_address_of_a_proxy_that_never_answers_is_passed_over(kit, monkeypatch):
+    monkeypatch.setattr(connecting, "SECURE_PATIENCE_SECONDS", 0.05)
+    async with link_server(kit.server_tls().context) as server, http_proxy() as proxy:
+        with socket.create_server(("127.0.0.1", 0)) as hung:
+            addresses = leading(hung.getsockname()[1], proxy.port)
+            link = await dial(kit, server.url, proxy=ProxyAddress("http", "proxy.test", 3128), addresses=addresses)
+            await check_echo(link)
+            await close(link)
+
+
+async def test_an_address_at_which_the_upgrade_is_never_answered_is_not_the_first_one_again(kit):
+    async def never(request):
+        await asyncio.get_running_loop().create_future()
+
+    async with (
+        link_server(kit.server_tls().context, before_answer=never) as silent,
+        link_server(kit.server_tls().context) as server,
+    ):
+        addresses = leading(silent.port, server.port)
+        with pytest.raises(ConnectionLost):
+            await dial(kit, "https://localhost", addresses=addresses, deadline_seconds=0.5)
+        await close(await dial(kit, "https://localhost", addresses=addresses))
