@@ -1,7 +1,8 @@
 """Reaching nodes: calls through the recorded relays, one link each, told apart by what may have arrived.
 
-A node is tried at the relay that had it last, then at the others. What went wrong becomes one of two errors: either
-the call certainly did not reach the node, or nobody knows.
+Relays that there is a link to come before others, and among them the one that had the node last: a relay that is away
+costs each call to each of its nodes the time for which a link is waited for. What went wrong becomes one of two errors:
+either the call certainly did not reach the node, or nobody knows.
 """
 
 import asyncio
@@ -33,6 +34,11 @@ class UnansweredError(Exception):
 
 class Sender(Protocol):
     """What is needed of `NodeSender`."""
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link that takes calls."""
+        ...
 
     async def request(
         self,
@@ -173,7 +179,7 @@ class NodeReach:
 
     def _ordered(self, addresses: list[dict[str, str]], node_id: str) -> list[dict[str, str]]:
         last = self._last_relay.get(node_id)
-        return sorted(addresses, key=lambda address: address["relay_id"] != last)
+        return sorted(addresses, key=lambda one: (not self._sender(one["url"]).linked, one["relay_id"] != last))
 
     def _remember(self, node_id: str, relay_id: str) -> None:
         if node_id not in self._last_relay and len(self._last_relay) >= MOST_REMEMBERED_NODES:

@@ -3,8 +3,8 @@
 Theory of operation. The supervisor dials until it has a link, with a `Backoff` between attempts, and waits until that
 link ends as the one to use (`Ending`):
 
-* `LOST`: dial again. The backoff begins anew only if the link had lasted; a relay that accepts and hangs up is not
-  dialled in a circle.
+* `LOST`: dial again. The backoff begins anew only if the link had lasted, and falls where it held for seconds; a relay
+  that accepts and hangs up is not dialled in a circle.
 * `DRAINING`, `REPLACED`: dial first, and only then let the old link finish what is on it (make before break). The new
   link has a higher number, by which the relay knows that it supersedes the old one.
 * `REPLACED` with a successor: the new link is there already, made by `prove` with an identity that is not in force yet.
@@ -36,7 +36,6 @@ from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
-LASTING_SECONDS = 10.0
 CHANGE_SPREAD_SECONDS = 1.0
 """Over which agents whose network has changed dial again: it may have changed for a whole site."""
 REFUSED_PAUSE_SECONDS = 1.0
@@ -158,8 +157,7 @@ class RelaySupervisor:
             former = attachment if ending in (Ending.DRAINING, Ending.REPLACED) else None
             self._dial_when_gone(former)
             self._retry_after_seconds = attachment.retry_after_seconds
-            if self._clock.monotonic() - attached_at >= LASTING_SECONDS:
-                self._backoff.reset()
+            self._backoff.held(self._clock.monotonic() - attached_at)
             if ending is Ending.LOST:
                 await self._pause()
 

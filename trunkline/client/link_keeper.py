@@ -3,7 +3,9 @@
 Theory of operation. Callers `acquire` the current link. When there is none, one dialling task serves all who wait; it
 goes on with back-off until it has a link, is refused for good, or the keeper is closed. A link that says goodbye
 (GO_AWAY) keeps its calls until they end, while a new one is dialled at once for the next calls. A link that lived only
-briefly does not reset the back-off, so that a relay which accepts and drops links is not stormed.
+briefly does not reset the back-off, so that a relay which accepts and drops links is not stormed; one that lived for
+seconds bounds it. Long pauses are for times in which nobody wants the link: a call that waits for it, or comes, has it
+dialled within `WANTED_SECONDS`, unless the relay has asked for longer.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ Dial = Callable[[LinkOwner, str | None], Awaitable[Link]]
 
 SENDER_LIMITS = Limits(max_streams=16_384)
 STEADY_SECONDS = 5.0
+WANTED_SECONDS = 2.0
 _PERMANENT_STATUSES = frozenset({400, 401, 403, 404, 407})
 
 
@@ -79,6 +82,8 @@ class LinkKeeper:
         self._dialling: asyncio.Task[Link] | None = None
         self._last_failure = "no answer"
         self._closed = False
+        self._waiting = 0
+        self._wanted = asyncio.Event()
 
     @property
     def linked(self) -> bool:
@@ -101,6 +106,8 @@ class LinkKeeper:
             return self._link
         stale = self._token
         self._token = token if token is not None else stale
+        self._waiting += 1
+        self._wanted.set()
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._wait_for_link(token_is_new=self._token != stale)
@@ -108,6 +115,8 @@ class LinkKeeper:
             raise Unreachable(
                 f"no link to the relay {self._relay_url} within {timeout_seconds:g} s: {self._last_failure}"
             ) from None
+        finally:
+            self._waiting -= 1
 
     async def close(self, timeout_seconds: float) -> None:
         """Close every link, once the relay has what was written, or the time has passed, when they are cut.
@@ -150,8 +159,7 @@ class LinkKeeper:
     def _replace_link(self) -> None:
         self._link = None
         now = self._clock.monotonic()
-        if now - self._linked_at >= STEADY_SECONDS:
-            self._backoff.reset()
+        self._backoff.held(now - self._linked_at, lasting_seconds=STEADY_SECONDS)
         if not self._closed:
             self._start_dialling(self._backoff.next_delay_seconds(now))
 
@@ -175,20 +183,33 @@ class LinkKeeper:
         return self._dialling
 
     async def _dial_until_linked(self, delay_seconds: float) -> Link:
+        asked_seconds = 0.0
         while True:
-            await asyncio.sleep(delay_seconds)
+            await self._pause(delay_seconds, asked_seconds)
             try:
                 link = await self._dial(self, self._token)
             except ChannelError as error:
                 _raise_if_permanent(error)
                 self._last_failure = str(error)
+                asked_seconds = _asked_delay_seconds(error)
                 delay_seconds = self._backoff.next_delay_seconds(
-                    self._clock.monotonic(), at_least_seconds=_asked_delay_seconds(error)
+                    self._clock.monotonic(), at_least_seconds=asked_seconds
                 )
             else:
                 self._link = link
                 self._linked_at = self._clock.monotonic()
                 return link
+
+    async def _pause(self, delay_seconds: float, asked_seconds: float) -> None:
+        """Wait before an attempt: where a call wants the link, not much longer than the relay has asked for."""
+        least_seconds = min(delay_seconds, asked_seconds + WANTED_SECONDS)
+        await asyncio.sleep(least_seconds)
+        if self._waiting or delay_seconds == least_seconds:
+            return
+        self._wanted.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_seconds - least_seconds):
+                await self._wanted.wait()
 
 
 def _raise_if_permanent(error: ChannelError) -> None:

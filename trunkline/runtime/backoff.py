@@ -8,6 +8,8 @@ FIRST_CEILING_SECONDS = 0.2
 CAP_SECONDS = 30.0
 FIRST_SPREAD_SECONDS = 1.0
 CROWDED_SECONDS = 2.0
+LASTING_SECONDS = 10.0
+BRIEF_SECONDS = 1.0
 
 
 class Backoff:
@@ -21,6 +23,10 @@ class Backoff:
     no ceiling is lower than that, but for the first retry's, which is a second at most, since it may be that only this
     one's way to the peer broke. And that it is there and has no room: then there is no burst, and the ceiling begins at
     `CROWDED_SECONDS`.
+
+    What came up and held for a while has succeeded, though it ended: over a bad way each link may live for seconds. So
+    the ceiling falls to the time that it held, and what was made is there most of the time. What held for less than
+    `BRIEF_SECONDS` counts as a failure, or else a peer that accepts and hangs up would be stormed.
     """
 
     __slots__ = ("_cap_seconds", "_ceiling_seconds", "_failing_since", "_rng")
@@ -49,6 +55,16 @@ class Backoff:
         """Forget the failures: an attempt succeeded."""
         self._failing_since = None
         self._ceiling_seconds = FIRST_CEILING_SECONDS
+
+    def held(self, seconds: float, *, lasting_seconds: float = LASTING_SECONDS) -> None:
+        """Note that an attempt had succeeded, and that what it made has ended after so long.
+
+        After `lasting_seconds` the failures before it are forgotten.
+        """
+        if seconds >= lasting_seconds:
+            self.reset()
+        elif seconds >= BRIEF_SECONDS:
+            self._ceiling_seconds = min(self._ceiling_seconds, seconds)
 
     def _jitter(self, now: float, spread_seconds: float, crowded: bool) -> float:
         first = self._failing_since is None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,23 @@ async def test_the_relay_that_had_the_node_last_is_tried_first(two: Relays):
 async def test_a_relay_that_is_down_is_passed_over(two: Relays):
     two.relays[0].down = True
     assert await answer(two) == "rl-1"
+
+
+async def test_a_relay_that_has_gone_is_not_waited_for_again_by_each_node_that_it_had(two: Relays):
+    calls = [replace(CALL, node_id=f"nd-{number}") for number in range(3)]
+    for call in calls:
+        assert (await two.reach.call(call)).relay_id == "rl-0"
+    two.agents[0].mode["*"] = "offline"
+    assert await answer(two) == "rl-1"
+    two.relays[0].down = True
+    for link in two.relays[0].links:
+        link.abort()
+        await link.closed
+    await asyncio.sleep(0)
+    dialled = len(two.relays[0].tokens)
+    for call in calls:
+        assert (await two.reach.call(call)).relay_id == "rl-1"
+    assert len(two.relays[0].tokens) - dialled <= 1
 
 
 async def test_nowhere_is_certain(two: Relays):

@@ -125,3 +125,20 @@ async def test_a_relay_out_of_reach_is_dialled_soon_and_not_after_a_long_pause()
     assert len(relay.dialled_at) == attempts + 1
     assert relay.dialled_at[-1] - changed_at <= CHANGE_SPREAD_SECONDS
     await relay.end(running)
+
+
+@in_virtual_time
+async def test_over_a_way_on_which_links_live_for_seconds_the_node_is_there_most_of_the_time():
+    relay = Relay()
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(relay.supervisor.run())
+    lost_at, away = 0.0, []
+    for turn in range(100):
+        while len(relay.dialled_at) <= turn:  # noqa: ASYNC110 - the next link
+            await asyncio.sleep(0.05)
+        away.append(relay.dialled_at[turn] - lost_at)
+        await asyncio.sleep(4)
+        relay.links[-1].abort()
+        lost_at = loop.time()
+    assert max(away) <= 4.0
+    await relay.end(running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -10,6 +11,7 @@ import pytest
 
 from certs.tls import client_context
 from tests.support.canned_relay import CannedCall, CannedRelay
+from tests.support.loop_clock import LoopClock
 from trunkline.channel.outcomes import Outcome, relay_response
 from trunkline.channel.upgrade import LinkRefused
 from trunkline.client.errors import (
@@ -26,11 +28,12 @@ from trunkline.client.errors import (
     Unauthenticated,
     Unreachable,
 )
+from trunkline.client.link_keeper import WANTED_SECONDS
 from trunkline.client.node_sender import NodeSender
-from trunkline.runtime.clock import SystemClock
 
 HOST = "vm-1.main.trunk.internal"
 VIRTUAL_TIME = True
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 Start = Callable[..., tuple[NodeSender, CannedRelay]]
 
 
@@ -389,13 +392,6 @@ async def test_an_unreachable_relay_is_tried_until_the_callers_time_is_up(start:
     assert (await sender.request("GET", HOST, "/")).status == 200
 
 
-class LoopClock(SystemClock):
-    """The loop's virtual time."""
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
 async def test_a_relay_that_drops_links_is_not_stormed(start: Start) -> None:
     sender, relay = start(b"", clock=LoopClock())
     dial = relay.dial
@@ -435,3 +431,62 @@ async def test_a_closed_sender_refuses(start: Start) -> None:
     await sender.close()
     with pytest.raises(Unreachable, match="closed"):
         await sender.request("GET", HOST, "/")
+
+
+async def test_a_call_that_comes_has_a_relay_dialled_soon_that_was_away_for_long(start: Start) -> None:
+    sender, relay = start(EMPTY, clock=LoopClock())
+    relay.down = True
+    with pytest.raises(Unreachable):
+        await sender.connect("t")
+    await asyncio.sleep(600)
+    for _ in range(5):
+        relay.down = False
+        began = asyncio.get_running_loop().time()
+        await sender.connect("t")
+        assert asyncio.get_running_loop().time() - began <= WANTED_SECONDS + 0.001
+        relay.down = True
+        relay.links[-1].abort()
+        await asyncio.sleep(100)
+
+
+async def test_a_relay_that_is_away_is_dialled_seldom_where_nobody_calls_and_every_two_seconds_where_they_do(
+    start: Start,
+) -> None:
+    sender, relay = start(EMPTY, clock=LoopClock())
+    relay.down = True
+    with pytest.raises(Unreachable):
+        await sender.connect("t")
+    await asyncio.sleep(60)
+    dialled = len(relay.tokens)
+    await asyncio.sleep(600)
+    assert len(relay.tokens) - dialled < 80
+    dialled = len(relay.tokens)
+    for _ in range(60):
+        with pytest.raises(Unreachable):
+            await sender.connect("t")
+    assert 150 < len(relay.tokens) - dialled < 450
+
+
+async def test_what_a_relay_asks_for_is_waited_for_though_calls_wait(start: Start) -> None:
+    sender, relay = start(EMPTY, clock=LoopClock())
+    relay.refusals = [LinkRefused(503, "no room", retry_after_seconds=7)]
+    began = asyncio.get_running_loop().time()
+    await sender.connect("t")
+    assert 7 <= asyncio.get_running_loop().time() - began <= 7 + WANTED_SECONDS
+
+
+async def test_a_link_that_lives_for_seconds_each_time_is_there_most_of_the_time(start: Start) -> None:
+    sender, relay = start(EMPTY, clock=LoopClock())
+    away = 0.0
+    for turn in range(100):
+        began = asyncio.get_running_loop().time()
+        while not sender.linked:
+            with contextlib.suppress(Unreachable):
+                await sender.connect("t")
+        if turn > 50:
+            away = max(away, asyncio.get_running_loop().time() - began)
+        await asyncio.sleep(4)
+        relay.links[-1].abort()
+        await relay.links[-1].closed
+        await asyncio.sleep(0)
+    assert away <= WANTED_SECONDS + 0.001

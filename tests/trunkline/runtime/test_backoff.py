@@ -1,11 +1,13 @@
 import random
 
 from trunkline.runtime.backoff import (
+    BRIEF_SECONDS,
     BURST_SECONDS,
     BURST_STEP_SECONDS,
     CAP_SECONDS,
     CROWDED_SECONDS,
     FIRST_SPREAD_SECONDS,
+    LASTING_SECONDS,
     Backoff,
 )
 
@@ -67,3 +69,36 @@ def test_a_peer_without_room_is_left_alone_for_longer_each_time():
         for attempt in range(5):
             longest[attempt] = max(longest[attempt], backoff.next_delay_seconds(0.0, crowded=True))
     assert [round(delay / CROWDED_SECONDS) for delay in longest] == [1, 2, 4, 8, 10]
+
+
+def failing_for_long():
+    backoff = Backoff(random.Random(7))
+    for _ in range(50):
+        backoff.next_delay_seconds(0.0)
+        backoff.next_delay_seconds(100.0)
+    return backoff
+
+
+def test_what_held_for_seconds_is_away_for_no_longer_than_that():
+    backoff = failing_for_long()
+    delays = []
+    for turn in range(200):
+        backoff.held(4.0)
+        delays.append(backoff.next_delay_seconds(200.0 + turn))
+    assert 3.5 < max(delays) <= 4.0
+    assert backoff.next_delay_seconds(500.0) <= 8.0, "what fails in between has growing pauses again"
+
+
+def test_what_held_for_a_moment_is_a_failure():
+    backoff = failing_for_long()
+    delays = []
+    for turn in range(50):
+        backoff.held(BRIEF_SECONDS / 2)
+        delays.append(backoff.next_delay_seconds(200.0 + turn))
+    assert max(delays) > CAP_SECONDS * 0.8
+
+
+def test_what_held_for_long_starts_it_anew():
+    backoff = failing_for_long()
+    backoff.held(LASTING_SECONDS)
+    assert backoff.next_delay_seconds(200.0) == 0.0
