@@ -8,6 +8,7 @@ option, because an argument list is visible to every user of the machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import click
 
 from trunkline.cli.exits import CommandFailed
 from trunkline.client.outbound_proxy import is_loopback
@@ -174,7 +177,15 @@ def _read_token(path: Path) -> str:
     token = _read_bounded(path).decode("utf-8", "replace").strip()
     if not token or not token.isprintable() or not token.isascii():
         raise CommandFailed(f"{path} does not hold a token", os.EX_DATAERR)
+    _warn_if_anybody_reads(path)
     return token
+
+
+def _warn_if_anybody_reads(path: Path) -> None:
+    """An operator's token is the account: whoever reads it is one."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & stat.S_IROTH:
+            click.echo(f"trunkline: {shown(str(path))} can be read by everybody on this machine: chmod 600", err=True)
 
 
 def _read_own_json(path: Path) -> dict[str, Any]:

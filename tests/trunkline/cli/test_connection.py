@@ -73,6 +73,18 @@ def test_the_environment(tmp_path: Path) -> None:
     assert "t-file" not in repr(connection)
 
 
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_token_that_everybody_can_read_is_used_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int, warns: bool
+) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("t-file\n")
+    token_file.chmod(mode)
+    find_connection(None, ENVIRONMENT | {"TRUNKLINE_TOKEN_FILE": str(token_file)}, tmp_path)
+    told = capsys.readouterr().err
+    assert told == (f"trunkline: {token_file} can be read by everybody on this machine: chmod 600\n" if warns else "")
+
+
 def test_the_configuration_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("t-config")
     directory = tmp_path / ".config" / "trunkline"
