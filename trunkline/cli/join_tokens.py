@@ -8,7 +8,7 @@ from trunkline.cli.arguments import YES, confirm
 from trunkline.cli.output import print_done, print_records
 from trunkline.cli.session import Invocation, connected
 
-COLUMNS = ("join_token_id", "node_name", "used", "uses", "labels", "creation_time", "expire_time")
+COLUMNS = ("join_token_id", "node_name", "used", "uses", "cluster_id", "labels", "creation_time", "expire_time")
 
 
 @click.group()

@@ -57,6 +57,9 @@ class Revocation(Record):
     kind: str = ""
     id: str = ""
     sequence: int | None = None
+    creation_time: int | None = None
+    revoked_by: str | None = None
+    expire_time: int | None = None
     adoption: Adoption | None = None
 
 

@@ -15,6 +15,7 @@ class JoinToken(Record):
     join_token_id: str = ""
     join_token: str | None = Field(default=None, repr=False, pattern=BEARER_FORM)
     node_name: str | None = None
+    cluster_id: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     uses: int | None = None
     used: int | None = None
