@@ -159,6 +159,7 @@ class LimitSettings(Section):
     """`[limits]`: what one control plane holds at once, and how long it waits for slow clients."""
 
     most_connections: int = Field(default=4096, ge=16, le=100_000)
+    most_connections_per_address: int = Field(default=1024, ge=4, le=100_000)
     handshake_seconds: float = Field(default=10.0, ge=1, le=60)
     idle_seconds: float = Field(default=30.0, ge=1, le=600)
     write_stall_seconds: float = Field(default=30.0, ge=1, le=600)

@@ -11,12 +11,12 @@ import logging
 import resource
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from certs.tls import ServerTls
+from control_plane.api.arrivals import ArrivalBounds, Arrivals
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
 from trunkline.channel.closing import LONGEST_SECONDS, Closing, Patience
@@ -55,10 +55,8 @@ class ApiListener:
         self._tls = tls
         self._metrics = metrics
         self._clock = clock
-        self._server: asyncio.Server | None = None
         self._stalls: dict[asyncio.Transport, Taking] = {}
         self._closings: dict[asyncio.Transport, Closing] = {}
-        self._arriving: WeakSet[_Arrival] = WeakSet()
         self._most_connections = connections_within(limits.most_connections)
         self._connections = HttpConnections(
             app,
@@ -70,35 +68,37 @@ class ApiListener:
             auto_decompress=False,
             logger=_HttpLogger("control_plane.http"),
         )
+        self._arrivals = Arrivals(
+            tls.context,
+            ArrivalBounds(
+                most_per_address=limits.most_connections_per_address,
+                handshake_seconds=limits.handshake_seconds,
+                shutdown_seconds=max(LONGEST_SECONDS, limits.write_stall_seconds),
+            ),
+            is_full=self._is_full,
+            serve=self._connections.connection,
+            refused=lambda reason: metrics.connections_closed.labels(reason).inc(),
+        )
 
     async def __aenter__(self) -> Self:
         await self._connections.start()
-        self._server = await asyncio.get_running_loop().create_server(
-            self._accept,
-            self._listen.address,
-            self._listen.port,
-            ssl=self._tls.context,
-            ssl_handshake_timeout=self._limits.handshake_seconds,
-            ssl_shutdown_timeout=max(LONGEST_SECONDS, self._limits.write_stall_seconds),
-        )
+        await self._arrivals.listen(self._listen.address, self._listen.port)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop_accepting()
+        await self._arrivals.close()
         await self._connections.close()
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        assert self._server is not None  # noqa: S101 - asked for before it was opened
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._arrivals.port
 
     def stop_accepting(self) -> None:
         """Take no new connections; those that are open go on."""
-        if self._server is not None:
-            self._server.close()
+        self._arrivals.stop_accepting()
 
     async def drain(self) -> None:
         """End the connections, each after the answer that it is at, once its client has that."""
@@ -113,20 +113,11 @@ class ApiListener:
             await asyncio.sleep(SWEEP_SECONDS)
             self._sweep_once(self._clock.monotonic())
 
-    def _accept(self) -> asyncio.Protocol:
-        """Make the protocol of a connection that was accepted, and sets up TLS next; beyond the bound it is closed."""
-        if len(self._arriving) + len(self._connections) >= self._most_connections:
-            self._metrics.connections_closed.labels("too_many").inc()
-            raise ConnectionRefusedError  # which closes it before anything is spent on it
-        arrival = _Arrival(self._connections, self._arriving, self._clock.monotonic())
-        self._arriving.add(arrival)
-        return arrival
+    def _is_full(self) -> bool:
+        return len(self._arrivals) + len(self._connections) >= self._most_connections
 
     def _sweep_once(self, now: float) -> None:
         self._metrics.connections.set(len(self._connections))
-        # The transports of asyncio's own loop are in cycles, and not gone at once.
-        late = now - self._limits.handshake_seconds - SWEEP_SECONDS
-        self._arriving -= {arrival for arrival in self._arriving if arrival.accepted_at <= late}
         before, self._stalls = self._stalls, {}
         for transport in self._connections.transports:
             unsent = unsent_bytes(transport)
@@ -147,27 +138,13 @@ class ApiListener:
             closing.begin()
 
     def _gone(self, transport: asyncio.Transport) -> None:
+        self._arrivals.gone(transport)
         closing = self._closings.pop(transport, None)
         if closing is not None:
             closing.end()
 
     def _stalled(self) -> None:
         self._metrics.connections_closed.labels("write_stall").inc()
-
-
-class _Arrival(asyncio.Protocol):
-    """A connection until TLS is set up, for which it is then served; one that never does is gone with its transport."""
-
-    def __init__(self, connections: HttpConnections, arriving: WeakSet["_Arrival"], accepted_at: float) -> None:
-        self.accepted_at = accepted_at
-        self._connections = connections
-        self._arriving = arriving
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._arriving.discard(self)
-        connection = self._connections.connection()
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
 
 
 def connections_within(wanted: int) -> int:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity
 from control_plane.api import listening, requests
+from control_plane.api.arrivals import source_of
 from control_plane.api.listening import ApiListener, connections_within
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
@@ -191,14 +193,17 @@ class Listening:
     def transports(self) -> list[asyncio.Transport]:
         return self.listener._connections.transports
 
-    async def asking(self, path: str) -> ssl.SSLSocket:
-        return await asyncio.to_thread(self._ask, path)
+    async def asking(self, path: str, address: str = "127.0.0.1", *, identity: Identity | None = None) -> ssl.SSLSocket:
+        return await asyncio.to_thread(self._ask, path, address, identity)
 
-    def _ask(self, path: str) -> ssl.SSLSocket:
+    def _ask(self, path: str, address: str, identity: Identity | None) -> ssl.SSLSocket:
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        connection.bind((address, 0))
         connection.connect(("127.0.0.1", self.listener.port))
-        asking = self._kit.client_tls().wrap_socket(connection, server_hostname="localhost", suppress_ragged_eofs=False)
+        asking = self._kit.client_tls(identity).wrap_socket(
+            connection, server_hostname="localhost", suppress_ragged_eofs=False
+        )
         asking.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         return asking
 
@@ -331,16 +336,65 @@ async def test_connections_are_bounded(listening: Listening):
 async def test_connections_that_set_up_no_tls_count_until_they_are_gone(listening: Listening):
     listening.listener._most_connections = 16
     silent = [socket.create_connection(("127.0.0.1", listening.listener.port)) for _ in range(16)]
-    await until(lambda: len(listening.listener._arriving) == 16)
+    await until(lambda: len(listening.listener._arrivals) == 16)
     with pytest.raises((ConnectionError, ssl.SSLError)):
         await listening.asking("/never")
     silent.pop().close()
-    await until(lambda: len(listening.listener._arriving) == 15)
+    await until(lambda: len(listening.listener._arrivals) == 15)
     asking = await listening.asking("/full")
     assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
     for connection in [asking, *silent]:
         connection.close()
-    await until(lambda: not listening.listener._arriving and not listening.transports)
+    await until(lambda: not listening.listener._arrivals and not listening.transports)
+
+
+def connected_from(address: str, port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
+
+
+@on_each_loop
+async def test_one_address_that_shows_nothing_keeps_no_other_out(listening: Listening):
+    arrivals = listening.listener._arrivals
+    arrivals._bounds = replace(arrivals._bounds, most_per_address=4)
+    silent = [connected_from("127.0.0.1", listening.listener.port) for _ in range(4)]
+    await until(lambda: len(arrivals) == 4)
+    with connected_from("127.0.0.1", listening.listener.port) as fifth:
+        assert await asyncio.to_thread(fifth.recv, 1) == b""
+    asking = await listening.asking("/full", "127.0.0.2")
+    assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
+    for connection in [asking, *silent]:
+        connection.close()
+    await until(lambda: not arrivals._counts)
+
+
+@on_the_fast_loop
+async def test_of_an_address_those_that_show_a_certificate_do_not_count(listening: Listening):
+    arrivals = listening.listener._arrivals
+    arrivals._bounds = replace(arrivals._bounds, most_per_address=4)
+    shown = [await listening.asking("/never", identity=listening._kit.issue_node()) for _ in range(6)]
+    await until(lambda: len(listening.transports) == 6)
+    assert not arrivals._counts
+    hidden = [await listening.asking("/never") for _ in range(4)]
+    await until(lambda: len(listening.transports) == 10)
+    with pytest.raises((ConnectionError, ssl.SSLError)):
+        await listening.asking("/never")
+    for connection in [*shown, *hidden]:
+        connection.close()
+    await until(lambda: not arrivals._counts and not listening.transports)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (("192.0.2.1", 1), ("192.0.2.1", 2), True),
+        (("192.0.2.1", 1), ("192.0.2.2", 1), False),
+        (("2001:db8::1", 1, 0, 0), ("2001:db8::ffff:1", 1, 0, 0), True),
+        (("2001:db8::1", 1, 0, 0), ("2001:db8:0:1::1", 1, 0, 0), False),
+        (("fe80::1%eth0", 1, 0, 2), ("fe80::2%eth0", 1, 0, 2), True),
+    ],
+)
+def test_an_address_is_one_of_ipv4_or_a_site_of_ipv6(one: tuple[str, int], other: tuple[str, int], same: bool):
+    assert (source_of(one) == source_of(other)) is same
 
 
 def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch):
