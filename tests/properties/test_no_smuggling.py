@@ -97,7 +97,8 @@ async def asked(relay: SmallRelay, node: Node, raw: bytes, split: Split) -> list
 
 def in_origin_form(found: list[Message]) -> list[Message]:
     return [
-        Message((one.what[0], one.what[1].removeprefix(b"http://" + HOST)), one.content, one.whole) for one in found
+        Message((one.what[0], one.what[1].removeprefix(b"http://" + HOST) or b"/"), one.content, one.whole)
+        for one in found
     ]
 
 
