@@ -39,8 +39,9 @@ from trunkline.runtime.logs import get_logger
 from trunkline.runtime.systemd import ServiceNotifier
 from trunkline.runtime.threads import started_threads
 
-THREADS = 2
-"""For what is written to the disk, and for names that are looked up where the loop has no threads of its own."""
+THREADS = 4
+"""For the three that write to the disk (trust and quotas, the number of nodes, a renewal), and for names that are
+looked up where the loop has no threads of its own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,8 +135,7 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
         lifecycle.on_reload(foundation.serving.reload)
         lifecycle.started(url=f"https://{_host(foundation)}:{acceptor.port}", admin_url=admin_url)
         await lifecycle.drain_requested.wait()
-        relay.nodes.close()
-        await draining.run()
+        await asyncio.gather(relay.nodes.close(), draining.run())  # a slow disk does not put the drain off
         serving.deadlines.stop()
         relay.rotation.close()
         await relay.sender.flush(SHUTDOWN_SECONDS)

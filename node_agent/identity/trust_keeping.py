@@ -5,6 +5,7 @@ import contextlib
 
 from certs.trust import TrustStore
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 RETRY_SECONDS = 1.0
 
@@ -27,7 +28,7 @@ class TrustKeeping:
                 async with asyncio.timeout(None if self._store.kept else RETRY_SECONDS):
                     await self._due.wait()
             self._due.clear()
-            await asyncio.to_thread(self._store.keep)
+            await in_thread(self._store.keep)
             self._tell()
 
     def remark(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from relay.metrics import RelayMetrics
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 LOOK_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 1.0
@@ -68,7 +69,7 @@ class DiskWatch:
         waiting, self._keeping = self._waiting[:], True
         self._due.clear()
         try:
-            unkept = await asyncio.to_thread(self._keep_all)
+            unkept = await in_thread(self._keep_all)
         finally:
             late.cancel()
             self._late = self._keeping = False

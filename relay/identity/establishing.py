@@ -25,6 +25,7 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import StartError
 from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 STATE_FORMAT = "trunkline-relay 1"
 TRUST_FILE = "trust-document.jws"
@@ -88,9 +89,9 @@ class Establishing:
             StartError: it has expired, and will not be renewed.
         """
         succession = Succession(self._directory, identity=own, store=store, clock=self._clock, log=self._log)
-        heir = succession.waiting() if not self._is_valid(own.current) else None
+        heir = None if self._is_valid(own.current) else await in_thread(succession.waiting)
         if heir is not None and self._is_valid(heir):
-            succession.commit(heir)
+            await succession.commit(heir)
         late = LateRenewal(identity=own, succession=succession, take_trust=self._taking(store))
         backoff = Backoff(self._rng)
         while not self._is_valid(own.current):
@@ -133,7 +134,7 @@ class Establishing:
             await late.obtain(client)
         finally:
             await client.close()
-        heir = succession.waiting()
+        heir = await in_thread(succession.waiting)
         if heir is None:
             raise ControlPlaneUnreachable("the control plane's answer is of no use")
         client = self._client(trust, heir)
@@ -141,7 +142,7 @@ class Establishing:
             await client.call("POST", CONFIRM_PATH, {})
         finally:
             await client.close()
-        succession.commit(heir)
+        await succession.commit(heir)
         self._log.warning("relay.identity_back", serial=heir.serial)
 
     def _is_valid(self, identity: Identity) -> bool:

@@ -12,6 +12,7 @@ from relay.control_plane.client import ControlPlaneClient
 from relay.identity.own_identity import OwnIdentity
 from relay.identity.succession import Succession
 from trunkline.client.control_plane_answers import ControlPlaneUnreachable
+from trunkline.runtime.threads import in_thread
 
 CHALLENGE_PATH = "/api/2.0/bootstrap/challenge"
 LATE_RENEWAL_PATH = "/api/2.0/relays/late-renewal"
@@ -39,7 +40,7 @@ class LateRenewal:
         if not isinstance(nonce, str) or not nonce:
             raise ControlPlaneUnreachable("the control plane gave no nonce")
         client.require_clock()
-        csr = self._succession.request()
+        csr = await in_thread(self._succession.request)
         request = sign_late_renewal(self._identity.current, nonce=nonce, csr=csr)
         answer = await client.call("POST", LATE_RENEWAL_PATH, {"request": request, "csr": csr})
         try:
@@ -47,4 +48,4 @@ class LateRenewal:
             self._take_trust(str(answer.get("trust_document", "")))
         except CertificateError as error:
             raise ControlPlaneUnreachable(f"the control plane's trust document is unusable: {error}") from None
-        self._succession.keep(str(answer.get("certificate_chain", "")))
+        await in_thread(self._succession.keep, str(answer.get("certificate_chain", "")))

@@ -8,6 +8,7 @@ from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.spiffe import IdentityRole, SpiffeId
 from certs.tokens import IssuedToken, TokenClaims
+from trunkline.runtime.threads import in_thread
 
 IDENTITY_FILE = "identity.pem"
 
@@ -29,7 +30,7 @@ class OwnIdentity:
         """Call back after each replacement; must not raise."""
         self._subscribers.append(callback)
 
-    def replace(self, identity: Identity) -> None:
+    async def replace(self, identity: Identity) -> None:
         """Store a renewed identity, then use it.
 
         Raises:
@@ -38,7 +39,7 @@ class OwnIdentity:
         if identity.spiffe_id != self.current.spiffe_id:
             raise CertificateError("the renewed certificate is for another identity")
         signer = AssertionSigner(identity)
-        identity.write(self._path)
+        await in_thread(identity.write, self._path)
         self._take(identity, signer)
 
     def _take(self, identity: Identity, signer: AssertionSigner) -> None:

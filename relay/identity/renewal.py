@@ -16,6 +16,7 @@ from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefu
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 from trunkline.runtime.wall_time import sleep_until
 
 RENEW_PATH = "/api/2.0/relays/self/renew"
@@ -55,31 +56,36 @@ class Renewal:
         self._at_least = 0.0
         self._asked = asyncio.Event()
         self._wanted = False
+        identity.subscribe(self._replaced)
 
     def ask(self) -> None:
         """Renew now: a rotation ends what the certificate stands on."""
         self._wanted = True
         self._asked.set()
 
+    def _replaced(self, identity: Identity) -> None:
+        """Take what was asked for as done; who is told too asks again, where the heir stands on the same root."""
+        self._wanted = False
+
     async def run(self) -> None:
         """Sleep until it is time, renew, and begin again; failures are tried again until the end."""
         while True:
             due = lifespan_of(self._identity.current.chain).renew_at(self._rng)
-            while not self._is_due(due):
+            while not await self._is_due(due):
                 await sleep_until(due, self._clock, wake=self._asked)
-            while self._is_due(due) and not await self._renew():
+            while await self._is_due(due) and not await self._renew():
                 pause = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=self._at_least)
                 await asyncio.sleep(pause)
             self._backoff.reset()
 
-    def _is_due(self, due: float) -> bool:
+    async def _is_due(self, due: float) -> bool:
         """Whether it is time, or asked for; also where a clock set back makes the certificate one of the future."""
         now, life = self._clock.now(), lifespan_of(self._identity.current.chain)
-        return self._wanted or now >= due or not life.has_begun(now) or self._half_done()
+        return self._wanted or now >= due or not life.has_begun(now) or await self._half_done()
 
-    def _half_done(self) -> bool:
+    async def _half_done(self) -> bool:
         try:
-            return self._succession.waiting() is not None
+            return await in_thread(self._succession.waiting) is not None
         except OSError as error:
             self._log.error("certificate.successor_stays", reason=str(error))
             return False
@@ -87,7 +93,7 @@ class Renewal:
     async def _renew(self) -> bool:
         self._at_least = 0.0
         try:
-            if self._succession.waiting() is None:
+            if await in_thread(self._succession.waiting) is None:
                 await self._obtain()
             await self._prove_and_commit()
         except (ControlPlaneRefused, ControlPlaneUnreachable, CertificateError, OSError) as error:
@@ -107,18 +113,19 @@ class Renewal:
                 await client.close()
             return
         try:
-            answer = await self._client.call("POST", RENEW_PATH, {"csr": self._succession.request()})
-            self._succession.keep(str(answer.get("certificate_chain", "")))
+            csr = await in_thread(self._succession.request)
+            answer = await self._client.call("POST", RENEW_PATH, {"csr": csr})
+            await in_thread(self._succession.keep, str(answer.get("certificate_chain", "")))
         except ControlPlaneRefused as error:
             if error.is_about_the_request:
-                self._succession.forget()
+                await in_thread(self._succession.forget)
             raise
         except CertificateError:
             self._client.require_clock()
             raise
 
     async def _prove_and_commit(self) -> None:
-        heir = self._succession.waiting()
+        heir = await in_thread(self._succession.waiting)
         if heir is None:
             return
         client = self._connect(heir)
@@ -126,12 +133,11 @@ class Renewal:
             await client.call("POST", CONFIRM_PATH, {})
         except ControlPlaneRefused as error:
             if error.permanent:
-                self._succession.drop()
+                await in_thread(self._succession.drop)
             raise
         finally:
             await client.close()
-        self._succession.commit(heir)
-        self._wanted = False  # who was told of the commit asks again, where the heir stands on the same root
+        await self._succession.commit(heir)
 
     def _failed(self, error: Exception) -> None:
         skewed = isinstance(error, ClockSkewed)

@@ -17,6 +17,7 @@ from certs.trust import TrustStore
 from relay.identity.own_identity import OwnIdentity
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 KEY_FILE = "renewal-key.pem"
 REQUEST_FILE = "renewal-request.pem"
@@ -24,7 +25,7 @@ SUCCESSOR_FILE = "identity-successor.pem"
 
 
 class Succession:
-    """The files of a renewal, and the steps between them."""
+    """The files of a renewal, and the steps between them: all but `commit` block on the disk, and are for a thread."""
 
     def __init__(self, directory: Path, *, identity: OwnIdentity, store: TrustStore, clock: Clock, log: Logger) -> None:
         self._key = directory / KEY_FILE
@@ -83,14 +84,14 @@ class Succession:
             raise CertificateError("the control plane's answer is to a request of long ago: a new one is made")
         heir.write(self._successor)
 
-    def commit(self, heir: Identity) -> None:
+    async def commit(self, heir: Identity) -> None:
         """Put the successor in force, on the disk and for everybody in this process.
 
         Raises:
             CertificateError, OSError: it cannot be stored; the old one stays.
         """
-        self._identity.replace(heir)
-        self.drop()
+        await self._identity.replace(heir)
+        await in_thread(self.drop)
 
     def drop(self) -> None:
         """Forget the successor, and the request that it came from.

@@ -9,12 +9,14 @@ should this relay go, so that they come no faster than it sets up TLS.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
 
 from trunkline.channel.upgrade import LONGEST_RETURN_SECONDS
 from trunkline.runtime.files import write_atomic
 from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 NODES_FILE = "nodes"
 MISSING_SHARE = 0.02
@@ -39,6 +41,7 @@ class NodesReturn:
         self._nodes = 0
         self._enough = asyncio.Event()
         self._closed = False
+        self._writing = asyncio.Lock()
         self.counted(0)
 
     def counted(self, nodes: int) -> None:
@@ -69,24 +72,28 @@ class NodesReturn:
         self._condition.met()
         while True:
             await asyncio.sleep(REMEMBER_SECONDS)
-            await asyncio.to_thread(self._remember)
+            await self._remember()
 
-    def close(self) -> None:
-        """Keep the number of now: those that leave from here on do because the relay ends."""
+    def close(self) -> Awaitable[None]:
+        """Keep the number of now: those that leave from here on do because the relay ends.
+
+        It stands from the moment of the call, and is on the disk once that was awaited.
+        """
         self._closed = True
-        self._remember()
+        return self._remember()
 
-    def _remember(self) -> None:
+    async def _remember(self) -> None:
         """Bring the number to the disk, where it has changed."""
-        nodes = self._nodes
-        if nodes == self._kept:
-            return
-        try:
-            write_atomic(self._path, f"{nodes}\n".encode())
-        except OSError as error:
-            self._log.warning("relay.nodes_not_kept", reason=error.strerror)
-        else:
-            self._kept = nodes
+        async with self._writing:
+            nodes = self._nodes
+            if nodes == self._kept:
+                return
+            try:
+                await in_thread(write_atomic, self._path, f"{nodes}\n".encode())
+            except OSError as error:
+                self._log.warning("relay.nodes_not_kept", reason=error.strerror)
+            else:
+                self._kept = nodes
 
     def _read(self) -> int:
         """Return the number that was kept; 0 if there is none that can be read."""

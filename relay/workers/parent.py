@@ -151,8 +151,7 @@ class Parent:
         follow_lag(foundation.metrics, foundation.clock, lifecycle, self._background, "parent_event_loop")
         lifecycle.started(url=url, admin_url=admin_url)
         await lifecycle.drain_requested.wait()
-        self._nodes.close()
-        await self._drain()
+        await asyncio.gather(self._nodes.close(), self._drain())  # a slow disk does not put the drain off
         self._rotation.close()
         await self._sender.flush(SHUTDOWN_SECONDS)
 

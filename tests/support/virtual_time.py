@@ -2,7 +2,7 @@
 
 A two-hour call takes milliseconds, and two runs do the same things at the same times. Real file descriptors still
 work: they are looked at before each jump, but are not waited for while a timer is pending, so use it with in-memory
-transports, not with sockets. The same goes for threads.
+transports, not with sockets. Threads are waited for: while one of the loop's works, no time passes.
 
 With a runner:
 
@@ -23,14 +23,17 @@ With something that is made for each test, and given to it as its first argument
 """
 
 import asyncio
+import concurrent.futures
 import functools
 import inspect
 import selectors
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
 P = ParamSpec("P")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -39,10 +42,11 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.threads_at_work = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            # No timer at all: only a file descriptor or another thread can go on.
+        if timeout is None or (timeout > 0 and self.threads_at_work):
+            # No timer at all: only a file descriptor or another thread can go on. Or one that does, which tells us.
             return super().select(None)
         ready = super().select(0)
         if not ready and timeout > 0:
@@ -61,6 +65,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def run_in_executor(
+        self, executor: concurrent.futures.Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.threads_at_work += 1
+        future.add_done_callback(self._thread_is_free)
+        return future
+
+    def _thread_is_free(self, future: asyncio.Future[Any]) -> None:
+        self._jumping.threads_at_work -= 1
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

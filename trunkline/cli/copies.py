@@ -18,11 +18,11 @@ from trunkline.client.copying import Copied, Copier
 from trunkline.client.file_calls import MOST_ENTRIES, FileCalls, RemotePlace
 from trunkline.client.persistence import persistently
 from trunkline.client.streams import stream_in, stream_out
-from trunkline.client.threads import in_thread
 from trunkline.files import beneath, directories
 from trunkline.files.names import NameRefused, check_name, shown
 from trunkline.files.partial import PartialBusy
 from trunkline.files.trees import TooManyEntries, TreeEntry, walk
+from trunkline.runtime.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)

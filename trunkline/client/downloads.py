@@ -17,9 +17,9 @@ from trunkline.client.errors import ApiError, BadResponse, TrunklineError
 from trunkline.client.file_calls import FileCalls, RemoteContent, RemotePlace
 from trunkline.client.persistence import Furthest, wait_for_next
 from trunkline.client.resumption import Resumption
-from trunkline.client.threads import in_thread
 from trunkline.files.digests import DIGEST_BYTES
 from trunkline.files.partial import PartialFile, mode_of_new
+from trunkline.runtime.threads import in_thread
 
 PIECE_BYTES = 1024 * 1024
 MOST_UNSIZED_BYTES = 1024**3

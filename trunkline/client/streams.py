@@ -12,7 +12,7 @@ from trunkline.client.errors import TrunklineError
 from trunkline.client.file_calls import FileCalls, RemotePlace
 from trunkline.client.persistence import Furthest, wait_for_next
 from trunkline.client.resumption import Resumption
-from trunkline.client.threads import in_thread
+from trunkline.runtime.threads import in_thread
 
 PIECE_BYTES = 65_536
 NEW_MODE = "644"

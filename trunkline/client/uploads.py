@@ -17,8 +17,8 @@ from trunkline.client.errors import BadResponse, TrunklineError
 from trunkline.client.file_calls import FileCalls, RemotePlace
 from trunkline.client.persistence import Furthest, wait_for_next
 from trunkline.client.resumption import Resumption
-from trunkline.client.threads import in_thread
 from trunkline.files.digests import hash_prefix
+from trunkline.runtime.threads import in_thread
 
 PIECE_BYTES = 262_144
 WORTH_RESUMING_BYTES = 1024 * 1024

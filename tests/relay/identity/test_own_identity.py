@@ -11,7 +11,7 @@ def kit(tmp_path_factory) -> IdentityKit:
     return IdentityKit(tmp_path_factory.mktemp("identities"))
 
 
-def test_a_renewed_identity_is_stored_before_it_is_used(kit: IdentityKit, tmp_path):
+async def test_a_renewed_identity_is_stored_before_it_is_used(kit: IdentityKit, tmp_path):
     path = tmp_path / "identity.pem"
     own = OwnIdentity(kit.issue_relay(), path)
     seen: list[str] = []
@@ -24,24 +24,24 @@ def test_a_renewed_identity_is_stored_before_it_is_used(kit: IdentityKit, tmp_pa
 
     own.subscribe(on_renewal)
     renewed = kit.issue_relay()
-    own.replace(renewed)
+    await own.replace(renewed)
     assert seen == [renewed.serial]
     assert own.relay_id == "rl-one"
 
 
-def test_another_identity_is_no_renewal(kit: IdentityKit, tmp_path):
+async def test_another_identity_is_no_renewal(kit: IdentityKit, tmp_path):
     own = OwnIdentity(kit.issue_relay(), tmp_path / "identity.pem")
     before = own.current
     with pytest.raises(CertificateError, match="another identity"):
-        own.replace(kit.issue_relay("rl-two"))
+        await own.replace(kit.issue_relay("rl-two"))
     assert own.current is before
 
 
-def test_an_identity_that_cannot_be_stored_is_not_used(kit: IdentityKit, tmp_path):
+async def test_an_identity_that_cannot_be_stored_is_not_used(kit: IdentityKit, tmp_path):
     own = OwnIdentity(kit.issue_relay(), tmp_path / "gone" / "identity.pem")
     before = own.current
     with pytest.raises(CertificateError, match="cannot write"):
-        own.replace(kit.issue_relay())
+        await own.replace(kit.issue_relay())
     assert own.current is before
 
 

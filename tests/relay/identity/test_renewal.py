@@ -22,8 +22,10 @@ from relay.identity.renewal import CONFIRM_PATH, RENEW_PATH, Renewal
 from relay.identity.succession import SUCCESSOR_FILE, Succession
 from relay.metrics import RelayMetrics
 from tests.support.identities import IdentityKit
+from tests.support.links import until
 from tests.support.relay_trust import TrustPress
 from tests.support.scripted_control_plane import ScriptedControlPlane
+from tests.support.still_disk import a_disk_that_stands_still
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import ManualClock
@@ -31,6 +33,8 @@ from trunkline.runtime.logs import get_logger
 
 LIFE = 7200
 FLUSHES = 8
+SENT, PROVED = 4, 6
+"""After how many the request is on the disk, and may be sent; and the successor, which may be proved."""
 
 
 class Crash(BaseException):
@@ -125,17 +129,16 @@ async def restarted(
 
 
 async def until_renewed(renewal: Renewal, own: OwnIdentity) -> None:
-    renewed = asyncio.Event()
-    own.subscribe(lambda _: renewed.set())
+    before, renewed = own.current, renewal._metrics.renewals.of("renewed")
     task = asyncio.create_task(renewal.run())
-    waiting = asyncio.create_task(renewed.wait())
+    waiting = asyncio.create_task(until(lambda: renewed.count > 0))
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=30)
     waiting.cancel()
     if task.done():
         task.result()
     task.cancel()
     await asyncio.wait([task, waiting])
-    assert renewed.is_set()
+    assert own.current is not before
 
 
 def names(directory: Path) -> list[str]:
@@ -201,6 +204,56 @@ async def test_a_crash_at_any_flush_leaves_one_that_works_and_is_followed_by_the
             await until_renewed(renewal, own)
             assert own.current.serial != first.serial
     assert len(issuer.issued) == 1
+
+
+async def test_a_disk_that_stands_still_stops_no_loop_and_nothing_is_used_before_it_is_on_it(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        with a_disk_that_stands_still() as disk:
+            renewing = asyncio.create_task(until_renewed(renewal, own))
+            for flush in range(FLUSHES):
+                await disk.asked()
+                assert own.current.serial == first.serial
+                assert (len(issuer.requests), issuer.confirmed) == (flush >= SENT, flush >= PROVED)
+                disk.move_once()
+            await renewing
+    assert names(tmp_path) == ["identity.pem"]
+
+
+async def test_who_ends_while_the_disk_stands_still_leaves_no_thread_that_writes(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    async with restarted(kit, issuer, tmp_path) as (renewal, _, _):
+        with a_disk_that_stands_still() as disk:
+            running = asyncio.create_task(renewal.run())
+            await disk.asked()
+            running.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not running.done(), "the state directory is not to be given up yet"
+            disk.move()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+    assert names(tmp_path) == ["identity.pem", "renewal-key.pem", "renewal-request.pem"]
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        await until_renewed(renewal, own)
+
+
+async def test_what_is_asked_for_while_the_successor_is_stored_is_done_with_it(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        with a_disk_that_stands_still() as disk:
+            renewing = asyncio.create_task(until_renewed(renewal, own))
+            for _ in range(FLUSHES - 1):
+                await disk.asked()
+                disk.move_once()
+            await disk.asked()
+            renewal.ask()
+            disk.move()
+            await renewing
+        assert not renewal._wanted
 
 
 @pytest.mark.parametrize("flush", range(FLUSHES))

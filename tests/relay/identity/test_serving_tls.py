@@ -50,7 +50,7 @@ async def test_a_connection_outlives_a_renewal_and_the_next_handshake_shows_the_
     reader, writer, before = await connected(port, kit.client_tls())
     assert before == own.current.serial
     for _ in range(3):
-        own.replace(kit.issue_relay())
+        await own.replace(kit.issue_relay())
         writer.write(b"still here")
         assert await reader.readexactly(10) == b"still here"
         _, other, shown = await connected(port, kit.client_tls())
@@ -72,11 +72,11 @@ def write_pair(kit: IdentityKit, directory: Path, *, lifetime_seconds: float) ->
     return CertificateSettings(chain_file=chain, key_file=key), public
 
 
-def test_when_the_presented_certificate_ends_is_known_whoever_renews_it(kit: IdentityKit, tmp_path: Path):
+async def test_when_the_presented_certificate_ends_is_known_whoever_renews_it(kit: IdentityKit, tmp_path: Path):
     own = OwnIdentity(kit.issue_relay(lifetime_seconds=3600), tmp_path / "identity.pem")
     serving = ServingTls(own, TrustPress(kit).store(), None, log=get_logger("test"))
     assert serving.not_after == own.current.not_after
-    own.replace(kit.issue_relay(lifetime_seconds=7200))
+    await own.replace(kit.issue_relay(lifetime_seconds=7200))
     assert serving.not_after == own.current.not_after
 
     settings, public = write_pair(kit, tmp_path, lifetime_seconds=10_000)

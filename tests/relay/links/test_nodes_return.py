@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.links.nodes_return import NodesReturn
+from tests.support.still_disk import a_disk_that_stands_still
 from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import get_logger
 
@@ -68,9 +69,9 @@ async def test_nodes_that_are_gone_for_good_keep_nobody_waiting(tmp_path: Path):
 async def test_what_leaves_once_the_relay_ends_still_counts(tmp_path: Path):
     nodes, _ = nodes_return(tmp_path)
     nodes.counted(2)
-    nodes.close()
+    await nodes.close()
     nodes.counted(0)
-    nodes.close()
+    await nodes.close()
     assert (tmp_path / "nodes").read_text() == "2\n"
 
 
@@ -83,14 +84,26 @@ async def test_a_damaged_number_is_none(tmp_path: Path, content: bytes):
     assert condition.reason is None
     running.cancel()
     nodes.counted(1)
-    nodes.close()
+    await nodes.close()
     assert (tmp_path / "nodes").read_text() == "1\n"
 
 
 async def test_a_full_disk_is_told_and_survived(tmp_path: Path):
     nodes, _ = nodes_return(tmp_path / "missing")
     nodes.counted(1)
-    nodes.close()
+    await nodes.close()
+
+
+async def test_a_disk_that_stands_still_at_the_end_gets_the_number_of_its_beginning(tmp_path: Path):
+    nodes, _ = nodes_return(tmp_path)
+    nodes.counted(2)
+    with a_disk_that_stands_still() as disk:
+        closing = asyncio.ensure_future(nodes.close())
+        nodes.counted(0)
+        await disk.asked()
+        disk.move()
+        await closing
+    assert (tmp_path / "nodes").read_text() == "2\n"
 
 
 async def test_the_return_is_spread_by_how_many_there_are_or_were(tmp_path: Path):
