@@ -31,7 +31,7 @@ class Attempt:
 
 
 class AttemptFile:
-    """The file of one attempt."""
+    """The file of one attempt. Its methods block on the disk, so that callers run them in a thread."""
 
     def __init__(self, path: Path, log: Logger) -> None:
         self._path = path

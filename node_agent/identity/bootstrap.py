@@ -29,6 +29,7 @@ from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefu
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 from trunkline.version import __version__
 
 CHALLENGE_PATH = "/api/2.0/bootstrap/challenge"
@@ -105,13 +106,13 @@ class Bootstrap:
             ControlPlaneRefused: it was refused, perhaps for good.
             BootstrapRefused, CertificateError: as `run`.
         """
-        node = self._store.load_successor()
+        node = await in_thread(self._store.load_successor)
         if node is None or not node.is_valid(self._clock.now()):
             node = await self._obtain()
         return await self._confirm(node)
 
     async def _obtain(self) -> NodeIdentity:
-        attempt = self._attempts.load() or self._attempts.begin()
+        attempt = await in_thread(lambda: self._attempts.load() or self._attempts.begin())
         nonce = await self._ensure_nonce(attempt)
         signed_nonce = evidence_nonce(nonce, attempt.csr)
         document: dict[str, Any] = {
@@ -121,22 +122,22 @@ class Bootstrap:
             "sealing_key": public_sealing_key(attempt.sealing_key),
             "agent_version": __version__,
             **self._wishes,
-            **self._word_of_predecessor(signed_nonce),
+            **await self._word_of_predecessor(signed_nonce),
         }
         try:
             answer = await self._control_plane.call(BOOTSTRAP_PATH, document)
         except ControlPlaneRefused as error:
-            self._judge(error, attempt)
+            await self._judge(error, attempt)
             raise
-        return self._take(answer, attempt)
+        return await self._take(answer, attempt)
 
-    def _take(self, answer: dict[str, Any], attempt: Attempt) -> NodeIdentity:
+    async def _take(self, answer: dict[str, Any], attempt: Attempt) -> NodeIdentity:
         try:
             node = identity_from_answer(answer, attempt.key, attempt.sealing_key)
             self._take_trust(str(answer.get("trust_document", "")))
         except CertificateError as error:
             raise ControlPlaneUnreachable(f"the control plane's answer is unusable: {error}") from None
-        self._store.save_successor(node)
+        await in_thread(self._store.save_successor, node)
         return node
 
     async def _confirm(self, node: NodeIdentity) -> NodeIdentity:
@@ -145,19 +146,24 @@ class Bootstrap:
         except ControlPlaneRefused as error:
             self._nonce_is_new = False
             if error.permanent:
-                self._store.drop_successor()
-                self._attempts.drop()
+                await in_thread(self._drop)
             raise
         settled = node.settled()
-        self._note_new_node(node.node_id)
-        self._store.save(settled)
-        self._store.drop_successor()
-        self._attempts.drop()
+        await in_thread(self._put_in_force, settled)
         return settled
 
-    def _word_of_predecessor(self, nonce: str) -> dict[str, str]:
+    def _put_in_force(self, node: NodeIdentity) -> None:
+        self._note_new_node(node.node_id)
+        self._store.save(node)
+        self._drop()
+
+    def _drop(self) -> None:
+        self._store.drop_successor()
+        self._attempts.drop()
+
+    async def _word_of_predecessor(self, nonce: str) -> dict[str, str]:
         """Show that this is the instance that was a node before, if it was one."""
-        before = self._store.load()
+        before = await in_thread(self._store.load)
         return {} if before is None else {"predecessor": sign_predecessor(before.identity, nonce)}
 
     async def _ensure_nonce(self, attempt: Attempt) -> str:
@@ -172,17 +178,17 @@ class Bootstrap:
         self._control_plane.require_clock()
         self._nonce_is_new = True
         attempt.nonce, attempt.nonce_at = nonce, now
-        self._attempts.save(attempt)
+        await in_thread(self._attempts.save, attempt)
         return nonce
 
-    def _judge(self, error: ControlPlaneRefused, attempt: Attempt) -> None:
+    async def _judge(self, error: ControlPlaneRefused, attempt: Attempt) -> None:
         """Take the nonce away, which may be what is refused; and give up where the evidence can only be it."""
         if not error.permanent:
             return
         if self._nonce_is_new and self._evidence.single_use:
             raise BootstrapRefused(f"the control plane does not admit this node: {error}")
         attempt.nonce = None
-        self._attempts.save(attempt)
+        await in_thread(self._attempts.save, attempt)
 
     async def _pause(self, reason: str, *, at_least_seconds: float = 0.0) -> None:
         delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least_seconds)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from certs.lifespan import Lifespan, renewal_moment
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from trunkline.runtime.secret import Secret
+from trunkline.runtime.threads import in_thread
 
 # What a listen token without readable times is taken to live; it is only ours to plan with.
 FALLBACK_LIFE_SECONDS = 3600.0
@@ -51,13 +52,13 @@ class Credentials:
         """Have `changed` called with the identity before and the one now."""
         self._subscribers.append(changed)
 
-    def replace(self, node: NodeIdentity) -> None:
+    async def replace(self, node: NodeIdentity) -> None:
         """Store a renewed identity, and tell everybody.
 
         Raises:
             KeyFileError: it cannot be stored; the old one stays.
         """
-        self._store.save(node)
+        await in_thread(self._store.save, node)
         self.adopt(node)
 
     def adopt(self, node: NodeIdentity) -> None:

@@ -36,8 +36,9 @@ class LateRenewal:
         if not isinstance(nonce, str) or not nonce:
             raise ControlPlaneUnreachable("the control plane gave no nonce")
         self._control_plane.require_clock()
-        attempt = self._succession.attempt(node)
+        attempt = await self._succession.attempt(node)
         sealing_key = public_sealing_key(attempt.sealing_key)
         request = sign_late_renewal(node.identity, nonce=nonce, csr=attempt.csr, sealing_key=sealing_key)
         document = {"request": request, "csr": attempt.csr, "agent_version": __version__}
-        return self._succession.keep(node, attempt, await self._control_plane.call(LATE_RENEWAL_PATH, document))
+        answer = await self._control_plane.call(LATE_RENEWAL_PATH, document)
+        return await self._succession.keep(node, attempt, answer)

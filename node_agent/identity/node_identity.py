@@ -147,7 +147,10 @@ def identity_from_answer(answer: dict[str, Any], key: PrivateKey, sealing_key: S
 
 
 class IdentityStore:
-    """The two slots: the identity in force, and its successor, which is kept beside it until it is proved."""
+    """The two slots: the identity in force, and its successor, which is kept beside it until it is proved.
+
+    Its methods block on the disk, so that callers run them in a thread.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

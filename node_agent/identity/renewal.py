@@ -25,6 +25,7 @@ from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefu
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 from trunkline.runtime.wall_time import Woken, sleep_until
 
 LISTEN_TOKEN_PATH = "/api/2.0/nodes/self/listen-token"  # noqa: S105 - a path
@@ -121,12 +122,12 @@ class Renewal:
             while work is not None and not await self._attempt(work):
                 pause = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=self._at_least)
                 await asyncio.sleep(pause)
-                work = self._next_work()
+                work = await self._next_work()
             self._backoff.reset()
 
     async def _wait_for_work(self) -> Work:
         self._due = self._unless_missed(renew_pair_at(self._credentials.current, self._clock.now()))
-        while (work := self._next_work()) is None:
+        while (work := await self._next_work()) is None:
             if await sleep_until(self._due, self._clock, wake=self._asked) is Woken.JUMPED:
                 await self._look_at_the_clock()
             self._due = self._unless_missed(self._due)
@@ -140,22 +141,22 @@ class Renewal:
         left = max(0.0, pair_ends_at(node, now) - now)
         return now + self._rng.uniform(0.0, min(CATCH_UP_SECONDS, left * CATCH_UP_PART))
 
-    def _next_work(self) -> Work | None:
+    async def _next_work(self) -> Work | None:
         """Say what is to be done first; what is on the disk decides."""
         node, now = self._credentials.current, self._clock.now()
         if not node.is_valid(now):
             return Work.RETURN
         if self._token_wanted:
             return Work.TOKEN
-        if self._has_successor(node):
+        if await self._has_successor(node):
             return Work.SUCCEED
         if not node.confirmed:
             return Work.CONFIRM
         return Work.RENEW if self._certificate_wanted or now >= self._due else None
 
-    def _has_successor(self, node: NodeIdentity) -> bool:
+    async def _has_successor(self, node: NodeIdentity) -> bool:
         try:
-            return self._succession.waiting(node) is not None
+            return await in_thread(self._succession.waiting, node) is not None
         except OSError as error:
             self._log.error("identity.successor_stays", reason=str(error))
             return False
@@ -165,7 +166,7 @@ class Renewal:
         try:
             await self._do(work)
         except EXPECTED as error:
-            self._failed(work, error)
+            await self._failed(work, error)
             return False
         self._renewed_at = self._clock.monotonic()
         self._metrics.renewals.labels(work.value, "done").inc()
@@ -173,13 +174,13 @@ class Renewal:
         self._complain()
         return True
 
-    def _failed(self, work: Work, error: Exception) -> None:
+    async def _failed(self, work: Work, error: Exception) -> None:
         skewed = isinstance(error, ClockSkewed)
         self._at_least = least_pause_seconds(error)
         self._metrics.renewals.labels(work.value, "clock_skew" if skewed else "failed").inc()
         told = self._log.error if skewed else self._log.warning
         told("clock_skew" if skewed else "renewal.failed", work=work.value, reason=str(error))
-        if work is Work.TOKEN and (self._certificate_wanted or self._has_successor(self._credentials.current)):
+        if work is Work.TOKEN and (self._certificate_wanted or await self._has_successor(self._credentials.current)):
             # A pair brings a token of its own: it is tried first, and that the token was refused says nothing of it.
             self._token_wanted, self._at_least = False, 0.0
 
@@ -197,10 +198,10 @@ class Renewal:
                 await self._succession.obtain(self._credentials.current)
 
     async def _succeed(self) -> None:
-        heir = self._succession.waiting(self._credentials.current)
+        heir = await in_thread(self._succession.waiting, self._credentials.current)
         if heir is not None:
             await self._succession.prove(heir, self._prove)
-            self._succession.commit()
+            await self._succession.commit()
             self._adopt(heir)
 
     def _adopt(self, heir: NodeIdentity) -> None:
@@ -223,7 +224,7 @@ class Renewal:
         node = self._credentials.current
         answer = await self._control_plane.call(LISTEN_TOKEN_PATH, {}, identity=node.identity)
         self._trust.offer_newer(answer.get("trust_document"))
-        self._credentials.replace(node.with_token(answer))
+        await self._credentials.replace(node.with_token(answer))
         self._token_wanted = False
 
     async def _look_at_the_clock(self) -> None:

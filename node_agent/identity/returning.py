@@ -18,6 +18,7 @@ from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 # As long as the clock is wrong, the evidence missing, or the node revoked or deleted, there is no hurry.
 SKEWED_PAUSE_SECONDS = 30.0
@@ -85,12 +86,12 @@ class Returning:
             StartError, CertificateError, OSError: as `run`.
         """
         self._tell(node)
-        heir = self._succession.waiting(node)
+        heir = await in_thread(self._succession.waiting, node)
         if heir is None or not heir.is_valid(self._clock.now()):
             heir = await self._renewed_late(node)
         if heir is None:
             return await self._bootstrapped()
-        self._succession.commit()
+        await self._succession.commit()
         self._log.info("identity.back", node_id=heir.node_id, serial=heir.identity.serial)
         return heir
 

@@ -30,6 +30,7 @@ from node_agent.identity.trust_in_force import TrustInForce
 from trunkline.client.control_plane_answers import ControlPlaneRefused
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 RENEW_PATH = "/api/2.0/nodes/self/renew"
 CONFIRM_PATH = "/api/2.0/bootstrap/confirm"
@@ -86,7 +87,7 @@ class Succession:
         """Return the successor in the second slot, unless it is of no use: damaged, of another node, too old, or left.
 
         One is left where a rotation has ended the authority or the token key that it stands on: no relay would take it.
-        That of another node came of a bootstrap, which knows what to do with it.
+        That of another node came of a bootstrap, which knows what to do with it. It blocks on the disk.
 
         Raises:
             OSError: one that is of no use cannot be removed.
@@ -117,17 +118,19 @@ class Succession:
         knows_key = key_id is None or any(key.key_id == key_id for key in document.token_keys)
         return root_is_gone(heir.identity.chain, document) or not knows_key
 
-    def attempt(self, node: NodeIdentity) -> Attempt:
+    async def attempt(self, node: NodeIdentity) -> Attempt:
         """Return the request under way, or begin one.
 
         Raises:
             CertificateError: it cannot be stored.
         """
-        attempt = self._attempts.load()
-        if attempt is None or attempt.made(node.identity):
-            attempt = self._attempts.begin()
+        attempt = await in_thread(self._begun, node)
         self._passed(Step.REQUESTED)
         return attempt
+
+    def _begun(self, node: NodeIdentity) -> Attempt:
+        attempt = self._attempts.load()
+        return self._attempts.begin() if attempt is None or attempt.made(node.identity) else attempt
 
     async def obtain(self, node: NodeIdentity) -> NodeIdentity:
         """Ask for a successor, and keep it in the second slot.
@@ -136,17 +139,17 @@ class Succession:
             ControlPlaneRefused, ControlPlaneUnreachable: there is none now.
             CertificateError, OSError: the answer is of no use, or the file system refuses.
         """
-        attempt = self.attempt(node)
+        attempt = await self.attempt(node)
         document = {"csr": attempt.csr, "sealing_key": public_sealing_key(attempt.sealing_key)}
         try:
             answer = await self._control_plane.call(RENEW_PATH, document, identity=node.identity)
         except ControlPlaneRefused as error:
             if error.is_about_the_request:
-                self._attempts.drop()
+                await in_thread(self._attempts.drop)
             raise
-        return self.keep(node, attempt, answer)
+        return await self.keep(node, attempt, answer)
 
-    def keep(self, node: NodeIdentity, attempt: Attempt, answer: dict[str, Any]) -> NodeIdentity:
+    async def keep(self, node: NodeIdentity, attempt: Attempt, answer: dict[str, Any]) -> NodeIdentity:
         """Keep what was answered in the second slot.
 
         Raises:
@@ -161,9 +164,9 @@ class Succession:
             raise
         if self._clock.now() >= heir.lifespan.at(EARLIEST_RENEWAL):
             self._control_plane.require_clock()
-            self._attempts.drop()
+            await in_thread(self._attempts.drop)
             raise CertificateError("the control plane's answer is to a request of long ago: a new one is made")
-        self._store.save_successor(heir)
+        await in_thread(self._store.save_successor, heir)
         self._passed(Step.STORED)
         return heir
 
@@ -186,15 +189,18 @@ class Succession:
             raise NotProved("no relay took the new certificate yet; the old one stays in use")
         self._passed(Step.PROVED)
 
-    def commit(self) -> None:
+    async def commit(self) -> None:
         """Put the successor in force on the disk, and forget the request that it came from.
 
         Raises:
             OSError: the file system refuses.
         """
+        await in_thread(self._commit)
+        self._passed(Step.COMMITTED)
+
+    def _commit(self) -> None:
         self._store.commit()
         self._attempts.drop()
-        self._passed(Step.COMMITTED)
 
     async def confirm(self, node: NodeIdentity) -> NodeIdentity:
         """Tell the control plane that the node holds its key; return the identity, settled and stored.
@@ -206,7 +212,10 @@ class Succession:
         await self._control_plane.call(CONFIRM_PATH, {}, identity=node.identity)
         self._passed(Step.CONFIRMED)
         settled = node.settled()
-        self._store.save(settled)
-        self._attempts.drop()
+        await in_thread(self._settle, settled)
         self._passed(Step.SETTLED)
         return settled
+
+    def _settle(self, settled: NodeIdentity) -> None:
+        self._store.save(settled)
+        self._attempts.drop()

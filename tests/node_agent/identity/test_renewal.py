@@ -92,10 +92,10 @@ async def test_in_the_middle_of_its_life_the_pair_is_renewed_with_new_keys(due, 
 
 async def test_before_the_middle_of_its_life_nothing_is_renewed(first, make_keeper, control_plane):
     keeper = make_keeper()
-    assert keeper.renewal._next_work() is not None  # nothing is planned before the loop has begun
+    assert await keeper.renewal._next_work() is not None  # nothing is planned before the loop has begun
     async with keeper.running():
         await asyncio.sleep(0)
-        assert keeper.renewal._next_work() is None
+        assert await keeper.renewal._next_work() is None
     assert control_plane.count(RENEW) == 0
 
 
@@ -273,7 +273,7 @@ async def test_a_certificate_that_is_asked_for_is_renewed_before_its_time_and_on
     assert keeper.proved == [after.identity.serial]
     async with keeper.running():
         await asyncio.sleep(0)
-        assert keeper.renewal._next_work() is None
+        assert await keeper.renewal._next_work() is None
     assert (control_plane.count(RENEW), control_plane.count(LISTEN_TOKEN)) == (2, 0)
 
 

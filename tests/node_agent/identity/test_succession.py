@@ -1,5 +1,6 @@
 """A renewal that is cut off anywhere, or whose answers are lost, or that finds no room, leaves a node that works."""
 
+import asyncio
 import errno
 import os
 from dataclasses import replace
@@ -16,6 +17,7 @@ from node_agent.identity.sealed_secrets import public_sealing_key
 from node_agent.identity.succession import Step
 from tests.node_agent.identity.conftest import OffsetClock
 from tests.support.identities import IdentityKit
+from tests.support.still_disk import a_disk_that_stands_still
 
 DAY = 86400
 DUE = 0.6 * DAY
@@ -23,6 +25,8 @@ RENEW, CONFIRM = "/api/2.0/nodes/self/renew", "/api/2.0/bootstrap/confirm"
 # Every time the directory or a file of it is flushed during a renewal: request, trust document (none: it is the same),
 # successor, commit, and the settled identity; each file is flushed itself and by its directory.
 FLUSHES = 7
+REQUESTED, STORED, COMMITTED = 2, 4, 5
+"""After how many of them the request may be sent, the successor proved, and the new identity used."""
 
 
 class Crash(BaseException):
@@ -139,6 +143,60 @@ async def test_a_full_disk_at_any_flush_is_waited_out(flush, first, make_keeper,
     assert len(done) > flush
     assert control_plane.sealing_key == public_sealing_key(node.sealing_key)
     assert files(state) == ["identity.json", "init.json", "trust-document.jws"]
+
+
+async def test_a_disk_that_stands_still_stops_no_loop_and_nothing_is_used_before_it_is_on_it(
+    first, make_keeper, state, control_plane
+):
+    keeper = make_keeper(OffsetClock())
+    confirmed_before = control_plane.count(CONFIRM)
+    with a_disk_that_stands_still() as disk:
+        renewing = asyncio.create_task(keeper.until(settled_after(first.identity.serial)))
+        for flush in range(FLUSHES):
+            await disk.asked()
+            asked = (control_plane.count(RENEW), len(keeper.proved), control_plane.count(CONFIRM) - confirmed_before)
+            assert asked == (flush >= REQUESTED, flush >= STORED, flush >= COMMITTED)
+            in_force = keeper.credentials.current
+            assert (in_force.identity.serial != first.identity.serial) == (flush >= COMMITTED)
+            assert in_force.confirmed == (flush < COMMITTED)
+            disk.move_once()
+        await renewing
+    assert files(state) == ["identity.json", "init.json", "trust-document.jws"]
+
+
+@pytest.mark.parametrize("flush", range(FLUSHES))
+async def test_who_ends_while_the_disk_stands_still_leaves_no_thread_that_writes(
+    flush, first, make_keeper, state, control_plane
+):
+    clock, keeper = OffsetClock(), make_keeper(OffsetClock())
+    with a_disk_that_stands_still() as disk:
+        running = asyncio.create_task(keeper.renewal.run())
+        for _ in range(flush):
+            await disk.asked()
+            disk.move_once()
+        await disk.asked()
+        running.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not running.done(), "the state directory is not to be given up yet"
+        disk.move()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert_nothing_is_lost(state, control_plane, clock.now())
+    assert not [name for name in files(state) if name.startswith(".")]
+
+
+async def test_a_listen_token_is_on_the_disk_before_anybody_hears_of_it(first, make_keeper, state):
+    keeper = make_keeper(OffsetClock(), prove=lambda heir: False)
+    renewed = first.with_token({"listen_token": "another"})
+    with a_disk_that_stands_still() as disk:
+        replacing = asyncio.create_task(keeper.credentials.replace(renewed))
+        await disk.asked()
+        assert keeper.credentials.current is not renewed
+        disk.move()
+        await replacing
+    assert keeper.credentials.current is renewed
+    assert IdentityStore(state).load().listen_token.reveal() == "another"
 
 
 @pytest.mark.parametrize("path", [RENEW, CONFIRM])
