@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
+from trunkline.runtime.threads import in_thread
 
 AHEAD_BYTES = 64 * 1024 * 1024
 ROOM_SECONDS = 5.0
@@ -109,9 +110,9 @@ class StdinContent:
                 whole = False
                 break
             if fresh:
-                size += await asyncio.to_thread(_append, descriptor, fresh, size)
+                size += await in_thread(_append, descriptor, fresh, size)
                 grown()
-        await asyncio.to_thread(os.fsync, descriptor)
+        await in_thread(os.fsync, descriptor)
         return Taken(size, whole, self.closed)
 
     async def _room(self, size: int) -> bool:

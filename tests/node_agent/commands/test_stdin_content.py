@@ -6,6 +6,7 @@ import pytest
 
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.stdin_content import StdinContent, Taken
+from tests.support.still_disk import a_disk_that_stands_still
 
 
 @pytest.fixture
@@ -52,6 +53,20 @@ async def test_whoever_waits_for_room_goes_on_once_the_program_has_read(tmp_path
 async def test_a_program_that_reads_no_more_takes_no_more(content):
     content.passed(0, False)
     assert await take(content, 0, b"x") == Taken(0, whole=False, closed=True)
+
+
+async def test_a_caller_that_goes_while_the_disk_is_slow_leaves_no_thread_with_a_descriptor_that_is_closed(content):
+    with a_disk_that_stands_still() as disk:
+        taking = asyncio.create_task(take(content, 0, b"abc"))
+        await disk.asked()
+        taking.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not taking.done(), "another file might have that number by now"
+        disk.move()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+    assert await take(content, 3, b"de") == Taken(5, whole=True, closed=False)
 
 
 async def test_one_caller_at_a_time(content):
