@@ -16,7 +16,8 @@ fails the run with that reason, as does everything but exit status 0; what comes
 import asyncio
 import contextlib
 import random
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from certs.errors import KeyFileError
@@ -42,6 +43,7 @@ from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlP
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 PLAN_PATH = "/api/2.0/nodes/self/init"
 BACKOFF_CAP_SECONDS = 60.0
@@ -93,6 +95,7 @@ class Initialisation:
             taken=self._report_taken,
         )
         self._stored = True
+        self._saving = asyncio.Lock()
         self._record = self._open()
         parts.readiness.follow(self._record)
         self._tell()
@@ -138,7 +141,7 @@ class Initialisation:
                 async with asyncio.timeout(None if self._stored else STORE_AGAIN_SECONDS):
                     await self._asked.wait()
             if not self._stored:
-                self._save(self._record)
+                await self._save()
 
     async def _until_asked_well(self) -> None:
         """Ask for the plan of a new node until there is an answer, however long that takes."""
@@ -159,7 +162,7 @@ class Initialisation:
             plan = read_plan(answer)
         except ControlPlaneRefused as error:
             if error.status in HAS_NONE:
-                self._end(InitState.READY)
+                await self._end(InitState.READY)
                 return True
             return self._not_answered(str(error))
         except (ControlPlaneUnreachable, PlanRefused) as error:
@@ -167,7 +170,7 @@ class Initialisation:
         if plan.run > self._record.last_run:
             return await self._begin(plan, answer)
         if self._record.state is InitState.DUE:
-            self._end(InitState.READY)
+            await self._end(InitState.READY)
         elif answer.get("report") is True:
             self._reporting.again(self._record)
         return True
@@ -181,17 +184,24 @@ class Initialisation:
     async def _begin(self, plan: InitPlan, document: dict[str, Any]) -> bool:
         """Bring a plan to the disk and run it; return False where the disk does not take it."""
         record = self._record
-        before = (record.last_run, record.last_request_time, record.state, record.reason, record.scripts)
+        begun = replace(
+            record,
+            last_run=plan.run,
+            last_request_time=plan.request_time,
+            state=InitState.INITIALISING,
+            reason=None,
+            scripts=[ScriptOutcome(script.script_id, script.name) for script in plan.scripts],
+        )
+        begun.count_change()
         try:
-            self._parts.files.save_plan(document)
+            await in_thread(self._parts.files.save_plan, document)
         except KeyFileError as error:
             return self._not_answered(f"the plan cannot be stored: {error}")
-        record.last_run, record.last_request_time = plan.run, plan.request_time
-        record.state, record.reason = InitState.INITIALISING, None
-        record.scripts = [ScriptOutcome(script.script_id, script.name) for script in plan.scripts]
-        if not self._changed():
-            record.last_run, record.last_request_time, record.state, record.reason, record.scripts = before
-            return self._not_answered("that the run begins cannot be stored")
+        async with self._saving:
+            if not await self._write(begun):
+                return self._not_answered("that the run begins cannot be stored")
+            record.become(begun)
+        self._tell()
         self._log.info("init.begun", run=plan.run, scripts=len(plan.scripts))
         if plan.scripts:
             self._looked.set()
@@ -201,9 +211,9 @@ class Initialisation:
     async def _resume(self) -> None:
         """Go on with the run that an agent before this one has begun."""
         try:
-            plan = self._parts.files.load_plan(self._record.last_run)
+            plan = await in_thread(self._parts.files.load_plan, self._record.last_run)
         except PlanRefused as error:
-            self._end(InitState.INIT_FAILED, str(error))
+            await self._end(InitState.INIT_FAILED, str(error))
             return
         self._log.info("init.resumed", run=plan.run, scripts=len(plan.scripts))
         await self._run(plan)
@@ -215,9 +225,9 @@ class Initialisation:
                 if outcome.state != CommandState.SUCCEEDED.value:
                     await self._run_script(plan, script, outcome)
         except _Failed as error:
-            self._end(InitState.INIT_FAILED, str(error))
+            await self._end(InitState.INIT_FAILED, str(error))
         else:
-            self._end(InitState.READY)
+            await self._end(InitState.READY)
 
     async def _run_script(self, plan: InitPlan, script: PlannedScript, outcome: ScriptOutcome) -> None:
         """Run one script, or wait for the one that an agent before this one has started.
@@ -227,12 +237,12 @@ class Initialisation:
         """
         command = await self._command(plan, script, outcome)
         while not command.state.terminal:
-            self._take_over(outcome, command)
+            await self._take_over(outcome, command)
             await asyncio.sleep(POLL_SECONDS)
         if command.state is not CommandState.SUCCEEDED:
             outcome.stdout_tail = await tail_of(self._parts.ledger, command, OutputStream.STDOUT)
             outcome.stderr_tail = await tail_of(self._parts.ledger, command, OutputStream.STDERR)
-        self._take_over(outcome, command)
+        await self._take_over(outcome, command)
         self._parts.metrics.init_scripts.labels(command.state.value.lower()).inc()
         self._log.info("init.script_ended", script=script.name, state=command.state.value, reason=outcome.reason)
         if command.state is not CommandState.SUCCEEDED:
@@ -269,7 +279,7 @@ class Initialisation:
             outcome.state, outcome.reason = "REFUSED", refusal
             raise _Failed(f"the init script {script.name!r} was not run: {refusal}")
 
-    def _take_over(self, outcome: ScriptOutcome, command: Command) -> None:
+    async def _take_over(self, outcome: ScriptOutcome, command: Command) -> None:
         """Bring what is known of a script's command into the record, if it is news."""
         before = outcome.document()
         record = command.record
@@ -277,21 +287,27 @@ class Initialisation:
         outcome.exit_code, outcome.signal = record.exit_code, record.signal
         outcome.start_time, outcome.end_time = record.start_time, record.end_time
         if outcome.document() != before:
-            self._changed()
+            self._record.count_change()
+            await self._save()
+            self._tell()
 
-    def _end(self, state: InitState, reason: str | None = None) -> None:
+    async def _end(self, state: InitState, reason: str | None = None) -> None:
         record = self._record
-        record.state, record.reason = state, reason
-        if self._changed():
-            self._parts.files.remove_plan()
+        async with self._saving:
+            ended = replace(record, state=state, reason=reason)
+            ended.count_change()
+            if await self._write(ended):
+                await in_thread(self._parts.files.remove_plan)
+            record.become(ended)
+        self._tell()
         self._looked.set()
         told = self._log.info if state is InitState.READY else self._log.error
         told("init.ended", state=state.value, run=record.last_run, reason=reason)
 
-    def _report_taken(self) -> None:
+    async def _report_taken(self) -> None:
         """Remember that the end was heard of, so that the next start says nothing again."""
         if self._record.state.final:
-            self._save(self._record)
+            await self._save()
 
     def _open(self) -> InitRecord:
         """Return the record on the disk; a node that was one before there were records is ready."""
@@ -299,33 +315,31 @@ class Initialisation:
         record = files.load()
         if record is None or record.node_id not in (node_id, ""):
             record = new_record(node_id, InitState.READY)
-            self._save(record)
+            self._stored = self._is_stored(record)
         record.node_id = node_id
         return record
 
-    def _changed(self) -> bool:
-        """Bring the record to the disk, tell whoever follows it, and return whether the disk took it."""
-        record = self._record
-        record.sequence += 1
-        if not record.scripts:
-            record.reported = record.sequence  # whoever handed nothing knows that nothing is to be heard
-        stored = self._save(record)
-        self._tell()
-        self._reporting.changed()
-        return stored
+    async def _save(self) -> None:
+        """Bring the record to the disk as it is; what it lacks after a crash, the plan and the ledger know."""
+        async with self._saving:
+            await self._write(deepcopy(self._record))
 
-    def _save(self, record: InitRecord) -> bool:
-        """Bring the record to the disk; what it lacks after a crash, the plan and the ledger know."""
+    async def _write(self, record: InitRecord) -> bool:
+        """Bring it to the disk, one at a time; return whether the disk took it."""
+        self._stored = await in_thread(self._is_stored, record)
+        return self._stored
+
+    def _is_stored(self, record: InitRecord) -> bool:
         try:
             self._parts.files.save(record)
-            self._stored = True
         except KeyFileError as error:
             self._log.error("init.not_stored", reason=str(error))
-            self._stored = False
-        return self._stored
+            return False
+        return True
 
     def _tell(self) -> None:
         self._parts.metrics.ready.set(1 if self._parts.readiness.ready else 0)
+        self._reporting.changed()
 
 
 def _failure(outcome: ScriptOutcome) -> str:

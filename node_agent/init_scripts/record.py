@@ -7,7 +7,7 @@ and so before anything runs.
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,17 @@ class InitRecord:
     reported: int = 0
     scripts: list[ScriptOutcome] = field(default_factory=list)
     last_request_time: int = 0
+
+    def count_change(self) -> None:
+        """Have a report tell of what has changed; whoever handed no scripts knows that nothing is to be heard."""
+        self.sequence += 1
+        if not self.scripts:
+            self.reported = self.sequence
+
+    def become(self, other: "InitRecord") -> None:
+        """Take over all that another says, for those who follow this one."""
+        for member in fields(self):
+            setattr(self, member.name, getattr(other, member.name))
 
     def to_json(self) -> bytes:
         """Return the record as it stands in its file."""

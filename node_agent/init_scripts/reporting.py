@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from node_agent.identity.control_plane import NEVER_TAKEN, ControlPlane
@@ -28,7 +28,7 @@ class InitReporting:
         clock: Clock,
         rng: random.Random,
         log: Logger,
-        taken: Callable[[], None],
+        taken: Callable[[], Awaitable[None]],
     ) -> None:
         self._control_plane = control_plane
         self._credentials = credentials
@@ -70,7 +70,7 @@ class InitReporting:
             return
         self._backoff.reset()
         record.reported = sequence
-        self._taken()
+        await self._taken()
 
     async def _pause(self, reason: str) -> None:
         self._log.debug("init.report_not_taken", reason=reason)

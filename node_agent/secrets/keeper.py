@@ -33,6 +33,7 @@ from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlP
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 FETCH_PATH = "/api/2.0/nodes/self/secrets"
 REPORT_PATH = "/api/2.0/nodes/self/secrets/report"
@@ -165,7 +166,7 @@ class SecretKeeper:
             self._metrics.secret_fetches.labels("unchanged").inc()
             return
         secrets = self._opened(node, sequence, sealed)
-        self._remember(sequence)
+        await self._remember(sequence)
         self._current = sequence
         self._take(sequence, secrets)
 
@@ -207,10 +208,10 @@ class SecretKeeper:
         self._metrics.secrets_held.set(len(self._held))
         self._held.ask()
 
-    def _remember(self, sequence: int) -> None:
+    async def _remember(self, sequence: int) -> None:
         self._highest = sequence
         try:
-            write_secret(self._path, b'{"highest":%d}\n' % sequence)
+            await in_thread(write_secret, self._path, b'{"highest":%d}\n' % sequence)
         except KeyFileError as error:
             self._log.error(
                 "secrets.sequence_not_stored",

@@ -1,5 +1,6 @@
 """The initialisation of a node with real processes: order, failure, what a kill leaves, what a restart does not do."""
 
+import asyncio
 import json
 
 import pytest
@@ -12,6 +13,10 @@ from node_agent.init_scripts.reporting import REPORT_PATH
 from node_agent.init_scripts.script_command import command_id_of
 from tests.node_agent.init_scripts.conftest import entry, handed
 from tests.support.agent_control_plane import error
+from tests.support.still_disk import a_disk_that_stands_still
+
+PLAN_AND_RECORD_FLUSHES = 4
+"""Each of the two files, and its directory."""
 
 
 def appends(path, text: str) -> bytes:
@@ -33,6 +38,41 @@ async def test_scripts_run_in_their_order_and_then_the_node_is_ready(start, ledg
     assert not (state / PLAN_FILE).exists()
     assert (state / RECORD_FILE).stat().st_mode & 0o777 == 0o600
     assert started.metrics.init_scripts.labels("succeeded")._value.get() == 3
+
+
+async def test_nothing_runs_and_nothing_is_said_to_run_before_that_is_on_the_disk(
+    start, ledger, control_plane, tmp_path, state
+):
+    out = tmp_path / "out"
+    control_plane.plan = handed(("a", appends(out, "1")))
+    started = start(ledger)
+    with a_disk_that_stands_still() as disk:
+        async with started.running():
+            for _ in range(PLAN_AND_RECORD_FLUSHES):
+                await disk.asked()
+                assert started.record.state is InitState.DUE
+                assert not out.exists()
+                disk.move_once()
+            await disk.asked()
+            assert started.record.state is InitState.INITIALISING
+            assert json.loads((state / RECORD_FILE).read_bytes())["state"] == "INITIALISING"
+            disk.move()
+            await started.until_final()
+    assert out.read_text() == "1\n"
+    assert json.loads((state / RECORD_FILE).read_bytes())["state"] == "READY"
+
+
+async def test_what_is_written_last_is_what_is_on_the_disk(start, ledger, state):
+    started = start(ledger)
+    with a_disk_that_stands_still() as disk:
+        first = asyncio.create_task(started.initialisation._save())
+        await disk.asked()
+        started.record.reason = "later"
+        second = asyncio.create_task(started.initialisation._save())
+        disk.move()
+        await first
+        await second
+    assert json.loads((state / RECORD_FILE).read_bytes())["reason"] == "later"
 
 
 async def test_the_first_failure_stops_the_rest_and_its_output_is_told(start, ledger, control_plane, tmp_path):

@@ -19,6 +19,7 @@ from node_agent.secrets.keeper import FETCH_PATH, REPORT_PATH, SEQUENCE_FILE, Se
 from node_agent.secrets.uses import SecretUse, UseLog
 from tests.node_agent.identity.conftest import asking, control_plane, make_bootstrap, state  # noqa: F401 - fixtures
 from tests.support.agent_control_plane import error
+from tests.support.still_disk import a_disk_that_stands_still
 from trunkline.client.control_plane_answers import ControlPlaneUnreachable
 from trunkline.runtime.clock import SystemClock
 
@@ -66,6 +67,23 @@ async def test_secrets_are_taken_held_in_memory_and_reported(keeper_of, control_
     assert [question.get("held_sequence") for question in questions] == [None, None, 11]
     assert len(reports(control_plane)) == 1
     assert not any(b"hunter2" in path.read_bytes() for path in state.rglob("*") if path.is_file())
+
+
+async def test_no_secret_is_in_force_before_the_number_of_its_bundle_is_on_the_disk(
+    keeper_of,
+    control_plane,  # noqa: F811
+    state,  # noqa: F811
+):
+    keeper = keeper_of()
+    control_plane.bundle = 11, [PASSWORD]
+    with a_disk_that_stands_still() as disk:
+        asking_once = asyncio.create_task(keeper.once())
+        await disk.asked()
+        assert len(keeper._held) == 0
+        disk.move()
+        await asking_once
+    assert keeper._held.versions() == {"db/password": 3}
+    assert json.loads((state / SEQUENCE_FILE).read_bytes()) == {"highest": 11}
 
 
 async def test_an_older_bundle_is_refused_also_after_a_restart(keeper_of, control_plane, state):  # noqa: F811
