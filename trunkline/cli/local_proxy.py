@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from trunkline.channel.bodies import LAST_CHUNK, BodyError, BodyReader, encode_chunk
 from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, HeadError, end_to_end
@@ -21,10 +21,19 @@ from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, RelayRefused, TrunklineError
 from trunkline.client.node import AGENT_PORT, Node
 from trunkline.client.node_response import NodeResponse
+from trunkline.client.sized_body import SizedBody
 
 HEAD_SECONDS = 30.0
+LEFT_SECONDS = 60.0
+"""How long an answer is waited for once the local program has ended its side."""
 # As the relay names its own refusals.
-_ERROR_CODES = {403: "PERMISSION_DENIED", 408: "DEADLINE_EXCEEDED", 501: "NOT_IMPLEMENTED", 505: "NOT_IMPLEMENTED"}
+_ERROR_CODES = {
+    403: "PERMISSION_DENIED",
+    408: "DEADLINE_EXCEEDED",
+    501: "NOT_IMPLEMENTED",
+    504: "DEADLINE_EXCEEDED",
+    505: "NOT_IMPLEMENTED",
+}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED: list[Field] = [(b"Transfer-Encoding", b"chunked")]
 _ESTABLISHED = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -110,10 +119,16 @@ class LocalProxy:
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in end_to_end(head.fields, HOP_BY_HOP | head.connection)
         ]
-        has_body = head.framing is Framing.CHUNKED or head.content_length > 0
-        body = _request_body(head, leftover, reader) if has_body else None
-        async with await node.request(
-            head.method.decode(), head.target_origin.decode(), port=port, fields=fields, body=body
+        request = _LocalRequest(head, leftover, reader)
+        async with await request.answer(
+            node.request(
+                head.method.decode(),
+                head.target_origin.decode(),
+                port=port,
+                fields=fields,
+                body=request.body,
+                timeout_seconds=None,
+            )
         ) as response:
             whole = False
             try:
@@ -141,22 +156,67 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[RequestHead, bytes]:
         raise _Refused(408, "the request's head did not arrive in time") from None
 
 
-async def _request_body(head: RequestHead, leftover: bytes, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    body = BodyReader(head.framing, head.content_length)
-    piece = leftover
-    while True:
-        if piece:
-            try:
-                received = body.receive_data(piece)
-            except BodyError as error:
-                raise _Refused(400, str(error)) from None
-            for chunk in received.chunks:
-                yield bytes(chunk)
-        if body.ended:
-            return
-        piece = await reader.read(PIECE_BYTES)
-        if not piece:
-            raise ConnectionResetError("the local program ended its request too early")
+class _LocalRequest:
+    """The content of the local program's request, and how long its answer is waited for.
+
+    There is no bound while the program is there. One that says no more may be gone, or want its answer all the same.
+
+    Attributes:
+        body: the content, with its length where the program gave that; None if there is none.
+    """
+
+    def __init__(self, head: RequestHead, leftover: bytes, reader: asyncio.StreamReader) -> None:
+        self._head = head
+        self._leftover = leftover
+        self._reader = reader
+        self._ended = asyncio.Event()
+        self.body: AsyncIterator[bytes] | SizedBody | None = None
+        if head.framing is Framing.CHUNKED:
+            self.body = self._pieces()
+        elif head.content_length:
+            self.body = SizedBody(head.content_length, self._pieces())
+        else:
+            self._ended.set()
+
+    async def answer(self, asked: Awaitable[NodeResponse]) -> NodeResponse:
+        """Wait for the answer's head."""
+        try:
+            async with asyncio.timeout(None) as deadline:
+                watching = asyncio.ensure_future(self._bound(deadline))
+                try:
+                    return await asked
+                finally:
+                    watching.cancel()
+        except TimeoutError:
+            raise _Refused(504, "the node did not answer, and the local program says no more") from None
+
+    async def _bound(self, deadline: asyncio.Timeout) -> None:
+        await self._ended.wait()
+        left_seconds = LEFT_SECONDS
+        try:
+            while await self._reader.read(PIECE_BYTES):
+                pass  # one request is served on a connection
+        except OSError:
+            left_seconds = 0.0  # it is gone
+        deadline.reschedule(asyncio.get_running_loop().time() + left_seconds)
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        body = BodyReader(self._head.framing, self._head.content_length)
+        piece = self._leftover
+        while True:
+            if piece:
+                try:
+                    received = body.receive_data(piece)
+                except BodyError as error:
+                    raise _Refused(400, str(error)) from None
+                for chunk in received.chunks:
+                    yield bytes(chunk)
+            if body.ended:
+                self._ended.set()
+                return
+            piece = await self._reader.read(PIECE_BYTES)
+            if not piece:
+                raise ConnectionResetError("the local program ended its request too early")
 
 
 async def _relay_answer(response: NodeResponse, head: RequestHead, writer: asyncio.StreamWriter) -> None:

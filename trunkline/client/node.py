@@ -14,7 +14,7 @@ from trunkline.client.command_output import OutputStream
 from trunkline.client.commands import CommandRequest
 from trunkline.client.errors import NodeUnreachable, Unauthenticated
 from trunkline.client.node_response import NodeResponse, read_error
-from trunkline.client.node_sender import Body, Fields, NodeSender
+from trunkline.client.node_sender import HEAD_TIMEOUT_SECONDS, Body, Fields, NodeSender
 from trunkline.client.pages import read_record
 from trunkline.client.records.commands import Command, InputStanding
 from trunkline.client.records.nodes import NodeHealth, NodePolicy
@@ -52,9 +52,11 @@ class Node:
 
     async def request(
         self, method: str, path: str, *, port: int = AGENT_PORT, scopes: tuple[str, ...] = (), fields: Fields = (),
-        body: Body = None,
+        body: Body = None, timeout_seconds: float | None = HEAD_TIMEOUT_SECONDS,
     ) -> NodeResponse:  # fmt: skip
         """Make one HTTP call to a port of the node; `scopes` default to what opens that port.
+
+        `timeout_seconds` is the bound for the link, the request and the head of the answer together; None has none.
 
         Raises:
             TrunklineError: as `NodeSender.request`; and as the control plane's API, for the token.
@@ -63,7 +65,9 @@ class Node:
         authority = _authority(token, port)
 
         async def request(sender: NodeSender) -> NodeResponse:
-            return await sender.request(method, authority, path, token=token.token, fields=fields, body=body)
+            return await sender.request(
+                method, authority, path, token=token.token, fields=fields, body=body, timeout_seconds=timeout_seconds
+            )
 
         try:
             if body is None or isinstance(body, bytes):

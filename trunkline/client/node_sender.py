@@ -25,10 +25,11 @@ from trunkline.client.exchange import IDEMPOTENT_METHODS, Exchange
 from trunkline.client.link_keeper import Dial, LinkKeeper, tls_dial
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.refusals import LARGEST_REFUSAL_BYTES, is_relay_made, refused_call
+from trunkline.client.sized_body import SizedBody
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
 
-Body = bytes | AsyncIterable[bytes] | None
+Body = bytes | AsyncIterable[bytes] | SizedBody | None
 Fields = Iterable[tuple[str, str]]
 
 LINK_TIMEOUT_SECONDS = 10.0
@@ -116,7 +117,8 @@ class NodeSender:
             path: the path with its query, in origin-form.
             token: the call token of this stream; an SVID alone authorises nothing at a node.
             fields: further header fields; those that frame, route or authorise the stream are the sender's own.
-            body: bytes, sent with their length, or an iterable of pieces, sent in chunks as credit allows.
+            body: bytes or a `SizedBody`, sent with their length, or an iterable of pieces, sent in chunks; as credit
+                allows.
             timeout_seconds: bound for the link, the request and the head of the answer together; None waits for ever.
 
         Raises:
@@ -222,7 +224,7 @@ class NodeSender:
             if body is None or isinstance(body, bytes):
                 upload = await _send_whole(exchange, head + (body or b""))
             else:
-                upload = asyncio.create_task(_send_chunks(exchange, head, body), name="trunkline-upload")
+                upload = asyncio.create_task(_send_pieces(exchange, head, body), name="trunkline-upload")
             answer = await exchange.wait_for_head()
             response = NodeResponse(answer.status, _decoded_fields(answer), exchange, upload)
         except BaseException:
@@ -253,11 +255,21 @@ def _request_head(method: bytes, host: str, path: str, token: str | None, fields
     lines += [
         (name.encode("ascii"), value.encode("latin-1")) for name, value in fields if name.lower() not in _OWN_FIELDS
     ]
-    if isinstance(body, bytes) or (body is None and method in _METHODS_WITH_BODY):
-        lines.append((b"Content-Length", b"%d" % len(body or b"")))
+    length_bytes = _length_bytes(method, body)
+    if length_bytes is not None:
+        lines.append((b"Content-Length", b"%d" % length_bytes))
     elif body is not None:
         lines.append((b"Transfer-Encoding", b"chunked"))
     return write_request_head(method, path.encode("ascii"), lines)
+
+
+def _length_bytes(method: bytes, body: Body) -> int | None:
+    """The content's length to be named; None where there is no content, or it goes in chunks."""
+    if body is None:
+        return 0 if method in _METHODS_WITH_BODY else None
+    if isinstance(body, SizedBody):
+        return body.length_bytes
+    return len(body) if isinstance(body, bytes) else None
 
 
 def _routing_fields(host: str, token: str | None) -> list[tuple[bytes, bytes]]:
@@ -290,13 +302,31 @@ async def _send_slowly(exchange: Exchange, request: bytes) -> None:
     exchange.request_sent()
 
 
-async def _send_chunks(exchange: Exchange, head: bytes, body: AsyncIterable[bytes]) -> None:
+async def _send_chunked(exchange: Exchange, body: AsyncIterable[bytes]) -> None:
+    async for piece in body:
+        if piece:
+            await exchange.write(encode_chunk(piece))
+    await exchange.write(LAST_CHUNK)
+
+
+async def _send_counted(exchange: Exchange, body: SizedBody) -> None:
+    left_bytes = body.length_bytes
+    async for piece in body.pieces:
+        left_bytes -= len(piece)
+        if left_bytes < 0:
+            break
+        await exchange.write(piece)
+    if left_bytes:
+        raise ValueError(f"it has not the {body.length_bytes} bytes that were announced")
+
+
+async def _send_pieces(exchange: Exchange, head: bytes, body: AsyncIterable[bytes] | SizedBody) -> None:
     try:
         await exchange.write(head)
-        async for piece in body:
-            if piece:
-                await exchange.write(encode_chunk(piece))
-        await exchange.write(LAST_CHUNK)
+        if isinstance(body, SizedBody):
+            await _send_counted(exchange, body)
+        else:
+            await _send_chunked(exchange, body)
     except TrunklineError as error:
         exchange.fail(error)
     except Exception as error:  # noqa: BLE001 - whatever the caller's own iterable raises ends the call

@@ -12,6 +12,8 @@ import pytest
 
 from certs.tls import client_context
 from tests.support.canned_relay import Answering, CannedCall, CannedRelay
+from trunkline.cli import local_proxy
+from trunkline.cli.joining import break_off
 from trunkline.cli.local_proxy import LocalProxy
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import CallInterrupted
@@ -107,8 +109,8 @@ class OneNode:
     def node(self, workspace: str, name: str) -> OneNode:
         return self
 
-    async def request(self, method: str, path: str, *, port: int, fields: Any, body: Any) -> NodeResponse:
-        return await self._sender.request(method, "vm-1.main.trunk.internal", path, token="t", fields=fields, body=body)
+    async def request(self, method: str, path: str, *, port: int, **what: Any) -> NodeResponse:
+        return await self._sender.request(method, "vm-1.main.trunk.internal", path, token="t", **what)
 
     async def open_connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await self._sender.open_connection("vm-1.main.trunk.internal", port, token="t")
@@ -198,4 +200,46 @@ async def test_an_upgrade_to_http_2_is_ignored() -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
         assert await reader.readexactly(1) == b"0"
         await served
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 6\r\n\r\nabcdef", b"Transfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n"]
+)
+async def test_content_reaches_the_node_as_the_program_framed_it(framing: bytes) -> None:
+    async def answering(call: CannedCall) -> None:
+        content = framing.partition(b"\r\n\r\n")[2]
+        assert await call.reader.readexactly(len(content)) == content
+        named = [name for name, _ in call.head.fields if name in (b"Content-Length", b"Transfer-Encoding")]
+        call.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(named[0]), named[0]))
+
+    async with proxy_before(answering) as (port, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LINE.replace(b"GET", b"POST") + HOST + framing)
+        assert (await reader.read(-1)).endswith(b"\r\n\r\n" + framing.partition(b":")[0])
+        await served
+        writer.close()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_an_answer_is_not_waited_for_where_the_program_has_left(
+    monkeypatch: pytest.MonkeyPatch, reset: bool
+) -> None:
+    monkeypatch.setattr(local_proxy, "LEFT_SECONDS", 60.0 if reset else 0.0)
+    asked = asyncio.Event()
+
+    async def answering(call: CannedCall) -> None:
+        asked.set()
+        await call.reader.read(-1)
+
+    async with proxy_before(answering) as (port, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LINE + HOST + b"\r\n")
+        await asked.wait()
+        if reset:
+            break_off(writer)
+        else:
+            writer.write_eof()
+            assert (await reader.read(-1)).startswith(b"HTTP/1.1 504 ")
+        await asyncio.wait([served])
         writer.close()

@@ -30,6 +30,7 @@ from trunkline.client.errors import (
 )
 from trunkline.client.link_keeper import WANTED_SECONDS
 from trunkline.client.node_sender import NodeSender
+from trunkline.client.sized_body import SizedBody
 
 HOST = "vm-1.main.trunk.internal"
 VIRTUAL_TIME = True
@@ -141,6 +142,23 @@ async def test_an_iterable_body_is_sent_in_chunks(start: Start) -> None:
     sender, _ = start(answer)
     response = await sender.request("POST", HOST, "/", body=pieces())
     assert await response.read() == b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+
+
+async def test_a_body_of_known_length_is_sent_with_it(start: Start) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"ab"
+        yield b"c"
+
+    async def answer(call: CannedCall) -> None:
+        assert (call.head.content_length, call.head.get(b"transfer-encoding")) == (3, None)
+        call.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + await call.reader.readexactly(3))
+
+    sender, _ = start(answer)
+    response = await sender.request("POST", HOST, "/", body=SizedBody(3, pieces()))
+    assert await response.read() == b"abc"
+    for length in (2, 4):
+        with pytest.raises(CallInterrupted, match=f"not the {length} bytes"):
+            await sender.request("POST", HOST, "/", body=SizedBody(length, pieces()))
 
 
 async def test_a_failing_body_resets_the_stream(start: Start) -> None:
