@@ -4,6 +4,7 @@ import secrets
 
 from node_agent.composition.foundation import Foundation
 from node_agent.identity.credentials import Credentials
+from node_agent.identity.renewal import Renewal
 from node_agent.identity.trust_hand_over import TrustHandOver
 from node_agent.identity.trust_watch import TrustWatch
 from node_agent.links.relay_links import RelayLinks
@@ -33,7 +34,7 @@ def compose_hand_over(foundation: Foundation, credentials: Credentials) -> Trust
     return TrustHandOver(enrolment.control_plane, credentials, enrolment.trust, foundation.rng, log)
 
 
-def compose_secret_keeper(foundation: Foundation, credentials: Credentials) -> SecretKeeper:
+def compose_secret_keeper(foundation: Foundation, credentials: Credentials, renewal: Renewal) -> SecretKeeper:
     """Build what fetches the secrets that this node is granted."""
     return SecretKeeper(
         control_plane=foundation.enrolment.control_plane,
@@ -42,6 +43,7 @@ def compose_secret_keeper(foundation: Foundation, credentials: Credentials) -> S
         uses=foundation.secrets.uses,
         policy=foundation.policy,
         directory=foundation.settings.state_directory,
+        renew_certificate=renewal.ask_for_certificate,
         metrics=foundation.metrics,
         clock=foundation.clock,
         rng=foundation.rng,

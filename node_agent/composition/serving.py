@@ -82,7 +82,7 @@ async def compose(
         links=links,
         renewal=renewal,
         credentials=credentials,
-        secrets=compose_secret_keeper(foundation, credentials),
+        secrets=compose_secret_keeper(foundation, credentials, renewal),
         report_sender=compose_report_sender(foundation, credentials, reports),
         hand_over=compose_hand_over(foundation, credentials),
         trust_watch=compose_trust_watch(foundation, links),

@@ -6,6 +6,11 @@ key, for this node, under its number, and the number is above every one that thi
 number is on the disk before the secrets are in force, so that a bundle of before cannot come back with a restart. The
 secrets themselves are in memory only. Which of them are kept the owner's policy decides.
 
+A bundle is sealed to the key that came with the node's newest certificate. Where the state directory was put back to
+what it was before that (a snapshot, a backup), this node does not have the key, and knows of no later renewal: it
+renews at once, and so has a newest key again. Two machines that share one identity would each take the other's key away
+so, which is why it is done seldom.
+
 What was taken, and which commands used what, is reported until the control plane has it.
 """
 
@@ -43,6 +48,10 @@ BACKOFF_CAP_SECONDS = 60.0
 REPORT_SECONDS = 0.5
 SHORTEST_INTERVAL_SECONDS = 0.1
 """Between two questions, whoever asks for them: notices come through a relay, which could send any number."""
+SHORTEST_RENEWAL_SECONDS = 3600.0
+"""Between two renewals for want of the key on record."""
+CONFLICT_STATUS = 409
+"""The answer to a sealing key that is not the one on record."""
 
 Standing = tuple[int, dict[str, int], bool]
 
@@ -59,6 +68,7 @@ class SecretKeeper:
         uses: UseLog,
         policy: PolicySource,
         directory: Path,
+        renew_certificate: Callable[[], None],
         metrics: AgentMetrics,
         clock: Clock,
         rng: random.Random,
@@ -73,6 +83,7 @@ class SecretKeeper:
             uses: what is reported.
             policy: what the owner lets in.
             directory: where the highest number is kept.
+            renew_certificate: has the certificate renewed soon, and the sealing key with it.
             metrics: counts.
             clock: the time.
             rng: randomness of the pauses.
@@ -93,6 +104,10 @@ class SecretKeeper:
         self._highest = _read_sequence(self._path, log)
         self._current = 0
         self._reported: Standing = (0, {}, True)
+        self._renew_certificate = renew_certificate
+        self._may_renew_at = clock.monotonic()
+        self._lacks_key = False
+        credentials.subscribe(self._identity_changed)
         policy.subscribe(self._policy_changed)
         uses.subscribe(self._used.set)
 
@@ -157,7 +172,7 @@ class SecretKeeper:
         document: dict[str, Any] = {"sealing_key": public_sealing_key(node.sealing_key)}
         if self._held.sequence is not None:
             document["held_sequence"] = self._held.sequence
-        answer = await self._control_plane.call(FETCH_PATH, document, identity=node.identity)
+        answer = await self._asked(node, document)
         sequence, sealed = answer.get("sequence"), answer.get("sealed")
         if type(sequence) is not int or not isinstance(sealed, str | None):
             raise ControlPlaneUnreachable("the control plane's answer holds no bundle of secrets")
@@ -169,6 +184,33 @@ class SecretKeeper:
         await self._remember(sequence)
         self._current = sequence
         self._take(sequence, secrets)
+
+    async def _asked(self, node: NodeIdentity, document: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._control_plane.call(FETCH_PATH, document, identity=node.identity)
+        except ControlPlaneRefused as error:
+            if error.status == CONFLICT_STATUS and node.confirmed:
+                self._renew()
+            raise
+
+    def _renew(self) -> None:
+        """Get a sealing key that is on record: the one that is, is not here, though this one was confirmed once."""
+        self._lacks_key = True
+        if self._clock.monotonic() >= self._may_renew_at:
+            self._may_renew_at = self._clock.monotonic() + SHORTEST_RENEWAL_SECONDS
+            self._log.error(
+                "secrets.key_outdated",
+                reason="the control plane knows of a later certificate of this node",
+                consequence="it is renewed now",
+                advice="if the machine was not put back to an earlier state, another one uses its identity: find it",
+            )
+            self._renew_certificate()
+
+    def _identity_changed(self, before: NodeIdentity, node: NodeIdentity) -> None:
+        """Ask at once when the key on record is one that is here again."""
+        if self._lacks_key and node.confirmed:
+            self._lacks_key = False
+            self._held.ask()
 
     def _opened(self, node: NodeIdentity, sequence: int, sealed: str) -> list[BundledSecret]:
         if sequence <= self._highest:

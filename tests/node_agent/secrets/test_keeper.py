@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,7 +13,7 @@ from certs.errors import CertificateError
 from certs.sealing import read_sealing_key
 from certs.secret_bundles import BundledSecret, seal_bundle
 from node_agent.identity.credentials import Credentials
-from node_agent.identity.node_identity import IdentityStore
+from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from node_agent.metrics import AgentMetrics
 from node_agent.secrets.held import HeldSecrets
 from node_agent.secrets.keeper import FETCH_PATH, REPORT_PATH, SEQUENCE_FILE, SecretKeeper
@@ -20,7 +21,7 @@ from node_agent.secrets.uses import SecretUse, UseLog
 from tests.node_agent.identity.conftest import asking, control_plane, make_bootstrap, state  # noqa: F401 - fixtures
 from tests.support.agent_control_plane import error
 from tests.support.still_disk import a_disk_that_stands_still
-from trunkline.client.control_plane_answers import ControlPlaneUnreachable
+from trunkline.client.control_plane_answers import ControlPlaneRefused, ControlPlaneUnreachable
 from trunkline.runtime.clock import SystemClock
 
 PASSWORD = BundledSecret("db", "password", 3, b"hunter2")
@@ -32,14 +33,15 @@ async def keeper_of(make_bootstrap, asking, state, policy, log):  # noqa: F811 -
     """Makes what a just started agent makes of the state directory."""
     node = await make_bootstrap().run()
 
-    def make() -> SecretKeeper:
+    def make(credentials: Credentials | None = None, renew_certificate=lambda: None) -> SecretKeeper:
         return SecretKeeper(
             control_plane=asking,
-            credentials=Credentials(node, IdentityStore(state)),
+            credentials=credentials or Credentials(node, IdentityStore(state)),
             held=HeldSecrets(),
             uses=UseLog("me"),
             policy=policy,
             directory=state,
+            renew_certificate=renew_certificate,
             metrics=AgentMetrics(CollectorRegistry()),
             clock=SystemClock(),
             rng=random.Random(1),
@@ -47,6 +49,12 @@ async def keeper_of(make_bootstrap, asking, state, policy, log):  # noqa: F811 -
         )
 
     return make
+
+
+def stored(state) -> NodeIdentity:  # noqa: F811
+    node = IdentityStore(state).load()
+    assert node is not None
+    return node
 
 
 def reports(control_plane):  # noqa: F811
@@ -192,6 +200,39 @@ async def test_a_notice_is_followed_by_a_question_and_an_outage_by_another(keepe
         given_up = asyncio.get_running_loop().create_future()
         found = await keeper._held.obtain({"db/password"}, {}, given_up, timeout_seconds=20)
         assert found["db/password"].value == b"hunter2"
+
+
+async def test_a_node_without_the_key_on_record_renews_once_and_asks_again_with_the_next(
+    keeper_of,
+    control_plane,  # noqa: F811
+    state,  # noqa: F811
+    logged,
+):
+    """As one whose machine was put back to a snapshot: its identity was confirmed, and another is on record."""
+    credentials, renewals = Credentials(stored(state).settled(), IdentityStore(state)), []
+    control_plane.bundle = 11, [PASSWORD]
+    control_plane.faults[FETCH_PATH] = [lambda document: error(409, "RESOURCE_CONFLICT")] * 2
+    keeper = keeper_of(credentials, lambda: renewals.append(1))
+    for _ in range(2):
+        with pytest.raises(ControlPlaneRefused):
+            await keeper.once()
+    assert renewals == [1], "two machines of one identity must not renew in turns"
+    keeper._held.asked.clear()
+    credentials.adopt(replace(credentials.current, confirmed=False))
+    assert not keeper._held.asked.is_set()
+    credentials.adopt(credentials.current.settled())
+    assert keeper._held.asked.is_set()
+    await keeper.once()
+    assert keeper._held.versions() == {"db/password": 3}
+    assert [entry["event"] for entry in logged.entries].count("secrets.key_outdated") == 1
+
+
+async def test_a_renewal_that_is_not_confirmed_yet_is_waited_for(keeper_of, control_plane, state):  # noqa: F811
+    node, renewals = replace(stored(state), confirmed=False), []
+    control_plane.faults[FETCH_PATH] = [lambda document: error(409, "RESOURCE_CONFLICT")]
+    with pytest.raises(ControlPlaneRefused):
+        await keeper_of(Credentials(node, IdentityStore(state)), lambda: renewals.append(1)).once()
+    assert renewals == []
 
 
 async def test_uses_are_reported_soon_and_until_they_are_taken(keeper_of, control_plane):  # noqa: F811
