@@ -42,7 +42,10 @@ class DialOptions:
 
 
 class Dialer:
-    """Makes links. All links of a process have its instance and a number, by which relays tell newer from older."""
+    """Makes links. All links of a process have its instance and a number, by which relays tell newer from older.
+
+    A relay that has told of another process with the same instance knows this one by an instance of its own.
+    """
 
     def __init__(
         self,
@@ -66,10 +69,15 @@ class Dialer:
         self._addresses = Addresses()
         self._sequences = itertools.count(1)
         self.instance = uuid.uuid4()
+        self._other_instances: dict[str, uuid.UUID] = {}
 
     def next_sequence(self) -> int:
         """Return the number of the next link."""
         return next(self._sequences)
+
+    def become_another(self, url: str) -> None:
+        """Be another instance to the relay at this address from the next link on."""
+        self._other_instances[url] = uuid.uuid4()
 
     def ended(self, attachment: Attachment) -> TrustVerdict | None:
         """Return what has ended the use of the certificate that the attachment's relay has shown."""
@@ -94,7 +102,7 @@ class Dialer:
             attachment.url,
             relay_tls,
             token=node.listen_token.reveal(),
-            instance=self.instance,
+            instance=self._other_instances.get(attachment.url, self.instance),
             sequence=attachment.sequence,
             carrier=self._options.carrier,
             proxy=proxy,

@@ -194,6 +194,11 @@ class RelayLinks:
         """Count an attempt."""
         self._metrics.link_attempts.labels(outcome).inc()
 
+    def has_another(self, attachment: Attachment) -> bool:
+        """Whether there is a link to the same relay, by what it has shown, by another address."""
+        shown = {one.relay_serial for one in self._up if one.url != attachment.url}
+        return attachment.relay_serial in shown
+
     def token_refused(self) -> None:
         """A relay does not take the listen token."""
         self._ask_for_token()

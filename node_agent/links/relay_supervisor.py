@@ -8,8 +8,11 @@ link ends as the one to use (`Ending`):
 * `DRAINING`, `REPLACED`: dial first, and only then let the old link finish what is on it (make before break). The new
   link has a higher number, by which the relay knows that it supersedes the old one.
 * `REPLACED` with a successor: the new link is there already, made by `prove` with an identity that is not in force yet.
-* `SUPERSEDED`: another process speaks for this node now. The address is not dialled any more. Where `prove` is under
-  way it may have been this process itself, so its outcome is waited for.
+* `SUPERSEDED`: another process has dialled as this one, with a higher number. Only a copy of this process can, such as
+  one that was resumed from a snapshot of a running machine. Where `prove` is under way it may have been this process
+  itself, so its outcome is waited for. From then on this one is another instance to the relay, and dials as such: it
+  never takes a place whose holder is alive, and the relay tells the operator of two. Only where this process has a link
+  to the same relay by another address the one is enough, and this address is not dialled any more.
 
 When a relay goes with a whole fleet of links, all of it comes back. Each relay has told its listeners beforehand over
 how long to spread that (`return_within_seconds`). An agent that cannot dial at once draws its moment from this time, or
@@ -39,6 +42,8 @@ from trunkline.runtime.logs import Logger
 CHANGE_SPREAD_SECONDS = 1.0
 """Over which agents whose network has changed dial again: it may have changed for a whole site."""
 REFUSED_PAUSE_SECONDS = 1.0
+SUPERSEDED_PAUSE_SECONDS = 1.0
+"""Until a link of this process that has superseded another is known here; the relay tells the other one at once."""
 TOLD_SECONDS = 1.0
 URGENT_SHARE = 0.25
 """Of the time over which a fleet returns, what those take whose commands run."""
@@ -51,6 +56,10 @@ class Dials(Protocol):
 
     def next_sequence(self) -> int:
         """Return the number of the next link."""
+        ...
+
+    def become_another(self, url: str) -> None:
+        """Be another instance to the relay at this address from the next link on."""
         ...
 
     def ended(self, attachment: Attachment) -> TrustVerdict | None:
@@ -79,6 +88,10 @@ class LinkEvents(Protocol):
 
     def attempted(self, outcome: str) -> None:
         """An attempt has ended so."""
+        ...
+
+    def has_another(self, attachment: Attachment) -> bool:
+        """Whether there is a link to the same relay by another address."""
         ...
 
     def token_refused(self) -> None:
@@ -130,7 +143,7 @@ class RelaySupervisor:
         self._broken = 0
 
     async def run(self) -> None:
-        """Keep a link until cancelled, or until another process takes the node's place."""
+        """Keep a link until cancelled, or until another address leads to the same relay."""
         try:
             await self._keep()
         finally:
@@ -148,17 +161,13 @@ class RelaySupervisor:
             ending = await self._settled(await attachment.ending)
             self._let_go(attachment)
             self._log.info("link.ending", relay=self.url, sequence=attachment.sequence, ending=ending.value)
-            if ending is Ending.SUPERSEDED:
-                self._log.error(
-                    "link.superseded", relay=self.url, consequence="this process does not dial the relay any more"
-                )
-                await self.retire(attachment)
+            if ending is Ending.SUPERSEDED and await self._is_enough(attachment):
                 return
             former = attachment if ending in (Ending.DRAINING, Ending.REPLACED) else None
             self._dial_when_gone(former)
             self._retry_after_seconds = attachment.retry_after_seconds
             self._backoff.held(self._clock.monotonic() - attached_at)
-            if ending is Ending.LOST:
+            if ending in (Ending.LOST, Ending.SUPERSEDED):
                 await self._pause()
 
     def _dial_when_gone(self, former: Attachment | None) -> None:
@@ -188,6 +197,26 @@ class RelaySupervisor:
             if self._successor is not None:
                 return Ending.REPLACED
         return Ending.DRAINING if proving else Ending.SUPERSEDED
+
+    async def _is_enough(self, attachment: Attachment) -> bool:
+        """Let a superseded link finish; tell whether it was a link of this process that has taken its place.
+
+        Else a copy of it has, and it is another instance from now on.
+        """
+        self._spawn(self.retire(attachment))
+        await asyncio.sleep(SUPERSEDED_PAUSE_SECONDS)
+        if self._events.has_another(attachment):
+            consequence = "this address is not dialled any more: another one leads to the same relay"
+            self._log.error("link.superseded", relay=self.url, consequence=consequence)
+            return True
+        self._log.error(
+            "link.superseded",
+            relay=self.url,
+            consequence="the relay is dialled as another instance, and refuses it while the other one lives",
+            advice="two machines run from one image: find the other, end it, and have this node bootstrap anew",
+        )
+        self._dialer.become_another(self.url)
+        return False
 
     def replace(self) -> None:
         """Make a new link with the credentials now in force, then let the present one finish."""

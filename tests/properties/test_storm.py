@@ -125,6 +125,12 @@ class Agent:
             log=QUIET,
         )
 
+    def become_another(self, url: str) -> None:
+        """Nobody is superseded here."""
+
+    def has_another(self, attachment: Attachment) -> bool:
+        return False
+
     def next_sequence(self) -> int:
         return 1
 

@@ -15,7 +15,7 @@ from node_agent.exchanges.control import NoticeExchange
 from node_agent.exchanges.deadlines import Deadlines
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
-from node_agent.links import relay_links
+from node_agent.links import relay_links, relay_supervisor
 from node_agent.links.dialer import Dialer, DialOptions
 from node_agent.links.relay_links import RelayLinks
 from node_agent.metrics import AgentMetrics
@@ -271,16 +271,50 @@ async def test_a_relay_that_drains_and_goes_is_dialled_as_soon_as_it_has_gone(no
         await node.links.close()
 
 
-async def test_a_superseded_process_does_not_dial_again(node, kit, logged, until):
+async def test_a_process_that_its_copy_has_superseded_comes_as_another_so_that_the_relay_tells_of_two(
+    node, kit, logged, until, monkeypatch
+):
+    """A machine that was resumed from a snapshot of this one has its instance, and so no alarm was raised."""
+    monkeypatch.setattr(relay_supervisor, "SUPERSEDED_PAUSE_SECONDS", 0.01)
+
+    def refuse(request):
+        return None if request.instance == node.instance else refusal(409, "RESOURCE_CONFLICT")
+
+    async with relays(kit) as (other,), relays(kit, refuse=refuse) as (server,):
+        node.links.configure((server.url, other.url))
+        await until(lambda: len(server.links) == len(other.links) == 1)
+        await notice(server.links[0], type="superseded")
+        await server.links[0].closed
+        await until(lambda: any(entry["event"] == "link.refused_as_clone" for entry in logged.entries))
+        assert any(entry["event"] == "link.superseded" for entry in logged.entries)
+        assert len(server.requests) == 2
+        other.links[0].go_away()
+        await until(lambda: len(other.links) == 2)
+        assert {request.instance for request in other.requests} == {node.instance}, "that relay has told of nobody"
+        await node.links.close()
+
+
+async def test_a_relay_that_two_addresses_lead_to_is_dialled_by_one_of_them(node, kit, logged, until, monkeypatch):
+    monkeypatch.setattr(relay_supervisor, "SUPERSEDED_PAUSE_SECONDS", 0.01)
+    async with relays(kit, count=2) as servers:
+        node.links.configure(tuple(server.url for server in servers))
+        await until(lambda: all(server.links for server in servers))
+        await notice(servers[0].links[0], type="superseded")
+        await servers[0].links[0].closed
+        await until(lambda: any(entry["event"] == "link.superseded" for entry in logged.entries))
+        await asyncio.sleep(0.1)
+        assert [len(server.requests) for server in servers] == [1, 1]
+        await node.links.close()
+
+
+async def test_a_process_whose_copy_has_gone_is_back(node, kit, until, monkeypatch):
+    monkeypatch.setattr(relay_supervisor, "SUPERSEDED_PAUSE_SECONDS", 0.01)
     async with relays(kit) as (server,):
         node.links.configure((server.url,))
         await until(lambda: len(server.links) == 1)
         await notice(server.links[0], type="superseded")
-        await server.links[0].closed
-        await asyncio.sleep(0.1)
-        assert len(server.requests) == 1
-        assert any(entry["event"] == "link.superseded" for entry in logged.entries)
-        assert node.ready.reason is not None
+        await until(lambda: len(server.links) == 2)
+        await until(lambda: node.ready.reason is None)
         await node.links.close()
 
 

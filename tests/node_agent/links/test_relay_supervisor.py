@@ -43,6 +43,12 @@ class Relay:
             log=get_logger("test"),
         )
 
+    def become_another(self, url):
+        pass
+
+    def has_another(self, attachment):
+        return False
+
     def next_sequence(self):
         return len(self.dialled_at)
 
