@@ -160,8 +160,11 @@ class NodeInits:
         return row, True
 
     def _note(self, session: AsyncSession, row: NodeInit, node: Node, plan: Plan, actor: Actor, now: float) -> None:
-        """Note what is handed; a node that has nothing to run is ready, and is not in the audit for that."""
-        row.hand_time = int(now * 1000)
+        """Note what is handed; a node that has nothing to run is ready, and is not in the audit for that.
+
+        A node whose machine was put back to before this run counts its reports from there, so all of them are new.
+        """
+        row.hand_time, row.report_sequence = int(now * 1000), 0
         row.state = (InitState.INITIALISING if plan.scripts else InitState.READY).value
         row.report = {"scripts": [{**script, "state": WAITING} for script in plan.outline()]}
         if not plan.scripts:

@@ -160,6 +160,15 @@ async def test_a_report_counts_once_and_the_newest_counts(handed):
     assert len(await plane.audit(action="node.init_ready")) == 1
 
 
+async def test_a_machine_that_was_put_back_to_before_its_run_is_heard_of_though_it_counts_anew(handed):
+    plane, node, plan = handed
+    await say(plane, node, 5, "READY", scripts=[script(plan, 0, "SUCCEEDED"), script(plan, 1, "SUCCEEDED")])
+    assert await ask(plane, node) == plan
+    assert (await init_of(plane))["state"] == "INITIALISING"
+    await say(plane, node, 3, "READY", scripts=[script(plan, 0, "SUCCEEDED"), script(plan, 1, "SUCCEEDED")])
+    assert (await init_of(plane))["state"] == "READY"
+
+
 async def test_what_was_not_handed_is_not_believed(handed):
     plane, node, plan = handed
     foreign = {"script_id": "is-" + "z" * 20, "state": "RUNNING"}
