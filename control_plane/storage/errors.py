@@ -11,11 +11,13 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRES_FULL = {"53100", "25006"}  # disk_full, read_only_sql_transaction
 _POSTGRES_BUSY = {"40001", "40P01", "55P03"}  # serialization_failure, deadlock_detected, lock_not_available
-# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, too_many_connections; class 08 is connections'
-_POSTGRES_AWAY = {"57P01", "57P02", "57P03", "57P04", "53300"}
+# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped; class 08 is connections'
+_POSTGRES_AWAY = {"57P01", "57P02", "57P03", "57P04"}
+_POSTGRES_CROWDED = "53300"  # too_many_connections
 # query_canceled, idle_in_transaction_session_timeout, idle_session_timeout
 _POSTGRES_LATE = {"57014", "25P03", "57P05"}
 NO_ANSWER = "the control plane's database does not answer in time; try again"
+NO_CONNECTION = "the control plane's database has no connection left for it (max_connections); try again"
 MAYBE_DONE = (
     "the control plane's database was lost while a change was being recorded, which may be done or not; look, or ask "
     "for the same again"
@@ -60,6 +62,8 @@ def translated(error: DBAPIError) -> Exception:
         return StorageFullError("the control plane cannot write to its database: the disk is full or read-only")
     if code in _BUSY or code in _POSTGRES_BUSY:
         return StorageBusyError("the control plane's database is in use by another process; try again")
+    if code == _POSTGRES_CROWDED:
+        return StorageUnreachableError(NO_CONNECTION)
     if code in _POSTGRES_LATE:
         return StorageUnreachableError(NO_ANSWER)
     if error.connection_invalidated or code in _POSTGRES_AWAY or (isinstance(code, str) and code.startswith("08")):

@@ -39,6 +39,10 @@ def test_states_of_postgresql(sqlstate: str | None, typed: type[Exception]):
     assert type(translated(raised(sqlstate))) is typed
 
 
+def test_a_server_whose_connections_are_all_taken_is_told_from_one_that_is_away():
+    assert "max_connections" in str(translated(raised("53300")))
+
+
 def test_a_connection_that_broke_says_so_without_a_state():
     assert type(translated(raised(None, connection_invalidated=True))) is StorageUnreachableError
 
