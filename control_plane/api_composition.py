@@ -4,7 +4,7 @@ import base64
 
 from control_plane.allowances import Allowances
 from control_plane.api.audit import AuditResource
-from control_plane.api.bootstrap import BootstrapResource
+from control_plane.api.bootstrap import CHALLENGES_AT_ONCE, BootstrapResource, JoiningLines
 from control_plane.api.callers import Resource, Route
 from control_plane.api.clusters import ClusterResource
 from control_plane.api.command_events import CommandEventResource
@@ -50,6 +50,7 @@ from control_plane.identity.relay_late_renewals import RelayLateRenewals
 from control_plane.identity.renewals import Renewals
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.init_scripts.node_inits import NodeInits
+from control_plane.line import Line
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.rotation.rotations import Rotations
@@ -105,7 +106,7 @@ def compose_routes(
             context,
             _bootstrap(foundation, issuance, ledger, metrics),
             renewals,
-            most_at_once=settings.limits.most_bootstraps_at_once,
+            lines=_joining_lines(foundation, metrics),
             on_confirm=fleet.monitor.look_again,
         ),
         LateRenewalResource(context, *_late_renewals(foundation, issuance, ledger, metrics)),
@@ -116,6 +117,20 @@ def compose_routes(
         NodeReportResource(context, allowances, metrics, ledger),
     ]
     return [route for resource in resources for route in resource.routes()]
+
+
+def _joining_lines(foundation: Foundation, metrics: ControlPlaneMetrics) -> JoiningLines:
+    limits = foundation.settings.limits
+
+    def line(step: str, most_at_once: int) -> Line:
+        return Line(
+            most_at_once=most_at_once,
+            most_waiting=limits.most_bootstraps_waiting,
+            rng=foundation.rng,
+            told=metrics.bootstraps_waiting.labels(step).set,
+        )
+
+    return JoiningLines(line("challenge", CHALLENGES_AT_ONCE), line("bootstrap", limits.most_bootstraps_at_once))
 
 
 def _context(foundation: Foundation, identities: Identities) -> ApiContext:

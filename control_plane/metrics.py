@@ -76,6 +76,12 @@ class ControlPlaneMetrics:
             ["method", "outcome"],
             registry=registry,
         )
+        self.bootstraps_waiting = Gauge(
+            "trunkline_control_plane_bootstraps_waiting",
+            "Machines that wait for their turn to join.",
+            ["step"],
+            registry=registry,
+        )
         self.attestations = Counter(
             "trunkline_control_plane_attestations",
             "Attestations of machines decided, by who vouched for them.",

@@ -165,6 +165,7 @@ class LimitSettings(Section):
     write_stall_seconds: float = Field(default=30.0, ge=1, le=600)
     most_challenges: int = Field(default=10_000, ge=16, le=1_000_000)
     most_bootstraps_at_once: int = Field(default=64, ge=1, le=1024)
+    most_bootstraps_waiting: int = Field(default=512, ge=0, le=10_000)
     most_late_renewals_per_second: float = Field(default=50.0, ge=1, le=10_000)
     most_node_records_per_second: float = Field(default=100.0, ge=1, le=10_000)
     drain_seconds: float = Field(default=20.0, ge=0, le=600)

@@ -1,7 +1,8 @@
 """`/api/2.0/bootstrap` and `/api/2.0/nodes/self`: how a machine becomes a node, and stays one."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from aiohttp import web
@@ -19,12 +20,14 @@ from control_plane.attestation.evidence import Evidence
 from control_plane.errors import ApiError, ErrorCode
 from control_plane.identity.bootstrap import Bootstrap, BootstrapRequest
 from control_plane.identity.renewals import Renewals
+from control_plane.line import Line, LineFull
 from control_plane.storage import relays
 
 LARGEST_EVIDENCE_BYTES = 64 * 1024
 LARGEST_CSR_BYTES = 16 * 1024
 LARGEST_BODY_BYTES = 128 * 1024
 SEALING_KEY_BYTES = 32
+CHALLENGES_AT_ONCE = 8
 
 
 def _sealing_key(text: str) -> str:
@@ -89,6 +92,17 @@ class NothingFromMachine(MachineRequest):
     """A body in which nothing is asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class JoiningLines:
+    """Before the two steps that strangers may take: else answers to many at once would come when nobody waits for them.
+
+    A nonce waits for 60 s only, so of the first step few are taken at once: what was begun comes before what was not.
+    """
+
+    challenges: Line
+    bootstraps: Line
+
+
 class BootstrapResource:
     """What agents call."""
 
@@ -98,14 +112,14 @@ class BootstrapResource:
         bootstrap: Bootstrap,
         renewals: Renewals,
         *,
-        most_at_once: int,
+        lines: JoiningLines,
         on_confirm: Callable[[], None],
     ) -> None:
         self._on_confirm = on_confirm
         self._context = context
         self._bootstrap = bootstrap
         self._renewals = renewals
-        self._slots = asyncio.Semaphore(most_at_once)
+        self._lines = lines
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -120,16 +134,17 @@ class BootstrapResource:
     async def challenge(self, request: web.Request, caller: Caller) -> web.Response:
         """Give out a nonce for one bootstrap."""
         await read_body(request, NothingFromMachine, largest_bytes=LARGEST_BODY_BYTES)
-        nonce, expire_time = await self._bootstrap.challenge()
+        with _told_when_full():
+            async with self._lines.challenges.turn(request.remote):
+                nonce, expire_time = await self._bootstrap.challenge()
         return json_response({"nonce": nonce, "expire_time": expire_time})
 
     async def bootstrap(self, request: web.Request, caller: Caller) -> web.Response:
         """Decide about a machine."""
         body = await read_body(request, BootstrapBody, largest_bytes=LARGEST_BODY_BYTES)
-        if self._slots.locked():
-            raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, "too many bootstraps are under way", retry_after_seconds=1)
-        async with self._slots:
-            answer = await self._bootstrap.decide(_asked(body), caller.actor)
+        with _told_when_full():
+            async with self._lines.bootstraps.turn(request.remote):
+                answer = await self._bootstrap.decide(_asked(body), caller.actor)
         return json_response(
             {
                 "node_id": answer.node_id,
@@ -174,6 +189,15 @@ class BootstrapResource:
     async def _relays(self) -> list[dict[str, str]]:
         async with self._context.database.read() as session:
             return await relays.addresses(session)
+
+
+@contextmanager
+def _told_when_full() -> Iterator[None]:
+    try:
+        yield
+    except LineFull as full:
+        message = "more machines join at the moment than are answered in time: ask again"
+        raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, message, retry_after_seconds=full.retry_after_seconds) from None
 
 
 def _asked(body: BootstrapBody) -> BootstrapRequest:

@@ -11,10 +11,11 @@ from certs.identities import Identity, build_csr
 from certs.keyfiles import generate_key
 from certs.lifespan import lifespan_of, renewal_moment
 from certs.tokens import TokenKind
+from control_plane.line import RETRY_SECONDS
 from control_plane.storage import bootstraps
 from control_plane.storage.accounts import token_hash
 from control_plane.storage.records.nodes import Node
-from tests.support.control_planes import SEALING_KEY, RunningControlPlane, running_control_plane
+from tests.support.control_planes import SEALING_KEY, RunningControlPlane, running_control_plane, settings_for
 from trunkline.runtime.clock import SystemClock
 
 PATH = "/api/2.0/bootstrap"
@@ -362,3 +363,27 @@ async def test_a_genuine_certificate_that_is_not_on_record_counts_as_confirmed(p
     unknown = plane.forged_node(node.workspace_id, node.node_id)
     await plane.ok("POST", f"{PATH}/confirm", {}, identity=unknown)
     assert len(await plane.audit(action="certificate.take_back")) == 1
+
+
+async def test_more_machines_than_have_a_turn_wait_for_theirs_and_all_join(tmp_path: Path):
+    settings = settings_for(tmp_path, limits={"most_bootstraps_at_once": 2})
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        await plane.workspace()
+        token = await plane.join_token(uses=40)
+        bodies = [(await plane.bootstrap_body(token))[0] for _ in range(40)]
+        answers = await asyncio.gather(*(plane.call("POST", PATH, body, token=None) for body in bodies))
+        assert {answer.status for answer in answers} == {200}
+
+
+async def test_machines_for_which_there_is_no_time_are_told_when_to_ask_again(tmp_path: Path):
+    settings = settings_for(tmp_path, limits={"most_bootstraps_at_once": 1, "most_bootstraps_waiting": 0})
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        await plane.workspace()
+        token = await plane.join_token(uses=20)
+        bodies = [(await plane.bootstrap_body(token))[0] for _ in range(20)]
+        answers = await asyncio.gather(*(plane.call("POST", PATH, body, token=None) for body in bodies))
+        refused = [answer for answer in answers if answer.status == 429]
+        assert {answer.status for answer in answers} == {200, 429}
+        assert {answer.error_code for answer in refused} == {"RESOURCE_EXHAUSTED"}
+        first, last = RETRY_SECONDS
+        assert all(first <= int(answer.headers["Retry-After"]) <= last for answer in refused)
