@@ -29,6 +29,7 @@ from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 LOOK_SECONDS = 1.0
 LOOKS_A_TELLING = 10
@@ -180,7 +181,7 @@ class Rotations:
         if not await self._signers.load():
             return
         try:
-            write_roots(self._settings, self._signers.seats)
+            await in_thread(write_roots, self._settings, self._signers.seats)
         except CertificateError as error:
             self._log.error("signers.roots_not_written", reason=str(error))
         if self._signers.seats.ca.rotation.version != before:

@@ -14,6 +14,7 @@ from certs.errors import KeyFileError
 from certs.keyfiles import read_secret, write_secret
 from control_plane.secrets.envelope import DATA_KEY_BYTES, EnvelopeError, new_data_key, open_bound, seal_bound
 from control_plane.secrets.key_encryption import KeyEncryptionError, WrappedKey
+from trunkline.runtime.threads import in_thread
 
 KEY_ID_BYTES = 10
 MAX_DEPTH = 4
@@ -67,7 +68,7 @@ class FileKeyEncryption:
             KeyEncryptionError: the file cannot be written.
         """
         key_id = _new_key_id()
-        self._replace(key_id, self._keys | {key_id: new_data_key()})
+        await self._replace(key_id, self._keys | {key_id: new_data_key()})
         return key_id
 
     async def retire(self, in_use: Collection[str]) -> list[str]:
@@ -79,12 +80,12 @@ class FileKeyEncryption:
         kept = {key_id: key for key_id, key in self._keys.items() if key_id == self._current or key_id in in_use}
         gone = sorted(self._keys.keys() - kept.keys())
         if gone:
-            self._replace(self._current, kept)
+            await self._replace(self._current, kept)
         return gone
 
-    def _replace(self, current: str, keys: dict[str, bytes]) -> None:
+    async def _replace(self, current: str, keys: dict[str, bytes]) -> None:
         try:
-            _store(self._path, current, keys)
+            await in_thread(_store, self._path, current, keys)
         except KeyFileError as error:
             raise KeyEncryptionError(str(error)) from None
         self._current, self._keys = current, keys

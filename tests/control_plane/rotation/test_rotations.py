@@ -22,6 +22,7 @@ from control_plane.signing.phases import SignerKind
 from control_plane.storage import signers
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.rotations import Rotator
+from tests.support.still_disk import a_disk_that_stands_still
 
 KINDS = [kind.value for kind in SignerKind]
 
@@ -45,6 +46,13 @@ async def test_it_begins_steady_with_one_signer(plane: RunningControlPlane):
         [signer] = seen["signers"]
         assert (signer["seat"], signer["active"], signer["retiring"]) == ("incumbent", True, False)
         assert [one["step"] for one in seen["next_steps"]] == ["prepare"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_step_has_the_loop_wait_for_the_disk(plane: RunningControlPlane, kind: str):
+    with a_disk_that_stands_still() as disk:
+        disk.move()
+        await Rotator(plane, kind).take("prepare")
 
 
 @pytest.mark.parametrize("kind", KINDS)

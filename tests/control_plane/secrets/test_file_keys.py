@@ -1,5 +1,6 @@
 """Key-encryption keys in a file: what was wrapped opens as long as anything needs its key."""
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from certs.errors import KeyFileError
 from control_plane.secrets.envelope import new_data_key
 from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.secrets.key_encryption import KeyEncryptionError, WrappedKey, context_of
+from tests.support.still_disk import a_disk_that_stands_still
 
 CONTEXT = context_of("ws-one")
 
@@ -33,6 +35,18 @@ async def test_the_file_is_made_once_and_for_its_owner(path: Path):
     assert mode_of(path) == 0o600
     assert await FileKeyEncryption(path).unwrap(wrapped, CONTEXT) == data_key
     assert data_key not in wrapped.ciphertext
+
+
+async def test_a_new_key_wraps_nothing_before_it_is_on_the_disk(path: Path):
+    keys = FileKeyEncryption(path)
+    before = keys.current_key_id
+    with a_disk_that_stands_still() as disk:
+        adding = asyncio.create_task(keys.add_key())
+        await disk.asked()
+        assert (await keys.wrap(new_data_key(), CONTEXT)).key_id == before
+        disk.move()
+        key_id = await adding
+    assert keys.current_key_id == key_id == FileKeyEncryption(path).current_key_id != before
 
 
 async def test_a_data_key_opens_for_its_workspace_only(path: Path):
