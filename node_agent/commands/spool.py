@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from trunkline.runtime.threads import in_thread
+
 CHUNK_BYTES = 64 * 1024
 
 
@@ -86,13 +88,25 @@ class SpoolReader:
             if follow:
                 await self._spool.grown_beyond(offset)
                 end = self._spool.size_bytes
-            chunk = self._read(min(CHUNK_BYTES, end - offset), offset) if offset < end else b""
+            chunk = await self._read(min(CHUNK_BYTES, end - offset), offset) if offset < end else b""
             if not chunk:
                 return
             offset += len(chunk)
             yield chunk
 
-    def _read(self, size_bytes: int, offset: int) -> bytes:
+    async def _read(self, size_bytes: int, offset: int) -> bytes:
+        """Read at once what is in memory, as what was written just now is; wait for the disk in a thread."""
         if self._descriptor is None:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        return os.pread(self._descriptor, size_bytes, offset)
+        there = _in_memory(self._descriptor, size_bytes, offset)
+        return there or await in_thread(os.pread, self._descriptor, size_bytes, offset)
+
+
+def _in_memory(descriptor: int, size_bytes: int, offset: int) -> bytes:
+    """Return what can be read without waiting for the disk, or a part; nothing where the file system cannot say."""
+    content = bytearray(size_bytes)
+    try:
+        size_bytes = os.preadv(descriptor, [content], offset, os.RWF_NOWAIT)
+    except OSError:  # it would wait, or there is no such question here
+        return b""
+    return bytes(memoryview(content)[:size_bytes])

@@ -1,4 +1,6 @@
 import asyncio
+import os
+import threading
 
 import pytest
 
@@ -63,3 +65,36 @@ async def test_a_follower_that_goes_away_is_forgotten(spool):
     with pytest.raises(asyncio.CancelledError):
         await follower
     assert not spool._waiting
+
+
+async def test_what_is_in_memory_no_longer_is_read_without_stopping_the_loop(spool, grow, monkeypatch):
+    grow(spool, b"hello")
+    from_disk, began, goes_on, loop = os.pread, asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def not_in_memory(*_):
+        raise BlockingIOError
+
+    def slowly(*place):
+        loop.call_soon_threadsafe(began.set)
+        assert goes_on.wait(20)
+        return from_disk(*place)
+
+    monkeypatch.setattr(os, "preadv", not_in_memory)
+    monkeypatch.setattr(os, "pread", slowly)
+    reading = asyncio.create_task(read(spool))
+    await asyncio.wait_for(began.wait(), 20)
+    assert not reading.done()
+    goes_on.set()
+    assert await reading == b"hello"
+
+
+async def test_what_is_in_memory_takes_no_thread(spool, grow, monkeypatch):
+    grow(spool, b"hello")
+    monkeypatch.setattr(os, "preadv", lambda _, buffers, offset, flags: _fill(buffers[0], b"hello"[offset:]))
+    monkeypatch.setattr(os, "pread", None)
+    assert await read(spool) == b"hello"
+
+
+def _fill(buffer, content):
+    buffer[: len(content)] = content
+    return len(content)
