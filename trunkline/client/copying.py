@@ -25,6 +25,7 @@ from trunkline.client.uploads import Upload
 from trunkline.files import beneath, directories, links
 from trunkline.files.partial import PartialBusy
 from trunkline.files.trees import TreeEntry
+from trunkline.runtime.threads import in_thread
 
 AT_ONCE = 4
 _ENDS_ALL = frozenset({"POLICY_DENIED", "RESOURCE_EXHAUSTED", "NODE_INITIALISING", "NODE_NOT_READY"})
@@ -82,16 +83,16 @@ class Copier:
 
         async def directory(entry: TreeEntry) -> None:
             with beneath.directory(root, _parts(entry)[:-1]) as within:
-                directories.make_directory(_parts(entry)[-1], within)
+                await in_thread(directories.make_directory, _parts(entry)[-1], within)
 
         async def link(entry: TreeEntry) -> None:
             with beneath.directory(root, _parts(entry)[:-1]) as within:
-                links.make_link(_parts(entry)[-1], within, entry.target)
+                await in_thread(links.make_link, _parts(entry)[-1], within, entry.target)
 
         await self._copy(entries, _Ways(file, directory, link))
         for entry in self._kept_directories(entries):
             with self._leaving_out(entry), beneath.directory(root, _parts(entry)[:-1]) as within:
-                directories.set_attributes(_parts(entry)[-1], within, entry.mode, entry.mtime_ns)
+                await in_thread(directories.set_attributes, _parts(entry)[-1], within, entry.mode, entry.mtime_ns)
 
     async def upload_tree(self, entries: Sequence[TreeEntry], root: str, place: RemotePlace) -> None:
         """Copy what was listed beneath a directory of this machine to beneath one of the node; raises as the other."""

@@ -54,7 +54,7 @@ class Download:
             try:
                 await self._fetch(partial)
             except OSError:
-                partial.discard()  # most often the disk is full
+                await in_thread(partial.discard)  # most often the disk is full
                 raise
 
     async def _fetch(self, partial: PartialFile) -> None:
@@ -71,7 +71,7 @@ class Download:
     async def _agree(self, partial: PartialFile) -> None:
         """Begin anew if what is here is not the beginning of the file."""
         if not partial.size_bytes:
-            partial.restart()
+            await in_thread(partial.restart)
             return
         try:
             same = await self.calls.digest(self.place, partial.size_bytes) == partial.digest.hex()
@@ -82,7 +82,7 @@ class Download:
         if same:
             self.listener.resumed(self.place.below or self.place.path, partial.size_bytes)
         else:
-            partial.restart()
+            await in_thread(partial.restart)
 
     async def _attempt(self, partial: PartialFile, furthest: Furthest) -> None:
         async with self.calls.content(self.place, partial.size_bytes) as content:
@@ -93,7 +93,7 @@ class Download:
                     furthest.at(partial.size_bytes)
                     self.listener.moved(len(body))
         if digest != range_hash.digest():
-            partial.discard()
+            await in_thread(partial.discard)
             raise ContentDiffers("what arrived is not what was sent; the target is as it was")
         entry = content.entry
         mode = mode_of_new(self.name, self.directory, entry.mode, keep=self.keep, umask=self.umask)

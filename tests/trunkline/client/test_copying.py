@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.canned_relay import Answering, CannedCall
 from tests.support.file_nodes import called_node
+from tests.support.still_disk import a_disk_that_stands_still
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.copying import Copier
 from trunkline.client.downloads import ContentDiffers
@@ -115,6 +116,14 @@ async def test_no_link_is_written_through_neither_ours_nor_theirs(root: Path, tm
     assert set(left_out) == {
         "ours/x", "ours/d", "ours", "theirs/x", "up", "up/x", "absolute", "absolute/x", "good/hop/x", "round",
     }  # fmt: skip
+
+
+async def test_a_program_goes_on_while_its_disk_takes_what_is_copied(root: Path) -> None:
+    listed = [entry("d", "directory"), entry("d/f"), entry("d/l", "link", target="f")]
+    with a_disk_that_stands_still() as disk:
+        disk.move()
+        assert await fetch_tree({"tree": whole(listing(*listed)), "content": content(HOSTILE)}, root) == []
+    assert everything(root) == {"ours", "d", "d/f", "d/l"}
 
 
 async def test_a_listing_that_ends_early_is_no_listing(root: Path) -> None:
