@@ -23,6 +23,7 @@ from trunkline.channel.events import SessionFailed
 from trunkline.channel.flushing import Flusher
 from trunkline.channel.link_delivery import LinkDelivery
 from trunkline.channel.link_stream import LinkStream, StreamHandler
+from trunkline.channel.unsent import reset_at_close
 
 if TYPE_CHECKING:
     from trunkline.channel.link import Link
@@ -181,6 +182,8 @@ class LinkEnd(LinkDelivery):
         else:
             self._lose(event.error, event.streams)
             if self._transport is not None:
+                if event.error.code is ErrorCode.PEER_SILENT:
+                    reset_at_close(self._transport)
                 self._transport.abort()
 
     def _lose(self, error: ChannelError | None, streams: list[LinkStream] | None = None) -> None:

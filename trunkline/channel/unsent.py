@@ -1,14 +1,17 @@
 """Output on its way: what the kernel takes in before the peer's window lets it go, and what is not taken yet."""
 
 import asyncio
+import contextlib
 import fcntl
 import socket
+import struct
 import sys
 import termios
 from typing import Final, Protocol
 
 UNSENT_BYTES: Final = 128 * 1024
 """What is unsent waits in the kernel in front of every frame that comes later; without a bound, up to `tcp_wmem`."""
+_RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -28,6 +31,18 @@ def keep_little_unsent(transport: asyncio.BaseTransport) -> None:
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in _INTERNET and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+
+def reset_at_close(transport: asyncio.BaseTransport) -> None:
+    """Have a TCP connection end with a reset when it is closed: whatever the kernel holds of it is dropped.
+
+    That is for a peer that has fallen silent. An ordered end waits in line behind bytes that nobody has acknowledged:
+    where only the peer's packets are lost it would hear of the end many seconds later, as retransmissions get rarer.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in _INTERNET:
+        with contextlib.suppress(OSError):  # closed already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
 
 
 def unsent_bytes(transport: Buffering) -> int:
