@@ -48,11 +48,13 @@ FORBIDDEN_TRAILERS: Final = HOP_BY_HOP | frozenset({
     b"content-range", b"expect", b"max-forwards", b"cache-control", b"range", b"location", b"retry-after", b"vary",
     b"date", b"age", b"expires", b"via", b"proxy-status",
 })  # fmt: skip
-# A second line of one of these is an error, never a list, even where both lines say the same.
+# A second line of one of these in a request is an error, never a list, even where both lines say the same.
 SINGLE: Final = frozenset({
     b"host", b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"authorization", b"proxy-authorization",
     b"content-type", b"max-forwards",
 })  # fmt: skip
+# The same in a response, of which only framing is the relay's concern.
+SINGLE_IN_RESPONSES: Final = frozenset({b"content-length", b"transfer-encoding", b"upgrade"})
 # What the parsers look at while they read the lines; all other fields pass unread.
 _WATCHED: Final = SINGLE | frozenset({b"connection", b"date"})
 
@@ -93,18 +95,16 @@ class FieldLine:
         field: name and value as they came, without the white space around the value.
         text: the whole line in canonical form, its CRLF included.
         watched: whether it decides on framing, routing or the connection's fate.
-        single: whether there can be one such field only.
         own: whether the name is one of Trunkline's own.
     """
 
-    __slots__ = ("field", "name", "own", "single", "text", "watched")
+    __slots__ = ("field", "name", "own", "text", "watched")
 
     def __init__(self, written_name: bytes, value: bytes) -> None:
         self.name: bytes = written_name.lower()
         self.field: Field = (written_name, value)
         self.text: bytes = b"%b: %b\r\n" % self.field
         self.watched: bool = self.name in _WATCHED
-        self.single: bool = self.name in SINGLE
         self.own: bool = self.name.startswith(OWN_PREFIX)
 
 
@@ -132,10 +132,10 @@ def parse_trailers(block: bytes) -> list[Field]:
     return [line.field for line in lines]
 
 
-def watched_values(lines: list[FieldLine]) -> dict[bytes, bytes]:
+def watched_values(lines: list[FieldLine], single: frozenset[bytes]) -> dict[bytes, bytes]:
     """The values that decide on framing and the connection's fate, by lower-case name; lists are joined.
 
-    Raises HeadError when a field of which there can be one is there twice.
+    Raises HeadError when a field of which there can be one, named in `single`, is there twice.
     """
     watched: dict[bytes, bytes] = {}
     for line in lines:
@@ -143,7 +143,7 @@ def watched_values(lines: list[FieldLine]) -> dict[bytes, bytes]:
             name, value = line.name, line.field[1]
             if name not in watched:
                 watched[name] = value
-            elif line.single:
+            elif name in single:
                 raise HeadError("duplicate_field", f"{name.decode('ascii')} is given twice")
             else:
                 watched[name] += b", " + value

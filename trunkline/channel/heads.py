@@ -20,6 +20,8 @@ from trunkline.channel.fields import (
     HEAD_END,
     MAX_FIELDS,
     MAX_HEAD_BYTES,
+    SINGLE,
+    SINGLE_IN_RESPONSES,
     TOKEN_CHARACTER,
     VALUE_CHARACTER,
     Field,
@@ -172,7 +174,7 @@ def parse_request_head(raw: bytes, readers: Readers = _PLAIN) -> RequestHead:
     head.method, head.target, minor = match.groups()
     head.minor_version = 1 if minor == b"1" else 0
     head.lines = lines
-    head.watched = watched_values(lines)
+    head.watched = watched_values(lines, SINGLE)
     _set_target(head, readers)
     _set_request_framing(head)
     _set_request_connection(head)
@@ -248,7 +250,7 @@ def parse_response_head(
     head.minor_version = 1 if minor == b"1" else 0
     head.status = int(status)
     head.lines = lines
-    head.watched = watched_values(lines)
+    head.watched = watched_values(lines, SINGLE_IN_RESPONSES)
     head.connection = connection_options(head.watched.get(b"connection"))
     head.keep_alive = head.minor_version == 1 and b"close" not in head.connection
     head.upgrade = None

@@ -132,6 +132,7 @@ REFUSED_RESPONSES = {
     "te_other": response(b"Transfer-Encoding: gzip"),
     "te_on_1_0": response(b"Transfer-Encoding: chunked", start=b"HTTP/1.0 200 OK"),
     "cl_twice": response(b"Content-Length: 3", b"Content-Length: 3"),
+    "upgrade_twice": response(b"Upgrade: a", b"Upgrade: a"),
     "cl_minus": response(b"Content-Length: -1"),
     "cl_list": response(b"Content-Length: 1, 1"),
     "obs_fold": response(b"X: 1", b" 2"),
@@ -215,6 +216,12 @@ def test_an_empty_list_of_connection_options_is_none(value: bytes) -> None:
     assert parse_request_head(request(b"Host: a", b"Connection:" + value)).connection == frozenset()
     head = parse_response_head(response(b"Connection:" + value), request_method=b"GET")
     assert (head.connection, head.keep_alive) == (frozenset(), True)
+
+
+def test_a_response_may_say_twice_what_is_not_its_framing() -> None:
+    # As of a server whose configuration adds a Content-Type to that of the application.
+    head = parse_response_head(response(b"Content-Type: a/b", b"Content-Type: c/d"), request_method=b"GET")
+    assert head.fields == [(b"Content-Type", b"a/b"), (b"Content-Type", b"c/d")]
 
 
 def test_connect_may_say_that_it_has_no_content() -> None:
