@@ -207,12 +207,14 @@ class TrustStore:
     def keep(self) -> bool:
         """Bring the document in force to the disk, where it is not; whether it is there, or need not be.
 
-        It may be called in any thread.
+        It may be called in any thread. One that comes into force meanwhile is due anew, and says nothing of the disk.
         """
         with self._storing:
-            if not self.kept and self._path is not None and self.text is not None:
-                self._store(self._path, self.text)
-        return self.kept
+            text = self.text
+            if self._path is None or text is None or self._stored == text:
+                return True
+            self._store(self._path, text)
+            return self._stored == text
 
     def subscribe(self, subscriber: Callable[[TrustDocument], None]) -> Callable[[], None]:
         """Call `subscriber` with each new document, from inside `replace`; the result ends that. It must not raise."""

@@ -11,7 +11,7 @@ from certs.encoding import decode_base64url, encode_base64url
 from certs.errors import CertificateError, TrustRollbackError
 from certs.identities import Identity
 from certs.jose import chain_member, write_compact
-from certs.keyfiles import generate_key
+from certs.keyfiles import generate_key, write_secret
 from certs.keyring import token_key
 from certs.tokens import TokenClaims, TokenError, TokenKind, TokenVerifier
 from certs.trust import (
@@ -318,6 +318,28 @@ def test_what_is_stored_later_is_in_force_at_once_and_due(kit: IdentityKit, tmp_
     assert store.keep()
     assert store.kept
     assert path.read_text() == store.text
+
+
+def test_a_document_that_comes_while_another_is_stored_is_no_disk_that_takes_nothing(
+    kit: IdentityKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, due = tmp_path / "trust.jws", []
+    store = TrustStore(path)
+    store.store_later(lambda: due.append(store.text))
+    store.replace(kit.trust_document(1), NOW)
+    store.replace(kit.trust_document(2), NOW)
+
+    def slow(place: Path, content: bytes) -> None:
+        monkeypatch.undo()
+        write_secret(place, content)
+        store.replace(kit.trust_document(3), NOW)
+
+    monkeypatch.setattr("certs.trust.write_secret", slow)
+    assert store.keep()
+    assert not store.kept
+    assert due[-1] == store.text, "it is tried again at once"
+    assert store.keep()
+    assert (store.kept, path.read_text()) == (True, store.text)
 
 
 def test_a_damaged_file_says_what_to_do(kit: IdentityKit, tmp_path: Path) -> None:
