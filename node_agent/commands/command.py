@@ -8,6 +8,7 @@ from node_agent.commands.records import CommandRecord, CommandStore, OutputStrea
 from node_agent.commands.spool import Spool
 from node_agent.commands.states import CommandEvent, CommandState, next_state
 from node_agent.commands.stdin_content import StdinContent
+from trunkline.runtime.threads import in_thread
 
 
 class StopCause(Enum):
@@ -91,8 +92,8 @@ class Command:
             content = self.record.to_json()
             self.unsaved = False
             try:
-                await asyncio.to_thread(store.save, self.command_id, content)
-            except OSError:
+                await in_thread(store.save, self.command_id, content)
+            except (OSError, asyncio.CancelledError):
                 self.unsaved = True
                 raise
 

@@ -34,6 +34,7 @@ from node_agent.policy_file import PolicySource
 from node_agent.rules.parameters import RealPaths
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 HOUSEKEEPING_SECONDS = 30.0
 MAX_TOKENS_OF_A_COMMAND = 64
@@ -288,7 +289,7 @@ class CommandLedger:
     async def _removed(self, what: str, remove: Callable[[str], None], command_id: str) -> None:
         """Remove something of a command from the disk; one that has become read-only, say, is told and ends nothing."""
         try:
-            await asyncio.to_thread(remove, command_id)
+            await in_thread(remove, command_id)
         except OSError as error:
             self._log.error("command.not_removed", command_id=command_id, what=what, reason=error.strerror)
 
@@ -301,7 +302,7 @@ class CommandLedger:
     async def _record(self, command: Command, plan: StartPlan, *, at_once: bool) -> None:
         """Record the command; what its start needs is kept too if it has to wait for its turn."""
         try:
-            await asyncio.to_thread(self._store.create, command.record, None if at_once else plan.to_json())
+            await in_thread(self._store.create, command.record, None if at_once else plan.to_json())
         except OSError as error:
             self._forget(command.command_id)
             self._runs.give_back(command)

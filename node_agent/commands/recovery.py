@@ -23,6 +23,7 @@ from node_agent.commands.supervisor_process import SupervisorProcess
 from node_agent.supervisor.records import SHORTAGES
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 # How long after its own start an agent waits for the claims of supervisors that may be coming up.
 CLAIM_SECONDS = 2.0
@@ -102,7 +103,7 @@ class _Recovery:
             return
         if started is not None and command.state is CommandState.QUEUED:
             take_started(command, started, self._clock.now())
-        await asyncio.to_thread(self._store.remove_plan, command.command_id)
+        await in_thread(self._store.remove_plan, command.command_id)
         self._log.info("command.adopted", command_id=command.command_id, supervisor_pid=supervisor.pid)
         self._recovered.running.append((command, supervisor))
         if isinstance(secrets := claim.get("secrets_directory"), str):

@@ -16,6 +16,7 @@ from node_agent.commands.supervisor_process import SupervisorProcess
 from node_agent.supervisor.plan import Limits, Plan, User
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 # How long a supervisor that is to end its command may take beyond the grace, before it is taken for stuck.
 PATIENCE_SECONDS = 15.0
@@ -122,7 +123,7 @@ class CommandRun:
         """Keep the plan for the agent that will start the command."""
         command = self._command
         try:
-            await asyncio.to_thread(self._store.keep_plan, command.command_id, plan.to_json())
+            await in_thread(self._store.keep_plan, command.command_id, plan.to_json())
         except OSError:
             command.happened(CommandEvent.AGENT_ENDED, self._clock.now(), reason=NEVER_STARTED)
             await self._save()
@@ -156,7 +157,7 @@ class CommandRun:
             directory = self._store.directory_of(self._command.command_id)
             supervised = self._plan(plan, account, provided)
             # Whoever finds the plan may start the command: from here on nobody but this supervisor may.
-            await asyncio.to_thread(self._store.remove_plan, self._command.command_id)
+            await in_thread(self._store.remove_plan, self._command.command_id)
             passed = self._command.stdin(self._store).passed
             return await SupervisorProcess.start(directory, supervised, self._command.grown, passed)
         except NoSuchAccount as error:
@@ -309,7 +310,7 @@ async def settle(command: Command, store: CommandStore, log: Logger) -> bool:
     """
     saved = await save(command, store, log)
     try:
-        await asyncio.to_thread(store.settle if saved else store.remove_plan, command.command_id)
+        await in_thread(store.settle if saved else store.remove_plan, command.command_id)
     except OSError as error:
         log.error("command.not_settled", command_id=command.command_id, reason=error.strerror)
         return saved

@@ -16,6 +16,7 @@ from node_agent.secrets.memory_files import MemoryFiles, NoPlaceInMemory
 from node_agent.secrets.uses import SecretUse, UseLog
 from node_agent.supervisor.redaction import patterns_of
 from trunkline.runtime.clock import Clock
+from trunkline.runtime.threads import in_thread
 
 DIRECTORY_VARIABLE = "TRUNKLINE_SECRETS_DIRECTORY"
 LONGEST_VARIABLE_BYTES = 120 * 1024
@@ -105,7 +106,7 @@ class SecretProvision:
     async def remove(self, provided: Provided) -> None:
         """Take back what lies in files."""
         if isinstance(provided, Layout) and provided.directory is not None:
-            await asyncio.to_thread(self._files.remove, provided.directory)
+            await in_thread(self._files.remove, provided.directory)
 
     async def _laid_out(self, wanted: Wanted, secrets: Mapping[str, HeldSecret]) -> Layout:
         environment: dict[str, bytes | str] = {}
