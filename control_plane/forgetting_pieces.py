@@ -1,6 +1,5 @@
 """Forgetting in pieces: a bounded transaction after the other, between which others write."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -8,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.outputs.files import OutputFiles
 from control_plane.storage.database import Database
 from control_plane.storage.forgetting import Forgotten
+from trunkline.runtime.threads import in_thread
 
 
 async def forget_all(
@@ -22,5 +22,5 @@ async def forget_all(
     while more:
         async with database.write() as session:
             forgotten = await forget(session)
-        await asyncio.to_thread(outputs.remove, forgotten.outputs)
+        await in_thread(outputs.remove, forgotten.outputs)
         more = forgotten.more

@@ -40,6 +40,7 @@ from control_plane.storage.errors import StorageError
 from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 PAUSE_SECONDS = 60.0
 KEPT_AFTER_EXPIRY_SECONDS = DAY_SECONDS
@@ -182,7 +183,7 @@ class Housekeeping:
             async with self._database.read() as session:
                 total_bytes = await kept_outputs.total_bytes(session)
         self._metrics.kept_output_bytes.set(total_bytes)
-        await asyncio.to_thread(self._outputs.remove, gone)
+        await in_thread(self._outputs.remove, gone)
 
 
 async def _end_locks(session: AsyncSession, now: float) -> None:

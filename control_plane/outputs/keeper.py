@@ -32,6 +32,7 @@ from control_plane.timetable import Timetable
 from control_plane.turns import Turns
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.threads import in_thread
 
 MOST_AT_ONCE = 8
 FETCH_SECONDS = 60.0
@@ -87,7 +88,7 @@ class OutputKeeper:
     async def run(self) -> None:
         """Take up what a previous process left, and fetch for ever."""
         left, known = await begun(self._recorded, self._log, "outputs.not_looked_for")
-        swept = await asyncio.to_thread(self._files.sweep, known)
+        swept = await in_thread(self._files.sweep, known)
         if swept:
             self._log.info("outputs.swept", files=swept)
         for key, node_id in left:
@@ -221,7 +222,7 @@ class OutputKeeper:
 
     async def _write(self, key: CommandKey, content: bytes) -> None:
         try:
-            await asyncio.to_thread(self._files.write, key, content)
+            await in_thread(self._files.write, key, content)
         except OSError as error:
             raise _NotWholeError(error.strerror or str(error)) from None
 
@@ -233,7 +234,7 @@ class OutputKeeper:
                 if command is not None:
                     self._events.append(session, command, _event_of(row))
         if row is None:  # its command or workspace was deleted meanwhile
-            await asyncio.to_thread(self._files.remove, [key])
+            await in_thread(self._files.remove, [key])
         else:
             self._metrics.outputs.labels(row.state).inc()
             self._events.ring(key)
