@@ -13,8 +13,8 @@ from typing import Any, Final
 
 OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 ACCEPTS_PER_TURN: Final = 4
-"""Each sets up TLS next, which takes milliseconds. Of a hundred at once a turn is so long that whoever asked before, and
-whose answer needs dozens of turns, waits for seconds; who is not accepted yet waits in the kernel's backlog."""
+"""Each sets up TLS next, which takes milliseconds. Of a hundred at once a turn is so long that whoever asked before,
+and whose answer needs dozens of turns, waits for seconds; who is not accepted yet waits in the kernel's backlog."""
 REST_SECONDS: Final = 0.25
 
 
