@@ -1,10 +1,7 @@
 import asyncio
-import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import structlog
 
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, Daemon, StartError, run_daemon
 from trunkline.runtime.files import StateDirectoryError
@@ -28,15 +25,7 @@ async def serve(settings: Example) -> None:
 EXAMPLE = Daemon(name="example", prefix="TRUNKLINE_EXAMPLE", settings_class=Example, serve=serve)
 
 
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-import structlog
 
 from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.log_writer import log_remark, log_writer
@@ -41,9 +40,7 @@ class Reader:
 
 
 @pytest.fixture
-def reader() -> Iterator[Reader]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+def reader(restored_logging: None) -> Iterator[Reader]:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     with os.fdopen(writing, "w") as stream:
@@ -52,10 +49,6 @@ def reader() -> Iterator[Reader]:
         with suppress(OSError):
             os.close(reading)
         logging.shutdown([log_writer])  # as at the end of the process
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def flush() -> None:

@@ -1,10 +1,8 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from trunkline.runtime.logs import configure_logging, get_logger
 from trunkline.runtime.secret import Secret
@@ -12,15 +10,7 @@ from trunkline.runtime.secret import Secret
 CANARY = "c4n4ryc4n4ryc4n4ryc4n4ry"
 
 
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 def written(stream: io.StringIO) -> list[dict[str, object]]:

@@ -8,6 +8,8 @@ from aiohttp.http_exceptions import BadStatusLine
 
 from trunkline.runtime.logs import configure_logging
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 
 def logged(error: Exception) -> str:
     stream = io.StringIO()
