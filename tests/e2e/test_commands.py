@@ -105,7 +105,11 @@ def test_clusters_and_selectors_choose_nodes(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("node", "get", "no-such-node"), None, b"no such node in the workspace main; `trunkline node list -w main` lists"),
+        (
+            ("node", "get", "no-such-node"),
+            None,
+            b"no such node in the workspace main; `trunkline node list -w main` lists",
+        ),
         (("run", "--node", "no-such-node", "--", "true"), None, b"target.node: there is no such node"),
         (("run", "--", "true"), 64, b"--all"),
         (("command", "get", "no-such-command"), None, b"no such command in the workspace main"),
