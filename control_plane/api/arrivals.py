@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from certs.tls import TlsContext
-from trunkline.runtime.accepting import ACCEPTS_PER_TURN, OUT_OF_RESOURCES, REST_SECONDS
+from trunkline.runtime.accepting import ACCEPTS_PER_TURN, OUT_OF_RESOURCES, REST_SECONDS, listen_on
 from trunkline.runtime.logs import get_logger
 
 BACKLOG: Final = 1024
@@ -111,12 +111,11 @@ class Arrivals:
 
     def _listen_on(self, family: int, place: tuple[Any, ...], *, is_only: bool) -> None:
         try:
-            listening = socket.create_server(place, family=family, backlog=BACKLOG)
+            listening = listen_on(family, place, backlog=BACKLOG)
         except OSError as error:
             if error.errno in _NO_SUCH_FAMILY and not is_only:
                 return  # a machine without IPv6 listens on what it has
             raise
-        listening.setblocking(False)
         self._listening.append(listening)
         asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 

@@ -1,7 +1,7 @@
-"""How aiofastnet's servers accept: where there are no descriptors, or no memory, they rest for a moment.
+"""How servers accept: from which sockets, and that they rest for a moment where there are no descriptors, or no memory.
 
-Its own (1.2.0) means to, and fails with an AttributeError in the middle of it: the loop then turns as fast as it can,
-and two lines are logged each time.
+aiofastnet's own (1.2.0) mean to, and fail with an AttributeError in the middle of it: the loop then turns as fast as it
+can, and two lines are logged each time.
 """
 
 import asyncio
@@ -16,6 +16,19 @@ ACCEPTS_PER_TURN: Final = 4
 """Each sets up TLS next, which takes milliseconds. Of a hundred at once a turn is so long that whoever asked before,
 and whose answer needs dozens of turns, waits for seconds; who is not accepted yet waits in the kernel's backlog."""
 REST_SECONDS: Final = 0.25
+
+
+def listen_on(family: int, place: tuple[Any, ...], *, backlog: int) -> socket.socket:
+    """Return a socket that listens, for a loop to accept from; connections have its options.
+
+    Raises:
+        OSError: there is no such address, or it is taken.
+    """
+    listening = socket.create_server(place, family=family, backlog=backlog)
+    listening.setblocking(False)
+    # Loops do that to sockets of their own only; without it small answers wait 40 ms for an acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def resting(loop: asyncio.AbstractEventLoop, add_reader: Callable[..., None]) -> Callable[..., None]:

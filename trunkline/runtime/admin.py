@@ -16,6 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from trunkline.runtime.accepting import listen_on
 from trunkline.runtime.admin_port import AdminPort
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.http_connections import HttpConnections
@@ -66,7 +67,9 @@ class AdminServer:
         await self._connections.start()
         address, port = self._place
         try:
-            self._port = AdminPort(_listening(address, port), self._protocol)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listening = listen_on(family, (address, port), backlog=MAX_CONNECTIONS)
+            self._port = AdminPort(listening, self._protocol)
         except OSError as error:
             await self._connections.close()
             where = f"{address}:{port}"
@@ -138,16 +141,6 @@ def descriptors_remark() -> str | None:
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return f"no descriptors are left (of {most}), and whatever needs one waits or fails: raise LimitNOFILE"
     return None
-
-
-def _listening(address: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        OSError: it cannot.
-    """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
 
 
 class _Refused(asyncio.Protocol):

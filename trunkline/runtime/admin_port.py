@@ -67,7 +67,6 @@ class AdminPort:
         self._make = make
         self._timer: asyncio.TimerHandle | None = None
         self._opening: set[asyncio.Task[None]] = set()
-        listening.setblocking(False)
         self._watch()
 
     @property

@@ -21,6 +21,7 @@ class Places:
     def __init__(self, listeners):
         self.avoided = []
         self.secured = []
+        self.undelayed = []
         self.let = {}
         self._listeners = listeners
         self._errors = {}
@@ -43,6 +44,7 @@ class Places:
         with connection:
             address = connection.getpeername()
             self.secured.append(address)
+            self.undelayed.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
             if address in self.let:
                 await self.let[address].wait()
             if self._errors[address] is not None:
@@ -71,6 +73,12 @@ async def test_the_first_is_taken_and_no_other_is_tried(places):
     assert await places.connect(first, second) is first
     assert places.secured == [first.address]
     assert places.avoided == []
+
+
+async def test_small_writes_leave_at_once(places):
+    """Nagle's algorithm would hold a frame back until the peer's delayed acknowledgement, for 40 ms."""
+    await places.connect(places.open())
+    assert places.undelayed == [True]
 
 
 async def test_an_address_that_takes_connections_and_never_speaks_is_passed_over(places, impatient):
