@@ -6,22 +6,19 @@ keep everybody else out. What is beyond a bound is closed at once, before anythi
 """
 
 import asyncio
-import errno
 import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from certs.tls import TlsContext
-from trunkline.runtime.accepting import ACCEPTS_PER_TURN, OUT_OF_RESOURCES, REST_SECONDS, listen_on
+from trunkline.runtime.accepting import REST_SECONDS, accept_some
+from trunkline.runtime.listening import Source, listen_everywhere, listen_on, source_of
 from trunkline.runtime.logs import get_logger
 
 BACKLOG: Final = 1024
-IPV6_SITE_BYTES: Final = 8
-_NO_SUCH_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
-
-Source = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +75,9 @@ class Arrivals:
         Raises:
             OSError: there is no such address, or it is taken.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        places = dict.fromkeys((family, place[:2]) for family, _, _, _, place in found)
-        try:
-            for family, place in places:
-                self._listen_on(family, place, is_only=len(places) == 1)
-        except OSError:
-            self.stop_accepting()
-            raise
+        self._listening = await listen_everywhere(address, port, partial(listen_on, backlog=BACKLOG))
+        for listening in self._listening:
+            self._watch(listening)
 
     def stop_accepting(self) -> None:
         """Listen no more; those that are setting up TLS go on."""
@@ -109,30 +100,16 @@ class Arrivals:
         if source is not None:
             self._leave(source)
 
-    def _listen_on(self, family: int, place: tuple[Any, ...], *, is_only: bool) -> None:
-        try:
-            listening = listen_on(family, place, backlog=BACKLOG)
-        except OSError as error:
-            if error.errno in _NO_SUCH_FAMILY and not is_only:
-                return  # a machine without IPv6 listens on what it has
-            raise
-        self._listening.append(listening)
+    def _watch(self, listening: socket.socket) -> None:
         asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
-            try:
-                accepted, place = listening.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:  # accept(2) hands on what has happened to one connection, too
-                if error.errno in OUT_OF_RESOURCES:
-                    self._rest(listening, error)
-                    return
-                continue
-            self._take(accepted, source_of(place))
+        error = accept_some(listening, self._take)
+        if error is not None:
+            self._rest(listening, error)
 
-    def _take(self, accepted: socket.socket, source: Source) -> None:
+    def _take(self, accepted: socket.socket, place: tuple[Any, ...]) -> None:
+        source = source_of(place)
         reason = "too_many" if self._is_full() else None
         if self._counts[source] >= self._bounds.most_per_address:
             reason = reason or "too_many_of_address"
@@ -183,7 +160,7 @@ class Arrivals:
 
     def _go_on(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
+            self._watch(listening)
 
 
 class _Arrival(asyncio.Protocol):
@@ -198,11 +175,3 @@ class _Arrival(asyncio.Protocol):
         connection = self._serve()
         transport.set_protocol(connection)
         connection.connection_made(transport)
-
-
-def source_of(place: tuple[Any, ...]) -> Source:
-    """Return what connections from this address are told apart by: an IPv4 address, or the /64 of an IPv6 address."""
-    host = str(place[0])
-    if ":" not in host:
-        return host
-    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:IPV6_SITE_BYTES]

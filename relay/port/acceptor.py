@@ -32,11 +32,11 @@ from relay.port.fresh_memory import FreshMemory
 from relay.port.handshake_pace import HandshakePace
 from relay.port.handshake_queue import HandshakeQueue
 from relay.port.hellos import Hellos
-from relay.port.listening import source_of
 from relay.senders.sender_port import SenderPort
 from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import RateBound
 from trunkline.runtime.allocator import give_back
+from trunkline.runtime.listening import source_of
 from trunkline.runtime.logs import Logger
 
 ACCEPTS_PER_TURN: Final = 16

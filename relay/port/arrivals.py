@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from relay.port.handshake_queue import Source
+from trunkline.runtime.listening import Source
 
 _TCP_ESTABLISHED: Final = 1
 _NO_LINGER: Final = struct.pack("ii", 1, 0)

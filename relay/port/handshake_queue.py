@@ -12,13 +12,10 @@ many that come back at once are slow together. Without pressure each has all of 
 """
 
 import math
-from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
 
 from relay.port.handshake_pace import HandshakePace
-
-Source = Hashable
-"""What arrivals are told apart by; see `relay.port.listening.source_of`."""
+from trunkline.runtime.listening import Source
 
 
 class Arriving(Protocol):

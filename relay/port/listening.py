@@ -1,23 +1,18 @@
-"""The relay's listening sockets, and what they tell of who connects.
+"""The relay's listening sockets.
 
 What is set on a listening socket here, the sockets that it accepts inherit (Linux), so no connection pays for it.
 """
 
-import asyncio
-import errno
 import socket
-from contextlib import ExitStack
 from typing import Any, Final
 
-from relay.port.handshake_queue import Source
+from trunkline.runtime.listening import listen_everywhere
 
 KEEPALIVE_IDLE_SECONDS: Final = 60
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
 KEEPALIVE_PROBES: Final = 4
 UNSENT_BYTES: Final = 256 * 1024
 """Of a connection, what the kernel takes beyond what the peer's window lets it send; without it, up to `tcp_wmem`."""
-IPV4_MEMBERS: Final = 2
-IPV6_SITE_BYTES: Final = 8
 
 
 async def open_listening(address: str, port: int, *, backlog: int | None, shared: bool = False) -> list[socket.socket]:
@@ -33,23 +28,7 @@ async def open_listening(address: str, port: int, *, backlog: int | None, shared
     Raises:
         OSError: the name stands for nothing, or none of its addresses can be listened on.
     """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    missing: OSError | None = None
-    with ExitStack() as opened:
-        sockets: list[socket.socket] = []
-        for family, _, _, _, place in dict.fromkeys(found):
-            try:
-                sockets.append(opened.enter_context(_listen(family, place, backlog, shared=shared)))
-            except OSError as error:
-                # Names like localhost stand for addresses that the machine need not have.
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-                missing = error
-        if missing is not None and not sockets:
-            raise missing
-        opened.pop_all()
-    return sockets
+    return await listen_everywhere(address, port, lambda family, place: _listen(family, place, backlog, shared=shared))
 
 
 def _listen(family: int, place: Any, backlog: int | None, *, shared: bool) -> socket.socket:
@@ -79,17 +58,3 @@ def _keep_alive(listening: socket.socket) -> None:
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-
-
-def source_of(place: tuple[Any, ...]) -> Source:
-    """Return what connections from this address are told apart by: an IPv4 address, or the /64 of an IPv6 address.
-
-    Whoever has one IPv6 address commonly has all of its /64.
-
-    Args:
-        place: a socket's address; those of IPv6 have four members.
-    """
-    host: str = place[0]
-    if len(place) == IPV4_MEMBERS:
-        return host
-    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:IPV6_SITE_BYTES]

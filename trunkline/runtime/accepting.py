@@ -1,4 +1,4 @@
-"""How servers accept: from which sockets, and that they rest for a moment where there are no descriptors, or no memory.
+"""How servers accept: a few in a turn, and where there are no descriptors, or no memory, they rest for a moment.
 
 aiofastnet's own (1.2.0) mean to, and fail with an AttributeError in the middle of it: the loop then turns as fast as it
 can, and two lines are logged each time.
@@ -18,17 +18,23 @@ and whose answer needs dozens of turns, waits for seconds; who is not accepted y
 REST_SECONDS: Final = 0.25
 
 
-def listen_on(family: int, place: tuple[Any, ...], *, backlog: int) -> socket.socket:
-    """Return a socket that listens, for a loop to accept from; connections have its options.
+def accept_some(listening: socket.socket, take: Callable[[socket.socket, Any], object]) -> OSError | None:
+    """Accept a few connections and have each taken, with the address that it came from.
 
-    Raises:
-        OSError: there is no such address, or it is taken.
+    Returns:
+        Why the system gives no more at present: rest for `REST_SECONDS`. None where all is well.
     """
-    listening = socket.create_server(place, family=family, backlog=backlog)
-    listening.setblocking(False)
-    # Loops do that to sockets of their own only; without it small answers wait 40 ms for an acknowledgement.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    for _ in range(ACCEPTS_PER_TURN):
+        try:
+            accepted, place = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            if error.errno in OUT_OF_RESOURCES:
+                return error
+            continue  # accept(2) hands on what has happened to that one connection
+        take(accepted, place)
+    return None
 
 
 def resting(loop: asyncio.AbstractEventLoop, add_reader: Callable[..., None]) -> Callable[..., None]:
@@ -46,18 +52,13 @@ def resting(loop: asyncio.AbstractEventLoop, add_reader: Callable[..., None]) ->
 
 
 def _accept(loop: asyncio.AbstractEventLoop, server: Any, listening: socket.socket) -> None:
-    for _ in range(ACCEPTS_PER_TURN):
-        try:
-            accepted, _ = listening.accept()
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            if error.errno in OUT_OF_RESOURCES:
-                _rest(loop, server, listening, error)
-                return
-            continue  # accept(2) hands on what has happened to that one connection
+    def take(accepted: socket.socket, _: Any) -> None:
         accepted.setblocking(False)
         loop.create_task(server._accept_connection2(accepted))  # noqa: SLF001 - as the release does that is pinned
+
+    error = accept_some(listening, take)
+    if error is not None:
+        _rest(loop, server, listening, error)
 
 
 def _rest(loop: asyncio.AbstractEventLoop, server: Any, listening: socket.socket, error: OSError) -> None:

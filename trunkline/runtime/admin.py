@@ -16,11 +16,11 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from trunkline.runtime.accepting import listen_on
 from trunkline.runtime.admin_port import AdminPort
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.lifecycle import Lifecycle
+from trunkline.runtime.listening import listen_on
 
 # One exchange a connection, so that a deadline for the connection is one for a peer that dawdles.
 CONNECTION_SECONDS = 15.0

@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 
 from certs.identities import Identity
 from control_plane.api import listening, requests
-from control_plane.api.arrivals import source_of
 from control_plane.api.listening import ApiListener, connections_within
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
@@ -381,20 +380,6 @@ async def test_of_an_address_those_that_show_a_certificate_do_not_count(listenin
     for connection in [*shown, *hidden]:
         connection.close()
     await until(lambda: not arrivals._counts and not listening.transports)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        (("192.0.2.1", 1), ("192.0.2.1", 2), True),
-        (("192.0.2.1", 1), ("192.0.2.2", 1), False),
-        (("2001:db8::1", 1, 0, 0), ("2001:db8::ffff:1", 1, 0, 0), True),
-        (("2001:db8::1", 1, 0, 0), ("2001:db8:0:1::1", 1, 0, 0), False),
-        (("fe80::1%eth0", 1, 0, 2), ("fe80::2%eth0", 1, 0, 2), True),
-    ],
-)
-def test_an_address_is_one_of_ipv4_or_a_site_of_ipv6(one: tuple[str, int], other: tuple[str, int], same: bool):
-    assert (source_of(one) == source_of(other)) is same
 
 
 def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch):

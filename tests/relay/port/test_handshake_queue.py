@@ -1,7 +1,8 @@
 from dataclasses import dataclass
 
 from relay.port.handshake_pace import HandshakePace
-from relay.port.handshake_queue import HandshakeQueue, Source
+from relay.port.handshake_queue import HandshakeQueue
+from trunkline.runtime.listening import Source
 
 
 @dataclass(eq=False)

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from relay.port.listening import KEEPALIVE_IDLE_SECONDS, open_listening, source_of
+from relay.port.listening import KEEPALIVE_IDLE_SECONDS, open_listening
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,3 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open():
 async def test_an_address_that_the_machine_has_not_is_an_error():
     with pytest.raises(OSError, match=os.strerror(errno.EADDRNOTAVAIL)):
         await open_listening("192.0.2.1", 0, backlog=16)
-
-
-def test_sources_are_ipv4_addresses_and_ipv6_sites():
-    assert source_of(("192.0.2.1", 1)) == source_of(("192.0.2.1", 2)) != source_of(("192.0.2.2", 1))
-    site = source_of(("2001:db8:0:1::1", 1, 0, 0))
-    assert source_of(("2001:db8:0:1:ffff::2", 2, 0, 0)) == site
-    assert source_of(("2001:db8:0:2::1", 1, 0, 0)) != site
-    assert source_of(("fe80::1%lo", 1, 0, 1)) == source_of(("fe80::2", 1, 0, 0))

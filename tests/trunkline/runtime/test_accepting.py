@@ -5,21 +5,7 @@ import resource
 import socket
 from typing import Any
 
-import pytest
-
-from trunkline.runtime.accepting import listen_on
 from trunkline.runtime.loop import loop_factory
-
-
-@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_what_is_accepted_sends_small_answers_at_once(family: int, host: str) -> None:
-    with listen_on(family, (host, 0), backlog=1) as listening:
-        assert not listening.getblocking()
-        with socket.create_connection(listening.getsockname()[:2]):
-            listening.setblocking(True)
-            accepted, _ = listening.accept()
-            with accepted:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_server_without_descriptors_rests_and_serves_those_who_waited_once_there_are_some() -> None:
