@@ -6,23 +6,16 @@ import asyncio
 
 import click
 
-from trunkline.cli.arguments import LARGEST_PORT, node_and_port
+from trunkline.cli.arguments import node_and_port
 from trunkline.cli.examples import examples
 from trunkline.cli.joining import join
-from trunkline.cli.local_port import LOOPBACK, serve_local_port
+from trunkline.cli.local_port import LOOPBACK, local_port_option, serve_local_port
 from trunkline.cli.session import Invocation, Session, connected_stream
 
 
 @click.command("forward", epilog=examples("forward vm-1:5432 --local 15432"))
 @click.argument("destination", metavar="NODE:PORT")
-@click.option(
-    "--local",
-    "local_port",
-    metavar="PORT",
-    type=click.IntRange(0, LARGEST_PORT),
-    default=0,
-    help="The local port (default: any).",
-)
+@local_port_option
 @connected_stream
 def forward(invocation: Invocation, destination: str, local_port: int) -> None:
     """Open a port on 127.0.0.1 that leads to PORT on NODE's loopback; Ctrl-C ends it.

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 
+from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.exits import CommandFailed, line_of
 from trunkline.cli.joining import close
 from trunkline.cli.peer_owner import is_own_peer
@@ -18,6 +19,14 @@ from trunkline.client.errors import TrunklineError
 LOOPBACK = "127.0.0.1"
 MOST_CONNECTIONS = 512
 
+local_port_option = click.option(
+    "--local",
+    "local_port",
+    metavar="PORT",
+    type=click.IntRange(0, LARGEST_PORT),
+    default=0,
+    help="The local port (default: any).",
+)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import click
 
-from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.examples import examples
-from trunkline.cli.local_port import LOOPBACK, serve_local_port
+from trunkline.cli.local_port import LOOPBACK, local_port_option, serve_local_port
 from trunkline.cli.local_proxy import LocalProxy
 from trunkline.cli.output import say
 from trunkline.cli.session import Invocation, Session, connected_stream
 
 
 @click.command("proxy", epilog=examples("proxy --local 8118"))
-@click.option(
-    "--local",
-    "local_port",
-    metavar="PORT",
-    type=click.IntRange(0, LARGEST_PORT),
-    default=0,
-    help="The local port (default: any).",
-)
+@local_port_option
 @click.option("--suffix", default="trunk.internal", show_default=True, help="The suffix of the nodes' names.")
 @connected_stream
 def proxy(invocation: Invocation, local_port: int, suffix: str) -> None:
