@@ -3,7 +3,6 @@
 import os
 import pwd
 from dataclasses import dataclass
-from pathlib import Path
 
 UNPRIVILEGED_USER = "nobody"
 
@@ -35,21 +34,37 @@ def default_user(run_as: str | None) -> str | None:
 
 
 def find_account(name: str | None) -> Account:
-    """Look a user up (this may block on a directory service); None is the agent's own user.
+    """Look a user up (this may block on a directory service, or on the user's home); None is the agent's own user.
+
+    The home is `/` where there is none that this process can see: users may mount something there that not even root
+    may look at (mount.fuse3(8), `allow_other`), and what that says of it is as they like.
 
     Raises:
         NoSuchAccount: there is none of that name.
     """
-    try:
-        entry = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
-    except KeyError:
-        raise NoSuchAccount(f"there is no user {name or os.geteuid()!r} on this node") from None
-    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    entry = _entry(name)
     return Account(
         name=entry.pw_name,
         uid=entry.pw_uid,
         gid=entry.pw_gid,
-        groups=groups,
-        home=entry.pw_dir if Path(entry.pw_dir).is_dir() else "/",
+        groups=tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)),
+        home=entry.pw_dir if os.path.isdir(entry.pw_dir) else "/",  # noqa: PTH112 - Path's raises what users provoke
         switched=entry.pw_uid != os.geteuid(),
     )
+
+
+def find_uid(name: str | None) -> tuple[str, int]:
+    """Look up a user's name and number only (this may block on a directory service); None is the agent's own user.
+
+    Raises:
+        NoSuchAccount: there is none of that name.
+    """
+    entry = _entry(name)
+    return entry.pw_name, entry.pw_uid
+
+
+def _entry(name: str | None) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
+    except KeyError:
+        raise NoSuchAccount(f"there is no user {name or os.geteuid()!r} on this node") from None

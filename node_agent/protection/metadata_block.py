@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from node_agent.commands.accounts import NoSuchAccount, default_user, find_account
+from node_agent.commands.accounts import NoSuchAccount, default_user, find_uid
 from node_agent.policy import Policy
 from node_agent.policy_file import PolicySource
 from node_agent.protection.firewall import Firewall, FirewallUnavailable
@@ -193,6 +193,6 @@ def uids_of(users: set[str | None]) -> dict[str, int]:
     found = {}
     for user in users:
         with contextlib.suppress(NoSuchAccount):
-            account = find_account(user)
-            found[account.name] = account.uid
+            name, uid = find_uid(user)
+            found[name] = uid
     return found

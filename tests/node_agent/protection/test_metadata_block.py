@@ -1,4 +1,5 @@
 import asyncio
+import pwd
 
 import pytest
 
@@ -74,6 +75,12 @@ def test_every_user_that_commands_may_run_as_is_found():
 
 def test_users_that_there_are_not_are_left_out():
     assert uids_of({"root", "no-such-user"}) == {"root": 0}
+
+
+def test_the_homes_of_users_are_nothing_to_it(monkeypatch):
+    deploy = pwd.struct_passwd(("deploy", "x", 1001, 1001, "", "/" + "x" * 300, "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", {"deploy": deploy}.__getitem__)
+    assert uids_of({"deploy"}) == {"deploy": 1001}
 
 
 async def test_the_users_of_commands_are_blocked_and_the_policy_is_followed(make, rules, until):
