@@ -52,12 +52,10 @@ class Copies:
         name = _last_name(path)
         if entry.kind == "directory":
             self._check_recursive(path)
-            with _local_errors(target):
-                root = _new_root(target, name, several=self._choices.several)
+            with _local_errors(target), _new_root(target, name, several=self._choices.several) as root:
                 await copier.download_tree(place, root)
                 if self._choices.keep:
-                    with beneath.directory(root) as within:
-                        directories.set_attributes(".", within, entry.mode, entry.mtime_ns)
+                    directories.set_attributes(".", root, entry.mode, entry.mtime_ns)
             return
         with _local_errors(target):
             directory, name = _new_file(target, name, several=self._choices.several)
@@ -104,9 +102,10 @@ class Copies:
         self.copied.files += 1
 
     async def _send_tree(self, calls: FileCalls, source: str, status: os.stat_result, place: RemotePlace) -> None:
-        entries = await asyncio.to_thread(_listed, source)
-        await persistently(lambda: calls.make_directory(place), self._listener)
-        await self._copier(calls).upload_tree(entries, source, place)
+        with beneath.directory(source) as root:
+            entries = await asyncio.to_thread(_listed, root)
+            await persistently(lambda: calls.make_directory(place), self._listener)
+            await self._copier(calls).upload_tree(entries, root, place)
         if self._choices.keep:
             kept = TreeEntry("", "directory", mode=status.st_mode & 0o777, mtime_ns=status.st_mtime_ns)
             await persistently(lambda: calls.make_directory(place, kept), self._listener)
@@ -140,11 +139,10 @@ def _last_name(path: str) -> str | None:
     return name
 
 
-def _new_root(target: str, name: str | None, *, several: bool) -> str:
-    """Make the directory that a tree is copied to, and return its path."""
+@contextmanager
+def _new_root(target: str, name: str | None, *, several: bool) -> Iterator[int]:
+    """Make the directory that a tree is copied to, and open it; what has its path afterwards is no matter."""
     if os.path.isdir(target):  # noqa: PTH112
-        if name is None:
-            return target
         above = target
     elif several:
         raise CommandFailed(f"{shown(target)} is no directory", os.EX_CANTCREAT)
@@ -152,8 +150,10 @@ def _new_root(target: str, name: str | None, *, several: bool) -> str:
         above, _, name = target.rstrip("/").rpartition("/")
         above = above or ("/" if target.startswith("/") else ".")
     with beneath.directory(above) as within:
-        directories.make_directory(name, within)
-    return os.path.join(above, name)  # noqa: PTH118
+        if name is not None:
+            directories.make_directory(name, within)
+        with beneath.directory(within, () if name is None else (name,)) as root:
+            yield root
 
 
 def _new_file(target: str, name: str | None, *, several: bool) -> tuple[str, str]:
@@ -179,8 +179,8 @@ def _open_source(source: str) -> int:
         return beneath.open_regular(name, within, follow=True)
 
 
-def _listed(source: str) -> list[TreeEntry]:
-    descriptor = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _listed(directory: int) -> list[TreeEntry]:
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
         return list(walk(descriptor, MOST_ENTRIES))
     finally:

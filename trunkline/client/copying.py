@@ -3,8 +3,9 @@
 Theory of operation. A tree is listed first, without following a link in it. Its directories are made in the order of
 the listing, so each is there before what it holds; files follow, some at once. Every name is one that stays where it
 is put, and every place is found name by name from the top of the tree, at both ends, so that neither what a node lists
-nor what lies on this disk leads out of it. What cannot be copied is left out and told, and the rest goes on; what
-concerns all of it (the policy, a full disk, no way to the node) ends it.
+nor what lies on this disk leads out of it. Here the top is opened once for all: who may rename it, as another user may
+in a directory of theirs, cannot put anything else in its place. What cannot be copied is left out and told, and the
+rest goes on; what concerns all of it (the policy, a full disk, no way to the node) ends it.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Copier:
 
     # Trees
 
-    async def download_tree(self, place: RemotePlace, root: str) -> None:
-        """Copy what is beneath a directory of the node to beneath one that is here.
+    async def download_tree(self, place: RemotePlace, root: int) -> None:
+        """Copy what is beneath a directory of the node to beneath one that is open here.
 
         Raises:
             TrunklineError, OSError: what ends all of it.
@@ -94,8 +95,12 @@ class Copier:
             with self._leaving_out(entry), beneath.directory(root, _parts(entry)[:-1]) as within:
                 await in_thread(directories.set_attributes, _parts(entry)[-1], within, entry.mode, entry.mtime_ns)
 
-    async def upload_tree(self, entries: Sequence[TreeEntry], root: str, place: RemotePlace) -> None:
-        """Copy what was listed beneath a directory of this machine to beneath one of the node; raises as the other."""
+    async def upload_tree(self, entries: Sequence[TreeEntry], root: int, place: RemotePlace) -> None:
+        """Copy what was listed beneath an open directory of this machine to beneath one of the node.
+
+        Raises:
+            TrunklineError, OSError: what ends all of it.
+        """
 
         async def file(entry: TreeEntry) -> None:
             *above, name = _parts(entry)

@@ -19,13 +19,15 @@ LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def directory(path: str, parts: Sequence[str] = ()) -> Iterator[int]:
+def directory(path: str | int, parts: Sequence[str] = ()) -> Iterator[int]:
     """Open the directory `path`, and beneath it `parts` without following a link; a descriptor to pass through.
+
+    A directory that is open already may stand in place of its path: then it is that one, whatever has its path now.
 
     Raises:
         OSError: it is not there, is none, is a link (ENOTDIR), or may not be searched.
     """
-    descriptor = os.open(path, _THROUGH)
+    descriptor = os.dup(path) if isinstance(path, int) else os.open(path, _THROUGH)
     try:
         for part in parts:
             inner = os.open(part, _THROUGH | os.O_NOFOLLOW, dir_fd=descriptor)

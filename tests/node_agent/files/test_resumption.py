@@ -10,6 +10,7 @@ from tests.support.file_nodes import BreakingWay, called_node
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.copying import Copier
 from trunkline.client.file_calls import FileCalls, RemotePlace
+from trunkline.files import beneath
 
 CONTENT = os.urandom(2_500_000)
 CUTS = [0, 1, 100_000, 900_000, 900_000]
@@ -126,7 +127,8 @@ async def test_a_tree_comes_back_as_it_went(agent: Agent, places: tuple[Path, Pa
     told = Told()
     async with called_node(BreakingWay(agent).answer, agent.kit.call_token("file:read")) as node:
         made = copier(FileCalls(node), told, keep=True)
-        await made.download_tree(RemotePlace(str(there)), str(here))
+        with beneath.directory(str(here)) as top:
+            await made.download_tree(RemotePlace(str(there)), top)
     assert made.copied.files == 12
     assert sorted(path for path, _ in told.left_out) == ["out", "pipe"]
     assert (here / "d" / "link").readlink() == Path("e/f")

@@ -17,7 +17,7 @@ from trunkline.client.copying import Copier
 from trunkline.client.downloads import ContentDiffers
 from trunkline.client.errors import ApiError, BadResponse, CallInterrupted, TrunklineError
 from trunkline.client.file_calls import FileCalls, RemotePlace
-from trunkline.files.beneath import NotRegular
+from trunkline.files.beneath import NotRegular, directory
 
 VIRTUAL_TIME = True
 HOSTILE = b"written by the node"
@@ -69,7 +69,8 @@ async def fetch_tree(answers: dict[str, bytes], root: Path) -> list[str]:
     left_out: list[str] = []
     listener = CopyListener(left_out=lambda path, reason: left_out.append(path))
     async with called_node(saying(answers)) as node:
-        await Copier(FileCalls(node), keep=True, umask=0o022, listener=listener).download_tree(PLACE, str(root))
+        with directory(str(root)) as top:
+            await Copier(FileCalls(node), keep=True, umask=0o022, listener=listener).download_tree(PLACE, top)
     return left_out
 
 
