@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from node_agent.supervisor.cgroups import Group, make_group
 from node_agent.supervisor.child import lower_priority, restore_signals, set_rlimits
-from node_agent.supervisor.kernel import adopt_orphans, die_with
+from node_agent.supervisor.kernel import adopt_orphans, die_with, leave_keyring
 from node_agent.supervisor.plan import Limits
 from node_agent.supervisor.tree import descendants, kill_all, signal_all
 
@@ -186,6 +186,7 @@ def _become(plan: dict[str, Any], group: Group, bounded: Collection[str], keeper
         group.enter()
         lower_priority()
         set_rlimits(Limits(**plan["limits"]), bounded)
+        leave_keyring()
         if plan["switched"]:
             os.setgroups(plan["groups"])
             os.setresgid(plan["gid"], plan["gid"], plan["gid"])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from node_agent.supervisor.cgroups import Group
-from node_agent.supervisor.kernel import die_with
+from node_agent.supervisor.kernel import die_with, leave_keyring
 from node_agent.supervisor.plan import Limits, Plan, User
 
 UMASK = 0o022
@@ -94,6 +94,7 @@ def _steps(
         ("priority", lower_priority),
         ("limits", lambda: set_rlimits(plan.limits, bounded)),
         ("standard streams", lambda: _connect(streams)),
+        ("keyring", leave_keyring),
         ("user", lambda: _switch(plan.user)),
         ("parent", lambda: die_with(supervisor)),
         (plan.working_directory, lambda: os.chdir(plan.working_directory.encode())),

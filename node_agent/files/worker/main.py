@@ -17,7 +17,7 @@ from node_agent.files.worker import reading, writing
 from node_agent.files.worker.conversation import AgentGone, Conversation
 from node_agent.files.worker.failures import EXPECTED, failure_document
 from node_agent.files.worker.frames import Document
-from node_agent.supervisor.kernel import die_with, hide_memory
+from node_agent.supervisor.kernel import die_with, hide_memory, leave_keyring
 
 MOST_DESCRIPTORS = 1024
 _PR_SET_NO_NEW_PRIVS = 38
@@ -35,7 +35,10 @@ _OPERATIONS: dict[str, Callable[[Document, Conversation], Document]] = {
 
 def main() -> None:
     """Be a worker; the socket to the agent is the descriptor in the first argument."""
-    agent = Conversation(socket.socket(fileno=int(sys.argv[1])))
+    descriptor = int(sys.argv[1])
+    # What whoever started the agent had open is in /proc/self/fd, which is a path as any other.
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    agent = Conversation(socket.socket(fileno=descriptor))
     with contextlib.suppress(AgentGone):
         try:
             become(agent.request())
@@ -62,6 +65,7 @@ def become(user: Document) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if os.getpriority(os.PRIO_PROCESS, 0) < 0:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
+    leave_keyring()
     if user["switched"]:
         os.setgroups(user["groups"])
         os.setresgid(user["gid"], user["gid"], user["gid"])

@@ -71,6 +71,12 @@ async def test_it_has_become_the_user_and_cannot_go_back(workers: Workers, tmp_p
     assert refused.value.symbol == "EACCES"
 
 
+async def test_nothing_that_the_agent_was_started_with_is_open_in_it(workers: Workers, tmp_path: Path) -> None:
+    with (tmp_path / "of our starter").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        assert held_by(await pid_of(workers)) == {"/dev/null", "socket"}
+
+
 async def test_one_whose_borrower_failed_is_not_lent_again(workers: Workers, until: Until) -> None:
     pid = await pid_of(workers)
     with pytest.raises(ZeroDivisionError):

@@ -14,6 +14,7 @@ from node_agent.shells.program import Program, ProgramPlan, StartFailed
 from node_agent.shells.request import ShellRequest, plan_of
 from node_agent.supervisor.cgroups import Group
 from node_agent.supervisor.tree import state_and_parent
+from tests.support.keyrings import ASKING, own_keyring
 
 
 def plan(account: Account, *argv: str, terminal: bool = True, **limits: int) -> ProgramPlan:
@@ -47,6 +48,12 @@ async def test_a_program_is_on_a_terminal_of_its_own_with_the_size_that_was_aske
     assert "s" in lines[3], "it leads its session"
     assert "+" in lines[3], "and is in the foreground of its terminal"
     assert status == 7
+
+
+async def test_it_has_a_keyring_of_its_own():
+    shown, _ = await ended(await start(*ASKING, terminal=False))
+    assert int(shown) > 0
+    assert shown.strip() != own_keyring()
 
 
 async def test_nothing_of_the_agent_is_inherited():

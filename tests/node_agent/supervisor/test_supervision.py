@@ -12,6 +12,7 @@ import pytest
 import node_agent
 from node_agent.supervisor.plan import User
 from node_agent.supervisor.records import STARTED_FILE
+from tests.support.keyrings import ASKING, own_keyring
 from tests.support.supervisors import PATH, Supervised, alive, plan
 
 NOBODY = 65534
@@ -167,6 +168,14 @@ def test_the_command_has_three_descriptors_and_nothing_of_the_supervisors_signal
     standard = 0x7FFF_FFFF
     assert [int(line, 16) & standard for line in lines[1:3]] == [0, 0]
     assert lines[-1] == b"0022"
+
+
+def test_each_command_has_a_keyring_of_its_own(supervise):
+    keyrings = [own_keyring()]
+    for _ in range(2):
+        _, supervised = ended(supervise, *ASKING)
+        keyrings.append(supervised.output().strip())
+    assert len(set(keyrings)) == 3, keyrings
 
 
 def test_it_goes_on_without_its_agent(supervise, tmp_path):
