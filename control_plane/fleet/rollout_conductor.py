@@ -25,7 +25,7 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import DAY_SECONDS, CommandSettings
 from control_plane.storage import submissions
 from control_plane.storage.audit import Actor, Happening, append
-from control_plane.storage.beginning import begun
+from control_plane.storage.beginning import begun, look_for_ever
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
@@ -42,6 +42,7 @@ REMEMBERED_SECONDS = float(DAY_SECONDS)
 """For so long agents remember commands, unless their settings say less (`commands.retention_seconds`)."""
 OUTDATED = "nothing was recorded for a day: the control plane was off, or restored from a backup; submit the rest anew"
 CONDUCTOR = Actor("local/rollouts")
+_NOT_LOOKED_FOR = "rollouts.not_looked_for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,10 @@ class RolloutConductor:
 
     async def run(self) -> None:
         """Take up what a previous process left, and conduct for ever."""
-        await begun(self._take_up, self._log, "rollouts.not_looked_for")
+        await begun(self._take_up, self._log, _NOT_LOOKED_FOR)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_looking(), name="trunkline-rollout-look")
+            looking = look_for_ever(self._take_up, LOOK_SECONDS, self._log, _NOT_LOOKED_FOR)
+            group.create_task(looking, name="trunkline-rollout-look")
             while True:
                 self._metrics.rollouts_open.set(len(self._due))
                 for key in await self._next_due():
@@ -110,19 +112,11 @@ class RolloutConductor:
         self._news.tell(key)
 
     async def _take_up(self) -> None:
+        """Take up rollouts that are on record, also those of which it was not heard here that they were recorded."""
         async with self._database.read() as session:
             for key in await submissions.open_rollouts(session):
                 if key not in self._due:
                     self.begin(key)
-
-    async def _keep_looking(self) -> None:
-        """Take up rollouts that are on record, though it was not heard here that they were recorded."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self._take_up()
-            except StorageError as error:
-                self._log.error("rollouts.not_looked_for", reason=str(error))
 
     async def _next_due(self) -> list[SubmissionKey]:
         while True:

@@ -1,16 +1,14 @@
 """Fetching the outputs of commands that have ended, before their nodes forget them or are gone.
 
 Theory of operation. The transaction that ends a command notes that its output is wanted; that row is all that must
-survive. One loop fetches what is wanted, a few at once, one of a node at a time, and each within a deadline, apart from
-the dispatcher's steps, so that no command waits for it. The bytes go to a file, durably, then the row says so. A node
+survive. What is wanted is fetched, a few at once, one of a node at a time, and each within a deadline, apart from the
+dispatcher's steps, so that no command waits for it. The bytes go to a file, durably, then the row says so. A node
 that cannot be asked is asked again, rarely, until it would have forgotten the output itself.
 """
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from control_plane.errors import ApiError, ErrorCode
@@ -20,16 +18,15 @@ from control_plane.fleet.node_times import read_thinned
 from control_plane.history.event_log import EventLog
 from control_plane.history.events import Event, EventKind
 from control_plane.metrics import ControlPlaneMetrics
+from control_plane.node_work import NodeWork, Piece, Rest
 from control_plane.outputs.cuts import Cut, cuts_of
 from control_plane.outputs.files import OutputFiles
 from control_plane.storage import commands, kept_outputs
-from control_plane.storage.beginning import begun
+from control_plane.storage.beginning import begun, look_for_ever
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records.commands import Command, KeptOutput
-from control_plane.timetable import Timetable
-from control_plane.turns import Turns
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.threads import in_thread
@@ -38,20 +35,14 @@ MOST_AT_ONCE = 8
 FETCH_SECONDS = 60.0
 # Of the times of one stream; a row of the database has them.
 MOST_MARKS = 200
-FIRST_PAUSE_SECONDS = 2.0
+FIRST_PAUSE_SECONDS = 4.0
 LONGEST_PAUSE_SECONDS = 600.0
 LOOK_SECONDS = 30.0
+_NOT_LOOKED_FOR = "outputs.not_looked_for"
 
 
 class _NotWholeError(Exception):
     """The node gave fewer bytes than it had counted, or what it gave could not be written."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    node_id: str
-    attempt: int = 0
-    running: bool = False
 
 
 class OutputKeeper:
@@ -76,93 +67,62 @@ class OutputKeeper:
         self._events = events
         self._metrics = metrics
         self._clock = clock
-        self._rng = rng
         self._log = log
         self._most_bytes = most_bytes
-        self._entries: dict[CommandKey, _Entry] = {}
-        self._of_node: defaultdict[str, set[CommandKey]] = defaultdict(set)
-        self._timetable = Timetable[CommandKey](clock)
-        self._turns = Turns[CommandKey](1)
-        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._work = NodeWork[CommandKey, Piece](
+            self._run_fetch,
+            Piece,
+            most_at_once=MOST_AT_ONCE,
+            most_of_a_node=1,
+            counted=metrics.outputs_wanted.set,
+            clock=clock,
+            rng=rng,
+            name="trunkline-output-fetch",
+        )
 
     async def run(self) -> None:
         """Take up what a previous process left, and fetch for ever."""
-        left, known = await begun(self._recorded, self._log, "outputs.not_looked_for")
+        left, known = await begun(self._recorded, self._log, _NOT_LOOKED_FOR)
         swept = await in_thread(self._files.sweep, known)
         if swept:
             self._log.info("outputs.swept", files=swept)
         for key, node_id in left:
             self.wanted(key, node_id)
-        async with asyncio.TaskGroup() as fetches:
-            fetches.create_task(self._keep_looking(), name="trunkline-output-look")
-            while True:
-                key = await self._timetable.next()
-                entry = self._entries.get(key)
-                if entry is None or entry.running or not self._turns.begin(entry.node_id, key):
-                    continue
-                await self._slots.acquire()
-                entry.running = True
-                fetches.create_task(self._run_fetch(key, entry), name="trunkline-output-fetch")
+        async with asyncio.TaskGroup() as group:
+            looking = look_for_ever(self._take_up_missed, LOOK_SECONDS, self._log, _NOT_LOOKED_FOR)
+            group.create_task(looking, name="trunkline-output-look")
+            await self._work.run()
 
     async def _recorded(self) -> tuple[Sequence[tuple[CommandKey, str]], set[CommandKey]]:
         """Return which outputs are wanted, with their nodes, and which are kept."""
         async with self._database.read() as session:
             return await kept_outputs.wanted(session), await kept_outputs.kept_keys(session)
 
-    async def _keep_looking(self) -> None:
+    async def _take_up_missed(self) -> None:
         """Take up outputs that are wanted, though it was not heard here that the end of their commands was recorded."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                async with self._database.read() as session:
-                    left = await kept_outputs.wanted(session)
-            except StorageError as error:
-                self._log.error("outputs.not_looked_for", reason=str(error))
-                continue
-            for key, node_id in left:
-                if key not in self._entries:
-                    self.wanted(key, node_id)
+        async with self._database.read() as session:
+            left = await kept_outputs.wanted(session)
+        for key, node_id in left:
+            if key not in self._work:
+                self.wanted(key, node_id)
 
     def wanted(self, key: CommandKey, node_id: str) -> None:
         """Fetch the output of a command now; its row says that it is wanted."""
-        self._entries.setdefault(key, _Entry(node_id))
-        self._of_node[node_id].add(key)
-        self._timetable.set(key, 0.0)
-        self._metrics.outputs_wanted.set(len(self._entries))
+        self._work.kick(key, node_id)
 
     def returned(self, node_id: str) -> None:
         """Fetch what is wanted of a node that has come back."""
-        for key in self._of_node.get(node_id, ()):
-            self._entries[key].attempt = 0
-            self._timetable.set(key, 0.0)
+        self._work.kick_node(node_id)
 
-    async def _run_fetch(self, key: CommandKey, entry: _Entry) -> None:
-        done = False
+    async def _run_fetch(self, key: CommandKey, piece: Piece) -> float | Rest:
         try:
-            done = await self._fetch(key)
+            if await self._fetch(key):
+                return Rest.DONE
         except (StorageError, _NotWholeError) as error:
             self._log.error("output.not_kept", command_id=key.command_id, reason=str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours with one output must not stop all others
             self._log.error("output.fetch_failed", command_id=key.command_id, exc_info=error)
-        finally:
-            entry.running = False
-            self._slots.release()
-            if (waiting := self._turns.end(entry.node_id)) is not None:
-                self._timetable.set(waiting, 0.0)
-        if done:
-            self._drop(key)
-            self._metrics.outputs_wanted.set(len(self._entries))
-            return
-        entry.attempt += 1
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(entry.attempt, 16))
-        self._timetable.set(key, pause * self._rng.uniform(0.8, 1.2))
-
-    def _drop(self, key: CommandKey) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._of_node[entry.node_id].discard(key)
-            if not self._of_node[entry.node_id]:
-                del self._of_node[entry.node_id]
+        return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(piece.attempt, 16))
 
     async def _fetch(self, key: CommandKey) -> bool:
         """Fetch one output; returns whether nothing is left to do about it."""
