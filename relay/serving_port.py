@@ -12,17 +12,17 @@ from relay.bounds.capacity import most_connections
 from relay.composition import Footing, Serving
 from relay.port.acceptor import Acceptor
 from relay.port.listening import open_listening
+from relay.settings import RelaySettings
 from trunkline.runtime.allocator import give_back
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
+from trunkline.runtime.descriptors import RESERVED, connections_within
 from trunkline.runtime.logs import get_logger
 
 SWEEP_SECONDS = 1.0
 AGING_SWEEPS = 60
 """What was made of heads is forgotten once it has been of no use for so many sweeps, or twice as many; and so often
 free memory goes back to the system."""
-RESERVED_FILES = 256
-"""Of the files that a process may open, those that are not for connections on the port."""
 
 
 async def open_port(footing: Footing, serving: Serving, *, port: int, shared: bool = False) -> Acceptor:
@@ -43,10 +43,8 @@ async def open_port(footing: Footing, serving: Serving, *, port: int, shared: bo
     except OSError as error:
         where = f"{listen.address}:{port}"
         raise StartError(f"cannot listen on {where}: {error}; change [listen]", EXIT_UNAVAILABLE) from None
-    connections = _most_connections(
-        most_connections(footing.settings.limits, footing.settings.workers, get_logger("relay"))
-    )
-    make_room(listening[0], connections + RESERVED_FILES)
+    connections = _most_connections(footing.settings)
+    make_room(listening[0], connections + RESERVED)
     return Acceptor(
         listening,
         port=serving.port,
@@ -85,18 +83,11 @@ async def sweep(serving: Serving, clock: Clock) -> None:
             give_back()  # or resident memory would creep up to the most that was in use at any time
 
 
-def _most_connections(wanted: int) -> int:
-    """Take as many files as the system allows, for every connection is one; return how many connections that makes."""
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY or wanted + RESERVED_FILES <= most:
-        return wanted
-    bound = max(most - RESERVED_FILES, most // 2)
-    get_logger("relay").warning(
-        "relay.fewer_connections",
-        max_connections=bound,
-        wanted=wanted,
-        hint="raise LimitNOFILE",
-    )
+def _most_connections(settings: RelaySettings) -> int:
+    """Return how many connections there may be: as memory and descriptors allow."""
+    log = get_logger("relay")
+    wanted = most_connections(settings.limits, settings.workers, log)
+    bound = connections_within(wanted)
+    if bound < wanted:
+        log.warning("relay.fewer_connections", max_connections=bound, wanted=wanted, hint="raise LimitNOFILE")
     return bound

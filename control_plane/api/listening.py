@@ -8,12 +8,10 @@ client has the last of its answer (see `trunkline.channel.closing`), also when t
 
 import asyncio
 import logging
-import resource
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from certs.tls import ServerTls
 from control_plane.api.arrivals import ArrivalBounds, Arrivals
@@ -23,6 +21,7 @@ from trunkline.channel.closing import LONGEST_SECONDS, Closing, Patience
 from trunkline.channel.taking import Taking
 from trunkline.channel.unsent import unsent_bytes
 from trunkline.runtime.clock import Clock
+from trunkline.runtime.descriptors import connections_within
 from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.logs import get_logger
 
@@ -32,8 +31,6 @@ LAST_GOODBYE_SECONDS = 0.5
 """As the control plane ends, which need not wait for every client's own."""
 GOODBYE_BYTES = 64
 """Of TLS."""
-RESERVED_FILES = 256
-"""Descriptors of other kinds than connections: the database, links to relays, kept outputs."""
 LARGEST_HEAD_FIELD_BYTES = 16_384
 
 
@@ -57,7 +54,7 @@ class ApiListener:
         self._clock = clock
         self._stalls: dict[asyncio.Transport, Taking] = {}
         self._closings: dict[asyncio.Transport, Closing] = {}
-        self._most_connections = connections_within(limits.most_connections)
+        self._most_connections = _most_connections(limits.most_connections)
         self._connections = HttpConnections(
             app,
             gone=self._gone,
@@ -66,7 +63,7 @@ class ApiListener:
             max_line_size=LARGEST_HEAD_FIELD_BYTES,
             max_field_size=LARGEST_HEAD_FIELD_BYTES,
             auto_decompress=False,
-            logger=_HttpLogger("control_plane.http"),
+            logger=logging.getLogger("control_plane.http"),
         )
         self._arrivals = Arrivals(
             tls.context,
@@ -147,33 +144,9 @@ class ApiListener:
         self._metrics.connections_closed.labels("write_stall").inc()
 
 
-def connections_within(wanted: int) -> int:
-    """Return how many connections there may be, each of which is a descriptor, where `wanted` are asked for.
-
-    The process takes as many descriptors as it may have for that; some are left for what else it opens.
-    """
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY or wanted + RESERVED_FILES <= most:
-        return wanted
-    bound = max(most - RESERVED_FILES, most // 2)
-    get_logger("control_plane.api").warning(
-        "api.fewer_connections", most_connections=bound, wanted=wanted, hint="raise LimitNOFILE"
-    )
+def _most_connections(wanted: int) -> int:
+    bound = connections_within(wanted)
+    if bound < wanted:
+        log = get_logger("control_plane.api")
+        log.warning("api.fewer_connections", most_connections=bound, wanted=wanted, hint="raise LimitNOFILE")
     return bound
-
-
-class _HttpLogger(logging.Logger):
-    """The logger handed to aiohttp: what a client sent wrongly is one line without a traceback."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.parent = logging.getLogger()
-
-    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
-        """Log a client's fault shortly, and anything else as usual."""
-        if isinstance(exc_info, HttpProcessingError):
-            self.info("a client sent what is not HTTP: %s", type(exc_info).__name__)
-        else:
-            super().exception(msg, *args, exc_info=exc_info, **options)

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from node_agent.api.routing import CALLER
 from node_agent.exchanges.callers import Caller
@@ -35,7 +34,7 @@ class ApiServer:
         )
         self._options: dict[str, Any] = {
             "access_log": None,
-            "logger": _ServerLog("node_agent.api"),
+            "logger": logging.getLogger("node_agent.api"),
             "keepalive_timeout": KEEPALIVE_SECONDS,
             "lingering_time": 0.0,
             "max_line_size": 8190,
@@ -69,21 +68,6 @@ class ApiServer:
         if server is None:
             raise RuntimeError("the server is not open")
         return BoundedHeads(server, loop=self._loop, **self._options)
-
-
-class _ServerLog(logging.Logger):
-    """The logger handed to aiohttp: what a caller sent wrongly is one line without a traceback."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.parent = logging.getLogger()
-
-    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
-        """Log a caller's fault shortly, and anything else as usual."""
-        if isinstance(exc_info, HttpProcessingError):
-            self.info("a caller sent what is not HTTP: %s", type(exc_info).__name__)
-        else:
-            super().exception(msg, *args, exc_info=exc_info, **options)
 
 
 def _without_token(head: RequestHead) -> bytes:

@@ -35,6 +35,7 @@ from relay.port.hellos import Hellos
 from relay.senders.sender_port import SenderPort
 from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import RateBound
+from trunkline.runtime.accepting import OUT_OF_RESOURCES
 from trunkline.runtime.allocator import give_back
 from trunkline.runtime.listening import source_of
 from trunkline.runtime.logs import Logger
@@ -50,7 +51,6 @@ HOLD_SECONDS: Final = 3.0
 TURN_SECONDS: Final = 0.005
 """Between two looks at the line, in which some become due together."""
 LOG_INTERVAL_SECONDS: Final = 60.0
-OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Pause(StrEnum):
@@ -222,7 +222,7 @@ class Acceptor:
 
     def _peers_fault(self, error: OSError) -> bool:
         """Whether accepting failed for that one connection only (accept(2) hands on its errors); else take a rest."""
-        if isinstance(error, ConnectionError) or error.errno not in OUT_OF_DESCRIPTORS | {errno.EBADF, errno.EINVAL}:
+        if isinstance(error, ConnectionError) or error.errno not in OUT_OF_RESOURCES | {errno.EBADF, errno.EINVAL}:
             return True
         self._pause(Pause.RESOURCES)
         self._rest = self._loop.call_later(REST_SECONDS, self._rested)

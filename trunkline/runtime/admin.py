@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import json
 import os
-import resource
 import socket
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -18,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 
 from trunkline.runtime.admin_port import AdminPort
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
+from trunkline.runtime.descriptors import descriptors_remark
 from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.listening import listen_on
@@ -27,7 +26,6 @@ CONNECTION_SECONDS = 15.0
 # At the end of the process, to take an answer that was asked for before.
 LAST_SECONDS = 2.0
 MAX_CONNECTIONS = 64
-OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class AdminServer:
@@ -129,18 +127,6 @@ class AdminServer:
         with self._port.spare.lent():
             page = encode(self._metrics)
         return web.Response(body=page, headers={"Content-Type": content_type})
-
-
-def descriptors_remark() -> str | None:
-    """Say that the process has no descriptors left; None while it has."""
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        if error.errno not in OUT_OF_DESCRIPTORS:
-            return None
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return f"no descriptors are left (of {most}), and whatever needs one waits or fails: raise LimitNOFILE"
-    return None
 
 
 class _Refused(asyncio.Protocol):

@@ -38,7 +38,7 @@ def configure_logging(
     stream = stream if stream is not None else sys.stderr
     handler = _handler(stream)
     handler.setFormatter(_formatter(log_format, stream))
-    handler.addFilter(PeerFaults())
+    handler.addFilter(PeerFaults(_LEVELS[level]))
     handler.addFilter(RepeatedLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]

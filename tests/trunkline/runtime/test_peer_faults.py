@@ -4,16 +4,16 @@ import io
 import logging
 
 import pytest
-from aiohttp.http_exceptions import BadStatusLine
+from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
 
-from trunkline.runtime.logs import configure_logging
+from trunkline.runtime.logs import LogLevel, configure_logging
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
-def logged(error: Exception) -> str:
+def logged(error: Exception, level: LogLevel = "info") -> str:
     stream = io.StringIO()
-    configure_logging("info", "json", stream=stream)
+    configure_logging(level, "json", stream=stream)
     try:
         raise error
     except Exception:
@@ -38,5 +38,15 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
     assert '"level": "error"' in line
 
 
-def test_bytes_of_the_peer_cannot_break_the_line() -> None:
-    assert logged(BadStatusLine("a\r\nb\x1b[31m")).count("\n") == 1
+def test_nothing_that_the_peer_sent_is_in_the_line() -> None:
+    for error in (BadStatusLine("a\r\nb\x1b[31m"), LineTooLong(b"dG9rZW4", "8190"), InvalidHeader(b"dG9rZW4")):
+        line = logged(error)
+        assert line.count("\n") == 1
+        assert "dG9rZW4" not in line
+        assert "31m" not in line
+        assert f"malformed request: {type(error).__name__}" in line
+
+
+def test_where_information_is_not_written_a_peers_fault_is_not() -> None:
+    assert logged(ConnectionResetError(), "warning") == ""
+    assert "Traceback" in logged(KeyError("x"), "warning")
