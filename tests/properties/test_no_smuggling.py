@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node_agent.exchanges.service_requests import ServiceBody, service_head
+from tests.support.memory_transport import Split
 from tests.support.other_parsers import Message, requests_by_h11, requests_by_llhttp, responses_by_h11
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, SmallRelay, reply, settle
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.channel.heads import parse_request_head
-from trunkline.channel.memory import Split
 
 EXAMPLES = settings().max_examples // 2
 MESSAGES = 8

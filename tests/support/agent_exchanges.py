@@ -46,9 +46,9 @@ from node_agent.reports import Reports
 from node_agent.secrets.held import HeldSecrets
 from node_agent.shells.shells import Shells
 from tests.support.identities import IdentityKit
+from tests.support.memory_transport import memory_pair
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.link import Link, LinkStream, Role
-from trunkline.channel.memory import memory_pair
 from trunkline.channel.stream_transport import open_stream_pair
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.clock import SystemClock

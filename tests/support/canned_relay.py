@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.support.memory_transport import memory_pair
 from trunkline.channel.errors import ChannelError, ConnectionLost
 from trunkline.channel.heads import RequestHead, parse_request_head
 from trunkline.channel.link import Link, LinkOwner, LinkStream, Role, StreamHandler
-from trunkline.channel.memory import memory_pair
 from trunkline.channel.stream_transport import open_stream_pair
 
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.memory_transport import Split, memory_pair
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, LinkStream, Role
-from trunkline.channel.memory import Split, memory_pair
 
 
 class Recorder:

@@ -4,10 +4,10 @@ import asyncio
 import json
 from typing import Any
 
+from tests.support.memory_transport import memory_pair
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import parse_request_head, parse_response_head
 from trunkline.channel.link import Link, LinkOwner, LinkStream, Role, StreamHandler
-from trunkline.channel.memory import memory_pair
 from trunkline.channel.stream_transport import open_stream_pair
 
 

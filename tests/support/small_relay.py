@@ -26,13 +26,13 @@ from relay.settings import LimitsSettings
 from relay.trust.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
 from relay.trust.standing import Standing
 from relay.trust.uses import Uses
+from tests.support.memory_transport import MemoryTransport, memory_pair
 from tests.support.virtual_time import given_in_virtual_time
 from trunkline.channel.alarms import Alarms
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.flushing import LATE_SECONDS, Flusher
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, LinkStream, Role
-from trunkline.channel.memory import MemoryTransport, memory_pair
 from trunkline.channel.outcomes import Outcome
 
 SUFFIX = "trunk.internal"

@@ -10,11 +10,11 @@ from relay.workers.hop import hop_limits
 from relay.workers.siblings import Siblings
 from relay.workers.splice import HopDoor
 from relay.workers.switchboard import Switchboard
+from tests.support.memory_transport import MemoryTransport, memory_pair
 from tests.support.small_relay import SmallRelay
 from tests.support.virtual_time import given_in_virtual_time
 from trunkline.channel.flushing import LATE_SECONDS
 from trunkline.channel.link import Link, Role
-from trunkline.channel.memory import MemoryTransport, memory_pair
 from trunkline.runtime.logs import get_logger
 
 

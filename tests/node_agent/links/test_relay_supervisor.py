@@ -7,11 +7,11 @@ from node_agent.links.attachment import Attachment
 from node_agent.links.relay_supervisor import CHANGE_SPREAD_SECONDS, RelaySupervisor
 from tests.support.links import Owner, Recorder
 from tests.support.loop_clock import LoopClock
+from tests.support.memory_transport import MemoryTransport, memory_pair
 from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.errors import ConnectionLost
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, Role
-from trunkline.channel.memory import MemoryTransport, memory_pair
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.logs import get_logger
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from relay.trust.credentials import Refusal
+from tests.support.memory_transport import Split
 from tests.support.small_relay import HOST, SUFFIX, NodeCall, SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.heads import parse_request_head, parse_response_head
-from trunkline.channel.memory import Split
 from trunkline.channel.outcomes import Outcome
 
 GATEWAY = b"/v1/workspaces/finance/nodes/vm-1"

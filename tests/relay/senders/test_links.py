@@ -6,12 +6,12 @@ import pytest
 
 from relay.senders.links import SenderLink, SenderStream
 from relay.trust.credentials import Refusal
+from tests.support.memory_transport import memory_pair
 from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, on_relay, reply, settle
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, LinkStream, Role
-from trunkline.channel.memory import memory_pair
 from trunkline.channel.outcomes import Outcome
 
 CONNECT = b"CONNECT %b:22 HTTP/1.1\r\nHost: %b:22\r\nProxy-Authorization: Bearer good\r\n\r\n" % (HOST, HOST)

@@ -7,12 +7,12 @@ import weakref
 import pytest
 
 from tests.support.links import Echo, LinkPair, Owner, Recorder, Source, open_recorder, ticks, until
+from tests.support.memory_transport import Split, memory_pair
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
 from trunkline.channel.errors import ConnectionLost, ErrorCode
 from trunkline.channel.frames import encode_header
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, Role
-from trunkline.channel.memory import Split, memory_pair
 
 KIB = 1024
 SMALL_WINDOWS = Limits(initial_window_bytes=64 * KIB)

@@ -3,13 +3,13 @@ import asyncio
 import pytest
 
 from tests.support.links import Echo, LinkPair, Owner, Source, open_recorder, ticks
+from tests.support.memory_transport import Split, memory_pair
 from tests.support.virtual_time import in_virtual_time
 from tests.trunkline.channel.test_link import SMALL_WINDOWS, pattern
 from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded
 from trunkline.channel.frames import encode_header
 from trunkline.channel.link import Link, Role
 from trunkline.channel.link_end import PATIENCE
-from trunkline.channel.memory import Split, memory_pair
 
 KIB = 1024
 

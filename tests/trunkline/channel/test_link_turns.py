@@ -3,12 +3,12 @@ import asyncio
 import pytest
 
 from tests.support.links import Owner, ticks, until
+from tests.support.memory_transport import Split, memory_pair
 from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.errors import ConnectionLost, ErrorCode
 from trunkline.channel.frames import DATA, FIN, OPENING_WEIGHT, PING, RST, SYN, WINDOW_UPDATE, encode_header
 from trunkline.channel.link import Link, Role
 from trunkline.channel.link_session import TURN_FRAMES
-from trunkline.channel.memory import Split, memory_pair
 
 OPENED_A_TURN = TURN_FRAMES // OPENING_WEIGHT + 1
 STREAMS = 1000

@@ -6,9 +6,9 @@ from aiohttp import web
 from aiohttp.connector import BaseConnector
 
 from tests.support.links import LinkPair, Recorder, ticks, until
+from tests.support.memory_transport import Split
 from tests.support.virtual_time import in_virtual_time
 from trunkline.channel.limits import Limits
-from trunkline.channel.memory import Split
 from trunkline.channel.stream_transport import (
     LINGER_SECONDS,
     MOST_DROPPED_BYTES,

@@ -32,7 +32,7 @@ class _Line:
     def __init__(self, split: Split, loss: float, seed: int) -> None:
         self._split = split
         self._loss = loss
-        self._random = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._random = random.Random(seed)
 
     def breaks_after(self, size: int) -> int | None:
         """How many bytes of a write still pass before the connection breaks; None if it holds."""

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
+from tests.support.memory_transport import Split, memory_pair
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time
-from trunkline.channel.memory import Split, memory_pair
 
 
 class Peer(asyncio.Protocol):
