@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.api.commands import NewCommand
+from control_plane.api.command_bodies import NewCommand
 from trunkline.client.records.commands import Command
 from trunkline.client.records.endings import Lock, Revocation
 from trunkline.client.records.init_scripts import InitScript, NodeInit

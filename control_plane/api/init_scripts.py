@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.clusters import the_cluster
-from control_plane.api.commands import SecretReferences
+from control_plane.api.command_bodies import SecretReferences
 from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, read_body, read_query

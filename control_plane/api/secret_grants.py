@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.clusters import the_cluster
-from control_plane.api.commands import TargetBody
+from control_plane.api.command_bodies import TargetBody
 from control_plane.api.context import ApiContext, the_node, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import OperatorRequest, read_body, read_query

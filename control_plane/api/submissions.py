@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.commands import view_command
+from control_plane.api.command_views import view_command
 from control_plane.api.context import ApiContext, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, Query, read_body, read_query

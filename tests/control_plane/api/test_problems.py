@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from control_plane.api.commands import NewCommand
+from control_plane.api.command_bodies import NewCommand
 from control_plane.api.nodes import NodeQuery
 from control_plane.api.problems import told
 
