@@ -11,13 +11,13 @@ from structlog.testing import capture_logs
 from certs.errors import CertificateError
 from certs.trust import fingerprint_of_text
 from relay.control_plane.client import ControlPlaneClient
-from relay.control_plane.trust_feed import SNAPSHOT_PATH, TrustFeed
+from relay.control_plane.trust_feed import SILENCE_SECONDS, SNAPSHOT_PATH, TrustFeed
 from relay.control_plane.trust_hand_over import HELD_PATH
 from relay.metrics import RelayMetrics
 from tests.support.identities import IdentityKit
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.backoff import Backoff
-from trunkline.runtime.clock import SystemClock
+from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.logs import get_logger
 
 
@@ -80,6 +80,27 @@ def kit(tmp_path_factory) -> IdentityKit:
     return IdentityKit(tmp_path_factory.mktemp("identities"))
 
 
+def feed_of(
+    client: ControlPlaneClient,
+    adopter: Adopter,
+    registry: CollectorRegistry,
+    clock: Clock,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> TrustFeed:
+    return TrustFeed(
+        client=client,
+        adopter=adopter,
+        confirmed=adopter.confirmed,
+        refused=lambda status, reason: None,
+        take_quotas=adopter.quotas.append,
+        metrics=RelayMetrics(registry),
+        clock=clock,
+        backoff=Backoff(random.Random(1), cap_seconds=0.01),
+        log=get_logger("test.trust"),
+        silence_seconds=silence_seconds,
+    )
+
+
 @asynccontextmanager
 async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10.0) -> AsyncIterator[Following]:
     control_plane = ScriptedControlPlane()
@@ -88,18 +109,7 @@ async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10
     adopter = Adopter()
     async with control_plane.serve(kit.server_tls().context):
         client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
-        feed = TrustFeed(
-            client=client,
-            adopter=adopter,
-            confirmed=adopter.confirmed,
-            refused=lambda status, reason: None,
-            take_quotas=adopter.quotas.append,
-            metrics=RelayMetrics(registry),
-            clock=SystemClock(),
-            backoff=Backoff(random.Random(1), cap_seconds=0.01),
-            log=get_logger("test.trust"),
-            silence_seconds=silence_seconds,
-        )
+        feed = feed_of(client, adopter, registry, SystemClock(), silence_seconds)
         task = asyncio.create_task(feed.run())
         yield Following(client, control_plane, adopter, registry)
         task.cancel()
@@ -247,24 +257,14 @@ async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: Identity
     adopter = Adopter()
     failed = asyncio.Event()
 
-    class Clock(SystemClock):
+    class FirstLook(SystemClock):
         def monotonic(self) -> float:
             failed.set()
             return 0.0
 
     async with control_plane.serve(stranger.server_tls().context):
         client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
-        feed = TrustFeed(
-            client=client,
-            adopter=adopter,
-            confirmed=adopter.confirmed,
-            refused=lambda status, reason: None,
-            take_quotas=adopter.quotas.append,
-            metrics=RelayMetrics(registry),
-            clock=Clock(),
-            backoff=Backoff(random.Random(1)),
-            log=get_logger("test.trust"),
-        )
+        feed = feed_of(client, adopter, registry, FirstLook())
         with capture_logs() as lines:
             task = asyncio.create_task(feed.run())
             await failed.wait()
