@@ -24,7 +24,12 @@ class NoJitter(random.Random):
 
 
 def make(
-    run_piece: Run, most_at_once: int = 8, most_of_a_node: int = 2, counts: list[int] | None = None
+    run_piece: Run,
+    *,
+    most_at_once: int = 8,
+    most_of_a_node: int = 2,
+    counts: list[int] | None = None,
+    rng: random.Random | None = None,
 ) -> NodeWork[str, Piece]:
     return NodeWork[str, Piece](
         run_piece,
@@ -33,7 +38,7 @@ def make(
         most_of_a_node=most_of_a_node,
         counted=(counts if counts is not None else []).append,
         clock=LoopClock(),
-        rng=NoJitter(),
+        rng=rng or NoJitter(),
         name="test",
     )
 
@@ -87,16 +92,7 @@ async def test_a_pause_has_jitter() -> None:
         begun.append(now())
         return 10.0
 
-    work = NodeWork[str, Piece](
-        run,
-        Piece,
-        most_at_once=1,
-        most_of_a_node=1,
-        counted=[].append,
-        clock=LoopClock(),
-        rng=random.Random(1),
-        name="t",
-    )
+    work = make(run, rng=random.Random(1))
     async with running(work):
         work.kick("a", "n")
         await asyncio.sleep(1000.0)
@@ -168,7 +164,8 @@ async def test_a_run_that_has_come_on_begins_to_count_anew() -> None:
 
 @in_virtual_time
 async def test_a_node_that_answers_slowly_holds_up_no_other() -> None:
-    script = Script(**{f"slow-{number}": [Rest.DONE] for number in range(6)}, other=[Rest.DONE])
+    slow: dict[str, list[float | Rest]] = {f"slow-{number}": [Rest.DONE] for number in range(6)}
+    script = Script(**slow, other=[Rest.DONE])
     work = make(script.run, most_at_once=3, most_of_a_node=2)
     async with running(work):
         for number in range(6):
