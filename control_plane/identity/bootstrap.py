@@ -72,6 +72,27 @@ class BootstrapAnswer:
     renew_time: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A request whose evidence is good, at the moment of the decision (seconds)."""
+
+    request: BootstrapRequest
+    verified: AttestedMachine | HeldJoinToken
+    csr_sha256: str
+    actor: Actor
+    now: float
+
+    @property
+    def now_ms(self) -> int:
+        """The moment, as the database has it."""
+        return int(self.now * 1000)
+
+    @property
+    def machine(self) -> AttestedMachine | None:
+        """What was attested; None where a join token is all there is."""
+        return self.verified if isinstance(self.verified, AttestedMachine) else None
+
+
 class Bootstrap:
     """Gives out nonces and decides about machines."""
 
@@ -147,44 +168,37 @@ class Bootstrap:
                 f"this control plane takes evidence of: {', '.join(sorted(self._providers))}",
             )
         csr_sha256 = csr_hash(request.csr)
-        credential = _credential(request)
-        await self._refuse_unknown_nonce(request, credential, csr_sha256)
+        await self._refuse_unknown_nonce(request, csr_sha256)
         nonce = evidence_nonce(request.nonce, request.csr)
         verified = await provider.verify(request.evidence, nonce, self._clock.now())
-        now = self._clock.now()
+        case = _Case(request, verified, csr_sha256, actor, self._clock.now())
         async with self._database.write() as session:
-            known = await bootstraps.find_answer(session, credential, csr_sha256, int(now * 1000))
+            known = await bootstraps.find_answer(session, _credential(request), csr_sha256, case.now_ms)
             if known is not None:
                 return _answer(known), Outcome.REPEATED
-            await self._use_nonce(session, request, int(now * 1000))
-            admission = await self._admission(session, verified, request, csr_sha256, actor, now)
+            if not await bootstraps.use_challenge(session, request.nonce, case.now_ms):
+                raise await _bad_nonce(session, request, case.now_ms)
+            admission = await self._admission(session, case)
             if isinstance(admission, Admission):
-                return await self._grant(session, admission, verified, request, actor, now)
+                return await self._grant(session, case, admission)
             if admission.is_new:
-                append(session, now, actor, _waits(request, admission))
+                append(session, case.now, actor, _waits(request, admission))
         raise admission.refusal()
 
-    async def _refuse_unknown_nonce(self, request: BootstrapRequest, credential: str, csr_sha256: str) -> None:
+    async def _refuse_unknown_nonce(self, request: BootstrapRequest, csr_sha256: str) -> None:
         """Refuse what cannot succeed before any evidence is looked at, and so before anything is fetched for it."""
         now_ms = int(self._clock.now() * 1000)
         async with self._database.read() as session:
             if await bootstraps.is_open(session, request.nonce, now_ms):
                 return
-            if await bootstraps.find_answer(session, credential, csr_sha256, now_ms) is not None:
+            if await bootstraps.find_answer(session, _credential(request), csr_sha256, now_ms) is not None:
                 return
             raise await _bad_nonce(session, request, now_ms)
 
-    async def _admission(
-        self,
-        session: AsyncSession,
-        verified: AttestedMachine | HeldJoinToken,
-        request: BootstrapRequest,
-        csr_sha256: str,
-        actor: Actor,
-        now: float,
-    ) -> Admission | Waiting:
-        if isinstance(verified, HeldJoinToken):
-            record, workspace = await use_join_token(session, verified, now)
+    async def _admission(self, session: AsyncSession, case: _Case) -> Admission | Waiting:
+        request = case.request
+        if isinstance(case.verified, HeldJoinToken):
+            record, workspace = await use_join_token(session, case.verified, case.now)
             return Admission(
                 workspace,
                 bound_name=record.node_name,
@@ -194,66 +208,30 @@ class Bootstrap:
         nonce = evidence_nonce(request.nonce, request.csr)
         asked = Asked(
             workspace=request.workspace,
-            csr_sha256=csr_sha256,
+            csr_sha256=case.csr_sha256,
             evidence_sha256=request.evidence.sha256,
-            source_address=actor.source_address,
+            source_address=case.actor.source_address,
             predecessor_node_id=await predecessor_of(session, request.predecessor, nonce, self._issuance.trust_domain),
         )
-        return await admit_machine(session, verified, asked, now)
+        return await admit_machine(session, case.verified, asked, case.now)
 
-    async def _grant(
-        self,
-        session: AsyncSession,
-        admission: Admission,
-        verified: AttestedMachine | HeldJoinToken,
-        request: BootstrapRequest,
-        actor: Actor,
-        now: float,
-    ) -> tuple[BootstrapAnswer, Outcome]:
-        machine = verified if isinstance(verified, AttestedMachine) else None
-        node = admission.node
-        if node is None:
-            node = await self._new_node(session, request, admission, machine, now)
-        _refresh(node, request, admission, machine, int(now * 1000))
-        answer = await self._issue(session, node, admission.workspace, request, now)
+    async def _grant(self, session: AsyncSession, case: _Case, admission: Admission) -> tuple[BootstrapAnswer, Outcome]:
+        node = admission.node if admission.node is not None else await _new_node(session, case, admission)
+        _refresh(node, case, admission)
+        answer = await self._issue(session, node, admission.workspace, case)
         await bootstraps.keep_answer(
             session,
-            _credential(request),
-            csr_hash(request.csr),
+            _credential(case.request),
+            case.csr_sha256,
             subject_id=node.node_id,
             answer=_document(answer),
-            expire_time=int((now + ANSWER_SECONDS) * 1000),
+            expire_time=int((case.now + ANSWER_SECONDS) * 1000),
         )
-        append(session, now, actor, _granted(request, machine, admission, answer))
+        append(session, case.now, case.actor, _granted(case, admission, answer))
         return answer, Outcome.ADMITTED if admission.node is None else Outcome.REATTESTED
 
-    async def _use_nonce(self, session: AsyncSession, request: BootstrapRequest, now_ms: int) -> None:
-        if not await bootstraps.use_challenge(session, request.nonce, now_ms):
-            raise await _bad_nonce(session, request, now_ms)
-
-    async def _new_node(
-        self,
-        session: AsyncSession,
-        request: BootstrapRequest,
-        admission: Admission,
-        machine: AttestedMachine | None,
-        now: float,
-    ) -> Node:
-        workspace_id = admission.workspace.workspace_id
-        wanted = admission.wanted_name or request.node_name
-        name = await _free_name(session, workspace_id, wanted, admission.bound_name)
-        node = _made_node(request, machine, workspace_id, name, int(now * 1000))
-        session.add(node)
-        await session.flush()
-        node_inits.begin(session, node.node_id, int(now * 1000))
-        nodes.add_labels(session, node.node_id, admission.labels)
-        if admission.cluster_id is not None:
-            await clusters.add_members(session, admission.cluster_id, [node.node_id])
-        return node
-
-    async def _issue(
-        self, session: AsyncSession, node: Node, workspace: Workspace, request: BootstrapRequest, now: float
-    ) -> BootstrapAnswer:
+    async def _issue(self, session: AsyncSession, node: Node, workspace: Workspace, case: _Case) -> BootstrapAnswer:
+        request, now = case.request, case.now
         certificate = await self._issuance.node_certificate(
             session, node, request.csr, origin="bootstrap", sealing_key=request.sealing_key, now=now
         )
@@ -266,6 +244,31 @@ class Bootstrap:
             listen_token=self._issuance.listen_token(workspace, node, certificate.chain, now),
             renew_time=self._issuance.renew_time(certificate.chain, now, first=True),
         )
+
+
+async def _new_node(session: AsyncSession, case: _Case, admission: Admission) -> Node:
+    workspace_id = admission.workspace.workspace_id
+    wanted = admission.wanted_name or case.request.node_name
+    name = await _free_name(session, workspace_id, wanted, admission.bound_name)
+    node = Node(
+        node_id=new_id("nd"),
+        workspace_id=workspace_id,
+        node=name,
+        attested_as=case.machine.machine_id if case.machine is not None else None,
+        sealing_key=case.request.sealing_key,
+        agent_version=case.request.agent_version,
+        state="pending",
+        state_reason="not seen yet",
+        state_time=case.now_ms,
+        creation_time=case.now_ms,
+    )
+    session.add(node)
+    await session.flush()
+    node_inits.begin(session, node.node_id, case.now_ms)
+    nodes.add_labels(session, node.node_id, admission.labels)
+    if admission.cluster_id is not None:
+        await clusters.add_members(session, admission.cluster_id, [node.node_id])
+    return node
 
 
 async def _free_name(session: AsyncSession, workspace_id: str, wanted: str | None, bound: str | None) -> str:
@@ -286,31 +289,12 @@ async def _free_name(session: AsyncSession, workspace_id: str, wanted: str | Non
     return next(name for name in candidates if name not in taken)
 
 
-def _made_node(
-    request: BootstrapRequest, machine: AttestedMachine | None, workspace_id: str, name: str, now_ms: int
-) -> Node:
-    return Node(
-        node_id=new_id("nd"),
-        workspace_id=workspace_id,
-        node=name,
-        attested_as=machine.machine_id if machine is not None else None,
-        sealing_key=request.sealing_key,
-        agent_version=request.agent_version,
-        state="pending",
-        state_reason="not seen yet",
-        state_time=now_ms,
-        creation_time=now_ms,
-    )
-
-
-def _refresh(
-    node: Node, request: BootstrapRequest, admission: Admission, machine: AttestedMachine | None, now_ms: int
-) -> None:
+def _refresh(node: Node, case: _Case, admission: Admission) -> None:
     """Record what this bootstrap says of a node, new or known; its sealing key changes only with the confirmation."""
-    node.agent_version = request.agent_version
-    if machine is not None:
-        node.machine_resource = machine.resource
-        node.attest_time = now_ms
+    node.agent_version = case.request.agent_version
+    if case.machine is not None:
+        node.machine_resource = case.machine.resource
+        node.attest_time = case.now_ms
         node.join_policy_id = admission.join_policy_id
 
 
@@ -338,9 +322,8 @@ async def _bad_nonce(session: AsyncSession, request: BootstrapRequest, now_ms: i
     )
 
 
-def _granted(
-    request: BootstrapRequest, machine: AttestedMachine | None, admission: Admission, answer: BootstrapAnswer
-) -> Happening:
+def _granted(case: _Case, admission: Admission, answer: BootstrapAnswer) -> Happening:
+    request = case.request
     details = {
         "method": request.evidence.method,
         "evidence_sha256": request.evidence.sha256,
@@ -348,8 +331,8 @@ def _granted(
         "agent_version": request.agent_version,
         "known": admission.node is not None,
     }
-    if machine is not None:
-        details |= machine.audited() | {"join_policy_id": admission.join_policy_id or ""}
+    if case.machine is not None:
+        details |= case.machine.audited() | {"join_policy_id": admission.join_policy_id or ""}
     return Happening("node.bootstrap", resource=answer.node, workspace_id=answer.workspace_id, details=details)
 
 
