@@ -99,19 +99,17 @@ class HealthRecord:
                     reported = _adoption(node_id, batch[node_id])
                     if reported is not None:
                         await trust_reports.record(session, reported, batch[node_id].time_ms)
-                    if self._is_worth_keeping(node_id, batch[node_id]):
-                        session.add(_observation(node_id, batch[node_id]))
+                observed = [node_id for node_id in known if self._is_for_history(node_id, batch[node_id])]
+                session.add_all(_observation(node_id, batch[node_id]) for node_id in observed)
         except BaseException:
             self._unwritten = batch | self._unwritten
             raise
+        self._observed_ms |= {node_id: batch[node_id].time_ms for node_id in observed}
 
-    def _is_worth_keeping(self, node_id: str, unwritten: _Unwritten) -> bool:
+    def _is_for_history(self, node_id: str, unwritten: _Unwritten) -> bool:
         last = self._observed_ms.get(node_id)
         due = last is None or unwritten.time_ms - last >= self._history_interval_ms
-        if due or unwritten.changed_ms is not None:
-            self._observed_ms[node_id] = unwritten.time_ms
-            return True
-        return False
+        return due or unwritten.changed_ms is not None
 
 
 def _columns(unwritten: _Unwritten) -> dict[str, object]:

@@ -1,12 +1,18 @@
-"""What the monitor reads of nodes: where they are, and never what thousands of them said of their health."""
+"""What the monitor reads of nodes, never what thousands said of their health; and that it writes down what it found."""
 
 from pathlib import Path
 
-from sqlalchemy import inspect, update
+import pytest
+from sqlalchemy import inspect, select, text, update
+from sqlalchemy.exc import IntegrityError
 
-from control_plane.fleet.health_record import HealthRecord
-from control_plane.storage.records.nodes import Node
+from control_plane.fleet.health_check import Check
+from control_plane.fleet.health_record import Finding, HealthRecord
+from control_plane.fleet.health_states import CheckResult, NodeState
+from control_plane.storage.records.nodes import HealthObservation, Node
 from tests.support.control_planes import running_control_plane
+
+REFUSE = "CREATE TRIGGER refuse BEFORE INSERT ON health_observations BEGIN SELECT RAISE(ABORT, 'no'); END"
 
 
 async def test_addresses_come_without_what_nodes_said(tmp_path: Path):
@@ -19,3 +25,21 @@ async def test_addresses_come_without_what_nodes_said(tmp_path: Path):
         [address] = await record.addresses([node.node_id, "nd-" + "a" * 20])
         assert (address.workspace.workspace, address.node.node) == ("finance", "vm-1")
         assert "health" in inspect(address.node).unloaded
+
+
+async def test_an_observation_that_could_not_be_written_is_written_the_next_time(tmp_path: Path):
+    async with running_control_plane(tmp_path) as plane:
+        node = await plane.node("vm-1")
+        record = HealthRecord(database=plane.database, clock=plane.foundation.clock, history_interval_seconds=60.0)
+        record.note(node.node_id, Finding(NodeState.ONLINE, Check(CheckResult.OK), changed=False))
+        async with plane.database.write() as session:
+            await session.execute(text(REFUSE))
+        with pytest.raises(IntegrityError):
+            await record.flush()
+        async with plane.database.write() as session:
+            await session.execute(text("DROP TRIGGER refuse"))
+        await record.flush()
+        await record.flush()
+        async with plane.database.read() as session:
+            [observed] = (await session.scalars(select(HealthObservation))).all()
+        assert (observed.node_id, observed.state) == (node.node_id, NodeState.ONLINE.value)
