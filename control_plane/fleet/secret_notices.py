@@ -31,7 +31,7 @@ LONGEST_PAUSE_SECONDS = 600.0
 NODES_AT_ONCE = 250
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Told:
     """A node that was told what it has not taken yet; `again_at` is monotonic seconds."""
 
@@ -77,8 +77,10 @@ class SecretNotices:
         behind = await self._behind()
         self._metrics.secret_nodes_behind.set(len(behind))
         self._told = {node_id: told for node_id, told in self._told.items() if node_id in behind}
-        due = [address for address, fingerprint in behind.values() if self._is_due(address.node.node_id, fingerprint)]
-        await self._calls.tell(due)
+        due = {node_id: late for node_id, late in behind.items() if self._is_due(node_id, late[1])}
+        for node_id, (_, fingerprint) in due.items():
+            self._note_told(node_id, fingerprint)
+        await self._calls.tell(address for address, _ in due.values())
 
     async def _behind(self) -> dict[str, tuple[NodeAddress, str]]:
         """Return the nodes that have not taken what they are to hold, with its fingerprint, by node id.
@@ -111,15 +113,15 @@ class SecretNotices:
         return {node.node_id: (NodeAddress(place, node), late[node.node_id].fingerprint()) for place, node in places}
 
     def _is_due(self, node_id: str, fingerprint: str) -> bool:
-        now = self._clock.monotonic()
         told = self._told.get(node_id)
-        if told is None or told.fingerprint != fingerprint:
-            told = self._told[node_id] = _Told(fingerprint, 0, now)
-        if now < told.again_at:
-            return False
-        told.again_at = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(told.times, 16))
-        told.times += 1
-        return True
+        return told is None or told.fingerprint != fingerprint or self._clock.monotonic() >= told.again_at
+
+    def _note_told(self, node_id: str, fingerprint: str) -> None:
+        """Write down that the node is told, ever more seldom of the same."""
+        before = self._told.get(node_id)
+        times = before.times if before is not None and before.fingerprint == fingerprint else 0
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(times, 16))
+        self._told[node_id] = _Told(fingerprint, times + 1, self._clock.monotonic() + pause)
 
 
 def _is_behind(bundle: SecretBundle | None, wanted: Contents) -> bool:

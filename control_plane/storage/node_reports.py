@@ -45,7 +45,7 @@ async def take(
 ) -> bool:
     """Take a report in, unless its sequence was taken before; returns whether it was new."""
     now_ms = int(now * 1000)
-    if not await _is_new(session, node_id, reporter, sequence, dropped, now_ms):
+    if not await _note_sequence(session, node_id, reporter, sequence, dropped, now_ms):
         return False
     for item in items:
         if item.type == "trust" and item.sequence is not None:
@@ -102,7 +102,10 @@ def _file_happening(item: ReportItem, file: Mapping[str, Any], node_id: str, wor
     return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
 
 
-async def _is_new(session: AsyncSession, node_id: str, reporter: str, sequence: int, dropped: int, now_ms: int) -> bool:
+async def _note_sequence(
+    session: AsyncSession, node_id: str, reporter: str, sequence: int, dropped: int, now_ms: int
+) -> bool:
+    """Write down that the report has come; return whether it was new."""
     known = await session.get(NodeReporter, node_id)
     if known is None:
         row = NodeReporter(node_id=node_id, reporter=reporter, sequence=sequence, dropped=dropped, time=now_ms)

@@ -73,7 +73,7 @@ async def take(
 ) -> bool:
     """Take a report in, unless its sequence was taken before; returns whether it was new."""
     now_ms = int(now * 1000)
-    if not await _is_new(session, relay_id, reporter, sequence, dropped, now_ms):
+    if not await _note_sequence(session, relay_id, reporter, sequence, dropped, now_ms):
         return False
     await session.execute(update(Relay).where(Relay.relay_id == relay_id).values(last_seen_time=now_ms))
     await _sum(session, relay_id, items, now_ms)
@@ -89,9 +89,10 @@ async def remove_old(session: AsyncSession, before_ms: int) -> None:
     await session.execute(delete(Reporter).where(Reporter.time < before_ms))
 
 
-async def _is_new(
+async def _note_sequence(
     session: AsyncSession, relay_id: str, reporter: str, sequence: int, dropped: int, now_ms: int
 ) -> bool:
+    """Write down that the report has come; return whether it was new."""
     known = await session.get(Reporter, (relay_id, reporter))
     if known is not None:
         if sequence <= known.sequence:

@@ -315,7 +315,7 @@ class Initialisation:
         record = files.load()
         if record is None or record.node_id not in (node_id, ""):
             record = new_record(node_id, InitState.READY)
-            self._stored = self._is_stored(record)
+            self._stored = self._try_to_store(record)
         record.node_id = node_id
         return record
 
@@ -326,10 +326,11 @@ class Initialisation:
 
     async def _write(self, record: InitRecord) -> bool:
         """Bring it to the disk, one at a time; return whether the disk took it."""
-        self._stored = await in_thread(self._is_stored, record)
+        self._stored = await in_thread(self._try_to_store, record)
         return self._stored
 
-    def _is_stored(self, record: InitRecord) -> bool:
+    def _try_to_store(self, record: InitRecord) -> bool:
+        """Write it to the disk; return whether the disk took it."""
         try:
             self._parts.files.save(record)
         except KeyFileError as error:

@@ -161,7 +161,7 @@ class RelaySupervisor:
             ending = await self._settled(await attachment.ending)
             self._let_go(attachment)
             self._log.info("link.ending", relay=self.url, sequence=attachment.sequence, ending=ending.value)
-            if ending is Ending.SUPERSEDED and await self._is_enough(attachment):
+            if ending is Ending.SUPERSEDED and await self._give_way(attachment):
                 return
             former = attachment if ending in (Ending.DRAINING, Ending.REPLACED) else None
             self._dial_when_gone(former)
@@ -198,10 +198,10 @@ class RelaySupervisor:
                 return Ending.REPLACED
         return Ending.DRAINING if proving else Ending.SUPERSEDED
 
-    async def _is_enough(self, attachment: Attachment) -> bool:
-        """Let a superseded link finish; tell whether it was a link of this process that has taken its place.
+    async def _give_way(self, attachment: Attachment) -> bool:
+        """Let a superseded link finish; return whether that is for good, since this process has another to the relay.
 
-        Else a copy of it has, and it is another instance from now on.
+        Else a copy of this process has taken its place, and this one is another instance from now on.
         """
         self._spawn(self.retire(attachment))
         await asyncio.sleep(SUPERSEDED_PAUSE_SECONDS)

@@ -214,20 +214,17 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
-                if not self._peers_fault(error):
-                    break
-                continue
+                if _is_of_one_connection(error):
+                    continue
+                self._take_a_rest(error)
+                break
             self._take(Arrival(accepted, source_of(place), self._loop.time(), self._established))
         self._begin_waiting()
 
-    def _peers_fault(self, error: OSError) -> bool:
-        """Whether accepting failed for that one connection only (accept(2) hands on its errors); else take a rest."""
-        if isinstance(error, ConnectionError) or error.errno not in OUT_OF_RESOURCES | {errno.EBADF, errno.EINVAL}:
-            return True
+    def _take_a_rest(self, error: OSError) -> None:
         self._pause(Pause.RESOURCES)
         self._rest = self._loop.call_later(REST_SECONDS, self._rested)
         self._warn("relay.accept_failed", reason=error.strerror, hint="raise LimitNOFILE")
-        return False
 
     def _take(self, arrival: Arrival) -> None:
         if self._connections >= self._max_connections:
@@ -384,6 +381,11 @@ class Acceptor:
         bound = self._log_bounds.setdefault(event, RateBound(1, 1 / LOG_INTERVAL_SECONDS, now))
         if bound.spend(now):
             self._log.warning(event, **facts)
+
+
+def _is_of_one_connection(error: OSError) -> bool:
+    """Whether accepting failed for that one connection only: accept(2) hands on what has happened to it."""
+    return isinstance(error, ConnectionError) or error.errno not in OUT_OF_RESOURCES | {errno.EBADF, errno.EINVAL}
 
 
 def _why(arrival: Arrival, error: OSError) -> HandshakeFailure:

@@ -70,7 +70,10 @@ class FleetFollower:
         copier = self._copiers.get(command.command_id)
         if copier is not None:
             copier.ended = command.state.final
-        elif self._wants_output(command) and self._view.outputs is not None:
+            return
+        if self._skip_written and command.state.final:
+            self._left_out.add(command.command_id)
+        if self._wants_output(command) and self._view.outputs is not None:
             copier = OutputCopier(self._commands, command, self._view.outputs)
             copier.ended = command.state.final
             self._copiers[command.command_id] = copier
@@ -78,8 +81,6 @@ class FleetFollower:
             self._copies.append(asyncio.create_task(copying))
 
     def _wants_output(self, command: Command) -> bool:
-        if self._skip_written and command.state.final:
-            self._left_out.add(command.command_id)
         return not (command.held or never_began(command) or command.command_id in self._left_out)
 
     async def _copy(self, command: Command, copier: OutputCopier, *, from_now: bool) -> None:
