@@ -93,6 +93,7 @@ class FakeControlPlane:
         routes.add_post("/api/2.0/revocations", self._revoke)
         routes.add_post(f"{account}/secrets/rotate-key", self._secret)
         routes.add_route("*", f"{workspace}/secrets/{{what:.*}}", self._secret)
+        routes.add_get("/api/2.0/revocations", self._revocations)
         routes.add_get("/api/2.0/revocations/{kind}/{id}", self._revocation)
         routes.add_post("/api/2.0/locks", self._lock)
         routes.add_get("/api/2.0/locks", self._locks)
@@ -207,6 +208,13 @@ class FakeControlPlane:
 
     async def _revocation(self, request: web.Request) -> web.Response:
         return web.json_response({**request.match_info, "sequence": 7, "adoption": self._adoption()})
+
+    async def _revocations(self, request: web.Request) -> web.Response:
+        """Three revocations, a page each, of the kind that is asked for."""
+        kind, number = request.query.get("kind", "token"), int(request.query.get("page_token", 1))
+        entry = {"kind": kind, "id": f"jti-{number}", "sequence": number, "creation_time": 1_800_000_000_000}
+        following = {"next_page_token": str(number + 1)} if number < 3 else {}
+        return web.json_response({"revocations": [entry], **following})
 
     async def _lock(self, request: web.Request) -> web.Response:
         return web.json_response(LOCK | {name: (await request.json())[name] for name in ("kind", "id", "reason")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_EVERYWHERE = {"/api/2.0/locks": "lock list", "/api/2.0/revocations": "revocation list"}
 _ACCOUNT = {
     "workspaces": "workspace list",
     "relays": "relays list",
@@ -39,7 +40,7 @@ def _command(path: str) -> str | None:
         return None
     rest, workspace = route["rest"], route["workspace"]
     if workspace is None:
-        words = "lock list" if path == "/api/2.0/locks" else _ACCOUNT.get(rest)
+        words = _EVERYWHERE.get(path) or _ACCOUNT.get(rest)
         return words and f"`trunkline {words}`"
     scripts = _SCRIPTS_OF_CLUSTER.fullmatch(rest)
     words = f"cluster init-scripts list {scripts[1]}" if scripts is not None else _WORKSPACE.get(rest)

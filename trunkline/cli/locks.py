@@ -9,6 +9,7 @@ from trunkline.cli.arguments import seconds_of
 from trunkline.cli.output import moment, print_record, print_records, say
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.cli.targets import KINDS, id_of
+from trunkline.client.endings import EndingKind
 from trunkline.client.records.endings import Adoption, Lock
 
 COLUMNS = ("lock_id", "kind", "id", "state", "expire_time", "reason", "locked_by")
@@ -30,11 +31,12 @@ def lock() -> None:
 
 
 @lock.command("list")
+@click.option("--kind", type=click.Choice(KINDS), help="Only those of this kind.")
 @click.option("--all", "ended", is_flag=True, help="Also those that were lifted or have expired.")
 @connected
-def list_(invocation: Invocation, ended: bool) -> None:
+def list_(invocation: Invocation, kind: EndingKind | None, ended: bool) -> None:
     """List locks."""
-    records = invocation.collect(lambda session: session.control_plane.endings.list_locks(ended=ended))
+    records = invocation.collect(lambda session: session.control_plane.endings.list_locks(kind=kind, ended=ended))
     print_records("locks", records, COLUMNS, invocation.output)
 
 

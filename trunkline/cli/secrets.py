@@ -145,8 +145,11 @@ def grants(invocation: Invocation, scope: str) -> None:
 def adoption(invocation: Invocation, name: str) -> None:
     """Show which nodes are to have a secret, and which version each of them holds."""
     scope, key = _scope_and_key(name)
-    records = invocation.collect(lambda session: session.workspace.secrets.adoption(scope, key))
-    print_records("nodes", records, ("node", "state", "version", "adopt_time"), invocation.output)
+    adoption = invocation.call(lambda session: session.workspace.secrets.whole_adoption(scope, key))
+    if invocation.output == "json":
+        print_record(adoption, "json")
+    else:
+        print_records("nodes", adoption.nodes, ("node", "state", "version", "adopt_time"), "table")
 
 
 @secret.command("rotate-key")

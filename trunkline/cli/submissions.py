@@ -8,6 +8,7 @@ from trunkline.cli.output import print_records, print_tree
 from trunkline.cli.session import Invocation, connected
 
 COLUMNS = ("submission_id", "state", "nodes", "counts", "command", "creation_time")
+COMMAND_COLUMNS = ("node", "state", "wave", "exit_code", "start_time", "end_time", "reason", "command_id")
 
 
 @click.group()
@@ -29,6 +30,15 @@ def list_(invocation: Invocation) -> None:
 def get(invocation: Invocation, submission_id: str) -> None:
     """Show one submission with its waves."""
     print_tree(invocation.call(lambda session: session.submissions.get(submission_id)), invocation.output)
+
+
+@submission.command("commands")
+@click.argument("submission_id")
+@connected
+def commands(invocation: Invocation, submission_id: str) -> None:
+    """List the commands of a submission, one for each node, in the order of its rollout, as last heard of."""
+    records = invocation.collect(lambda session: session.submissions.commands(submission_id))
+    print_records("commands", records, COMMAND_COLUMNS, invocation.output)
 
 
 @submission.command("cancel")

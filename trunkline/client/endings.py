@@ -29,10 +29,10 @@ class EndingsApi:
         path = path_of("api", "2.0", "revocations", kind, identifier)
         return read_record(Revocation, await self._transport.call("GET", path))
 
-    async def list_revocations(self) -> AsyncIterator[Revocation]:
-        """Every revocation in force."""
+    async def list_revocations(self, *, kind: EndingKind | None = None) -> AsyncIterator[Revocation]:
+        """Every revocation in force, or those of one kind, in the order in which they were made."""
         path = path_of("api", "2.0", "revocations")
-        async for revocation in read_pages(self._transport, path, "revocations", Revocation):
+        async for revocation in read_pages(self._transport, path, "revocations", Revocation, {"kind": kind}):
             yield revocation
 
     async def lock(self, kind: EndingKind, identifier: str, *, lifetime_seconds: int, reason: str) -> Lock:
@@ -45,9 +45,9 @@ class EndingsApi:
         """One lock, with its adoption."""
         return read_record(Lock, await self._transport.call("GET", path_of("api", "2.0", "locks", lock_id)))
 
-    async def list_locks(self, *, ended: bool = False) -> AsyncIterator[Lock]:
-        """Every lock in force; with `ended`, also those that were lifted or have expired in the last month."""
-        path, query = path_of("api", "2.0", "locks"), {"ended": "true" if ended else None}
+    async def list_locks(self, *, kind: EndingKind | None = None, ended: bool = False) -> AsyncIterator[Lock]:
+        """Every lock in force, or those of one kind; with `ended`, also those that ended in the last month."""
+        path, query = path_of("api", "2.0", "locks"), {"kind": kind, "ended": "true" if ended else None}
         async for lock in read_pages(self._transport, path, "locks", Lock, query):
             yield lock
 

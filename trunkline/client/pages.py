@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trunkline.client.api_transport import ApiTransport
 from trunkline.client.errors import BadResponse
@@ -39,6 +39,20 @@ async def read_pages(
         TrunklineError: as `ApiTransport.call`.
         BadResponse: it is no list, or has no end: what was listed is not all.
     """
+    async for page in whole_pages(transport, path, key, query, repeated, page_size):
+        for entry in page[key]:
+            yield read_record(record, entry)
+
+
+async def whole_pages(
+    transport: ApiTransport,
+    path: str,
+    key: str,
+    query: Mapping[str, str | int | None] | None = None,
+    repeated: list[tuple[str, str]] | None = None,
+    page_size: int = PAGE_SIZE,
+) -> AsyncIterator[dict[str, Any]]:
+    """The pages of a list, each with `key`, for lists that say something besides their entries; as `read_pages`."""
     filters = [(name, str(value)) for name, value in (query or {}).items() if value is not None] + (repeated or [])
     page_token: str | None = None
     seen: set[str] = set()
@@ -50,8 +64,7 @@ async def read_pages(
         entries = page.get(key, [])
         if not isinstance(entries, list):
             raise BadResponse(f"the control plane's list of {key} is none")
-        for entry in entries:
-            yield read_record(record, entry)
+        yield {**page, key: entries}
         page_token = page.get("next_page_token")
         if not isinstance(page_token, str) or not page_token:
             return

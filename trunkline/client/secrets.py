@@ -8,8 +8,14 @@ from typing import Any
 
 from trunkline.client.api_transport import ApiTransport, path_of
 from trunkline.client.commands import Target
-from trunkline.client.pages import read_pages, read_record
-from trunkline.client.records.secrets import AdoptedSecret, SecretGrant, SecretScope, WorkspaceSecret
+from trunkline.client.pages import read_pages, read_record, whole_pages
+from trunkline.client.records.secrets import (
+    AdoptedSecret,
+    SecretAdoption,
+    SecretGrant,
+    SecretScope,
+    WorkspaceSecret,
+)
 
 
 class SecretApi:
@@ -67,6 +73,13 @@ class SecretApi:
         query = {"scope": scope, "key": key}
         async for node in read_pages(self._transport, self._path("adoption"), "nodes", AdoptedSecret, query):
             yield node
+
+    async def whole_adoption(self, scope: str, key: str) -> SecretAdoption:
+        """The version that nodes are to hold of a secret, with all of `adoption`."""
+        adoption: dict[str, Any] = {"nodes": []}
+        async for page in whole_pages(self._transport, self._path("adoption"), "nodes", {"scope": scope, "key": key}):
+            adoption = {**page, "nodes": adoption["nodes"] + page["nodes"]}
+        return read_record(SecretAdoption, adoption)
 
     async def _post(self, document: dict[str, Any], *segments: str) -> dict[str, Any]:
         return await self._transport.call("POST", self._path(*segments), document=document)

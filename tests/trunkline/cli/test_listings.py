@@ -20,18 +20,21 @@ from trunkline.cli.main import cli
         ("/w/main/api/2.0/secrets/list?scope=…", "secret list SCOPE -w main"),
         ("/api/2.0/accounts/ac-1/workspaces", "workspace list"),
         ("/api/2.0/locks", "lock list"),
+        ("/api/2.0/revocations", "revocation list"),
     ],
 )
 def test_a_request_becomes_the_command_that_does_the_same(path: str, command: str) -> None:
     assert with_commands(f"nothing; GET {path} lists it") == f"nothing; `trunkline {command}` lists it"
 
 
-@pytest.mark.parametrize("path", ["/api/2.0/accounts", "/api/2.0/revocations", "/w/main/api/2.1/nodes", "/nodes"])
+@pytest.mark.parametrize("path", ["/api/2.0/accounts", "/api/2.0/tokens", "/w/main/api/2.1/nodes", "/nodes"])
 def test_a_request_that_no_command_makes_stays(path: str) -> None:
     assert with_commands(f"GET {path} lists it") == f"GET {path} lists it"
 
 
-@pytest.mark.parametrize("words", [*listings._ACCOUNT.values(), *listings._WORKSPACE.values()])
+@pytest.mark.parametrize(
+    "words", [*listings._EVERYWHERE.values(), *listings._ACCOUNT.values(), *listings._WORKSPACE.values()]
+)
 def test_the_commands_exist(words: str) -> None:
     context = click.Context(cli)
     command: click.Command | None = cli

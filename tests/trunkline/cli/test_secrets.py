@@ -116,6 +116,11 @@ def test_lists(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     assert b"kek-1" in trunkline("secret", "rotate-key").stdout
 
 
+def test_adoption_says_to_programs_which_version_nodes_are_to_hold(trunkline: Trunkline) -> None:
+    said = json.loads(trunkline("secret", "adoption", "db/password", "-o", "json").stdout)
+    assert (said["version"], said["nodes"][0]["node"]) == (7, "vm-1")
+
+
 def test_a_command_refers_to_secrets(fake: FakeControlPlane, trunkline: Trunkline) -> None:
     fake.add_node("vm-1")
     options = ["--secret-env", "PW=db/password", "--secret-file", "key.pem=db/pem"]

@@ -46,6 +46,13 @@ class AdoptedSecret(Record):
     adopt_time: int | None = None
 
 
+class SecretAdoption(Record):
+    """The version of a secret that nodes are to hold, and every node's standing towards it."""
+
+    version: int = 0
+    nodes: list[AdoptedSecret] = Field(default_factory=list)
+
+
 class KeyRotation(Record):
     """What a rotation of the key-encryption key did."""
 
