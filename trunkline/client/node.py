@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any
 
 from trunkline.client.api_transport import path_of
@@ -69,19 +70,17 @@ class Node:
                 method, authority, path, token=token.token, fields=fields, body=body, timeout_seconds=timeout_seconds
             )
 
-        try:
+        with self._token_judged():
             if body is None or isinstance(body, bytes):
                 return await self._route.call(token, request)
             return await request(await self._route.linked(token))  # pieces once taken cannot be had again
-        except Unauthenticated:
-            self._tokens.forget()
-            raise
 
     async def open_connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open raw bytes to a port of the node; raises as `NodeSender.open_connection`."""
         token = await self._tokens.get(*scopes_of_port(port))
         host = _host(token)
-        return await self._route.call(token, lambda sender: sender.open_connection(host, port, token=token.token))
+        with self._token_judged():
+            return await self._route.call(token, lambda sender: sender.open_connection(host, port, token=token.token))
 
     async def open_upgraded(
         self, path: str, protocol: bytes, *, scopes: tuple[str, ...]
@@ -89,13 +88,10 @@ class Node:
         """Open raw bytes to the agent by an upgrade of a path of its API; raises as `NodeSender.open_upgraded`."""
         token = await self._tokens.get(*scopes)
         host = _host(token)
-        try:
+        with self._token_judged():
             return await self._route.call(
                 token, lambda sender: sender.open_upgraded(host, path, protocol, token=token.token)
             )
-        except Unauthenticated:
-            self._tokens.forget()
-            raise
 
     async def prepare(self, port: int) -> None:
         """Get the token for a port and open a link now, so that what is wrong with them shows before they are used.
@@ -103,7 +99,9 @@ class Node:
         Raises:
             TrunklineError: the control plane gives no token, or no relay can be reached.
         """
-        await self._route.linked(await self._tokens.get(*scopes_of_port(port)))
+        token = await self._tokens.get(*scopes_of_port(port))
+        with self._token_judged():
+            await self._route.linked(token)
 
     async def health(self) -> NodeHealth:
         """The node's own view of its health."""
@@ -160,6 +158,15 @@ class Node:
                 raise await read_error(response, "the node answered")
             async for piece in response:
                 yield piece
+
+    @contextlib.contextmanager
+    def _token_judged(self) -> Iterator[None]:
+        """Inside the block a token is used: one that is not accepted, since it was revoked say, is not used again."""
+        try:
+            yield
+        except Unauthenticated:
+            self._tokens.forget()
+            raise
 
     async def _json(self, method: str, path: str, scope: str, document: dict[str, Any] | None = None) -> Any:
         body = None if document is None else json.dumps(document).encode()
