@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from trunkline.channel.bodies import LAST_CHUNK, BodyError, BodyReader, encode_chunk
 from trunkline.channel.fields import HOP_BY_HOP, Field, Framing, HeadError, end_to_end
@@ -120,23 +121,29 @@ class LocalProxy:
             for name, value in end_to_end(head.fields, HOP_BY_HOP | head.connection)
         ]
         request = _LocalRequest(head, leftover, reader)
-        async with await request.answer(
-            node.request(
-                head.method.decode(),
-                head.target_origin.decode(),
-                port=port,
-                fields=fields,
-                body=request.body,
-                timeout_seconds=None,
-            )
-        ) as response:
-            whole = False
-            try:
-                await _relay_answer(response, head, writer)
-                whole = True
-            finally:
-                if not whole:
-                    break_off(writer)
+        try:
+            async with (
+                request.waited_for(),
+                await node.request(
+                    head.method.decode(),
+                    head.target_origin.decode(),
+                    port=port,
+                    fields=fields,
+                    body=request.body,
+                    timeout_seconds=None,
+                ) as response,
+            ):
+                whole = False
+                try:
+                    await _relay_answer(response, head, writer, request.moved)
+                    whole = True
+                finally:
+                    if not whole:
+                        break_off(writer)
+        except TimeoutError:
+            if writer.is_closing():
+                raise  # of an answer that had begun
+            raise _Refused(504, "the node did not answer, and the local program says no more") from None
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[RequestHead, bytes]:
@@ -159,7 +166,8 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[RequestHead, bytes]:
 class _LocalRequest:
     """The content of the local program's request, and how long its answer is waited for.
 
-    There is no bound while the program is there. One that says no more may be gone, or want its answer all the same.
+    There is no bound while the program is there. One that says no more may be gone, or want its answer all the same:
+    then each piece of it is waited for as long as the first.
 
     Attributes:
         body: the content, with its length where the program gave that; None if there is none.
@@ -170,6 +178,7 @@ class _LocalRequest:
         self._leftover = leftover
         self._reader = reader
         self._ended = asyncio.Event()
+        self._said_no_more = False
         self.body: AsyncIterator[bytes] | SizedBody | None = None
         if head.framing is Framing.CHUNKED:
             self.body = self._pieces()
@@ -178,19 +187,26 @@ class _LocalRequest:
         else:
             self._ended.set()
 
-    async def answer(self, asked: Awaitable[NodeResponse]) -> NodeResponse:
-        """Wait for the answer's head."""
-        try:
-            async with asyncio.timeout(None) as deadline:
-                watching = asyncio.ensure_future(self._bound(deadline))
-                try:
-                    return await asked
-                finally:
-                    watching.cancel()
-        except TimeoutError:
-            raise _Refused(504, "the node did not answer, and the local program says no more") from None
+    @asynccontextmanager
+    async def waited_for(self) -> AsyncIterator[None]:
+        """Bound the wait for the answer inside the block.
 
-    async def _bound(self, deadline: asyncio.Timeout) -> None:
+        Raises:
+            TimeoutError: the program says no more, or is gone, and nothing of the answer came in time.
+        """
+        async with asyncio.timeout(None) as self._deadline:
+            watching = asyncio.ensure_future(self._watch_program())
+            try:
+                yield
+            finally:
+                watching.cancel()
+
+    def moved(self) -> None:
+        """Something of the answer came."""
+        if self._said_no_more:
+            self._wait(LEFT_SECONDS)
+
+    async def _watch_program(self) -> None:
         await self._ended.wait()
         left_seconds = LEFT_SECONDS
         try:
@@ -198,7 +214,11 @@ class _LocalRequest:
                 pass  # one request is served on a connection
         except OSError:
             left_seconds = 0.0  # it is gone
-        deadline.reschedule(asyncio.get_running_loop().time() + left_seconds)
+        self._said_no_more = True
+        self._wait(left_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         body = BodyReader(self._head.framing, self._head.content_length)
@@ -219,7 +239,9 @@ class _LocalRequest:
                 raise ConnectionResetError("the local program ended its request too early")
 
 
-async def _relay_answer(response: NodeResponse, head: RequestHead, writer: asyncio.StreamWriter) -> None:
+async def _relay_answer(
+    response: NodeResponse, head: RequestHead, writer: asyncio.StreamWriter, moved: Callable[[], None]
+) -> None:
     fields = end_to_end(
         [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.fields], HOP_BY_HOP
     )
@@ -229,6 +251,7 @@ async def _relay_answer(response: NodeResponse, head: RequestHead, writer: async
     async for piece in response:
         writer.write(encode_chunk(piece) if chunked else piece)
         await writer.drain()
+        moved()
     if chunked:
         writer.write(LAST_CHUNK)
     await writer.drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
@@ -243,3 +244,26 @@ async def test_an_answer_is_not_waited_for_where_the_program_has_left(
             assert (await reader.read(-1)).startswith(b"HTTP/1.1 504 ")
         await asyncio.wait([served])
         writer.close()
+
+
+async def test_an_endless_answer_ends_where_the_program_has_left_and_nothing_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Events of a service that has nothing to tell for hours; nobody writes, so nobody would notice."""
+    monkeypatch.setattr(local_proxy, "LEFT_SECONDS", 0.0)
+    given_up = asyncio.Event()
+
+    async def answering(call: CannedCall) -> None:
+        call.answer(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nid: 1\n\n")
+        with contextlib.suppress(ConnectionResetError):
+            await call.reader.read(-1)
+        given_up.set()
+
+    async with proxy_before(answering) as (port, served):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(LINE + HOST + b"\r\n")
+        await reader.readuntil(b"id: 1\n\n")
+        writer.close()
+        await given_up.wait()
+        await asyncio.wait([served])
+        assert isinstance(served.exception(), OSError)
