@@ -27,9 +27,9 @@ async def local_port(sandbox: Sandbox, *words: str) -> AsyncIterator[tuple[int, 
         process.communicate()
 
 
-async def interrupted(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Ctrl-C: the exit status, and what was said on standard error."""
-    process.send_signal(signal.SIGINT)
+async def interrupted(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+    """Ctrl-C, or another signal: the exit status, and what was said on standard error."""
+    process.send_signal(number)
     _, said = await asyncio.to_thread(process.communicate, None, 30)
     return process.returncode, said.decode()
 
@@ -47,7 +47,7 @@ async def test_forward_leads_to_a_port_and_ends_quietly_with_a_connection_open(s
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"a part")
             assert await reader.readexactly(6) == b"a part"
-            assert await interrupted(process) == (0, "")
+            assert await interrupted(process, signal.SIGHUP) == (0, ""), "as Ctrl-C, which the proxy is sent"
             with pytest.raises(ConnectionResetError):
                 await reader.read(-1)
             writer.close()

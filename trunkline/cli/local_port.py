@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Awaitable, Callable
 
 import click
 
 from trunkline.cli.arguments import LARGEST_PORT
+from trunkline.cli.ending_signals import ending_signals
 from trunkline.cli.exits import CommandFailed, line_of
 from trunkline.cli.joining import close
 from trunkline.cli.peer_owner import is_own_peer
@@ -31,7 +31,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def serve_local_port(port: int, serve: Serve, announce: Callable[[int], None]) -> None:
-    """Serve each connection to a local port, until SIGINT or SIGTERM.
+    """Serve each connection to a local port, until a signal asks for the end.
 
     Args:
         port: to listen on; 0 lets the system pick one.
@@ -69,6 +69,8 @@ async def _guarded(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.S
             click.echo("trunkline: refused a connection of another user, or one that was closed at once", err=True)
         elif room:
             await serve(reader, writer)
+        else:
+            click.echo(f"trunkline: refused a connection: {MOST_CONNECTIONS} are open already", err=True)
     except TrunklineError as error:
         click.echo(f"trunkline: {line_of(error)}", err=True)
     except (OSError, asyncio.IncompleteReadError):
@@ -81,10 +83,11 @@ async def _guarded(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.S
 async def _until_interrupted() -> None:
     loop = asyncio.get_running_loop()
     interrupted = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = ending_signals()
+    for number in numbers:
         loop.add_signal_handler(number, interrupted.set)
     try:
         await interrupted.wait()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)

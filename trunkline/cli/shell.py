@@ -7,11 +7,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 
 from trunkline.channel.shell_frames import ShellEndingKind
+from trunkline.cli.ending_signals import ending_signals
 from trunkline.cli.examples import examples
 from trunkline.cli.exits import INTERRUPTED, printable
 from trunkline.cli.local_side import LocalSide
@@ -84,12 +86,10 @@ class _Signals:
     def watching(self) -> Iterator[None]:
         """Take the signals inside the block."""
         loop = asyncio.get_running_loop()
-        numbers = {
-            signal.SIGWINCH: self._resized,
-            signal.SIGINT: self._interrupted,
-            signal.SIGTERM: lambda: self._leave(signal.SIGTERM),
-            signal.SIGHUP: lambda: self._leave(signal.SIGHUP),
+        numbers: dict[signal.Signals, Callable[[], None]] = {
+            number: partial(self._leave, number) for number in ending_signals()
         }
+        numbers |= {signal.SIGWINCH: self._resized, signal.SIGINT: self._interrupted}
         for number, act in numbers.items():
             loop.add_signal_handler(number, act)
         try:
