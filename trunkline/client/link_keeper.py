@@ -169,15 +169,15 @@ class LinkKeeper:
             dialling = self._start_dialling(0.0)
             token_is_new = False
         try:
-            return await asyncio.shield(dialling)
+            return await _outcome(dialling)
         except Unauthenticated:
             if not token_is_new:
                 raise
-            return await asyncio.shield(self._start_dialling(0.0))
+            return await _outcome(self._start_dialling(0.0))
 
     def _start_dialling(self, delay_seconds: float) -> asyncio.Task[Link]:
         if self._closed:
-            raise Unreachable("this sender is closed", retry=False)
+            raise _closed()
         self._dialling = asyncio.create_task(self._dial_until_linked(delay_seconds), name="trunkline-dial")
         self._dialling.add_done_callback(_retrieve)
         return self._dialling
@@ -210,6 +210,23 @@ class LinkKeeper:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay_seconds - least_seconds):
                 await self._wanted.wait()
+
+
+async def _outcome(dialling: asyncio.Task[Link]) -> Link:
+    """What came of an attempt that others wait for too, whom it stays for when this caller is cancelled.
+
+    Raises:
+        Unreachable: the keeper was closed meanwhile. Its own end is no cancellation of those who wait.
+        TrunklineError: as the attempt.
+    """
+    await asyncio.wait([dialling])
+    if dialling.cancelled():
+        raise _closed()
+    return dialling.result()
+
+
+def _closed() -> Unreachable:
+    return Unreachable("this sender is closed", retry=False)
 
 
 def _raise_if_permanent(error: ChannelError) -> None:

@@ -30,17 +30,46 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._process_id = os.getpid()
         self._thread = threading.Thread(target=self._loop.run_forever, name="trunkline-client", daemon=True)
         self._thread.start()
 
     def run(self, work: Awaitable[Any]) -> Any:
-        """Wait for the result of `work`, which is cancelled if the waiting thread is interrupted."""
+        """Wait for the result of `work`, which is cancelled if the waiting thread is interrupted.
+
+        Raises:
+            RuntimeError: nobody would ever do the work: the client is closed, was made before a fork, or it is its own
+                thread that would wait.
+        """
+        problem = self._problem()
+        if problem is not None:
+            _drop(work)
+            raise RuntimeError(problem)
         future = asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def finish(self, work: Awaitable[Any]) -> None:
+        """Do what ends something; where nobody can wait for it, it is begun, or has no use any more."""
+        if self._problem() is None:
+            self.run(work)
+        elif self._is_own_thread():
+            asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop)
+        else:
+            _drop(work)
+
+    def _problem(self) -> str | None:
+        if os.getpid() != self._process_id:
+            return "this client was made before the process forked, which took no thread along: connect in each process"
+        if self._loop.is_closed():
+            return "this client is closed: connect again"
+        return "what the SDK calls back cannot wait for the SDK" if self._is_own_thread() else None
+
+    def _is_own_thread(self) -> bool:
+        return threading.get_ident() == self._thread.ident
 
     def stop(self) -> None:
         """End the loop and its thread; calls under way are cancelled."""
@@ -101,10 +130,14 @@ class Blocking:
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
-                self._thread.run(close())
+                self._thread.finish(close())
 
     def _face(self, value: Any) -> Any:
         """Stand in front of what has asynchronous methods of its own; records and plain values pass."""
+        if isinstance(value, asyncio.StreamReader | asyncio.StreamWriter):
+            return Blocking(value, self._thread)
+        if type(value) is tuple:
+            return tuple(map(self._face, value))
         module = type(value).__module__
         if module.startswith("trunkline.client.") and not module.startswith(PLAIN):
             return Blocking(value, self._thread)
@@ -132,6 +165,12 @@ def connect(url: str, token: str, *, ca_file: str | os.PathLike[str] | None = No
     """
     control_plane = ControlPlane(url, token, ca_file=ca_file)
     return BlockingControlPlane(control_plane, LoopThread())
+
+
+def _drop(work: Awaitable[Any]) -> None:
+    """Let go of what is never awaited, without a word of it."""
+    if inspect.iscoroutine(work):
+        work.close()
 
 
 async def _as_coroutine(work: Awaitable[Any]) -> Any:

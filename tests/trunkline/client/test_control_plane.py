@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from trunkline.client.commands import CommandRequest, Target
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, Unreachable
 from trunkline.client.records.commands import CommandState
-from trunkline.client.sync import connect
+from trunkline.client.sync import Blocking, LoopThread, connect
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +168,65 @@ def test_the_blocking_face_inside_an_event_loop(fake: FakeControlPlane) -> None:
             return str(control_plane.workspace("main").get_node("vm-1").node)
 
     assert asyncio.run(main()) == "vm-1"
+
+
+def test_a_client_that_was_closed_says_so(fake: FakeControlPlane) -> None:
+    fake.add_node("vm-1")
+    fake.add_node("vm-2")
+    with connect(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        workspace = control_plane.workspace("main")
+        nodes = workspace.list_nodes()
+        next(nodes)
+    nodes.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        workspace.get_node("vm-1")
+
+
+def test_a_client_of_before_a_fork_does_not_wait_for_a_thread_that_is_not_there(fake: FakeControlPlane) -> None:
+    with connect(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(20)
+                control_plane.account.account_id()
+            except BaseException as error:  # noqa: BLE001 - the parent is told
+                os.write(write_end, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(write_end)
+        assert b"before the process forked" in os.read(read_end, 4096)
+        os.close(read_end)
+        os.waitpid(child, 0)
+
+
+def test_what_the_sdk_calls_cannot_wait_for_the_sdk(fake: FakeControlPlane) -> None:
+    with connect(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+
+        async def on_the_loop() -> Any:
+            return control_plane.account.account_id()
+
+        with pytest.raises(RuntimeError, match="calls back"):
+            control_plane._thread.run(on_the_loop())
+
+
+def test_raw_bytes_have_a_blocking_face_too(fake: FakeControlPlane) -> None:
+    class Opens:
+        async def open_connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
+
+    thread = LoopThread()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reader, writer = Blocking(Opens(), thread).open_connection()
+        accepted, _ = listening.accept()
+        with accepted:
+            writer.write(b"there")
+            assert accepted.recv(5) == b"there"
+            accepted.sendall(b"back")
+            assert reader.readexactly(4) == b"back"
+            writer.close()
+            writer.wait_closed()
+    thread.stop()
 
 
 def test_a_ca_file_that_is_not_there(tmp_path: Path) -> None:

@@ -508,3 +508,17 @@ async def test_a_link_that_lives_for_seconds_each_time_is_there_most_of_the_time
         await relay.links[-1].closed
         await asyncio.sleep(0)
     assert away <= WANTED_SECONDS + 0.001
+
+
+async def test_who_waits_for_a_link_of_a_sender_that_is_closed_is_told_and_not_cancelled(start: Start) -> None:
+    sender, relay = start(EMPTY)
+    relay.dial_seconds = 5.0
+    waiting = [asyncio.create_task(sender.connect("t")) for _ in range(2)]
+    await asyncio.sleep(1.0)
+    waiting[0].cancel()
+    await asyncio.sleep(1.0)
+    await sender.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[0]
+    with pytest.raises(Unreachable, match="closed"):
+        await waiting[1]
