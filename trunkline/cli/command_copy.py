@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from trunkline.cli.command_status import cut_of
 from trunkline.cli.delivery_notes import DeliveryNotes, tell
+from trunkline.cli.patient_output import patient
 from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Session
 from trunkline.cli.timed_output import OutputTimes, TimedOutput
@@ -43,7 +44,7 @@ async def copy_part(session: Session, part: Part) -> bool:
 
 
 async def _copy(session: Session, part: Part) -> bool:
-    api, destination, whole = session.commands, output_to(sys.stdout.buffer), True
+    api, destination, whole = session.commands, output_to(patient(sys.stdout.buffer)), True
     times = OutputTimes(
         lambda at: api.output_times(part.command_id, part.stream, offset=at, kept=part.kept), time.monotonic
     )
@@ -69,7 +70,9 @@ async def _copy(session: Session, part: Part) -> bool:
             await timed.write(piece)
         else:
             destination.write(piece)
+        await destination.passed()
     destination.close()
+    await destination.passed()
     if part.length is None and (cut := cut_of(await api.get(part.command_id))) is not None:
         tell(cut)
     return whole

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.cli.exits import CommandFailed
+from trunkline.cli.local_input import LocalInput
+from trunkline.cli.patient_output import patient
 from trunkline.cli.remote_output import output_to
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.copying import Copied, Copier
@@ -22,7 +24,6 @@ from trunkline.files import beneath, directories
 from trunkline.files.names import NameRefused, check_name, shown
 from trunkline.files.partial import PartialBusy
 from trunkline.files.trees import TooManyEntries, TreeEntry, walk
-from trunkline.runtime.threads import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +65,17 @@ class Copies:
 
     async def show(self, calls: FileCalls, path: str) -> None:
         """Write a file of a node to our standard output; a terminal is shown control characters."""
-        output = output_to(sys.stdout.buffer)
+        output = output_to(patient(sys.stdout.buffer))
 
         async def write(content: bytes) -> None:
-            await in_thread(output.write, content)
+            output.write(content)
+            await output.passed()
 
         try:
             await stream_out(calls, RemotePlace(path), write, self._listener)
         finally:
             output.close()
+        await output.passed()
         self.copied.files += 1
 
     # To a node
@@ -98,7 +101,8 @@ class Copies:
         """Copy our standard input to a file of a node."""
         if path.endswith("/"):
             raise CommandFailed("standard input has no name: name the file on the node", os.EX_USAGE)
-        await stream_in(calls, sys.stdin.fileno(), RemotePlace(path), self._listener)
+        given = LocalInput(sys.stdin.fileno(), b"", ended=False)
+        await stream_in(calls, given.pieces(), RemotePlace(path), self._listener)
         self.copied.files += 1
 
     async def _send_tree(self, calls: FileCalls, source: str, status: os.stat_result, place: RemotePlace) -> None:

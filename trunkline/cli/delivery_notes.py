@@ -10,6 +10,7 @@ from datetime import datetime
 import click
 
 from trunkline.cli.exits import printable
+from trunkline.cli.patient_output import Destination
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import TrunklineError
 from trunkline.client.records.commands import Command
@@ -20,6 +21,16 @@ MOST_NOTES = 3
 def tell(line: str) -> None:
     """Write a line about what goes on to standard error."""
     click.echo(f"trunkline: {line}", err=True)
+
+
+def telling(destination: Destination) -> Callable[[str], None]:
+    """As `tell`, to standard error as others write to it."""
+
+    def tell(line: str) -> None:
+        destination.write(f"trunkline: {line}\n".encode())
+        destination.flush()
+
+    return tell
 
 
 class DeliveryNotes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from trunkline.cli.delivery_notes import tell
 from trunkline.cli.fleet_changes import FleetChanges
-from trunkline.cli.remote_output import Destination
+from trunkline.cli.patient_output import Destination, passed
 from trunkline.client.errors import TrunklineError
 from trunkline.client.records.commands import Command
 from trunkline.client.submissions import Standing
@@ -40,6 +40,10 @@ class JsonEvents:
             self._write("wave", {"submission_id": submission.submission_id, "wave": wave})
         for command in self._changes.commands(standing):
             self._write("command", command.model_dump(mode="json", exclude_none=True, exclude={"argv"}))
+
+    async def passed(self) -> None:
+        """Wait until the reader has taken what was written; raises OSError if it takes no more."""
+        await passed(self._destination)
 
     def outputs(self, command: Command, stream: str, offset: int) -> JsonOutput:
         """Where the events of one output go."""
@@ -95,6 +99,10 @@ class JsonOutput:
         """Write what was held back."""
         held, self._held = self._held, b""
         self._pass(held)
+
+    async def passed(self) -> None:
+        """See `Output`."""
+        await self._events.passed()
 
     def _pass(self, content: bytes) -> None:
         if content:

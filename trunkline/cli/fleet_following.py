@@ -61,6 +61,7 @@ class FleetFollower:
             for command in last.commands:
                 self._look_at(command)
             self._view.show(last)
+            await self._view.passed()
             self._skip_written = False
         await asyncio.gather(*self._copies)
         assert last is not None  # noqa: S101 - a watch yields at least once, or raises

@@ -12,7 +12,7 @@ from http import HTTPStatus
 import click
 
 from trunkline.cli.command_status import cut_of, remark_on, status_of_commands, status_of_fleet
-from trunkline.cli.delivery_notes import DeliveryNotes, tell
+from trunkline.cli.delivery_notes import DeliveryNotes, tell, telling
 from trunkline.cli.exits import CommandFailed, line_of, printable
 from trunkline.cli.fleet_following import FleetFollower, standings_of_one
 from trunkline.cli.fleet_options import FleetChoice
@@ -27,6 +27,7 @@ from trunkline.cli.following import (
 )
 from trunkline.cli.input_sending import input_sent
 from trunkline.cli.local_input import LocalInput
+from trunkline.cli.patient_output import passed, patient
 from trunkline.cli.remote_output import outputs_for
 from trunkline.cli.session import Session
 from trunkline.client.commands import CommandRequest
@@ -47,7 +48,7 @@ async def run_on_nodes(
         TrunklineError: the control plane refuses, or stays away.
     """
     api = session.commands
-    interruption = Interruption()
+    interruption = Interruption(by_hang_up=following is not None)  # nobody else could bring it the rest of its input
     with interruption.watching():
         commands = await unless_insisted(api.submit(choice.target, request, choice.rollout), interruption)
         if commands is None:
@@ -89,7 +90,7 @@ async def attach(session: Session, asked_id: str, output: str, *, from_now: bool
     if standing is None:
         tell(f"it goes on; `trunkline command cancel {asked_id}` ends it")
         return interruption.status
-    return _end(standing, view, interruption)
+    return await _end(standing, view, interruption)
 
 
 async def cancel_submission(session: Session, submission_id: str) -> None:
@@ -115,28 +116,32 @@ async def _follow_many(
             await cancel_submission(session, submission_id)
 
         standing = await until_interrupted(follower.run(), cancel, interruption)
-    return _end(standing, view, interruption)
+    return await _end(standing, view, interruption)
 
 
 async def _follow_one(session: Session, commands: Sequence[Command], interruption: Interruption) -> int:
     """Follow the command of one node, whose outputs pass as they are."""
-    outputs = outputs_for(_names(commands), sys.stdout.buffer, sys.stderr.buffer)
-    ended = await follow_all(session.commands, commands, outputs, interruption, DeliveryNotes())
-    if interruption.insisted.is_set() and not all(command.state.final for command in ended):
+    stderr = patient(sys.stderr.buffer)
+    outputs, tell = outputs_for(_names(commands), patient(sys.stdout.buffer), stderr), telling(stderr)
+    ended = await follow_all(session.commands, commands, outputs, interruption, DeliveryNotes(tell))
+    if interruption.requested.is_set() and not all(command.state.final for command in ended):
         tell(_NOT_WAITED_FOR)
     for command in ended:
         for remark in (remark_on(command, several=False), cut_of(command)):
             if remark is not None:
                 tell(remark)
+    await unless_interrupted(passed(stderr), interruption)
     return interruption.status if interruption.requested.is_set() else status_of_commands(ended)
 
 
-def _end(standing: Standing | None, view: FleetView, interruption: Interruption) -> int:
+async def _end(standing: Standing | None, view: FleetView, interruption: Interruption) -> int:
+    status = interruption.status
     if standing is None:
-        tell(_NOT_WAITED_FOR)
-        return interruption.status
-    status = interruption.status if interruption.requested.is_set() else status_of_fleet(standing)
-    view.finish(standing, status)
+        view.tell(_NOT_WAITED_FOR)
+    else:
+        status = status if interruption.requested.is_set() else status_of_fleet(standing)
+        view.finish(standing, status)
+    await unless_interrupted(view.passed(), interruption)
     return status
 
 

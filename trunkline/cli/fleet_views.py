@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from trunkline.cli.command_status import cut_of, remark_on
-from trunkline.cli.delivery_notes import DeliveryNotes, tell
+from trunkline.cli.delivery_notes import DeliveryNotes, tell, telling
 from trunkline.cli.exits import printable
 from trunkline.cli.fleet_changes import FleetChanges, never_sent
 from trunkline.cli.fleet_events import JsonEvents
 from trunkline.cli.output_copier import CommandOutputs, by_node
-from trunkline.cli.remote_output import Destination, OutputFor, outputs_for
+from trunkline.cli.patient_output import Destination, passed, patient
+from trunkline.cli.remote_output import OutputFor, outputs_for
 from trunkline.client.errors import TrunklineError
 from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.records.submissions import RolloutProgress
@@ -52,14 +53,24 @@ class FleetView(Protocol):
         """Say how it ended; `status` is what the program exits with."""
         ...
 
+    async def passed(self) -> None:
+        """Wait until what was shown, the outputs apart, has been taken; raises OSError if it cannot be written."""
+        ...
+
 
 class TextView:
     """Lines on standard error about waves, nodes and reasons, beside the outputs; `paint` shows the rest."""
 
     def __init__(
-        self, tell: Callable[[str], None], outputs: OutputFor, paint: Callable[[Standing], None] | None = None
+        self,
+        tell: Callable[[str], None],
+        outputs: OutputFor,
+        told: Destination,
+        paint: Callable[[Standing], None] | None = None,
     ) -> None:
+        """Tell lines by `tell`, which writes them to `told`."""
         self.tell = tell
+        self._told = told
         self._paint = paint
         self._changes = FleetChanges()
         self._notes = DeliveryNotes(tell)
@@ -90,6 +101,10 @@ class TextView:
 
             print_summary(standing, error_console())
 
+    async def passed(self) -> None:
+        """Wait until the lines have been taken."""
+        await passed(self._told)
+
     def _tell_end(self, command: Command, *, several: bool, in_waves: bool) -> None:
         remark = remark_on(command, several=several)
         if remark is None and in_waves and command.state is CommandState.SUCCEEDED:
@@ -118,6 +133,9 @@ class DocumentView:
     outputs = None
     tell = staticmethod(tell)
 
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+
     def show(self, standing: Standing) -> None:
         """Wait for the end."""
 
@@ -131,26 +149,32 @@ class DocumentView:
             "commands": [one.model_dump(mode="json", exclude_none=True) for one in standing.commands],
             "status": status,
         }
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        self._destination.write(json.dumps(document, indent=2).encode() + b"\n")
+        self._destination.flush()
+
+    async def passed(self) -> None:
+        """Wait until the document has been taken."""
+        await passed(self._destination)
 
 
 @contextlib.contextmanager
 def fleet_view(output: str, nodes: Sequence[str], *, quiet: bool) -> Iterator[FleetView]:
     """The view that was asked for, and that fits where the output goes."""
-    stdout, stderr = sys.stdout.buffer, sys.stderr.buffer
+    stdout, stderr = patient(sys.stdout.buffer), patient(sys.stderr.buffer)
+    outputs = outputs_for(list(nodes), stdout, stderr)
     if output == "jsonl":
         yield JsonEvents(stdout)
     elif output == "json":
-        yield DocumentView()
+        yield DocumentView(stdout)
     elif quiet:
-        yield QuietView(tell, outputs_for(list(nodes), stdout, stderr))
+        yield QuietView(telling(stderr), outputs, stderr)
     elif len(nodes) > 1 and sys.stderr.isatty():
         from trunkline.cli.fleet_display import LiveDisplay
 
         with LiveDisplay().running() as display:
-            yield TextView(display.tell, _outputs_above(display, list(nodes), stdout), display.paint)
+            yield TextView(display.tell, _outputs_above(display, list(nodes), stdout), stderr, display.paint)
     else:
-        yield TextView(tell, outputs_for(list(nodes), stdout, stderr))
+        yield TextView(telling(stderr), outputs, stderr)
 
 
 def _outputs_above(display: LiveDisplay, nodes: list[str], stdout: Destination) -> OutputFor:

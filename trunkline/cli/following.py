@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from trunkline.cli.delivery_notes import DeliveryNotes
+from trunkline.cli.ending_signals import ending_signals
 from trunkline.cli.output_copier import OutputCopier, by_node, together
 from trunkline.cli.remote_output import OutputFor
 from trunkline.client.commands import CommandApi
@@ -21,9 +22,13 @@ CANCEL_SECONDS = 15.0
 
 
 class Interruption:
-    """Whether the user asked for the end: the first SIGINT or SIGTERM cancels remotely, the second ends at once."""
+    """Whether the user asked for the end: the first SIGINT or SIGTERM cancels remotely, the second ends at once.
 
-    def __init__(self) -> None:
+    With `by_hang_up` the end of the terminal, SIGHUP, asks for it too. Otherwise it ends only us.
+    """
+
+    def __init__(self, *, by_hang_up: bool = False) -> None:
+        self._by_hang_up = by_hang_up
         self.requested = asyncio.Event()
         self.insisted = asyncio.Event()
         self.signal_number = 0
@@ -32,7 +37,7 @@ class Interruption:
     def watching(self) -> Iterator[None]:
         """Take the signals inside the block."""
         loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = ending_signals() if self._by_hang_up else (signal.SIGINT, signal.SIGTERM)
         for number in numbers:
             loop.add_signal_handler(number, self.interrupt, number)
         try:
@@ -50,7 +55,7 @@ class Interruption:
 
     @property
     def status(self) -> int:
-        """The exit status of an interrupted command: 130 for Ctrl-C, 143 for SIGTERM."""
+        """The exit status of an interrupted command: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + self.signal_number
 
 

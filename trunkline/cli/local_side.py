@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from trunkline.cli.escapes import EscapeFilter
 from trunkline.cli.exits import line_of
+from trunkline.cli.patient_output import passed, patient
 from trunkline.client.errors import TrunklineError
 from trunkline.client.shells import AWAY_SECONDS, RemoteShell
 
@@ -25,6 +26,7 @@ class LocalSide:
         self._raw = raw
         self._escapes = EscapeFilter()
         self._input = sys.stdin.fileno()
+        self._output, self._error = patient(sys.stdout.buffer), patient(sys.stderr.buffer)
         self._watched = False
         self._watchable = True
         self._ended = False
@@ -49,8 +51,9 @@ class LocalSide:
         Raises:
             BrokenPipeError: whoever read it has gone.
         """
-        stream = sys.stderr if is_error else sys.stdout
-        await asyncio.to_thread(_write_all, stream.fileno(), content)
+        destination = self._error if is_error else self._output
+        destination.write(content)
+        await passed(destination)
 
     def read_on(self) -> None:
         """Read our input if there is room for it at the other end."""
@@ -72,8 +75,7 @@ class LocalSide:
     def tell(self, line: str) -> None:
         """Say something to the user, beside what the shell shows."""
         start, end = ("\r\n", "\r\n") if self._raw else ("", "\n")
-        sys.stderr.write(f"{start}trunkline: {line}{end}")
-        sys.stderr.flush()
+        self._error.write(f"{start}trunkline: {line}{end}".encode())
 
     def _watch(self, *, wanted: bool) -> None:
         if wanted == self._watched:
@@ -125,12 +127,3 @@ class LocalSide:
             self._shell.leave()
         else:
             self._shell.end_input()
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:  # another program that has it open has made it so
-            os.set_blocking(descriptor, True)

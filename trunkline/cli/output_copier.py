@@ -47,6 +47,7 @@ class OutputCopier:
             await self._copy_into(output, stream, offset)
         finally:
             output.close()
+        await output.passed()
 
     async def _copy_into(self, output: Output, stream: OutputStream, offset: int) -> None:
         """Copy an output to its end; as long as the command has not ended, a node that is away is waited for."""
@@ -56,6 +57,7 @@ class OutputCopier:
                 async for piece in self._api.output(self._command.command_id, stream, offset=offset, follow=True):
                     offset += len(piece)
                     output.write(piece)
+                    await output.passed()
             except TrunklineError as error:
                 if ended or not (error.retry or _not_yet(error, offset)):
                     raise

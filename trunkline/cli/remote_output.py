@@ -13,27 +13,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from trunkline.cli.exits import printable
+from trunkline.cli.patient_output import Destination, passed
 
 LONGEST_LINE_BYTES = 65_536
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 _CONTROL_BUT_RETURN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 _LEAD_OF_CONTROL = b"\xc2"
-
-
-class Destination(Protocol):
-    """What is needed of a binary file, such as our standard output."""
-
-    def write(self, content: bytes, /) -> object:
-        """Take bytes."""
-        ...
-
-    def flush(self) -> object:
-        """Let them go."""
-        ...
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        ...
 
 
 class Output(Protocol):
@@ -45,6 +30,10 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Pass what was held back."""
+        ...
+
+    async def passed(self) -> None:
+        """Wait until the reader has taken what was written; raises OSError if it takes no more."""
         ...
 
 
@@ -61,6 +50,10 @@ class PlainOutput:
 
     def close(self) -> None:
         """Nothing is held back."""
+
+    async def passed(self) -> None:
+        """See `Output`."""
+        await passed(self._destination)
 
 
 class ShownOutput:
@@ -83,6 +76,10 @@ class ShownOutput:
         self._destination.write(b"\\xc2" if self._held else b"")
         self._destination.flush()
         self._held = b""
+
+    async def passed(self) -> None:
+        """See `Output`."""
+        await passed(self._destination)
 
 
 class PrefixedOutput:
@@ -110,6 +107,10 @@ class PrefixedOutput:
             self._write_line(self._held)
             self._held = b""
             self._destination.flush()
+
+    async def passed(self) -> None:
+        """See `Output`."""
+        await passed(self._destination)
 
     def _write_line(self, line: bytes) -> None:
         shown = neutralised(line.removesuffix(b"\r")) if self._neutralise else line

@@ -26,6 +26,7 @@ from trunkline.client.node_response import read_error
 from trunkline.runtime.clock import Clock, SystemClock
 
 AWAY_SECONDS = 60.0
+LEAVING_SECONDS = 5.0
 """How long a node keeps a shell whose caller is away."""
 RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Pauses between attempts to attach; the last goes on."""
@@ -123,9 +124,15 @@ class RemoteShell:
         self._send()
 
     def leave(self) -> None:
-        """Hang up: the node ends the shell now, or within a minute if it cannot be told."""
+        """Hang up: the node ends the shell now, or within a minute if it cannot be told.
+
+        Its last word is waited for, for `LEAVING_SECONDS`: not for a node that does not answer, nor for a listener that
+        takes no more of what is shown. The second time it is not.
+        """
         if self._leaving or not self._flow.attached:
             self._left.set()
+        else:
+            asyncio.get_running_loop().call_later(LEAVING_SECONDS, self._left.set)
         self._leaving = True
         self._flow.hang_up()
         self._send()

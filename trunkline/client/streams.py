@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.downloads import ContentDiffers, blocks_of
@@ -12,9 +11,7 @@ from trunkline.client.errors import TrunklineError
 from trunkline.client.file_calls import FileCalls, RemotePlace
 from trunkline.client.persistence import Furthest, wait_for_next
 from trunkline.client.resumption import Resumption
-from trunkline.runtime.threads import in_thread
 
-PIECE_BYTES = 65_536
 NEW_MODE = "644"
 
 
@@ -49,18 +46,18 @@ async def stream_out(
             await wait_for_next(resumption, error, listener)
 
 
-async def stream_in(calls: FileCalls, source: int, place: RemotePlace, listener: CopyListener) -> None:
-    """Send what a descriptor gives until its end; nothing is in place before the whole is there.
+async def stream_in(calls: FileCalls, pieces: AsyncIterable[bytes], place: RemotePlace, listener: CopyListener) -> None:
+    """Send pieces until their end; nothing is in place before the whole is there.
 
     Raises:
         TrunklineError: the node does not take it, or the way to it broke.
     """
-    await calls.put(place, _hashed(source, listener), {"offset": 0, "mode": NEW_MODE})
+    await calls.put(place, _hashed(pieces, listener), {"offset": 0, "mode": NEW_MODE})
 
 
-async def _hashed(source: int, listener: CopyListener) -> AsyncIterator[bytes]:
+async def _hashed(pieces: AsyncIterable[bytes], listener: CopyListener) -> AsyncIterator[bytes]:
     hasher = hashlib.sha256()
-    while piece := await in_thread(os.read, source, PIECE_BYTES):
+    async for piece in pieces:
         hasher.update(piece)
         yield piece
         listener.moved(len(piece))

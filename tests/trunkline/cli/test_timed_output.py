@@ -15,6 +15,9 @@ class Shown:
     def close(self):
         pass
 
+    async def passed(self):
+        pass
+
 
 class Marks:
     """The marks that a service has, and how often it was asked from where."""
