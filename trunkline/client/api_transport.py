@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, RequestInvalid, TrunklineError, Unreachable
+from trunkline.client.lifetime import Lifetime
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.client.retry_after import read_retry_after
 from trunkline.runtime.backoff import Backoff
@@ -98,11 +99,13 @@ class ApiTransport:
         self._clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._session: aiohttp.ClientSession | None = None
+        self._lifetime = Lifetime()
         self._gave_up = False
         self._proxy = outbound_proxy(self.url)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is asked for later is `Unreachable`."""
+        self._lifetime.end()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -238,6 +241,7 @@ class ApiTransport:
             self._gave_up |= response is None or not response.content.at_eof()
 
     def _open_session(self) -> aiohttp.ClientSession:
+        self._lifetime.check()
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._ssl_context, limit=MOST_CONNECTIONS),

@@ -21,6 +21,8 @@ from trunkline.runtime.secret import Secret
 class ControlPlane:
     """One control plane, as an operator or program with a token sees it; use as an asynchronous context manager.
 
+    It is used on one event loop (a second one is a `RuntimeError`) and until it is closed (then `Unreachable`).
+
     Attributes:
         account: workspaces, relays, audit events.
         endings: revocations and locks.

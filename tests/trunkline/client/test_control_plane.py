@@ -73,6 +73,32 @@ async def test_a_deletion_whose_first_answer_was_lost(fake: FakeControlPlane) ->
         await control_plane.workspace("main").delete_node("vm-1")
 
 
+async def test_nothing_is_opened_once_the_client_is_closed(fake: FakeControlPlane) -> None:
+    control_plane = ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file)
+    node = control_plane.node("main", "vm-1")
+    token = await node._tokens.get("health:read")
+    await control_plane.close()
+    for late in (control_plane.account.account_id(), node._route.linked(token)):
+        with pytest.raises(Unreachable, match="closed") as caught:
+            await late
+        assert not caught.value.retry
+
+
+def test_a_client_is_used_on_one_event_loop(fake: FakeControlPlane) -> None:
+    control_plane = ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file)
+
+    async def ask(*, close: bool) -> None:
+        await control_plane.account.rotate_secret_key()
+        if close:
+            await control_plane.close()
+
+    with asyncio.Runner() as first:
+        first.run(ask(close=False))
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(ask(close=False))
+        first.run(ask(close=True))
+
+
 async def test_a_redirect_takes_the_token_nowhere(fake: FakeControlPlane) -> None:
     async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
         fake.failures = [error(307, "X", "elsewhere", Location="https://evil.test/")]
