@@ -12,7 +12,7 @@ import click
 from trunkline.cli.arguments import LARGEST_PORT
 from trunkline.cli.ending_signals import ending_signals
 from trunkline.cli.exits import CommandFailed, line_of
-from trunkline.cli.joining import close
+from trunkline.cli.joining import break_off, close
 from trunkline.cli.peer_owner import is_own_peer
 from trunkline.client.errors import TrunklineError
 
@@ -70,8 +70,10 @@ async def _guarded(serve: Serve, reader: asyncio.StreamReader, writer: asyncio.S
         elif room:
             await serve(reader, writer)
         else:
+            break_off(writer)
             click.echo(f"trunkline: refused a connection: {MOST_CONNECTIONS} are open already", err=True)
     except TrunklineError as error:
+        break_off(writer)  # it would take a clean end for all that there is
         click.echo(f"trunkline: {line_of(error)}", err=True)
     except (OSError, asyncio.IncompleteReadError):
         pass  # the local program has gone
