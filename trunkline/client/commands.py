@@ -251,7 +251,9 @@ class CommandApi:
         At most `length_bytes` of it; with `follow`, what is still to come too, until the command has ended. Whatever
         breaks on the way (the control plane, a relay, the node's agent) is resumed at the byte reached. Of a node that
         is gone there is what the control plane has kept; `kept` asks for that also of one that is only away. `on_cut`
-        is told of bytes that were not kept, and those behind them follow.
+        is told of bytes that were not kept, and those behind them follow. As with any generator, a wait for a piece
+        that is given up, by a timeout say, ends this reading, and the next wait finds an end: go on with another, from
+        the `offset` reached.
 
         Raises:
             ApiError: there is no such command or output, or `offset` lies beyond the end (416).

@@ -268,7 +268,12 @@ class Exchange:
     async def _wait(self) -> None:
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._waiters:  # or else each wait that is given up would leave something behind
+                self._waiters.remove(waiter)
+            raise
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []

@@ -75,14 +75,14 @@ class NodeResponse:
         except (ValueError, RecursionError):
             raise BadResponse(f"the answer of status {self.status} is not JSON") from None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body piece by piece as it arrives.
 
         There is no deadline of its own, since a followed output may be silent for hours: a dead link is found by its
-        keep-alive, and ends this with `CallInterrupted`.
+        keep-alive, and ends this with `CallInterrupted`. Whoever gives up the wait for a piece, by a timeout say, may
+        ask for it again: nothing is lost by that, and it is not the end.
         """
-        while chunk := await self._exchange.next_chunk():
-            yield chunk
+        return _Chunks(self._exchange)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.chunks()
@@ -101,6 +101,22 @@ class NodeResponse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class _Chunks:
+    """The pieces of a body; a generator would have ended with the first wait that was given up."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._exchange.next_chunk()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
 
 async def read_error(response: NodeResponse, summary: str) -> ApiError:

@@ -522,3 +522,31 @@ async def test_who_waits_for_a_link_of_a_sender_that_is_closed_is_told_and_not_c
         await waiting[0]
     with pytest.raises(Unreachable, match="closed"):
         await waiting[1]
+
+
+async def test_a_wait_for_a_piece_that_is_given_up_is_not_the_end_of_the_answer(start: Start) -> None:
+    """Events with hours between them, read with a timeout for each."""
+
+    async def answering(call: CannedCall) -> None:
+        call.answer(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nid: 1\n\n")
+        await asyncio.sleep(3 * 3600.0)
+        call.answer(b"id: 2\n\n")
+        call.writer.close()
+
+    sender, _ = start(answering)
+    silences, received = 0, b""
+    async with await sender.request("GET", HOST, "/events", token="t") as response:
+        pieces = aiter(response)
+        while True:
+            try:
+                async with asyncio.timeout(30.0):
+                    piece = await anext(pieces, b"")
+            except TimeoutError:
+                silences += 1
+                continue
+            if not piece:
+                break
+            received += piece
+        assert received == b"id: 1\n\nid: 2\n\n"
+        assert silences > 300
+        assert not response._exchange._waiters
