@@ -35,7 +35,7 @@ class PatientOutput:
     """Writes to a descriptor in order, on the running loop; what fails is raised by the next `write` or `passed`."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor = _opened_anew(descriptor) if os.isatty(descriptor) else descriptor
         self._loop = asyncio.get_running_loop()
         self._held = bytearray()
         self._watched = False
@@ -98,6 +98,14 @@ class PatientOutput:
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def _opened_anew(terminal: int) -> int:
+    """The same terminal, for us alone not to block: with room for one byte it would take any number, and wait."""
+    try:
+        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # of another user, behind su(1) say
+        return terminal
 
 
 def patient(stream: BinaryIO) -> Destination:

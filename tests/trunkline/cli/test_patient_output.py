@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import pty
 import signal
+import tty
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ import pytest
 from trunkline.cli.copies import Choices, Copies
 from trunkline.cli.following import Interruption, until_interrupted
 from trunkline.cli.output_copier import OutputCopier
-from trunkline.cli.patient_output import passed, patient
+from trunkline.cli.patient_output import PatientOutput, passed, patient
 from trunkline.cli.remote_output import output_to
 from trunkline.client.commands import CommandApi
 from trunkline.client.copy_listener import CopyListener
@@ -43,8 +45,7 @@ async def test_what_a_pipe_has_no_room_for_is_passed_on_as_it_is_read(pipe: tupl
     assert not waiting.done()
     received = bytearray()
     while len(received) < len(CONTENT):
-        received += read_end.read(10_000)
-        await asyncio.sleep(0)
+        received += await asyncio.to_thread(read_end.read, 10_000)
     await waiting
     assert received == CONTENT
 
@@ -70,6 +71,21 @@ async def test_a_file_takes_all_of_it_and_what_is_no_file_is_written_as_it_is(tm
     assert (tmp_path / "file").read_bytes() == CONTENT
     memory = io.BytesIO()
     assert patient(memory) is memory
+
+
+async def test_a_terminal_whose_reader_stands_still_takes_what_it_has_room_for() -> None:
+    near, far = pty.openpty()
+    tty.setraw(far)
+    output = PatientOutput(far)
+    output.write(CONTENT)
+    waiting = asyncio.create_task(output.passed())
+    await asyncio.sleep(0)
+    received = 0
+    while received < len(CONTENT):
+        received += len(await asyncio.to_thread(os.read, near, 65_536))
+    await waiting
+    for descriptor in (output._descriptor, near, far):
+        os.close(descriptor)
 
 
 async def test_an_interruption_is_heard_while_the_reader_stands_still(pipe: tuple[BinaryIO, BinaryIO]) -> None:
