@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ from certs.claims import LONGEST_LIFE_SECONDS
 from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.jose import chain_member, write_compact
-from certs.tokens import TokenClaims, TokenError, TokenErrorCode, TokenKind
+from certs.keyring import KeyRing
+from certs.tokens import TokenClaims, TokenError, TokenErrorCode, TokenKind, TokenVerifier
 from tests.support.identities import IdentityKit
 
 NOW = 1_800_000_000.0
@@ -96,6 +98,14 @@ def test_a_relay_of_another_authority_is_not_believed(kit: IdentityKit, stranger
         "x5c": chain_member([foreign.chain.leaf, *kit.issue_relay().chain.certificates[1:]]),
     }
     assert code(kit, write_compact(grafted, {}, foreign.signing_key())) is TokenErrorCode.BAD_CHAIN
+
+
+def test_a_relay_of_another_trust_domain_is_not_believed_though_its_root_is(kit: IdentityKit, tmp_path: Path) -> None:
+    other = IdentityKit(tmp_path, trust_domain="other.test", now=NOW)
+    verifier = TokenVerifier(KeyRing((), [*kit.roots, *other.roots]), kit.trust_domain)
+    verifier.verify(forge(kit, kit.issue_relay()), TokenKind.ASSERTION, NOW)
+    with pytest.raises(TokenError, match="not signed by a relay"):
+        verifier.verify(forge(kit, other.issue_relay()), TokenKind.ASSERTION, NOW)
 
 
 def test_the_chain_must_be_the_signer_s(kit: IdentityKit) -> None:

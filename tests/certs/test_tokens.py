@@ -293,7 +293,7 @@ def test_kinds_are_not_interchangeable(kit: IdentityKit, verifier: TokenVerifier
         ("scope", ["port:1"]),
         ("scope", "command:read  health:read"), ("scope", " command:read"), ("scope", "port:0"),
         ("scope", "port:65536"),
-        ("scope", "port:01"), ("scope", "port:+1"), ("scope", "port:١"), ("scope", "port:"),
+        ("scope", "port:01"), ("scope", "port:+1"), ("scope", "port:١"), ("scope", "port:"), ("scope", "port:22x"),
         ("scope", "command:read\t"),
         ("scope", " ".join(f"port:{n}" for n in range(1, 66))), ("scope", "COMMAND:READ"),
     ],
@@ -402,6 +402,20 @@ def test_a_removed_key_is_refused_at_once_also_from_the_cache(kit: IdentityKit) 
     kit.keyring.replace([], kit.roots)
     assert refusal(verifier, token) is TokenErrorCode.UNKNOWN_KEY
     kit.keyring.replace([kit.token_key], kit.roots)
+
+
+def test_a_removed_key_stays_refused_once_others_have_been_verified(kit: IdentityKit) -> None:
+    verifier, token = kit.verifier(), forge(kit)
+    verifier.verify(token, TokenKind.CALL, NOW)
+    key = LocalSigningKey(generate_key())
+    other = token_key(key.public_key())
+    header = {"typ": TokenKind.CALL.value, "kid": other.key_id}
+    kit.keyring.replace([other], kit.roots)
+    try:
+        verifier.verify(write_compact(header, good_claims(kit), key), TokenKind.CALL, NOW)
+        assert refusal(verifier, token) is TokenErrorCode.UNKNOWN_KEY
+    finally:
+        kit.keyring.replace([kit.token_key], kit.roots)
 
 
 def test_a_listen_token_is_not_kept(kit: IdentityKit) -> None:

@@ -18,7 +18,7 @@ from relay.admission.grants import Grant
 from relay.admission.links import LinkAdmission
 from relay.admission.quota_form import Quota, WorkspaceQuotas
 from relay.admission.quotas import Quotas
-from relay.admission.streams import ASSERTION_SECONDS, Admission
+from relay.admission.streams import ASSERTION_SECONDS, MAX_GRANTS_PER_TOKEN, Admission
 from relay.identity.own_identity import OwnIdentity
 from relay.links.listeners import Listener
 from relay.metrics import RelayMetrics
@@ -373,6 +373,15 @@ def test_the_cache_of_tokens_is_bounded(kit: IdentityKit, tmp_path):
     assert len(relay.admission._tokens) == 3
 
 
+def test_what_one_token_was_granted_is_bounded(relay: Fixture):
+    token = relay.kit.call_token()
+    for number in range(MAX_GRANTS_PER_TOKEN + 10):
+        name = f"vm-{number}-again"
+        relay.listeners.by_name[WORKSPACE, name] = relay.listener
+        relay.grant(token, Destination(WORKSPACE, name, 80))
+        assert len(relay.admission._tokens[token].grants) <= MAX_GRANTS_PER_TOKEN
+
+
 def test_tokens_that_have_expired_are_not_kept(kit: IdentityKit, tmp_path):
     relay = Fixture(kit, tmp_path)
     for _ in range(60):
@@ -409,6 +418,28 @@ def test_a_listener_needs_its_token_and_its_certificate(relay: Fixture):
     assert decide(relay, kit.listen_token(kit.issue_node(node="nd-two")), own) == "bad_certificate"
     refused = ["no_certificate", *["bad_certificate"] * 3, "no_token", "bad_certificate"]
     assert [outcome.metric_label for outcome, *_ in relay.audit.refusals] == refused, "links too are audited"
+    counted = [relay.metrics.link_refusals.of(label).count for label in ("bad_certificate", "no_token")]
+    assert counted == [4, 1]
+
+
+def test_a_token_that_is_bound_to_the_leaf_of_another_node_attaches_nobody(relay: Fixture):
+    own = relay.kit.issue_node()
+    mixed_up = relay.kit.signer.issue_listen(
+        relay.kit.node_spiffe_id(node="nd-two"),
+        workspace=WORKSPACE,
+        node_name="vm-2",
+        certificate_thumbprint=own.thumbprint,
+        now=relay.kit.now,
+    )
+    assert decide(relay, mixed_up.text, own) == "bad_certificate"
+
+
+def test_a_listeners_grant_says_for_whom_it_listens(relay: Fixture):
+    own = relay.kit.issue_node()
+    granted = relay.admission.admit_link(relay.kit.listen_token(own), peer_of(own))
+    assert isinstance(granted, ListenerGrant)
+    assert granted[1:] == (WORKSPACE_ID, NODE_ID, WORKSPACE, NODE, str(own.spiffe_id), own.thumbprint)
+    assert granted.credential.certificate_serial == own.serial
 
 
 def test_who_may_open_a_senders_link(relay: Fixture, stranger: IdentityKit):
@@ -422,6 +453,26 @@ def test_who_may_open_a_senders_link(relay: Fixture, stranger: IdentityKit):
     assert decide(relay, stranger.call_token(), None) == "bad_token"
     assert decide(relay, own_assertion(kit), None) == "bad_token"
     assert decide(relay, "garbage", kit.control_plane) == "bad_token"
+
+
+def test_the_control_plane_of_another_trust_domain_opens_no_link(relay: Fixture, tmp_path):
+    # Its root may be trusted too, as that of one control plane which takes another's place.
+    other = IdentityKit(tmp_path, trust_domain="other.test", now=relay.kit.now)
+    assert decide(relay, None, other.control_plane) == "bad_certificate"
+
+
+@pytest.mark.parametrize("of", [IdentityKit.call_token, IdentityKit.workspace_token])
+def test_a_token_that_is_revoked_or_locked_opens_no_senders_link(relay: Fixture, of: Callable[[IdentityKit], str]):
+    token = of(relay.kit)
+    named = token_id(relay.kit, token)
+    relay.trust_now(token_ids=[named])
+    assert decide(relay, token, None) == "revoked"
+    relay.trust_now(locks=(lock("token", named),))
+    assert decide(relay, token, None) == "locked"
+    relay.trust_now(workspaces=[WORKSPACE_ID])
+    assert decide(relay, token, None) == "revoked"
+    relay.trust_now()
+    assert decide(relay, token, None) == "sender"
 
 
 def test_the_senders_grant_names_the_workspace_that_its_link_counts_for(relay: Fixture):
@@ -449,6 +500,8 @@ def test_revoked_and_locked_links_are_refused(relay: Fixture):
         assert decide(relay, token, own) == expected, changes
     relay.trust_now(certificates=[kit.control_plane.serial])
     assert decide(relay, None, kit.control_plane) == "revoked"
+    relay.trust_now(locks=(lock("certificate", kit.control_plane.serial),))
+    assert decide(relay, None, kit.control_plane) == "locked"
 
 
 def test_an_expired_certificate_attaches_nothing(relay: Fixture):
@@ -472,6 +525,10 @@ def test_a_link_that_was_admitted_is_looked_at_again(relay: Fixture):
     assert label() == "stale_trust"
     relay.trust.set_stale(False)
     assert label() is None
+    relay.trust_now(certificates=[own.serial])
+    assert label() == "revoked"
+    assert [outcome.metric_label for outcome, *_ in relay.audit.refusals] == ["stale_trust", "revoked"]
+    relay.trust_now()
     relay.clock.advance(granted.credential.ends_at - relay.clock.now())
     assert label() == "expired_token"
 
@@ -497,8 +554,10 @@ def test_renewal_of_a_listen_token(relay: Fixture):
     assert renew(kit.listen_token(own)) is None
     assert listener.credential is not before
     assert listener.credential.certificate_serial == own.serial
+    before = listener.credential
     relay.trust_now(nodes=[NODE_ID])
     assert renew(kit.listen_token(own)) == "revoked"
+    assert listener.credential is before
 
 
 @pytest.mark.parametrize("locked", [lock("node", NODE_ID), lock("workspace", WORKSPACE_ID)])

@@ -134,6 +134,13 @@ def test_what_is_revoked_is_cut_and_counted(relay: Fixture, named, revoked):
     assert relay.reported[-1][1]["cut"] == 3
 
 
+def test_a_call_is_cut_for_its_own_token_whichever_node_it_goes_to(relay: Fixture):
+    call = relay.call(token_id="jti-1")
+    call.towards = (NODE_ID, "ws-finance")
+    relay.adoption.adopt(relay.press.document(token_ids=["jti-1"]))
+    assert [outcome for outcome, _ in call.cuts] == [Outcome.REVOKED]
+
+
 def test_what_is_locked_is_cut(relay: Fixture):
     call = relay.call(node_id=NODE_ID)
     relay.adoption.adopt(relay.press.document(locks=(lock("node", NODE_ID),)))
@@ -165,9 +172,10 @@ def test_a_lock_cuts_calls_towards_a_node_and_leaves_its_link(relay: Fixture, ki
     assert listener.cuts == []
 
 
-def test_a_lock_on_the_listeners_own_credential_cuts_its_link(relay: Fixture):
-    listener = relay.call(UseKind.LISTENER, certificate_serial="abc", node_id=NODE_ID)
-    relay.adoption.adopt(relay.press.document(locks=(lock("certificate", "abc"),)))
+@pytest.mark.parametrize(("kind", "member"), [("certificate", "certificate_serial"), ("token", "token_id")])
+def test_a_lock_on_the_listeners_own_credential_cuts_its_link(relay: Fixture, kind: str, member: str):
+    listener = relay.call(UseKind.LISTENER, node_id=NODE_ID, **{member: "abc"})
+    relay.adoption.adopt(relay.press.document(locks=(lock(kind, "abc"),)))
     assert [outcome for outcome, _ in listener.cuts] == [Outcome.LOCKED]
 
 
