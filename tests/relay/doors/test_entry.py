@@ -110,7 +110,19 @@ def test_streams_use_origin_form_and_host() -> None:
     assert entry == Entry(Door.LINK, Destination("finance", "vm-1", 9), b"/x", "t")
     refusal = DOORS.enter_by_link(head(b"GET http://" + HOST + b"/"))
     assert isinstance(refusal, DoorRefusal)
+    assert refusal.outcome is Outcome.BAD_REQUEST
     refusal = DOORS.enter_by_link(head(b"PUT /v1/token", b"Proxy-Authorization: Bearer t", host=b"link.internal"))
+    assert isinstance(refusal, DoorRefusal)
+    assert refusal.outcome is Outcome.NOT_FOUND
+
+
+def test_a_stream_that_would_echo_credentials_or_names_nobody_is_refused() -> None:
+    credentials = b"Proxy-Authorization: Bearer t"
+    for streamed in (head(b"TRACE /x", credentials), head(b"OPTIONS /x", b"Max-Forwards: 0", credentials)):
+        refusal = DOORS.enter_by_link(streamed)
+        assert isinstance(refusal, DoorRefusal)
+        assert (refusal.door, refusal.outcome) == (Door.LINK, Outcome.NOT_IMPLEMENTED)
+    refusal = DOORS.enter_by_link(parse_request_head(b"GET /x HTTP/1.0\r\n" + credentials + b"\r\n\r\n"))
     assert isinstance(refusal, DoorRefusal)
     assert refusal.outcome is Outcome.NOT_FOUND
 
@@ -133,7 +145,8 @@ def test_bearer(value, token) -> None:
     ("value", "token"),
     [
         (basic(b"user:t"), "t"), (basic(b":t"), "t"), (basic(b"user:a:b"), None), (basic(b"user"), None),
-        (basic(b"user:"), None), (b"Basic !!!", None), (b"Basic " + b"QUFB" * 3000, None), (basic(b"u:\xff"), None),
+        (basic(b"user:"), None), (b"Basic !!!", None), (basic(b"u:t") + b"!", None), (basic(b"u:\xff"), None),
+        (basic(b"u:" + b"a" * 9000), None),
     ],
 )  # fmt: skip
 def test_basic(value, token) -> None:
@@ -157,3 +170,21 @@ def test_long_credentials_are_read_and_not_remembered() -> None:
             assert entry.token == "a" * size
             found.append(entry.token)
         assert (found[1] is found[2]) == remembered
+
+
+def test_credentials_that_nobody_sends_any_more_are_forgotten() -> None:
+    doors = Doors(NodeNames("trunk.internal"))
+    for raw in (
+        b"GET /v1/workspaces/w/nodes/n/ HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer token\r\n\r\n",
+        b"GET http://" + HOST + b"/ HTTP/1.1\r\nHost: " + HOST + b"\r\nProxy-Authorization: Bearer token\r\n\r\n",
+    ):
+        found = []
+        for _ in range(2):
+            for _ in range(3):
+                entry = doors.choose(parse_request_head(raw))
+                assert isinstance(entry, Entry)
+                found.append(entry.token)
+            doors.age()
+            doors.age()
+        assert found[1] is found[2]
+        assert found[2] is not found[5]

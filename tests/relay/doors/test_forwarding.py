@@ -1,9 +1,16 @@
+import pytest
 from prometheus_client import CollectorRegistry
 
 from relay.doors.destinations import NodeNames
 from relay.doors.door_counts import DoorCounts
 from relay.doors.entry import Door, Entry
-from relay.doors.forwarding import ForwardedRequest, ForwardedResponse, forward_interim, forward_trailers
+from relay.doors.forwarding import (
+    ForwardedRequest,
+    ForwardedResponse,
+    forward_interim,
+    forward_request_trailers,
+    forward_trailers,
+)
 from relay.metrics import RelayMetrics
 from relay.trust.credentials import Destination
 from trunkline.channel.fields import Framing
@@ -70,6 +77,51 @@ def test_assertion_takes_the_tokens_place() -> None:
     head = forwarded().head("assertion", b"id")
     assert b"secret" not in head
     assert lines(head)[-2:] == [b"Proxy-Authorization: Bearer assertion", b"Trunkline-Request-Id: id"]
+
+
+HOP_BY_HOP = (
+    b"Connection: close", b"Keep-Alive: 1", b"Proxy-Connection: x", b"Proxy-Authenticate: Basic",
+    b"Proxy-Authorization: Bearer x", b"Proxy-Authentication-Info: x", b"TE: trailers", b"Trailer: x",
+    b"Upgrade: x",
+)  # fmt: skip
+BY_NODES_FOR_THE_ORIGIN = (
+    b"Set-Cookie: a", b"Set-Cookie2: a", b"Clear-Site-Data: *", b"Strict-Transport-Security: x",
+    b"Service-Worker-Allowed: /", b"Alt-Svc: x", b"Public-Key-Pins: x", b"NEL: {}", b"Report-To: {}",
+    b"Reporting-Endpoints: x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", HOP_BY_HOP)
+def test_what_belongs_to_one_connection_passes_in_neither_direction(line: bytes) -> None:
+    for door in Door:
+        request = forwarded(line, door=door)
+        assert line not in lines(request.head(None, b"id"))[:-3]
+        assert line not in lines(answered(line, b"Content-Length: 0", request=request).head)[:-1]
+
+
+@pytest.mark.parametrize("line", [b"Trunkline-Request-Id: x", b"Trunkline-Workspace: x", b"TRUNKLINE-X: x"])
+def test_nobody_speaks_to_a_node_in_the_relays_name(line: bytes) -> None:
+    for door in Door:
+        assert line not in lines(forwarded(line, door=door).head(None, b"id"))
+    name, _, value = line.partition(b": ")
+    assert forward_request_trailers([(name, value), (b"A", b"b")]) == [(b"A", b"b")]
+
+
+@pytest.mark.parametrize("line", BY_NODES_FOR_THE_ORIGIN)
+def test_what_would_hold_for_the_whole_origin_is_dropped_at_the_gateway_only(line: bytes) -> None:
+    name, _, value = line.partition(b": ")
+    for door in Door:
+        dropped = door is Door.GATEWAY
+        assert (line not in lines(answered(line, request=forwarded(door=door)).head)) == dropped
+        assert (not forward_trailers([(name, value)], door)) == dropped
+
+
+@pytest.mark.parametrize("line", [b"Proxy-Status: trunkline-relay; error=forged", b"Trunkline-Request-Id: forged"])
+def test_a_node_forges_no_answer_of_the_relays(line: bytes) -> None:
+    name, _, value = line.partition(b": ")
+    for door in Door:
+        assert line not in lines(answered(line, request=forwarded(door=door)).head)
+        assert forward_trailers([(name, value)], door) == []
 
 
 def test_gateway_credentials_and_cookies_do_not_reach_the_node() -> None:
@@ -142,14 +194,6 @@ def test_response_is_canonical() -> None:
         b"Content-Length: 5",
     ]
     assert (response.framing, response.content_length, response.keep_alive) == (Framing.LENGTH, 5, True)
-
-
-def test_gateway_drops_what_would_hold_for_the_whole_origin() -> None:
-    response = answered(
-        b"Set-Cookie: a", b"Clear-Site-Data: *", b"Strict-Transport-Security: x", b"Service-Worker-Allowed: /",
-        b"Alt-Svc: x", b"Date: NOW", b"Content-Length: 0", request=forwarded(door=Door.GATEWAY),
-    )  # fmt: skip
-    assert lines(response.head) == [b"HTTP/1.1 200 OK", b"Date: NOW", b"Via: 1.1 trunkline", b"Content-Length: 0"]
 
 
 def test_response_framings() -> None:

@@ -85,6 +85,20 @@ def test_malformed_chunks_are_refused_in_any_split(data: bytes, step) -> None:
     assert read(Framing.CHUNKED, data, step=step) is BodyError
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Connection", b"Keep-Alive", b"Proxy-Connection", b"Proxy-Authenticate", b"Proxy-Authorization",
+        b"Proxy-Authentication-Info", b"TE", b"Transfer-Encoding", b"Upgrade", b"Content-Length", b"Trailer",
+        b"Host", b"Authorization", b"WWW-Authenticate", b"Cookie", b"Set-Cookie", b"Content-Encoding",
+        b"Content-Type", b"Content-Range", b"Expect", b"Max-Forwards", b"Cache-Control", b"Range", b"Location",
+        b"Retry-After", b"Vary", b"Date", b"Age", b"Expires", b"Via", b"Proxy-Status",
+    ],
+)  # fmt: skip
+def test_what_frames_routes_authenticates_or_changes_a_message_is_no_trailer(name: bytes) -> None:
+    assert read(Framing.CHUNKED, b"0\r\nA: b\r\n" + name + b": 1\r\n\r\n") is BodyError
+
+
 def test_a_body_of_very_many_small_chunks_is_read_at_once() -> None:
     content = bytes(range(256)) * 40
     reader = BodyReader(Framing.CHUNKED)
