@@ -6,6 +6,7 @@ connection that it opens, and then write into that, or read from it, what was me
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -22,7 +23,10 @@ def open_standard_streams() -> None:
             if null != descriptor:
                 os.close(null)
             os.set_inheritable(descriptor, True)
-            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+            raw = io.FileIO(descriptor, mode, closefd=False)
+            raw.name = f"<{name}>"  # as Python's own are called, and not by a number
+            buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
+            setattr(sys, name, io.TextIOWrapper(buffer, encoding="utf-8"))
 
 
 def _is_open(descriptor: int) -> bool:
