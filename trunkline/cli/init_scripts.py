@@ -19,6 +19,7 @@ from trunkline.cli.output import print_done, print_record, print_records
 from trunkline.cli.remote_output import output_to
 from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.init_scripts import InitScriptApi, content_of
+from trunkline.client.scripts import check_shebang
 
 LARGEST_SCRIPT_BYTES = 64 * 1024
 COLUMNS = ("position", "name", "enabled", "script_id", "sha256", "updated_by", "updated_at")
@@ -156,6 +157,10 @@ def _read(file: Path) -> bytes:
             content = opened.read(LARGEST_SCRIPT_BYTES + 1)
     if not 0 < len(content) <= LARGEST_SCRIPT_BYTES:
         raise CommandFailed(f"an init script has 1 to {LARGEST_SCRIPT_BYTES} bytes", os.EX_DATAERR)
+    try:
+        check_shebang(content)
+    except ValueError as error:
+        raise CommandFailed(str(error), os.EX_DATAERR) from None
     return content
 
 

@@ -39,8 +39,9 @@ def script_request(
         fields: others of `CommandRequest`, but for `argv`.
 
     Raises:
-        ValueError: the script is empty or too large.
+        ValueError: the script is empty or too large, or no node has its interpreter.
     """
+    check_shebang(content)
     if not 0 < len(content) <= LARGEST_SCRIPT_BYTES:
         raise ValueError(f"a script has 1 to {LARGEST_SCRIPT_BYTES} bytes, not {len(content)}")
     interpreter = "" if content.startswith((b"#!", b"\x7fELF")) else SHELL
@@ -48,3 +49,14 @@ def script_request(
     argv = [SHELL, "-c", loader, name, str(len(content)), interpreter, *arguments]
     whole = None if stdin_stream else content + (stdin or b"")
     return CommandRequest(argv=argv, stdin=whole, stdin_stream=stdin_stream, **fields)
+
+
+def check_shebang(content: bytes) -> None:
+    """See that the interpreter that a script names is not one by the end of its line alone.
+
+    Raises:
+        ValueError: the line ends in CR LF, of which the CR belongs to the name for execve(2).
+    """
+    first, _, _ = content.partition(b"\n")
+    if first.startswith(b"#!") and first.endswith(b"\r"):
+        raise ValueError("the script's lines end in CR LF, so that no node finds its interpreter: end them in LF")

@@ -71,6 +71,7 @@ def test_a_script_is_not_enabled_unless_it_is_said(fake: FakeControlPlane, trunk
         (["create", "setup", "no-such-file"], os.EX_NOINPUT),
         (["create", "setup", "large"], os.EX_DATAERR),
         (["create", "setup", "empty"], os.EX_DATAERR),
+        (["create", "setup", "windows"], os.EX_DATAERR),
         (["update", "setup"], os.EX_USAGE),
         (["update", "setup", "--no-secrets", "--secret-env", "A=db/a"], os.EX_USAGE),
         (["move", "setup", "-1"], os.EX_USAGE),
@@ -81,6 +82,7 @@ def test_wrong_usage(
 ) -> None:
     (tmp_path / "large").write_bytes(b"x" * 65537)
     (tmp_path / "empty").touch()
+    (tmp_path / "windows").write_bytes(b"#!/bin/sh\r\nexit 0\r\n")
     assert trunkline("init-script", *arguments).status == status
     assert fake.requests == []
 

@@ -71,3 +71,11 @@ def test_its_size_is_bounded(size: int) -> None:
 def test_listings_show_a_script_by_its_name() -> None:
     assert script_words(script_request(b"true\n", "x.sh", ["a", "b"]).argv) == ["x.sh", "a", "b"]
     assert script_words(["/bin/sh", "-c", "echo", "x.sh", "1", ""]) is None
+
+
+@pytest.mark.parametrize("content", [b"#!/bin/sh\r\nexit 0\r\n", b"#!/usr/bin/env python3\r\n"])
+def test_an_interpreter_that_ends_in_a_carriage_return_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="CR LF"):
+        script_request(content, "x.sh")
+    assert script_request(content.replace(b"\r", b""), "x.sh").argv
+    assert script_request(b"echo 1\r\n#!\r\n", "x.sh").argv, "which sh reads"
