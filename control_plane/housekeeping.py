@@ -171,19 +171,18 @@ class Housekeeping:
     async def _remove_outputs(self, now: float) -> None:
         """Let go of kept outputs; their rows first, since a row without a file would promise what is not there."""
         settings = self._settings.commands
+        before_ms = _days_before(now, settings.keep_output_days)
         async with self._database.read() as session:
             total_bytes = await kept_outputs.total_bytes(session)
-        async with self._database.write() as session:
-            gone = await kept_outputs.remove_old(
-                session,
-                before_ms=_days_before(now, settings.keep_output_days),
-                excess_bytes=total_bytes - settings.keep_output_total_bytes,
-            )
-        if gone:
-            async with self._database.read() as session:
-                total_bytes = await kept_outputs.total_bytes(session)
+        more = True
+        while more:
+            excess_bytes = total_bytes - settings.keep_output_total_bytes
+            async with self._database.write() as session:
+                gone = await kept_outputs.remove_old(session, before_ms=before_ms, excess_bytes=excess_bytes)
+            await in_thread(self._outputs.remove, gone.outputs)
+            total_bytes -= gone.size_bytes
+            more = gone.more
         self._metrics.kept_output_bytes.set(total_bytes)
-        await in_thread(self._outputs.remove, gone)
 
 
 async def _end_locks(session: AsyncSession, now: float) -> None:

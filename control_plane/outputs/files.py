@@ -1,12 +1,15 @@
 """The files that hold kept outputs: one a command, whole or not there; every call works on the disk, off the loop."""
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from control_plane.storage.commands import CommandKey
 from trunkline.runtime.files import write_atomic
+
+AT_ONCE = 500
 
 
 class OutputFiles:
@@ -43,18 +46,19 @@ class OutputFiles:
             with contextlib.suppress(OSError):
                 self._path(key).unlink()
 
-    def sweep(self, known: set[CommandKey]) -> int:
-        """Remove what is of no command known, which a crash has left; returns how many files that were."""
-        removed = 0
+    def pieces(self) -> Iterator[list[CommandKey]]:
+        """Yield of which commands there are files, `AT_ONCE` of one workspace at a time; empty directories go.
+
+        Whoever asks may remove what was yielded before.
+        """
         with contextlib.suppress(OSError):
-            for directory in self._directory.iterdir():
-                for path in directory.iterdir():
-                    if CommandKey(directory.name, path.name) not in known:
-                        path.unlink()
-                        removed += 1
-                if not any(key.workspace_id == directory.name for key in known):
+            for directory in list(self._directory.iterdir()):
+                with os.scandir(directory) as entries:
+                    names = (entry.name for entry in entries)
+                    while piece := [CommandKey(directory.name, name) for name in itertools.islice(names, AT_ONCE)]:
+                        yield piece
+                with contextlib.suppress(OSError):  # there is something in it
                     directory.rmdir()
-        return removed
 
     def _path(self, key: CommandKey) -> Path:
         return self._directory / key.workspace_id / key.command_id

@@ -82,27 +82,35 @@ class OutputKeeper:
 
     async def run(self) -> None:
         """Take up what a previous process left, and fetch for ever."""
-        left, known = await begun(self._recorded, self._log, _NOT_LOOKED_FOR)
-        swept = await in_thread(self._files.sweep, known)
-        if swept:
-            self._log.info("outputs.swept", files=swept)
-        for key, node_id in left:
+        await begun(self._sweep, self._log, _NOT_LOOKED_FOR)
+        for key, node_id in await begun(self._recorded, self._log, _NOT_LOOKED_FOR):
             self.wanted(key, node_id)
         async with asyncio.TaskGroup() as group:
             looking = look_for_ever(self._take_up_missed, LOOK_SECONDS, self._log, _NOT_LOOKED_FOR)
             group.create_task(looking, name="trunkline-output-look")
             await self._work.run()
 
-    async def _recorded(self) -> tuple[Sequence[tuple[CommandKey, str]], set[CommandKey]]:
-        """Return which outputs are wanted, with their nodes, and which are kept."""
+    async def _recorded(self) -> Sequence[tuple[CommandKey, str]]:
+        """Return which outputs are wanted, with their nodes."""
         async with self._database.read() as session:
-            return await kept_outputs.wanted(session), await kept_outputs.kept_keys(session)
+            return await kept_outputs.wanted(session)
+
+    async def _sweep(self) -> None:
+        """Remove files of outputs that are not kept, which a crash has left; a few hundred are looked at at once."""
+        pieces, swept = self._files.pieces(), 0
+        while piece := await in_thread(next, pieces, None):
+            async with self._database.read() as session:
+                names = [key.command_id for key in piece]
+                kept = await kept_outputs.kept_among(session, piece[0].workspace_id, names)
+            left = [key for key in piece if key.command_id not in kept]
+            await in_thread(self._files.remove, left)
+            swept += len(left)
+        if swept:
+            self._log.info("outputs.swept", files=swept)
 
     async def _take_up_missed(self) -> None:
         """Take up outputs that are wanted, though it was not heard here that the end of their commands was recorded."""
-        async with self._database.read() as session:
-            left = await kept_outputs.wanted(session)
-        for key, node_id in left:
+        for key, node_id in await self._recorded():
             if key not in self._work:
                 self.wanted(key, node_id)
 

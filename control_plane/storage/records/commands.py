@@ -108,7 +108,7 @@ class KeptOutput(Record):
     """
 
     __tablename__ = "kept_outputs"
-    __table_args__ = (Index(None, "state", "keep_time"),)
+    __table_args__ = (Index(None, "state", "keep_time", "kept_bytes"),)
 
     workspace_id: Mapped[str] = mapped_column(primary_key=True)
     command_id: Mapped[str] = mapped_column(primary_key=True)
@@ -122,5 +122,5 @@ class KeptOutput(Record):
     stderr_head_bytes: Mapped[int]
     stderr_tail_bytes: Mapped[int]
     kept_bytes: Mapped[int]
-    keep_time: Mapped[int | None] = mapped_column(index=True)
+    keep_time: Mapped[int | None]
     times: Mapped[dict[str, Any] | None]

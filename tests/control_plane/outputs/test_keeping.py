@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from control_plane.outputs import files
+from control_plane.outputs.files import OutputFiles
 from control_plane.storage import kept_outputs
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records.commands import KeptOutput
@@ -160,6 +162,32 @@ async def test_housekeeping_lets_go_of_the_oldest_and_of_what_is_forgotten(tmp_p
         await stage.plane.ok("DELETE", f"{account}/workspaces/finance")
         await stage.plane.control_plane.removal.finish()
         assert not list(stage.plane.settings.outputs_directory.glob("*/*"))
+
+
+async def test_as_much_is_let_go_of_as_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept_outputs, "BATCH", 2)
+    async with command_stage(tmp_path, keep_output_total_bytes=250) as stage:
+        stage.agent.output = {"stdout": b"x" * 100}
+        for number in range(7):
+            await stage.submit(command_id=f"c-{number}")
+            await stage.until("SUCCEEDED", f"c-{number}")
+            await settled(stage, command_id=f"c-{number}")
+        await stage.plane.control_plane.housekeeping.clean()
+        left = {path.name for path in stage.plane.settings.outputs_directory.glob("*/*")}
+        assert left == {"c-5", "c-6"}
+
+
+def test_files_are_told_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "AT_ONCE", 2)
+    outputs = OutputFiles(tmp_path)
+    keys = {CommandKey(workspace_id, f"c-{number}") for workspace_id in ("ws-1", "ws-2") for number in range(3)}
+    for key in keys:
+        outputs.write(key, b"content")
+    (tmp_path / "ws-3").mkdir()
+    pieces = list(outputs.pieces())
+    assert sorted(len(piece) for piece in pieces) == [1, 1, 2, 2]
+    assert {key for piece in pieces for key in piece} == keys
+    assert {path.name for path in tmp_path.iterdir()} == {"ws-1", "ws-2"}
 
 
 async def test_files_that_a_crash_left_are_swept_at_start(tmp_path: Path):
