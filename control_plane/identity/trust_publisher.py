@@ -28,7 +28,8 @@ from control_plane.storage import locks, relays, revocations, trust_publications
 from control_plane.storage.accounts import next_trust_sequence, the_account
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
-from control_plane.storage.records.trust import Lock, Revocation
+from control_plane.storage.records.trust import Lock
+from control_plane.storage.revocations import Ended
 from trunkline.runtime.clock import Clock
 
 RECORDED = (
@@ -64,6 +65,8 @@ class TrustPublisher:
         self._subscribers: list[Callable[[], None]] = []
         self._document: TrustDocument | None = None
         self._signed_by = ""
+        self._builds = 0
+        self._published = 0
         self._contested_at = -math.inf
         self.sequence = 0
         self.text = ""
@@ -71,25 +74,37 @@ class TrustPublisher:
     async def refresh(self) -> None:
         """Publish what the database says now, signed with the present SVID.
 
+        Of many who ask at once all are served by one that reads the database after the last of them has asked.
+
         Raises:
             StorageFullError, StorageBusyError, StorageUnreachableError: nothing is published; the message says that
                 what was recorded stays so.
             TrustError: nor is it where the document would be too long, or malformed.
         """
+        asked_after = self._builds
         async with self._refreshing:
+            if self._published > asked_after:
+                return
+            self._builds += 1
             try:
                 document = await self._build()
             except (StorageFullError, StorageBusyError, StorageUnreachableError) as error:
                 raise type(error)(f"{RECORDED}: {error}") from None
             svid = self._identity.svid
-            if document.sequence == self.sequence and svid.chain.serial == self._signed_by:
-                return
-            self.text = sign_trust_document(document, svid)
-            self.sequence = document.sequence
-            self._document = document
-            self._signed_by = svid.chain.serial
-            self._metrics.revocations.set(_count(document.revocations))
-            self._metrics.locks.set(len(document.locks))
+            is_new = document.sequence != self.sequence or svid.chain.serial != self._signed_by
+            if is_new:
+                self.text = sign_trust_document(document, svid)
+                self.sequence = document.sequence
+                self._document = document
+                self._signed_by = svid.chain.serial
+                self._metrics.revocations.set(_count(document.revocations))
+                self._metrics.locks.set(len(document.locks))
+            self._published = self._builds
+        if is_new:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake whoever waits for another document."""
         self._metrics.trust_sequence.set(self.sequence)
         self._changed.set()
         self._changed = asyncio.Event()
@@ -171,7 +186,7 @@ class TrustPublisher:
             issued_at=1,
             roots=seats.roots,
             token_keys=seats.token_keys,
-            revocations=_revocations(await revocations.all_revocations(session)),
+            revocations=_revocations(await revocations.all_ended(session)),
             locks=[_lock(lock) for lock in await locks.in_force(session, now_ms)],
             name_suffix=self._name_suffix,
             relays=await _relays(session),
@@ -190,7 +205,7 @@ def _lock(lock: Lock) -> TrustLock:
     return TrustLock(lock.kind, lock.id, -(-lock.expire_time // 1000))
 
 
-def _revocations(revoked: Sequence[Revocation]) -> Revocations:
+def _revocations(revoked: Sequence[Ended]) -> Revocations:
     return Revocations(
         token_ids=_expiring(revoked, "token"),
         certificates=_expiring(revoked, "certificate"),
@@ -199,7 +214,7 @@ def _revocations(revoked: Sequence[Revocation]) -> Revocations:
     )
 
 
-def _expiring(revoked: Sequence[Revocation], kind: str) -> dict[str, int]:
+def _expiring(revoked: Sequence[Ended], kind: str) -> dict[str, int]:
     """Return when each of the kind can be forgotten, rounded up to whole seconds."""
     return {row.id: -(-(row.expire_time or 0) // 1000) for row in revoked if row.kind == kind}
 

@@ -1,6 +1,7 @@
 """Revocations: durable before they are acknowledged, numbered with the trust document that first has them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +13,14 @@ from control_plane.storage.records.trust import Revocation
 MOST_REVOCATIONS = 40_000
 """What a trust document of 4 MiB holds, with room to spare; one that could not be signed would end no credential."""
 FULL = f"there are {MOST_REVOCATIONS} revocations already: revoke the node or workspace behind them, or rotate the key"
+
+
+class Ended(NamedTuple):
+    """Something that was revoked; without `expire_time` it is so for good."""
+
+    kind: str
+    id: str
+    expire_time: int | None
 
 
 async def revoke(
@@ -54,9 +63,10 @@ async def find(session: AsyncSession, kind: str, name: str) -> Revocation | None
     return await session.get(Revocation, (kind, name))
 
 
-async def all_revocations(session: AsyncSession) -> Sequence[Revocation]:
-    """Return all revocations."""
-    return (await session.scalars(select(Revocation))).all()
+async def all_ended(session: AsyncSession) -> Sequence[Ended]:
+    """Return all that was revoked."""
+    rows = await session.execute(select(Revocation.kind, Revocation.id, Revocation.expire_time))
+    return [Ended(*row) for row in rows.all()]
 
 
 async def is_revoked(session: AsyncSession, kind: str, name: str) -> bool:

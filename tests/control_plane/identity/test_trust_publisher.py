@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from certs.trust import TrustDocument, verify_first_trust_document
 from control_plane.storage import accounts, relays, revocations
 from control_plane.storage.records.relays import Relay
+from tests.control_plane.storage.test_plans import statements
 from tests.support.control_planes import RunningControlPlane
 
 
@@ -32,6 +33,15 @@ async def test_what_another_process_has_revoked_is_published(plane: RunningContr
     sequence = await revoke(plane, "t")
     await trust.look()
     assert trust.sequence == sequence
+    assert "t" in published(plane).revocations.token_ids
+
+
+async def test_many_who_revoke_at_once_are_served_by_two_documents(plane: RunningControlPlane):
+    trust = plane.control_plane.identities.trust
+    await revoke(plane, "t")
+    async with statements(plane) as gathered:
+        await asyncio.gather(*(trust.refresh() for _ in range(10)))
+    assert sum("FROM revocations" in statement for statement, _ in gathered) == 2
     assert "t" in published(plane).revocations.token_ids
 
 
