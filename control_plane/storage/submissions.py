@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, and_, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.storage.commands import SUBMISSION_ORDER
 from control_plane.storage.records.commands import Command, Submission
 
 
@@ -104,11 +105,10 @@ async def command_page(
     session: AsyncSession, key: SubmissionKey, *, after: tuple[int, str, str] | None, most: int
 ) -> Sequence[Command]:
     """Return commands in the order of the rollout that come after (wave, node, command id)."""
-    wave = func.coalesce(Command.wave, 0)
     query = select(Command).where(_of(key))
     if after is not None:
-        query = query.where(tuple_(wave, Command.node, Command.command_id) > after)
-    return (await session.scalars(query.order_by(wave, Command.node, Command.command_id).limit(most))).all()
+        query = query.where(tuple_(*SUBMISSION_ORDER) > after)
+    return (await session.scalars(query.order_by(*SUBMISSION_ORDER).limit(most))).all()
 
 
 async def let_go(
@@ -122,7 +122,7 @@ async def let_go(
         Command.final.is_(False),
         Command.cancel_requested.is_(False),
     )
-    released = (await session.scalars(query.order_by(Command.node, Command.command_id).limit(number))).all()
+    released = (await session.scalars(query.order_by(*SUBMISSION_ORDER).limit(number))).all()
     for command in released:
         command.held = False
         command.deliver_before = deliver_before_ms
