@@ -48,10 +48,10 @@ async def adoption_of(session: AsyncSession, ended: Ended, followers: TrustFollo
     relays = (await session.scalars(select(Relay).order_by(Relay.relay_id))).all()
     adopted = {row.relay_id: row for row in await adoptions.first_adoptions(session, ended.sequence)}
     but = (ended.kind, ended.id) if ended.cause == "revocation" and ended.kind in ("node", "workspace") else None
-    behind = await adoptions.nodes_behind(session, ended.sequence, LIVE_STATES, but=but)
+    behind = await adoptions.nodes_behind(session, ended.sequence, LIVE_STATES, but=but, most=MOST_NAMED)
     waiting = [relay for relay in relays if relay.relay_id not in adopted]
     return {
-        "complete": not waiting and not behind,
+        "complete": not waiting and not behind.number,
         "relays": [
             _relay(relay, adopted[relay.relay_id], cuts.get(relay.relay_id), ended)
             for relay in relays
@@ -60,8 +60,8 @@ async def adoption_of(session: AsyncSession, ended: Ended, followers: TrustFollo
         "nodes": await _nodes(session, cuts, {relay.relay_id for relay in relays}),
         "waiting_relays": [_waiting(relay, followers) for relay in waiting[:MOST_NAMED]],
         "waiting_relay_count": len(waiting),
-        "waiting_nodes": [{"node_id": node.node_id, "node": node.node} for node in behind[:MOST_NAMED]],
-        "waiting_node_count": len(behind),
+        "waiting_nodes": [{"node_id": node_id, "node": node} for node_id, node in behind.first],
+        "waiting_node_count": behind.number,
     }
 
 

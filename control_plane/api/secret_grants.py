@@ -135,7 +135,7 @@ class SecretGrantResource:
             )
             page, next_page = asked.cut(rows, lambda row: (row.node,))
             ids = [row.node_id for row in page]
-            granted = await secret_grants.granted_scopes(session, workspace.workspace_id, ids)
+            granted = await secret_grants.granted_scopes(session, dict.fromkeys(ids, workspace.workspace_id))
             bundles = await secret_bundles.of_nodes(session, ids)
         views = [
             _adopted(row, bundles.get(row.node_id), name, secret.version, granted=name.scope in granted[row.node_id])

@@ -19,12 +19,12 @@ from control_plane.metrics import NodeStanding
 from control_plane.settings import HealthSettings
 from control_plane.storage.beginning import begun
 from control_plane.storage.errors import StorageError
+from control_plane.timetable import Timetable
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 FLUSH_SECONDS = 1.0
 SHORTEST_FLUSH_SECONDS = 0.05
-SHORTEST_NAP_SECONDS = 0.02
 SETTLING_SECONDS = 1.0
 NEWCOMER_PAUSE_SECONDS = 0.1
 FIRST_CHECKS_PER_SECOND = 50.0
@@ -34,13 +34,11 @@ NEWCOMER_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Watched:
-    """One node under watch; `due` and `since` are monotonic seconds."""
+    """One node under watch; `since` is monotonic seconds."""
 
     address: NodeAddress
     standing: Standing
-    due: float
     since: float
-    running: bool = False
     up: bool = False
     seen_time: float | None = None
     rtt_seconds: float | None = None
@@ -70,7 +68,7 @@ class HealthMonitor:
         self._slots = asyncio.Semaphore(settings.most_at_once)
         self._watched: dict[str, _Watched] = {}
         self._look = asyncio.Event()
-        self._earlier = asyncio.Event()
+        self._timetable = Timetable[str](clock)
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -80,11 +78,10 @@ class HealthMonitor:
             checks.create_task(self._keep_looking(), name="trunkline-health-look")
             checks.create_task(self._keep_writing(), name="trunkline-health-write")
             while True:
-                for watched in self._due():
+                watched = self._watched.get(await self._timetable.next())
+                if watched is not None:  # else it was deleted meanwhile
                     await self._slots.acquire()
-                    watched.running = True
                     checks.create_task(self._check(watched), name="trunkline-health-check")
-                await self._nap()
 
     def look_again(self) -> None:
         """Look for new nodes now instead of a little later."""
@@ -104,30 +101,19 @@ class HealthMonitor:
             for watched in self._watched.values()
         ]
 
-    def _due(self) -> list[_Watched]:
-        now = self._clock.monotonic()
-        return [watched for watched in self._watched.values() if not watched.running and watched.due <= now]
-
-    async def _nap(self) -> None:
-        """Sleep until a check is due; the short sleep first lets many that end together be looked at once."""
-        await asyncio.sleep(SHORTEST_NAP_SECONDS)
-        soonest = min((watched.due for watched in self._watched.values() if not watched.running), default=None)
-        pause = max(0.0, soonest - self._clock.monotonic()) if soonest is not None else None
-        await _wait_for(self._earlier, pause)
-
     async def _check(self, watched: _Watched) -> None:
+        pause_seconds = self._settings.interval_seconds
         try:
             check = await check_node(self._nodes, watched.address, self._settings.timeout_seconds, self._clock)
-            self._take(watched, check)
+            pause_seconds = self._take(watched, check)
         except Exception as error:  # noqa: BLE001 - a fault of ours with one node must not stop the watch of all others
             self._log.error("node.check_failed", node=watched.address.node.node, exc_info=error)
-            watched.due = self._clock.monotonic() + self._settings.interval_seconds
         finally:
-            watched.running = False
-            self._earlier.set()
+            self._timetable.set(watched.address.node.node_id, pause_seconds)
             self._slots.release()
 
-    def _take(self, watched: _Watched, check: Check) -> None:
+    def _take(self, watched: _Watched, check: Check) -> float:
+        """Take in what a check found; returns after how many seconds the next one is due."""
         before = watched.standing
         watched.standing = observe(before, check.result)
         if watched.standing.state is NodeState.DEGRADED and check.reason is None:
@@ -149,7 +135,7 @@ class HealthMonitor:
         if check.result.answered and before.failures > 0:
             self._on_return(watched.address.node.node_id)
         self._record.note(watched.address.node.node_id, Finding(watched.standing.state, check, changed))
-        watched.due = self._clock.monotonic() + self._pause_seconds(watched, before, check)
+        return self._pause_seconds(watched, before, check)
 
     def _pause_seconds(self, watched: _Watched, before: Standing, check: Check) -> float:
         interval = self._settings.interval_seconds
@@ -177,11 +163,10 @@ class HealthMonitor:
         for address in newcomers:
             node = address.node
             standing = Standing(NodeState(node.state))
-            watched = _Watched(address, standing, due=now + self._rng.uniform(0.0, spread), since=now)
+            watched = _Watched(address, standing, since=now)
             watched.seen_time = node.last_seen_time / 1000 if node.last_seen_time is not None else None
             self._watched[node.node_id] = watched
-        if newcomers:
-            self._earlier.set()
+            self._timetable.set(node.node_id, self._rng.uniform(0.0, spread))
 
     async def _keep_writing(self) -> None:
         while True:

@@ -8,7 +8,7 @@ themselves too, at their start and every few minutes, so that a lost notice is a
 """
 
 import asyncio
-from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -21,7 +21,7 @@ from control_plane.secrets.contents import Contents, wanted_contents
 from control_plane.storage import nodes, secret_bundles, secret_grants
 from control_plane.storage.database import Database
 from control_plane.storage.records.nodes import Node
-from control_plane.storage.records.secrets import SecretBundle
+from control_plane.storage.secret_bundles import Taken
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
@@ -87,30 +87,35 @@ class SecretNotices:
 
         A few hundred are looked at in a transaction, so that everybody else has a turn between them.
         """
-        query = select(Node.workspace_id, Node.node_id).where(Node.confirm_time.is_not(None))
+        query = select(Node.node_id, Node.workspace_id).where(Node.confirm_time.is_not(None))
         async with self._database.read() as session:
-            rows = (await session.execute(query)).all()
+            rows = (await session.execute(query.order_by(Node.workspace_id))).all()
             granting = set(await secret_grants.workspaces_with_grants(session))
-        nodes_of: defaultdict[str, list[str]] = defaultdict(list)
-        for workspace_id, node_id in rows:
-            nodes_of[workspace_id].append(node_id)
+        workspace_of = {row.node_id: row.workspace_id for row in rows}
+        ids = list(workspace_of)
         found: dict[str, tuple[NodeAddress, str]] = {}
-        for workspace_id, node_ids in nodes_of.items():
-            for start in range(0, len(node_ids), NODES_AT_ONCE):
-                some = node_ids[start : start + NODES_AT_ONCE]
-                found |= await self._behind_among(workspace_id, some, granting=workspace_id in granting)
-                await asyncio.sleep(0)
+        for start in range(0, len(ids), NODES_AT_ONCE):
+            some = {node_id: workspace_of[node_id] for node_id in ids[start : start + NODES_AT_ONCE]}
+            found |= await self._behind_among(some, granting)
+            await asyncio.sleep(0)
         return found
 
     async def _behind_among(
-        self, workspace_id: str, node_ids: list[str], *, granting: bool
+        self, workspace_of: Mapping[str, str], granting: Collection[str]
     ) -> dict[str, tuple[NodeAddress, str]]:
+        """Return the same of some nodes; what they are to hold is read of all their workspaces together."""
         async with self._database.read() as session:
-            bundles = await secret_bundles.of_nodes(session, node_ids)
-            wanted = await wanted_contents(session, workspace_id, node_ids if granting else bundles)
-            late = {one: contents for one, contents in wanted.items() if _is_behind(bundles.get(one), contents)}
+            taken = await secret_bundles.taken_by(session, workspace_of)
+            concerned = {one: place for one, place in workspace_of.items() if place in granting or one in taken}
+            wanted = await wanted_contents(session, concerned)
+            fingerprints = {contents: contents.fingerprint() for contents in set(wanted.values())}
+            late = {
+                node_id: fingerprints[contents]
+                for node_id, contents in wanted.items()
+                if _is_behind(taken.get(node_id), contents, fingerprints[contents])
+            }
             places = await nodes.places(session, list(late)) if late else []
-        return {node.node_id: (NodeAddress(place, node), late[node.node_id].fingerprint()) for place, node in places}
+        return {node.node_id: (NodeAddress(place, node), late[node.node_id]) for place, node in places}
 
     def _is_due(self, node_id: str, fingerprint: str) -> bool:
         told = self._told.get(node_id)
@@ -124,7 +129,7 @@ class SecretNotices:
         self._told[node_id] = _Told(fingerprint, times + 1, self._clock.monotonic() + pause)
 
 
-def _is_behind(bundle: SecretBundle | None, wanted: Contents) -> bool:
-    if bundle is None:
+def _is_behind(taken: Taken | None, wanted: Contents, fingerprint: str) -> bool:
+    if taken is None:
         return bool(wanted.entries)
-    return bundle.accepts and bundle.adopted_fingerprint != wanted.fingerprint()
+    return taken.accepts and taken.adopted_fingerprint != fingerprint

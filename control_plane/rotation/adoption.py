@@ -11,6 +11,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import trust_reports
+from control_plane.storage.trust_reports import LiveMachine
 
 CONTROL_PLANE = "control_plane"
 KINDS = (trust_reports.NODE, trust_reports.RELAY, CONTROL_PLANE)
@@ -44,22 +45,11 @@ class ReportedAdoption:
 
     async def standings(self, session: AsyncSession, since_ms: int) -> Sequence[Standing]:
         """Return what every node and relay that was heard of since this time holds."""
-        reports = await trust_reports.all_of(session)
-        named = [
-            (trust_reports.NODE, node.node_id, node.node) for node in await trust_reports.live_nodes(session, since_ms)
+        nodes = await trust_reports.live_nodes(session, since_ms)
+        relays = await trust_reports.live_relays(session, since_ms)
+        return [_standing(trust_reports.NODE, node) for node in nodes] + [
+            _standing(trust_reports.RELAY, relay) for relay in relays
         ]
-        named += [
-            (trust_reports.RELAY, relay.relay_id, relay.relay)
-            for relay in await trust_reports.live_relays(session, since_ms)
-        ]
-        found = []
-        for kind, subject_id, name in named:
-            report = reports.get(subject_id)
-            if report is None:
-                found.append(Standing(kind, subject_id, name, 0, None, None))
-            else:
-                found.append(Standing(kind, subject_id, name, report.trust_sequence, report.root, report.token_key))
-        return found
 
 
 class OwnAdoption:
@@ -79,3 +69,14 @@ async def all_standings(
 ) -> tuple[Standing, ...]:
     """Return what every live machine of every source holds."""
     return tuple([standing for source in sources for standing in await source.standings(session, since_ms)])
+
+
+def _standing(kind: str, machine: LiveMachine) -> Standing:
+    return Standing(
+        kind,
+        machine.subject_id,
+        machine.name,
+        machine.trust_sequence or 0,
+        machine.root,
+        machine.token_key,
+    )

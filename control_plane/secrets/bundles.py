@@ -94,7 +94,7 @@ class Bundles:
         for _ in range(ATTEMPTS):
             async with self._database.read() as session:
                 await self._checked(session, node_id, workspace_id, serial, sealing_key)
-                wanted = (await wanted_contents(session, workspace_id, [node_id]))[node_id]
+                wanted = (await wanted_contents(session, {node_id: workspace_id}))[node_id]
                 known = await secret_bundles.find(session, node_id)
                 if _has_it(known, wanted, held):
                     return Handed(known.sequence if known is not None else 0)
@@ -162,7 +162,7 @@ class Bundles:
         async with self._database.write() as session:
             await refuse_ended(session, of_node(workspace_id, node_id, serial), int(now * 1000))
             node = await _existing(session, workspace_id, node_id)
-            if (await wanted_contents(session, workspace_id, [node_id]))[node_id] != wanted:
+            if (await wanted_contents(session, {node_id: workspace_id}))[node_id] != wanted:
                 return None
             bundle = await secret_bundles.find_or_add(session, node_id)
             bundle.sequence = max(bundle.sequence + 1, int(now * 1000))

@@ -1,7 +1,7 @@
 """What a node is to be given: the secrets of the scopes that it is granted, named by version."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,12 +36,16 @@ def contents_for(versions: Iterable[tuple[str, str, int]], scopes: frozenset[str
     return Contents(tuple(entry for entry in versions if entry[0] in scopes))
 
 
-async def wanted_contents(session: AsyncSession, workspace_id: str, node_ids: Iterable[str]) -> dict[str, Contents]:
-    """Return what each of the nodes, all of this workspace, is to hold now."""
-    granted = await secret_grants.granted_scopes(session, workspace_id, node_ids)
-    versions = await secrets.versions(session, workspace_id)
-    by_scopes = {scopes: contents_for(versions, scopes) for scopes in set(granted.values())}
-    return {node_id: by_scopes[scopes] for node_id, scopes in granted.items()}
+async def wanted_contents(session: AsyncSession, workspace_of: Mapping[str, str]) -> dict[str, Contents]:
+    """Return what each of the nodes is to hold now; `workspace_of` has workspace ids by node id.
+
+    It takes as few statements for nodes of hundreds of workspaces as for one.
+    """
+    granted = await secret_grants.granted_scopes(session, workspace_of)
+    places = {node_id: (workspace_of[node_id], scopes) for node_id, scopes in granted.items()}
+    versions = await secrets.versions(session, {workspace_id for workspace_id, scopes in places.values() if scopes})
+    by_place = {place: contents_for(versions.get(place[0], ()), place[1]) for place in set(places.values())}
+    return {node_id: by_place[place] for node_id, place in places.items()}
 
 
 async def required_versions(
@@ -58,7 +62,7 @@ async def required_versions(
     for name in names:
         if str(name) not in versions:
             raise no_such_secret(workspace.workspace, field="secrets")
-    granted = await secret_grants.granted_scopes(session, workspace_id, [node.node_id for node in nodes])
+    granted = await secret_grants.granted_scopes(session, {node.node_id: workspace_id for node in nodes})
     for scope in sorted({name.scope for name in names}):
         without = [node.node for node in nodes if scope not in granted[node.node_id]]
         if without:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import locks, revocations
@@ -27,6 +28,13 @@ class CutReport:
     links: int = 0
     streams: int = 0
     exchanges: int = 0
+
+
+class Behind(NamedTuple):
+    """How many nodes are behind, and the ids and names of the first of them."""
+
+    number: int
+    first: Sequence[tuple[str, str]]
 
 
 def summed(before: int, more: int) -> int:
@@ -103,8 +111,8 @@ async def cuts_of(
 
 
 async def nodes_behind(
-    session: AsyncSession, sequence: int, states: Sequence[str], *, but: tuple[str, str] | None
-) -> Sequence[Node]:
+    session: AsyncSession, sequence: int, states: Sequence[str], *, but: tuple[str, str] | None, most: int
+) -> Behind:
     """Return the nodes in these states that have not reported a document with this number or a later one.
 
     Args:
@@ -112,12 +120,18 @@ async def nodes_behind(
         sequence: the number.
         states: of the nodes to look at.
         but: `("node", id)` or `("workspace", id)` of nodes that are not asked for.
+        most: how many are named.
     """
-    query = select(Node).where(Node.state.in_(states), Node.trust_sequence.is_(None) | (Node.trust_sequence < sequence))
+    late: list[ColumnElement[bool]] = [
+        Node.state.in_(states),
+        Node.trust_sequence.is_(None) | (Node.trust_sequence < sequence),
+    ]
     if but is not None:
         column = Node.node_id if but[0] == "node" else Node.workspace_id
-        query = query.where(column != but[1])
-    return (await session.scalars(query.order_by(Node.node_id))).all()
+        late.append(column != but[1])
+    number = (await session.scalars(select(func.count()).select_from(Node).where(*late))).one()
+    first = select(Node.node_id, Node.node).where(*late).order_by(Node.node_id).limit(most)
+    return Behind(number, [(node_id, node) for node_id, node in (await session.execute(first)).all()])
 
 
 async def remove_old(session: AsyncSession, before_ms: int) -> None:

@@ -1,9 +1,10 @@
 """Nodes: creating, finding by id or name, listing with filters, labels, state, deleting."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -88,6 +89,15 @@ async def extras(session: AsyncSession, node_ids: Sequence[str]) -> dict[str, No
     for node_id, cluster in (await session.execute(memberships)).all():
         found[node_id].clusters.append(cluster)
     return found
+
+
+async def update_all(session: AsyncSession, changes: Mapping[str, Mapping[str, object]]) -> None:
+    """Change columns, by name, of each of these nodes: one statement for all of which the same columns change."""
+    alike: defaultdict[frozenset[str], list[dict[str, object]]] = defaultdict(list)
+    for node_id, columns in changes.items():
+        alike[frozenset(columns)].append({"node_id": node_id, **columns})
+    for rows in alike.values():
+        await session.execute(update(Node), rows)
 
 
 def add_labels(session: AsyncSession, node_id: str, labels: Mapping[str, str]) -> None:

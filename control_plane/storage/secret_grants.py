@@ -1,6 +1,7 @@
 """Grants of secret scopes, and which scopes a node is granted by them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,11 +43,6 @@ async def of_scope(session: AsyncSession, workspace_id: str, scope: str) -> Sequ
     return (await session.scalars(query.order_by(SecretGrant.creation_time, SecretGrant.grant_id))).all()
 
 
-async def of_workspace(session: AsyncSession, workspace_id: str) -> Sequence[SecretGrant]:
-    """Return all grants of a workspace."""
-    return (await session.scalars(select(SecretGrant).where(SecretGrant.workspace_id == workspace_id))).all()
-
-
 async def workspaces_with_grants(session: AsyncSession) -> Sequence[str]:
     """Return the ids of workspaces that grant anything."""
     return (await session.scalars(select(SecretGrant.workspace_id).distinct())).all()
@@ -71,18 +67,24 @@ def add(
     return grant
 
 
-async def granted_scopes(
-    session: AsyncSession, workspace_id: str, node_ids: Iterable[str]
-) -> dict[str, frozenset[str]]:
-    """Return which scopes each of the nodes, all of this workspace, is granted."""
-    grants = await of_workspace(session, workspace_id)
-    standings = {node_id: _Standing() for node_id in node_ids}
-    if grants:
-        await _look_up(session, standings)
-    return {
-        node_id: frozenset(grant.scope for grant in grants if _covers(grant, node_id, standing))
-        for node_id, standing in standings.items()
-    }
+async def granted_scopes(session: AsyncSession, workspace_of: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return which scopes of its workspace each node is granted; `workspace_of` has workspace ids by node id."""
+    grants = await _of_workspaces(session, set(workspace_of.values()))
+    standings = {node_id: _Standing() for node_id, workspace_id in workspace_of.items() if workspace_id in grants}
+    await _look_up(session, standings)
+    granted = dict.fromkeys(workspace_of, frozenset[str]())
+    for node_id, standing in standings.items():
+        scopes = (grant.scope for grant in grants[workspace_of[node_id]] if _covers(grant, node_id, standing))
+        granted[node_id] = frozenset(scopes)
+    return granted
+
+
+async def _of_workspaces(session: AsyncSession, workspace_ids: Collection[str]) -> dict[str, list[SecretGrant]]:
+    """Return the grants of these workspaces by workspace id; those that grant nothing are left out."""
+    found: defaultdict[str, list[SecretGrant]] = defaultdict(list)
+    for grant in (await session.scalars(select(SecretGrant).where(SecretGrant.workspace_id.in_(workspace_ids)))).all():
+        found[grant.workspace_id].append(grant)
+    return found
 
 
 async def _look_up(session: AsyncSession, standings: dict[str, _Standing]) -> None:
@@ -92,8 +94,9 @@ async def _look_up(session: AsyncSession, standings: dict[str, _Standing]) -> No
         members = select(ClusterMember.node_id, ClusterMember.cluster_id).where(ClusterMember.node_id.in_(some))
         for node_id, cluster_id in (await session.execute(members)).all():
             standings[node_id].clusters.add(cluster_id)
-        for label in (await session.scalars(select(NodeLabel).where(NodeLabel.node_id.in_(some)))).all():
-            standings[label.node_id].labels[label.label] = label.label_value
+        labels = select(NodeLabel.node_id, NodeLabel.label, NodeLabel.label_value).where(NodeLabel.node_id.in_(some))
+        for node_id, label, value in (await session.execute(labels)).all():
+            standings[node_id].labels[label] = value
 
 
 def _covers(grant: SecretGrant, node_id: str, standing: _Standing) -> bool:

@@ -1,5 +1,6 @@
 """Workspace secrets in the database: scopes, sealed values, wrapped data keys. Nothing is opened here."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, func, select, tuple_
@@ -84,14 +85,15 @@ async def of_scopes(session: AsyncSession, workspace_id: str, scopes: Collection
     return (await session.scalars(query)).all()
 
 
-async def versions(session: AsyncSession, workspace_id: str) -> Sequence[tuple[str, str, int]]:
-    """Return (scope, key, version) of every secret of the workspace, sorted."""
-    query = (
-        select(WorkspaceSecret.scope, WorkspaceSecret.key, WorkspaceSecret.version)
-        .where(WorkspaceSecret.workspace_id == workspace_id)
-        .order_by(WorkspaceSecret.scope, WorkspaceSecret.key)
-    )
-    return [(scope, key, version) for scope, key, version in (await session.execute(query)).all()]
+async def versions(session: AsyncSession, workspace_ids: Collection[str]) -> dict[str, Sequence[tuple[str, str, int]]]:
+    """Return (scope, key, version) of every secret of these workspaces, sorted, by workspace id."""
+    columns = (WorkspaceSecret.workspace_id, WorkspaceSecret.scope, WorkspaceSecret.key, WorkspaceSecret.version)
+    query = select(*columns).where(WorkspaceSecret.workspace_id.in_(workspace_ids))
+    found: defaultdict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    ordered = query.order_by(WorkspaceSecret.workspace_id, WorkspaceSecret.scope, WorkspaceSecret.key)
+    for workspace_id, scope, key, version in (await session.execute(ordered)).all():
+        found[workspace_id].append((scope, key, version))
+    return {workspace_id: found[workspace_id] for workspace_id in workspace_ids}
 
 
 async def totals(session: AsyncSession, workspace_id: str) -> tuple[int, int]:

@@ -1,10 +1,12 @@
 """What machines report of the trust that they hold; one row a machine, written when it says something new."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.relays import Relay
@@ -28,27 +30,36 @@ class Reported:
     token_key: str | None = None
 
 
+class LiveMachine(NamedTuple):
+    """A machine, and what it reported last; None for what it never said."""
+
+    subject_id: str
+    name: str
+    trust_sequence: int | None
+    root: str | None
+    token_key: str | None
+
+
 async def record(session: AsyncSession, reported: Reported, now_ms: int) -> None:
     """Keep a report; one that says what the last one said changes nothing."""
-    known = await session.get(TrustReport, reported.subject_id)
-    if known is None:
-        known = TrustReport(subject_id=reported.subject_id, kind=reported.kind)
-        session.add(known)
-    elif (known.trust_sequence, known.root, known.token_key) == (
-        reported.trust_sequence,
-        reported.root,
-        reported.token_key,
-    ):
-        return
-    known.trust_sequence = reported.trust_sequence
-    known.root = reported.root
-    known.token_key = reported.token_key
-    known.report_time = now_ms
+    await record_all(session, [(reported, now_ms)])
 
 
-async def all_of(session: AsyncSession) -> dict[str, TrustReport]:
-    """Return every report by the id of its machine."""
-    return {row.subject_id: row for row in (await session.scalars(select(TrustReport))).all()}
+async def record_all(session: AsyncSession, reports: Sequence[tuple[Reported, int]]) -> None:
+    """Keep reports of different machines, each with its time (milliseconds), by as few statements for many as for one.
+
+    One that says what the last one said changes nothing.
+    """
+    stated = (TrustReport.subject_id, TrustReport.trust_sequence, TrustReport.root, TrustReport.token_key)
+    ids = [reported.subject_id for reported, _ in reports]
+    rows = (await session.execute(select(*stated).where(TrustReport.subject_id.in_(ids)))).all()
+    known = {row.subject_id: (row.trust_sequence, row.root, row.token_key) for row in rows}
+    new = [report for report in reports if report[0].subject_id not in known]
+    changed = [report for report in reports if known.get(report[0].subject_id, _said(report[0])) != _said(report[0])]
+    if new:
+        await session.execute(insert(TrustReport), [_row(*report) for report in new])
+    if changed:
+        await session.execute(update(TrustReport), [_row(*report) for report in changed])
 
 
 async def remove_gone(session: AsyncSession) -> None:
@@ -58,17 +69,33 @@ async def remove_gone(session: AsyncSession) -> None:
     await session.execute(gone)
 
 
-async def live_nodes(session: AsyncSession, since_ms: int) -> Sequence[Node]:
+async def live_nodes(session: AsyncSession, since_ms: int) -> Sequence[LiveMachine]:
     """Return the confirmed nodes that were seen since this time, or have come since."""
-    rows = (await session.scalars(select(Node).where(Node.confirm_time.is_not(None)))).all()
-    return [node for node in rows if _latest((node.last_seen_time, node.confirm_time)) >= since_ms]
+    query = _with_reports(Node.node_id, Node.node).where(
+        Node.confirm_time.is_not(None), (Node.last_seen_time >= since_ms) | (Node.confirm_time >= since_ms)
+    )
+    return [LiveMachine(*row) for row in (await session.execute(query)).all()]
 
 
-async def live_relays(session: AsyncSession, since_ms: int) -> Sequence[Relay]:
+async def live_relays(session: AsyncSession, since_ms: int) -> Sequence[LiveMachine]:
     """Return the relays that were heard of since this time, or have come since."""
-    rows = (await session.scalars(select(Relay))).all()
-    return [relay for relay in rows if _latest((relay.last_seen_time, relay.creation_time)) >= since_ms]
+    query = _with_reports(Relay.relay_id, Relay.relay).where(
+        (Relay.last_seen_time >= since_ms) | (Relay.creation_time >= since_ms)
+    )
+    return [LiveMachine(*row) for row in (await session.execute(query)).all()]
 
 
-def _latest(times: Collection[int | None]) -> int:
-    return max((time for time in times if time is not None), default=0)
+def _with_reports(
+    subject_id: InstrumentedAttribute[str], name: InstrumentedAttribute[str]
+) -> Select[str, str, int, str | None, str | None]:
+    """Select machines with their reports; not with the rest of their rows, where nodes' health is."""
+    stated = (TrustReport.trust_sequence, TrustReport.root, TrustReport.token_key)
+    return select(subject_id, name, *stated).outerjoin(TrustReport, TrustReport.subject_id == subject_id)
+
+
+def _said(reported: Reported) -> tuple[int, str | None, str | None]:
+    return reported.trust_sequence, reported.root, reported.token_key
+
+
+def _row(reported: Reported, now_ms: int) -> dict[str, Any]:
+    return asdict(reported) | {"report_time": now_ms}

@@ -138,3 +138,21 @@ async def test_text_that_cannot_be_stored_is_a_bad_answer_and_stops_the_watch_of
     agent.health = {"agent_version": "1.0\0"}
     assert (await until(plane, "online"))["agent_version"] == "1.0\0"
     assert (await plane.ok("GET", NODE))["agent_version"] == "1.0\\x00"
+
+
+async def test_a_check_costs_no_look_at_all_other_nodes(watched: tuple[RunningControlPlane, FakeAgent]):
+    class Counted(dict[str, Any]):
+        looks = 0
+
+        def values(self) -> Any:
+            Counted.looks += 1
+            return super().values()
+
+    plane, agent = watched
+    await until(plane, "online")
+    monitor = plane.control_plane.fleet.monitor
+    monitor._watched = Counted(monitor._watched)
+    before = agent.count("GET", "/v1/health")
+    while agent.count("GET", "/v1/health") < before + 3:  # noqa: ASYNC110 - another end of a link
+        await asyncio.sleep(0.01)
+    assert Counted.looks == 0

@@ -1,4 +1,7 @@
-"""What grows with the history of commands is found by indices: no statement reads a whole table of it."""
+"""What grows with the history of commands, and with the fleet, costs no more than what is asked for.
+
+No statement reads a whole table of the history, and what concerns every node is read and written of hundreds at once.
+"""
 
 import re
 from collections.abc import AsyncIterator
@@ -7,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from control_plane.fleet import submissions
+from control_plane.fleet.health_check import Check
+from control_plane.fleet.health_record import Finding, HealthRecord
+from control_plane.fleet.health_states import CheckResult, NodeState
+from control_plane.signing.phases import SignerKind
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.submissions import SubmissionKey, let_go
 from tests.support.control_planes import RunningControlPlane, running_control_plane
 
 LONG = re.compile(r"SCAN (commands|command_events|kept_outputs|submissions|health_observations|audit_events)\b(.*)")
-# The bytes that are kept in all are summed up, which nobody writes meanwhile for.
-SUMMED = "sum(kept_outputs.kept_bytes)"
 PATH = "/w/finance/api/2.0"
 
 
@@ -34,7 +41,7 @@ async def statements(plane: RunningControlPlane) -> AsyncIterator[list[tuple[str
     gathered: list[tuple[str, Any]] = []
 
     def gather(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE", "WITH"):
+        if statement.split(maxsplit=1)[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH"):
             gathered.append((statement, parameters))
 
     database = plane.database
@@ -59,7 +66,7 @@ async def whole_tables(plane: RunningControlPlane, gathered: list[tuple[str, Any
     found = []
     for statement, parameters in gathered:
         scans = [step for step in await plan(plane, statement, parameters) if LONG.match(step)]
-        if scans and SUMMED not in statement:
+        if scans:
             found.append(f"{scans}: {statement}")
     return found
 
@@ -133,3 +140,89 @@ async def test_many_nodes_are_submitted_to_in_portions(plane: RunningControlPlan
     assert all("nodes.health," not in statement for statement, _ in gathered)
     events = await plane.ok("GET", f"{PATH}/commands/{answer['commands'][4]['command_id']}/events")
     assert [event["event"] for event in events["events"]] == ["recorded"]
+
+
+async def test_the_sizes_of_kept_outputs_are_summed_up_by_an_index(plane: RunningControlPlane):
+    async with statements(plane) as gathered:
+        await plane.control_plane.housekeeping.clean()
+    [(statement, parameters)] = [(one, two) for one, two in gathered if "sum(kept_outputs.kept_bytes)" in one]
+    [step] = await plan(plane, statement, parameters)
+    assert "COVERING INDEX ix_kept_outputs_state_keep_time_kept_bytes (state=?" in step
+
+
+async def test_what_nodes_said_of_their_health_is_not_read_where_only_their_trust_is_asked_for(
+    plane: RunningControlPlane,
+):
+    await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "tk-1"})
+    async with plane.database.write() as session:
+        await session.execute(update(Node).values(state="online", health={"filling": "x" * 1000}))
+    async with statements(plane) as gathered:
+        for kind in SignerKind:
+            progress = await plane.control_plane.rotations.progress(kind)
+            assert [one.name for one in progress.standings if one.kind == "node"] == ["vm-1"]
+        revocation = await plane.ok("GET", "/api/2.0/revocations/token/tk-1")
+    assert revocation["adoption"]["waiting_nodes"][0]["node"] == "vm-1"
+    assert revocation["adoption"]["waiting_node_count"] == 1
+    assert [statement for statement, _ in gathered if "nodes.health" in statement] == []
+
+
+async def test_what_was_found_of_many_nodes_is_written_by_as_few_statements_as_of_one(plane: RunningControlPlane):
+    ids = [(await plane.node(f"vm-{number}")).node_id for number in range(2, 6)]
+    clock = plane.foundation.clock
+    record = HealthRecord(database=plane.database, clock=clock, history_interval_seconds=0.0)
+
+    async def written(some: list[str], sequence: int) -> int:
+        for node_id in some:
+            check = Check(CheckResult.OK, None, {"trust_sequence": sequence, "certificate_root": "r"}, 0.1, "rl-1")
+            record.note(node_id, Finding(NodeState.ONLINE, check, changed=False))
+        async with statements(plane) as gathered:
+            await record.flush()
+        return len(gathered)
+
+    assert await written(ids[:1], 1) == await written(ids[1:], 1)
+    assert await written(ids[:1], 2) == await written(ids[1:], 2)
+    for number in range(2, 6):
+        node = await plane.ok("GET", f"{PATH}/nodes/vm-{number}/health")
+        assert (node["state"], node["trust_sequence"], node["certificate_root"]) == ("online", 2, "r")
+    progress = await plane.control_plane.rotations.progress(SignerKind.CA)
+    held = {one.name: (one.trust_sequence, one.root) for one in progress.standings if one.kind == "node"}
+    assert held == {"vm-1": (0, None)} | {f"vm-{number}": (2, "r") for number in range(2, 6)}
+
+
+async def test_who_is_behind_with_secrets_is_found_of_many_workspaces_as_of_one(plane: RunningControlPlane):
+    notices = plane.control_plane.fleet.secret_notices
+
+    async def granted(workspace: str) -> None:
+        secrets = f"/w/{workspace}/api/2.0/secrets"
+        await plane.ok("POST", f"{secrets}/scopes/create", {"scope": "app"})
+        await plane.ok("POST", f"{secrets}/put", {"scope": "app", "key": "k", "string_value": "v"})
+        await plane.ok("POST", f"{secrets}/grants/put", {"scope": "app", "target": {"node": "vm-1"}})
+
+    async def asked() -> int:
+        async with statements(plane) as gathered:
+            await notices._behind()
+        return len(gathered)
+
+    await granted("finance")
+    of_one = await asked()
+    for number in range(3):
+        await plane.node("vm-1", f"team-{number}")
+        await granted(f"team-{number}")
+    assert await asked() == of_one
+    assert len(await notices._behind()) == 4
+
+
+async def test_a_submissions_commands_are_not_looked_for_among_all_of_the_workspace(plane: RunningControlPlane):
+    body = {"command_id": "some", "target": {"all": True}, "argv": ["true"], "rollout": {"max_concurrent": 1}}
+    workspace = (await plane.workspace())["workspace_id"]
+    async with statements(plane) as gathered:
+        first = await plane.ok("POST", f"{PATH}/commands", body)
+        assert await plane.ok("POST", f"{PATH}/commands", body) == first
+        async with plane.database.write() as session:
+            key = SubmissionKey(workspace, "some")
+            assert len(await let_go(session, key, wave=0, number=1, deliver_before_ms=1)) == 1
+    of_commands = [(one, two) for one, two in gathered if "FROM commands" in one and "submission_id = ?" in one]
+    assert len(of_commands) >= 2
+    for statement, parameters in of_commands:
+        first_step, *_ = await plan(plane, statement, parameters)
+        assert "(submission_id=? AND workspace_id=?" in first_step, statement
