@@ -5,8 +5,6 @@ is; the control plane grants a late renewal (nodes that joined with a token); th
 evidence.
 """
 
-import asyncio
-
 from certs.errors import CertificateError
 from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
 from node_agent.identity.evidence import EvidenceUnavailable
@@ -19,6 +17,7 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.daemon import EXIT_NO_PERMISSION, StartError
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.threads import in_thread
+from trunkline.runtime.wall_time import sleep_unless
 
 # As long as the clock is wrong, the evidence missing, or the node revoked or deleted, there is no hurry.
 SKEWED_PAUSE_SECONDS = 30.0
@@ -76,7 +75,7 @@ class Returning:
                 at_least = least_pause_seconds(error)
                 delay = self._backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=at_least)
                 self._log.warning("identity.not_back_yet", reason=str(error), retry_seconds=round(delay, 1))
-                await asyncio.sleep(delay)
+                await sleep_unless(lambda: node.is_valid(self._clock.now()), delay, self._clock)
 
     async def once(self, node: NodeIdentity) -> NodeIdentity:
         """Make one attempt to follow `node`, which is not valid now.

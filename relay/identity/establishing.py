@@ -1,6 +1,5 @@
 """What the relay does before it can serve: find or get its identity, and open the trust that it holds."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from trunkline.runtime.daemon import StartError
 from trunkline.runtime.files import StateDirectoryError
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.threads import in_thread
+from trunkline.runtime.wall_time import sleep_unless
 
 STATE_FORMAT = "trunkline-relay 1"
 TRUST_FILE = "trust-document.jws"
@@ -99,7 +99,8 @@ class Establishing:
             if waits is not None:
                 reason, pause = waits
                 self._log.error("relay.identity_not_valid", reason=reason)
-                await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=pause))
+                delay = backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=pause)
+                await sleep_unless(lambda: self._is_valid(own.current), delay, self._clock)
 
     def _taking(self, store: TrustStore) -> Callable[[str], object]:
         return lambda document: store.replace(document, self._clock.now())

@@ -1,12 +1,14 @@
 """Waiting for a moment of the wall clock, which may be set while one waits."""
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
 
 from trunkline.runtime.clock import Clock
 
 LONGEST_NAP_SECONDS = 60.0
 JUMP_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 
 
 class Woken(Enum):
@@ -43,3 +45,13 @@ async def sleep_until(moment: float, clock: Clock, *, wake: asyncio.Event | None
             continue
     wake.clear()
     return Woken.ASKED
+
+
+async def sleep_unless(met: Callable[[], bool], seconds: float, clock: Clock) -> None:
+    """Sleep for so many seconds, or until what depends on the wall clock is met, which is looked at each second.
+
+    A clock that is wrong when a machine starts is often set right some seconds later.
+    """
+    end = clock.monotonic() + seconds
+    while not met() and (left := end - clock.monotonic()) > 0.0:  # noqa: ASYNC110 - nobody tells that a clock was set
+        await asyncio.sleep(min(left, LOOK_SECONDS))

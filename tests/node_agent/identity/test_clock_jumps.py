@@ -191,6 +191,18 @@ async def test_what_is_caught_up_on_is_done_long_before_the_pair_ends(kit, tmp_p
     await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize("jump", [JUMP, 100.0 - 1_800_000_000.0])
+async def test_an_agent_that_starts_with_a_wrong_clock_serves_as_soon_as_it_is_right(kit, tmp_path, log, jump):
+    clock, node = LoopClock(kit.now), a_node(kit)
+    control_plane = TimedControlPlane(clock)
+    returning = an_agent(node, control_plane, clock, tmp_path, log, 1)._returning
+    clock.offset += jump
+    asyncio.get_running_loop().call_later(5, setattr, clock, "offset", clock.offset - jump)
+    assert await returning.run(node) is node
+    assert clock.monotonic() <= 6.0
+    assert len(control_plane.asked) == 1
+
+
 async def test_a_minute_more_or_less_is_nothing(kit, tmp_path, log, logged):
     for jump in (59.0, -59.0):
         asked, running = await jumped(kit, tmp_path, log, jump)

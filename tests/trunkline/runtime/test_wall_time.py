@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.support.loop_clock import LoopClock
-from trunkline.runtime.wall_time import Woken, sleep_until
+from trunkline.runtime.wall_time import Woken, sleep_unless, sleep_until
 
 VIRTUAL_TIME = True
 
@@ -42,3 +42,16 @@ async def test_a_clock_that_is_slewed_by_seconds_is_followed():
     asyncio.get_running_loop().call_later(30, setattr, clock, "offset", clock.offset + 50)
     assert await sleep_until(clock.now() + 600, clock) is Woken.ON_TIME
     assert clock.monotonic() == 550
+
+
+async def test_a_pause_ends_within_a_second_of_the_clock_being_set_right():
+    clock = LoopClock(0.0)
+    asyncio.get_running_loop().call_later(5, setattr, clock, "offset", 1_800_000_000.0)
+    await sleep_unless(lambda: clock.now() > 1_700_000_000, 30.0, clock)
+    assert 5.0 <= clock.monotonic() <= 6.0
+
+
+async def test_a_pause_of_which_nothing_comes_has_its_length():
+    clock = LoopClock(0.0)
+    await sleep_unless(lambda: False, 30.5, clock)
+    assert 0 <= clock.monotonic() - 30.5 < 0.001
