@@ -23,6 +23,13 @@ Tell = Callable[..., None]
 
 ANSWER_SECONDS: Final = 10.0
 """The parent's answer about a link; longer than the ping of a rival takes."""
+LOOK_SECONDS: Final = 10.0
+SPARE_STREAM_IDS: Final = 2**24
+"""With no more left the link to another worker is replaced: far more than there are calls in `LOOK_SECONDS`."""
+ON_THEIR_WAY_SECONDS: Final = 5.0
+"""How long calls that the other worker sends over a link that was replaced are still taken."""
+REPLACED_SECONDS: Final = 7200.0
+"""How long calls on such a link have to end."""
 
 
 class LocalLinks(Protocol):
@@ -66,7 +73,10 @@ class Siblings:
     # The links between workers.
 
     def linked(self, worker: int, link: Link) -> None:
-        """There is a link to another worker."""
+        """There is a link to another worker; calls on one before it go on."""
+        old = self._links.get(worker)
+        if old is not None:
+            self._spawn(_let_go(old))
         self._links[worker] = link
         self._tell("linked", other=worker)
 
@@ -76,6 +86,14 @@ class Siblings:
             del self._links[worker]
             self._forget_nodes(worker)
             self._tell("unlinked", other=worker)
+
+    async def keep_linked(self) -> None:
+        """Have links replaced, for ever, before their stream ids are used up, which takes weeks of calls."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for worker, link in self._links.items():
+                if link.stream_ids_left < SPARE_STREAM_IDS:
+                    self._tell("worn", other=worker)
 
     @property
     def links(self) -> dict[int, Link]:
@@ -238,3 +256,8 @@ class Siblings:
         name = reached.workspace, reached.node
         if self._by_name.get(name) is reached:
             del self._by_name[name]
+
+
+async def _let_go(link: Link) -> None:
+    await asyncio.sleep(ON_THEIR_WAY_SECONDS)
+    await link.drain(REPLACED_SECONDS)

@@ -73,6 +73,10 @@ class Switchboard:
         """A worker has lost its link to another one."""
         self._workers.link_again(worker, other)
 
+    def on_worn(self, worker: int, other: int) -> None:
+        """A worker's link to another one has few stream ids left: a new link takes its place."""
+        self._workers.link_again(worker, other)
+
     def on_opened(self, worker: int, **members: Any) -> None:
         """A worker has attached a node's link."""
         entry = Entry(worker=worker, **members)

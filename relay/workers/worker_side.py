@@ -137,6 +137,7 @@ class WorkerSide:
         self._lifecycle.on_drain_progress(draining.left)
         spawn(sweep(serving, ground.clock))
         follow_lag(ground.metrics, ground.clock, self._lifecycle, self._background)
+        spawn(self._siblings.keep_linked())
         self._telling.start(spawn)
         self._lifecycle.started()
         self._channel.send("serving")

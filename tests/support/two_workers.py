@@ -34,7 +34,10 @@ class TwoWorkers:
         self.relays = {place: SmallRelay(loop, self.siblings[place], **limits) for place in (1, 2)}
         for place, relay in self.relays.items():
             self.siblings[place].serve(relay.registry)
+        for siblings in self.siblings.values():
+            self._spawn(siblings.keep_linked())
         self.links: dict[int, Link] = {}
+        self._linking = False
         self.link()
 
     def link(self) -> None:
@@ -82,8 +85,13 @@ class TwoWorkers:
         return told
 
     def link_again(self, one: int, other: int) -> None:
-        if all(link.lost for link in self.links.values()):
-            self.link()
+        if not self._linking:
+            self._linking = True
+            self.loop.call_soon(self._link_now)
+
+    def _link_now(self) -> None:
+        self._linking = False
+        self.link()
 
     def _deliver(self, place: int, kind: str, members: dict[str, Any]) -> None:
         getattr(self.siblings[place], f"on_{kind}")(**members)

@@ -109,6 +109,11 @@ class Link(LinkTurns):
         return len(self.session.streams)
 
     @property
+    def stream_ids_left(self) -> int:
+        """How many streams may be opened here until another link is needed."""
+        return self.session.stream_ids_left
+
+    @property
     def rtt_seconds(self) -> float | None:
         """The round trip of a way without a queue; None before the first ping has come back."""
         return self.session.rtt_seconds

@@ -136,6 +136,11 @@ class SendingSession(Generic[S]):
         return self._refusal_to_open() is None
 
     @property
+    def stream_ids_left(self) -> int:
+        """How many streams this side may open until its ids are used up, which a session cannot outlive."""
+        return max(0, MAX_STREAM_ID + 2 - self._next_id) // 2
+
+    @property
     def rtt_seconds(self) -> float | None:
         """The round trip of a way without a queue; None before the first ping has come back."""
         return self._pings.rtt_seconds

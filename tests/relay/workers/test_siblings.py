@@ -5,9 +5,10 @@ import asyncio
 from relay.links.listeners import Listener
 from relay.trust.credentials import Refusal
 from relay.workers.hop import LINK_NUMBER
-from relay.workers.siblings import Siblings
+from relay.workers.siblings import LOOK_SECONDS, ON_THEIR_WAY_SECONDS, Siblings
 from tests.support.small_relay import NodeCall, get, listener_grant, reply
 from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
+from trunkline.channel.frames import MAX_STREAM_ID
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.logs import get_logger
 
@@ -43,6 +44,29 @@ async def test_a_node_is_reached_from_both_and_from_none_when_it_has_gone(worker
     node.link.abort()
     await settle_across()
     assert workers.nodes == 0
+
+
+@on_two_workers()
+async def test_the_link_between_workers_is_another_before_its_stream_ids_are_used_up(workers: TwoWorkers) -> None:
+    """Weeks of calls use them up: there are 2^31 for those that hop in one direction."""
+    node = workers.relays[2].attach_node()
+    await settle_across()
+    old = workers.links[1]
+    old.session._next_id = MAX_STREAM_ID - 2 * 3
+    long = workers.relays[1].connect()
+    long.send(get())
+    await settle_across()
+    node.script = answering
+    await asyncio.sleep(2 * LOOK_SECONDS)
+    assert [await call(workers, 1) for _ in range(10)] == [b"200"] * 10
+    assert not old.lost
+    node.calls[0].answer(reply())
+    await settle_across()
+    assert long.received[9:12] == b"200"
+    await asyncio.sleep(ON_THEIR_WAY_SECONDS + 1)
+    assert old.lost
+    assert not workers.links[1].lost
+    assert await call(workers, 1) == b"200"
 
 
 @on_two_workers()
