@@ -67,7 +67,7 @@ def make_room(descriptor: socket.socket, files: int) -> None:
 
 
 async def sweep(serving: Serving, clock: Clock) -> None:
-    """Once a second: drain links whose token has ended, let locks end, look at memory, stalls and the trust's age."""
+    """Once a second: drain links whose token has ended, look at locks, memory, stalls and the trust's age."""
     for sweeps in itertools.count(1):
         await asyncio.sleep(SWEEP_SECONDS)
         now = clock.now()
@@ -75,8 +75,7 @@ async def sweep(serving: Serving, clock: Clock) -> None:
         serving.memory.look()
         serving.held.look()
         serving.stalls.look()
-        if now >= serving.trust.standing.valid_until:
-            serving.trust.renew()
+        serving.trust.look(now)
         serving.trust_age.look()
         if sweeps % AGING_SWEEPS == 0:
             serving.port.front.heads.age()

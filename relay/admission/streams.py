@@ -140,8 +140,7 @@ class Admission:
         now = self._now()
         if self._trust.stale:
             return self._refuse(STALE, destination, None)
-        if now >= self._trust.standing.valid_until:
-            self._trust.renew()
+        self._trust.look(now)
         granted = self._granted_token(token, now)
         if isinstance(granted, Refusal):
             return self._refuse(granted, destination, None)

@@ -18,7 +18,7 @@ _OUTCOMES = {TokenErrorCode.EXPIRED: Outcome.EXPIRED_TOKEN}
 class TrustInForce:
     """The standing under the current trust document, and the verifier of tokens against its keys."""
 
-    __slots__ = ("_clock", "_store", "_verifier", "stale", "standing", "trust_domain")
+    __slots__ = ("_clock", "_looked_at", "_store", "_verifier", "stale", "standing", "trust_domain")
 
     def __init__(self, store: TrustStore, clock: Clock, *, cache_entries: int) -> None:
         document = store.current
@@ -29,7 +29,18 @@ class TrustInForce:
         self._store = store
         self._clock = clock
         self._verifier = TokenVerifier(store.keyring, document.trust_domain, cache_entries)
-        self.standing = Standing(document, clock.now())
+        self._looked_at = clock.now()
+        self.standing = Standing(document, self._looked_at)
+
+    def look(self, now: float) -> None:
+        """Look anew at every grant where a lock has ended, or the clock was set back; `now` in seconds of the epoch.
+
+        By a clock that was ahead a lock had ended that has not, and an assertion was made that is not valid yet. To be
+        called once a second, which is how far the clock may be set back unseen.
+        """
+        if now >= self.standing.valid_until or now < self._looked_at:
+            self.renew()
+        self._looked_at = now
 
     def renew(self) -> Standing:
         """Take the store's document into force, and return how credentials stand under it."""

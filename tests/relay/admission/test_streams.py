@@ -352,6 +352,32 @@ def test_a_lock_holds_until_it_ends(relay: Fixture, kind: str):
     relay.grant(token)
 
 
+@pytest.mark.parametrize("seconds", [600.0, 3e8])
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_lock_that_had_ended_by_a_clock_that_was_ahead_holds_again(relay: Fixture, seconds: float, looked: bool):
+    token = relay.kit.call_token()
+    relay.trust_now(locks=(lock("node", NODE_ID, expires_at=relay.clock.now() + 500),))
+    assert relay.admit(token) == "locked"
+    relay.clock.jump(seconds)
+    relay.trust.look(relay.clock.now())
+    relay.clock.jump(-seconds)
+    if looked:
+        relay.trust.look(relay.clock.now())
+    assert relay.admit(token) == "locked"
+
+
+def test_an_assertion_of_a_clock_that_was_ahead_is_sent_no_longer_than_that(relay: Fixture):
+    token = relay.kit.workspace_token(9100)
+    relay.clock.jump(600.0)
+    of_the_future = relay.grant(token, PORT)
+    relay.trust.look(relay.clock.now())
+    relay.clock.jump(-600.0)
+    relay.trust.look(relay.clock.now())
+    grant = relay.grant(token, PORT)
+    assert grant.assertion not in (None, of_the_future.assertion)
+    assert relay.kit.verifier().verify(grant.assertion or "", TokenKind.ASSERTION, relay.clock.now())
+
+
 def test_a_key_that_is_no_longer_trusted_takes_its_tokens_along(relay: Fixture, stranger: IdentityKit):
     token = relay.kit.call_token()
     granted = relay.grant(token)
