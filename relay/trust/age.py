@@ -4,6 +4,9 @@ The feed confirms it once a second. A relay that is cut off goes on with what it
 it says so once for each loss, in its log and in `/readyz?verbose`, and counts the seconds in its metrics. An operator
 who would rather have no new calls than calls under old trust sets a limit: beyond it nothing new is admitted, `/readyz`
 fails, and what is open goes on.
+
+While a machine is suspended its monotonic clock stands still, and trust grows old all the same: so the wall clock
+counts where it has gone farther. One that is set forwards makes trust look old, until it is confirmed within a second.
 """
 
 from relay.metrics import RelayMetrics
@@ -46,13 +49,14 @@ class TrustAge:
         self._log = log
         self._warned = False
         self._confirmed_at = clock.monotonic() if confirmed_at is None else confirmed_at
+        self._confirmed_wall = clock.now() - (clock.monotonic() - self._confirmed_at)
         fresh.met()
         metrics.trust_age.set_function(lambda: self.seconds)
 
     @property
     def seconds(self) -> float:
         """The age."""
-        return self._clock.monotonic() - self._confirmed_at
+        return max(self._clock.monotonic() - self._confirmed_at, self._clock.now() - self._confirmed_wall)
 
     @property
     def confirmed_at(self) -> float:
@@ -63,7 +67,7 @@ class TrustAge:
         """The control plane has just said that the document in force is the newest."""
         if self._warned:
             self._log.info("trust.confirmed_again", age_seconds=round(self.seconds, 1))
-        self._confirmed_at = self._clock.monotonic()
+        self._confirmed_at, self._confirmed_wall = self._clock.monotonic(), self._clock.now()
         if self._warned:
             self._warned = False
             self._fresh.met()

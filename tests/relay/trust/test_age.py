@@ -79,3 +79,17 @@ async def test_beyond_the_limit_nothing_new_is_admitted_until_it_is_confirmed_ag
 def test_a_limit_that_a_restart_of_the_control_plane_would_reach_is_refused():
     with pytest.raises(ValueError, match="greater than or equal to 5"):
         TrustSettings(refuse_after_seconds=1)
+
+
+async def test_trust_grows_old_while_the_machine_is_suspended(kit, tmp_path):
+    relay = Fixture(kit, tmp_path, 300.0)
+    relay.clock.jump(3600.0)  # the monotonic clock stood still
+    relay.age.look()
+    assert relay.age.seconds == 3600.0
+    assert relay.trust.stale
+    relay.age.confirmed()
+    assert relay.age.seconds == 0.0
+    assert not relay.trust.stale
+    relay.clock.jump(-3600.0)
+    relay.pass_seconds(300)
+    assert relay.trust.stale
