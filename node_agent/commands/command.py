@@ -20,11 +20,19 @@ class StopCause(Enum):
 
 
 class Command:
-    """One command. Its state changes only through `happened`, and so only along the table of `states`."""
+    """One command. Its state changes only through `happened`, and so only along the table of `states`.
+
+    Attributes:
+        record: all that is known of it.
+        unsaved: whether the disk lacks something of that.
+        tokens_on_disk: the `token_ids` that the disk certainly has.
+        stop_asked: why it is to be ended, once somebody has said so; None until it is being started.
+    """
 
     def __init__(self, record: CommandRecord, *, recorded: bool = False) -> None:
         self.record = record
         self.unsaved = not recorded
+        self.tokens_on_disk = record.token_ids if recorded else {}
         self.stop_asked: asyncio.Future[StopCause] | None = None
         self._spools: dict[OutputStream, Spool] = {}
         self._changed: set[asyncio.Future[None]] = set()
@@ -89,13 +97,14 @@ class Command:
             OSError: the disk did not take it; `unsaved` stays true.
         """
         async with self._saving:
-            content = self.record.to_json()
+            content, token_ids = self.record.to_json(), dict(self.record.token_ids)
             self.unsaved = False
             try:
                 await in_thread(store.save, self.command_id, content)
             except (OSError, asyncio.CancelledError):
                 self.unsaved = True
                 raise
+            self.tokens_on_disk = token_ids
 
     def grown(self, sizes: list[int]) -> None:
         """Hear how much was written by now: bytes of stdout, bytes dropped of it, and the same of stderr."""

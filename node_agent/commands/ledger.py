@@ -212,11 +212,7 @@ class CommandLedger:
             return Taken(record.stdin_bytes or 0, whole=record.stdin_bytes is not None, closed=record.state.terminal)
         taken = await command.stdin(self._store).take(offset, chunks, lambda: self._runs.stdin_grown(command))
         if complete and taken.whole and record.stdin_bytes is None:
-            record.stdin_bytes = taken.size_bytes
-            if not await self._save(command):
-                record.stdin_bytes = None
-                raise CommandRefused(RefusalReason.NO_STORAGE, "the node cannot record that the input is complete")
-            self._runs.stdin_grown(command)
+            await self._complete_stdin(command, taken.size_bytes)
         return taken
 
     async def run(self) -> None:
@@ -346,12 +342,13 @@ class CommandLedger:
         if command.record.fingerprint != submission.fingerprint():
             raise CommandRefused(RefusalReason.OTHER_BODY, "the command id was used before with another body")
         _allow(refusal_of_token(command.command_id, self._command_of_token(submitter)))
-        now, used = self._clock.now(), command.record.token_ids
-        if submitter.bound and submitter.replayable_until <= max(used.values(), default=0):
+        now, kept = self._clock.now(), command.tokens_on_disk
+        if submitter.bound and submitter.replayable_until <= max(kept.values(), default=0):
             return command  # it names this command, which is remembered for longer than it can be sent
-        if submitter.token_id is not None and submitter.token_id not in used:
+        if submitter.token_id is not None and submitter.token_id not in kept:
+            used = command.record.token_ids
             live = {token_id: expires_at for token_id, expires_at in used.items() if expires_at > now}
-            if len(live) >= MAX_TOKENS_OF_A_COMMAND:
+            if submitter.token_id not in live and len(live) >= MAX_TOKENS_OF_A_COMMAND:
                 raise CommandRefused(RefusalReason.TOO_MANY, "the command was submitted too often; try again later")
             command.record.token_ids = live | {submitter.token_id: submitter.replayable_until}
             self._use_tokens(command)
@@ -370,6 +367,19 @@ class CommandLedger:
         else:
             command.happened(CommandEvent.CANCEL_ASKED, self._clock.now(), reason=reason)
         command.ask_stop(StopCause.CANCEL)
+
+    async def _complete_stdin(self, command: Command, size_bytes: int) -> None:
+        """Record that an input is complete, and tell its reader; whoever goes meanwhile may bring its end again."""
+        saved = False
+        command.record.stdin_bytes = size_bytes
+        try:
+            saved = await self._save(command)
+        finally:
+            if not saved:
+                command.record.stdin_bytes = None
+        if not saved:
+            raise CommandRefused(RefusalReason.NO_STORAGE, "the node cannot record that the input is complete")
+        self._runs.stdin_grown(command)
 
     async def _save(self, command: Command) -> bool:
         return await save(command, self._store, self._log)

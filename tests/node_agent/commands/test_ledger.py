@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from node_agent.commands import ledger as ledger_module
 from node_agent.commands import run, supervisor_process
 from node_agent.commands.command import Command
 from node_agent.commands.errors import CommandRefused, RefusalReason
@@ -21,6 +22,7 @@ from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.supervisor.records import ENDING_FILE
+from tests.support.still_disk import a_disk_that_stands_still
 from tests.support.supervisors import end_commands
 from trunkline.runtime.clock import ManualClock
 
@@ -125,6 +127,47 @@ async def test_a_second_token_for_the_same_command_is_used_up_too(ledger):
     await ledger.submit("one", sh("true"), Submitter("operator", "jti-2", 2**33))
     with pytest.raises(CommandRefused):
         await ledger.submit("two", sh("true"), Submitter("operator", "jti-2", 2**33))
+    await ledger.submit("two", sh("true"), CALLER)
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("two", sh("true"), Submitter("operator", "jti-2", 2**33))
+    assert refused.value.reason is RefusalReason.REPLAYED_TOKEN, "no more for one that is there"
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_a_token_that_the_disk_does_not_take_is_refused_each_time_until_it_does(ledger, tmp_path, ended, bound):
+    command, _ = await ledger.submit("one", sh("true"), Submitter("operator", "jti-1", 2**33))
+    await ended(command)
+    later = Submitter("operator", "jti-2", 2**33 + 1, bound=bound)
+    for _ in range(2):
+        with no_room_for_files(), pytest.raises(CommandRefused) as refused:
+            await ledger.submit("one", sh("true"), later)
+        assert refused.value.reason is RefusalReason.NO_STORAGE
+    assert (await ledger.submit("one", sh("true"), later))[0] is command
+    assert record_of(tmp_path, "one")["token_ids"] == {"jti-1": 2**33, "jti-2": 2**33 + 1}
+
+
+async def test_of_two_who_bring_the_same_token_neither_is_answered_before_it_is_on_the_disk(ledger, ended):
+    command, _ = await ledger.submit("one", sh("true"), CALLER)
+    await ended(command)
+    with a_disk_that_stands_still() as disk:
+        submits = [
+            asyncio.create_task(ledger.submit("one", sh("true"), Submitter("operator", "jti", 2**33))) for _ in range(2)
+        ]
+        await disk.asked()
+        assert not any(submit.done() for submit in submits)
+        disk.move()
+        await asyncio.gather(*submits)
+
+
+async def test_a_command_remembers_so_many_tokens_that_are_live(ledger, monkeypatch):
+    monkeypatch.setattr(ledger_module, "MAX_TOKENS_OF_A_COMMAND", 2)
+    await ledger.submit("one", sh("true"), Submitter("operator", "expired", 1))
+    for token_id in ("jti-1", "jti-2"):
+        await ledger.submit("one", sh("true"), Submitter("operator", token_id, 2**33))
+    with pytest.raises(CommandRefused) as refused:
+        await ledger.submit("one", sh("true"), Submitter("operator", "jti-3", 2**33))
+    assert refused.value.reason is RefusalReason.TOO_MANY
+    await ledger.submit("one", sh("true"), Submitter("operator", "jti-2", 2**33))
 
 
 async def test_the_tokens_of_a_bound_submit_are_not_counted_once_its_command_is_remembered_for_long_enough(
@@ -343,6 +386,18 @@ async def test_a_stop_takes_no_more_and_leaves_what_runs_alone(ledger):
     assert refused.value.reason is RefusalReason.STOPPING
 
 
+async def test_a_stop_waits_for_a_command_that_is_being_recorded_and_it_is_started(ledger):
+    with a_disk_that_stands_still() as disk:
+        submit = asyncio.create_task(ledger.submit("one", sh("sleep 60"), CALLER))
+        await disk.asked()
+        stopping = asyncio.create_task(ledger.stop())
+        await asyncio.sleep(0)
+        disk.move()
+        command, _ = await submit
+        await stopping
+    assert command.state is CommandState.RUNNING, "the next agent would find no plan, and give it up"
+
+
 async def test_commands_that_are_to_end_with_the_agent_are_lost_and_gone(make_ledger, tmp_path, until):
     ledger = make_ledger(CommandBounds(grace_seconds=0.3, outlive_agent=False))
     await ledger.open()
@@ -474,6 +529,63 @@ async def test_a_cancel_that_leaves_no_trace_on_the_disk_is_said_to_be_none(ledg
     with no_room_for_files(), pytest.raises(CommandRefused) as refused:
         await ledger.cancel("two", "someone")
     assert refused.value.reason is RefusalReason.NO_STORAGE
+
+
+async def bring(ledger, content):
+    async def chunks():
+        yield content
+
+    return await ledger.take_stdin("one", "operator", 0, chunks(), complete=True)
+
+
+async def test_a_caller_that_goes_while_the_end_of_an_input_is_recorded_may_bring_it_again(
+    ledger, tmp_path, until, ended
+):
+    command, _ = await ledger.submit("one", sh("cat", stdin_stream=True), CALLER)
+    await until(lambda: record_of(tmp_path, "one")["state"] == "RUNNING" and not command.unsaved)
+    with a_disk_that_stands_still() as disk:
+        bringing = asyncio.create_task(bring(ledger, b"all"))
+        await disk.asked()
+        disk.move_once()  # the content is there
+        await disk.asked()
+        bringing.cancel()
+        disk.move()
+        with pytest.raises(asyncio.CancelledError):
+            await bringing
+    assert (await bring(ledger, b"all")).whole
+    await ended(command)
+    assert await output(ledger, command) == b"all"
+
+
+async def test_an_input_of_which_not_all_was_taken_is_not_complete(ledger):
+    command, _ = await ledger.submit("one", sh("sleep 60", stdin_stream=True), CALLER)
+    command.stdin(ledger.store).passed(0, False)
+    assert not (await bring(ledger, b"all")).whole
+    assert "stdin_bytes" not in command.document()
+
+
+async def test_whom_the_owner_allows_no_more_neither_cancels_a_command_nor_brings_its_input(
+    ledger, policy_file, policy
+):
+    command, _ = await ledger.submit("one", sh("cat", stdin_stream=True), CALLER)
+    narrow(policy_file, policy, "allowed_subjects = ['another']")
+    for refused in (ledger.cancel("one", "operator"), bring(ledger, b"all")):
+        with pytest.raises(CommandRefused, match="does not allow this caller"):
+            await refused
+    assert not command.state.terminal
+    assert command.stdin(ledger.store).size_bytes() == 0
+
+
+async def test_an_input_whose_end_the_disk_does_not_take_is_not_complete(ledger, tmp_path, until, ended):
+    command, _ = await ledger.submit("one", sh("cat", stdin_stream=True), CALLER)
+    await until(lambda: record_of(tmp_path, "one")["state"] == "RUNNING" and not command.unsaved)
+    with no_room_for_files(), pytest.raises(CommandRefused) as refused:
+        await bring(ledger, b"")
+    assert refused.value.reason is RefusalReason.NO_STORAGE
+    assert "stdin_bytes" not in command.document()
+    await bring(ledger, b"all")
+    await ended(command)
+    assert await output(ledger, command) == b"all"
 
 
 async def test_what_an_end_leaves_that_could_not_be_recorded_goes_once_it_is(ledger, policy_file, policy, tmp_path):
@@ -645,6 +757,7 @@ async def test_output_goes_before_records_do(make_ledger, tmp_path, ended):
         await asyncio.sleep(0.002)
     await ledger.keep_house()
     assert ledger.get("one").document()["output_removed"]
+    assert record_of(tmp_path, "one")["output_removed"], "the next agent says so too"
     assert not ledger.get("two").document()["output_removed"]
     assert not (tmp_path / "commands" / "one" / "stdout").exists()
 
