@@ -111,6 +111,30 @@ def test_the_control_plane_only_narrows():
 def test_what_the_owner_forbids_stays_forbidden():
     owner = policy("[commands]\nenabled = false")
     assert not owner.narrowed(Narrowing(commands_enabled=True)).commands.enabled
+    bound = policy("[commands]\nrequire_body_binding = true")
+    assert bound.narrowed(Narrowing(require_body_binding=False)).commands.require_body_binding
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        Narrowing(commands_enabled=False),
+        Narrowing(named_commands_only=True),
+        Narrowing(require_body_binding=True),
+    ],
+)
+def test_what_the_control_plane_takes_from_commands_it_takes_from_shells(taken):
+    owner = policy("[shell]\nenabled = true")
+    assert owner.narrowed(Narrowing()).allows_shells
+    assert not owner.narrowed(taken).allows_shells
+
+
+@pytest.mark.parametrize(
+    "rules", ["enabled = false", "allow = 'named'", "require_body_binding = true", "schedule = [{ days = ['wed'] }]"]
+)
+def test_where_not_every_command_is_free_shells_and_files_are_the_owners_to_allow(rules):
+    owner = policy(f"[commands]\n{rules}")
+    assert not any((owner.allows_shells, owner.allows_reading_files, owner.allows_writing_files))
 
 
 NAMED = "[commands.named.one]\nargv = ['true']\n[commands.named.two]\nargv = ['true']\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.policy import Narrowing
-from node_agent.policy_file import PolicyError, PolicySource, read_policy_file
+from node_agent.policy_file import MAX_POLICY_BYTES, PolicyError, PolicySource, read_policy_file
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "node-agent" / "policy.toml"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "policy.md"
@@ -43,6 +43,15 @@ def test_a_file_that_is_no_policy_is_refused_with_its_name(tmp_path, text):
         read_policy_file(path)
 
 
+def test_a_file_that_is_too_long_is_refused_and_not_read_in_part(tmp_path):
+    path = tmp_path / "policy.toml"
+    write(path, "[commands]\nenabled = false\n".ljust(MAX_POLICY_BYTES, "#"))
+    assert not read_policy_file(path).commands.enabled
+    write(path, path.read_text() + "#")
+    with pytest.raises(PolicyError, match="longer than"):
+        read_policy_file(path)
+
+
 def test_files_that_are_no_files(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(PolicyError):
@@ -72,6 +81,17 @@ def test_a_reload_stays_narrowed(policy_file, log):
     write(policy_file, "[ports.9100]\n[ports.4040]", 0o600)
     source.reload()
     assert list(source.current.ports) == [4040]
+
+
+def test_what_the_control_plane_says_is_in_force_at_once_and_until_it_says_something_else(policy_file, log):
+    write(policy_file, "[ports.9100]\n[ports.4040]", 0o600)
+    source = PolicySource(policy_file, log)
+    heard = []
+    source.subscribe(lambda policy: heard.append(sorted(policy.ports)))
+    for narrowing in (Narrowing(ports=[4040]), Narrowing(ports=[4040]), Narrowing()):
+        source.narrow(narrowing)
+    assert heard == [[4040], [4040, 9100]]
+    assert sorted(source.current.ports) == [4040, 9100]
 
 
 def test_without_a_file_the_policy_is_the_least(log):

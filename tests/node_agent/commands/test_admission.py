@@ -11,9 +11,11 @@ from node_agent.commands.admission import (
     admit,
     refusal_of_caller,
     refusal_of_metadata,
+    refusal_of_stdin,
     refusal_of_token,
 )
 from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
+from node_agent.commands.records import CommandRecord
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
 from node_agent.policy import CommandRules
@@ -116,6 +118,23 @@ def test_whoever_may_not_submit_may_not_cancel():
     assert refusal_of_caller(rules(named=named), "operator", "no longer named") is None
 
 
+def streamed(*, asked=True):
+    return CommandRecord("c-1", "", ["cat"], 0, "operator", "", "", stdin_streamed=asked)
+
+
+def test_only_who_submitted_a_command_brings_its_input_and_only_where_it_takes_one():
+    assert refusal_of_stdin(streamed(), "operator", rules(), bound=False) is None
+    assert refusal_of_stdin(streamed(), "another", rules(), bound=True).reason is RefusalReason.UNKNOWN
+    unasked = refusal_of_stdin(streamed(asked=False), "operator", rules(), bound=True)
+    assert unasked.reason is RefusalReason.NOT_STREAMED
+
+
+def test_an_owner_who_requires_bound_tokens_requires_them_of_each_part_of_an_input():
+    required = rules(require_body_binding=True)
+    assert refusal_of_stdin(streamed(), "operator", required, bound=True) is None
+    assert refusal_of_stdin(streamed(), "operator", required, bound=False).rule is PolicyRule.BODY_BINDING
+
+
 def rules(**fields):
     return CommandRules.model_validate(fields)
 
@@ -180,6 +199,7 @@ def test_a_named_command_becomes_what_its_owner_wrote():
             Submission(named="read", working_directory="/"),
         ),
         (PolicyRule.NAMED_STDIN, "commands.named.restart-service.stdin", restart(stdin=b"x")),
+        (PolicyRule.NAMED_STDIN, "commands.named.restart-service.stdin", restart(stdin_stream=True)),
         (
             PolicyRule.NAMED_ENVIRONMENT,
             "commands.named.read.environment",

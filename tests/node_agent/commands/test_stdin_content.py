@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from node_agent.commands import stdin_content
 from node_agent.commands.errors import CommandRefused, RefusalReason
 from node_agent.commands.stdin_content import StdinContent, Taken
 from tests.support.still_disk import a_disk_that_stands_still
@@ -32,6 +33,22 @@ async def test_what_is_there_is_passed_over(content, tmp_path):
     with pytest.raises(CommandRefused) as refused:
         await take(content, 6, b"x")
     assert refused.value.reason is RefusalReason.GAP
+
+
+async def test_an_input_has_a_largest_size(content, monkeypatch):
+    monkeypatch.setattr(stdin_content, "MAX_STDIN_BYTES", 4)
+    assert await take(content, 0, b"abcd") == Taken(4, whole=True, closed=False)
+    with pytest.raises(CommandRefused) as refused:
+        await take(content, 4, b"e")
+    assert refused.value.reason is RefusalReason.TOO_LONG
+    assert content.size_bytes() == 4
+
+
+async def test_an_input_that_the_disk_does_not_take_is_refused(content, tmp_path):
+    (tmp_path / "stdin").unlink()
+    with pytest.raises(CommandRefused) as refused:
+        await take(content, 0, b"abc")
+    assert refused.value.reason is RefusalReason.NO_STORAGE
 
 
 async def test_a_program_that_does_not_read_holds_its_input_up(content):

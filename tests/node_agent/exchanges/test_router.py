@@ -6,6 +6,7 @@ import pytest
 from certs.assertions import AssertionSigner
 from certs.tokens import LEEWAY_SECONDS, TokenKind
 from certs.trust import TrustVerdict
+from node_agent.exchanges import control
 from node_agent.exchanges.callers import Caller, Callers
 from node_agent.exchanges.control import MOST_NOTICES
 from trunkline.channel.outcomes import Outcome
@@ -103,6 +104,16 @@ async def test_what_is_no_notice_is_refused(agent, body):
     head = b"POST /v1/notice HTTP/1.1\r\nHost: link.internal\r\nContent-Length: %d\r\n\r\n" % len(body)
     assert (await agent.exchange(head + body)).status == 400
     assert agent.notices == []
+
+
+async def test_a_notice_is_collected_up_to_a_bound(agent, monkeypatch):
+    body = b'{"type":"draining"}'
+    head = b"POST /v1/notice HTTP/1.1\r\nHost: link.internal\r\nContent-Length: %d\r\n\r\n" % len(body)
+    monkeypatch.setattr(control, "MAX_NOTICE_BYTES", len(body) - 1)
+    assert (await agent.exchange(head + body)).status == 413
+    assert agent.notices == []
+    monkeypatch.setattr(control, "MAX_NOTICE_BYTES", len(body))
+    assert (await agent.exchange(head + body)).status == 204
 
 
 async def test_a_relay_cannot_have_notices_without_number_collected_at_once(agent):
