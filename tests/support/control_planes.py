@@ -82,7 +82,7 @@ class RunningControlPlane:
         return client_context(self.authority.roots, identity=identity)
 
     def session(self, identity: Identity | None = None) -> aiohttp.ClientSession:
-        key = identity.chain.serial if identity is not None else ""
+        key = identity.chain.thumbprint if identity is not None else ""
         if key not in self.sessions:
             connector = aiohttp.TCPConnector(ssl=self.client_tls(identity))
             self.sessions[key] = aiohttp.ClientSession(connector=connector)

@@ -45,6 +45,24 @@ async def test_sent_twice_it_is_one_lock(plane: RunningControlPlane):
     assert len((await plane.ok("GET", PATH))["locks"]) == 2
 
 
+async def test_what_differs_or_is_no_longer_in_force_is_locked_anew(tmp_path: Path):
+    """A repetition is answered with the lock that there is; anything else has to have one."""
+    clock, other = OffsetClock(), "nd-" + "b" * 20
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        first = await plane.ok("POST", PATH, wanted())
+        for changes in ({"id": other}, {"lifetime_seconds": 60}):
+            assert (await plane.call("POST", PATH, wanted(**changes))).status == 201
+        await plane.ok("DELETE", f"{PATH}/{first['lock_id']}")
+        assert {lock.id for lock in published(plane).locks} == {NODE, other}, "another lock on it is in force"
+        assert (await plane.call("POST", PATH, wanted())).status == 201, "the one before was lifted"
+        clock.offset = 61
+        assert (await plane.call("POST", PATH, wanted(lifetime_seconds=60))).status == 201, "the one before has expired"
+        clock.offset = 601
+        assert (await plane.call("POST", PATH, wanted())).status == 201, "it lasts for longer than the one before"
+        ends = [lock["expire_time"] for lock in (await plane.ok("GET", PATH))["locks"] if lock["id"] == NODE]
+        assert max(ends) >= first["expire_time"] + 600_000
+
+
 async def test_lifting_takes_it_out_of_the_document_and_is_the_same_when_repeated(plane: RunningControlPlane):
     made = await plane.ok("POST", PATH, wanted())
     other = await plane.ok("POST", PATH, wanted(kind="workspace", id="ws-" + "a" * 20))

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cryptography import x509
 
 from certs.chains import verify_chain
 from certs.errors import CertificateError
@@ -212,17 +213,24 @@ async def test_whoever_slept_through_a_rotation_of_the_authority_comes_back(plan
     assert trust.replace(plane.control_plane.identities.trust.text, time.time())
 
 
-async def test_the_old_authority_cannot_make_anybody_any_more(plane: RunningControlPlane):
-    """Whoever stole its key makes certificates that TLS lets through, and that are on no record."""
+async def test_the_old_authority_cannot_make_anybody_any_more(
+    plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever stole its key makes certificates that TLS lets through, under a number that is on record too."""
     node = await plane.node()
     stolen = plane.forged_node(node.workspace_id, node.node_id)
+    monkeypatch.setattr(x509, "random_serial_number", lambda: int(node.identity.serial, 16))
+    copied = plane.forged_node(node.workspace_id, node.node_id)
+    monkeypatch.undo()
+    assert copied.serial == node.identity.serial
     rotator = Rotator(plane, "ca")
     await rotator.take("prepare")
     for step in ("activate", "retire"):
         await rotator.take(step, force=True, reason="stolen")
-    answer = await plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=stolen)
-    assert (answer.status, answer.error_code) == (401, "UNAUTHENTICATED")
-    assert "trusted no more" in answer.document["message"]
+    for forged in (stolen, copied):
+        answer = await plane.call("POST", "/api/2.0/nodes/self/listen-token", {}, identity=forged)
+        assert (answer.status, answer.error_code) == (401, "UNAUTHENTICATED")
+        assert "trusted no more" in answer.document["message"]
 
 
 async def test_connections_that_stand_are_left_alone(plane: RunningControlPlane):
