@@ -13,6 +13,7 @@ from node_agent.commands.secret_source import Provided, SecretSource, SecretsUna
 from node_agent.commands.start_plan import StartPlan, kept_plan, wanted_of
 from node_agent.commands.states import CommandEvent, CommandState
 from node_agent.commands.supervisor_process import SupervisorProcess
+from node_agent.supervisor.launch import ExitStatus
 from node_agent.supervisor.plan import Limits, Plan, User
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -24,6 +25,9 @@ PATIENCE_SECONDS = 15.0
 START_PATIENCE_SECONDS = 10.0
 # How often what the system has no descriptors for is tried again.
 TRY_AGAIN_SECONDS = 1.0
+# For how long, and how often, a supervisor is started again whose program does not load: an upgrade replaces its files.
+LOADING_SECONDS = 30.0
+LOAD_AGAIN_SECONDS = 0.25
 
 
 class CommandRun:
@@ -60,10 +64,7 @@ class CommandRun:
         try:
             plan = given or await self._kept()
             provided = await self._provided(plan)
-            if not self._stopped_before_start():
-                self._supervisor = await self._launched(plan, provided)
-            elif provided is not None:
-                await self._secrets.remove(provided)
+            await self._bring_up(plan, provided)
         except StartFailed as error:
             self._command.happened(CommandEvent.START_FAILED, self._clock.now(), reason=str(error))
         unstarted = plan if self._supervisor is None else None
@@ -151,6 +152,28 @@ class CommandRun:
             self._command.happened(event, self._clock.now(), reason=reason)
         return True
 
+    async def _bring_up(self, plan: StartPlan, provided: Provided | None) -> None:
+        """Start the supervisor, unless the end was asked for; and again for as long as its program does not load."""
+        give_up_at = self._clock.monotonic() + LOADING_SECONDS
+        while not self._stopped_before_start():
+            self._supervisor = await self._launched(plan, provided)
+            if not await self._does_not_load(self._supervisor) or self._clock.monotonic() >= give_up_at:
+                return
+            self._supervisor = None
+            await asyncio.wait({self._stop_asked}, timeout=LOAD_AGAIN_SECONDS)
+        if provided is not None:
+            await self._secrets.remove(provided)
+
+    async def _does_not_load(self, supervisor: SupervisorProcess) -> bool:
+        """Whether it ended before it took the command, for want of its program or by an error in it."""
+        await self._come_up(supervisor)
+        if not supervisor.gone.done() or supervisor.status != ExitStatus.UNCAUGHT:
+            return False
+        try:
+            return (await asyncio.to_thread(self._store.traces, self._command.command_id)).claim is None
+        except OSError:
+            return False
+
     async def _launched(self, plan: StartPlan, provided: Provided | None) -> SupervisorProcess:
         try:
             account = await asyncio.to_thread(find_account, self._command.record.user)
@@ -193,11 +216,7 @@ class CommandRun:
         """Follow the supervisor until it has gone, or the command is left, but not before that has begun."""
         if self._command.record.stdin_streamed:
             self.stdin_grown()
-        ends: set[asyncio.Future[Any]] = {supervisor.started, self._stop_asked}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not supervisor.started.done():
-            self._stop(supervisor)
-            await asyncio.wait({supervisor.started}, timeout=START_PATIENCE_SECONDS)
+        await self._come_up(supervisor)
         if supervisor.started.done() and (started := supervisor.started.result()) is not None:
             await self._started(started)
         await self._until(supervisor.gone, self._stop_asked)
@@ -208,6 +227,14 @@ class CommandRun:
             supervisor.leave()
         else:
             await self._ended(supervisor)
+
+    async def _come_up(self, supervisor: SupervisorProcess) -> None:
+        """Wait until the supervisor has started the program, or has gone; not for long once the end was asked for."""
+        ends: set[asyncio.Future[Any]] = {supervisor.started, self._stop_asked}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not supervisor.started.done():
+            self._stop(supervisor)
+            await asyncio.wait({supervisor.started}, timeout=START_PATIENCE_SECONDS)
 
     async def _until(self, *ends: "asyncio.Future[Any]") -> None:
         await asyncio.wait({*ends, self._left}, return_when=asyncio.FIRST_COMPLETED)
@@ -331,4 +358,6 @@ async def save(command: Command, store: CommandStore, log: Logger) -> bool:
 def _status(status: int | None) -> str:
     if status is None:
         return "nobody knows why"
+    if status == ExitStatus.UNCAUGHT:
+        return "its program does not load: where another release was installed meanwhile, start the agent again"
     return f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"

@@ -12,9 +12,10 @@ PROGRAM = "import sys; sys.path.append(sys.argv[1]); from node_agent.supervisor.
 
 
 class ExitStatus(IntEnum):
-    """Why a supervisor has gone."""
+    """Why a supervisor has gone; `UNCAUGHT` is Python's, where the program is missing or not of the agent's release."""
 
     ENDED = 0
+    UNCAUGHT = 1
     NO_PLAN = 3
     NOT_OURS = 4
     NOT_STARTED = 5

@@ -21,6 +21,7 @@ from node_agent.commands.retention import LASTING_SECONDS, RetentionBounds
 from node_agent.commands.states import CommandState
 from node_agent.commands.submission import Submission
 from node_agent.commands.submitter import Submitter
+from node_agent.supervisor import launch
 from node_agent.supervisor.records import ENDING_FILE
 from tests.support.still_disk import a_disk_that_stands_still
 from tests.support.supervisors import end_commands
@@ -375,6 +376,49 @@ async def test_a_program_that_is_not_there(ledger, ended):
     assert command.state is CommandState.FAILED
     assert "No such file" in command.document()["reason"]
     assert "exit_code" not in command.document()
+
+
+@pytest.fixture
+def replaced_program(tmp_path, monkeypatch):
+    """Have supervisors find no program, as while a release is installed, until the file that is returned is there."""
+    installed, missed = tmp_path / "installed", tmp_path / "missed"
+    guard = f"import os; os.path.exists({str(installed)!r}) or (open({str(missed)!r}, 'w'), exit(1)); "
+    monkeypatch.setattr(launch, "PROGRAM", guard + launch.PROGRAM)
+    return installed, missed
+
+
+async def test_a_command_that_begins_while_the_program_is_replaced_is_started_later(
+    ledger, replaced_program, ended, until
+):
+    installed, missed = replaced_program
+    command, _ = await ledger.submit("one", sh("echo hello", stdin=b""), CALLER)
+    await until(missed.exists)
+    installed.touch()
+    await ended(command)
+    assert (command.state, await output(ledger, command)) == (CommandState.SUCCEEDED, b"hello\n")
+
+
+async def test_a_command_whose_program_stays_away_says_what_to_do(ledger, replaced_program, ended, monkeypatch):
+    monkeypatch.setattr(run, "LOADING_SECONDS", 0.0)
+    command, _ = await ledger.submit("one", sh("true"), CALLER)
+    await ended(command)
+    assert command.state is CommandState.FAILED
+    assert "start the agent again" in command.document()["reason"]
+
+
+async def test_what_waits_for_the_program_is_left_to_the_next_agent(make_ledger, replaced_program, ended, until):
+    installed, missed = replaced_program
+    first = make_ledger()
+    await first.open()
+    await first.submit("one", sh("echo hello"), CALLER)
+    await until(missed.exists)
+    await first.stop()
+    installed.touch()
+    second = make_ledger()
+    await second.open()
+    command = second.get("one")
+    await ended(command)
+    assert (command.state, await output(second, command)) == (CommandState.SUCCEEDED, b"hello\n")
 
 
 async def test_a_stop_takes_no_more_and_leaves_what_runs_alone(ledger):
