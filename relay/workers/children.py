@@ -4,6 +4,8 @@ Theory of operation. Each worker has a place, a number from 1, and a task here t
 by exec, with one end of its channel and one of the socket that further descriptors come over; what it is to know is its
 first message. It has to say something every few seconds, or it is killed and the next one started, after a backoff.
 What the system refuses at a bad moment, a process or descriptors, is tried again: the other workers go on meanwhile.
+So is a worker of another release, which was installed since this process was started; with none of its own left, the
+relay ends, to be started again as that.
 """
 
 import asyncio
@@ -16,11 +18,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relay.workers.messages import Channel
+from relay.workers.messages import OTHER_RELEASE_STATUS, Channel
 from relay.workers.passing import End, hand_over
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock
-from trunkline.runtime.daemon import StartError
+from trunkline.runtime.daemon import EXIT_TEMPORARY, StartError
 from trunkline.runtime.logs import Logger
 
 WORKER_PROGRAM: Final = (sys.executable, "-P", "-m", "relay.workers.worker")
@@ -139,7 +141,7 @@ class Children:
         """Keep a place filled until the end is asked for.
 
         Raises:
-            StartError: the first worker there could not start.
+            StartError: the first worker there could not start; or all have ended, and others are of another release.
         """
         backoff = self._make_backoff()
         first = True
@@ -160,7 +162,9 @@ class Children:
             first = False
             if self._clock.monotonic() - child.started_at > STEADY_SECONDS:
                 backoff.reset()
-            if status or not self._ending:
+            if status == OTHER_RELEASE_STATUS:
+                self._tell_other_release(place)
+            elif status or not self._ending:
                 self._log.error("worker.ended", worker=place, status=status)
             if not self._ending:
                 await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic()))
@@ -180,6 +184,17 @@ class Children:
                 if now - child.heard_at > (SILENT_SECONDS if child.serving else START_SECONDS):
                     self._log.error("worker.silent", worker=child.place, seconds=round(now - child.heard_at, 1))
                     _signal(child, signal.SIGKILL)
+
+    def _tell_other_release(self, place: int) -> None:
+        """Say that a worker cannot be replaced.
+
+        Raises:
+            StartError: no worker is left.
+        """
+        reason = "another release was installed while the relay ran"
+        if not self._children and not self._ending:
+            raise StartError(f"{reason}, and none of its workers is left: start it again", EXIT_TEMPORARY)
+        self._log.error("worker.other_release", worker=place, reason=reason, hint="start the relay again")
 
     def ask_to_end(self) -> None:
         """Have every worker drain and end; none is started again."""

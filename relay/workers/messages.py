@@ -13,6 +13,8 @@ from typing import Any, Final, cast
 
 _LENGTH: Final = struct.Struct("!I")
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+OTHER_RELEASE_STATUS: Final = 76
+"""The exit status of a worker that is of another release than its parent, installed since that was started."""
 MAX_UNSENT_BYTES: Final = 256 * 1024 * 1024
 """What may wait for an end that does not read; beyond that the channel is given up."""
 

@@ -38,6 +38,7 @@ from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.daemon import EXIT_UNAVAILABLE, StartError
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
+from trunkline.version import __version__
 
 REMARKS = ("connections", "event_loop", "memory", "trust_document")
 DIVIDED = {
@@ -179,6 +180,7 @@ class Parent:
 
     def _first_words(self, place: int) -> dict[str, Any]:
         return {
+            "release": __version__,
             "settings": settings_of_worker(self._foundation.settings).model_dump(mode="json", exclude_none=True),
             "port": self._port,
             "trust": self._foundation.store.text,

@@ -24,7 +24,7 @@ from relay.identity.own_identity import IDENTITY_FILE, OwnIdentity, load_identit
 from relay.identity.serving_tls import ServingTls
 from relay.metrics import RelayMetrics
 from relay.settings import RelaySettings
-from relay.workers.messages import Channel
+from relay.workers.messages import OTHER_RELEASE_STATUS, Channel
 from relay.workers.worker_side import Ground, WorkerSide
 from trunkline.runtime.clock import SystemClock
 from trunkline.runtime.daemon import StartError, run_to_exit
@@ -32,6 +32,7 @@ from trunkline.runtime.daemon_metrics import daemon_registry
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import configure_logging, get_logger
 from trunkline.runtime.systemd import ServiceNotifier
+from trunkline.version import __version__
 
 EXIT_ORPHANED = 75
 
@@ -42,11 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.SIG_IGN)
     control_fd, passing_fd = map(int, sys.argv[1:] if argv is None else argv)
     control = socket.socket(fileno=control_fd)
-    passing = socket.socket(fileno=passing_fd)
     try:
         start = Channel.read_first(control)
     except EOFError:
         return EXIT_ORPHANED
+    if start.get("release") != __version__:  # then nothing of what it says is sure to mean what it says here
+        control.close()
+        return OTHER_RELEASE_STATUS
+    passing = socket.socket(fileno=passing_fd)
     settings = RelaySettings(**start["settings"])
     configure_logging(settings.log.level, settings.log.format)
     structlog.contextvars.bind_contextvars(worker=start["worker"])

@@ -37,6 +37,8 @@ def hear():
     return json.loads(channel.recv(size, socket.MSG_WAITALL))["type"]
 
 
+if os.path.exists(sys.argv[1]):
+    sys.exit(76)
 say("serving")
 while hear() != "drain":
     pass
@@ -127,6 +129,36 @@ async def test_a_worker_that_cannot_be_started_at_once_is_started_later(tmp_path
             await started.get()
             children.ask_to_end()
             await children.all_ended()
+
+
+async def test_a_relay_without_workers_of_its_own_release_ends(tmp_path: Path) -> None:
+    installed = tmp_path / "another-release"
+    started: asyncio.Queue[int] = asyncio.Queue()
+    told = asyncio.Event()
+
+    def hear(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if line["event"] == "worker.other_release":
+            told.set()
+        return line
+
+    children = a_child(lambda worker, *_: started.put_nowait(worker), places=2, behaviour=str(installed))
+
+    async def run_until_none_is_left() -> None:
+        async with asyncio.timeout(30), Background() as background:
+            for place in (1, 2):
+                background.spawn(children.keep(place))
+            assert {await started.get(), await started.get()} == {1, 2}
+            installed.touch()
+            os.kill(children.pids[1], signal.SIGKILL)
+            await told.wait()
+            os.kill(children._children[children.serving[0]].running.pid, signal.SIGKILL)
+            await asyncio.Event().wait()
+
+    with capture_logs(processors=[hear]), pytest.raises(ExceptionGroup) as ended:
+        await run_until_none_is_left()
+    [error] = ended.value.exceptions
+    assert isinstance(error, StartError)
+    assert (error.exit_code, "start it again" in str(error)) == (75, True)
 
 
 async def test_workers_that_cannot_be_linked_for_want_of_descriptors_are_linked_later() -> None:
