@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError, StorageUnreachableError, unopened
+from trunkline.version import __version__
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -63,7 +64,10 @@ def _upgrade(connection: Connection) -> None:
     revision = _revision(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
-        raise UnknownSchemaError(f"the database has schema {revision}, which a later release wrote; run that release")
+        raise UnknownSchemaError(
+            f"the database has schema {revision}, which a later release than this one ({__version__}) wrote: run that "
+            "release, or restore the backup of before it"
+        )
     command.upgrade(config, "head")
 
 

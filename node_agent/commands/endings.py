@@ -58,7 +58,8 @@ def _take_output(command: Command, ending: dict[str, Any]) -> None:
     """Take the final sizes; where the ending does not have them, what is known stays."""
     output = ending.get("output")
     if isinstance(output, list) and len(output) == 2:
-        (stdout, stdout_dropped, stdout_refused), (stderr, stderr_dropped, stderr_refused) = output
+        # A supervisor outlives its agent, and may be of a later release than this one, which adds members at the end.
+        (stdout, stdout_dropped, stdout_refused, *_), (stderr, stderr_dropped, stderr_refused, *_) = output
         command.grown([stdout, stdout_dropped, stderr, stderr_dropped])
         command.record.output_refused = stdout_refused or stderr_refused
 

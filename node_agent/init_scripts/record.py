@@ -175,8 +175,10 @@ class InitFiles:
 
 
 def _parse_record(content: bytes) -> InitRecord:
+    """Read a record's file; members that another release wrote are ignored."""
     document = json.loads(content)
     known = {name: document[name] for name in ("instance", "node_id", "last_run", "reason", "sequence", "reported")}
-    outcomes = [ScriptOutcome(**one) for one in document["scripts"]]
+    of_script = {member.name for member in fields(ScriptOutcome)}
+    outcomes = [ScriptOutcome(**{name: one[name] for name in one.keys() & of_script}) for one in document["scripts"]]
     request_time = document.get("last_request_time", 0)
     return InitRecord(**known, state=InitState(document["state"]), scripts=outcomes, last_request_time=request_time)

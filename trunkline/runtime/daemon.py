@@ -103,12 +103,12 @@ def _exit_code(error: BaseException, log: Logger) -> int:
     causes = list(_leaves(error))
     for cause in causes:
         if isinstance(cause, StartError):
-            log.error("daemon.start_failed", reason=str(cause))
+            log.error("daemon.start_failed", version=__version__, reason=str(cause))
             return cause.exit_code
         if isinstance(cause, StateDirectoryError):
-            log.error("daemon.start_failed", reason=str(cause))
+            log.error("daemon.start_failed", version=__version__, reason=str(cause))
             return EXIT_CANNOT_CREATE
-    log.error("daemon.failed", error=type(causes[0]).__name__, exc_info=error)
+    log.error("daemon.failed", version=__version__, error=type(causes[0]).__name__, exc_info=error)
     return EXIT_SOFTWARE
 
 

@@ -19,6 +19,7 @@ from trunkline.runtime.files import write_atomic
 from trunkline.runtime.log_writer import log_remark
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.systemd import ServiceNotifier
+from trunkline.version import __version__
 
 T = TypeVar("T")
 
@@ -189,7 +190,7 @@ class Lifecycle:
         if self._endpoints_path is not None:
             self._write_endpoints(self._endpoints_path, self._endpoints)
         self._notifier.notify("READY=1")
-        self._log.info("daemon.ready", **self._endpoints)
+        self._log.info("daemon.ready", version=__version__, **self._endpoints)
 
     def _write_endpoints(self, path: Path, endpoints: dict[str, str]) -> None:
         content = json.dumps({"pid": os.getpid(), **endpoints}, indent=2) + "\n"

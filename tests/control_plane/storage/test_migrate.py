@@ -1,6 +1,8 @@
 """Migrations: from nothing to what the tables say, once, and never backwards."""
 
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -9,7 +11,18 @@ from sqlalchemy.exc import IntegrityError
 
 from control_plane.storage.database import Database
 from control_plane.storage.migrate import UnknownSchemaError, is_migrated, migrate, migration_config
+from control_plane.storage.records.accounts import Account, Workspace
 from control_plane.storage.records.audit import AuditEvent
+from control_plane.storage.records.commands import Command
+from control_plane.storage.records.init_scripts import InitScript
+from control_plane.storage.records.nodes import Node
+from control_plane.storage.records.relays import Relay
+from control_plane.storage.records.secrets import WorkspaceSecret
+from control_plane.storage.records.trust import Lock
+from trunkline.version import __version__
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+EVERY_RECORD = (Account, Workspace, Node, Relay, Command, InitScript, WorkspaceSecret, Lock, AuditEvent)
 
 
 @pytest.fixture
@@ -40,8 +53,31 @@ async def test_a_later_schema_is_refused(database: Database):
     await migrate(database)
     async with database.engine.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(UnknownSchemaError, match="later release"):
+    with pytest.raises(UnknownSchemaError, match=rf"9999.*later release.*\({__version__}\).*restore the backup"):
         await migrate(database)
+
+
+async def test_a_database_of_an_earlier_release_is_read_as_before(tmp_path: Path):
+    written = sqlite3.connect(tmp_path / "x.db")
+    written.executescript((VECTORS / "control-plane-0013.sql").read_text())
+    written.close()
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    try:
+        await migrate(database)
+        async with database.engine.begin() as connection:
+            await connection.run_sync(lambda sync: command.check(migration_config(sync)))
+        async with database.read() as session:
+            found: list[Any] = [(await session.scalars(select(record))).all() for record in EVERY_RECORD]
+        assert [len(rows) for rows in found] == [1, 1, 2, 1, 3, 1, 1, 1, 2]
+        [_, [workspace], nodes, _, commands, _, [secret], [lock], _] = found
+        assert (
+            {node.workspace_id for node in nodes} == {one.workspace_id for one in commands} == {workspace.workspace_id}
+        )
+        assert {(node.node, node.state) for node in nodes} == {("vm-1", "online"), ("vm-2", "offline")}
+        assert {(one.state, one.final) for one in commands} == {("SUCCEEDED", True)}
+        assert (workspace.delete_time, secret.version, lock.kind) == (None, 1, "node")
+    finally:
+        await database.close()
 
 
 @pytest.mark.parametrize("statement", [update(AuditEvent).values(actor="x"), delete(AuditEvent)])
