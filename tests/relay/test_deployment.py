@@ -58,4 +58,10 @@ def test_the_unit_is_hardened() -> None:
 
 def test_a_start_may_wait_for_the_control_plane() -> None:
     lines = UNIT.read_text().splitlines()
-    assert {"Type=notify", "TimeoutStartSec=infinity", "NoNewPrivileges=yes", "StateDirectoryMode=0700"} <= set(lines)
+    assert {
+        "Type=notify",
+        "TimeoutStartSec=infinity",
+        "NoNewPrivileges=yes",
+        "StateDirectoryMode=0700",
+        "RuntimeDirectoryMode=0700",
+    } <= set(lines)

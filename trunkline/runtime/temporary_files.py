@@ -1,7 +1,9 @@
 """Where the temporary files of libraries come to lie: in memory, so that a full disk keeps nobody out.
 
 The TLS transports of the fast loop write the peer's certificate to a temporary file in each handshake, to have it read
-by the interpreter, and remove it at once. On a full disk no relay could accept an agent then, and no agent dial.
+by the interpreter, and remove it at once. On a full disk no relay could accept an agent then, and no agent dial. The
+same goes for shared memory, which every user of the machine may fill: the directory that systemd makes for a daemon
+alone, in memory too (systemd.exec(5), `RuntimeDirectory`), comes before it.
 """
 
 import os
@@ -20,11 +22,14 @@ def temporary_files_in_memory(
 ) -> Iterator[None]:
     """Have this process make temporary files in memory, while the block lasts.
 
-    Where `TMPDIR` says otherwise, or a system has no such directory that can be written, all stays as it is.
+    That is in the first directory of `RUNTIME_DIRECTORY`, or else in `directory`. Where `TMPDIR` says otherwise, or
+    neither can be written, all stays as it is.
     """
-    before = tempfile.tempdir
-    if not (os.environ if environ is None else environ).get("TMPDIR") and os.access(directory, os.W_OK | os.X_OK):
-        tempfile.tempdir = str(directory)
+    before, environ = tempfile.tempdir, os.environ if environ is None else environ
+    if not environ.get("TMPDIR"):
+        own = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        places = [place for place in (own, str(directory)) if place and os.access(place, os.W_OK | os.X_OK)]
+        tempfile.tempdir = places[0] if places else before
     try:
         yield
     finally:

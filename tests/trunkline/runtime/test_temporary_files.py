@@ -17,7 +17,22 @@ def test_they_are_in_memory_for_a_while(tmp_path: Path, monkeypatch: pytest.Monk
     assert tempfile.gettempdir() == "/before"
 
 
-@pytest.mark.parametrize(("environ", "there"), [({"TMPDIR": "/elsewhere"}, True), ({}, False)])
+@pytest.mark.parametrize(
+    ("named", "there", "place"), [("own", True, "own"), ("own:b", True, "own"), ("own", False, "")]
+)
+def test_a_directory_of_the_daemons_own_comes_before_one_that_everybody_may_fill(
+    named: str, there: bool, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", "/before")
+    if there:
+        (tmp_path / "own").mkdir()
+    with temporary_files_in_memory({"RUNTIME_DIRECTORY": f"{tmp_path}/{named}"}, tmp_path):
+        assert tempfile.gettempdir() == str(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("environ", "there"), [({"TMPDIR": "/elsewhere", "RUNTIME_DIRECTORY": "/"}, True), ({}, False)]
+)
 def test_what_the_operator_says_holds_and_a_system_without_goes_on(
     environ: dict[str, str], there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
