@@ -75,7 +75,11 @@ async def serve(settings: AgentSettings) -> None:
         lifecycle.on_reload(lambda: _reload(foundation.policy))
         linked = lifecycle.condition("relay_link")
         admin = AdminServer(
-            settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
+            settings.admin.address,
+            settings.admin.port,
+            metrics=foundation.registry,
+            lifecycle=lifecycle,
+            waiting=log,  # a command could take the port while the agent is restarted
         )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(admin)

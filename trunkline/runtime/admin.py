@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
 import os
@@ -20,12 +21,15 @@ from trunkline.runtime.descriptors import descriptors_remark
 from trunkline.runtime.http_connections import HttpConnections
 from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.listening import listen_on
+from trunkline.runtime.logs import Logger
 
 # One exchange a connection, so that a deadline for the connection is one for a peer that dawdles.
 CONNECTION_SECONDS = 15.0
 # At the end of the process, to take an answer that was asked for before.
 LAST_SECONDS = 2.0
 MAX_CONNECTIONS = 64
+# How often an address that is taken is tried again, where the daemon goes on without it.
+RETRY_SECONDS = 1.0
 
 
 class AdminServer:
@@ -39,14 +43,27 @@ class AdminServer:
         metrics: CollectorRegistry,
         lifecycle: Lifecycle,
         gather: Callable[[], Awaitable[None]] | None = None,
+        waiting: Logger | None = None,
     ) -> None:
-        """Prepare it; `gather` brings the metrics up to date before they are shown, where that takes waiting."""
+        """Prepare it.
+
+        Args:
+            address: on the loopback.
+            port: 0 lets the system pick one.
+            metrics: what /metrics shows.
+            lifecycle: what /readyz tells of.
+            gather: brings the metrics up to date before they are shown, where that takes waiting.
+            waiting: if given, an address that is taken is no error but told here, and waited for: any user of the
+                machine may take a port, so a daemon that must not be kept from starting by one goes on without.
+        """
         if not ipaddress.ip_address(address).is_loopback:
             raise ValueError(f"the admin endpoint belongs on a loopback address, not {address}")
         self._place = (address, port)
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._gather = gather
+        self._waiting = waiting
+        self._waiter: asyncio.Task[None] | None = None
         self._port: AdminPort | None = None
         app = web.Application(client_max_size=1024)
         app.router.add_get("/healthz", self._healthz)
@@ -63,21 +80,25 @@ class AdminServer:
             StartError: the address is taken, or cannot be listened on.
         """
         await self._connections.start()
-        address, port = self._place
         try:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            listening = listen_on(family, (address, port), backlog=MAX_CONNECTIONS)
-            self._port = AdminPort(listening, self._protocol)
+            self._listen()
         except OSError as error:
-            await self._connections.close()
-            where = f"{address}:{port}"
+            where = _url(*self._place).removeprefix("http://")
             reason = os.strerror(error.errno) if error.errno else error
-            raise StartError(f"cannot listen on {where}: {reason}; change [admin]", EXIT_UNAVAILABLE) from None
+            if self._waiting is None or error.errno != errno.EADDRINUSE:
+                await self._connections.close()
+                raise StartError(f"cannot listen on {where}: {reason}; change [admin]", EXIT_UNAVAILABLE) from None
+            consequence = "there is no admin endpoint until whoever has the address lets go of it"
+            self._waiting.error("admin.address_taken", address=where, consequence=consequence, hint="change [admin]")
+            self._waiter = asyncio.create_task(self._listen_later())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._waiter is not None:
+            self._waiter.cancel()
+            await asyncio.wait([self._waiter])
         if self._port is not None:
             self._port.stop_accepting()
             with contextlib.suppress(TimeoutError):
@@ -90,10 +111,19 @@ class AdminServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, once it does."""
-        assert self._port is not None  # noqa: S101 - asked for before it was opened
-        host, port = self._port.place
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        """Where it listens, or is to listen once it can."""
+        return _url(*(self._place if self._port is None else self._port.place))
+
+    def _listen(self) -> None:
+        address, _ = self._place
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._port = AdminPort(listen_on(family, self._place, backlog=MAX_CONNECTIONS), self._protocol)
+
+    async def _listen_later(self) -> None:
+        while self._port is None:
+            await asyncio.sleep(RETRY_SECONDS)
+            with contextlib.suppress(OSError):
+                self._listen()
 
     def _gone(self, transport: asyncio.Transport) -> None:
         if self._port is not None:
@@ -127,6 +157,10 @@ class AdminServer:
         with self._port.spare.lent():
             page = encode(self._metrics)
         return web.Response(body=page, headers={"Content-Type": content_type})
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Refused(asyncio.Protocol):

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -78,6 +79,40 @@ async def test_an_address_that_is_taken_is_told_with_what_to_change(server: Admi
     with pytest.raises(StartError, match=rf"127\.0\.0\.1:{port}: Address already in use; change \[admin\]") as refused:
         await AdminServer("127.0.0.1", port, metrics=CollectorRegistry(), lifecycle=lifecycle).__aenter__()
     assert refused.value.exit_code == EXIT_UNAVAILABLE
+
+
+async def test_a_daemon_that_need_not_have_it_waits_for_an_address_that_is_taken(
+    monkeypatch, server: AdminServer, lifecycle: Lifecycle
+):
+    monkeypatch.setattr(admin, "RETRY_SECONDS", 0.001)
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    waiting = AdminServer(
+        "127.0.0.1", port, metrics=CollectorRegistry(), lifecycle=lifecycle, waiting=get_logger("test")
+    )
+    async with waiting:
+        assert waiting.url == f"http://127.0.0.1:{port}"
+        taken.close()
+        async with asyncio.timeout(10):
+            while not await answers(waiting.url):
+                pass
+
+
+async def test_one_that_waits_in_vain_ends_all_the_same(server: AdminServer, lifecycle: Lifecycle):
+    port = int(server.url.rpartition(":")[2])
+    waiting = AdminServer(
+        "127.0.0.1", port, metrics=CollectorRegistry(), lifecycle=lifecycle, waiting=get_logger("test")
+    )
+    async with waiting:
+        assert waiting.url == server.url
+    assert (await get(f"{server.url}/healthz"))[0] == 200
+
+
+async def answers(url: str) -> bool:
+    try:
+        return (await get(f"{url}/healthz"))[0] == 200
+    except aiohttp.ClientConnectionError:
+        return False
 
 
 async def test_only_loopback():
