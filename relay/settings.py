@@ -1,7 +1,7 @@
 """The relay's settings: the tables of relay.toml."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -70,6 +70,8 @@ class AdvertiseSettings(Section):
 
 class LimitsSettings(Section):
     """`[limits]`: every deadline and every bound of the relay."""
+
+    gone: ClassVar[Mapping[str, str]] = {"max_head_bytes": "remove it; a head has at most 32 KiB"}
 
     handshake_seconds: Seconds = 10.0
     """From accepting a new connection to the end of its TLS handshake; see `max_handshakes` on less."""

@@ -54,6 +54,16 @@ def test_all_problems_at_once(tmp_path):
     ]
 
 
+def test_a_setting_of_an_earlier_release_is_to_be_removed_and_not_to_be_renamed(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, f"{LEAST}[limits]\nmax_head_bytes = 32768\n")
+    assert caught.value.problems == [
+        "relay.toml: limits.max_head_bytes: no longer a setting: remove it; a head has at most 32 KiB"
+    ]
+    with pytest.raises(SettingsError, match="LIMITS__MAX_HEAD_BYTES: no longer a setting"):
+        load(tmp_path, LEAST, {"TRUNKLINE_RELAY__LIMITS__MAX_HEAD_BYTES": "32768"})
+
+
 def test_trust_in_the_control_plane_is_of_one_kind(tmp_path):
     (tmp_path / "ca.pem").write_text("")
     text = f'{LEAST}ca_file = "{tmp_path}/ca.pem"\nroot_sha256 = "{"0" * 64}"\n'

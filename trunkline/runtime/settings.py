@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -48,6 +48,9 @@ class Section(BaseModel):
     """A table of the settings file."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    gone: ClassVar[Mapping[str, str]] = {}
+    """Settings of earlier releases, which files may still have: what to do about each."""
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> None:

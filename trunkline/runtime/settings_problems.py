@@ -58,7 +58,8 @@ def _place_in_file(location: list[int | str], file_name: str | None) -> str | No
 
 def _message(kind: str, text: str, model: type[BaseModel], location: list[int | str], variable: str | None) -> str:
     if kind == "extra_forbidden":
-        return f"unknown setting{_suggestion(model, location)}"
+        gone = getattr(_model_at(model, location[:-1]), "gone", {}).get(location[-1])
+        return f"no longer a setting: {gone}" if gone else f"unknown setting{_suggestion(model, location)}"
     required = _required_at(model, location) if kind == "missing" else []
     if required:
         table = ".".join(map(str, location))
