@@ -81,6 +81,18 @@ async def test_another_csr_is_a_conflict(plane: RunningControlPlane):
     assert len((await plane.ok("GET", "/w/finance/api/2.0/nodes"))["nodes"]) == 1
 
 
+async def test_a_join_token_admits_nobody_once_it_has_expired(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        await plane.workspace()
+        tokens = [await plane.join_token(lifetime_seconds=60) for _ in range(2)]
+        for offset, token, status in ((50, tokens[0], 200), (61, tokens[1], 401)):
+            clock.offset = offset
+            body, _ = await plane.bootstrap_body(token)
+            assert (await plane.call("POST", PATH, body, token=None)).status == status
+        assert len((await plane.ok("GET", "/w/finance/api/2.0/nodes"))["nodes"]) == 1
+
+
 async def test_after_ten_minutes_a_used_token_gives_nothing(tmp_path: Path):
     clock = OffsetClock()
     async with running_control_plane(tmp_path, clock=clock) as plane:

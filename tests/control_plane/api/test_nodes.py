@@ -127,3 +127,15 @@ async def test_a_deleted_join_token_admits_nobody(plane: RunningControlPlane):
     await plane.ok("DELETE", f"/w/finance/api/2.0/join-tokens/{shown['join_token_id']}")
     body, _ = await plane.bootstrap_body(token)
     assert (await plane.call("POST", "/api/2.0/bootstrap", body, token=None)).status == 401
+
+
+async def test_join_tokens_are_seen_and_deleted_in_their_own_workspace_only(plane: RunningControlPlane):
+    shown = []
+    for workspace in ("finance", "legal"):
+        await plane.workspace(workspace)
+        await plane.join_token(workspace)
+        shown += (await plane.ok("GET", f"/w/{workspace}/api/2.0/join-tokens"))["join_tokens"]
+    assert len({token["join_token_id"] for token in shown}) == len(shown) == 2
+    foreign = f"/w/finance/api/2.0/join-tokens/{shown[1]['join_token_id']}"
+    assert (await plane.call("DELETE", foreign)).status == 404
+    assert (await plane.ok("GET", "/w/legal/api/2.0/join-tokens"))["join_tokens"] == shown[1:]

@@ -1,12 +1,15 @@
 """Relays: enrolment exactly once, where they listen, renewal, ending."""
 
+from pathlib import Path
+
 import pytest
 
 from certs.chains import CertificateChain
 from certs.identities import build_csr
 from certs.keyfiles import generate_key
 from control_plane.storage import relays
-from tests.support.control_planes import RunningControlPlane
+from tests.control_plane.test_housekeeping import OffsetClock
+from tests.support.control_planes import RunningControlPlane, running_control_plane
 
 ENROL = "/api/2.0/relays/enrol"
 
@@ -26,6 +29,16 @@ async def test_enrol(plane: RunningControlPlane):
     other = body | {"csr": build_csr(generate_key())}
     refused = await plane.call("POST", ENROL, other, token=None)
     assert (refused.status, refused.error_code) == (409, "RESOURCE_CONFLICT")
+
+
+async def test_a_join_token_makes_no_relay_once_it_has_expired(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        body = {"join_token": await join_token(plane), "csr": build_csr(generate_key()), "name": "relay-1"}
+        clock.offset = 601
+        refused = await plane.call("POST", ENROL, body, token=None)
+        assert (refused.status, refused.error_code) == (401, "UNAUTHENTICATED")
+        assert (await plane.ok("GET", f"{plane.account}/relays"))["relays"] == []
 
 
 async def test_where_it_listens(plane: RunningControlPlane):
