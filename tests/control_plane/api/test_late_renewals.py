@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from certs.chains import CertificateChain
 from certs.encoding import encode_base64url
@@ -145,6 +147,25 @@ async def test_keys_that_are_not_on_record_learn_nothing(plane: RunningControlPl
     clock.offset = 2 * DAY
     said = {await refusal(plane, (await request(plane, one)).body) for one in (forged, stolen_name, relay.identity)}
     assert said == {(401, "the request is not signed by the key of a node's certificate that is on record")}
+
+
+async def test_whoever_knows_a_certificate_and_has_not_its_key_gets_nothing(
+    plane: RunningControlPlane, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
+):
+    """A certificate is no secret: each of its handshakes shows it. And who has its key is nobody else."""
+    node, other = await plane.node("vm-1"), await plane.node("vm-2")
+    monkeypatch.setattr(x509, "random_serial_number", lambda: int(node.identity.serial, 16))
+    without_key = plane.issue(node.identity.spiffe_id)
+    own_key = node.identity._key
+    assert not isinstance(own_key, RSAPrivateKey)
+    as_another = Identity(own_key, plane.authority.issue_node(build_csr(own_key), other.identity.spiffe_id, 60, now=0))
+    monkeypatch.undo()
+    clock.offset = 2 * DAY
+    for impostor in (without_key, as_another):
+        assert impostor.serial == node.identity.serial
+        status, message = await refusal(plane, (await request(plane, impostor)).body)
+        assert (status, "not signed by the key" in message) == (401, True)
+    await renewed(plane, await request(plane, node.identity))
 
 
 async def test_after_the_window_the_key_is_worth_nothing(plane: RunningControlPlane, clock: OffsetClock):
