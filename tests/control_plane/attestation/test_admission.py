@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from sqlalchemy import update
 
 from certs.chains import CertificateChain
@@ -132,18 +133,22 @@ async def test_the_same_instance_is_no_clone(cloudy: CloudPlane):
     assert (await cloudy.send(await with_word(cloudy, identity))).document["node_id"] == answer["node_id"]
 
 
-async def test_a_predecessors_word_that_is_worth_nothing(cloudy: CloudPlane):
+async def test_a_predecessors_word_that_is_worth_nothing(cloudy: CloudPlane, monkeypatch: pytest.MonkeyPatch):
     await cloudy.policy()
     answer, identity = await cloudy.join()
     _, other = await cloudy.join("vm-2")
     await set_state(cloudy, answer["node_id"], state="online")
     forged = cloudy.plane.forged_node(answer["workspace_id"], answer["node_id"])
+    monkeypatch.setattr(x509, "random_serial_number", lambda: int(identity.serial, 16))
+    without_key = cloudy.plane.forged_node(answer["workspace_id"], answer["node_id"])
+    monkeypatch.undo()
+    assert without_key.serial == identity.serial, "a certificate is known to whoever saw one of its handshakes"
     body, _ = await cloudy.request()
     for word in ("x", "a.b.c", body["evidence"]["token"][:4096]):
         assert (await cloudy.send(body | {"predecessor": word, "nonce": body["nonce"]})).status == 409
         body, _ = await cloudy.request()
-    for said in (await with_word(cloudy, other), await with_word(cloudy, forged)):
-        assert (await cloudy.send(said)).status == 409
+    for one in (other, forged, without_key):
+        assert (await cloudy.send(await with_word(cloudy, one))).status == 409
     assert (await cloudy.send(await with_word(cloudy, identity, nonce="0" * 32))).status == 409
     await cloudy.plane.ok("POST", "/api/2.0/revocations", {"kind": "certificate", "id": identity.serial})
     assert (await cloudy.send(await with_word(cloudy, identity))).status == 409
