@@ -115,6 +115,21 @@ def test_a_line_that_means_something_has_to_be_the_same() -> None:
     assert known.find(head(b"Traceparent: 2", b"Accept: a", b"X: 1")) is None
 
 
+def test_a_line_that_does_not_go_on_moves_none_of_those_that_do() -> None:
+    known = knowing(head(b"Trunkline-X: 1", b"Accept: a", b"X: 1"))
+    raw = head(b"Trunkline-X: 1", b"Accept: b", b"X: 2")
+    request = known.find(raw)
+    assert request is not None
+    assert summary(request) == summary(parsed(raw))
+
+
+@pytest.mark.parametrize("line", [b"Content-Type: b", b"Max-Forwards: 0", b"Date: x"])
+def test_a_line_that_decides_on_anything_never_comes_in_place_of_another(line: bytes) -> None:
+    start = b"OPTIONS /a HTTP/1.1"
+    known = knowing(head(b"Content-Type: a", b"Accept: a", b"X: 1", start=start))
+    assert known.find(head(b"Content-Type: a", line, b"X: 1", start=start)) is None
+
+
 def test_fields_that_a_connection_nominates_are_never_like_others() -> None:
     known = knowing(head(b"X: 1", b"Connection: y"))
     assert known.find(head(b"Y: 1", b"Connection: y")) is None

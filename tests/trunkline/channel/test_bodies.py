@@ -1,7 +1,7 @@
 import pytest
 
 from trunkline.channel.bodies import BodyError, BodyReader, encode_chunk, encode_last_chunk, join_chunks, large_chunk
-from trunkline.channel.fields import MAX_TRAILER_BYTES, Framing
+from trunkline.channel.fields import MAX_FIELDS, MAX_TRAILER_BYTES, Framing
 
 
 def read(framing: Framing, data: bytes, *, length: int = 0, step: int | None = None):
@@ -69,6 +69,7 @@ BAD_CHUNKED = {
     "coding_trailer": b"0\r\ntransfer-encoding: chunked\r\n\r\n",
     "host_trailer": b"0\r\nHost: a\r\n\r\n",
     "cookie_trailer": b"0\r\nSet-Cookie: a\r\n\r\n",
+    "many_trailers": b"0\r\n" + b"A:\r\n" * (MAX_FIELDS + 1) + b"\r\n",
     "large_trailers": b"0\r\nA: " + b"a" * MAX_TRAILER_BYTES + b"\r\n\r\n",
 }
 

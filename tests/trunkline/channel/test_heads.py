@@ -75,6 +75,7 @@ REFUSED_REQUESTS = {
     "host_space": (request(b"Host: a b"), 400),
     "absolute_disagrees": (request(b"Host: b", start=b"GET http://a/ HTTP/1.1"), 400),
     "absolute_port_disagrees": (request(b"Host: a:81", start=b"GET http://a/ HTTP/1.1"), 400),
+    "absolute_port_not_in_host": (request(b"Host: a", start=b"GET http://a:81/ HTTP/1.1"), 400),
     "absolute_without_host": (request(start=b"GET http://a/ HTTP/1.1"), 400),
     "absolute_userinfo": (request(b"Host: a", start=b"GET http://me@a/ HTTP/1.1"), 400),
     "absolute_https": (request(b"Host: a", start=b"GET https://a/ HTTP/1.1"), 400),
@@ -95,6 +96,7 @@ REFUSED_REQUESTS = {
     "connect_leading_zero": (request(b"Host: a:080", start=b"CONNECT a:080 HTTP/1.1"), 400),
     "connect_big_port": (request(b"Host: a:65536", start=b"CONNECT a:65536 HTTP/1.1"), 400),
     "connect_host_disagrees": (request(b"Host: b:1", start=b"CONNECT a:1 HTTP/1.1"), 400),
+    "connect_port_disagrees": (request(b"Host: a:2", start=b"CONNECT a:1 HTTP/1.1"), 400),
     "connect_with_length": (request(b"Host: a:1", b"Content-Length: 1", start=b"CONNECT a:1 HTTP/1.1"), 400),
     "connect_chunked": (request(b"Host: a:1", b"Transfer-Encoding: chunked", start=b"CONNECT a:1 HTTP/1.1"), 400),
     "leading_crlf": (b"\r\n" + request(b"Host: a"), 400),
@@ -254,6 +256,18 @@ def test_upgrade_must_be_one_protocol_named_in_connection(lines, upgrade) -> Non
     assert head.names_upgrade
 
 
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.0", b"CONNECT a:1 HTTP/1.1"])
+def test_nothing_is_upgraded_in_http_1_0_or_beside_a_tunnel(start: bytes) -> None:
+    head = parse_request_head(request(b"Host: a", b"Connection: upgrade", b"Upgrade: websocket", start=start))
+    assert head.upgrade is None
+    assert head.names_upgrade
+
+
+def test_http_1_0_expects_nothing() -> None:
+    lines = b"Host: a", b"Expect: 100-continue", b"Content-Length: 2"
+    assert not parse_request_head(request(*lines, start=b"POST / HTTP/1.0")).expect_continue
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [((b"Content-Length: 2",), True), ((b"Content-Length: 0",), False), ((b"Transfer-Encoding: chunked",), True)],
@@ -274,6 +288,7 @@ def test_expect_continue_counts_only_with_content(lines, expected) -> None:
         (b"HTTP/1.1 304 Not Modified", (b"Content-Length: 3",), b"GET", Framing.NONE, 3),
         (b"HTTP/1.1 204 No Content", (b"Content-Length: 0",), b"GET", Framing.NONE, None),
         (b"HTTP/1.1 100 Continue", (), b"POST", Framing.NONE, None),
+        (b"HTTP/1.1 100 Continue", (), b"CONNECT", Framing.NONE, None),
         (b"HTTP/1.1 200 OK", (), b"CONNECT", Framing.TUNNEL, None),
         (b"HTTP/1.1 403 No", (b"Content-Length: 3",), b"CONNECT", Framing.LENGTH, 3),
         (b"HTTP/1.1 599 ?", (), b"GET", Framing.CLOSE, None),
@@ -290,8 +305,9 @@ def test_switching_protocols_must_answer_what_was_asked() -> None:
     assert (head.framing, head.upgrade, head.reason) == (Framing.TUNNEL, b"WebSocket", b"Switching Protocols")
     with pytest.raises(HeadError):
         parse_response_head(raw, request_method=b"GET", upgrade=b"yamux")
-    with pytest.raises(HeadError):
-        parse_response_head(raw.replace(b"Connection", b"X"), request_method=b"GET", upgrade=b"websocket")
+    for field in (b"Connection:", b"Upgrade:"):
+        with pytest.raises(HeadError):
+            parse_response_head(raw.replace(field, b"X:"), request_method=b"GET", upgrade=b"websocket")
 
 
 def test_written_heads_parse_to_the_same() -> None:
