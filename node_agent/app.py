@@ -104,6 +104,7 @@ async def _run(foundation: Foundation, serving: Serving, lifecycle: Lifecycle, a
     keeping = TrustKeeping(foundation.enrolment.trust.store, get_logger("node_agent.trust"))
     lifecycle.remark("trust_document", keeping.remark)
     lifecycle.remark("disk", foundation.machine.remark)
+    lifecycle.remark("clock", foundation.clock_offset.complaint)
     async with asyncio.TaskGroup() as group:
         background = [
             group.create_task(work)

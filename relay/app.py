@@ -126,7 +126,7 @@ async def _run(foundation: Foundation, lifecycle: Lifecycle, admin_url: str) -> 
         draining = _draining(foundation, serving, acceptor, lifecycle)
         background.spawn(relay.nodes.run(settings.limits.return_seconds))
         port = settings.advertise.port or acceptor.port
-        follow_control_plane(foundation, _control_plane_side(relay, port), background)
+        follow_control_plane(foundation, _control_plane_side(relay, port), background, lifecycle)
         background.spawn(sweep(serving, foundation.clock))
         background.spawn(lifecycle.keep_watchdog())
         follow_lag(foundation.metrics, foundation.clock, lifecycle, background)

@@ -17,6 +17,7 @@ from relay.identity.renewal import Renewal
 from relay.identity.rotation_watch import RotationWatch
 from relay.identity.succession import Succession
 from trunkline.runtime.backoff import Backoff
+from trunkline.runtime.lifecycle import Lifecycle
 from trunkline.runtime.logs import get_logger
 
 LOOK_SECONDS = 1.0
@@ -52,8 +53,11 @@ class ControlPlaneSide:
     port: int
 
 
-def follow_control_plane(foundation: Foundation, side: ControlPlaneSide, background: Background) -> None:
-    """Start everything that talks to the control plane."""
+def follow_control_plane(
+    foundation: Foundation, side: ControlPlaneSide, background: Background, lifecycle: Lifecycle
+) -> None:
+    """Start everything that talks to the control plane, and have a clock that differs from its own remarked."""
+    lifecycle.remark("clock", foundation.clock_offset.complaint)
     client, clock, rng, metrics = foundation.client, foundation.clock, foundation.rng, foundation.metrics
     log = get_logger("relay.control_plane")
     feed = TrustFeed(

@@ -145,7 +145,7 @@ class Parent:
             spawn(self._children.keep(place))
         spawn(self._children.watch())
         spawn(self._nodes.run(limits.return_seconds))
-        follow_control_plane(foundation, self._control_plane_side(), self._background)
+        follow_control_plane(foundation, self._control_plane_side(), self._background, lifecycle)
         spawn(lifecycle.keep_watchdog())
         loop = asyncio.get_running_loop()
         foundation.metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))

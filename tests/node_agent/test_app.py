@@ -107,6 +107,22 @@ async def test_a_restart_needs_no_control_plane(kit, control_plane, relay, tmp_p
     assert {path for path, _ in control_plane.asked[asked:]} <= {"/api/2.0/nodes/self/secrets"}
 
 
+async def test_a_clock_that_differs_from_the_control_planes_is_told(kit, control_plane, relay, tmp_path, until):
+    settings = write_settings(tmp_path, control_plane.url, kit.ca_file)
+    async with running(settings, until):
+        pass  # a machine with such a clock would not be bootstrapped
+    control_plane.date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    async with running(settings, until) as endpoints, aiohttp.ClientSession() as session:
+        remarks = {}
+        while "clock" not in remarks:
+            async with session.get(endpoints["admin_url"] + "/readyz?verbose") as ready:
+                assert ready.status == 200
+                remarks = (await ready.json()).get("remarks", {})
+        assert "s ahead of the control plane's; set it right (NTP)" in remarks["clock"]
+        health = json.loads((await call(relay.links[-1], kit, "GET", "/v1/health")).body)
+        assert (health["status"], health["clock_skew"]) == ("degraded", True)
+
+
 async def test_a_revocation_that_is_pushed_cuts_and_refuses(kit, control_plane, relay, tmp_path, until):
     settings = write_settings(tmp_path, control_plane.url, kit.ca_file)
     async with running(settings, until):

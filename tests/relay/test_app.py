@@ -193,6 +193,23 @@ def test_draining_says_goodbye_to_links(relay: Fixture, event_loop: EventLoopNam
     run(body, event_loop=event_loop)
 
 
+def test_a_clock_that_differs_from_the_control_planes_is_remarked(relay: Fixture):
+    async def body() -> None:
+        async with relay.with_control_plane():
+            async with relay.running():
+                pass  # a machine with such a clock would not be enrolled
+            relay.control_plane.date = "Sun, 06 Nov 1994 08:49:37 GMT"
+            async with relay.running(enrolment={}) as endpoints:
+                remarks: dict[str, str] = {}
+                while not remarks:
+                    status, _, text = await relay.call(f"{endpoints['admin_url']}/readyz?verbose")
+                    remarks = json.loads(text).get("remarks", {})
+                assert (status, list(remarks)) == (200, ["clock"])
+                assert "s ahead of the control plane's; set it right (NTP)" in remarks["clock"]
+
+    run(body)
+
+
 @pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
 def test_a_relay_that_drains_serves_until_its_port_is_closed(relay: Fixture, event_loop: EventLoopName):
     async def body() -> None:

@@ -60,6 +60,8 @@ class AgentControlPlane:
         self.url = ""
         self.now = lambda: kit.now
         self.reachable = True
+        self.date: str | None = None
+        """What its answers say that the time is, in place of the truth (RFC 9110 section 6.6.1)."""
         self._heard = asyncio.Event()
 
     def count(self, path: str) -> int:
@@ -131,6 +133,8 @@ class AgentControlPlane:
                     return fault
             response: web.StreamResponse = await handler(request, document)
             response.headers["Trunkline-Trust-Sequence"] = str(self.sequence)
+            if self.date is not None:
+                response.headers["Date"] = self.date
             if self.lost[path]:
                 self.lost[path] -= 1
                 assert request.transport is not None

@@ -25,6 +25,8 @@ class ScriptedControlPlane:
         """Numbers of documents that a follower is to hand over first."""
         self.queries: list[dict[str, str]] = []
         self.url = ""
+        self.date: str | None = None
+        """What its answers say that the time is, in place of the truth (RFC 9110 section 6.6.1)."""
         self._heard = asyncio.Event()
 
     def answer(self, method: str, path: str, answer: Answer) -> None:
@@ -78,13 +80,13 @@ class ScriptedControlPlane:
         if answer is None:
             return web.json_response({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such path"}, status=404)
         status, body = answer(document)
-        return web.json_response(body, status=status)
+        return web.json_response(body, status=status, headers=self._dated())
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
         if request.query.get("sequence") in self.unknown:
             return web.json_response({"error_code": "RESOURCE_CONFLICT", "message": "hand it over"}, status=409)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **self._dated()})
         await response.prepare(request)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.followers.append(queue)
@@ -94,3 +96,6 @@ class ScriptedControlPlane:
         while (event := await queue.get()) is not None:
             await response.write(event)
         return response
+
+    def _dated(self) -> dict[str, str]:
+        return {} if self.date is None else {"Date": self.date}
