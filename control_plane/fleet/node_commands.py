@@ -1,4 +1,7 @@
-"""The commands' side of a node's API: submit, ask, cancel, standard input, output, each with a token of its own."""
+"""The commands' side of a node's API: submit, ask, cancel, standard input, output.
+
+What changes something has a token of its own, bound to its content; questions share theirs for a while.
+"""
 
 import json
 import math
@@ -9,7 +12,9 @@ from certs.bindings import LONGEST_SUBMIT_SECONDS, Binding
 from certs.claims import LEEWAY_SECONDS
 from certs.scopes import COMMAND_READ, COMMAND_SUBMIT, HEALTH_READ
 from certs.spiffe import control_plane_id
+from certs.tokens import IssuedToken
 from control_plane.fleet.reach import NodeAnswer, NodeCall, NodeReach
+from control_plane.fleet.reading_tokens import ReadingTokens
 from control_plane.identity.issuance import Issuance
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import Node
@@ -54,6 +59,7 @@ class NodeCommands:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._subject = str(control_plane_id(issuance.trust_domain))
+        self._reading = ReadingTokens(self._issue, lambda: issuance.signing_key_id, clock)
 
     def accepted_until_ms(self) -> int:
         """Return until when a node could still accept a submit that is sent now."""
@@ -68,24 +74,24 @@ class NodeCommands:
         """
         body = json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()
         binding = Binding.of_body(body, command_id, self._submit_until(deliver_before_ms))
-        token = self._token(address, COMMAND_SUBMIT, binding)
+        token = self._bound_token(address, binding)
         return await self._call(address, "PUT", _path(command_id), token, "submit", body)
 
     async def ask(self, address: NodeAddress, command_id: str) -> NodeAnswer:
         """Ask how a command is."""
-        token = self._token(address, COMMAND_READ)
+        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
         return await self._call(address, "GET", _path(command_id), token, "ask")
 
     async def watch(self, address: NodeAddress, command_id: str, *, seen: int, wait_seconds: int) -> NodeAnswer:
         """Ask how a command is, once its revision is another than `seen`, or so many seconds have passed."""
         path = f"{_path(command_id)}?{urlencode({'wait_seconds': wait_seconds, 'seen': seen})}"
         timeout_seconds = self._timeout_seconds + wait_seconds
-        token = self._token(address, COMMAND_READ)
+        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
         return await self._call(address, "GET", path, token, "watch", timeout_seconds=timeout_seconds)
 
     async def cancel(self, address: NodeAddress, command_id: str) -> NodeAnswer:
         """Ask for a command's end; the token is good for nothing else, and so not for a submit."""
-        token = self._token(address, COMMAND_SUBMIT, Binding.of_body(CANCEL_BODY, command_id))
+        token = self._bound_token(address, Binding.of_body(CANCEL_BODY, command_id))
         return await self._call(address, "POST", f"{_path(command_id)}/cancel", token, "cancel", CANCEL_BODY)
 
     async def stdin(self, address: NodeAddress, command_id: str, part: InputPart) -> NodeAnswer:
@@ -96,7 +102,7 @@ class NodeCommands:
             address,
             "PUT",
             f"{_path(command_id)}/stdin?{query}",
-            self._token(address, COMMAND_SUBMIT, binding),
+            self._bound_token(address, binding),
             "stdin",
             part.content,
             timeout_seconds=self._timeout_seconds + INPUT_SECONDS,
@@ -108,23 +114,23 @@ class NodeCommands:
     ) -> NodeAnswer:
         """Open the output of a command from an offset on."""
         query = urlencode({"stream": stream, "offset": offset, "follow": "true" if follow else "false"})
-        token = self._token(address, COMMAND_READ)
+        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
         return await self._call(address, "GET", f"{_path(command_id)}/output?{query}", token, "output")
 
     async def times(self, address: NodeAddress, command_id: str, *, stream: str, offset: int, most: int) -> NodeAnswer:
         """Ask when a command wrote the bytes from an offset on."""
         query = urlencode({"stream": stream, "offset": offset, "limit": most})
-        token = self._token(address, COMMAND_READ)
+        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
         return await self._call(address, "GET", f"{_path(command_id)}/output/times?{query}", token, "times")
 
     async def health(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
         """Ask a node how it is."""
-        token = self._token(address, HEALTH_READ)
+        token = self._reading.token(address.workspace, address.node, HEALTH_READ)
         return await self._call(address, "GET", "/v1/health", token, "health", timeout_seconds=timeout_seconds)
 
     async def policy(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
         """Ask what the node's owner allows."""
-        token = self._token(address, COMMAND_READ)
+        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
         return await self._call(address, "GET", "/v1/policy", token, "policy", timeout_seconds=timeout_seconds)
 
     def _submit_until(self, deliver_before_ms: int) -> int:
@@ -133,17 +139,20 @@ class NodeCommands:
         last_token_at = max(math.ceil(deliver_before_ms / 1000), now)
         return min(last_token_at + TOKEN_SECONDS, now + LONGEST_SUBMIT_SECONDS)
 
-    def _token(self, address: NodeAddress, scope: str, binding: Binding | None = None) -> str:
-        issued = self._issuance.call_token(
-            address.workspace,
-            address.node,
+    def _bound_token(self, address: NodeAddress, binding: Binding) -> str:
+        """Return a token for the one request that the binding names."""
+        return self._issue(address.workspace, address.node, COMMAND_SUBMIT, binding).text
+
+    def _issue(self, workspace: Workspace, node: Node, scope: str, binding: Binding | None = None) -> IssuedToken:
+        return self._issuance.call_token(
+            workspace,
+            node,
             subject=self._subject,
             scopes=[scope],
             lifetime_seconds=TOKEN_SECONDS,
             now=self._clock.now(),
             binding=binding,
         )
-        return issued.text
 
     async def _call(
         self,

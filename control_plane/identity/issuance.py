@@ -157,9 +157,14 @@ class Issuance:
         if issued.claims.key_id is not None:
             await signers.note_token(session, issued.claims.key_id, issued.claims.expires_at * 1000)
 
+    @property
+    def signing_key_id(self) -> str:
+        """The key that signs tokens now."""
+        return self._signers.tokens.key_id
+
     def has_signed(self, listen_token: str) -> bool:
         """Whether a token that was issued here is of the key that signs now."""
-        return parse_compact(listen_token).key_id == self._signers.tokens.key_id
+        return parse_compact(listen_token).key_id == self.signing_key_id
 
     def _is_of_active_authority(self, certificate: Certificate) -> bool:
         chain = CertificateChain.from_pem(certificate.chain)
