@@ -38,7 +38,14 @@ from control_plane.storage.errors import (
     unopened,
 )
 from control_plane.storage.server_engines import ServerWaits, server_engines
-from control_plane.storage.sqlite_engines import READERS, FileConnections, NamedFile, sqlite_engines
+from control_plane.storage.sqlite_engines import (
+    CLOSING_SECONDS,
+    LOOK_SECONDS,
+    READERS,
+    FileConnections,
+    NamedFile,
+    sqlite_engines,
+)
 
 BUSY_TIMEOUT_SECONDS = 5.0
 QUERY_TIMEOUT_SECONDS = 10.0
@@ -89,6 +96,7 @@ class Database:
         waits = ServerWaits(query_timeout_seconds, busy_timeout_seconds, sole_use)
         self._writing = asyncio.Lock()
         self._places: dict[Writers, asyncio.Lock] = {kind: asyncio.Lock() for kind in Writers}
+        self._under_way: set[AsyncSession] = set()
         self._ending: set[asyncio.Future[None]] = set()
         self._connections = FileConnections()
         self._engines = _engines(make_url(url), waits, self._connections)
@@ -122,7 +130,7 @@ class Database:
             StorageBusyError: all connections were in use for too long.
             StorageError: the database cannot be read.
         """
-        session = self._reader()
+        session = self._begun(self._reader)
         try:
             with self._noting():
                 await _connect(session)
@@ -143,7 +151,7 @@ class Database:
         async with self._place(), self._writing:
             if self._losses != losses:  # whoever came before has waited in vain, on behalf of all who stood here
                 raise StorageUnreachableError
-            session = self._writer()
+            session = self._begun(self._writer)
             try:
                 with self._noting(writing=True):
                     await _begin(session)
@@ -229,19 +237,33 @@ class Database:
                 raise StorageError(f"the write-ahead log cannot be emptied: {error}") from None
 
     async def close(self) -> None:
-        """Close every connection, once the transactions under way have ended; after it nothing holds the database."""
-        if self._ending:
-            await asyncio.wait(self._ending)
+        """Close every connection, once the transactions under way have ended; after it nothing holds the database.
+
+        For those that nobody has told to end it waits for `CLOSING_SECONDS` at most.
+        """
+        attempts = round(CLOSING_SECONDS / LOOK_SECONDS)
+        while self._under_way and attempts:  # a pool closes nothing that comes back to it later
+            if self._ending:
+                await asyncio.wait(self._ending)
+            else:
+                attempts -= 1
+                await asyncio.sleep(LOOK_SECONDS)
         for engine in self._engines:
             await engine.dispose()
         await self._connections.closed()
         await asyncio.sleep(0)  # the loop has to let go of the sockets, too
+
+    def _begun(self, make: async_sessionmaker[AsyncSession]) -> AsyncSession:
+        session = make()
+        self._under_way.add(session)
+        return session
 
     async def _end(self, session: AsyncSession) -> None:
         """Give the connection back, also when the task that used it is cancelled meanwhile."""
         ending = asyncio.ensure_future(_close(session))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+        ending.add_done_callback(lambda _: self._under_way.discard(session))
         await asyncio.shield(ending)
 
 

@@ -20,7 +20,7 @@ READERS = 4
 CLOSING_SECONDS = 10.0
 KEPT_LOG_BYTES = 16 * 1024**2
 """How large the file of the write-ahead log stays once it is written to from its beginning again."""
-_LOOK_SECONDS = 0.005
+LOOK_SECONDS = 0.005
 
 
 class _FileConnection(sqlite3.Connection):
@@ -74,10 +74,10 @@ class FileConnections:
         """Wait until there is none, for `CLOSING_SECONDS` at most."""
         if self._abandoned:
             await asyncio.wait(self._abandoned, timeout=CLOSING_SECONDS)
-        attempts = round(CLOSING_SECONDS / _LOOK_SECONDS)
+        attempts = round(CLOSING_SECONDS / LOOK_SECONDS)
         while self._open and attempts:
             attempts -= 1
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 class NamedFile:

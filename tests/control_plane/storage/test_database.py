@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import sqlite3
 import stat
@@ -175,6 +176,28 @@ async def test_what_a_cancelled_writer_still_does_is_over_when_the_database_is_c
     other.execute("BEGIN IMMEDIATE")
     other.execute("ROLLBACK")
     other.close()
+
+
+async def test_transactions_under_way_end_before_the_database_is_closed(tmp_path: Path):
+    """As of a request whose client has gone: who ends the control plane does not wait for its task."""
+    database = Database(url(tmp_path))
+    await migrate(database)
+    begun, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def read() -> None:
+        async with database.read() as session:
+            begun.release()
+            await go_on.wait()
+            await session.execute(text("SELECT 1"))
+
+    readers = [asyncio.ensure_future(read()) for _ in range(READERS - 1)]
+    for _ in readers:
+        await begun.acquire()
+    closing = asyncio.ensure_future(database.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(*readers, closing)
+    gc.collect()  # of a connection that is still open now, this is told
 
 
 async def test_many_writers_at_once_all_succeed(database: Database):
