@@ -79,14 +79,14 @@ class NodeCommands:
 
     async def ask(self, address: NodeAddress, command_id: str) -> NodeAnswer:
         """Ask how a command is."""
-        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
+        token = self._reading_token(address, COMMAND_READ)
         return await self._call(address, "GET", _path(command_id), token, "ask")
 
     async def watch(self, address: NodeAddress, command_id: str, *, seen: int, wait_seconds: int) -> NodeAnswer:
         """Ask how a command is, once its revision is another than `seen`, or so many seconds have passed."""
         path = f"{_path(command_id)}?{urlencode({'wait_seconds': wait_seconds, 'seen': seen})}"
         timeout_seconds = self._timeout_seconds + wait_seconds
-        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
+        token = self._reading_token(address, COMMAND_READ)
         return await self._call(address, "GET", path, token, "watch", timeout_seconds=timeout_seconds)
 
     async def cancel(self, address: NodeAddress, command_id: str) -> NodeAnswer:
@@ -114,23 +114,23 @@ class NodeCommands:
     ) -> NodeAnswer:
         """Open the output of a command from an offset on."""
         query = urlencode({"stream": stream, "offset": offset, "follow": "true" if follow else "false"})
-        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
+        token = self._reading_token(address, COMMAND_READ)
         return await self._call(address, "GET", f"{_path(command_id)}/output?{query}", token, "output")
 
     async def times(self, address: NodeAddress, command_id: str, *, stream: str, offset: int, most: int) -> NodeAnswer:
         """Ask when a command wrote the bytes from an offset on."""
         query = urlencode({"stream": stream, "offset": offset, "limit": most})
-        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
+        token = self._reading_token(address, COMMAND_READ)
         return await self._call(address, "GET", f"{_path(command_id)}/output/times?{query}", token, "times")
 
     async def health(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
         """Ask a node how it is."""
-        token = self._reading.token(address.workspace, address.node, HEALTH_READ)
+        token = self._reading_token(address, HEALTH_READ)
         return await self._call(address, "GET", "/v1/health", token, "health", timeout_seconds=timeout_seconds)
 
     async def policy(self, address: NodeAddress, timeout_seconds: float) -> NodeAnswer:
         """Ask what the node's owner allows."""
-        token = self._reading.token(address.workspace, address.node, COMMAND_READ)
+        token = self._reading_token(address, COMMAND_READ)
         return await self._call(address, "GET", "/v1/policy", token, "policy", timeout_seconds=timeout_seconds)
 
     def _submit_until(self, deliver_before_ms: int) -> int:
@@ -138,6 +138,9 @@ class NodeCommands:
         now = int(self._clock.now())
         last_token_at = max(math.ceil(deliver_before_ms / 1000), now)
         return min(last_token_at + TOKEN_SECONDS, now + LONGEST_SUBMIT_SECONDS)
+
+    def _reading_token(self, address: NodeAddress, scope: str) -> str:
+        return self._reading.token(address.workspace, address.node, scope)
 
     def _bound_token(self, address: NodeAddress, binding: Binding) -> str:
         """Return a token for the one request that the binding names."""

@@ -239,7 +239,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection, once the transactions under way have ended; after it nothing holds the database.
 
-        For those that nobody has told to end it waits for `CLOSING_SECONDS` at most.
+        Those that nobody has told to end are left after `CLOSING_SECONDS`, with their connections.
         """
         attempts = round(CLOSING_SECONDS / LOOK_SECONDS)
         while self._under_way and attempts:  # a pool closes nothing that comes back to it later
@@ -250,7 +250,8 @@ class Database:
                 await asyncio.sleep(LOOK_SECONDS)
         for engine in self._engines:
             await engine.dispose()
-        await self._connections.closed()
+        if not self._under_way:  # else there is one that stays open, however long it is waited for
+            await self._connections.closed()
         await asyncio.sleep(0)  # the loop has to let go of the sockets, too
 
     def _begun(self, make: async_sessionmaker[AsyncSession]) -> AsyncSession:
