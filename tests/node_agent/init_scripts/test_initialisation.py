@@ -158,7 +158,8 @@ async def test_an_end_that_the_disk_did_not_take_is_stored_later(
     control_plane.plan = handed(("a", f"while [ ! -e {go} ]; do sleep 0.02; done\n".encode()))
     started = start(ledger)
     async with started.running():
-        await until(lambda: started.record.scripts and started.record.scripts[0].state == "RUNNING")
+        # What runs is on the disk as well: nothing is written again before the script ends.
+        await until(lambda: record.is_file() and '"RUNNING"' in record.read_text())
         record.unlink()
         record.mkdir()  # nothing can be put in its place
         go.touch()
