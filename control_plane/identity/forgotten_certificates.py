@@ -4,11 +4,14 @@ A database that was restored from a backup does not know the certificates that w
 proved its key in the handshake, an authority that is trusted now has issued it, and its node or relay is on record: so
 it is nobody else than it says. On record again, it can be confirmed, given secrets, renewed late, and ended with its
 relay; left out, it could do none of that before its next renewal, and would outlive its relay's deletion.
+
+A bootstrap ends what its node had before: a certificate on record by its revocation, a forgotten one by staying so.
 """
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.chains import CertificateChain
+from certs.lifespan import lifespan_of
 from certs.peers import PeerCertificate
 from certs.spiffe import SpiffeId
 from control_plane.errors import ApiError, ErrorCode
@@ -43,7 +46,8 @@ class ForgottenCertificates:
             actor: the same as the audit names it.
 
         Raises:
-            ApiError: UNAUTHENTICATED: no authority that is trusted now has issued it.
+            ApiError: UNAUTHENTICATED: no authority that is trusted now has issued it, or its node has confirmed a
+                bootstrap since.
         """
         issuing = self._signers.issuing_of(peer.certificate)
         if peer.certificate is None or issuing is None:
@@ -52,6 +56,8 @@ class ForgottenCertificates:
         chain = CertificateChain((peer.certificate, issuing))
         async with self._database.write() as session:
             if await certificates.find(session, peer.serial) is None:
+                if await certificates.bootstrapped_since(session, subject_id, _issued_before_ms(chain)):
+                    raise ApiError(ErrorCode.UNAUTHENTICATED, "this certificate has ended: its node bootstrapped since")
                 session.add(await _record(session, chain, identity, subject_id, int(now * 1000)))
                 details = {"certificate": peer.serial, "subject_id": subject_id}
                 append(session, now, actor, Happening("certificate.take_back", details=details))
@@ -70,6 +76,11 @@ async def take_back_sealing_key(session: AsyncSession, node: Node, certificate: 
 def lacks_sealing_key(certificate: Certificate | None) -> bool:
     """Whether the sealing key that came with the certificate is forgotten."""
     return certificate is not None and certificate.origin == ORIGIN and certificate.sealing_key is None
+
+
+def _issued_before_ms(chain: CertificateChain) -> int:
+    """Return by when it was certainly issued: certificates name whole seconds."""
+    return int(lifespan_of(chain).start + 1) * 1000
 
 
 async def _record(

@@ -41,13 +41,13 @@ async def next_issue_time(session: AsyncSession, subject_id: str, now_ms: int) -
 async def live_before(session: AsyncSession, certificate: Certificate, now_ms: int) -> Sequence[Certificate]:
     """Return what the subject had before it bootstrapped to this certificate, as far as it has not expired.
 
-    A renewal that was issued later is among it: as long as the certificate is not confirmed, only whoever held an
-    earlier one can have asked for it.
+    What was renewed, or taken back on record, later is among it: as long as the certificate is not confirmed, only
+    whoever held an earlier one can have come with it.
     """
     query = select(Certificate).where(
         Certificate.subject_id == certificate.subject_id,
         Certificate.serial != certificate.serial,
-        or_(Certificate.issue_time <= certificate.issue_time, Certificate.origin == "renewal"),
+        or_(Certificate.issue_time <= certificate.issue_time, Certificate.origin.in_(("renewal", "taken_back"))),
         Certificate.expire_time > now_ms,
     )
     return (await session.scalars(query)).all()

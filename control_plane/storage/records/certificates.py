@@ -9,8 +9,9 @@ from control_plane.storage.records.record import Record
 class Certificate(Record):
     """An SVID that was issued; `subject_id` is a node or a relay.
 
-    `origin` says how it came: bootstrap, renewal, late_renewal, enrol. `issue_time` puts those of a subject in order,
-    see `certificates.next_issue_time`. `sealing_key` becomes the node's when it proves to hold this certificate's key.
+    `origin` says how it came: bootstrap, renewal, late_renewal, enrol, taken_back. `issue_time` puts those of a
+    subject in order, see `certificates.next_issue_time`. `sealing_key` becomes the node's when it proves to hold this
+    certificate's key.
     """
 
     __tablename__ = "certificates"
