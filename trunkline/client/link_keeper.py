@@ -76,6 +76,7 @@ class LinkKeeper:
         self._clock = clock
         self._backoff = backoff
         self._token: str | None = None
+        self._dialled_with: str | None = None
         self._link: Link | None = None
         self._linked_at = 0.0
         self._old_links: set[Link] = set()
@@ -104,13 +105,12 @@ class LinkKeeper:
         """
         if self._link is not None:
             return self._link
-        stale = self._token
-        self._token = token if token is not None else stale
+        self._token = token if token is not None else self._token
         self._waiting += 1
         self._wanted.set()
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._wait_for_link(token_is_new=self._token != stale)
+                return await self._wait_for_link()
         except TimeoutError:
             raise Unreachable(
                 f"no link to the relay {self._relay_url} within {timeout_seconds:g} s: {self._last_failure}"
@@ -163,17 +163,20 @@ class LinkKeeper:
         if not self._closed:
             self._start_dialling(self._backoff.next_delay_seconds(now))
 
-    async def _wait_for_link(self, *, token_is_new: bool) -> Link:
-        dialling = self._dialling
-        if dialling is None or dialling.done():
-            dialling = self._start_dialling(0.0)
-            token_is_new = False
+    async def _wait_for_link(self) -> Link:
+        dialling = self._dialling_now()
         try:
             return await _outcome(dialling)
         except Unauthenticated:
-            if not token_is_new:
+            if self._dialling is dialling and self._token == self._dialled_with:
                 raise
-            return await _outcome(self._start_dialling(0.0))
+            # A token has come since. The first of those who wait begins an attempt with it, and the others join that.
+            return self._link if self._link is not None else await _outcome(self._dialling_now())
+
+    def _dialling_now(self) -> asyncio.Task[Link]:
+        """The attempt that is under way, for all who wait; a new one where there is none."""
+        dialling = self._dialling
+        return self._start_dialling(0.0) if dialling is None or dialling.done() else dialling
 
     def _start_dialling(self, delay_seconds: float) -> asyncio.Task[Link]:
         if self._closed:
@@ -186,8 +189,9 @@ class LinkKeeper:
         asked_seconds = 0.0
         while True:
             await self._pause(delay_seconds, asked_seconds)
+            self._dialled_with = self._token
             try:
-                link = await self._dial(self, self._token)
+                link = await self._dial(self, self._dialled_with)
             except ChannelError as error:
                 _raise_if_permanent(error)
                 self._last_failure = str(error)

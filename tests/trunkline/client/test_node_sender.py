@@ -435,6 +435,19 @@ async def test_a_refused_token_fails_at_once_and_a_new_one_is_tried(start: Start
     assert relay.tokens == ["old", "new"]
 
 
+async def test_callers_with_newer_tokens_than_the_one_that_is_refused_share_the_next_attempt(start: Start) -> None:
+    sender, relay = start(EMPTY)
+    await sender.connect("expired")
+    relay.dial_seconds = 1.0
+    relay.refusals = [LinkRefused(401, "expired", error_code="UNAUTHENTICATED")]
+    relay.links[-1].abort()
+    while len(relay.tokens) < 2:
+        await asyncio.sleep(0.1)
+    await asyncio.gather(*(sender.connect(token) for token in ("new-1", "new-2", "new-2", "new-3")))
+    assert relay.tokens == ["expired", "expired", "new-3"]
+    assert len(relay.links) == 2
+
+
 async def test_a_draining_relay_is_asked_again_when_it_said(start: Start) -> None:
     sender, relay = start(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     relay.refusals = [LinkRefused(503, "draining", error_code="TEMPORARILY_UNAVAILABLE", retry_after_seconds=2)]
