@@ -187,21 +187,22 @@ class ApiTransport:
     ) -> dict[str, Any]:
         backoff = Backoff(self._rng, cap_seconds=5.0)
         give_up_at = self._clock.monotonic() + CONNECT_TIMEOUT_SECONDS
-        repeated = False
+        perhaps_done = False
         while True:
             try:
                 return await self._attempt(method, path, query, document)
             except ApiError as error:
-                if repeated and method == "DELETE" and error.status == HTTPStatus.NOT_FOUND:
+                if perhaps_done and method == "DELETE" and error.status == HTTPStatus.NOT_FOUND:
                     return {}  # the attempt whose answer was lost has deleted it
                 failure: TrunklineError = error
                 again = repeatable and error.status in _REPEAT_STATUSES
+                perhaps_done |= error.status != HTTPStatus.TOO_MANY_REQUESTS
             except Unreachable as error:
                 failure = error
                 again = error.retry and (repeatable or not error.perhaps_arrived)
+                perhaps_done |= error.perhaps_arrived
             if not again or self._clock.monotonic() >= give_up_at:
                 raise failure
-            repeated = True
             asked_seconds = failure.retry_after_seconds or 0.0 if isinstance(failure, ApiError) else 0.0
             await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic(), at_least_seconds=asked_seconds))
 

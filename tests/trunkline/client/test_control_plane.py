@@ -73,6 +73,13 @@ async def test_a_deletion_whose_first_answer_was_lost(fake: FakeControlPlane) ->
         await control_plane.workspace("main").delete_node("vm-1")
 
 
+async def test_a_deletion_that_was_not_begun_is_not_taken_for_one_that_was_done(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(429, "RESOURCE_EXHAUSTED", "later"), error(404, "RESOURCE_DOES_NOT_EXIST", "none")]
+        with pytest.raises(ApiError, match="none"):
+            await control_plane.workspace("main").delete_node("vm-1")
+
+
 async def test_nothing_is_opened_once_the_client_is_closed(fake: FakeControlPlane) -> None:
     control_plane = ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file)
     node = control_plane.node("main", "vm-1")
