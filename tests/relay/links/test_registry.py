@@ -125,6 +125,18 @@ async def test_a_newer_link_of_the_same_process_supersedes(relay: Fixture):
     assert relay.metric("links_superseded_total 1.0")
 
 
+async def test_a_strange_process_is_a_clone_of_the_newer_link_once_the_older_is_gone(relay: Fixture):
+    old, old_agent = await relay.attach("a", 1)
+    new, _ = await relay.attach("a", 2)
+    old_agent.link.abort()
+    await old.link.closed
+    await asyncio.sleep(0)
+    assert relay.registry.listeners == {new}
+    assert relay.registry.held("nd-vm-1") is new
+    assert relay.counts[-1] == 1
+    assert await relay.refused("b", 9) is Outcome.CLONE
+
+
 async def test_the_calls_of_a_superseded_link_finish(relay: Fixture):
     old, old_agent = await relay.attach("a", 1)
     old_agent.status = 0
@@ -181,6 +193,24 @@ async def test_a_second_stranger_does_not_share_the_first_ones_ping(relay: Fixtu
     assert isinstance(await first, Listener)
 
 
+async def test_a_node_may_dial_again_while_a_stranger_is_decided_on(relay: Fixture):
+    await relay.attach("a", 1)
+    stranger = asyncio.create_task(relay.refused("b", 1))
+    await asyncio.sleep(0)
+    newer, _ = await relay.attach("a", 2)
+    assert await stranger is Outcome.CLONE
+    assert relay.registry.find("finance", "vm-1") is newer
+
+
+async def test_after_a_clone_was_refused_another_process_can_still_win(relay: Fixture):
+    _, agent = await relay.attach("a", 1)
+    assert await relay.refused("b", 1) is Outcome.CLONE
+    assert await relay.refused("b", 2) is Outcome.CLONE
+    agent.link._transport.pause_reading()
+    other, _ = await relay.attach("b", 3)
+    assert relay.registry.find("finance", "vm-1") is other
+
+
 async def test_a_name_given_to_another_node_leads_to_the_newer(relay: Fixture):
     await relay.attach("a", 1)
     renamed = grant()._replace(node_id="nd-other")
@@ -196,6 +226,22 @@ async def test_links_of_a_workspace_are_bounded(relay: Fixture):
     await relay.attach("a", 2, grant("vm-1"))
 
 
+async def test_a_link_that_is_gone_leaves_its_room_in_the_workspace(relay: Fixture):
+    for number in range(9):
+        listener, agent = await relay.attach("a", 1, grant(f"vm-{number}"))
+        agent.link.abort()
+        await listener.link.closed
+        await asyncio.sleep(0)
+        relay.registry.detach(listener)
+    assert relay.registry.listeners == frozenset()
+    assert relay.counts[-1] == 0
+    assert relay.reports("link_detached")[-1] == {"node_id": "nd-vm-8", "workspace_id": "ws-finance"}
+    assert relay.metric('links_open{role="listener"} 0.0')
+    for number in range(3):
+        await relay.attach("a", 2, grant(f"vm-{number}"))
+    assert await relay.refused("a", 2, grant("vm-9")) is Outcome.OVER_QUOTA
+
+
 async def test_sender_links_count_too(relay: Fixture):
     class Sender:
         link: Link
@@ -209,11 +255,13 @@ async def test_sender_links_count_too(relay: Fixture):
     refusals = [relay.registry.attach_sender(sender, granted) for sender in senders]
     assert [refusal is None for refusal in refusals] == [True, True, True, False]
     assert await relay.refused("a", 1) is Outcome.OVER_QUOTA
+    assert relay.registry.uses.open == dict.fromkeys(senders[:3], granted.credential)
     for sender in senders:
         relay.registry.detach_sender(sender)
         relay.registry.detach_sender(sender)
     assert relay.metric('links_open{role="sender"} 0.0')
     assert relay.registry.uses.open == {}
+    await relay.attach("a", 1)
     control_plane = SenderGrant(Credential(None, subject="x", ends_at=0), None)
     assert all(relay.registry.attach_sender(Sender(), control_plane) is None for _ in range(9))
 
