@@ -24,7 +24,8 @@ from relay.identity.enrolment import problems_with_enrolment
 from relay.identity.establishing import STATE_FORMAT, Established, Establishing
 from relay.identity.serving_tls import ServingTls, load_public
 from relay.metrics import RelayMetrics
-from relay.port.acceptor import SHUTDOWN_SECONDS, Acceptor
+from relay.port.acceptor import Acceptor
+from relay.port.handshakes import SHUTDOWN_SECONDS
 from relay.serving_port import open_port, sweep
 from relay.settings import ENVIRONMENT_PREFIX, RelaySettings
 from relay.workers.merged_metrics import MergedMetrics

@@ -14,7 +14,8 @@ from typing import Any
 
 from relay.drain.unfinished import unfinished
 from relay.links.registry import Registry
-from relay.port.acceptor import SHUTDOWN_SECONDS, Acceptor
+from relay.port.acceptor import Acceptor
+from relay.port.handshakes import SHUTDOWN_SECONDS
 from relay.senders.sender_port import SenderPort
 from relay.settings import LimitsSettings
 from trunkline.runtime.clock import Clock

@@ -2,7 +2,7 @@
 
 Theory of operation. A turn of the loop in which a listening socket has connections accepts a few of them, so that a
 storm of arrivals does not hold up the calls in progress; what is not accepted waits in the kernel. `HandshakeQueue`
-says which may set up TLS, and `Hellos` awaits their first words, of which few are answered in a turn. At each bound:
+says which may set up TLS, and `Handshakes` has that done. At each bound:
 
     connections in all       the newest is closed at once: they may stay for hours, and the peer has other relays
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
@@ -28,12 +28,10 @@ from relay.bounds.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
 from relay.bounds.spreading import Spreading
 from relay.metrics import RelayMetrics
 from relay.port.arrivals import Arrival
-from relay.port.fresh_memory import FreshMemory
 from relay.port.handshake_pace import HandshakePace
 from relay.port.handshake_queue import HandshakeQueue
-from relay.port.hellos import Hellos
+from relay.port.handshakes import HandshakeFailure, Handshakes
 from relay.senders.sender_port import SenderPort
-from trunkline.channel.closing import LONGEST_SECONDS
 from trunkline.channel.limits import RateBound
 from trunkline.runtime.accepting import OUT_OF_RESOURCES
 from trunkline.runtime.allocator import give_back
@@ -42,8 +40,6 @@ from trunkline.runtime.logs import Logger
 
 ACCEPTS_PER_TURN: Final = 16
 REST_SECONDS: Final = 0.25
-SHUTDOWN_SECONDS: Final = 5.0
-LEAST_SECONDS: Final = 0.001
 PRESSURE_SHARE: Final = 0.25
 """Of `limits.handshake_seconds`, what a handshake has while others wait."""
 HOLD_SECONDS: Final = 3.0
@@ -58,15 +54,6 @@ class Pause(StrEnum):
 
     HANDSHAKES = "handshakes"
     RESOURCES = "resources"
-
-
-class HandshakeFailure(StrEnum):
-    """Why a connection ended before TLS was set up; the values are those of a label."""
-
-    TLS = "tls"
-    CLOSED = "closed"
-    DEADLINE = "deadline"
-    DISPLACED = "displaced"
 
 
 class ConnectionRefusal(StrEnum):
@@ -108,7 +95,6 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._listening = list(listening)
         self._port = port
-        self._context = context
         self._handshake_seconds = limits.handshake_seconds
         self._max_connections = max_connections
         self._pace = HandshakePace(limits.handshakes_per_second)
@@ -124,17 +110,19 @@ class Acceptor:
         self._paused: Pause | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._turn: asyncio.TimerHandle | None = None
-        self._hellos = Hellos(self._loop, answer=self._answer, late=self._silent)
+        self._handshakes = Handshakes(
+            self._queue,
+            port=port,
+            context=context,
+            metrics=metrics,
+            give_back=give_back,
+            ended=self._handshake_ended,
+        )
         self._overdue: Spreading[Arrival] = Spreading(self._loop, Arrival.refuse)
-        self._slow: Spreading[Arrival] = Spreading(self._loop, self._displace)
-        self._memory = FreshMemory(give_back)
         self._log = log
         self._log_bounds: dict[str, RateBound] = {}
-        self._in_progress = metrics.handshakes_open.of()
         self._waiting = metrics.handshakes_waiting.of()
-        self._begun = metrics.handshakes.of()
         self._paced = metrics.handshakes_paced.of()
-        self._failures = {reason: metrics.handshake_failures.of(reason) for reason in HandshakeFailure}
         self._refusals = {reason: metrics.connections_refused.of(reason) for reason in ConnectionRefusal}
         self._pauses = {reason: metrics.accept_pauses.of(reason) for reason in Pause}
         self.deadline = NEVER
@@ -165,13 +153,7 @@ class Acceptor:
         """End, and what is in progress with it."""
         self.close()
         self._port.front.deadlines.forget(self)
-        self._slow.drop()
-        self._hellos.answer_all()
-        for arrival in list(self._queue.in_progress):
-            self._displace(arrival)
-        tasks = [arrival.task for arrival in self._queue.in_progress if arrival.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
+        await self._handshakes.stop()
 
     def remark(self) -> str | None:
         """What an operator should know: that a bound has been reached; None while none is."""
@@ -218,7 +200,7 @@ class Acceptor:
                     continue
                 self._take_a_rest(error)
                 break
-            self._take(Arrival(accepted, source_of(place), self._loop.time(), self._established))
+            self._take(Arrival(accepted, source_of(place), self._loop.time(), self._handshakes.established))
         self._begin_waiting()
 
     def _take_a_rest(self, error: OSError) -> None:
@@ -230,7 +212,7 @@ class Acceptor:
         if self._connections >= self._max_connections:
             self._refuse(arrival, ConnectionRefusal.CONNECTIONS)
         elif self._queue.enter(arrival, arrival.accepted_at):
-            self._begin(arrival)
+            self._handshakes.begin(arrival)
         else:
             self._wait()
 
@@ -269,7 +251,7 @@ class Acceptor:
             self._paused = None
             self._watch()
 
-    # Handshakes.
+    # Turns.
 
     def _begin_waiting(self) -> None:
         """Let those that wait begin; while accepting is paused the room is for the backlog first."""
@@ -279,9 +261,9 @@ class Acceptor:
             if arrival.gone:
                 self._queue.forgo(arrival)
                 arrival.refuse()
-                self._failures[HandshakeFailure.CLOSED].count += 1
+                self._handshakes.count_failed(HandshakeFailure.CLOSED)
             else:
-                self._begin(arrival)
+                self._handshakes.begin(arrival)
         if self._queue.paced and self._turn is None:
             self._turn = self._loop.call_at(max(self._pace.ready_at, now + TURN_SECONDS), self._next_turn)
 
@@ -292,55 +274,7 @@ class Acceptor:
         else:
             self._turn = self._loop.call_later(SWEEP_INTERVAL_SECONDS, self._next_turn)
 
-    def _begin(self, arrival: Arrival) -> None:
-        self._begun.count += 1
-        self._in_progress.count += 1
-        self._hellos.expect(arrival, arrival.accepted_at + self._handshake_seconds)
-
-    def _answer(self, arrival: Arrival) -> None:
-        arrival.task = self._loop.create_task(self._set_up(arrival))
-
-    def _silent(self, arrival: Arrival, reason: HandshakeFailure = HandshakeFailure.DEADLINE) -> None:
-        """Its first words have not come: nothing was spent on it yet."""
-        arrival.refuse()
-        self._failures[reason].count += 1
-        self._ended(arrival)
-
-    async def _set_up(self, arrival: Arrival) -> None:
-        """Have TLS set up; `_established` is called from within, or this learns why not."""
-        now = self._loop.time()
-        self._memory.handshake_begins(now)
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: arrival,
-                arrival.socket,
-                ssl=self._context,
-                ssl_handshake_timeout=max(LEAST_SECONDS, arrival.accepted_at + self._handshake_seconds - now),
-                ssl_shutdown_timeout=LONGEST_SECONDS,
-            )
-        except OSError as error:
-            if arrival in self._queue.in_progress:
-                self._failures[_why(arrival, error)].count += 1
-            # The loops' frames hold the error, and it holds them with the transport: without this, all of that and
-            # its buffers wait for a search for cycles.
-            error.__traceback__ = None
-        finally:
-            if arrival in self._queue.in_progress:
-                self._ended(arrival)
-
-    def _established(self, arrival: Arrival, transport: asyncio.BaseTransport) -> None:
-        self._ended(arrival, succeeded_at=self._loop.time())
-        connection = self._port.connection()
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
-        if certificate := transport.get_extra_info("peercert"):
-            self._memory.agent_came(self._loop.time())
-            # Told in words, it is 2 KiB for as long as a link lives: identities are read from the certificate itself.
-            certificate.clear()
-
-    def _ended(self, arrival: Arrival, succeeded_at: float | None = None) -> None:
-        self._queue.end(arrival, succeeded_at)
-        self._in_progress.count -= 1
+    def _handshake_ended(self) -> None:
         if self._paused is not None:
             self._resume(self._resume_at_room)
         elif self._queue.waiting:
@@ -356,25 +290,17 @@ class Acceptor:
     def deadline_reached(self, now: float) -> None:
         """Let go of those that have waited for too long, and of those who keep others waiting."""
         overdue = self._queue.overdue(now - self._handshake_seconds)
-        self._failures[HandshakeFailure.DEADLINE].count += len(overdue)
+        self._handshakes.count_failed(HandshakeFailure.DEADLINE, len(overdue))
         self._overdue.add(overdue)
         self._waiting.count = self._queue.waiting
         full = self._paused is Pause.HANDSHAKES
-        self._slow.add(self._queue.slow(now - PRESSURE_SHARE * self._handshake_seconds, all_sources=full))
+        slow_before = now - PRESSURE_SHARE * self._handshake_seconds
+        self._handshakes.displace(self._queue.slow(slow_before, all_sources=full))
         if self._paused is None:
             self._begin_waiting()
         else:
             self._resume(1)
         self.deadline = now + SWEEP_INTERVAL_SECONDS if full or self._queue.waiting else NEVER
-
-    def _displace(self, arrival: Arrival) -> None:
-        if arrival not in self._queue.in_progress:
-            return
-        arrival.displaced = True
-        if self._hellos.forget(arrival):
-            self._silent(arrival, HandshakeFailure.DISPLACED)
-        else:
-            arrival.displace()
 
     def _warn(self, event: str, **facts: object) -> None:
         now = self._loop.time()
@@ -386,14 +312,3 @@ class Acceptor:
 def _is_of_one_connection(error: OSError) -> bool:
     """Whether accepting failed for that one connection only: accept(2) hands on what has happened to it."""
     return isinstance(error, ConnectionError) or error.errno not in OUT_OF_RESOURCES | {errno.EBADF, errno.EINVAL}
-
-
-def _why(arrival: Arrival, error: OSError) -> HandshakeFailure:
-    """Name the reason by what the event loops raise: they agree on these types, if not on the words."""
-    if arrival.displaced:
-        return HandshakeFailure.DISPLACED
-    if isinstance(error, (ConnectionAbortedError, TimeoutError)):
-        return HandshakeFailure.DEADLINE
-    if isinstance(error, ssl.SSLError):
-        return HandshakeFailure.TLS
-    return HandshakeFailure.CLOSED

@@ -26,7 +26,7 @@ from relay.composition import (
 from relay.control_plane.in_service import InService
 from relay.control_plane.reports import Reports
 from relay.control_plane_side import ControlPlaneSide, follow_control_plane
-from relay.port.acceptor import SHUTDOWN_SECONDS
+from relay.port.handshakes import SHUTDOWN_SECONDS
 from relay.settings import RelaySettings
 from relay.workers.adoption import SharedAdoption
 from relay.workers.children import Children

@@ -24,7 +24,7 @@ from relay.composition import Footing, Surroundings, compose_serving
 from relay.control_plane.reports import Reports
 from relay.control_plane.trust_adoption import TrustAdoption
 from relay.drain.draining import Draining
-from relay.port.acceptor import SHUTDOWN_SECONDS
+from relay.port.handshakes import SHUTDOWN_SECONDS
 from relay.serving_port import open_port, sweep
 from relay.workers.merged_metrics import families_of
 from relay.workers.messages import Channel

@@ -17,8 +17,9 @@ from structlog.testing import CapturingLogger
 
 from certs.identities import Identity
 from relay.bounds.spreading import AT_ONCE
-from relay.port.acceptor import Acceptor, HandshakeFailure
+from relay.port.acceptor import Acceptor
 from relay.port.arrivals import Arrival
+from relay.port.handshakes import HandshakeFailure
 from relay.port.listening import open_listening
 from tests.support.identities import IdentityKit
 from tests.support.small_relay import SmallRelay, get
