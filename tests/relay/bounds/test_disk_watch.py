@@ -69,3 +69,36 @@ async def test_a_disk_that_stands_still_holds_up_neither_the_loop_nor_the_report
     disk.moves.set()
     await until(lambda: disk.watch.remark() is None)
     running.cancel()
+
+
+async def test_what_comes_while_the_disk_is_at_it_waits_for_it_and_hears_of_it_once() -> None:
+    disk = Disk(patience_seconds=0.05)
+    reported: list[str] = []
+    disk.moves.clear()
+    disk.watch.due()
+    looking = asyncio.create_task(disk.watch.look())
+    await until(disk.asked.is_set)
+    disk.watch.once_kept(lambda: reported.append("kept"))
+    assert not reported
+    disk.moves.set()
+    await looking
+    assert reported == ["kept"]
+    disk.watch.once_kept(lambda: reported.append("nothing due"))
+    await asyncio.sleep(0.1)
+    assert reported == ["kept", "nothing due"]
+    assert disk.watch.remark() is None
+
+
+async def test_what_is_due_while_the_disk_is_at_it_is_reported_after_the_next_time() -> None:
+    disk = Disk()
+    reported: list[str] = []
+    disk.moves.clear()
+    looking = asyncio.create_task(disk.watch.look())
+    await until(disk.asked.is_set)
+    disk.watch.due()
+    disk.watch.once_kept(lambda: reported.append("kept"))
+    disk.moves.set()
+    await looking
+    assert not reported
+    await disk.watch.look()
+    assert reported == ["kept"]

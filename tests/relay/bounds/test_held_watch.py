@@ -21,15 +21,17 @@ def watch_of(relay: SmallRelay) -> HeldWatch:
     )
 
 
-async def stalled(relay: SmallRelay, node: Node, count: int) -> tuple[list[Sender], list[NodeCall]]:
-    """Calls whose senders have stopped reading, each with a full window held for it."""
+async def stalled(
+    relay: SmallRelay, node: Node, count: int, first_bytes: int | None = None
+) -> tuple[list[Sender], list[NodeCall]]:
+    """Calls whose senders have stopped reading, each with a full window held for it, or what has come so far."""
     senders: list[Sender] = [relay.connect() for _ in range(count)]
     for sender in senders:
         sender.send(get(b"/big"))
     await settle()
     for sender, call in zip(senders, node.calls, strict=True):
         sender.transport.pause_reading()
-        call.answer(reply(b"x" * 1_000_000))
+        call.answer(reply(b"x" * 1_000_000)[:first_bytes], end=first_bytes is None)
     await settle()
     return senders, node.calls
 
@@ -69,6 +71,20 @@ async def test_many_streams_are_reset_a_few_at_a_time(relay: SmallRelay) -> None
     assert 0 < relay.budget.held_bytes <= LINK_BYTES
     await asyncio.sleep(1)
     assert any(call.lost is None for call in calls), "no more than it takes"
+
+
+@on_relay(write_stall_seconds=600)
+async def test_what_is_taken_before_its_turn_to_be_reset_comes_is_not_lost(relay: SmallRelay) -> None:
+    await asyncio.sleep(2 * STALL_SECONDS)
+    node, watch = relay.attach_node(), watch_of(relay)
+    senders, calls = await stalled(relay, node, 60, first_bytes=200 * KIB)
+    await look_for(watch, STALL_SECONDS)
+    assert relay.metric("streams_cut_total", bound="link") == 0, "not before its time"
+    watch.look()
+    for sender in senders:
+        sender.transport.resume_reading()
+    await asyncio.sleep(1)
+    assert 0 < sum(call.lost is not None for call in calls) < 10
 
 
 async def answers_on(relay: SmallRelay, node: Node) -> None:

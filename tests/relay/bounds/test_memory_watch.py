@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry
 
-from relay.bounds.memory_watch import MemoryWatch
+from relay.bounds.memory_watch import TIDY_LOOKS, MemoryWatch
 from relay.metrics import RelayMetrics
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
 from trunkline.runtime.logs import get_logger
@@ -15,6 +15,7 @@ class Memory:
         self.registry = CollectorRegistry()
         self.held = 0
         self.free = 0
+        self.tidied = 0
         self.shed: list[bool] = []
         self.watch = MemoryWatch(
             limit_bytes,
@@ -26,6 +27,7 @@ class Memory:
         )
 
     def give_back(self) -> None:
+        self.tidied += 1
         self.held -= self.free
         self.free = 0
 
@@ -69,6 +71,19 @@ def test_a_peak_that_the_allocator_keeps_ends() -> None:
     for _ in range(4):
         memory.look(memory.held)
     assert memory.shed == [True, False]
+
+
+def test_garbage_is_collected_only_near_the_limit_and_not_at_every_look() -> None:
+    memory = Memory()
+    for held in (100, 800, 849, 799):
+        memory.look(held)
+    assert memory.tidied == 0
+    for _ in range(2 * TIDY_LOOKS):
+        memory.look(900)
+    assert memory.tidied == 2
+    for _ in range(TIDY_LOOKS):
+        memory.look(820)
+    assert memory.tidied == 3, "until there is enough"
 
 
 def test_without_a_limit_nothing_is_shed() -> None:
