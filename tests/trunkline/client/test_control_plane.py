@@ -80,6 +80,20 @@ async def test_a_deletion_that_was_not_begun_is_not_taken_for_one_that_was_done(
             await control_plane.workspace("main").delete_node("vm-1")
 
 
+async def test_a_look_that_is_repeated_tells_that_there_is_nothing(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(502, "X", "no"), error(404, "RESOURCE_DOES_NOT_EXIST", "none")]
+        with pytest.raises(ApiError, match="none"):
+            await control_plane.workspace("main").get_node("vm-1")
+
+
+async def test_what_is_refused_is_no_output(fake: FakeControlPlane) -> None:
+    async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
+        fake.failures = [error(404, "RESOURCE_DOES_NOT_EXIST", "no such command")]
+        with pytest.raises(ApiError, match="no such command"):
+            _ = [piece async for piece in control_plane.workspace("main").commands.output("c-1", "stdout")]
+
+
 async def test_nothing_is_opened_once_the_client_is_closed(fake: FakeControlPlane) -> None:
     control_plane = ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file)
     node = control_plane.node("main", "vm-1")

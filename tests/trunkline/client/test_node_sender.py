@@ -325,10 +325,22 @@ async def test_what_the_relay_answers_itself_is_a_typed_error(
     assert (refusal.retry_after_seconds, refusal.retry) == (7.0, retry)
 
 
+@pytest.mark.parametrize("outcome", [Outcome.LISTENER_LOST, Outcome.LISTENER_SILENT])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_call_that_perhaps_reached_its_node_may_be_made_again_if_it_is_idempotent(
+    start: Start, outcome: Outcome, method: str
+) -> None:
+    sender, _ = start(relay_response(outcome, "said so", request_id="rq-1"))
+    with pytest.raises(RelayRefused) as caught:
+        await sender.request(method, HOST, "/")
+    assert (caught.value.retry, caught.value.never_sent) == (method == "GET", False)
+
+
 async def test_the_nodes_own_errors_are_answers(start: Start) -> None:
-    sender, _ = start(b"HTTP/1.1 502 Bad Gateway\r\nProxy-Status: other; error=x\r\nContent-Length: 2\r\n\r\nhi")
-    response = await sender.request("GET", HOST, "/")
-    assert (response.status, await response.read()) == (502, b"hi")
+    for status in (b"other; error=x", b"trunkline-relay", b"trunkline-relay; received-status=502"):
+        sender, _ = start(b"HTTP/1.1 502 Bad Gateway\r\nProxy-Status: %b\r\nContent-Length: 2\r\n\r\nhi" % status)
+        response = await sender.request("GET", HOST, "/")
+        assert (response.status, await response.read()) == (502, b"hi")
 
 
 async def test_raw_bytes_with_half_close(start: Start) -> None:
@@ -381,6 +393,27 @@ async def test_a_draining_link_keeps_its_calls_and_new_ones_take_another(start: 
     assert (await sender.request("GET", HOST, "/")).status == 200
     release.set()
     assert await (await slow).read() == b"ok"
+
+
+async def test_a_sender_that_is_closed_ends_every_link_those_that_drain_too(start: Start) -> None:
+    async def answer(call: CannedCall) -> None:
+        await call.reader.read(-1)
+
+    sender, relay = start(answer)
+    calls = []
+    for number in range(3):
+        calls.append(asyncio.ensure_future(sender.request("GET", HOST, f"/{number}")))
+        await asyncio.sleep(1)
+        if number < 2:
+            relay.links[-1].go_away()
+            await asyncio.sleep(1)
+    relay.links[0].abort()
+    await asyncio.sleep(1)
+    assert len(sender._keeper._old_links) == 1, "one that is lost is forgotten"
+    await sender.close()
+    await asyncio.gather(*(link.closed for link in relay.links))
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ends] == [CallInterrupted] * 3
 
 
 async def test_a_lost_link_ends_its_calls_and_is_dialled_again(start: Start) -> None:
