@@ -241,7 +241,11 @@ class Children:
     # Starting.
 
     async def _start(self, place: int) -> Child:
-        """Start a worker; raises OSError, and leaves no descriptors, where the system has no process or descriptors."""
+        """Start a worker; raises OSError where the system has no process or descriptors.
+
+        Where it fails, or is given up, neither a process nor descriptors are left.
+        """
+        channel = Channel(lambda kind, members: self._said(place, kind, members), lambda: self._cut_off(place))
         with contextlib.ExitStack() as kept, contextlib.ExitStack() as handed:
             ours, theirs = socket.socketpair()
             kept.enter_context(ours)
@@ -256,11 +260,15 @@ class Children:
                 *self._program, *map(str, descriptors),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=descriptors, env=_environment(),
             )  # fmt: skip
+            try:
+                await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
+            except BaseException:
+                running.kill()
+                await running.wait()
+                raise
             kept.pop_all()
         now = self._clock.monotonic()
-        channel = Channel(lambda kind, members: self._said(place, kind, members), lambda: self._cut_off(place))
         child = Child(place, now, now, running, passing, channel)
-        await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
         siblings = list(self._children)
         self._children[place] = child
         channel.send("start", worker=place, siblings=siblings, pids=self.pids, **self._first_words(place))

@@ -181,6 +181,21 @@ async def test_workers_that_cannot_be_linked_for_want_of_descriptors_are_linked_
         await children.all_ended()
 
 
+async def test_a_worker_that_is_given_up_while_it_starts_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = asyncio.Event()
+
+    async def connect(*_: object, **__: object) -> None:
+        starting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", connect)
+    keeping = asyncio.create_task(a_child(lambda *_: None).keep(1))
+    await starting.wait()
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+
+
 async def test_the_first_worker_that_cannot_be_started_is_told() -> None:
     children = a_child(lambda *_: None, program="/nowhere/worker")
     with pytest.raises(StartError, match="worker 1 cannot be started"):
