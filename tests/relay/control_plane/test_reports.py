@@ -141,7 +141,7 @@ async def test_a_batch_is_sent_again_under_its_number_until_it_is_taken(kit: Ide
         task.cancel()
         await asyncio.wait([task])
         control_plane.answer("POST", REPORTS_PATH, lambda _: (200, {}))
-        await sender.flush(5.0)
+        await sender.flush(30.0)
         await client.close()
     assert documents[0] == documents[1] == documents[2]
     assert documents[0]["reporter"] == "rl-one"

@@ -311,6 +311,8 @@ async def test_a_deleted_relay_does_not_storm(kit: IdentityKit, issuer: Issuer, 
     issuer.refusals[RENEW_PATH] = [401] * 50
     async with restarted(kit, issuer, tmp_path) as (renewal, _, metrics):
         task = asyncio.create_task(renewal.run())
+        async with asyncio.timeout(30):
+            await until(lambda: metrics.renewals.of("failed").count > 0)
         await asyncio.sleep(0.3)
         task.cancel()
         await asyncio.wait([task])

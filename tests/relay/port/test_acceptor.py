@@ -111,6 +111,15 @@ class Port:
     def count(self, name: str, **labels: str) -> float:
         return self.relay.metric(name, **labels)
 
+    def failures(self) -> dict[str, float]:
+        """How many handshakes have failed, by the reason."""
+        return {str(reason): self.count("handshake_failures_total", reason=reason) for reason in HandshakeFailure}
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """How many have had their turn and say nothing, and how many wait for it."""
+        return self.count("handshakes_open"), self.count("handshakes_waiting")
+
     async def most_in_a_turn(self, measure: Callable[[], int], over: Callable[[], bool]) -> int:
         """By how much a number grows at most in one turn of the loop, until it is over."""
         before, most = measure(), 0
@@ -181,16 +190,18 @@ async def test_free_memory_is_given_back_between_agents_and_not_between_senders(
 
 @on_each_loop
 async def test_failed_handshakes_are_told_apart(kit: IdentityKit) -> None:
-    async with Port(kit, handshake_seconds=0.2) as port:
+    async with Port(kit, handshake_seconds=LONG_SECONDS) as port:
         (garbage,) = await port.connect_raw(say=b"GET / HTTP/1.1\r\n\r\n")
         (gone,) = await port.connect_raw(say=HALF_A_HELLO)
         gone.close()
-        (silent,) = await port.connect_raw()
         assert await ended(garbage)
+        await port.until(lambda: port.count("handshakes_open") == 0)
+        assert port.failures() == {"tls": 1, "closed": 1, "deadline": 0, "displaced": 0}
+    async with Port(kit, handshake_seconds=0.05) as port:
+        (silent,) = await port.connect_raw()
         assert await ended(silent)
         await port.until(lambda: port.count("handshakes_open") == 0)
-        for reason in ("tls", "closed", "deadline"):
-            assert port.count("handshake_failures_total", reason=reason) == 1, reason
+        assert port.failures() == {"tls": 0, "closed": 0, "deadline": 1, "displaced": 0}
 
 
 @on_each_loop
@@ -384,29 +395,37 @@ async def test_no_more_handshakes_begin_in_a_second_than_the_budget(kit: Identit
     async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
         began = asyncio.get_running_loop().time()
         await port.connect_raw(12)
-        await port.until(lambda: port.count("handshakes_waiting") == 11)
-        assert port.count("handshakes_open") == 1
+        await port.until(lambda: sum(port.line) == 12)
+        assert port.count("handshakes_paced_total") >= port.count("handshakes_waiting")
         assert "handshakes_per_second" in (port.acceptor.remark() or "")
-        await port.until(lambda: port.count("handshakes_open") == 6)
-        assert asyncio.get_running_loop().time() - began > 0.5
-        assert port.count("handshakes_paced_total") == 11
-        assert port.count("handshakes_total") == 6
+        await port.until(lambda: port.count("handshakes_total") >= 6)
+        # Nine a second behind the first: on a machine that stood still meanwhile, more of them by the same budget.
+        assert port.count("handshakes_total") <= 1 + 9 * (asyncio.get_running_loop().time() - began)
 
 
 @on_each_loop
 async def test_a_crowd_from_one_address_costs_another_one_turn(kit: IdentityKit) -> None:
     async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
         await port.connect_raw(25)
-        await port.until(lambda: port.count("handshakes_waiting") >= 20)
-        assert (await port.call(ELSEWHERE)).startswith(b"HTTP/1.1 407 ")
-        assert port.count("handshakes_waiting") > 15
+        await port.until(lambda: sum(port.line) == 25)
+        (other,) = await port.connect_raw(source=ELSEWHERE)
+        begun = port.acceptor._queue.in_progress
+
+        def arrival() -> Arrival | None:
+            return next((each for each in begun if each.socket.getpeername() == other.getsockname()), None)
+
+        await port.until(lambda: arrival() is not None)
+        came = arrival()
+        assert came is not None
+        assert len(begun) < 25, "the crowd waits still"
+        assert sum(came.accepted_at < each.begun_at <= came.begun_at for each in begun if each is not came) <= 1
 
 
 @on_each_loop
 async def test_a_line_too_long_to_be_served_in_time_is_cut_at_its_end(kit: IdentityKit) -> None:
     async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
         first = await port.connect_raw(29)
-        await port.until(lambda: port.count("handshakes_paced_total") == 28)
+        await port.until(lambda: sum(port.line) == 29)
         # Some have had their turn already where the machine is slow.
         last = await port.connect_raw(60)
         assert all(await asyncio.gather(*(ended(raw) for raw in last[-2:])))
@@ -417,12 +436,15 @@ async def test_a_line_too_long_to_be_served_in_time_is_cut_at_its_end(kit: Ident
 @on_each_loop
 async def test_who_gives_up_in_the_line_costs_no_handshake(kit: IdentityKit) -> None:
     async with Port(kit, handshakes_per_second=10, handshake_seconds=LONG_SECONDS) as port:
+        began = asyncio.get_running_loop().time()
         stays, *goes = await port.connect_raw(6)
-        await port.until(lambda: port.count("handshakes_waiting") == 5)
+        await port.until(lambda: sum(port.line) == 6)
         for raw in goes:
             raw.close()
-        await port.until(lambda: port.count("handshakes_waiting") == 0)
-        assert port.count("handshakes_total") == 1
+        gone_after = asyncio.get_running_loop().time() - began
+        await port.until(lambda: port.line == (1, 0))
+        # Those whose turn came before they went have had it.
+        assert port.count("handshakes_total") <= 1 + 9 * gone_after
         assert port.count("handshake_failures_total", reason="closed") == 5
         assert stays.fileno() >= 0
 
