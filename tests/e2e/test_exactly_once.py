@@ -23,7 +23,7 @@ from node_agent.commands.ledger import CommandBounds, CommandLedger
 from node_agent.commands.records import CommandStore
 from node_agent.policy_file import PolicySource
 from tests.support.agent_exchanges import AgentTrust, agent_in_memory
-from tests.support.command_stage import quick
+from tests.support.command_stage import IMPATIENT, quick
 from tests.support.control_planes import TRUST_DOMAIN, RunningControlPlane, running_control_plane
 from tests.support.identities import IdentityKit
 from tests.support.lossy_front import Loss, LossyFront, lossy_front
@@ -108,9 +108,12 @@ class World:
 
     @asynccontextmanager
     async def _control_plane(self) -> AsyncIterator[RunningControlPlane]:
-        settings = quick(self.directory, delivery_seconds=60, call_timeout_seconds=5.0, keep_output_bytes=0)
+        bounds = IMPATIENT | {"delivery_seconds": 60, "call_timeout_seconds": 5.0}
+        settings = quick(self.directory, **bounds, keep_output_bytes=0)
         dial = self.relay.relay.dial
-        async with running_control_plane(self.directory, settings=settings, dial=dial, fleet=True) as plane:
+        async with running_control_plane(
+            self.directory, settings=settings, dial=dial, fleet=True, link_timeout_seconds=0.5
+        ) as plane:
             yield plane
 
     def request(self, number: int, word: str = "x") -> CommandRequest:

@@ -232,10 +232,11 @@ async def running_control_plane(
     dial: Callable[..., Any] | None = None,
     fleet: bool = False,
     settings: ControlPlaneSettings | None = None,
+    link_timeout_seconds: float = 20.0,
 ) -> AsyncIterator[RunningControlPlane]:
     """Prepare and run a control plane; with `fleet` its dispatcher and health monitor run too.
 
-    `dial` takes the place of dialling a relay, see `NodeSender`.
+    `dial` takes the place of dialling a relay, see `NodeSender`; without it there is none to wait for.
     """
     settings = settings or settings_for(directory)
     await _prepare(directory, settings)
@@ -266,7 +267,7 @@ async def running_control_plane(
                 url,
                 ssl_context=lambda: client_context(in_force.authority.roots),
                 dial=dial or _nobody,
-                link_timeout_seconds=0.5,
+                link_timeout_seconds=link_timeout_seconds if dial else 0.5,
             ),
         )
         control_plane = compose(foundation)

@@ -139,7 +139,8 @@ async def test_a_node_that_comes_back_in_time_gets_it(stage: Stage):
 
 
 @pytest.mark.parametrize("mode", ["reset after", "garbage", "silent"])
-async def test_a_lost_reply_is_never_called_lost_while_the_node_may_have_it(stage: Stage, mode: str):
+async def test_a_lost_reply_is_never_called_lost_while_the_node_may_have_it(impatient: Stage, mode: str):
+    stage = impatient
     stage.agent.mode["PUT *"] = mode
     await stage.submit()
     await stage.until("UNKNOWN")
@@ -175,7 +176,8 @@ async def test_a_node_that_takes_nothing_at_present_is_asked_again_and_the_waiti
     await hurried.until("SUCCEEDED")
 
 
-async def test_a_silent_node_makes_the_view_unknown_and_not_the_end(stage: Stage):
+async def test_a_silent_node_makes_the_view_unknown_and_not_the_end(impatient: Stage):
+    stage = impatient
     stage.agent.state = "RUNNING"
     await stage.submit()
     await stage.until("RUNNING")
@@ -210,7 +212,7 @@ async def test_cancel_at_the_node(stage: Stage):
 
 
 async def test_cancel_before_delivery_never_reaches_the_node(tmp_path: Path):
-    async with command_stage(tmp_path, delivery_seconds=60, call_timeout_seconds=20) as stage:
+    async with command_stage(tmp_path, delivery_seconds=60) as stage:
         stage.agent.mode[HOST] = "offline"
         await stage.submit()
         await stage.until("UNKNOWN")
@@ -225,7 +227,7 @@ async def test_cancel_before_delivery_never_reaches_the_node(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["node", "workspace"])
 async def test_whoever_waits_for_a_locked_node_is_told_at_once(tmp_path: Path, kind: str):
-    async with command_stage(tmp_path, delivery_seconds=60, call_timeout_seconds=20) as stage:
+    async with command_stage(tmp_path, delivery_seconds=60) as stage:
         found = await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1")
         body = {"kind": kind, "id": found[f"{kind}_id"], "lifetime_seconds": 600, "reason": "an alarm"}
         lock = await stage.plane.ok("POST", "/api/2.0/locks", body)
@@ -239,7 +241,7 @@ async def test_whoever_waits_for_a_locked_node_is_told_at_once(tmp_path: Path, k
 
 
 async def test_a_command_that_may_have_arrived_before_the_lock_is_not_called_lost(tmp_path: Path):
-    async with command_stage(tmp_path, delivery_seconds=60, call_timeout_seconds=20) as stage:
+    async with command_stage(tmp_path, delivery_seconds=60) as stage:
         stage.agent.mode["PUT *"] = "reset after"
         await stage.submit()
         await stage.until("UNKNOWN")

@@ -71,7 +71,7 @@ async def test_garbage_is_answered_or_dropped_without_a_traceback(
         reader, writer = await open_connection(plane)
         writer.write(raw)
         writer.write(b"\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             answer = await reader.read(65536)
         await close(writer)
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 400 ", b"HTTP/0.9 400 ")), answer[:100]
@@ -85,7 +85,7 @@ async def test_a_client_that_never_finishes_its_head_is_dropped(tmp_path: Path):
         for beginning in (b"", HEAD):
             reader, writer = await open_connection(plane)
             writer.write(beginning)
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 assert await reader.read() == b""
             await close(writer)
 
@@ -94,7 +94,7 @@ async def test_a_body_that_never_comes_is_a_408(plane: RunningControlPlane, monk
     monkeypatch.setattr(requests, "BODY_SECONDS", 0.3)
     reader, writer = await open_connection(plane)
     writer.write(b"POST /api/2.0/bootstrap HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"REQUEST_TIMEOUT"' in answer
@@ -209,10 +209,11 @@ class Listening:
 
     async def reads_all(self, asking: ssl.SSLSocket) -> None:
         """What was sent comes, and its end."""
-        received = bytearray()
-        while piece := await asyncio.to_thread(asking.recv, 65_536):
-            received += piece
+        received = await asyncio.to_thread(self._read_all, asking)
         assert received.count(b"x") == self.sent_bytes
+
+    def _read_all(self, asking: ssl.SSLSocket) -> bytes:
+        return b"".join(iter(lambda: asking.recv(65_536), b""))
 
     async def until_closing(self) -> None:
         await until(lambda: bool(self.transports) and self.transports[0].is_closing())
@@ -275,7 +276,7 @@ async def test_the_end_waits_until_a_client_that_reads_slowly_has_its_answer(lis
         await asyncio.sleep(3 * GOODBYE_SECONDS)
         assert not draining.done()
         await listening.reads_all(asking)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await draining
 
 
@@ -284,7 +285,7 @@ async def test_the_end_does_not_wait_for_goodbyes(listening: Listening):
     with await listening.asking("/full") as asking:
         await listening.until_closing()
         await listening.reads_all(asking)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await listening.listener.drain()
         assert not listening.transports
 
@@ -298,7 +299,7 @@ def test_nobody_holds_up_the_end_for_longer_than_it_may_take(path: str, tmp_path
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await listening.listener.drain()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await listening.listener.__aexit__(None, None, None)
                 await until(lambda: not listening.transports)
 
@@ -392,7 +393,7 @@ async def test_a_client_certificate_of_another_authority_is_refused(plane: Runni
         await reader.readexactly(1)
 
     with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(call(), 5)
+        await asyncio.wait_for(call(), 30)
 
 
 async def test_a_new_certificate_is_served_without_dropping_anybody(plane: RunningControlPlane):

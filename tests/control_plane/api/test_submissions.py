@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane.settings import ControlPlaneSettings
+from tests.support.command_stage import IMPATIENT
 from tests.support.control_planes import RunningControlPlane, lay_down, running_control_plane, settings_for
 from tests.support.fake_agent import FakeAgent
 
@@ -18,11 +19,11 @@ PATH = "/w/finance/api/2.0/submissions"
 NODES = ("vm-1", "vm-2", "vm-3", "vm-4", "vm-5")
 
 
-def quick(directory: Path, delivery_seconds: int = 60) -> ControlPlaneSettings:
+def quick(directory: Path, **commands: Any) -> ControlPlaneSettings:
     return settings_for(
         directory,
-        commands={"delivery_seconds": delivery_seconds, "call_timeout_seconds": 0.5, "refresh_timeout_seconds": 0.4},
-        health={"interval_seconds": 60.0, "timeout_seconds": 0.5},
+        commands={"delivery_seconds": 60, "call_timeout_seconds": 20.0, "refresh_timeout_seconds": 20.0, **commands},
+        health={"interval_seconds": 60.0, "timeout_seconds": 20.0},
     )
 
 
@@ -95,8 +96,8 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 
 @pytest.fixture
 async def hurried(tmp_path: Path) -> AsyncIterator[Stage]:
-    """A stage that waits for nodes no longer than two seconds."""
-    async with five_nodes(tmp_path, quick(tmp_path, delivery_seconds=2)) as running:
+    """A stage that waits for nodes no longer than two seconds, and half a second for an answer."""
+    async with five_nodes(tmp_path, quick(tmp_path, delivery_seconds=2, **IMPATIENT)) as running:
         yield running
 
 

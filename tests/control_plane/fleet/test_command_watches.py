@@ -41,7 +41,7 @@ async def test_an_end_is_known_at_once_and_the_node_is_not_polled(stage: Stage):
     ends(stage)
     began = time.monotonic()
     await until_recorded(stage, "SUCCEEDED")
-    assert time.monotonic() - began < 5.0, "the fallback is asked each thirty seconds"
+    assert time.monotonic() - began < 20.0, "the fallback is asked each thirty seconds"
     assert stage.agent.count("GET", "/c-1") == asked + 1
 
 

@@ -41,7 +41,7 @@ async def test_whatever_waited_for_its_node_is_brought_to_it(tmp_path: Path):
 
 async def test_a_delivery_that_cannot_be_recorded_is_not_forgotten(tmp_path: Path):
     refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON commands WHEN NEW.delivered BEGIN SELECT RAISE(ABORT, 'no'); END"
-    async with command_stage(tmp_path) as stage:
+    async with command_stage(tmp_path, refresh_timeout_seconds=0.4) as stage:  # its steps do not end
         stage.agent.state = "RUNNING"
         await execute(stage, refuse)
         await stage.submit()
@@ -83,7 +83,7 @@ async def record(stage: Stage, command_id: str, **target: Any) -> dict[str, Any]
 
 async def ended(stage: Stage) -> None:
     """Wait until all commands have succeeded, by a way that asks no node."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while {one["state"] for one in (await stage.plane.ok("GET", PATH))["commands"]} != {"SUCCEEDED"}:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

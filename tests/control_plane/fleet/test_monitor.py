@@ -17,10 +17,16 @@ NODE = "/w/finance/api/2.0/nodes/vm-1"
 
 
 @pytest.fixture
-async def watched(tmp_path: Path):
+def timeout_seconds() -> float:
+    """For how long a node's answer is waited for."""
+    return 20.0
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, timeout_seconds: float):
     agent = FakeAgent()
     relay = agent.relay()
-    settings = settings_for(tmp_path, health={"interval_seconds": 0.1, "timeout_seconds": 0.3})
+    settings = settings_for(tmp_path, health={"interval_seconds": 0.1, "timeout_seconds": timeout_seconds})
     async with running_control_plane(tmp_path, settings=settings, dial=relay.dial, fleet=True) as plane:
         await plane.relay()
         await plane.node("vm-1")
@@ -67,6 +73,7 @@ async def test_a_node_comes_online_goes_and_comes_back(watched: tuple[RunningCon
     assert node["agent_version"] == "9.9"
 
 
+@pytest.mark.parametrize("timeout_seconds", [0.3])
 @pytest.mark.parametrize("mode", ["silent", "garbage", "reset before", "500"])
 async def test_connected_but_not_answering_is_not_online(watched: tuple[RunningControlPlane, FakeAgent], mode: str):
     plane, agent = watched

@@ -21,7 +21,7 @@ from trunkline.client.node_sender import NodeSender
 from trunkline.runtime.clock import ManualClock
 
 HOST = "vm-1.finance.trunk.internal"
-CALL = NodeCall("nd-1", HOST, "GET", "/v1/health", "token", "health", timeout_seconds=1.0)
+CALL = NodeCall("nd-1", HOST, "GET", "/v1/health", "token", "health", timeout_seconds=30.0)
 
 
 class Relays:
@@ -55,7 +55,7 @@ class Relays:
 @pytest.fixture
 def link_timeout_seconds() -> float:
     """For how long a call waits for a link."""
-    return 0.2
+    return 30.0
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ async def two(tmp_path: Path, link_timeout_seconds: float) -> AsyncIterator[Rela
     await database.close()
 
 
-async def answer(two: Relays) -> str:
-    found = await two.reach.call(CALL)
+async def answer(two: Relays, call: NodeCall = CALL) -> str:
+    found = await two.reach.call(call)
     await found.response.read()
     return found.relay_id
 
@@ -110,6 +110,7 @@ async def test_the_relay_that_had_the_node_last_is_tried_first(two: Relays):
     assert two.counts() == [2, 2]
 
 
+@pytest.mark.parametrize("link_timeout_seconds", [0.2])
 async def test_a_relay_that_is_down_is_passed_over(two: Relays):
     two.relays[0].down = True
     assert await answer(two) == "rl-1"
@@ -127,7 +128,7 @@ async def test_a_relay_that_has_gone_is_not_waited_for_again_by_each_node_that_i
         link.abort()
         await link.closed
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for call in calls:
             assert (await two.reach.call(call)).relay_id == "rl-1"
 
@@ -141,10 +142,11 @@ async def test_nowhere_is_certain(two: Relays):
 
 @pytest.mark.parametrize("mode", ["silent", "reset before", "garbage"])
 async def test_what_may_have_arrived_is_not_tried_elsewhere(two: Relays, mode: str):
+    await answer(two)
     two.agents[0].mode["*"] = mode
     with pytest.raises(UnansweredError):
-        await answer(two)
-    assert two.counts() == [1, 0]
+        await answer(two, replace(CALL, timeout_seconds=0.2) if mode == "silent" else CALL)
+    assert two.counts() == [2, 0]
 
 
 async def test_one_link_carries_all_calls(two: Relays):
@@ -159,7 +161,7 @@ async def test_relays_that_take_nothing_are_cut_when_the_links_are_closed(two: R
     await answer(two)
     assert [len(relay.links) for relay in two.relays] == [1, 1]
     two.take_nothing_more()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await two.reach.close()
 
 
@@ -170,7 +172,7 @@ async def test_no_call_waits_for_a_relay_that_is_on_record_no_more(two: Relays, 
     async with two.database.write() as session:
         await session.execute(delete(Relay).where(Relay.relay_id == "rl-0"))
     two.clock.advance(10)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await answer(two) == "rl-1"
     for link in two.relays[0].links:
         link.abort()
