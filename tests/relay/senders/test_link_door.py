@@ -208,6 +208,21 @@ async def test_refusals_end_the_connection(relay: SmallRelay, data: bytes, statu
     assert connection.lost
 
 
+@on_relay(max_links_per_workspace=1)
+async def test_a_senders_link_for_which_there_is_no_room_is_refused(relay: SmallRelay) -> None:
+    connections = [relay.connect() for _ in range(3)]
+    for connection in connections[:2]:
+        connection.send(asking(b"Authorization: Bearer good"))
+        await settle()
+    relay.registry.announce_drain()
+    connections[2].send(asking(b"Authorization: Bearer good"))
+    await asyncio.sleep(3)
+    assert [connection.received[:12] for connection in connections] == [
+        b"HTTP/1.1 101", b"HTTP/1.1 429", b"HTTP/1.1 503",
+    ]  # fmt: skip
+    assert relay.metric("links_open", role="sender") == relay.registry.sender_links == 1
+
+
 @on_relay()
 async def test_second_process_with_the_same_identity_is_refused(relay: SmallRelay) -> None:
     first, second = relay.connect(), relay.connect()

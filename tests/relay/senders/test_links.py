@@ -168,6 +168,18 @@ async def test_refusals(relay: SmallRelay, data: bytes, status: int, error_code:
 
 
 @on_relay()
+async def test_a_stream_that_ends_inside_its_head_is_answered_at_once(relay: SmallRelay) -> None:
+    sender = Sender(relay)
+    call = sender.call(request()[:20])
+    call.stream.end()
+    await settle()
+    assert call.received.startswith(b"HTTP/1.1 400 ")
+    assert call.ended
+    assert sender.link.streams == 0
+    sender.ends[0].abort()
+
+
+@on_relay()
 async def test_reset_by_the_sender_cancels_the_call(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), Sender(relay)
     call = sender.call(request())
@@ -278,6 +290,22 @@ async def test_a_node_that_does_not_end_behind_a_link_is_reset(relay: SmallRelay
         sender.link.abort()
         await settle()
     assert at_node.lost is not None
+
+
+@on_relay()
+async def test_raw_bytes_that_have_not_ended_are_cut_though_their_link_was_closed_in_good_order(
+    relay: SmallRelay,
+) -> None:
+    """Else the node would take a part for the whole."""
+    node, sender = relay.attach_node(), Sender(relay)
+    call, at_node = await tunnel(relay, sender, node)
+    call.send(b"half")
+    await settle()
+    sender.link.close()
+    await settle()
+    assert at_node.content == b"half"
+    assert at_node.lost is not None
+    assert not at_node.ended
 
 
 @on_relay()
