@@ -91,7 +91,7 @@ async def make_ledger(
     made: list[CommandLedger] = []
 
     def make(bounds: CommandBounds | None = None, clock: Clock | None = None) -> CommandLedger:
-        store, bounds = CommandStore(tmp_path / "commands"), bounds or CommandBounds(grace_seconds=0.3)
+        store, bounds = CommandStore(tmp_path / "commands"), bounds or CommandBounds(grace_seconds=30.0)
         ledger = CommandLedger(store, policy, bounds, meter, clock or SystemClock(), log)
         made.append(ledger)
         return ledger

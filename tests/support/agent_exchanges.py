@@ -187,6 +187,8 @@ async def agent_in_memory(
     log: Logger,
     directory: Path,
     rng: random.Random,
+    *,
+    head_seconds: float = 30.0,
 ) -> AsyncIterator[Agent]:
     """The real components around a ledger that is open, and a link to them in memory."""
     loop = asyncio.get_running_loop()
@@ -200,7 +202,7 @@ async def agent_in_memory(
     def judge(claims: TokenClaims) -> TrustVerdict | None:
         return TrustVerdict(False, "token", claims.token_id) if claims.token_id in revoked else None
 
-    lingering: Deadlines[LinkStream] = Deadlines(5.0, LinkStream.reset, loop)
+    lingering: Deadlines[LinkStream] = Deadlines(30.0, LinkStream.reset, loop)
     checks = Checks(policy, rng, log)
     machine, offset = Machine(directory, clock), ClockOffset(clock)
     record = new_record("nd-one", InitState.READY)
@@ -210,21 +212,21 @@ async def agent_in_memory(
     callers = Callers(trust.node, trust.verifier, judge, clock)
     paths = ParameterPaths(policy)
     reports = Reports(metrics, clock)
-    commands = CommandsApi(ledger, paths, Admissions(metrics, reports), readiness, stall_seconds=5)
-    shells = Shells(policy, watch, metrics, reports, clock, log, away_seconds=3.0, unready=readiness.refusal)
-    following = CommandInputApi(ledger, stall_seconds=5)
+    commands = CommandsApi(ledger, paths, Admissions(metrics, reports), readiness, stall_seconds=30)
+    shells = Shells(policy, watch, metrics, reports, clock, log, unready=readiness.refusal)
+    following = CommandInputApi(ledger, stall_seconds=30)
     files = NodeFiles(policy, (metrics, reports), log, unready=readiness.refusal)
-    contents = FileContentsApi(files, stall_seconds=5)
+    contents = FileContentsApi(files, stall_seconds=30)
     apis = Apis(
         health, commands, following, OutputTimesApi(ledger), SecretsApi(held), PolicyApi(policy), ShellsApi(shells),
         InitApi(asked.set), FilesApi(files), contents,
     )  # fmt: skip
-    app = build_application(apis, watch, callers.stale, request_seconds=5)
+    app = build_application(apis, watch, callers.stale, request_seconds=30)
     forwarder = Forwarder(
         policy,
         own_ports=frozenset({9465}),
-        connect_seconds=5,
-        stall_seconds=5,
+        connect_seconds=30,
+        stall_seconds=30,
         max_forwarded=100,
         lingering=lingering,
         metrics=metrics,
@@ -238,7 +240,7 @@ async def agent_in_memory(
             lingering,
             metrics,
             refused=refused.append,
-            head_seconds=0.3,
+            head_seconds=head_seconds,
             loop=loop,
         )
         agent_end, relay_end = _AgentEnd(), _RelayEnd()

@@ -29,7 +29,7 @@ def plan(*argv: str, **changes: Any) -> Plan:
         "working_directory": "/",
         "user": None,
         "timeout_seconds": 60.0,
-        "grace_seconds": 0.3,
+        "grace_seconds": 30.0,
         "max_output_bytes": 1 << 30,
     }
     return Plan(**(fields | changes))

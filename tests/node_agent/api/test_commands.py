@@ -333,8 +333,12 @@ async def test_a_notice_has_the_agent_ask(agent):
     assert (answer.status, agent.init_asked.is_set()) == (204, True)
 
 
-async def test_the_times_of_an_output(agent, submit, ledger, until):
-    await submit("c-1", "sh", "-c", "echo one; sleep 0.3; echo two")
+async def test_the_times_of_an_output(agent, submit, ledger, until, tmp_path):
+    go = tmp_path / "go"
+    await submit("c-1", "sh", "-c", f"echo one; while [ ! -e {go} ]; do sleep 0.02; done; echo two")
+    await until(lambda: ledger.get("c-1").record.stdout_bytes == 4)
+    await asyncio.sleep(0.3)  # longer than what has one time
+    go.touch()
     await until(lambda: ledger.get("c-1").spooled)
     record, path = ledger.get("c-1").record, "/v1/commands/c-1/output/times"
     first, second = (await get(agent, path))["times"]

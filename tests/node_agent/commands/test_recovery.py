@@ -112,7 +112,7 @@ async def test_after_a_crash_what_ran_is_lost_and_its_processes_are_killed(make_
         write_record(tmp_path, crashed_record("rebooted", boot_id="another"))
         ledger = make_ledger()
         await ledger.open()
-        assert marked.wait(5) == recorded.wait(5) == -signal.SIGKILL
+        assert marked.wait(30) == recorded.wait(30) == -signal.SIGKILL
         assert stranger.poll() is None
     reasons = {command.command_id: command.document()["reason"] for command in ledger}
     assert all(command.state is CommandState.LOST for command in ledger)
@@ -181,7 +181,9 @@ async def test_a_cancel_reaches_a_command_that_was_adopted(ledger, successor, tm
 
 
 async def test_a_cancel_that_was_told_before_the_agent_died_is_one_for_the_next(ledger, successor, tmp_path, until):
-    await ledger.submit("one", sh(f"trap '' TERM; touch {tmp_path}/here; sleep 60; sleep 60"), CALLER)
+    await ledger.submit(
+        "one", sh(f"trap '' TERM; touch {tmp_path}/here; sleep 60; sleep 60", grace_seconds=0.3), CALLER
+    )
     await until((tmp_path / "here").exists)
     await ledger.cancel("one", "someone")
     await ledger.stop()

@@ -86,11 +86,14 @@ async def test_a_caller_that_goes_while_the_disk_is_slow_leaves_no_thread_with_a
     assert await take(content, 3, b"de") == Taken(5, whole=True, closed=False)
 
 
-async def test_one_caller_at_a_time(content):
+async def test_one_caller_at_a_time(tmp_path):
+    (tmp_path / "stdin").touch()
+    content = StdinContent(tmp_path / "stdin", ahead_bytes=10, room_seconds=30.0)
     waiting = asyncio.create_task(take(content, 0, b"0123456789", b"x"))
     while content.size_bytes() < 10:  # noqa: ASYNC110
         await asyncio.sleep(0)
     with pytest.raises(CommandRefused) as refused:
         await take(content, 10, b"y")
     assert refused.value.reason is RefusalReason.BUSY
+    content.passed(10, True)
     await waiting

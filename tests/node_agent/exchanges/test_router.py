@@ -9,6 +9,7 @@ from certs.trust import TrustVerdict
 from node_agent.exchanges import control
 from node_agent.exchanges.callers import Caller, Callers
 from node_agent.exchanges.control import MOST_NOTICES
+from tests.support.agent_exchanges import AgentTrust, agent_in_memory
 from trunkline.channel.outcomes import Outcome
 
 
@@ -84,12 +85,14 @@ async def test_what_is_no_request_is_refused(agent, raw):
     assert (await agent.exchange(raw)).status in (400, 431, 505)
 
 
-async def test_a_head_that_does_not_come_is_given_up(agent):
-    reader, writer = agent.open()
-    writer.write(b"GET / HTTP/1.1\r\n")
-    with pytest.raises(ConnectionResetError):
-        await reader.read()
-    writer.close()
+async def test_a_head_that_does_not_come_is_given_up(kit, ledger, policy, log, tmp_path, rng):
+    trust = AgentTrust(kit.node_spiffe_id(), kit.verifier())
+    async with agent_in_memory(kit, trust, ledger, policy, log, tmp_path, rng, head_seconds=0.1) as agent:
+        reader, writer = agent.open()
+        writer.write(b"GET / HTTP/1.1\r\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
 
 
 async def test_a_notice_reaches_the_link(agent):

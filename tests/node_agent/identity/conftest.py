@@ -31,6 +31,8 @@ from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.logs import Logger
 
+REQUEST_SECONDS = 30.0
+
 
 @pytest.fixture
 async def control_plane(kit: IdentityKit) -> AsyncIterator[AgentControlPlane]:
@@ -43,7 +45,12 @@ def asking(control_plane: AgentControlPlane, kit: IdentityKit) -> ControlPlane:
     tls = ControlPlaneTls(kit.ca_file)
     clock = SystemClock()
     return ControlPlane(
-        control_plane.url, tls, proxy=None, request_seconds=5, clock=clock, clock_offset=ClockOffset(clock)
+        control_plane.url,
+        tls,
+        proxy=None,
+        request_seconds=REQUEST_SECONDS,
+        clock=clock,
+        clock_offset=ClockOffset(clock),
     )
 
 

@@ -43,10 +43,10 @@ class Stage:
             policy=policy,
             meter=self.metrics,
             clock=SystemClock(),
-            wait_seconds=0.2,
+            wait_seconds=30.0,
         )
         self.tmp_path = tmp_path
-        bounds = CommandBounds(grace_seconds=0.3)
+        bounds = CommandBounds(grace_seconds=30.0)
         store = CommandStore(tmp_path / "commands")
         self.ledger = CommandLedger(store, policy, bounds, meter, SystemClock(), log, self.provision)
 
@@ -125,6 +125,7 @@ async def test_files_of_a_program_that_cannot_start_go_too(stage, until):
     ],
 )
 async def test_what_cannot_be_given_fails_the_command_and_says_why(stage, until, secrets, said):
+    stage.provision._wait_seconds = 0.01
     document = await ended(until, await stage.submit("true", secrets=secrets))
     assert (document["state"], said in document["reason"]) == ("FAILED", True)
 
@@ -135,6 +136,7 @@ async def test_an_older_version_than_the_submitter_means_is_waited_for(stage, un
     await stage.held.asked.wait()
     stage.held.replace(2, SECRETS | {"db/password": HeldSecret(9, b"newer")})
     assert (await ended(until, command))["state"] == "SUCCEEDED"
+    stage.provision._wait_seconds = 0.01
     late = await stage.submit("true", "c-2", **(fields | {"secret_versions": {"db/password": 10}}))
     assert "db/password" in (await ended(until, late))["reason"]
 

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -160,7 +161,11 @@ async def test_output_and_status_wait_for_a_caller_who_is_away(caller, until, ag
 async def test_a_caller_who_stays_away_is_hung_up_on(caller, agent, until):
     await caller.open(argv=["sh", "-c", "trap '' HUP; while :; do sleep 1; done"])
     await caller.attach()
+    session = agent.shells._sessions["one"]
+    session._bounds = replace(session._bounds, away_seconds=1.0)
     caller.cut()
+    await until(lambda: session._stream is None)
+    session._bounds = replace(session._bounds, away_seconds=30.0)  # to come and hear of the end
     await until(lambda: agent.shells.running == 0)
     await caller.attach()
     ending = await caller.end()
@@ -168,6 +173,7 @@ async def test_a_caller_who_stays_away_is_hung_up_on(caller, agent, until):
 
 
 async def test_whoever_never_comes_back_is_forgotten(caller, agent, until):
+    agent.shells.away_seconds = 0.2
     await caller.open(argv=["cat", "/dev/zero"])
     await until(lambda: agent.shells.running == 0 and not agent.shells._sessions)
     assert len(agent.watch) == 0

@@ -112,8 +112,10 @@ def test_everybody_may_use_the_grace(supervise, tmp_path):
     assert (tmp_path / "cleared").exists()
 
 
-def test_a_daemon_that_forks_twice_dies_with_the_command(supervise):
-    script = "(setsid env -i sh -c 'echo $$; exec sleep 60' &) ; exit 0"
+def test_a_daemon_that_forks_twice_dies_with_the_command(supervise, tmp_path):
+    up = tmp_path / "up"
+    os.mkfifo(up)
+    script = f"(setsid env -i sh -c 'echo $$; : >{up}; exec sleep 60' &) ; : <{up}; exit 0"
     ending, supervised = ended(supervise, "sh", "-c", script)
     assert ending["exit_code"] == 0
     assert not alive(int(supervised.output()))
