@@ -40,6 +40,10 @@ class TcpForwarder:
     def stall(self, *, answers: bool = False) -> None:
         (self._answering if answers else self._flowing).clear()
 
+    @property
+    def stalled(self) -> bool:
+        return not (self._flowing.is_set() and self._answering.is_set())
+
     def resume(self) -> None:
         self._flowing.set()
         self._answering.set()
