@@ -202,6 +202,42 @@ async def test_framings_of_answers(start: Start, raw: bytes, body: bytes) -> Non
     assert relay.links[0].streams == 0, "the stream is forgotten on both sides"
 
 
+@pytest.mark.parametrize("raw", [b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", b""])
+async def test_an_answer_may_come_byte_by_byte(start: Start, raw: bytes) -> None:
+    async def answer(call: CannedCall) -> None:
+        for byte in raw + b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n":
+            call.answer(bytes([byte]))
+            await asyncio.sleep(0.1)
+
+    sender, _ = start(answer)
+    response = await sender.request("GET", HOST, "/")
+    assert (response.status, await response.read()) == (200, b"hi")
+
+
+async def test_a_body_waits_for_a_node_that_takes_it_later(start: Start) -> None:
+    async def answer(call: CannedCall) -> None:
+        await asyncio.sleep(5)
+        size = len(await call.reader.readexactly(2_000_000))
+        call.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n%d" % size)
+
+    sender, _ = start(answer)
+    response = await sender.request("PUT", HOST, "/", body=bytes(2_000_000))
+    assert await response.read() == b"2000000"
+
+
+async def test_a_call_that_is_complete_ends_its_stream_in_good_order(start: Start) -> None:
+    ends: list[bytes] = []
+
+    async def answer(call: CannedCall) -> None:
+        call.answer(EMPTY)
+        ends.append(await call.reader.read())
+
+    sender, relay = start(answer)
+    await (await sender.request("POST", HOST, "/")).read()
+    await asyncio.sleep(1)
+    assert (ends, relay.cancelled) == ([b""], 0)
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -355,6 +391,22 @@ async def test_raw_bytes_with_half_close(start: Start) -> None:
     writer.write_eof()
     assert await reader.read(-1) == b"banner question"
     writer.close()
+
+
+async def test_raw_bytes_that_come_at_once_behind_the_head_are_there(start: Start) -> None:
+    async def answer(call: CannedCall) -> None:
+        head = b"HTTP/1.1 200 OK\r\n\r\n"
+        if call.head.method == b"GET":
+            head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shell\r\n\r\n"
+        for piece in (head + b"one ", b"two ", b"three"):
+            call.answer(piece)
+
+    sender, _ = start(answer)
+    connected = await sender.open_connection(HOST, 5432)
+    upgraded = await sender.open_upgraded(HOST, "/v1/shell", b"shell")
+    for reader, writer in (connected, upgraded):
+        assert await reader.read(-1) == b"one two three"
+        writer.close()
 
 
 async def test_a_refused_port_says_what_the_node_said(start: Start) -> None:
