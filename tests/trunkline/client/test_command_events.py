@@ -13,13 +13,15 @@ from tests.support.virtual_time import in_virtual_time
 from trunkline.client.api_transport import Query, StreamedBody
 from trunkline.client.command_events import follow_events
 from trunkline.client.errors import BadResponse, Unreachable
+from trunkline.client.resumption import RESUME_SECONDS
 
 
 class Service:
     """A hundred events, of which each request gives a few and then breaks, until the last are given."""
 
-    def __init__(self, *, silent: bool = False, garbage: bool = False) -> None:
+    def __init__(self, *, silent: bool = False, garbage: bool = False, slow_seconds: float = 0.0) -> None:
         self.silent = silent
+        self.slow_seconds = slow_seconds
         self.garbage = garbage
         self.requests = 0
 
@@ -35,6 +37,7 @@ class Service:
     async def _pieces(self, after: int) -> AsyncIterator[bytes]:
         numbers = range(after + 1, min(after + 8, 101))
         text = b"".join(json.dumps({"event_id": number, "event": "x"}).encode() + b"\n" for number in numbers)
+        await asyncio.sleep(self.slow_seconds)
         if self.garbage:
             text = b"{no json\n"
         yield text[:50]
@@ -59,6 +62,13 @@ def test_each_event_once(silent: bool) -> None:
         assert service.requests > 10
 
     run()
+
+
+@in_virtual_time
+async def test_events_that_break_now_and_then_are_followed_for_as_long_as_they_come() -> None:
+    events = [event async for event in follow_events(Service(slow_seconds=20.0), "/events", 0)]
+    assert len(events) == 100
+    assert asyncio.get_running_loop().time() > 2 * RESUME_SECONDS
 
 
 @in_virtual_time

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from trunkline.client.command_input import PART_BYTES, InputPart, InputSender
+from tests.support.virtual_time import in_virtual_time
+from trunkline.client.command_input import NO_ROOM_PAUSE_SECONDS, PART_BYTES, InputPart, InputSender
 from trunkline.client.errors import ApiError, BadResponse, Unreachable
 from trunkline.client.records.commands import InputStanding
 
@@ -70,6 +71,33 @@ async def test_nothing_more_is_sent_once_the_command_reads_no_more():
     assert (await InputSender(node.put).send(endless())).closed
     assert len(node.parts) == 1
     assert len(taken) < 5, "no more is read than fits on the way"
+
+
+async def test_a_part_of_which_the_command_reads_no_more_is_not_brought_again():
+    node = FakeNode(10)
+    node.closed = True
+    assert (await InputSender(node.put).send(pieces_of(bytes(100)))).closed
+    assert len(node.parts) == 1
+
+
+async def test_what_came_at_once_with_its_end_is_brought_whole():
+    node, given = FakeNode(), random.Random(1).randbytes(PART_BYTES + 5)
+    assert (await InputSender(node.put).send(pieces_of(given))).complete
+    assert bytes(node.content) == given
+    assert [part.last for part in node.parts] == [False, True]
+
+
+@in_virtual_time
+async def test_the_end_is_brought_until_the_node_has_it_with_pauses():
+    node = FakeNode()
+
+    async def forgetful(part):
+        standing = await node.put(part)
+        return standing.model_copy(update={"complete": len(node.parts) == 4})
+
+    assert (await InputSender(forgetful).send(pieces_of(b"x"))).complete
+    assert node.parts == [InputPart(b"x", 0, last=True), *[InputPart(b"", 1, last=True)] * 3]
+    assert asyncio.get_running_loop().time() == pytest.approx(2 * NO_ROOM_PAUSE_SECONDS)
 
 
 async def test_what_will_not_pass_is_raised():

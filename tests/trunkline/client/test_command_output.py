@@ -66,6 +66,11 @@ async def silent(offset: int) -> AsyncIterator[bytes]:
     yield b"never"
 
 
+async def empty(_: int) -> AsyncIterator[bytes]:
+    for piece in ():
+        yield piece
+
+
 async def read(service: Service, **wanted) -> bytes:
     reader = OutputReader(service, "/output", "stdout", OutputRange(**wanted))
     return b"".join([piece async for piece in reader.pieces()])
@@ -88,6 +93,27 @@ async def test_a_connection_that_is_dead_without_a_word_is_made_again() -> None:
     began = asyncio.get_running_loop().time()
     assert await read(service, follow=True) == WHOLE
     assert asyncio.get_running_loop().time() - began == pytest.approx(2 * SILENCE_SECONDS, abs=1)
+
+
+@in_virtual_time
+async def test_an_output_that_breaks_now_and_then_is_read_on_for_as_long_as_it_comes() -> None:
+    async def slow(offset: int) -> AsyncIterator[bytes]:
+        await asyncio.sleep(SILENCE_SECONDS - 1)
+        yield WHOLE[offset : offset + 100]
+        raise Unreachable("the connection was lost", perhaps_arrived=True)
+
+    nothing = cut_after(0)
+    service = Service(*[slow] * 10, nothing, *[silent] * 5, nothing, whole)
+    assert await read(service, follow=True) == WHOLE
+    assert asyncio.get_running_loop().time() > 3 * RESUME_SECONDS
+
+
+@in_virtual_time
+async def test_nothing_is_asked_for_once_the_length_has_come() -> None:
+    service = Service(cut_after(300))
+    assert await read(service, length_bytes=300) == WHOLE[:300]
+    assert len(service.queries) == 1
+    assert await read(Service(cut_after(0), empty), length_bytes=0) == b""
 
 
 @in_virtual_time
