@@ -72,7 +72,7 @@ def _set_aside() -> None:
     gc.freeze()
 
 
-FAREWELL_SECONDS = 2.0
+FAREWELL_SECONDS = 20.0
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SandboxesTogether:

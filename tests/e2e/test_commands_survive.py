@@ -116,7 +116,7 @@ def test_a_killed_supervisor_means_lost_and_no_orphan(node: Sandbox, place: Path
     _, stderr = running.communicate(timeout=60)
     assert b"its supervisor ended before the command did" in stderr
     assert node.json("command", "get", command_id)["state"] == "LOST"
-    wait_until(lambda: not processes("sleep\x00617"), "nothing of it is left", 5)
+    wait_until(lambda: not processes("sleep\x00617"), "nothing of it is left")
 
 
 def processes(arguments: str) -> list[int]:

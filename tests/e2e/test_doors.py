@@ -61,10 +61,10 @@ async def reach(sandbox: Sandbox) -> AsyncIterator[Reach]:
 
 async def curl(reach: Reach, *arguments: str) -> bytes:
     """Run curl with its secrets on standard input, and return what it printed."""
-    config = f'cacert = "{reach.ca_file}"\nproxy-cacert = "{reach.ca_file}"\nsilent\nshow-error\nmax-time = 60\n'
+    config = f'cacert = "{reach.ca_file}"\nproxy-cacert = "{reach.ca_file}"\nsilent\nshow-error\nmax-time = 150\n'
     command = ["curl", "--config", "-", *arguments]
     finished = await asyncio.to_thread(
-        subprocess.run, command, input=config.encode(), capture_output=True, check=False, timeout=90
+        subprocess.run, command, input=config.encode(), capture_output=True, check=False, timeout=160
     )
     assert finished.returncode == 0, finished.stderr.decode()
     return finished.stdout

@@ -62,8 +62,8 @@ def test_a_relay_holds_to_what_its_disk_does_not_take_and_keeps_it_later(fragile
     assert (state / "trust-document.jws").exists()
     with full_file_system(state) as filler:
         fragile_sandbox.trunkline("lock", "node", "vm-2", "--for", "1h", "--reason", "an alarm", "--no-wait")
-        wait_until(lambda: "trust document" in remarks(fragile_sandbox).get("disk", ""), "the relay says so", 5)
+        wait_until(lambda: "trust document" in remarks(fragile_sandbox).get("disk", ""), "the relay says so")
         assert fragile_sandbox.trunkline("run", "--node", "vm-1", "--", "true").returncode == 0
         filler.unlink()
-        wait_until(lambda: "disk" not in remarks(fragile_sandbox), "the relay has kept it", 5)
+        wait_until(lambda: "disk" not in remarks(fragile_sandbox), "the relay has kept it")
         assert (state / "trust-document.jws").exists()

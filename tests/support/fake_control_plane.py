@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -59,6 +59,8 @@ class FakeControlPlane:
     cancelled: list[str] = field(default_factory=list)
     adoptions: list[dict[str, Any]] = field(default_factory=list)
     stopped: dict[str, str] = field(default_factory=dict)
+    left: Callable[[], None] = lambda: None
+    """End endless commands, and wait until whoever has asked has left: what a test has sent counts for no other."""
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -74,10 +76,6 @@ class FakeControlPlane:
     def add_node(self, name: str, canned: CannedCommand | None = None, **labels: str) -> None:
         self.nodes.append({"node_id": f"nd-{name}", "node": name, "state": "online", "labels": labels, "new_field": 1})
         self.canned[name] = canned or CannedCommand()
-
-    def forget_ends(self) -> None:
-        """Let endless commands be endless again, after a test has cancelled some."""
-        self._ended.clear()
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard])
@@ -380,7 +378,15 @@ def fake_control_plane(directory: Path) -> Iterator[FakeControlPlane]:
         await site.start()
         fake.url = f"https://localhost:{runner.addresses[0][1]}"
 
+    async def left() -> None:
+        fake._ended.set()
+        async with asyncio.timeout(30):
+            while cast(web.Server, runner.server).connections:  # noqa: ASYNC110 - nobody sets an event for us there
+                await asyncio.sleep(0.002)
+        fake._ended.clear()
+
     thread.run(start())
+    fake.left = lambda: thread.run(left())
     try:
         yield fake
     finally:

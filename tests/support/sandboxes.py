@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.support.forked_commands import run_trunkline
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 COMMAND_SECONDS = 60.0
 TRUNKLINE = str(Path(sys.executable).with_name("trunkline"))
 
@@ -97,7 +97,7 @@ def running_sandbox(state: Path, *, nodes: int = 2, relays: int = 1) -> Iterator
         assert started.returncode == 0, started.stderr.decode() + started.stdout.decode()
         yield sandbox
     finally:
-        subprocess.run([TRUNKLINE, "down", "--state", str(state)], capture_output=True, timeout=60, check=False)
+        subprocess.run([TRUNKLINE, "down", "--state", str(state)], capture_output=True, timeout=120, check=False)
 
 
 def allow_ports(sandbox: Sandbox, node: str, ports: list[int]) -> None:

@@ -41,7 +41,7 @@ class Terminal:
         self.resize(rows, columns)
         self.process.send_signal(signal.SIGWINCH)
 
-    def until(self, pattern: bytes, seconds: float = 15.0) -> re.Match[bytes]:
+    def until(self, pattern: bytes, seconds: float = 30.0) -> re.Match[bytes]:
         """Wait until something matches in what is shown from now on; what is before its end is not looked at again."""
         end = time.monotonic() + seconds
         while (found := re.search(pattern, self.shown)) is None:

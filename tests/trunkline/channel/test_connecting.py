@@ -36,9 +36,10 @@ class Places:
         return address
 
     def closed(self):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            return Address(socket.AF_INET, unused.getsockname())
+        """A port at which nobody listens, and that nobody else is given."""
+        unheard = self._listeners.enter_context(socket.socket())
+        unheard.bind(("127.0.0.1", 0))
+        return Address(socket.AF_INET, unheard.getsockname())
 
     async def secure(self, connection):
         with connection:
@@ -90,7 +91,7 @@ async def test_an_address_that_takes_connections_and_never_speaks_is_passed_over
 async def test_an_address_that_was_overtaken_may_still_be_the_first(places, impatient):
     slow, silent = places.open(held=True), places.open(held=True)
     connecting_task = asyncio.create_task(places.connect(slow, silent))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(places.secured) < 2:  # noqa: ASYNC110 - both are at it
             await asyncio.sleep(0.001)
     places.let[slow.address].set()
@@ -128,7 +129,7 @@ async def test_a_few_addresses_are_tried_and_no_more(places):
 async def test_who_is_cancelled_leaves_nothing(places, impatient):
     addresses = [places.open(held=True), places.open(held=True)]
     task = asyncio.create_task(places.connect(*addresses))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(places.secured) < 2:  # noqa: ASYNC110 - both are at it
             await asyncio.sleep(0.001)
     task.cancel()

@@ -13,7 +13,7 @@ from tests.support.http_proxy import http_proxy
 from tests.support.identities import IdentityKit
 from tests.support.link_server import Echo, link_server
 from tests.support.tcp_forwarder import tcp_forwarder
-from trunkline.channel import connecting
+from trunkline.channel import connecting, dialing
 from trunkline.channel.addresses import Address, Addresses
 from trunkline.channel.dialing import DialPlan, dial_link
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
@@ -148,10 +148,10 @@ async def test_a_proxy_that_never_answers_is_named(kit):
 
 
 async def test_nobody_listens(kit):
-    async with link_server(kit.server_tls().context) as server:
-        url = server.url
-    with pytest.raises(ConnectionLost, match="cannot reach localhost"):
-        await dial(kit, url)
+    with socket.socket() as unheard:  # bound, so that nobody else is given it, and not listening
+        unheard.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionLost, match="cannot reach localhost"):
+            await dial(kit, f"https://localhost:{unheard.getsockname()[1]}")
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1", "https://", "https://localhost/path", "https://h:99999", "x"])
@@ -256,13 +256,14 @@ async def test_time_that_passes_before_tls_is_up_is_not_taken_from_yamux(kit):
     assert server.requests == []
 
 
-async def test_where_the_upgrade_is_never_answered_a_websocket_is_tried_in_time(kit):
+async def test_where_the_upgrade_is_never_answered_a_websocket_is_tried_in_time(kit, monkeypatch):
     async def never_to_yamux(request):
         if request.carrier is Carrier.YAMUX:
             await asyncio.get_running_loop().create_future()
 
+    monkeypatch.setattr(dialing, "YAMUX_SHARE", 0.01)
     async with link_server(kit.server_tls().context, before_answer=never_to_yamux) as server:
-        link = await dial(kit, server.url, carrier="auto", deadline_seconds=2.0)
+        link = await dial(kit, server.url, carrier="auto", deadline_seconds=30.0)
         await check_echo(link)
         await close(link)
     assert [request.carrier for request in server.requests] == [Carrier.WEBSOCKET]
@@ -380,5 +381,5 @@ async def test_an_address_at_which_the_upgrade_is_never_answered_is_not_the_firs
     ):
         addresses = leading(silent.port, server.port)
         with pytest.raises(ConnectionLost):
-            await dial(kit, "https://localhost", addresses=addresses, deadline_seconds=0.5)
+            await dial(kit, "https://localhost", addresses=addresses, deadline_seconds=2.0)
         await close(await dial(kit, "https://localhost", addresses=addresses))

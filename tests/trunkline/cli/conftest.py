@@ -30,10 +30,10 @@ def shared_fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeContro
 
 @pytest.fixture
 def fake(shared_fake: FakeControlPlane) -> FakeControlPlane:
+    shared_fake.left()
     shared_fake.nodes, shared_fake.canned, shared_fake.commands = [], {}, {}
     shared_fake.requests, shared_fake.failures, shared_fake.cancelled = [], [], []
     shared_fake.adoptions, shared_fake.stopped = [], {}
-    shared_fake.forget_ends()
     return shared_fake
 
 

@@ -30,6 +30,7 @@ def shared_fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeContro
 
 @pytest.fixture
 def fake(shared_fake: FakeControlPlane) -> FakeControlPlane:
+    shared_fake.left()
     shared_fake.nodes, shared_fake.canned, shared_fake.commands = [], {}, {}
     shared_fake.requests, shared_fake.failures = [], []
     return shared_fake
@@ -167,7 +168,7 @@ async def test_a_command_from_submission_to_end(fake: FakeControlPlane) -> None:
         commands = control_plane.workspace("main").commands
         (command,) = await commands.submit(Target(node="vm-1"), CommandRequest(["true"], command_id="c-1"))
         pieces = [piece async for piece in commands.output(command.command_id, follow=True, offset=10)]
-        ended = await commands.wait(command.command_id, timeout_seconds=5)
+        ended = await commands.wait(command.command_id, timeout_seconds=30)
     assert b"".join(pieces) == b"x" * 99_990
     assert ended.state is CommandState.SUCCEEDED
 

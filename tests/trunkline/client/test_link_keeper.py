@@ -35,7 +35,7 @@ async def test_where_something_between_refuses_the_upgrade_a_sender_comes_in_a_w
 
     async with link_server(kit.server_tls().context, refuse=refuse, role=Role.SERVER) as server:
         link = await tls_dial(server.url, kit.client_tls())(Owner(), "a.b.c")
-        assert await link.ping() < 5
+        assert await link.ping() > 0
         link.close()
         await link.closed
     assert [request.carrier for request in server.requests] == [Carrier.YAMUX, Carrier.WEBSOCKET]

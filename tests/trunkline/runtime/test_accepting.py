@@ -29,7 +29,7 @@ def test_a_server_without_descriptors_rests_and_serves_those_who_waited_once_the
             waiting = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(2)]
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-                await asyncio.wait_for(resting.wait(), 10)
+                await asyncio.wait_for(resting.wait(), 30)
                 for _ in range(100):
                     await asyncio.sleep(0)  # turns in which it would complain again
             finally:

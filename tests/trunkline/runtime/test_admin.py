@@ -93,7 +93,7 @@ async def test_a_daemon_that_need_not_have_it_waits_for_an_address_that_is_taken
     async with waiting:
         assert waiting.url == f"http://127.0.0.1:{port}"
         taken.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await answers(waiting.url):
                 pass
 
@@ -160,5 +160,5 @@ async def test_a_peer_that_takes_nothing_of_its_answer_does_not_hold_up_the_end(
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
         await reader.readexactly(1)
         ending = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - ending < 5
+    assert asyncio.get_running_loop().time() - ending < 30
     writer.transport.abort()

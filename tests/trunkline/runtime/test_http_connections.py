@@ -79,7 +79,7 @@ async def test_what_is_cut_is_gone_whether_or_not_it_was_answered():
             with await served.asking(path):
                 if path == "/never":
                     await served.begun.wait()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     await served.connections.close()
                     await served.connections.none_left()
                 assert len(served.connections) == 0

@@ -122,7 +122,7 @@ async def test_a_process_ends_with_the_one_that_made_it(tmp_path: Path) -> None:
     pid = int(await supervisor.stdout.readline())
     supervisor.kill()
     await supervisor.wait()
-    assert await asyncio.to_thread(ends_within, pid, 10)
+    assert await asyncio.to_thread(ends_within, pid, 30)
 
 
 async def test_a_process_that_cannot_start_says_why_in_the_end_of_its_log(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_stopping_asks_the_supervisor_and_waits(layout: Layout) -> None:
         assert holder.stdout.readline() == b"held\n"
         layout.description_file.write_text("{}")
         assert stop_sandbox(layout)
-        assert holder.wait(10) == 0
+        assert holder.wait(30) == 0
     assert not layout.description_file.exists()
 
 
@@ -66,7 +66,7 @@ def test_leftovers_are_found_by_their_arguments_and_strangers_are_not(layout: La
         while processes_of(layout.root) != {leftover.pid}:
             assert leftover.poll() is None
         stop_leftovers(layout)
-        assert leftover.wait(10) != 0
+        assert leftover.wait(30) != 0
         assert stranger.poll() is None
         stranger.kill()
 
@@ -83,7 +83,7 @@ def test_a_supervisor_that_has_not_come_to_its_lock_is_stopped_too(layout: Layou
         assert coming.stdout is not None
         assert coming.stdout.readline() == b"1\n"
         assert stop_sandbox(layout)
-        assert coming.wait(10) == -signal.SIGTERM
+        assert coming.wait(30) == -signal.SIGTERM
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
