@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from prometheus_client import CollectorRegistry
 
 from certs.chains import CertificateChain
 from certs.errors import SealingError
-from certs.identities import Identity
+from certs.identities import Identity, build_csr
+from certs.keyfiles import generate_key
 from certs.sealing import write_sealing_key
 from certs.secret_bundles import open_bundle
 from certs.spiffe import node_id
+from control_plane.metrics import ControlPlaneMetrics
+from control_plane.secrets.bundles import Bundles
+from control_plane.storage.audit import Actor
+from control_plane.storage.records.nodes import Node
 from tests.support.control_planes import TRUST_DOMAIN, EnrolledNode, RunningControlPlane
 
 PATH = "/w/finance/api/2.0/secrets"
@@ -89,6 +95,7 @@ async def test_a_bundle_is_handed_once_unless_it_is_lost_or_something_changes(pl
     changed = await fetch(plane, node, again["sequence"])
     assert (changed["sequence"] > again["sequence"], opened(node, changed)) == (True, {"db/password": (2, b"new")})
     await plane.ok("POST", f"{PATH}/grants/delete", {"scope": "db", "target": {"all": True}})
+    assert opened(node, await fetch(plane, node)) == {}, "whatever it says that it holds"
     assert opened(node, await fetch(plane, node, changed["sequence"])) == {}
 
 
@@ -111,6 +118,49 @@ async def test_before_the_confirmation_there_is_nothing(plane: RunningControlPla
     assert (refused.status, refused.error_code) == (403, "PERMISSION_DENIED")
     await plane.ok("POST", "/api/2.0/bootstrap/confirm", {}, identity=node.identity)
     assert opened(node, await fetch(plane, node))
+
+
+async def test_a_new_bootstrap_is_given_nothing_before_its_own_confirmation(plane: RunningControlPlane):
+    await with_secret(plane)
+    node, key = await confirmed(plane), generate_key()
+    await grant(plane, all=True)
+    issuance, now = plane.control_plane.identities.issuance, plane.foundation.clock.now()
+    async with plane.database.write() as session:
+        row = await session.get(Node, node.node_id)
+        assert row is not None
+        csr = build_csr(key)
+        anew = await issuance.node_certificate(session, row, csr, origin="bootstrap", sealing_key=SEALING_KEY, now=now)
+    node = EnrolledNode(node.answer, Identity(key, CertificateChain.from_pem(anew.chain)))
+    refused = await plane.call("POST", FETCH, {"sealing_key": SEALING_KEY}, identity=node.identity)
+    assert refused.status == 403
+    await plane.ok("POST", "/api/2.0/bootstrap/confirm", {}, identity=node.identity)
+    assert opened(node, await fetch(plane, node)) == {"db/password": (1, b"hunter2")}
+
+
+async def test_what_is_taken_away_while_it_is_sealed_is_not_handed(plane: RunningControlPlane):
+    await with_secret(plane)
+    node = await confirmed(plane)
+    await grant(plane, all=True)
+
+    class SlowVault:
+        """The vault, during whose work an operator takes the grant away."""
+
+        async def open(self, *wanted: Any) -> list[bytes]:
+            values = await plane.control_plane.secrets.vault.open(*wanted)
+            await plane.ok("POST", f"{PATH}/grants/delete", {"scope": "db", "target": {"all": True}})
+            return values
+
+    bundles = Bundles(
+        database=plane.database,
+        vault=SlowVault(),  # type: ignore[arg-type]
+        trust_domain=TRUST_DOMAIN,
+        metrics=ControlPlaneMetrics(CollectorRegistry()),
+        clock=plane.foundation.clock,
+    )
+    place = node.node_id, node.workspace_id, node.identity.serial
+    handed = await bundles.hand(*place, sealing_key=SEALING_KEY, held=None, actor=Actor("test"))
+    assert handed.sealed is None
+    assert not await plane.audit(action="secret.deliver")
 
 
 async def test_only_to_the_key_on_record_and_only_to_a_node_that_lives(plane: RunningControlPlane):
@@ -231,7 +281,14 @@ async def test_adoption_is_what_nodes_say_they_hold(plane: RunningControlPlane):
     answer = await fetch(plane, node, answer["sequence"])
     await report(plane, node, answer["sequence"], held={"db/password": 2})
     assert [(one["state"], one["version"]) for one in await adoption(plane)] == [("adopted", 2)]
-    await report(plane, node, answer["sequence"], report_id="r-2", accepts=False)
+    lost = await fetch(plane, node)
+    await report(plane, node, answer["sequence"], report_id="late", held={})
+    assert (await adoption(plane))[0]["state"] == "waiting", "whoever asks again has lost what it had"
+    for number in range(2):
+        await report(plane, node, lost["sequence"], report_id=f"again-{number}", held={"db/password": 2})
+    assert (await adoption(plane))[0]["state"] == "adopted"
+    assert len(await plane.audit(action="secret.adopt")) == 3
+    await report(plane, node, lost["sequence"], report_id="r-2", accepts=False)
     assert (await adoption(plane))[0]["state"] == "refused"
 
 
