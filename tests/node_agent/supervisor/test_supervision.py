@@ -121,6 +121,16 @@ def test_a_daemon_that_forks_twice_dies_with_the_command(supervise, tmp_path):
     assert not alive(int(supervised.output()))
 
 
+def test_a_supervision_that_fails_leaves_nobody_and_says_so(supervise):
+    with supervise("sh", "-c", "trap '' TERM; setsid sleep 60 & echo $! $$; wait") as supervised:
+        while supervised.hears("output")[0] == 0:
+            pass
+        supervised.say({"stop": {"cause": "cancel", "grace": 10**400}})
+        ending = supervised.ended()
+        assert ending["lost"].startswith("its supervisor failed (OverflowError at supervision.py:")
+        assert not any(alive(int(pid)) for pid in supervised.output().split())
+
+
 def test_closed_outputs_do_not_end_a_command(supervise, tmp_path):
     ending, _ = ended(supervise, "sh", "-c", f"exec >&- 2>&-; sleep 0.1; touch {tmp_path}/after; exit 4")
     assert ending["exit_code"] == 4
