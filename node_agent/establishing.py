@@ -12,6 +12,7 @@ from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.evidence import EvidenceSource, JoinToken
 from node_agent.identity.late_renewal import LateRenewal
+from node_agent.identity.lost_trust import LostTrust
 from node_agent.identity.metadata_service import MetadataService
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from node_agent.identity.returning import Returning
@@ -40,6 +41,7 @@ class Enrolment:
     control_plane: ControlPlane
     store: IdentityStore
     trust: TrustInForce
+    lost_trust: LostTrust
     bootstrap: Bootstrap
     succession: Succession
     returning: Returning
@@ -116,7 +118,14 @@ def prepare_enrolment(
         clock=clock,
         log=log,
     )
-    return Enrolment(control_plane, store, trust, bootstrap, succession, returning)
+    lost_trust = LostTrust(
+        control_plane=control_plane,
+        trust=trust,
+        backoff=Backoff(rng, cap_seconds=BOOTSTRAP_BACKOFF_CAP_SECONDS),
+        clock=clock,
+        log=log,
+    )
+    return Enrolment(control_plane, store, trust, lost_trust, bootstrap, succession, returning)
 
 
 def _bootstrap(
@@ -165,13 +174,15 @@ def wishes(settings: BootstrapSettings) -> dict[str, str]:
 async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) -> NodeIdentity:
     """Return the stored identity while it is valid, without asking anybody; else come back, or bootstrap.
 
+    A valid identity whose trust document was lost is of use with the control plane's newest.
+
     Raises:
         StartError: the stored identity is unusable, or the control plane does not admit this machine.
         StateDirectoryError: a file cannot be read or written.
     """
     try:
         node = enrolment.store.load()
-        if node is None or not enrolment.trust.sequence:
+        if node is None or not await _has_trust(enrolment, node, clock):
             return await _bootstrapped(enrolment)
         if node.is_valid(clock.now()):
             log.info("identity.loaded", node_id=node.node_id, node=node.node, workspace=node.workspace, pid=os.getpid())
@@ -181,6 +192,12 @@ async def establish_identity(enrolment: Enrolment, clock: Clock, log: Logger) ->
         raise StateDirectoryError(str(error)) from None
     except CertificateError as error:
         raise StartError(str(error)) from None
+
+
+async def _has_trust(enrolment: Enrolment, node: NodeIdentity, clock: Clock) -> bool:
+    if enrolment.trust.sequence:
+        return True
+    return node.is_valid(clock.now()) and await enrolment.lost_trust.replace(node)
 
 
 async def _bootstrapped(enrolment: Enrolment) -> NodeIdentity:
