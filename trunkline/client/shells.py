@@ -20,7 +20,14 @@ from trunkline.channel.errors import RemoteProtocolError
 from trunkline.channel.shell_flow import Attached, Bytes, RoomMade, ShellEnding, ShellEvent, ShellFlow, ShellRole
 from trunkline.channel.shell_frames import UPGRADE_PROTOCOL, ShellEndingKind
 from trunkline.client.api_transport import path_of
-from trunkline.client.errors import ApiError, BadResponse, CallInterrupted, TrunklineError
+from trunkline.client.errors import (
+    ApiError,
+    BadResponse,
+    CallInterrupted,
+    PermissionRefused,
+    TrunklineError,
+    Unauthenticated,
+)
 from trunkline.client.node import SHELL, Node
 from trunkline.client.node_response import read_error
 from trunkline.runtime.clock import Clock, SystemClock
@@ -31,6 +38,8 @@ LEAVING_SECONDS = 5.0
 RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Pauses between attempts to attach; the last goes on."""
 ATTEMPT_SECONDS = 10.0
+MOST_UNAUTHENTICATED = 3
+"""Attempts in a row, each with a new token, that are refused for it: a relay may learn of a key a little late."""
 _PIECE_BYTES = 65_536
 
 
@@ -160,18 +169,21 @@ class RemoteShell:
         await response.read()
 
     async def _keep_attached(self) -> ShellEnding:
-        attempts, away_since = 0, self._clock.monotonic()
+        attempts, unauthenticated, away_since = 0, 0, self._clock.monotonic()
         while True:
             try:
                 await self._attach()
-                attempts, away_since = 0, self._clock.monotonic()
+                attempts, unauthenticated, away_since = 0, 0, self._clock.monotonic()
                 await self._serve()
-            except (ApiError, BadResponse):
-                raise  # the node has answered, and will say the same again
+            except (ApiError, BadResponse, PermissionRefused):
+                raise  # the node has answered, or the relay where the node is locked, and will say the same again
             except TrunklineError as error:
                 failure = error
             if self._ending is not None:
                 return self._ending
+            unauthenticated = unauthenticated + 1 if isinstance(failure, Unauthenticated) else 0
+            if unauthenticated == MOST_UNAUTHENTICATED:
+                raise failure
             if not attempts:
                 away_since = self._clock.monotonic()
                 self._listener.cut(failure)
