@@ -246,12 +246,20 @@ def _not_initialised(settings: ControlPlaneSettings) -> str:
     return f"nothing is initialised in {directory}: run `trunkline control-plane init --config FILE` first"
 
 
+def _database_lost(settings: ControlPlaneSettings) -> str:
+    """Why no start is possible: `init` makes the authority last, so that an empty database beside it was another."""
+    return (
+        f"the database is empty, and {settings.authority_directory} is not: restore the backup, or look at "
+        "[database]; `trunkline control-plane init` would begin anew, without any node, relay or revocation"
+    )
+
+
 async def _foundation(
     settings: ControlPlaneSettings, database: Database, draining: asyncio.Event, stack: AsyncExitStack
 ) -> Foundation:
     try:
         if not await is_migrated(database):
-            raise StartError(_not_initialised(settings))
+            raise StartError(_database_lost(settings))
         await migrate(database)
         async with database.read() as session:
             account = await accounts.find_account(session)

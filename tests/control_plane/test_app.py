@@ -118,6 +118,15 @@ def test_settings_are_checked_all_at_once(config: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("own_umask")
+def test_a_database_that_was_lost_is_not_to_be_made_anew(config: Path, capfd: pytest.CaptureFixture[str]):
+    (config.parent / "state" / "authority").mkdir(parents=True, mode=0o700)
+    assert main(["--config", str(config)]) == 78
+    said = capfd.readouterr().err
+    assert "the database is empty" in said
+    assert "restore the backup" in said
+
+
+@pytest.mark.usefixtures("own_umask")
 def test_check_config(config: Path):
     assert main(["--config", str(config), "--check-config"]) == 0
 
