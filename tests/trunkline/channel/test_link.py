@@ -1,7 +1,7 @@
 import asyncio
 import gc
 import socket
-import time
+import sys
 import weakref
 
 import pytest
@@ -319,18 +319,24 @@ async def test_windows_grow_on_a_long_fat_pipe():
 
 
 def test_a_thousand_idle_links_cost_next_to_nothing():
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event == "call"
+
     async def run():
         pairs = [LinkPair() for _ in range(500)]
         await asyncio.sleep(20)
-        started_at, started_cpu = asyncio.get_running_loop().time(), time.process_time()
-        await asyncio.sleep(300)
-        spent = (time.process_time() - started_cpu) / (asyncio.get_running_loop().time() - started_at)
+        sys.setprofile(count)
+        await asyncio.sleep(30)
+        sys.setprofile(None)
         for pair in pairs:
             await pair.close()
-        return spent
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(run()) < 0.02, "share of a processor"
+        runner.run(run())
+    assert calls / 1000 / 30 < 20, "functions that are called for a link in a second"
 
 
 @pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
@@ -351,7 +357,7 @@ def test_over_a_socket(loop_name):
         for call in calls:
             await call.over
             assert call.received == question
-        assert await client.drain(5)
+        assert await client.drain(30)
         await server.closed
 
     with asyncio.Runner(loop_factory=factory) as runner:
