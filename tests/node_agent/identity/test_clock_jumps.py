@@ -25,6 +25,8 @@ from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.secret import Secret
 
 VIRTUAL_TIME = True
+# Fleets compute for seconds, and of a machine that does other things too for many.
+pytestmark = pytest.mark.timeout(240)
 AGENTS = 300
 HOUR = 3600.0
 JUMP = 90 * 86400.0
