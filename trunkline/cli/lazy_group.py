@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import click
@@ -32,8 +34,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self._lazy:
             return None
         module_name, _, attribute = self._lazy[cmd_name][0].partition(":")
-        with loading():
-            command = getattr(importlib.import_module(module_name), attribute)
+        command = getattr(_module(module_name), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module_name}:{attribute} is not a command")
         return command
@@ -70,6 +71,15 @@ class LazyGroup(click.Group):
         """Write the list of sub-commands from their one-line helps."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, short_help) for name, (_, short_help) in self._lazy.items()])
+
+
+def _module(name: str) -> ModuleType:
+    """The module of that name; whatever has been loaded has been so with the collector in mind."""
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return loaded
+    with loading():
+        return importlib.import_module(name)
 
 
 @contextlib.contextmanager
