@@ -486,6 +486,16 @@ async def test_drain_and_revocation(relay: SmallRelay) -> None:
     assert sender.owner.lost
 
 
+@on_relay()
+async def test_a_relay_that_drains_says_goodbye_on_the_links_of_senders(relay: SmallRelay) -> None:
+    sender = Sender(relay)
+    relay.registry.announce_drain()
+    await settle()
+    assert sender.link.session.go_away_received
+    assert not sender.owner.lost
+    sender.ends[0].abort()
+
+
 @on_relay(max_streams_per_link=2000)
 async def test_a_thousand_calls_at_once(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), Sender(relay)
