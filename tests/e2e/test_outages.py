@@ -12,7 +12,7 @@ from tests.support.sandboxes import Sandbox, wait_until
 from trunkline.client.errors import TrunklineError
 from trunkline.client.node_sender import NodeSender
 
-TYPED_ERROR_SECONDS = 10.0
+TYPED_ERROR_SECONDS = 20.0
 
 
 def works(sandbox: Sandbox) -> bool:

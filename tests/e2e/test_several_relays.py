@@ -28,7 +28,7 @@ def two_relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 def listeners(admin_url: str) -> int:
     """How many links of nodes a relay has."""
-    with urllib.request.urlopen(f"{admin_url}/metrics", timeout=5) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(f"{admin_url}/metrics", timeout=30) as answer:  # noqa: S310 - our own
         found = re.search(r'^trunkline_relay_links_open\{role="listener"\} (\S+)', answer.read().decode(), re.MULTILINE)
     assert found is not None
     return int(float(found[1]))
@@ -37,7 +37,7 @@ def listeners(admin_url: str) -> int:
 def unmet(admin_url: str) -> dict[str, str]:
     """Which conditions keep a relay from being ready."""
     try:
-        with urllib.request.urlopen(f"{admin_url}/readyz?verbose", timeout=5) as answer:  # noqa: S310 - our own
+        with urllib.request.urlopen(f"{admin_url}/readyz?verbose", timeout=30) as answer:  # noqa: S310 - our own
             conditions: dict[str, str] = json.loads(answer.read())["unmet"]
     except urllib.error.HTTPError as refusal:
         conditions = json.loads(refusal.read())["unmet"]

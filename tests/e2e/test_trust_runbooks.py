@@ -1,7 +1,9 @@
 """The runbooks of docs/operations.md that are about trust, as they are written there."""
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -66,7 +68,9 @@ def test_restoring_the_control_plane_from_a_backup(fragile_sandbox: Sandbox, tmp
 
 
 def restore(sandbox: Sandbox, backup: Path) -> None:
-    """Put the backup in the database's place, and start the control plane on it."""
+    """Put the backup in the database's place, and start the control plane on it; it does nothing meanwhile."""
+    old = sandbox.pid("control_plane")
+    os.kill(old, signal.SIGSTOP)
     state = sandbox.state / "control-plane" / "state"
     restored = state / "restored.db"
     shutil.copyfile(backup, restored)
@@ -74,5 +78,5 @@ def restore(sandbox: Sandbox, backup: Path) -> None:
     for suffix in ("-wal", "-shm"):
         (state / f"control-plane.db{suffix}").unlink(missing_ok=True)
     restored.rename(state / "control-plane.db")
-    old = sandbox.kill("control_plane")
+    os.kill(old, signal.SIGKILL)
     wait_until(lambda: sandbox.pid("control_plane") != old, "the control plane is started again")

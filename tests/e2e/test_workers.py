@@ -21,9 +21,9 @@ from tests.support.small_fleet import SmallFleet
 pytestmark = pytest.mark.timeout(300)
 
 NODES = ("vm-1", "vm-2", "vm-3")
-CONNECTIONS = 12
-"""As many land on both workers, but for one time in two thousand."""
-CUT_SECONDS = 10.0
+CONNECTIONS = 20
+"""As many land on both workers, but for one time in half a million."""
+CUT_SECONDS = 30.0
 HEALTH = ("GET /v1/health", "Host: agent", "Connection: close")
 
 
@@ -46,8 +46,8 @@ class WorkersFleet:
             self.fleet.start(NODES[0])
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """What the relay has logged under this name."""
-        lines = self.fleet.log("relay").splitlines()
+        """What the relay has logged under this name; a line that it is about to write is none yet."""
+        lines = self.fleet.log("relay").rpartition("\n")[0].splitlines()
         return [entry for line in lines if (entry := json.loads(line)).get("event") == name]
 
     def worker_of(self, node: str) -> int:
@@ -103,7 +103,7 @@ class WorkersFleet:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples of this name, as the relay's page has them."""
-        with urllib.request.urlopen(self.fleet.endpoints("relay")["admin_url"] + "/metrics", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(self.fleet.endpoints("relay")["admin_url"] + "/metrics", timeout=30) as answer:  # noqa: S310
             page = answer.read().decode()
         samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
         return sum(sample.value for sample in samples if sample.name == f"trunkline_relay_{name}")
@@ -165,7 +165,9 @@ def test_a_worker_that_dies_takes_only_its_own_links_along(relay: WorkersFleet) 
     with contextlib.ExitStack() as stack:
         tunnels = [relay.tunnel(stack, node) for node in kept for _ in range(CONNECTIONS)]
         os.kill(relay.pids()[dead], signal.SIGKILL)
-        wait_until(lambda: relay.metric("workers_up") == 2, "the worker is back")
+        wait_until(
+            lambda: (relay.metric("worker_restarts_total"), relay.metric("workers_up")) == (1, 2), "the worker is back"
+        )
         wait_until(lambda: all(relay.status(node) == 200 for node in NODES), "all nodes are back")
         alive = [tunnel for tunnel in tunnels if not tunnel.ended(within_seconds=0.05)]
         # Those that came in at the living worker, which has the node's link.
@@ -174,7 +176,6 @@ def test_a_worker_that_dies_takes_only_its_own_links_along(relay: WorkersFleet) 
             tunnel.request("GET /v1/health", "Host: x", "Connection: close").status in (200, 401) for tunnel in alive
         )
     assert all(relay.worker_of(node) != dead for node in kept)
-    assert relay.metric("worker_restarts_total") == 1
     assert relay.metric("calls_total") >= calls
 
 
@@ -187,7 +188,7 @@ def test_a_drain_lets_what_is_under_way_finish_and_tells_of_it(relay: WorkersFle
 
         def left() -> int:
             try:
-                with urllib.request.urlopen(f"{admin_url}/readyz?verbose", timeout=5) as answer:  # noqa: S310
+                with urllib.request.urlopen(f"{admin_url}/readyz?verbose", timeout=30) as answer:  # noqa: S310
                     document = json.loads(answer.read())
             except urllib.error.HTTPError as refused:
                 document = json.loads(refused.read())
@@ -207,6 +208,6 @@ def test_a_parent_that_dies_takes_its_workers_along_and_a_new_one_serves_at_once
     wait_until(lambda: all(relay.status(node) == 200 for node in NODES), "all nodes are back")
     workers = [Path(f"/proc/{pid}") for pid in relay.pids().values()]
     relay.fleet.kill("relay")
-    wait_until(lambda: not any(worker.exists() for worker in workers), "the workers have ended", 5)
+    wait_until(lambda: not any(worker.exists() for worker in workers), "the workers have ended")
     relay.fleet.start("relay")
     wait_until(lambda: all(relay.status(node) == 200 for node in NODES), "all nodes are back")

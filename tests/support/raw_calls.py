@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from certs.identities import Identity
 from certs.tls import client_context
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
 _FRAME = struct.Struct(">BBHII")
 _DATA, _SYN = 0, 1
 

@@ -144,7 +144,7 @@ class SmallFleet:
         self.api("POST", f"/w/{WORKSPACE}/api/2.0/commands", body)
         path = f"/w/{WORKSPACE}/api/2.0/commands/{command_id}"
         return bool(
-            wait_until(lambda: self.api("GET", path)["state"] == "SUCCEEDED", f"{node} ran a command", seconds=5)
+            wait_until(lambda: self.api("GET", path)["state"] == "SUCCEEDED", f"{node} ran a command", seconds=20)
         )
 
     def audit(self, action: str) -> list[dict[str, Any]]:
