@@ -76,11 +76,15 @@ async def drain(settings: RelaySettings, *, wait: bool, timeout_seconds: float |
     directory = settings.state_directory
     pid, pidfd = _open_relay(directory)
     try:
-        _ask(pidfd)
-        sys.stdout.write(f"relay {pid} was asked to end\n")
+        admin_url = _admin_url(directory, pid)
+        if await _drains(admin_url):
+            sys.stdout.write(f"relay {pid} was asked to end before\n")
+        else:
+            _ask(pidfd)
+            sys.stdout.write(f"relay {pid} was asked to end\n")
         if wait:
             async with asyncio.timeout(timeout_seconds):
-                await _until_gone(pidfd, _admin_url(directory, pid))
+                await _until_gone(pidfd, admin_url)
             sys.stdout.write(f"relay {pid} has ended\n")
     except TimeoutError:
         message = f"the relay has not ended in {timeout_seconds:g} s, and goes on draining"
@@ -132,6 +136,14 @@ def _open_relay(directory: Path) -> tuple[int, int]:
     raise StartError(f"no relay runs with the state directory {directory}", EXIT_UNAVAILABLE)
 
 
+async def _drains(admin_url: str | None) -> bool:
+    """Whether the relay says that it drains: another signal would have it stop now, and cut what it waits for."""
+    if admin_url is None:
+        return False
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
+        return (await _standing(session, admin_url)).get("draining") is True
+
+
 def _ask(pidfd: int) -> None:
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
@@ -171,13 +183,17 @@ async def _tell(session: aiohttp.ClientSession, admin_url: str | None, told: str
 
 
 async def _left(session: aiohttp.ClientSession, admin_url: str) -> dict[str, Any]:
+    left = (await _standing(session, admin_url)).get("left")
+    return left if isinstance(left, dict) else {}
+
+
+async def _standing(session: aiohttp.ClientSession, admin_url: str) -> dict[str, Any]:
     try:
         async with session.get(f"{admin_url}/readyz?verbose") as answer:
             document = await answer.json()
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return {}
-    left = document.get("left")
-    return left if isinstance(left, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _left_as_text(left: dict[str, Any]) -> str | None:

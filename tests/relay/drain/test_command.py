@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from relay.app import main
 from relay.drain.command import drain, lock_holder
@@ -83,6 +86,25 @@ async def test_it_waits_for_the_end(tmp_path: Path, capsys: pytest.CaptureFixtur
             await drain(given, wait=True)
         said = capsys.readouterr().out.splitlines()
         assert said == [f"relay {holder.pid} was asked to end", f"relay {holder.pid} has ended"]
+
+
+async def test_a_relay_that_drains_already_is_not_told_to_stop_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    given = settings(tmp_path / "state")
+
+    async def standing(request: web.BaseRequest) -> web.Response:
+        return web.json_response({"draining": True}, status=503)
+
+    async with RawTestServer(standing) as server:
+        with Holder(given.state_directory, "go") as holder:
+            admin_url = str(server.make_url("")).rstrip("/")
+            endpoints = json.dumps({"pid": holder.pid, "admin_url": admin_url})
+            (given.state_directory / "endpoints.json").write_text(endpoints)
+            with pytest.raises(StartError, match="goes on draining"):
+                await drain(given, wait=True, timeout_seconds=0.05)
+            assert capsys.readouterr().out == f"relay {holder.pid} was asked to end before\n"
+            assert lock_holder(given.state_directory / "lock") == holder.pid
 
 
 async def test_it_waits_no_longer_than_told(tmp_path: Path):
