@@ -28,9 +28,10 @@ limits = {{ processes = {PROCESSES}, memory_bytes = {MEMORY_BYTES} }}
 """
 # It goes on when nothing can be forked any more, unlike one of a shell's.
 BOMB = "exec perl -e 'fork while 1'"
-# What is promised. The machine of the tests is shared, so one of several attempts counts; `make soak-cancel` measures.
-HEALTH_SECONDS = 1.0
-CANCEL_SECONDS = 3.0
+# A second of an idle machine is promised, which `make soak-cancel` measures. The machine of the tests is shared, so
+# that there is more time, and one of several attempts counts.
+HEALTH_SECONDS = 5.0
+CANCEL_SECONDS = 15.0
 ATTEMPTS = 5
 
 
@@ -127,7 +128,7 @@ def test_output_without_end_and_a_sigterm_that_is_ignored(node: Node) -> None:
 
 
 def test_a_cancel_reaches_a_fork_bomb(node: Node) -> None:
-    command_id = node.submit(f"trap '' TERM; {BOMB}", timeout_seconds=30.0)
+    command_id = node.submit(f"trap '' TERM; {BOMB}", timeout_seconds=150.0)
     wait_until(lambda: len(processes_of(node, command_id)) > PROCESSES / 2, "it goes off")
     node.sandbox.trunkline("command", "cancel", command_id)
     assert node.ended(command_id)["state"] == "CANCELLED"
@@ -135,7 +136,6 @@ def test_a_cancel_reaches_a_fork_bomb(node: Node) -> None:
 
 
 def test_a_cancel_is_soon_done(node: Node) -> None:
-    """It is promised within a second of an idle machine, which `make soak-cancel` measures."""
     assert any(seconds_of_a_cancel(node) < CANCEL_SECONDS for _ in range(ATTEMPTS))
 
 
