@@ -54,7 +54,7 @@ class Relays:
 
 @pytest.fixture
 def link_timeout_seconds() -> float:
-    """For how long a call waits for a link."""
+    """For how long a call waits for a link to the first relay."""
     return 30.0
 
 
@@ -80,9 +80,8 @@ async def two(tmp_path: Path, link_timeout_seconds: float) -> AsyncIterator[Rela
 
     def sender(url: str) -> NodeSender:
         number = int(url[len("https://relay-")])
-        return NodeSender(
-            url, ssl_context=kit.client_tls(), dial=relays[number].dial, link_timeout_seconds=link_timeout_seconds
-        )
+        seconds = 30.0 if number else link_timeout_seconds
+        return NodeSender(url, ssl_context=kit.client_tls(), dial=relays[number].dial, link_timeout_seconds=seconds)
 
     metrics = ControlPlaneMetrics(CollectorRegistry())
     reach = NodeReach(database=database, sender=sender, metrics=metrics, clock=clock, close_seconds=0.05)
