@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
+from tests.support.left_rules import remove_left_rules
 from tests.support.scheduling import SandboxesTogether, turn
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.runtime.loop import loop_factory
@@ -98,6 +99,13 @@ def _open_sockets() -> set[str]:
 
 def _children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_rules_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What agents that were killed have told the firewall would slow down this machine for good."""
+    yield
+    remove_left_rules(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)

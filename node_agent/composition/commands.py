@@ -1,7 +1,5 @@
 """Puts together what runs commands: their ledger, the secrets they are given, and what keeps them from metadata."""
 
-import hashlib
-import os
 from dataclasses import dataclass
 
 from node_agent.commands.ledger import CommandBounds, CommandLedger
@@ -13,6 +11,7 @@ from node_agent.protection.firewall import Tool
 from node_agent.protection.iptables import Iptables
 from node_agent.protection.metadata_block import MetadataBlock
 from node_agent.protection.nftables import Nftables
+from node_agent.protection.rule_names import chain_of, table_of
 from node_agent.secrets.held import HeldSecrets
 from node_agent.secrets.memory_files import MemoryFiles, candidates_for
 from node_agent.secrets.provision import SecretProvision
@@ -50,9 +49,9 @@ def secret_provision(settings: AgentSettings, policy: PolicySource, metrics: Age
 
 
 def metadata_block(settings: AgentSettings, policy: PolicySource, metrics: AgentMetrics) -> MetadataBlock:
-    """Build what keeps commands from the metadata service; its rules are named after the state directory."""
-    digest = hashlib.sha256(os.fsencode(settings.state_directory.resolve())).hexdigest()[:12]
-    firewalls = (Nftables(Tool(), f"trunkline_{digest}"), Iptables(Tool(), f"TRUNKLINE-{digest}"))
+    """Build what keeps commands from the metadata service."""
+    directory = settings.state_directory
+    firewalls = (Nftables(Tool(), table_of(directory)), Iptables(Tool(), chain_of(directory)))
     return MetadataBlock(policy, firewalls, metrics, get_logger("node_agent.protection"))
 
 

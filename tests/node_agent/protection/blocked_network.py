@@ -9,11 +9,15 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from node_agent.protection.firewall import FirewallUnavailable, Tool
 from node_agent.protection.iptables import Iptables
 from node_agent.protection.nftables import Nftables
+from node_agent.protection.rule_names import chain_of, table_of
+from tests.support.left_rules import remove_left_rules
 
 NOBODY = 65534
 PLACES = (("169.254.169.254", 80), ("169.254.169.254", 53), ("169.254.170.2", 80), ("fd00:ec2::254", 80),
@@ -66,10 +70,8 @@ async def left(tool, kind):
     return (await tool.run(*(["nft", "list", "ruleset"] if kind == "nftables" else ["iptables-save"]))).decode()
 
 
-async def main(kind):
+async def main(tool, kind):
     listeners = prepare()
-    passed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "XTABLES_LIBDIR") if name in os.environ}
-    tool = Tool(search_path=os.environ["PATH"], environment=passed)
     firewall = Nftables(tool, "trunkline_test") if kind == "nftables" else Iptables(tool, "TRUNKLINE-test")
     found = {"before": reached(NOBODY)}
     try:
@@ -89,4 +91,21 @@ async def main(kind):
     return found
 
 
-sys.stdout.write(json.dumps(asyncio.run(main(sys.argv[1]))))
+def removed_of_a_killed_agent(tool, kind):
+    """How many rules are removed of an agent that has left its own, and what is left then."""
+    with tempfile.TemporaryDirectory() as root:
+        state = Path(root) / "agent" / "state"
+        state.mkdir(parents=True)
+        firewall = Nftables(tool, table_of(state)) if kind == "nftables" else Iptables(tool, chain_of(state))
+        asyncio.run(firewall.apply({NOBODY}))
+        return remove_left_rules(Path(root), tool), asyncio.run(left(tool, kind))
+
+
+def found(kind):
+    passed = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "XTABLES_LIBDIR") if name in os.environ}
+    tool = Tool(search_path=os.environ["PATH"], environment=passed)
+    reach = asyncio.run(main(tool, kind))
+    return reach if "unavailable" in reach else reach | {"of_killed": removed_of_a_killed_agent(tool, kind)}
+
+
+sys.stdout.write(json.dumps(found(sys.argv[1])))

@@ -54,7 +54,10 @@ def test_for_real(kind, tool):
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50, env=environment)
     if done.returncode or "unavailable" in done.stdout:
         pytest.skip(f"this machine does not let us: {done.stdout}{done.stderr[-300:]}")
-    found = {name: set(value) if isinstance(value, list) else value for name, value in json.loads(done.stdout).items()}
+    said = json.loads(done.stdout)
+    removed, left = said.pop("of_killed")
+    assert (removed, "runkline" in left.lower()) == (1, False)
+    found = {name: set(value) if isinstance(value, list) else value for name, value in said.items()}
     assert found["before"] == found["root"] == found["other"] == found["removed"] == EVERYWHERE
     assert found["nobody"] == found["again"] == LEFT_OPEN
     assert (found["intact"], found["flushed"]) == (True, False)
