@@ -73,6 +73,7 @@ def describe() -> dict[str, str]:
         "uvloop": _version("uvloop"),
         "aiofastnet": _version("aiofastnet"),
         "nginx": _nginx_version(),
+        "firewall tables": _firewall_tables(),
     }
 
 
@@ -93,3 +94,12 @@ def _version(name: str) -> str:
 def _nginx_version() -> str:
     answer = subprocess.run(["/usr/sbin/nginx", "-v"], check=True, capture_output=True, text=True)
     return answer.stderr.strip().rpartition("/")[2]
+
+
+def _firewall_tables() -> str:
+    """How many tables nftables has: every packet goes through each, and what was killed may have left hundreds."""
+    try:
+        answer = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return str(len(answer.stdout.splitlines()))
