@@ -69,6 +69,17 @@ class SandboxesTogether(LoadScopeScheduling):
             self._few_files = len({name.partition("::")[0] for name in names}) < 2 * len(self.nodes)
         super().schedule()
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Take over what a worker has left that crashed; returns the test that it crashed in.
+
+        Files that it was done with are not handed out again: whoever got one would have nothing to say of it, and wait.
+        """
+        files = self.assigned_work[node]
+        for done in [file for file, tests in files.items() if all(tests.values())]:
+            del files[done]
+        crashed: str | None = super().remove_node(node)
+        return crashed
+
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         if path.startswith(INTEROP):
