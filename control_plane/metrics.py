@@ -208,7 +208,7 @@ class ControlPlaneMetrics:
         )
         self.reports_dropped = Counter(
             "trunkline_control_plane_report_items_dropped",
-            "Items that relays and nodes said they dropped.",
+            "Items that relays and nodes said they dropped, or that were not understood.",
             registry=registry,
         )
         self.secret_bundles = Counter(

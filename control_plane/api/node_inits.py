@@ -1,6 +1,6 @@
 """`…/nodes/{node}/init` and `/api/2.0/nodes/self/init`: nodes ask for their init scripts, and say how they ended."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field, StringConstraints
@@ -8,14 +8,14 @@ from pydantic import Field, StringConstraints
 from control_plane.api.bootstrap import LARGEST_BODY_BYTES
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext, the_node, the_workspace
-from control_plane.api.requests import MachineRequest, OperatorRequest, Text, read_body
+from control_plane.api.requests import MachineRequest, OperatorRequest, Text, Word, read_body
 from control_plane.api.responses import json_response
 from control_plane.fleet.dispatcher import Dispatcher
 from control_plane.fleet.init_notices import InitNotices
 from control_plane.init_scripts.node_inits import InitReport, LastPlan, NodeInits
 from control_plane.init_scripts.plans import MOST_SCRIPTS_OF_A_NODE
-from control_plane.init_scripts.reports import REFUSED, WAITING, command_id_of, outline_of
-from control_plane.init_scripts.states import InitState
+from control_plane.init_scripts.reports import STARTED, command_id_of, outline_of
+from control_plane.init_scripts.states import reported_state
 from control_plane.storage.records.init_scripts import NodeInit
 
 PATH = "/w/{workspace}/api/2.0/nodes/{node}/init"
@@ -26,9 +26,6 @@ LONGEST_TAIL = 4096
 Number = Annotated[int, Field(ge=0, lt=2**53)]
 Instance = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Tail = Annotated[Text, Field(max_length=LONGEST_TAIL)]
-ScriptState = Literal[
-    "WAITING", "QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST", "REFUSED"
-]
 
 
 class InitRequest(OperatorRequest):
@@ -49,7 +46,7 @@ class ScriptReport(MachineRequest):
     """What became of one script; the tails are those of one that ended the run."""
 
     script_id: str = Field(max_length=64)
-    state: ScriptState
+    state: Word
     exit_code: int | None = Field(default=None, ge=-(2**31), lt=2**31)
     signal: int | None = Field(default=None, ge=0, le=255)
     reason: Text | None = Field(default=None, max_length=1024)
@@ -65,7 +62,7 @@ class Report(MachineRequest):
     instance: Instance
     run: Number
     sequence: Number
-    state: Literal["INITIALISING", "READY", "INIT_FAILED"]
+    state: Word
     reason: Text | None = Field(default=None, max_length=1024)
     scripts: list[ScriptReport] = Field(default=[], max_length=MOST_SCRIPTS_OF_A_NODE)
 
@@ -115,12 +112,14 @@ class NodeInitResource:
     async def report(self, request: web.Request, caller: Caller) -> web.Response:
         """Take in what the node says, and follow its scripts as commands."""
         body = await read_body(request, Report, largest_bytes=LARGEST_REPORT_BYTES)
+        state = reported_state(body.state)
+        unknown = f"the node says that it is {body.state}, which this release of the control plane does not know"
         report = InitReport(
             instance=body.instance,
             run=body.run,
             sequence=body.sequence,
-            state=InitState(body.state),
-            reason=body.reason,
+            state=state,
+            reason=body.reason if state is not None else unknown,
             scripts=[script.model_dump() for script in body.scripts],
         )
         taken = await self._inits.take_report(caller.subject_id, caller.workspace_id, report, caller.actor)
@@ -148,6 +147,6 @@ def init_view(row: NodeInit) -> dict[str, Any]:
 
 def _script_view(row: NodeInit, script: dict[str, Any]) -> dict[str, Any]:
     """Return one script; from its start on it is a command of the node too."""
-    if script["state"] in (WAITING, REFUSED):
+    if script["state"] not in STARTED:
         return script
     return {**script, "command_id": command_id_of(row.run, script["script_id"], row.node_id)}

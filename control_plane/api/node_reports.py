@@ -8,8 +8,8 @@ from pydantic import Field
 from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
-from control_plane.api.reports import Item, Report, report_item
-from control_plane.api.requests import read_body
+from control_plane.api.reports import Item, Report
+from control_plane.api.requests import Understood, read_body
 from control_plane.api.responses import json_response
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
@@ -27,7 +27,7 @@ _RULE = re.compile(r"[a-z]+(?:\.(?:[a-z_]+|\*)){1,4}")
 class NodeReport(Report):
     """A batch of a node's, which is smaller than a relay's."""
 
-    items: list[Item] = Field(default=[], max_length=MOST_ITEMS)
+    items: list[Understood[Item]] = Field(default=[], max_length=MOST_ITEMS)
 
 
 class NodeReportResource:
@@ -48,7 +48,7 @@ class NodeReportResource:
     async def take(self, request: web.Request, caller: Caller) -> web.Response:
         """Take a report in; sent twice, it counts once."""
         report = await read_body(request, NodeReport, largest_bytes=LARGEST_BODY_BYTES)
-        items = [report_item(item) for item in report.items]
+        items = report.understood
         self._allowances.spend(caller.subject_id, sum(item.type in node_reports.AUDITED for item in items))
         async with self._context.database.write() as session:
             new = await node_reports.take(
@@ -57,14 +57,14 @@ class NodeReportResource:
                 report.reporter,
                 report.sequence,
                 items,
-                dropped=report.dropped,
+                dropped=report.lost,
                 actor=caller.actor,
                 workspace_id=caller.workspace_id,
                 now=self._context.clock.now(),
             )
         if new:
             self._count(caller, items)
-            self._metrics.reports_dropped.inc(report.dropped)
+            self._metrics.reports_dropped.inc(report.lost)
         return json_response({})
 
     def _count(self, caller: Caller, items: list[ReportItem]) -> None:

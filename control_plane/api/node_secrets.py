@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from control_plane.allowances import Allowances
 from control_plane.api.bootstrap import LARGEST_BODY_BYTES, SealingKey
 from control_plane.api.callers import Caller, Role, Route
-from control_plane.api.requests import MachineRequest, read_body
+from control_plane.api.requests import MachineRequest, Word, read_body
 from control_plane.api.responses import json_response
 from control_plane.names import COMMAND_ID_PATTERN
 from control_plane.secrets.bundles import Bundles, NodeReport
@@ -38,7 +38,7 @@ class Use(MachineRequest):
     version: Sequence
     command_id: CommandId
     submitted_by: str = Field(max_length=512)
-    way: str = Field(pattern="^(environment|file)$")
+    way: Word
     time: Sequence
 
 

@@ -2,9 +2,12 @@
 
 A report is taken once: the sequence of its reporter (one process of a relay) only grows. What is counted is bounded by
 relays times types times outcomes an hour, whatever is reported; what is written down by itself, by a rate for each.
+
+Reporters may be of a later release: a word that is not known here is kept as it is, and an item whose form is not known
+counts as dropped. The reporter would drop a batch that was refused, with all that is understood in it.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import Field, StringConstraints
@@ -12,7 +15,7 @@ from pydantic import Field, StringConstraints
 from control_plane.allowances import Allowances
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
-from control_plane.api.requests import MachineRequest, Text, read_body
+from control_plane.api.requests import MachineRequest, Text, Understood, Word, read_body
 from control_plane.api.responses import json_response
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
@@ -29,7 +32,7 @@ MOST_BODIES = 8
 class Cut(MachineRequest):
     """What was cut because of one revocation or lock."""
 
-    cause: Literal["revocation", "lock"]
+    cause: Word
     kind: Text = Field(max_length=32)
     id: Text = Field(max_length=128)
     links: int = Field(default=0, ge=0, le=2**31)
@@ -44,7 +47,7 @@ class ShellUse(MachineRequest):
     """A shell that was opened on a node, or has ended."""
 
     shell_id: Text = Field(max_length=128)
-    event: Literal["opened", "ended"]
+    event: Word
     user: Text = Field(max_length=64)
     open_time: int = Field(ge=0, le=2**53)
     cause: Text = Field(default="", max_length=32)
@@ -55,8 +58,8 @@ class ShellUse(MachineRequest):
 class FileUse(MachineRequest):
     """What was done with a file of a node."""
 
-    event: Literal["read", "hashed", "written", "listed", "made", "refused"]
-    outcome: Literal["complete", "interrupted", "failed", "refused"]
+    event: Word
+    outcome: Word
     reason: Text = Field(default="", max_length=64)
     path: Text = Field(max_length=1024)
     user: Text = Field(default="", max_length=64)
@@ -93,8 +96,18 @@ class Report(MachineRequest):
 
     reporter: Text = Field(min_length=1, max_length=128)
     sequence: int = Field(ge=0, le=2**53)
-    items: list[Item] = Field(default=[], max_length=MOST_ITEMS)
+    items: list[Understood[Item]] = Field(default=[], max_length=MOST_ITEMS)
     dropped: int = Field(default=0, ge=0, le=2**53)
+
+    @property
+    def understood(self) -> list[ReportItem]:
+        """The items, as storage takes them."""
+        return [_report_item(item) for item in self.items if item is not None]
+
+    @property
+    def lost(self) -> int:
+        """How many items are not in it: those that the reporter dropped, and those that are not understood."""
+        return self.dropped + self.items.count(None)
 
 
 class ReportResource:
@@ -115,7 +128,7 @@ class ReportResource:
     async def take(self, request: web.Request, caller: Caller) -> web.Response:
         """Take a report in; sent twice, it counts once."""
         report = await read_body(request, Report)
-        items = [report_item(item) for item in report.items]
+        items = report.understood
         self._allowances.spend(caller.subject_id, reports.records_in(items))
         async with self._context.database.write() as session:
             new = await reports.take(
@@ -124,14 +137,14 @@ class ReportResource:
                 report.reporter,
                 report.sequence,
                 items,
-                dropped=report.dropped,
+                dropped=report.lost,
                 actor=caller.actor,
                 now=self._context.clock.now(),
             )
         if new:
             for item in items:
                 self._metrics.report_items.labels(reports.known_type(item.type)).inc(item.count)
-            self._metrics.reports_dropped.inc(report.dropped)
+            self._metrics.reports_dropped.inc(report.lost)
             self._audit_refusals(caller, items)
         return json_response({})
 
@@ -145,7 +158,7 @@ class ReportResource:
                 )
 
 
-def report_item(item: Item) -> ReportItem:
+def _report_item(item: Item) -> ReportItem:
     """Return an item as storage takes it."""
     fields: dict[str, Any] = item.model_dump(exclude={"cuts"})
     return ReportItem(**fields, cuts=[CutReport(**cut.model_dump()) for cut in item.cuts])

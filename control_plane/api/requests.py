@@ -1,8 +1,8 @@
 """Reading requests: bodies and queries into strict models, with a bound on their size and on their time.
 
-Operators' requests (`OperatorRequest`) take no key they do not know; machines' (`MachineRequest`) ignore such keys, so
-that an agent of another release is understood. In both, every problem is found at once, and none repeats a value,
-since a value may be a secret.
+Operators' requests (`OperatorRequest`) take no key they do not know; machines' (`MachineRequest`) ignore such keys, and
+take words (`Word`) that are not known here, so that an agent of another release is understood. In both, every problem
+is found at once, and none repeats a value, since a value may be a secret.
 """
 
 import asyncio
@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_origin
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from control_plane.api.problems import told
 from control_plane.errors import ApiError, ErrorCode, invalid
@@ -40,8 +49,19 @@ def _storable(value: Any) -> Any:
     return value
 
 
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
 Name = Annotated[str, AfterValidator(checked_name)]
 Text = Annotated[str, AfterValidator(_storable)]
+Word = Annotated[str, StringConstraints(pattern="^[A-Za-z][A-Za-z0-9_]{0,31}$")]
+"""One word of several in a machine document: another release has others, so that any is taken as long as it is one."""
+Understood = Annotated[M | None, WrapValidator(_or_none)]
+"""An element of a machine document, None where it has a form that is not known here: so it costs no others."""
 
 
 class _Request(BaseModel):

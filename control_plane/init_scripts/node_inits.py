@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from certs.spiffe import control_plane_id
 from control_plane.errors import ApiError, ErrorCode, conflict
 from control_plane.init_scripts.plans import MOST_SCRIPTS_OF_A_NODE, NOTHING, Plan, plan_for
-from control_plane.init_scripts.reports import REFUSED, WAITING, command_records, failed_script, merged, outline_of
+from control_plane.init_scripts.reports import STARTED, WAITING, command_records, failed_script, merged, outline_of
 from control_plane.init_scripts.states import Answer, InitState, judge_request
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import certificates, commands, node_inits, nodes
@@ -48,12 +48,15 @@ class LastPlan:
 
 @dataclass(frozen=True, slots=True)
 class InitReport:
-    """What a node says: how its run stands, and each script; `sequence` grows with each report of an agent."""
+    """What a node says: how its run stands, and each script; `sequence` grows with each report of an agent.
+
+    `state` is None where the node's word for it is not known here: nothing is guessed, and the run stands as it did.
+    """
 
     instance: str
     run: int
     sequence: int
-    state: InitState
+    state: InitState | None
     reason: str | None
     scripts: list[dict[str, Any]]
 
@@ -123,16 +126,17 @@ class NodeInits:
                 return Taken()
             if report.sequence <= row.report_sequence:
                 return Taken()
-            ended = report.state.final and not InitState(row.state).final
+            state = report.state or InitState(row.state)
+            ended = state.final and not InitState(row.state).final
             scripts = merged(outline_of(row), report.scripts)
             row.report, row.report_sequence, row.report_time = {"scripts": scripts}, report.sequence, int(now * 1000)
-            row.state, row.reason = report.state.value, (report.reason or "")[:LONGEST_REASON] or None
+            row.state, row.reason = state.value, (report.reason or "")[:LONGEST_REASON] or None
             if ended:
                 append(session, now, actor, _ended(row, node, scripts))
             keys = await self._follow(session, row, node, scripts, int(now * 1000))
         if ended:
-            self._metrics.node_inits.labels(report.state.value.lower()).inc()
-        return Taken(keys, ready=report.state is InitState.READY)
+            self._metrics.node_inits.labels(state.value.lower()).inc()
+        return Taken(keys, ready=state is InitState.READY)
 
     async def again(
         self, session: AsyncSession, node: Node, run: int, actor: Actor, now: float
@@ -179,7 +183,7 @@ class NodeInits:
         """Make the records of the scripts that the node has started, once each."""
         keys = []
         for script in scripts:
-            if script["state"] in (WAITING, REFUSED):
+            if script["state"] not in STARTED:
                 continue
             submission, command = command_records(row, node, script, self._submitted_by, now_ms)
             key = CommandKey(command.workspace_id, command.command_id)

@@ -7,7 +7,9 @@ from control_plane.storage.records.commands import Command, Submission
 from control_plane.storage.records.init_scripts import NodeInit
 from control_plane.storage.records.nodes import Node
 
-WAITING, REFUSED = "WAITING", "REFUSED"
+WAITING = "WAITING"
+STARTED = frozenset({"QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST"})
+"""The states of a script that is a command of its node too; those that wait, or were refused, are none."""
 _WELL = frozenset({WAITING, "QUEUED", "RUNNING", "SUCCEEDED"})
 _TAKEN_OVER = ("state", "exit_code", "signal", "reason", "start_time", "end_time", "stdout_tail", "stderr_tail")
 

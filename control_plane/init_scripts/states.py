@@ -25,6 +25,14 @@ class InitState(Enum):
         return self in (InitState.READY, InitState.INIT_FAILED)
 
 
+_REPORTED = {state.value: state for state in (InitState.INITIALISING, InitState.READY, InitState.INIT_FAILED)}
+
+
+def reported_state(word: str) -> InitState | None:
+    """Return the state that a node says it is in; None where it has a word that is not known here."""
+    return _REPORTED.get(word)
+
+
 class Answer(Enum):
     """What comes of an operator's wish for the run of a number."""
 

@@ -80,6 +80,8 @@ async def sequence_of(session: AsyncSession, cut: CutReport) -> int | None:
     """Return the number of the revocation or lock that a cut names, None if there is none."""
     if cut.cause == "lock":
         return await locks.newest_sequence(session, cut.kind, cut.id)
+    if cut.cause != "revocation":
+        return None
     revocation = await revocations.find(session, cut.kind, cut.id)
     return revocation.sequence if revocation is not None else None
 

@@ -21,6 +21,9 @@ _FILE_ACTIONS = {
     "made": "file.make",
     "refused": "file.refuse",
 }
+_OF_A_LATER_RELEASE = "other"
+"""What is done with a shell or a file that has no name here; the audit keeps the node's word for it."""
+_SHELL_ACTIONS = {"opened": "shell.open", "ended": "shell.end"}
 AUDITED = frozenset({"shell", "file"})
 """Types of which each item is a record of the audit."""
 OTHER = "other"
@@ -86,19 +89,22 @@ async def _take_cut(session: AsyncSession, node_id: str, cut: CutReport, context
 
 def _shell_happening(item: ReportItem, shell: Mapping[str, Any], node_id: str, workspace_id: str) -> Happening:
     """Return what a node says of a shell: `subject` is who opened it, by the token that the node was shown."""
-    ended = shell["event"] == "ended"
-    left_out = {"event"} if ended else {"event", "cause", "input_bytes", "output_bytes"}
+    action = _SHELL_ACTIONS.get(shell["event"], f"shell.{_OF_A_LATER_RELEASE}")
+    left_out = {"cause", "input_bytes", "output_bytes"} if shell["event"] == "opened" else set()
     details = {name: value for name, value in shell.items() if name not in left_out}
     details |= {"subject": item.subject, "token_id": item.token_id, "time": item.time}
-    action = "shell.end" if ended else "shell.open"
+    if shell["event"] in _SHELL_ACTIONS:
+        del details["event"]
     return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
 
 
 def _file_happening(item: ReportItem, file: Mapping[str, Any], node_id: str, workspace_id: str) -> Happening:
     """Return what a node says of a file: `subject` is who asked, by the token that the node was shown."""
-    details = {name: value for name, value in file.items() if name != "event" and value != ""}
+    action = _FILE_ACTIONS.get(file["event"], f"file.{_OF_A_LATER_RELEASE}")
+    details = {name: value for name, value in file.items() if value != ""}
     details |= {"subject": item.subject, "token_id": item.token_id, "time": item.time}
-    action = _FILE_ACTIONS[file["event"]]
+    if file["event"] in _FILE_ACTIONS:
+        del details["event"]
     return Happening(action, resource=node_id, workspace_id=workspace_id, details=details)
 
 

@@ -263,6 +263,19 @@ async def test_questions_that_are_none(plane: RunningControlPlane, body: dict[st
     assert (await plane.call("POST", SELF, body, identity=node.identity)).status == 400
 
 
+async def test_states_of_a_later_release_are_told_and_nothing_is_made_of_them(handed):
+    plane, node, plan = handed
+    scripts = [script(plan, 0, "SKIPPED"), script(plan, 1, "RUNNING")]
+    await say(plane, node, 1, "ROLLING_BACK", scripts=scripts)
+    init = await init_of(plane)
+    assert init["state"] == "INITIALISING"
+    assert "ROLLING_BACK" in init["reason"]
+    assert [(one["state"], "command_id" in one) for one in init["scripts"]] == [("SKIPPED", False), ("RUNNING", True)]
+    await say(plane, node, 2, "READY")
+    init = await init_of(plane)
+    assert (init["state"], "reason" in init) == ("READY", False)
+
+
 async def test_a_locked_node_gets_no_scripts_and_still_reports(handed):
     plane, node, _plan = handed
     lock = {"kind": "node", "id": node.node_id, "lifetime_seconds": 600, "reason": "x"}

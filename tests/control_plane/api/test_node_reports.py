@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from control_plane.storage.records.reports import NodeReporter
 from tests.support.control_planes import (
     EnrolledNode,
     RunningControlPlane,
@@ -43,3 +44,31 @@ async def test_calls_that_are_too_many_are_refused_too(bounded: RunningControlPl
         await tell(bounded, node, number, 100)
     statuses = {(await tell(bounded, node, number, 0)).status for number in range(5, 125)}
     assert statuses == {200, 429}
+
+
+async def test_words_of_a_later_release_are_kept_and_cost_nothing_else(plane: RunningControlPlane):
+    node = await plane.node("vm-1")
+    about = {"time": 1, "subject": "x", "token_id": "t"}
+    shell = {"shell_id": "s", "user": "nobody", "open_time": 1}
+    file = {"path": "/a", "outcome": "complete"}
+    items = [
+        {"type": "trust", "time": 1, "sequence": 1, "cuts": [{"cause": "quarantine", "kind": "node", "id": "nd-x"}]},
+        {"type": "shell", **about, "shell": {**shell, "event": "resized"}},
+        {"type": "shell", **about, "shell": {**shell, "event": "opened"}},
+        {"type": "file", **about, "file": {**file, "event": "removed", "outcome": "undone"}},
+        {"type": "file", **about, "file": {**file, "event": "read"}},
+        {"type": "file", **about, "file": {"event": "read", "pieces": []}},
+        {"type": "weather", "time": 1},
+    ]
+    body = {"reporter": "one", "sequence": 1, "items": items}
+    await plane.ok("POST", PATH, body, identity=node.identity)
+    audit = {event["action"]: event for event in await plane.audit()}
+    assert audit["shell.other"]["details"]["event"] == "resized"
+    removed = audit["file.other"]["details"]
+    assert (removed["event"], removed["outcome"]) == ("removed", "undone")
+    for action in ("shell.open", "file.read"):
+        assert "event" not in audit[action]["details"]
+    async with plane.database.read() as session:
+        found = await session.get(NodeReporter, node.node_id)
+    assert found is not None
+    assert found.dropped == 1

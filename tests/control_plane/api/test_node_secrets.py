@@ -318,6 +318,8 @@ async def test_uses_are_audited_once_however_often_they_are_reported(plane: Runn
     assert (dropped["outcome"], dropped["details"]["count"]) == ("dropped", 4)
     await report(plane, node, 0, report_id="r-2", uses=[use])
     assert len(await plane.audit(action="secret.use", outcome="ok")) == 2
+    await report(plane, node, 0, report_id="r-3", uses=[{**use, "way": "socket"}])
+    assert len(await plane.audit(action="secret.use", outcome="ok")) == 3, "a way of a later release is one too"
 
 
 @pytest.mark.parametrize(

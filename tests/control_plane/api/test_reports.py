@@ -92,12 +92,28 @@ async def test_bad_reports(plane: RunningControlPlane):
     for body in (
         {},
         report(-1),
-        report(1, {"type": "cut"}),
-        report(1, {"type": "x" * 65, "time": 1}),
         report(1, *[{"type": "cut", "time": 1}] * 1001),
-        report(1, {"type": "cut", "time": 1, "count": "5"}),
+        {**report(1), "items": {}},
     ):
         assert (await plane.call("POST", PATH, body, identity=relay.identity)).status == 400
+
+
+async def test_an_item_that_is_not_understood_counts_as_dropped_and_costs_no_other(plane: RunningControlPlane):
+    relay = await plane.relay()
+    strange = (
+        {"type": "cut"},
+        {"type": "x" * 65, "time": 1},
+        {"type": "cut", "time": 1, "count": "5"},
+        "a word",
+        None,
+    )
+    known = {"type": "admission", "time": 1, "count": 5}
+    await plane.ok("POST", PATH, report(1, *strange, known, dropped=2), identity=relay.identity)
+    assert await totals(plane) == {("admission", ""): 5}
+    async with plane.database.read() as session:
+        found = await session.get(Reporter, (relay.relay_id, "p1"))
+    assert found is not None
+    assert found.dropped == 2 + len(strange)
 
 
 async def test_sums_of_numbers_that_were_made_up_end_where_the_columns_do(plane: RunningControlPlane):
