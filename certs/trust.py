@@ -69,7 +69,9 @@ def sign_trust_document(document: TrustDocument, identity: Identity) -> str:
         msg = "only the control plane signs trust documents"
         raise TrustError(msg)
     claims = write_trust_claims(document)
-    read_trust_claims(claims)
+    if len(read_trust_claims(claims).locks) != len(document.locks):
+        msg = "the trust document has a lock of an unknown kind"
+        raise TrustError(msg)
     header = {"typ": TRUST_MEDIA_TYPE, "x5c": chain_member(identity.chain.certificates)}
     text = write_compact(header, claims, identity.signing_key())
     if len(text) > MAX_DOCUMENT_BYTES:

@@ -1,6 +1,8 @@
 """The content of a trust document, and its form as JSON claims: reading it strictly, writing it canonically.
 
-Members that are unknown are ignored, as in every machine document; those that are known must have their exact form.
+Members that are unknown are ignored, as in every machine document, and so are locks of a kind that is unknown: who
+refused a document for one would hear of no revocation any more. Those that are known must have their exact form. Roots
+and keys of an unknown kind are refused: a rotation takes who has a document in force for one who trusts what is in it.
 """
 
 import re
@@ -192,7 +194,7 @@ def read_trust_claims(claims: Mapping[str, Any]) -> TrustDocument:
             frozenset(_names(revoked, "nodes")),
             frozenset(_names(revoked, "workspaces")),
         ),
-        locks=tuple(_lock(entry) for entry in _list(claims, "locks")),
+        locks=tuple(_lock(entry) for entry in _list(claims, "locks") if not _is_of_a_later_release(entry)),
         name_suffix=_matching(claims, "name_suffix", _SUFFIX),
         relays=_relays(claims) if "relays" in claims else None,
         retirement=_retirement(claims),
@@ -264,6 +266,11 @@ def _relays(claims: Mapping[str, Any]) -> tuple[str, ...]:
     if len(entries) > MAX_RELAYS or not all(isinstance(url, str) and is_relay_address(url) for url in entries):
         raise _malformed("relays")
     return tuple(entries)
+
+
+def _is_of_a_later_release(entry: object) -> bool:
+    kind = entry.get("kind") if isinstance(entry, dict) else None
+    return isinstance(kind, str) and kind not in LOCK_KINDS
 
 
 def _lock(entry: object) -> TrustLock:

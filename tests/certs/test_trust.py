@@ -177,7 +177,7 @@ def test_a_token_is_no_trust_document(kit: IdentityKit) -> None:
         ("revocations", {"token_ids": {"a": "1"}, "certificates": {}, "nodes": [], "workspaces": []}),
         ("revocations", {"token_ids": {}, "certificates": {}, "nodes": [5], "workspaces": []}),
         ("revocations", {"token_ids": {}, "certificates": {}, "nodes": {}, "workspaces": []}),
-        ("locks", None), ("locks", [5]), ("locks", [{"kind": "galaxy", "id": "x", "expires_at": 1, "reason": ""}]),
+        ("locks", None), ("locks", [5]), ("locks", [{"kind": 5, "id": "x", "expires_at": 1, "reason": ""}]),
         ("locks", [{"kind": "node", "id": "", "expires_at": 1}]), ("locks", [{"kind": "node", "id": "x"}]),
         ("locks", [{"kind": "node", "id": "x", "expires_at": 1, "reason": "x" * 501}]),
         ("name_suffix", None), ("name_suffix", "UPPER"),
@@ -198,6 +198,18 @@ def test_a_key_id_names_one_key(kit: IdentityKit) -> None:
 def test_unknown_members_are_ignored(kit: IdentityKit) -> None:
     text = forge(kit.control_plane, {**write_trust_claims(document(kit)), "hints": {"colour": "blue"}})
     assert verify_trust_document(text, kit.roots, NOW) == verify_trust_document(kit.trust_document(), kit.roots, NOW)
+
+
+def test_locks_of_a_kind_of_a_later_release_keep_nobody_from_the_rest(kit: IdentityKit) -> None:
+    known = {"kind": "node", "id": "nd-2", "expires_at": int(NOW) + 60, "reason": ""}
+    later = {"kind": "galaxy", "name": "x", "until": "dawn"}
+    revoked = {"token_ids": {}, "certificates": {}, "nodes": ["nd-3"], "workspaces": []}
+    claims = {**write_trust_claims(document(kit)), "locks": [later, known], "revocations": revoked}
+    read = verify_trust_document(forge(kit.control_plane, claims), kit.roots, NOW)
+    assert read.locks == (TrustLock("node", "nd-2", int(NOW) + 60),)
+    assert read.revocations.nodes == {"nd-3"}
+    with pytest.raises(CertificateError, match="unknown kind"):
+        sign_trust_document(document(kit, locks=[TrustLock("galaxy", "x", 1)]), kit.control_plane)
 
 
 def test_no_private_key_is_in_a_document(kit: IdentityKit) -> None:

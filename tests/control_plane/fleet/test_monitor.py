@@ -163,3 +163,12 @@ async def test_a_check_costs_no_look_at_all_other_nodes(watched: tuple[RunningCo
     while agent.count("GET", "/v1/health") < before + 3:  # noqa: ASYNC110 - another end of a link
         await asyncio.sleep(0.01)
     assert Counted.looks == 0
+
+
+async def test_a_node_that_is_in_a_state_of_a_later_release_is_not_taken_for_one_that_is_gone(
+    watched: tuple[RunningControlPlane, FakeAgent],
+):
+    plane, agent = watched
+    await until(plane, "online")
+    agent.health = {"status": "hibernating"}
+    assert (await until(plane, "degraded"))["state_reason"] == "the agent says that it is hibernating"
