@@ -1,4 +1,4 @@
-"""Why a command is not on its node yet: told on standard error as soon as it is known, once."""
+"""Why a command is not on its node yet: told on standard error as soon as it is known, once. And what is unheard of."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from trunkline.cli.exits import printable
 from trunkline.cli.patient_output import Destination
+from trunkline.cli.unheard_notes import UnheardNotes
 from trunkline.client.commands import CommandApi
 from trunkline.client.errors import TrunklineError
 from trunkline.client.records.commands import Command
@@ -34,15 +35,22 @@ def telling(destination: Destination) -> Callable[[str], None]:
 
 
 class DeliveryNotes:
-    """Tells why deliveries wait: each reason of a command once, and at most `MOST_NOTES` of them."""
+    """Tells why deliveries wait: each reason of a command once, and at most `MOST_NOTES` of them.
+
+    Of commands that are on their nodes it tells when it is not known how they are; see `UnheardNotes`.
+    """
 
     def __init__(self, tell: Callable[[str], None] = tell) -> None:
         self._tell = tell
         self._told: dict[str, set[str]] = defaultdict(set)
+        self._unheard = UnheardNotes(tell)
 
     def note(self, command: Command) -> None:
         """Take note of a command as it was found."""
-        if command.deliver_before is None or not command.reason:
+        if command.deliver_before is None:
+            self._unheard.note(command)
+            return
+        if not command.reason:
             return
         told = self._told[command.command_id]
         if command.reason not in told and len(told) < MOST_NOTES:
@@ -54,12 +62,10 @@ class DeliveryNotes:
         self._tell(printable(f"{command.node or command.node_id}: its output is not whole: {error}"))
 
     async def watch(self, api: CommandApi, command_id: str) -> None:
-        """Take note of a command until its node has it; an error ends that: who reads the output meets it too."""
+        """Take note of a command until it has ended; an error ends that: who reads the output meets it too."""
         with contextlib.suppress(TrunklineError):
             async for command in api.watch(command_id):
                 self.note(command)
-                if command.deliver_before is None:
-                    return
 
 
 def _line(command: Command, reason: str, deliver_before_ms: int) -> str:

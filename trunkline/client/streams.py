@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.downloads import ContentDiffers, blocks_of
-from trunkline.client.errors import TrunklineError
+from trunkline.client.errors import (
+    ApiError,
+    CallInterrupted,
+    NodeUnknown,
+    PermissionRefused,
+    TrunklineError,
+    Unauthenticated,
+)
 from trunkline.client.file_calls import FileCalls, RemotePlace
 from trunkline.client.persistence import Furthest, wait_for_next
 from trunkline.client.resumption import Resumption
 
 NEW_MODE = "644"
+REASON_PAUSE_SECONDS = 0.5
+"""Relays learn at different moments of what a call was cut for."""
+REASON_SECONDS = 5.0
 
 
 async def stream_out(
@@ -50,9 +61,26 @@ async def stream_in(calls: FileCalls, pieces: AsyncIterable[bytes], place: Remot
     """Send pieces until their end; nothing is in place before the whole is there.
 
     Raises:
-        TrunklineError: the node does not take it, or the way to it broke.
+        TrunklineError: the node does not take it, or the way to it broke; the reason where it was cut for one, since
+            the node was locked say.
     """
-    await calls.put(place, _hashed(pieces, listener), {"offset": 0, "mode": NEW_MODE})
+    try:
+        await calls.put(place, _hashed(pieces, listener), {"offset": 0, "mode": NEW_MODE})
+    except CallInterrupted as error:
+        raise await _refusal(calls, place) or error from None
+
+
+async def _refusal(calls: FileCalls, place: RemotePlace) -> TrunklineError | None:
+    """Return why the node takes no such call any more, or None: it does, or there is no answer."""
+    await asyncio.sleep(REASON_PAUSE_SECONDS)
+    try:
+        async with asyncio.timeout(REASON_SECONDS):
+            await calls.target(place)
+    except (ApiError, NodeUnknown, PermissionRefused, Unauthenticated) as refusal:
+        return refusal
+    except (TrunklineError, TimeoutError):
+        return None
+    return None
 
 
 async def _hashed(pieces: AsyncIterable[bytes], listener: CopyListener) -> AsyncIterator[bytes]:

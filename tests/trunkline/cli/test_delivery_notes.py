@@ -54,7 +54,12 @@ def test_a_reason_cannot_steer_the_terminal(notes: DeliveryNotes, told: list[str
 
 @pytest.mark.parametrize(
     "fields",
-    [{"reason": None}, {"reason": ""}, {"deliver_before": None}, {"deliver_before": None, "state": "LOST"}],
+    [
+        {"reason": None},
+        {"reason": ""},
+        {"deliver_before": None, "state": "RUNNING"},
+        {"deliver_before": None, "state": "LOST"},
+    ],
 )
 def test_what_does_not_wait_for_its_delivery_is_not_told_of(
     notes: DeliveryNotes, told: list[str], fields: dict[str, Any]
