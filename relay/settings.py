@@ -102,7 +102,10 @@ class LimitsSettings(Section):
     superseded_seconds: Seconds = 7200.0
     """Calls in flight on a link that was superseded."""
     max_connections: Count = 20_000
-    """Accepted sockets of all kinds: those that set up TLS or wait to, senders' connections, and links."""
+    """Accepted sockets of all kinds: those that set up TLS or wait to, senders' connections, and links.
+
+    At the bound a connection that has shown no good token for `head_seconds` makes room.
+    """
     max_handshakes: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Connections that set up TLS at once; more wait in the kernel's backlog, and then who is slow has to go."""
     max_handshakes_per_address: Annotated[int, Field(ge=1, le=100_000)] = 512

@@ -4,7 +4,9 @@ Theory of operation. A turn of the loop in which a listening socket has connecti
 storm of arrivals does not hold up the calls in progress; what is not accepted waits in the kernel. `HandshakeQueue`
 says which may set up TLS, and `Handshakes` has that done. At each bound:
 
-    connections in all       the newest is closed at once: they may stay for hours, and the peer has other relays
+    connections in all       one that has shown no credential in its time makes room (see `SenderPort`); where there is
+                             none, the newest is closed at once: the others may stay for hours, and the peer has other
+                             relays
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
     handshakes of a source   the accepted socket waits for one of the same source to end
     handshakes in a second   the accepted socket waits, unread, for its turn; sources have turns
@@ -162,7 +164,7 @@ class Acceptor:
         if self._paused is Pause.HANDSHAKES:
             return "limits.max_handshakes is reached: new connections wait in the backlog"
         if self._connections >= self._max_connections:
-            return f"{self._connections} connections, as many as may be: new ones are closed"
+            return f"{self._connections} connections, as many as may be: new ones, or those without a token, are closed"
         if self._queue.paced:
             return f"limits.handshakes_per_second is reached: {self._queue.waiting} connections wait"
         if self._queue.waiting:
@@ -209,7 +211,7 @@ class Acceptor:
         self._warn("relay.accept_failed", reason=error.strerror, hint="raise LimitNOFILE")
 
     def _take(self, arrival: Arrival) -> None:
-        if self._connections >= self._max_connections:
+        if self._connections >= self._max_connections and not self._port.make_room():
             self._refuse(arrival, ConnectionRefusal.CONNECTIONS)
         elif self._queue.enter(arrival, arrival.accepted_at):
             self._handshakes.begin(arrival)

@@ -54,13 +54,14 @@ class SenderConnection(AnsweringConnection):
     It is an asyncio.Protocol in all but its bases, since a class that is compiled cannot derive from one that is not.
     """
 
-    __slots__ = ("_finished", "_fresh", "_last", "_port", "_refusals")
+    __slots__ = ("_finished", "_fresh", "_last", "_port", "_refusals", "_strange")
 
     def __init__(self, port: SenderPort) -> None:
         AnsweringConnection.__init__(self, port.front, closing=port.closing)
         self._port = port
         self._last: ForwardedRequest | None = None
         self._fresh = True
+        self._strange = True
         self._finished = False
         self._refusals = 0
 
@@ -172,6 +173,8 @@ class SenderConnection(AnsweringConnection):
             self._state = _LINKING
             self.deadline = NEVER
             self._port.links.begin(self, request.head, self._transport)
+            if self.linking:  # the answer comes later, so the credential is good
+                self._port.proved(self)
         elif isinstance(request, ReadinessQuestion):
             self._tell_readiness(head_only=request.head_only)
         else:
@@ -186,6 +189,9 @@ class SenderConnection(AnsweringConnection):
             self._refuse_call(request, grant, followed)
             return
         self._refusals = 0
+        if self._strange:
+            self._strange = False
+            self._port.proved(self)
         self._exchange = exchange = Exchange(front, self, request, grant)
         now = front.deadlines.now
         if request.has_content:

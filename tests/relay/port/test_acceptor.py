@@ -336,6 +336,19 @@ async def test_over_the_bound_of_connections_the_newest_is_closed(kit: IdentityK
 
 
 @on_each_loop
+async def test_a_stranger_who_has_all_connections_keeps_nobody_out(kit: IdentityKit) -> None:
+    async with Port(kit, max_connections=3, head_seconds=0.5) as port:
+        for _ in range(3):  # refused and kept alive, each for as long as it asks again now and then
+            assert (await port.call()).startswith(b"HTTP/1.1 407 ")
+        deadlines = port.relay.front.deadlines
+        up_at = deadlines.now
+        await port.until(lambda: deadlines.now > up_at + 0.5)
+        assert (await port.call(ELSEWHERE)).startswith(b"HTTP/1.1 407 ")
+        assert port.count("connections_refused_total", reason="connections") == 0
+        assert port.count("deadlines_total", deadline="credential") == 1
+
+
+@on_each_loop
 async def test_over_the_bound_of_those_that_wait_the_newest_is_closed(kit: IdentityKit) -> None:
     limits = {"max_handshakes": 2, "max_handshakes_per_address": 1, "handshake_seconds": LONG_SECONDS}
     async with Port(kit, max_connections=6, **limits) as port:

@@ -184,6 +184,18 @@ async def test_credential_that_is_revoked_while_the_old_link_is_asked(relay: Sma
     assert relay.metric("links_open", role="listener") == 0
 
 
+@on_relay(head_seconds=1.0)
+async def test_who_waits_for_the_old_link_to_answer_makes_no_room(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    node.link._transport.pause_reading()
+    connection = relay.connect()
+    connection.send(asking(*LISTEN))
+    await asyncio.sleep(2)
+    assert not relay.port.make_room()
+    await asyncio.sleep(relay.limits.ping_seconds)
+    assert connection.received.startswith(b"HTTP/1.1 101 ")
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [
