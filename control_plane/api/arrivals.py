@@ -2,17 +2,20 @@
 
 Whoever has shown nothing yet can hold connections for as long as a handshake, or a request, may take, with not one
 byte sent. So of one address only so many are taken that have shown no certificate: an attacker needs many addresses to
-keep everybody else out. What is beyond a bound is closed at once, before anything is spent on it.
+keep everybody else out. What is beyond a bound is closed at once, before anything is spent on it. Who has shown a
+certificate counts by that, since many nodes may share an address; a node that lies, or was revoked, which no handshake
+asks, must not keep the others out either.
 """
 
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from certs.peers import PeerCertificate, peer_certificate
 from certs.tls import TlsContext
 from trunkline.runtime.accepting import REST_SECONDS, accept_some
 from trunkline.runtime.listening import Source, listen_everywhere, listen_on, source_of
@@ -23,9 +26,10 @@ BACKLOG: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class ArrivalBounds:
-    """How many connections of one address there may be that have shown no certificate, and how long TLS may take."""
+    """How many connections there may be: of an address without certificates, of an identity; and how long TLS takes."""
 
     most_per_address: int
+    most_per_identity: int
     handshake_seconds: float
     shutdown_seconds: float
 
@@ -49,7 +53,7 @@ class Arrivals:
             bounds: of what is taken.
             is_full: whether there are as many connections as there may be.
             serve: makes the protocol of a connection whose TLS is set up.
-            refused: is told why a connection was closed at once: `too_many`, `too_many_of_address`.
+            refused: is told why a connection was closed at once: `too_many`, and that with `_of_address` or `_of_identity`.
         """
         self._context = context
         self._bounds = bounds
@@ -58,8 +62,9 @@ class Arrivals:
         self._refused = refused
         self._listening: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
-        self._counts: Counter[Source] = Counter()
-        self._without_certificate: dict[asyncio.BaseTransport, Source] = {}
+        self._counts: Counter[Hashable] = Counter()
+        """Connections by address, or, once they have shown a certificate, by whose it is."""
+        self._owners: dict[asyncio.BaseTransport, Hashable] = {}
 
     def __len__(self) -> int:
         return len(self._arriving)
@@ -96,9 +101,9 @@ class Arrivals:
 
     def gone(self, transport: asyncio.BaseTransport) -> None:
         """Hear that a connection which was handed on is no more."""
-        source = self._without_certificate.pop(transport, None)
-        if source is not None:
-            self._leave(source)
+        owner = self._owners.pop(transport, None)
+        if owner is not None:
+            self._leave(owner)
 
     def _watch(self, listening: socket.socket) -> None:
         asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
@@ -139,17 +144,28 @@ class Arrivals:
             self._arrived(arrival, source)
 
     def _arrived(self, arrival: "_Arrival", source: Source) -> None:
-        """From now on it counts towards its address only if it is there, and has shown no certificate."""
+        """From now on it counts if it is there: towards its address, or towards whoever's certificate it has shown."""
         transport = arrival.transport
-        if transport is None or transport.is_closing() or transport.get_extra_info("peercert"):
+        if transport is None or transport.is_closing():
             self._leave(source)
-        else:
-            self._without_certificate[transport] = source
+            return
+        peer = peer_certificate(transport)
+        if peer is None:
+            self._owners[transport] = source
+            return
+        self._leave(source)
+        identity = _identity_of(peer)
+        if self._counts[identity] >= self._bounds.most_per_identity:
+            transport.abort()
+            self._refused("too_many_of_identity")
+            return
+        self._counts[identity] += 1
+        self._owners[transport] = identity
 
-    def _leave(self, source: Source) -> None:
-        self._counts[source] -= 1
-        if not self._counts[source]:
-            del self._counts[source]
+    def _leave(self, owner: Hashable) -> None:
+        self._counts[owner] -= 1
+        if not self._counts[owner]:
+            del self._counts[owner]
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         log = get_logger("control_plane.api")
@@ -175,3 +191,8 @@ class _Arrival(asyncio.Protocol):
         connection = self._serve()
         transport.set_protocol(connection)
         connection.connection_made(transport)
+
+
+def _identity_of(peer: PeerCertificate) -> Hashable:
+    """Whose a certificate is: renewing one makes nobody another."""
+    return peer.spiffe_id or peer.thumbprint

@@ -31,6 +31,8 @@ LAST_GOODBYE_SECONDS = 0.5
 """As the control plane ends, which need not wait for every client's own."""
 GOODBYE_BYTES = 64
 """Of TLS."""
+MOST_PER_IDENTITY = 64
+"""A relay has eight at most, and an agent one for each thing that it asks for."""
 LARGEST_HEAD_FIELD_BYTES = 16_384
 
 
@@ -69,6 +71,7 @@ class ApiListener:
             tls.context,
             ArrivalBounds(
                 most_per_address=limits.most_connections_per_address,
+                most_per_identity=MOST_PER_IDENTITY,
                 handshake_seconds=limits.handshake_seconds,
                 shutdown_seconds=max(LONGEST_SECONDS, limits.write_stall_seconds),
             ),

@@ -374,12 +374,30 @@ async def test_of_an_address_those_that_show_a_certificate_do_not_count(listenin
     arrivals._bounds = replace(arrivals._bounds, most_per_address=4)
     shown = [await listening.asking("/never", identity=listening._kit.issue_node()) for _ in range(6)]
     await until(lambda: len(listening.transports) == 6)
-    assert not arrivals._counts
+    assert arrivals._counts.total() == arrivals._counts[listening._kit.node_spiffe_id()] == 6
     hidden = [await listening.asking("/never") for _ in range(4)]
     await until(lambda: len(listening.transports) == 10)
     with pytest.raises((ConnectionError, ssl.SSLError)):
         await listening.asking("/never")
     for connection in [*shown, *hidden]:
+        connection.close()
+    await until(lambda: not arrivals._counts and not listening.transports)
+
+
+@on_each_loop
+async def test_one_identity_keeps_no_other_out_however_often_it_renews(listening: Listening):
+    arrivals = listening.listener._arrivals
+    arrivals._bounds = replace(arrivals._bounds, most_per_identity=4)
+    held = [await listening.asking("/never", identity=listening._kit.issue_node()) for _ in range(4)]
+    await until(lambda: len(listening.transports) == 4)
+    fifth = await listening.asking("/full", identity=listening._kit.issue_node())
+    with pytest.raises((ConnectionError, ssl.SSLError)):
+        await asyncio.to_thread(fifth.recv, 1)
+    others = [await listening.asking("/full", identity=listening._kit.issue_node(node="nd-two"))]
+    others.append(await listening.asking("/full"))
+    for asking in others:
+        assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
+    for connection in [fifth, *held, *others]:
         connection.close()
     await until(lambda: not arrivals._counts and not listening.transports)
 
