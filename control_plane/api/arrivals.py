@@ -53,7 +53,7 @@ class Arrivals:
             bounds: of what is taken.
             is_full: whether there are as many connections as there may be.
             serve: makes the protocol of a connection whose TLS is set up.
-            refused: is told why a connection was closed at once: `too_many`, and that with `_of_address` or `_of_identity`.
+            refused: is told why one was closed at once: `too_many`, and that with `_of_address` or `_of_identity`.
         """
         self._context = context
         self._bounds = bounds
