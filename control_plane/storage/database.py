@@ -34,6 +34,7 @@ from control_plane.storage.errors import (
     StorageFullError,
     StorageReplacedError,
     StorageUnreachableError,
+    reaching,
     translated,
     unopened,
 )
@@ -291,11 +292,10 @@ async def _connect(session: AsyncSession) -> None:
     The system's own errors are told apart here: whoever answers a request takes a ConnectionError for its caller's.
     """
     try:
-        await session.connection()
+        with reaching():
+            await session.connection()
     except PoolTimeoutError:
         raise StorageBusyError("the control plane's database is busy: all connections are in use; try again") from None
-    except (OSError, TimeoutError):
-        raise StorageUnreachableError from None
     except RuntimeError as error:
         if str(error) != NO_THREAD:
             raise

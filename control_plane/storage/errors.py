@@ -1,7 +1,9 @@
 """The typed errors of the database, and the one place that translates the driver's into them."""
 
+import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -11,11 +13,20 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRES_FULL = {"53100", "25006"}  # disk_full, read_only_sql_transaction
 _POSTGRES_BUSY = {"40001", "40P01", "55P03"}  # serialization_failure, deadlock_detected, lock_not_available
-# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped; class 08 is connections'
+# admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped
 _POSTGRES_AWAY = {"57P01", "57P02", "57P03", "57P04"}
+_POSTGRES_AWAY_CLASSES = {"08", "53", "58"}  # connection exceptions, insufficient resources, system errors
 _POSTGRES_CROWDED = "53300"  # too_many_connections
 # query_canceled, idle_in_transaction_session_timeout, idle_session_timeout
 _POSTGRES_LATE = {"57014", "25P03", "57P05"}
+_POSTGRES_REFUSES = {
+    "28P01": "its password is not accepted",
+    "28000": "its role may not log in (pg_hba.conf, NOLOGIN)",
+    "3D000": "there is no database of this name",
+    "42501": "its role lacks a privilege",
+    "55000": "it is closed to connections",
+}
+"""What is mended at the server, where it may be seen to while we run; until then there is no database."""
 NO_ANSWER = "the control plane's database does not answer in time; try again"
 NO_CONNECTION = "the control plane's database has no connection left for it (max_connections); try again"
 MAYBE_DONE = (
@@ -66,9 +77,30 @@ def translated(error: DBAPIError) -> Exception:
         return StorageUnreachableError(NO_CONNECTION)
     if code in _POSTGRES_LATE:
         return StorageUnreachableError(NO_ANSWER)
-    if error.connection_invalidated or code in _POSTGRES_AWAY or (isinstance(code, str) and code.startswith("08")):
+    if code in _POSTGRES_REFUSES:
+        why = _POSTGRES_REFUSES[str(code)]
+        return StorageUnreachableError(f"the control plane's database does not let it in: {why}; try again later")
+    if error.connection_invalidated or code in _POSTGRES_AWAY or str(code)[:2] in _POSTGRES_AWAY_CLASSES:
         return StorageUnreachableError()
     return error
+
+
+@contextlib.contextmanager
+def reaching() -> Iterator[None]:
+    """Raise a typed error where no connection comes about; not in place of a DBAPIError, which says why.
+
+    What ends one after it was made, and before it is of use, the driver tells as its own: SQLAlchemy translates nothing
+    of what it meets there.
+
+    Raises:
+        StorageUnreachableError: there is no database at present.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("asyncpg."):
+            raise StorageUnreachableError from None
+        raise
 
 
 def unopened(error: DBAPIError) -> Exception:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError, StorageUnreachableError, unopened
+from control_plane.storage.errors import StorageError, reaching, unopened
 from trunkline.version import __version__
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -29,12 +29,11 @@ async def migrate(database: Database) -> None:
         StorageError: it cannot be written, or is damaged.
     """
     try:
-        async with database.engine.begin() as connection:
-            await connection.run_sync(_upgrade)
+        with reaching():
+            async with database.engine.begin() as connection:
+                await connection.run_sync(_upgrade)
     except DBAPIError as error:
         raise unopened(error) from None
-    except (OSError, TimeoutError):
-        raise StorageUnreachableError from None
 
 
 async def is_migrated(database: Database) -> bool:

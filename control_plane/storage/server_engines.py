@@ -23,6 +23,10 @@ LOOK_SECONDS = 2.0
 """For how long a connection that nobody used is waited for: a new one is made where it does not answer."""
 KEEP_ALIVES = ("tcp_keepalives_idle = 10", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
 HOLD_LOST = "the control plane has lost its hold of the database, and takes it anew; try again"
+_ON_THE_DISK = (
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Nothing is acknowledged that the server would forget if it crashed, whatever its default is; stricter ones stay."""
 _MADE_NOW = "made_now"
 
 
@@ -57,7 +61,7 @@ def _hurried(url: URL, waits: ServerWaits, *, idle_is_lost: bool = False, **opti
     settings = [f"statement_timeout = {round(seconds * 1000)}", *KEEP_ALIVES]
     if idle_is_lost:
         settings.append(f"idle_in_transaction_session_timeout = {round(seconds * 1000)}")
-    script = "; ".join(f"SET {setting}" for setting in settings)
+    script = "; ".join([*(f"SET {setting}" for setting in settings), _ON_THE_DISK])
 
     def prepare(connection: Any, record: Any) -> None:
         connection.run_async(lambda driver: driver.execute(script))

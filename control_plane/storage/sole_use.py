@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError, StorageUnreachableError, translated
+from control_plane.storage.errors import StorageError, StorageUnreachableError, reaching, translated
 from control_plane.storage.server_engines import KEEP_ALIVES
 from trunkline.runtime.logs import Logger
 
@@ -66,15 +66,16 @@ class SoleUse:
         if not self._is_needed:
             return
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                self._connection = await self._engine.connect()
-                taken, was_own = await self._try(self._connection)
+            with reaching():
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    self._connection = await self._engine.connect()
+                    taken, was_own = await self._try(self._connection)
         except DBAPIError as error:
             await self._let_go()
             raise translated(error) from None
-        except (OSError, TimeoutError):
+        except StorageUnreachableError:
             await self._let_go()
-            raise StorageUnreachableError from None
+            raise
         if not taken:
             await self._let_go()
             if was_own:
@@ -105,7 +106,9 @@ class SoleUse:
                 await self._let_go()
                 try:
                     await self.take()
-                except StorageUnreachableError as error:
+                except DatabaseTakenError:
+                    raise
+                except StorageError as error:
                     self._log.error("database.away", reason=str(error))
 
     async def close(self) -> None:

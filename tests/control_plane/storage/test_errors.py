@@ -29,6 +29,13 @@ def raised(sqlstate: str | None, *, connection_invalidated: bool = False) -> DBA
         ("57P03", StorageUnreachableError),
         ("53300", StorageUnreachableError),
         ("08006", StorageUnreachableError),
+        ("53200", StorageUnreachableError),
+        ("58030", StorageUnreachableError),
+        ("28P01", StorageUnreachableError),
+        ("28000", StorageUnreachableError),
+        ("3D000", StorageUnreachableError),
+        ("42501", StorageUnreachableError),
+        ("55000", StorageUnreachableError),
         ("40P01", StorageBusyError),
         ("53100", StorageFullError),
         ("42601", DBAPIError),
@@ -41,6 +48,11 @@ def test_states_of_postgresql(sqlstate: str | None, typed: type[Exception]):
 
 def test_a_server_whose_connections_are_all_taken_is_told_from_one_that_is_away():
     assert "max_connections" in str(translated(raised("53300")))
+
+
+def test_a_server_that_lets_nobody_in_says_what_is_to_be_mended_there():
+    assert "password" in str(translated(raised("28P01")))
+    assert "pg_hba.conf" in str(translated(raised("28000")))
 
 
 def test_a_connection_that_broke_says_so_without_a_state():

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.initialise import initialise
 from control_plane.storage import bootstraps
@@ -17,8 +19,10 @@ from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import migrate
 from control_plane.storage.records.joining import Challenge
+from control_plane.storage.sole_use import SoleUse
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.postgres import Postgres, has_postgres, running_postgres
+from trunkline.runtime.logs import get_logger
 
 pytestmark = pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
 
@@ -105,6 +109,41 @@ async def test_a_server_that_goes_in_mid_transaction(databases: tuple[Database, 
     with pytest.raises(StorageUnreachableError):
         await add()
     assert await count(databases[0]) == 0
+
+
+def end_as_they_are_made(engine: AsyncEngine, other: Database) -> None:
+    """Have the server end each connection that is there, and has not been prepared yet."""
+
+    async def end_it(driver: Any) -> None:
+        async with other.write() as session:
+            await session.execute(text(f"SELECT pg_terminate_backend({driver.get_server_pid()}, 20000)"))
+
+    def end(connection: Any, _: object) -> None:
+        connection.run_async(end_it)
+
+    event.listen(engine.sync_engine, "connect", end, insert=True)
+
+
+async def test_a_connection_that_is_ended_as_it_is_made_is_a_database_that_is_away(
+    databases: tuple[Database, Database], server: Postgres
+):
+    database, sole_use = databases[1], SoleUse(server.url, get_logger("t"))
+    for engine in (*database._engines, sole_use._engine):
+        end_as_they_are_made(engine, databases[0])
+    for work in (count(database), use(database, "n"), migrate(database), sole_use.take()):
+        with pytest.raises(StorageUnreachableError):
+            await work
+    await sole_use.close()
+
+
+@pytest.mark.parametrize(("default", "held"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+async def test_what_is_acknowledged_is_on_the_servers_disk_whatever_its_default(
+    databases: tuple[Database, Database], default: str, held: str
+):
+    async with databases[0].write() as session:
+        await session.execute(text(f"ALTER DATABASE postgres SET synchronous_commit = {default}"))
+    async with databases[1].write() as session:
+        assert (await session.scalars(text("SHOW synchronous_commit"))).one() == held
 
 
 async def test_a_fault_of_ours_stays_one(databases: tuple[Database, Database]):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from control_plane.initialise import initialise
 from control_plane.storage import sole_use
@@ -121,6 +122,37 @@ async def test_who_has_lost_it_to_another_is_told(server: str, database: Databas
         await first.keep()
     await first.close()
     await second.close()
+
+
+@needs_postgresql
+async def test_who_is_let_in_no_more_waits_until_that_is_mended(
+    server: str, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sole_use, "LOOK_SECONDS", 0.01)
+    await alter(database, "CREATE ROLE guest LOGIN")
+    with capture_logs() as lines:
+        use = SoleUse(server.replace("trunkline@", "guest@"), get_logger("t"))
+        await use.take()
+        keeping = asyncio.create_task(use.keep())
+        await alter(database, "ALTER ROLE guest NOLOGIN")
+        await end_connections(database)
+        async with asyncio.timeout(30):
+            while not any("may not log in" in line.get("reason", "") for line in lines):
+                assert not keeping.done()
+                await asyncio.sleep(0.01)
+        await alter(database, "ALTER ROLE guest LOGIN")
+        async with asyncio.timeout(30):
+            while use._connection is None and not keeping.done():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await use.close()
+
+
+async def alter(database: Database, statement: str) -> None:
+    async with database.write() as session:
+        await session.execute(text(statement))
 
 
 async def count(database: Database, query: str) -> int:
