@@ -30,7 +30,11 @@ class Check:
 
 
 async def check_node(nodes: NodeCommands, address: NodeAddress, timeout_seconds: float, clock: Clock) -> Check:
-    """Ask a node how it is; everything that can go wrong is a result."""
+    """Ask a node how it is; everything that can go wrong with it is a result.
+
+    Raises:
+        StorageError: the node was not asked, since no relay is known, and the database cannot be read.
+    """
     started = clock.monotonic()
     try:
         answer = await nodes.health(address, timeout_seconds)

@@ -106,6 +106,8 @@ class HealthMonitor:
         try:
             check = await check_node(self._nodes, watched.address, self._settings.timeout_seconds, self._clock)
             pause_seconds = self._take(watched, check)
+        except StorageError as error:
+            self._log.error("node.not_checked", node=watched.address.node.node, reason=str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours with one node must not stop the watch of all others
             self._log.error("node.check_failed", node=watched.address.node.node, exc_info=error)
         finally:

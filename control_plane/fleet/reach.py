@@ -13,6 +13,7 @@ from typing import Protocol
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import relays
 from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageError
 from trunkline.client.errors import NodeSilent, RelayRefused, TrunklineError
 from trunkline.client.node_response import NodeResponse
 from trunkline.runtime.clock import Clock
@@ -111,6 +112,7 @@ class NodeReach:
         Raises:
             NotReachedError: the node was certainly not reached.
             UnansweredError: it may have been.
+            StorageError: no relay is known yet, and the database cannot be asked for any; the node was not reached.
         """
         reason = "no relay is known yet"
         for address in self._ordered(await self._relays(), call.node_id):
@@ -164,12 +166,18 @@ class NodeReach:
         return sender
 
     async def _relays(self) -> list[dict[str, str]]:
+        """Return where relays are. While the database is away, or takes its time, that is where they were last."""
         now = self._clock.monotonic()
         if now - self._addresses_at >= RELAYS_SECONDS or not self._addresses:
-            async with self._database.read() as session:
-                self._addresses = await relays.addresses(session)
             self._addresses_at = now
-            self._close_unused()
+            try:
+                async with self._database.read() as session:
+                    self._addresses = await relays.addresses(session)
+            except StorageError:
+                if not self._addresses:
+                    raise
+            else:
+                self._close_unused()
         return self._addresses
 
     def _close_unused(self) -> None:

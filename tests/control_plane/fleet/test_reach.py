@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 
 from control_plane.fleet.reach import NodeCall, NodeReach, NotReachedError, UnansweredError
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage.database import Database
+from control_plane.storage.errors import StorageUnreachableError
 from control_plane.storage.migrate import migrate
 from control_plane.storage.records.relays import Relay
 from tests.support.canned_relay import CannedRelay
@@ -175,3 +176,28 @@ async def test_no_call_waits_for_a_relay_that_is_on_record_no_more(two: Relays, 
         assert await answer(two) == "rl-1"
     for link in two.relays[0].links:
         link.abort()
+
+
+def lose(database: Database) -> None:
+    """Have each transaction that begins from now on find no database."""
+
+    def away(_: object) -> None:
+        raise StorageUnreachableError
+
+    for engine in database._engines:
+        event.listen(engine.sync_engine, "begin", away)
+
+
+async def test_nodes_are_reached_where_they_were_while_the_database_is_away(two: Relays):
+    await answer(two)
+    lose(two.database)
+    for _ in range(3):
+        two.clock.advance(10)
+        assert await answer(two) == "rl-0"
+
+
+async def test_where_no_relay_is_known_yet_the_database_is_to_blame(two: Relays):
+    lose(two.database)
+    for _ in range(2):
+        with pytest.raises(StorageUnreachableError):
+            await answer(two)
