@@ -1,6 +1,7 @@
 """Reports: each counts once, and no flood makes the tables grow without bound."""
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -100,7 +101,7 @@ async def test_bad_reports(plane: RunningControlPlane):
 
 async def test_an_item_that_is_not_understood_counts_as_dropped_and_costs_no_other(plane: RunningControlPlane):
     relay = await plane.relay()
-    strange = (
+    strange: tuple[Any, ...] = (
         {"type": "cut"},
         {"type": "x" * 65, "time": 1},
         {"type": "cut", "time": 1, "count": "5"},
