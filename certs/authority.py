@@ -20,7 +20,7 @@ from certs.chains import CertificateChain, certificates_from_pem, certificates_t
 from certs.errors import CertificateError, KeyFileError
 from certs.identities import public_key_of_csr
 from certs.issuance import make_issuing, make_root, make_svid
-from certs.keyfiles import generate_key, load_key, sync_directory, write_key, write_public
+from certs.keyfiles import generate_key, load_key, read_public, sync_directory, write_key, write_public
 from certs.signing import LocalSigningKey, SigningKey
 from certs.spiffe import IdentityRole, SpiffeId, control_plane_id
 
@@ -218,8 +218,4 @@ def _write_new_authority(directory: Path, trust_domain: str, now: float) -> None
 
 
 def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
-    try:
-        return certificates_from_pem(path.read_bytes())
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise KeyFileError(msg) from error
+    return certificates_from_pem(read_public(path))

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from certs.chains import CertificateChain
 from certs.errors import CertificateError, KeyFileError
-from certs.keyfiles import PrivateKey, read_secret, write_secret
+from certs.keyfiles import PrivateKey, read_public, read_secret, write_secret
 from certs.signing import LocalSigningKey
 from certs.spiffe import IdentityRole, SpiffeId, control_plane_id, node_id, relay_id, relays_id, workspace_id
 
@@ -133,11 +133,7 @@ class Identity:
         Raises:
             CertificateError: missing, key readable by others, damaged, or not belonging together.
         """
-        try:
-            chain = chain_path.read_bytes()
-        except OSError as error:
-            msg = f"cannot read {chain_path}: {error.strerror}"
-            raise KeyFileError(msg) from error
+        chain = read_public(chain_path)
         return Identity.from_pem(read_secret(key_path) + b"\n" + chain, f"{key_path} with {chain_path}")
 
 

@@ -7,9 +7,11 @@ A secret is written to a new file in the same directory, fsynced, renamed over t
 fsynced: after a crash there is the old content or the new, never a mixture, and never a moment of loose permissions.
 """
 
+import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -42,6 +44,15 @@ def write_public(path: Path, content: bytes) -> None:
     _write_atomic(path, content, 0o644)
 
 
+def read_public(path: Path) -> bytes:
+    """The content of a file that anybody may read (certificates). Links are followed.
+
+    Raises:
+        KeyFileError: missing, unreadable, not a regular file, or too large.
+    """
+    return _read(path, _refuse_other_kinds)
+
+
 def read_secret(path: Path) -> bytes:
     """The content of a file that only its owner, who must be this user or root, can read or write.
 
@@ -50,20 +61,7 @@ def read_secret(path: Path) -> bytes:
     Raises:
         KeyFileError: missing, unreadable, not a regular file, too large, of another owner, or with other permissions.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        try:
-            _refuse_loose(path, os.fstat(descriptor))
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                content = file.read(MAX_FILE_BYTES + 1)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise KeyFileError(_cannot("read", path, error)) from error
-    if len(content) > MAX_FILE_BYTES:
-        msg = f"{path} is larger than {MAX_FILE_BYTES} bytes"
-        raise KeyFileError(msg)
-    return content
+    return _read(path, _refuse_loose)
 
 
 def generate_key() -> ec.EllipticCurvePrivateKey:
@@ -124,10 +122,32 @@ def load_or_create_key(path: Path) -> PrivateKey:
     return load_key(path)
 
 
-def _refuse_loose(path: Path, status: os.stat_result) -> None:
+def _read(path: Path, check: Callable[[Path, os.stat_result], None]) -> bytes:
+    """The content of a file that has passed the check, opened so that a FIFO is not waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            check(path, os.fstat(descriptor))
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KeyFileError(_cannot("read", path, error)) from error
+    if len(content) > MAX_FILE_BYTES:
+        msg = f"{path} is larger than {MAX_FILE_BYTES} bytes"
+        raise KeyFileError(msg)
+    return content
+
+
+def _refuse_other_kinds(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         msg = f"{path} is not a regular file"
         raise KeyFileError(msg)
+
+
+def _refuse_loose(path: Path, status: os.stat_result) -> None:
+    _refuse_other_kinds(path, status)
     if status.st_mode & (0o037 if _given_by_root(status) else 0o077):
         msg = (
             f"{path} can be read or written by others: chmod 600 it (where root owns it and its group is one of this "
@@ -177,4 +197,6 @@ def sync_directory(directory: Path) -> None:
 
 
 def _cannot(verb: str, path: Path, error: OSError) -> str:
+    if error.errno == errno.ENXIO:  # what opening a socket ends with
+        return f"{path} is not a regular file"
     return f"cannot {verb} {path}: {error.strerror or error}"

@@ -34,7 +34,7 @@ class OutputFiles:
         Raises:
             OSError: the file is gone, or cannot be read.
         """
-        descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return os.pread(descriptor, size_bytes, offset)
         finally:

@@ -3,7 +3,7 @@
 from certs.authority import Authority
 from certs.chains import certificates_from_pem, certificates_to_pem
 from certs.errors import KeyFileError
-from certs.keyfiles import write_public
+from certs.keyfiles import read_public, write_public
 from certs.succession import AuthorityCertificates
 from control_plane.settings import ControlPlaneSettings
 from control_plane.signing.key_stores import KeyStores
@@ -86,9 +86,4 @@ def _write_public(settings: ControlPlaneSettings, certificates: AuthorityCertifi
 
 
 def _read(settings: ControlPlaneSettings, name: str) -> bytes:
-    path = settings.authority_directory / name
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise KeyFileError(msg) from error
+    return read_public(settings.authority_directory / name)

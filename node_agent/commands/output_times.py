@@ -32,7 +32,7 @@ def read_marks(spool_path: Path, offset: int, most: int) -> MarkPage:
     """
     path = spool_path.with_name(spool_path.name + TIMES_SUFFIX)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return MarkPage([], None)
     with os.fdopen(descriptor, "rb") as file:

@@ -24,7 +24,7 @@ from node_agent.supervisor.records import (
     read_document,
 )
 from node_agent.supervisor.spool import TIMES_SUFFIX
-from trunkline.runtime.files import sync_directory, write_atomic
+from trunkline.runtime.files import NotARegularFileError, read_regular, sync_directory, write_atomic
 
 RECORD_FILE = "record.json"
 PLAN_FILE = "plan.json"
@@ -34,7 +34,7 @@ MAX_RECORD_BYTES = 12 * 1024 * 1024
 # than any such bound.
 MAX_SHOWN_ARGUMENT_CHARACTERS = 16 * 1024
 # What is said of a file that is there, and is lost: a sector that cannot be read, a file system that is damaged, …
-_DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EISDIR, errno.ELOOP})
+_DAMAGE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ELOOP})
 
 
 class OutputStream(Enum):
@@ -315,10 +315,9 @@ def _opened(directory: Path) -> Iterator[int]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RECORD_BYTES + 1)
+        content = read_regular(path, most_bytes=MAX_RECORD_BYTES + 1)
     except OSError as error:
-        if error.errno in _DAMAGE:
+        if error.errno in _DAMAGE or isinstance(error, NotARegularFileError):
             raise DamagedRecord(error.strerror) from None
         raise
     if len(content) > MAX_RECORD_BYTES:

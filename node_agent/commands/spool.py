@@ -97,7 +97,7 @@ class SpoolReader:
     async def _read(self, size_bytes: int, offset: int) -> bytes:
         """Read at once what is in memory, as what was written just now is; wait for the disk in a thread."""
         if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         there = _in_memory(self._descriptor, size_bytes, offset)
         return there or await in_thread(os.pread, self._descriptor, size_bytes, offset)
 

@@ -86,7 +86,7 @@ class StdinContent:
             raise CommandRefused(RefusalReason.BUSY, "another caller brings the standard input of this command")
         async with self._taking:
             try:
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     return await self._written(descriptor, offset, chunks, grown)
                 finally:

@@ -79,7 +79,7 @@ def read_document(directory: int, name: str) -> dict[str, Any] | None:
         OSError: nothing can be opened at present (`SHORTAGES`), so that nobody knows whether there is one.
     """
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError as error:
         if error.errno in SHORTAGES:
             raise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from relay.admission.quota_form import QuotaError, read_quotas
 from relay.admission.quotas import Quotas
-from trunkline.runtime.files import write_atomic
+from trunkline.runtime.files import read_regular, write_atomic
 from trunkline.runtime.logs import Logger
 
 QUOTAS_FILE = "quotas.json"
@@ -37,7 +37,13 @@ class QuotaKeeper:
 
     def take(self, text: str) -> None:
         """Take what the control plane states into force; what cannot be read changes nothing, and is logged."""
-        if text != self._text and self._apply(text):
+        if text == self._text:
+            return
+        try:
+            self._apply(text)
+        except QuotaError as error:
+            self._log.error("quotas.refused", reason=str(error))
+        else:
             self._due()
 
     def keep(self) -> bool:
@@ -51,25 +57,22 @@ class QuotaKeeper:
                 return False
         return True
 
-    def _apply(self, text: str) -> bool:
-        try:
-            quotas = read_quotas(text)
-        except QuotaError as error:
-            self._log.error("quotas.refused", reason=str(error))
-            return False
+    def _apply(self, text: str) -> None:
+        quotas = read_quotas(text)
         self._quotas.replace(quotas)
         self._text = text
         self._changed()
         self._log.info("quotas.in_force", workspaces=len(quotas))
-        return True
 
     def _load(self) -> None:
         try:
-            with self._path.open("rb") as file:
-                content = file.read(MAX_FILE_BYTES)
+            self._apply(read_regular(self._path, most_bytes=MAX_FILE_BYTES).decode("utf-8", "replace"))
         except FileNotFoundError:
             return
-        except OSError as error:
-            self._log.warning("quotas.not_read", reason=error.strerror)
-            return
-        self._apply(content.decode("utf-8", "replace"))
+        except (OSError, QuotaError) as error:
+            self._log.warning(
+                "quotas.not_read",
+                file=str(self._path),
+                reason=error.strerror if isinstance(error, OSError) else str(error),
+                consequence="there are no quotas until the control plane has stated them, which replaces the file",
+            )

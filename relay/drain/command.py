@@ -29,13 +29,14 @@ from trunkline.runtime.daemon import (
     StartError,
     run_daemon,
 )
-from trunkline.runtime.files import LOCK_FILE
+from trunkline.runtime.files import LOCK_FILE, read_regular
 from trunkline.runtime.lifecycle import ENDPOINTS_FILE
 
 LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.5
 ANSWER_SECONDS = 5.0
 MAX_SHOWN_CALLS = 10
+MAX_ENDPOINTS_BYTES = 65_536
 
 
 def run_drain(daemon: Daemon[RelaySettings], argv: Sequence[str]) -> int:
@@ -212,7 +213,7 @@ def _left_as_text(left: dict[str, Any]) -> str | None:
 def _admin_url(directory: Path, pid: int) -> str | None:
     """Return where the relay's admin endpoint is; None if it has not said so yet."""
     try:
-        endpoints = json.loads((directory / ENDPOINTS_FILE).read_text(encoding="utf-8"))
+        endpoints = json.loads(read_regular(directory / ENDPOINTS_FILE, most_bytes=MAX_ENDPOINTS_BYTES))
     except (OSError, ValueError):
         return None
     return endpoints.get("admin_url") if isinstance(endpoints, dict) and endpoints.get("pid") == pid else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from certs.assertions import AssertionSigner
 from certs.errors import CertificateError
 from certs.identities import Identity
+from certs.keyfiles import read_secret
 from certs.spiffe import IdentityRole, SpiffeId
 from certs.tokens import IssuedToken, TokenClaims
 from trunkline.runtime.threads import in_thread
@@ -70,4 +71,11 @@ def load_identity(state_directory: Path) -> Identity | None:
         CertificateError: the file is damaged or readable by others.
     """
     path = state_directory / IDENTITY_FILE
-    return Identity.load(path) if path.exists() else None
+    if not path.exists():
+        return None
+    content = read_secret(path)
+    try:
+        return Identity.from_pem(content, str(path))
+    except CertificateError as error:
+        advice = "put a copy back, or remove it and enrol the relay anew with a join token (trunkline token relay)"
+        raise CertificateError(f"{error}: the file is damaged; {advice}") from None

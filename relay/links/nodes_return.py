@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from trunkline.channel.upgrade import LONGEST_RETURN_SECONDS
-from trunkline.runtime.files import write_atomic
+from trunkline.runtime.files import read_regular, write_atomic
 from trunkline.runtime.lifecycle import Condition
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.threads import in_thread
@@ -98,7 +98,7 @@ class NodesReturn:
     def _read(self) -> int:
         """Return the number that was kept; 0 if there is none that can be read."""
         try:
-            text = self._path.read_text(encoding="ascii").strip()
+            text = read_regular(self._path, most_bytes=2 * MAX_DIGITS).decode("ascii").strip()
         except (OSError, ValueError):
             return 0
         return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0

@@ -1,4 +1,5 @@
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from certs.keyfiles import (
     key_from_pem,
     load_key,
     load_or_create_key,
+    read_public,
     read_secret,
     write_key,
     write_public,
@@ -104,12 +106,19 @@ def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
-    with pytest.raises(KeyFileError, match="regular file"):
-        read_secret(tmp_path / "pipe")
-    with pytest.raises(KeyFileError, match=r"cannot read .*missing"):
-        read_secret(tmp_path / "missing")
-    with pytest.raises(KeyFileError):
-        read_secret(tmp_path)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "socket"))
+    for read in (read_secret, read_public):
+        for name in ("pipe", "socket", "."):
+            with pytest.raises(KeyFileError, match="regular file"):
+                read(tmp_path / name)
+        with pytest.raises(KeyFileError, match=r"cannot read .*missing"):
+            read(tmp_path / "missing")
+
+
+def test_what_is_public_may_be_read_by_anybody(tmp_path: Path) -> None:
+    write_public(tmp_path / "root.pem", b"x")
+    assert read_public(tmp_path / "root.pem") == b"x"
 
 
 def test_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

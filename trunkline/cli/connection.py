@@ -214,6 +214,9 @@ def _read_config(path: Path) -> dict[str, str]:
 
 def _read_bounded(path: Path, *, refuse_foreign: bool = False) -> bytes:
     try:
+        # What somebody names may be a pipe that is waited for; what is looked for may not.
+        if refuse_foreign and not stat.S_ISREG(path.stat().st_mode):
+            raise CommandFailed(f"{shown(str(path))} is not a regular file: remove it", os.EX_CONFIG)
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if refuse_foreign and (

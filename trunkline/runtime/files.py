@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic writes, and a state directory that one process owns."""
+"""Files that survive a crash: atomic writes, reading that never waits, and a state directory that one process owns."""
 
 import contextlib
 import errno
@@ -7,18 +7,49 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 FORMAT_FILE = "format"
 LOCK_FILE = "lock"
+_MOST_FORMAT_BYTES = 4096
 # How the files are named that are renamed once they are complete, here and in `certs.keyfiles`.
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}")
 
 
 class StateDirectoryError(Exception):
     """The state directory cannot be used; the message says why and what to do."""
+
+
+class NotARegularFileError(OSError):
+    """There is something that holds no bytes of ours: a FIFO, which would be waited for, a socket, a device, …"""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file: remove it", str(path))
+
+
+def read_regular(path: Path, *, most_bytes: int) -> bytes:
+    """Return the content of the file at `path`, or its first `most_bytes`. Links are followed.
+
+    Raises:
+        NotARegularFileError: it is none; it was neither waited for nor read.
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise NotARegularFileError(path) from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotARegularFileError(path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -100,8 +131,16 @@ class StateDirectory:
         self.close()
 
     def _take_lock(self) -> int:
-        descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        path = self.path / LOCK_FILE
         try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO):  # a directory, a link, a socket
+                raise NotARegularFileError(path) from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NotARegularFileError(path)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
@@ -127,7 +166,7 @@ class StateDirectory:
     def _check_format(self) -> None:
         file = self.path / FORMAT_FILE
         try:
-            found = file.read_text(encoding="utf-8", errors="replace").strip()
+            found = read_regular(file, most_bytes=_MOST_FORMAT_BYTES).decode("utf-8", "replace").strip()
         except FileNotFoundError:
             write_atomic(file, f"{self._format_name}\n".encode())
             return
@@ -151,4 +190,6 @@ def _reason(error: OSError) -> str:
         return "the file system is read-only"
     if error.errno == errno.ENOSPC:
         return "no space left on the device"
+    if isinstance(error, NotARegularFileError):
+        return f"{Path(error.filename).name}: {error.strerror}"
     return error.strerror or type(error).__name__

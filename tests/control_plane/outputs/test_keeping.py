@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,11 @@ async def test_a_node_that_tells_no_times_costs_no_output(stage: Stage):
     await stage.plane.ok("DELETE", NODE)
     assert await stage.read() == b"out"
     assert (await stage.plane.call("GET", f"{PATH}/c-1/output/times")).status == 404
+
+
+def test_a_fifo_in_the_place_of_an_output_is_not_waited_for(tmp_path: Path):
+    outputs, key = OutputFiles(tmp_path), CommandKey("ws-1", "c-1")
+    (tmp_path / "ws-1").mkdir()
+    os.mkfifo(tmp_path / "ws-1" / "c-1")
+    with pytest.raises(OSError, match="seek"):
+        outputs.read(key, 0, 1)

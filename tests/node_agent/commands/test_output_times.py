@@ -1,6 +1,8 @@
 """The marks of an output's times, found by offset and page by page."""
 
+import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -33,4 +35,9 @@ def test_pages_follow_each_other_without_a_mark_that_is_missing_or_doubled(spool
 
 
 def test_what_has_no_times_has_no_marks(tmp_path):
+    assert read_marks(tmp_path / "stdout", 0, 1) == ([], None)
+
+
+def test_a_fifo_in_the_place_of_the_marks_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "stdout.times")
     assert read_marks(tmp_path / "stdout", 0, 1) == ([], None)

@@ -328,11 +328,18 @@ async def test_after_a_reboot_nobody_is_taken_for_what_ran_before_it(successor, 
         assert stranger.poll() is None
 
 
-async def test_a_record_that_the_disk_does_not_give_is_a_damaged_one(successor, tmp_path):
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.symlink_to("/proc/self/mem"),  # whose first bytes cannot be read: EIO
+        os.mkfifo,
+    ],
+)
+async def test_a_record_that_the_disk_does_not_give_is_a_damaged_one(successor, tmp_path, put):
     write_record(tmp_path, crashed_record("one"))
     path = tmp_path / "commands" / "one" / RECORD_FILE
     path.unlink()
-    path.symlink_to("/proc/self/mem")  # whose first bytes cannot be read: EIO
+    put(path)
     assert (await successor()).get("one").state is CommandState.LOST
     assert record_of(tmp_path, "one")["reason"] == "its record on the disk was damaged"
 

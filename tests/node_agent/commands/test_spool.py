@@ -98,3 +98,10 @@ async def test_what_is_in_memory_takes_no_thread(spool, grow, monkeypatch):
 def _fill(buffer, content):
     buffer[: len(content)] = content
     return len(content)
+
+
+async def test_a_fifo_in_the_place_of_an_output_is_not_waited_for(spool, tmp_path):
+    os.mkfifo(tmp_path / "stdout")
+    spool.grown(1)
+    with pytest.raises(OSError, match="seek"):
+        await read(spool)

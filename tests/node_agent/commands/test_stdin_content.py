@@ -1,6 +1,7 @@
 """A standard input on its way to the disk: by offset, and no more ahead of the program than there is room for."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -46,6 +47,14 @@ async def test_an_input_has_a_largest_size(content, monkeypatch):
 
 async def test_an_input_that_the_disk_does_not_take_is_refused(content, tmp_path):
     (tmp_path / "stdin").unlink()
+    with pytest.raises(CommandRefused) as refused:
+        await take(content, 0, b"abc")
+    assert refused.value.reason is RefusalReason.NO_STORAGE
+
+
+async def test_a_fifo_in_the_place_of_an_input_is_not_waited_for(content, tmp_path):
+    (tmp_path / "stdin").unlink()
+    os.mkfifo(tmp_path / "stdin")
     with pytest.raises(CommandRefused) as refused:
         await take(content, 0, b"abc")
     assert refused.value.reason is RefusalReason.NO_STORAGE

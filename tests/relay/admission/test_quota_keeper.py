@@ -1,6 +1,10 @@
 """Quotas from the control plane: in force, kept, and nothing lost by what cannot be read."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from relay.admission.quota_keeper import QuotaKeeper
 from relay.admission.quotas import Quotas
@@ -64,3 +68,24 @@ def test_what_is_kept_later_is_in_force_at_once_and_due(tmp_path: Path) -> None:
     assert not Kept(tmp_path).bounded
     assert kept.keeper.keep()
     assert Kept(tmp_path).bounded
+
+
+def a_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def no_json(path: Path) -> None:
+    path.write_bytes(b"{")
+
+
+@pytest.mark.parametrize("put", [a_fifo, no_json, Path.mkdir])
+def test_a_damaged_file_is_named_and_keeps_no_relay_from_starting(
+    tmp_path: Path, put: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "quotas.json")
+    kept = Kept(tmp_path)
+    told = capsys.readouterr().out
+    assert str(tmp_path / "quotas.json") in told
+    assert "until the control plane has stated them" in told
+    kept.keeper.take(STATED)
+    assert kept.bounded

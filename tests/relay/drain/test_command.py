@@ -88,6 +88,14 @@ async def test_it_waits_for_the_end(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert said == [f"relay {holder.pid} was asked to end", f"relay {holder.pid} has ended"]
 
 
+async def test_a_fifo_in_the_place_of_the_endpoints_is_not_waited_for(tmp_path: Path):
+    given = settings(tmp_path / "state")
+    os.mkfifo(given.state_directory / "endpoints.json")
+    with Holder(given.state_directory, "go"):
+        async with asyncio.timeout(30):
+            await drain(given, wait=True)
+
+
 async def test_a_relay_that_drains_already_is_not_told_to_stop_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -2,6 +2,7 @@ import pytest
 
 from certs.errors import CertificateError
 from certs.identities import Identity
+from certs.keyfiles import write_secret
 from relay.identity.own_identity import OwnIdentity, load_identity
 from tests.support.identities import IdentityKit
 
@@ -52,3 +53,10 @@ def test_only_a_relay_may_be_one(kit: IdentityKit, tmp_path):
 
 def test_before_enrolment_there_is_none(tmp_path):
     assert load_identity(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"-----BEGIN PRIVATE KEY-----\n"])
+def test_a_damaged_file_says_what_to_do(tmp_path, content: bytes):
+    write_secret(tmp_path / "identity.pem", content)
+    with pytest.raises(CertificateError, match=r"identity.pem .*damaged; put a copy back, or remove it and enrol"):
+        load_identity(tmp_path)

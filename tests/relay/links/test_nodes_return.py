@@ -1,6 +1,7 @@
 """Readiness waits for the nodes of before, but not for ever; their number is kept."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,14 @@ async def test_a_damaged_number_is_none(tmp_path: Path, content: bytes):
     await asyncio.sleep(0)
     assert condition.reason is None
     running.cancel()
+    nodes.counted(1)
+    await nodes.close()
+    assert (tmp_path / "nodes").read_text() == "1\n"
+
+
+async def test_a_fifo_in_its_place_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "nodes")
+    nodes, _ = nodes_return(tmp_path)
     nodes.counted(1)
     await nodes.close()
     assert (tmp_path / "nodes").read_text() == "1\n"

@@ -100,6 +100,15 @@ def test_the_configuration_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("place", [".trunkline/sandbox.json", ".config/trunkline/config.toml"])
+def test_a_fifo_where_a_file_of_ours_belongs_is_not_waited_for(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path, 0o600)
+    with pytest.raises(CommandFailed, match="not a regular file: remove it"):
+        find_connection(None, {"HOME": str(tmp_path)}, tmp_path)
+
+
 def test_all_problems_of_the_configuration_file_at_once(tmp_path: Path) -> None:
     directory = tmp_path / "config" / "trunkline"
     directory.mkdir(parents=True)

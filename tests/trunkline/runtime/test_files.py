@@ -1,10 +1,18 @@
 import os
+import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trunkline.runtime.files import StateDirectory, StateDirectoryError, write_atomic
+from trunkline.runtime.files import (
+    NotARegularFileError,
+    StateDirectory,
+    StateDirectoryError,
+    read_regular,
+    write_atomic,
+)
 
 
 def names(directory: Path) -> list[str]:
@@ -91,3 +99,40 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
     with StateDirectory(tmp_path, format_name="test 1"):
         left = {path.name for path in tmp_path.iterdir()}
     assert left == {".identity.json.0123", "identity.json", ".hidden", "format", "lock"}
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.fixture(params=["fifo", "socket", "directory", "device"])
+def put(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """How to put something else where a file belongs."""
+    ways: dict[str, Callable[[Path], None]] = {
+        "fifo": os.mkfifo,
+        "socket": make_socket,
+        "directory": Path.mkdir,
+        "device": lambda path: path.symlink_to("/dev/zero"),
+    }
+    return ways[request.param]
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path: Path, put: Callable[[Path], None]):
+    put(tmp_path / "x")
+    with pytest.raises(NotARegularFileError, match="not a regular file: remove it"):
+        read_regular(tmp_path / "x", most_bytes=1)
+
+
+@pytest.mark.parametrize("name", ["format", "lock"])
+def test_a_state_directory_whose_files_are_none_is_refused(tmp_path: Path, put: Callable[[Path], None], name: str):
+    put(tmp_path / name)
+    with pytest.raises(StateDirectoryError, match=f"{tmp_path}: {name}: it is not a regular file: remove it"):
+        StateDirectory(tmp_path, format_name="f").open()
+
+
+def test_of_a_file_no_more_is_read_than_asked_for(tmp_path: Path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert read_regular(tmp_path / "x", most_bytes=2) == b"ab"
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "y", most_bytes=2)
