@@ -64,7 +64,6 @@ class ApiListener:
             lingering_time=2.0,
             max_line_size=LARGEST_HEAD_FIELD_BYTES,
             max_field_size=LARGEST_HEAD_FIELD_BYTES,
-            auto_decompress=False,
             logger=logging.getLogger("control_plane.http"),
         )
         self._arrivals = Arrivals(

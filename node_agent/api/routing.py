@@ -89,6 +89,7 @@ def scoped(
             raise ApiRefused(refusal.outcome.http_status, refusal.outcome.error_code, refusal.message)
         if not caller.claims.scopes.allows(scope):
             raise ApiRefused(403, "PERMISSION_DENIED", f"the token does not allow {scope}")
+        _refuse_codings(request)
         _check_query(request, query_keys)
         with watch.held(caller.claims, _Cut(request)):
             try:
@@ -98,6 +99,11 @@ def scoped(
                 return web.Response(status=400)  # the caller has gone, and will not get this either
 
     return checked
+
+
+def _refuse_codings(request: web.Request) -> None:
+    if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", ())):
+        raise ApiRefused(400, "BAD_REQUEST", "the body must not be compressed: send no Content-Encoding")
 
 
 def _check_query(request: web.Request, keys: Collection[str]) -> None:

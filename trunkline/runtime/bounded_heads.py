@@ -1,8 +1,11 @@
-"""Connections of an HTTP server whose request heads are bounded as wholes.
+"""Connections of an HTTP server whose request heads are bounded as wholes, and whose content is not unpacked.
 
 aiohttp bounds each field of a head and their number, and the product of the two is megabytes that a stranger can have
 held on every connection. What has to be bounded is what it holds without a request coming of it: bytes behind the last
 request and its content, be they an unfinished head, or trailers.
+
+aiohttp also unpacks content that comes with `Content-Encoding`, up to a mebibyte ahead of whoever reads it, and takes
+one that was cut short for whole.
 """
 
 import json
@@ -20,7 +23,7 @@ class BoundedHeads(web.RequestHandler):
     __slots__ = ("_content", "_requests", "_unmade_bytes")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, auto_decompress=False, **options)
         self._requests = 0
         self._content: Any = None
         self._unmade_bytes = 0

@@ -1,6 +1,7 @@
 """What one connection of an HTTP server can have held before a request has come of it."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self, cast
@@ -146,3 +147,12 @@ async def test_many_heads_one_after_the_other_are_not_one_that_is_too_long(serve
         await server.send(request[:2000], request[2000:])
     assert server.wire.written.count(b"HTTP/1.1 200 ") == 30
     assert not server.wire.is_closing()
+
+
+async def test_content_is_never_unpacked(server: Server):
+    server.may_answer.clear()
+    bomb = gzip.compress(b"\0" * 8_000_000)
+    await server.send(REQUEST + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb)
+    server.may_answer.set()
+    await server.settle()
+    assert server.wire.written.endswith(b"\r\n\r\n%d" % len(bomb))
