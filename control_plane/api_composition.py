@@ -79,7 +79,7 @@ def compose_routes(
     resources: list[Resource] = [
         WorkspaceResource(context, removal),
         QuotaResource(context),
-        NodeResource(context, commands.chronicle),
+        NodeResource(context, commands.chronicle, commands.news),
         NodePolicyResource(context, fleet.nodes),
         ClusterResource(context),
         InitScriptResource(context),

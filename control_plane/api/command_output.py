@@ -84,7 +84,7 @@ class CommandOutputResource:
         if kept is not None and (kept.cut.missing is None or query.kept):
             return await _from_kept(request, kept, query)
         try:
-            async with await self._output(request, command, query) as output:
+            async with self._output(request, command, query) as output:
                 fields = _fields(output.offset, output.size_bytes)
                 return await stream(request, output.chunks(), fields)
         except ApiError as error:
@@ -104,16 +104,19 @@ class CommandOutputResource:
             await self._dispatcher.wait_for_steps(_key(command), 1, DELIVERY_CHECK_SECONDS)
             await asyncio.sleep(DELIVERY_PAUSE_SECONDS)
         from_its_beginning = query.model_copy(update={"tail": None})
-        async with await self._output(request, command, from_its_beginning) as output:
+        async with self._output(request, command, from_its_beginning) as output:
             async for chunk in output.chunks():
                 yield chunk
 
-    async def _output(self, request: web.Request, command: Command, query: OutputQuery) -> NodeOutput:
+    def _output(self, request: web.Request, command: Command, query: OutputQuery) -> NodeOutput:
         async def whole_size() -> int | None:
             return await self._whole_size(request, query.stream)
 
+        async def find_address() -> NodeAddress:
+            return await self._address(command)
+
         wanted = Wanted(
-            address=await self._address(command),
+            find_address=find_address,
             command_id=command.command_id,
             stream=query.stream,
             offset=query.offset,

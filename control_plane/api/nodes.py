@@ -12,6 +12,7 @@ from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, read_body, read_query
 from control_plane.api.responses import json_response
 from control_plane.errors import invalid
+from control_plane.fleet.submission_news import SubmissionNews
 from control_plane.history.chronicle import Chronicle
 from control_plane.identity.endings import end_node
 from control_plane.storage import health, node_inits, nodes
@@ -19,6 +20,7 @@ from control_plane.storage.nodes import NodeExtras, NodeFilter
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.init_scripts import NodeInit
 from control_plane.storage.records.nodes import HealthObservation, Node
+from control_plane.storage.submissions import SubmissionKey
 
 PATH = "/w/{workspace}/api/2.0/nodes"
 
@@ -34,9 +36,10 @@ class NodeQuery(PageQuery):
 class NodeResource:
     """Nodes as operators see them."""
 
-    def __init__(self, context: ApiContext, chronicle: Chronicle) -> None:
+    def __init__(self, context: ApiContext, chronicle: Chronicle, news: SubmissionNews) -> None:
         self._context = context
         self._chronicle = chronicle
+        self._news = news
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -83,6 +86,7 @@ class NodeResource:
             lost = await end_node(session, node, caller.actor, self._context.clock.now(), self._chronicle)
         for noted in lost:
             self._chronicle.done(noted)
+            self._news.tell(SubmissionKey(noted.command.workspace_id, noted.command.submission_id))
         await self._context.trust.refresh()
         return json_response({})
 

@@ -3,7 +3,8 @@
 A stream to a node ends badly whenever a relay or an agent is restarted. It is then opened again at the offset reached,
 as often as is needed, until nothing has come for `RESUME_SECONDS`. A stream that ends well while it follows a command
 proves little, since an agent that stops ends its streams too: only a command that is known to have ended has ended,
-and only once all the bytes that its node counted have been read.
+and only once all the bytes that its node counted have been read. Where the node is, is looked up each time, so that
+nobody waits for one that was deleted meanwhile.
 """
 
 import asyncio
@@ -28,13 +29,15 @@ _BEYOND_ANY_END = 2**53 - 1
 
 WholeSize = Callable[[], Awaitable[int | None]]
 """Gives how many bytes there are in all once the command has ended, and None until then."""
+FindAddress = Callable[[], Awaitable[NodeAddress]]
+"""Gives where the node is; raises ApiError once it was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which bytes of which command: from `offset` on, or the last `tail_bytes`; `length_bytes` of them at most."""
 
-    address: NodeAddress
+    find_address: FindAddress
     command_id: str
     stream: str
     offset: int = 0
@@ -152,9 +155,10 @@ class NodeOutput:
 
     async def _ask(self, offset: int, *, follow: bool) -> NodeAnswer:
         wanted = self._wanted
+        address = await wanted.find_address()
         try:
             return await self._nodes.output(
-                wanted.address, wanted.command_id, stream=wanted.stream, offset=offset, follow=follow
+                address, wanted.command_id, stream=wanted.stream, offset=offset, follow=follow
             )
         except (NotReachedError, UnansweredError) as error:
             raise not_reached(error) from None

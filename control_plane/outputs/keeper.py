@@ -169,11 +169,14 @@ class OutputKeeper:
         return times
 
     async def _read(self, address: NodeAddress, command: Command, cuts: tuple[Cut, Cut]) -> bytes:
+        async def find_address() -> NodeAddress:
+            return address
+
         content = bytearray()
         for stream, cut in zip(("stdout", "stderr"), cuts, strict=True):
-            head = Wanted(address, command.command_id, stream, 0, length_bytes=cut.head_bytes)
+            head = Wanted(find_address, command.command_id, stream, 0, length_bytes=cut.head_bytes)
             tail_at = cut.size_bytes - cut.tail_bytes
-            tail = Wanted(address, command.command_id, stream, tail_at, length_bytes=cut.tail_bytes)
+            tail = Wanted(find_address, command.command_id, stream, tail_at, length_bytes=cut.tail_bytes)
             for wanted in (head, tail):
                 content += await self._read_part(wanted)
         return bytes(content)

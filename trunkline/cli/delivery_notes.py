@@ -9,7 +9,7 @@ from datetime import datetime
 
 import click
 
-from trunkline.cli.exits import printable
+from trunkline.cli.exits import line_of, printable
 from trunkline.cli.patient_output import Destination
 from trunkline.cli.unheard_notes import UnheardNotes
 from trunkline.client.commands import CommandApi
@@ -59,7 +59,7 @@ class DeliveryNotes:
 
     def output_failed(self, command: Command, error: TrunklineError) -> None:
         """Tell that what was shown of a command's output is not all of it."""
-        self._tell(printable(f"{command.node or command.node_id}: its output is not whole: {error}"))
+        self._tell(printable(f"{command.node or command.node_id}: its output is not whole: {line_of(error)}"))
 
     async def watch(self, api: CommandApi, command_id: str) -> None:
         """Take note of a command until it has ended; an error ends that: who reads the output meets it too."""

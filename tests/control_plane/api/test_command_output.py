@@ -162,3 +162,21 @@ async def test_a_follower_waits_for_the_delivery(stage: Stage):
     stage.agent.mode.clear()
     async with asyncio.timeout(30):
         assert (await reading).document == {"text": "done"}
+
+
+@pytest.mark.parametrize("deleted", ["/w/finance/api/2.0/nodes/vm-1", "{account}/workspaces/finance"])
+async def test_nobody_waits_for_the_rest_of_a_node_that_was_deleted(stage: Stage, deleted: str):
+    stage.agent.state = "RUNNING"
+    stage.agent.output["stdout"] = b"first"
+    await stage.submit()
+    await stage.until("RUNNING")
+    async with stage.open_output("?follow=true") as response:
+        assert await response.content.readexactly(5) == b"first"
+        await stage.plane.ok("DELETE", deleted.format(account=stage.plane.account))
+        stage.agent.mode["*"] = "offline"
+        stage.relay.links[0].abort()  # as a relay does that hears of it
+        async with asyncio.timeout(node_output.RESUME_SECONDS / 2):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.read()
+    gone = await stage.plane.call("GET", f"{PATH}/c-1/output?follow=true&offset=5")
+    assert (gone.status, gone.error_code) == (404, "RESOURCE_DOES_NOT_EXIST")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trunkline.cli.delivery_notes import MOST_NOTES, DeliveryNotes
+from trunkline.client.errors import ApiError
 from trunkline.client.records.commands import Command
 
 
@@ -66,3 +67,10 @@ def test_what_does_not_wait_for_its_delivery_is_not_told_of(
 ) -> None:
     notes.note(command(**fields))
     assert told == []
+
+
+def test_what_is_missing_of_an_output_names_commands_and_no_requests(notes: DeliveryNotes, told: list[str]) -> None:
+    gone = "there is no such workspace; GET /api/2.0/accounts/a/workspaces lists what there is"
+    notes.output_failed(command(), ApiError(404, "RESOURCE_DOES_NOT_EXIST", gone))
+    [line] = told
+    assert line.startswith("vm-1: its output is not whole: there is no such workspace; `trunkline workspace list`")
