@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import stat
 import weakref
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ CLOSING_SECONDS = 10.0
 KEPT_LOG_BYTES = 16 * 1024**2
 """How large the file of the write-ahead log stays once it is written to from its beginning again."""
 LOOK_SECONDS = 0.005
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
 class _FileConnection(sqlite3.Connection):
@@ -136,7 +138,7 @@ def sqlite_engines(url: URL, busy_timeout_seconds: float, connections: FileConne
     """Return the engines of readers and of the writer; the file is made where there is none.
 
     Raises:
-        StorageError: it cannot be made or opened.
+        StorageError: it cannot be made or opened, or others than this user and root may have written to it.
     """
     if url.database:
         _make_private(Path(url.database))
@@ -147,11 +149,31 @@ def sqlite_engines(url: URL, busy_timeout_seconds: float, connections: FileConne
 
 
 def _make_private(path: Path) -> None:
-    """Create the file with mode 0600; SQLite gives its -wal and -shm the same."""
+    """Create the file with mode 0600; SQLite gives its -wal and -shm the same.
+
+    What is there is looked at as every other state file is: who can write to the database, or leave a log beside it,
+    which SQLite takes for the newest of it, decides who may run what where.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(FileNotFoundError):
+                _refuse_loose(path.with_name(path.name + suffix))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StorageError(f"the database {path} cannot be opened: {error.strerror}") from None
+
+
+def _refuse_loose(path: Path) -> None:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"the database's file {path} is not a regular file: remove it, or restore the backup")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise StorageError(f"the database's file {path} belongs to another user: chown it to this process's user")
+    if status.st_mode & 0o077:
+        raise StorageError(
+            f"the database's file {path} can be read or written by others: chmod 600 it, and restore the backup if "
+            "somebody may have written to it"
+        )
 
 
 def _engine(url: URL, size: int, options: dict[str, Any], begin: str, *, read_only: bool) -> AsyncEngine:

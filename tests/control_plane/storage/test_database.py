@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import shutil
 import sqlite3
 import stat
@@ -268,6 +269,31 @@ async def test_nobody_else_may_read_the_files(database: Database, tmp_path: Path
     assert modes(tmp_path) == {0o600}
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+@pytest.mark.parametrize(
+    ("put", "told"),
+    [
+        (lambda path: (path.touch(), path.chmod(0o620)), "can be read or written by others: chmod 600"),
+        (lambda path: (path.touch(), path.chmod(0o604)), "can be read or written by others: chmod 600"),
+        (os.mkfifo, "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+    ],
+)
+def test_files_that_others_may_have_written_to_are_refused(tmp_path: Path, suffix: str, put, told: str):
+    put(tmp_path / f"x.db{suffix}")
+    with pytest.raises(StorageError, match=rf"x\.db{suffix} .*{told}"):
+        Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_of_another_user_is_refused(tmp_path: Path):
+    path = tmp_path / "x.db"
+    path.touch(0o600)
+    os.chown(path, 12345, -1)
+    with pytest.raises(StorageError, match=r"x\.db belongs to another user: chown"):
+        Database(f"sqlite+aiosqlite:///{path}")
+
+
 async def test_what_was_deleted_is_scrubbed_from_the_files(database: Database, tmp_path: Path):
     async with database.write() as session:
         session.add(Challenge(nonce_sha256="a-secret-of-somebody", expire_time=1))
@@ -320,6 +346,7 @@ async def test_once_connected_it_needs_no_more_threads(database: Database):
 
 
 async def test_what_is_no_database_is_told_as_it_is_connected_to(tmp_path: Path):
+    (tmp_path / "x.db").touch(0o600)
     (tmp_path / "x.db").write_bytes(b"none at all" * 1000)
     damaged = Database(url(tmp_path))
     with pytest.raises(StorageError, match="no database"):

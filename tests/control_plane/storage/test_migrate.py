@@ -58,6 +58,7 @@ async def test_a_later_schema_is_refused(database: Database):
 
 
 async def test_a_database_of_an_earlier_release_is_read_as_before(tmp_path: Path):
+    (tmp_path / "x.db").touch(0o600)
     written = sqlite3.connect(tmp_path / "x.db")
     written.executescript((VECTORS / "control-plane-0013.sql").read_text())
     written.close()
