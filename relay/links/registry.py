@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from relay.links.elsewhere import NOWHERE, Elsewhere
 from relay.links.listeners import Listener
 from relay.links.reached import Reached
+from relay.links.superseded import Superseded
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.trust.credentials import Refusal, SenderGrant
@@ -77,6 +78,7 @@ class Registry:
         self._by_name: dict[tuple[str, str], Listener] = {}
         self._by_node: dict[str, Listener] = {}
         self._listeners: set[Listener] = set()
+        self._superseded = Superseded()
         self._senders: dict[SenderLink, str | None] = {}
         self._links_of: Counter[str] = Counter()
         self._trust_document: str | None = None
@@ -148,6 +150,7 @@ class Registry:
             return
         self._count_end(LISTENER, error)
         self._listeners.discard(listener)
+        self._superseded.discard(listener)
         self._retire(listener)
         if self._by_node.get(listener.node_id) is listener:
             del self._by_node[listener.node_id]
@@ -280,6 +283,10 @@ class Registry:
             return
         self._metrics.supersedes.of().count += 1
         self._log.info("link.superseded", node_id=old.node_id, node=old.node, sequence=old.sequence)
+        surplus = self._superseded.add(old)
+        if surplus is not None:
+            self._log.warning("link.too_many_superseded", node_id=old.node_id, node=old.node)
+            surplus.link.abort()
         old.notify("superseded")
         self._spawn(self._drain_superseded(old.link, within_seconds))
 

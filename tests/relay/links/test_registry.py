@@ -9,6 +9,7 @@ from relay.background import Background
 from relay.links.claims import Claims
 from relay.links.listeners import Listener
 from relay.links.registry import Registry
+from relay.links.superseded import MOST_OF_A_NODE
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.trust.credentials import Credential, ListenerGrant, Refusal, SenderGrant
@@ -146,6 +147,20 @@ async def test_the_calls_of_a_superseded_link_finish(relay: Fixture):
     await old_agent.wait_for_notices(2)
     assert not old.link.lost
     assert old.link.streams == 2
+
+
+async def test_a_node_collects_no_links_by_dialling_again_and_again(relay: Fixture):
+    attached = []
+    for sequence in range(MOST_OF_A_NODE + 4):
+        listener, agent = await relay.attach("a", sequence)
+        agent.status = 0  # it answers no call, so that each of its links has one to finish
+        listener.notify("retry_after", retry_after_seconds=1)
+        await agent.wait_for_notices(1)
+        attached.append(listener)
+    await asyncio.sleep(0)
+    assert [listener.link.lost for listener in attached] == [True] * 3 + [False] * (MOST_OF_A_NODE + 1)
+    assert relay.registry.listeners == set(attached[3:])
+    assert relay.registry.find("finance", "vm-1") is attached[-1]
 
 
 @pytest.mark.parametrize("sequence", [1, 2])
