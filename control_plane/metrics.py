@@ -56,7 +56,7 @@ class ControlPlaneMetrics:
         )
         self.database_failing = Gauge(
             "trunkline_control_plane_database_failing",
-            "1 while the database is away, or its disk is full or read-only.",
+            "1 while the database is away, kept by another process, or its disk is full or read-only.",
             registry=registry,
         )
         self.connections = Gauge(

@@ -32,6 +32,7 @@ from control_plane.storage.errors import (
     StorageBusyError,
     StorageError,
     StorageFullError,
+    StorageHeldError,
     StorageReplacedError,
     StorageUnreachableError,
     reaching,
@@ -105,7 +106,9 @@ class Database:
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
         self._writer = async_sessionmaker(self._engines[1], expire_on_commit=False)
         self._losses = 0
+        self._lost: type[StorageHeldError | StorageUnreachableError] = StorageUnreachableError
         self._away_since: float | None = None
+        self._held_since: float | None = None
         self._full_since: float | None = None
         self._is_replaced = False
 
@@ -151,7 +154,7 @@ class Database:
         losses = self._losses
         async with self._place(), self._writing:
             if self._losses != losses:  # whoever came before has waited in vain, on behalf of all who stood here
-                raise StorageUnreachableError
+                raise self._lost
             session = self._begun(self._writer)
             try:
                 with self._noting(writing=True):
@@ -170,8 +173,13 @@ class Database:
                 f"the database has not been reached for {now - self._away_since:.0f} s: requests that need it are "
                 "answered with 503"
             )
+        if self._held_since is not None:
+            return (
+                f"another process has kept the database for {now - self._held_since:.0f} s: requests that write are "
+                "answered with 503"
+            )
         if self._full_since is not None:
-            why = "file was deleted or replaced" if self._is_replaced else "disk is full or read-only"
+            why = "file, or its log, was deleted or replaced" if self._is_replaced else "disk is full or read-only"
             return (
                 f"the database has taken nothing for {now - self._full_since:.0f} s, its {why}: "
                 "requests that write are answered with 507"
@@ -195,17 +203,26 @@ class Database:
             yield
         except (DBAPIError, StorageError) as error:
             typed = translated(error) if isinstance(error, DBAPIError) else error
-            if isinstance(typed, StorageUnreachableError):
+            if isinstance(typed, StorageHeldError | StorageUnreachableError):
                 self._losses += writing
-                self._away_since = self._away_since or time.monotonic()
-            elif isinstance(typed, StorageFullError):
-                self._full_since = self._full_since or time.monotonic()
-                self._is_replaced = isinstance(typed, StorageReplacedError)
+                self._lost = StorageHeldError if isinstance(typed, StorageHeldError) else StorageUnreachableError
+            self._note(typed)
             raise typed from None
         else:
             self._away_since = None
             if writing:
-                self._full_since = None
+                self._held_since = self._full_since = None
+
+    def _note(self, error: Exception) -> None:
+        """Remember since when the database is away, held, or takes nothing, if that is what the error says."""
+        now = time.monotonic()
+        if isinstance(error, StorageUnreachableError):
+            self._away_since = self._away_since or now
+        elif isinstance(error, StorageHeldError):
+            self._held_since = self._held_since or now
+        elif isinstance(error, StorageFullError):
+            self._full_since = self._full_since or now
+            self._is_replaced = isinstance(error, StorageReplacedError)
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         """Return the place in the line of writers on whose behalf this task writes."""

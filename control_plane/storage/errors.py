@@ -4,7 +4,6 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
@@ -44,17 +43,18 @@ class StorageFullError(StorageError):
 
 
 class StorageReplacedError(StorageFullError):
-    """The open file is not the one that its name stands for: what is written to it is gone with this process."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"the control plane writes nothing any more: its database {path} was deleted or replaced while it runs; "
-            "put the right file there with the control plane stopped, and start it"
-        )
+    """The open file, or its log, is not what its name stands for: what is written to it may be gone with us."""
 
 
 class StorageBusyError(StorageError):
-    """Another process held the database for longer than we wait; the same request may be made again."""
+    """What the database needs could not be had for longer than we wait; the same request may be made again."""
+
+
+class StorageHeldError(StorageBusyError):
+    """Another process held the database."""
+
+    def __init__(self, message: str = "the control plane's database is in use by another process; try again") -> None:
+        super().__init__(message)
 
 
 class StorageUnreachableError(StorageError):
@@ -72,7 +72,7 @@ def translated(error: DBAPIError) -> Exception:
     if code in _FULL or code in _POSTGRES_FULL:
         return StorageFullError("the control plane cannot write to its database: the disk is full or read-only")
     if code in _BUSY or code in _POSTGRES_BUSY:
-        return StorageBusyError("the control plane's database is in use by another process; try again")
+        return StorageHeldError()
     if code == _POSTGRES_CROWDED:
         return StorageUnreachableError(NO_CONNECTION)
     if code in _POSTGRES_LATE:

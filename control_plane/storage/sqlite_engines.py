@@ -23,6 +23,7 @@ KEPT_LOG_BYTES = 16 * 1024**2
 """How large the file of the write-ahead log stays once it is written to from its beginning again."""
 LOOK_SECONDS = 0.005
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
+_NOTHING_MORE = "the control plane writes nothing any more:"
 
 
 class _FileConnection(sqlite3.Connection):
@@ -85,30 +86,47 @@ class FileConnections:
 class NamedFile:
     """The file that the database's name stands for, which somebody may take away: SQLite goes on with what it has open.
 
-    Whatever is committed then, a revocation say, is gone with the process.
+    Whatever is committed then, a revocation say, is gone with the process. So it is where the write-ahead log is taken
+    away, unless the process ends in order, which brings into the file what only the log had.
     """
 
     def __init__(self, url: URL) -> None:
         """Take note of the file, which is there; a server, and a database in memory, have none."""
         named = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
         self._path = Path(url.database or "") if named else None
+        self._log_path = None if self._path is None else self._path.with_name(f"{self._path.name}-wal")
+        self._had_log = False
+        self._log_is_lost = False
         self._identity: tuple[int, int] | None = None
         self._identity = self._look()
 
     def check(self) -> None:
-        """Have it be the same still.
+        """Have it be the same still, and its log be there, as it is in each transaction that writes.
 
         Raises:
-            StorageReplacedError: it is not.
+            StorageReplacedError: it is not, or its log was gone, now or at any time before.
         """
-        if self._path is not None and self._look() != self._identity:
-            raise StorageReplacedError(self._path)
+        if self._path is None or self._log_path is None:
+            return
+        if self._look() != self._identity:
+            raise StorageReplacedError(
+                f"{_NOTHING_MORE} its database {self._path} was deleted or replaced while it runs; put the right file "
+                "there with the control plane stopped, and start it"
+            )
+        has_log = _is_there(self._log_path)
+        self._log_is_lost |= self._had_log and not has_log
+        self._had_log |= has_log
+        if self._log_is_lost:
+            raise StorageReplacedError(
+                f"{_NOTHING_MORE} the log of its database, {self._log_path}, was deleted while it runs; stop it by "
+                "SIGTERM, which saves what it has recorded, and start it"
+            )
 
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log beside it; 0 where there is none, or it cannot be told."""
         with contextlib.suppress(OSError):
-            if self._path is not None:
-                return self._path.with_name(f"{self._path.name}-wal").stat().st_size
+            if self._log_path is not None:
+                return self._log_path.stat().st_size
         return 0
 
     def _look(self) -> tuple[int, int] | None:
@@ -121,6 +139,16 @@ class NamedFile:
         except OSError:
             return self._identity  # it cannot be told
         return found.st_dev, found.st_ino
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # it cannot be told
+    return True
 
 
 async def _opened(*arguments: Any, **options: Any) -> aiosqlite.Connection:

@@ -10,10 +10,16 @@ import stat
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, event, func, select, text
 
-from control_plane.storage.database import BUSY_TIMEOUT_SECONDS, Database, Writers, writers
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
+from control_plane.storage.database import BUSY_ATTEMPTS, BUSY_TIMEOUT_SECONDS, Database, Writers, writers
+from control_plane.storage.errors import (
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    StorageHeldError,
+    StorageUnreachableError,
+)
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.records.joining import Challenge
 from control_plane.storage.sqlite_engines import READERS, FileConnections
@@ -127,10 +133,29 @@ async def test_nothing_is_said_to_be_written_to_a_file_that_is_gone(
     with pytest.raises(StorageFullError, match="deleted or replaced while it runs"):
         await add()
     assert await count(database) == 1  # what there is can be read still
-    assert "its file was deleted or replaced" in (database.remark() or "")
+    assert "its file, or its log, was deleted or replaced" in (database.remark() or "")
     kept.rename(path)
     await add()
     assert (await count(database), database.remark()) == (2, None)
+
+
+async def test_without_its_log_nothing_more_is_written_and_what_was_is_saved_at_the_end(tmp_path: Path):
+    database = Database(url(tmp_path))
+    await migrate(database)
+    async with database.write() as session:
+        session.add(Challenge(nonce_sha256="a", expire_time=1))
+    log = tmp_path / "x.db-wal"
+    log.unlink()
+    for _ in range(2):
+        with pytest.raises(StorageFullError, match=r"x\.db-wal, was deleted while it runs; stop it by SIGTERM"):
+            async with database.write() as session:
+                session.add(Challenge(nonce_sha256="b", expire_time=1))
+        log.touch()  # whoever else opens the file makes another
+    assert "its file, or its log, was deleted" in (database.remark() or "")
+    await database.close()
+    with sqlite3.connect(tmp_path / "x.db") as other:
+        assert other.execute("SELECT nonce_sha256 FROM challenges").fetchall() == [("a",)]
+    other.close()
 
 
 async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(database: Database):
@@ -239,6 +264,33 @@ async def test_another_process_that_holds_the_database_is_a_typed_error(tmp_path
     other.close()
     async with database.write() as session:
         session.add(Challenge(nonce_sha256="a", expire_time=1))
+    await database.close()
+
+
+async def test_while_another_process_holds_the_database_one_waits_for_all_in_the_line(tmp_path: Path):
+    database = Database(url(tmp_path), busy_timeout_seconds=0.05)
+    await migrate(database)
+    attempts: list[str] = []
+    event.listen(
+        database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, statement, *_: attempts.append(statement),
+    )
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def add(name: str) -> None:
+        async with database.write() as session:
+            session.add(Challenge(nonce_sha256=name, expire_time=1))
+
+    refused = await asyncio.gather(*(add(str(number)) for number in range(8)), return_exceptions=True)
+    assert [type(one) for one in refused] == [StorageHeldError] * 8
+    assert attempts == ["BEGIN IMMEDIATE"] * BUSY_ATTEMPTS
+    assert (database.remark() or "").startswith("another process has kept the database for 0 s")
+    other.execute("ROLLBACK")
+    other.close()
+    await add("a")
+    assert (await count(database), database.remark()) == (1, None)
     await database.close()
 
 

@@ -6,7 +6,13 @@ import sqlite3
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError, translated
+from control_plane.storage.errors import (
+    StorageBusyError,
+    StorageFullError,
+    StorageHeldError,
+    StorageUnreachableError,
+    translated,
+)
 
 
 class DriverError(Exception):
@@ -36,7 +42,7 @@ def raised(sqlstate: str | None, *, connection_invalidated: bool = False) -> DBA
         ("3D000", StorageUnreachableError),
         ("42501", StorageUnreachableError),
         ("55000", StorageUnreachableError),
-        ("40P01", StorageBusyError),
+        ("40P01", StorageHeldError),
         ("53100", StorageFullError),
         ("42601", DBAPIError),
         (None, DBAPIError),
