@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from trunkline.runtime.accepting import resting
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
+from trunkline.runtime.writing_turns import WritingTurns
 
 T = TypeVar("T")
 
@@ -96,6 +97,9 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
     sizes: dict[str, Any] = {"ssl_incoming_bio_size": TLS_INCOMING_BYTES, "ssl_outgoing_bio_size": TLS_OUTGOING_BYTES}
     setattr(loop, "start_tls", functools.partial(loop.start_tls, **sizes))  # noqa: B010 - not in the type's signature
     setattr(loop, "add_reader", resting(loop, _unless_closed(loop.add_reader)))  # noqa: B010
+    writing = WritingTurns(loop)
+    setattr(loop, "add_writer", writing.add_writer)  # noqa: B010
+    setattr(loop, "remove_writer", writing.remove_writer)  # noqa: B010
     return loop
 
 
