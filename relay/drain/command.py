@@ -1,7 +1,9 @@
 """`trunkline relay drain --config FILE [--wait]`: ask this machine's relay to end, and tell what it waits for.
 
 The relay is the process that holds the lock of the state directory, as the kernel tells it in /proc/locks: a file with
-a number in it could be a dead process's, and the number somebody else's by now. It is signalled through a pidfd.
+a number in it could be a dead process's, and the number somebody else's by now. It is signalled through a pidfd, by
+the signal that may come twice: two who ask in the same moment cannot know of each other. A relay of an earlier release,
+which that would kill, and one that is just starting, get SIGTERM, unless they say that they drain.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from trunkline.runtime.daemon import (
     run_daemon,
 )
 from trunkline.runtime.files import LOCK_FILE, read_regular
-from trunkline.runtime.lifecycle import ENDPOINTS_FILE
+from trunkline.runtime.lifecycle import DRAIN_SIGNAL, ENDPOINTS_FILE
 
 LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.5
@@ -81,7 +83,7 @@ async def drain(settings: RelaySettings, *, wait: bool, timeout_seconds: float |
         if await _drains(admin_url):
             sys.stdout.write(f"relay {pid} was asked to end before\n")
         else:
-            _ask(pidfd)
+            _ask(pid, pidfd)
             sys.stdout.write(f"relay {pid} was asked to end\n")
         if wait:
             async with asyncio.timeout(timeout_seconds):
@@ -138,20 +140,31 @@ def _open_relay(directory: Path) -> tuple[int, int]:
 
 
 async def _drains(admin_url: str | None) -> bool:
-    """Whether the relay says that it drains: another signal would have it stop now, and cut what it waits for."""
+    """Whether the relay says that it drains: another SIGTERM would have it stop now, and cut what it waits for."""
     if admin_url is None:
         return False
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
         return (await _standing(session, admin_url)).get("draining") is True
 
 
-def _ask(pidfd: int) -> None:
+def _ask(pid: int, pidfd: int) -> None:
+    number = DRAIN_SIGNAL if _catches(pid, DRAIN_SIGNAL) else signal.SIGTERM
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, number)
     except PermissionError:
         raise StartError("this user may not end the relay; be its user, or root", EXIT_NO_PERMISSION) from None
     except ProcessLookupError:
         return
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal, as the kernel tells it; no, where it does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+        caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    except OSError:
+        return False
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 async def _until_gone(pidfd: int, admin_url: str | None) -> None:

@@ -2,7 +2,8 @@
 
 A daemon names the conditions of its readiness while it is put together, then calls `started`. When every condition is
 met for the first time, `endpoints.json` is written and systemd is told. SIGTERM or SIGINT asks for a drain; the second
-one asks to stop at once; SIGHUP runs the reload callbacks. The daemon's own code waits for these and does the work.
+one asks to stop at once. SIGUSR1 (`DRAIN_SIGNAL`) asks for a drain, however often it comes: several who know nothing of
+each other may send it. SIGHUP runs the reload callbacks. The daemon's own code waits for these and does the work.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from trunkline.version import __version__
 T = TypeVar("T")
 
 ENDPOINTS_FILE = "endpoints.json"
+DRAIN_SIGNAL = signal.SIGUSR1
 
 
 class Condition:
@@ -120,6 +122,11 @@ class Lifecycle:
         self._notifier.notify("STOPPING=1")
         self.drain_requested.set()
 
+    def ensure_drain(self) -> None:
+        """Ask for the end, unless that was asked for."""
+        if not self.draining:
+            self.request_drain()
+
     def request_reload(self) -> None:
         """Reload what can be reloaded."""
         self._log.info("daemon.reload")
@@ -170,6 +177,7 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.request_drain)
         loop.add_signal_handler(signal.SIGINT, self.request_drain)
+        loop.add_signal_handler(DRAIN_SIGNAL, self.ensure_drain)
         loop.add_signal_handler(signal.SIGHUP, self.request_reload)
         return self
 
@@ -177,8 +185,10 @@ class Lifecycle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, DRAIN_SIGNAL):
             loop.remove_signal_handler(number)
+        # To systemd an end by SIGTERM, which may come now, is an orderly one; by this it would not be.
+        signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)
         if self._announced and self._endpoints_path is not None:
             with contextlib.suppress(OSError):
                 self._endpoints_path.unlink()

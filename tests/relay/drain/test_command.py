@@ -21,6 +21,9 @@ from trunkline.runtime.daemon import EXIT_TEMPORARY, EXIT_UNAVAILABLE, EXIT_USAG
 HOLDER = """
 import fcntl, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0) if sys.argv[2] == "go" else None)
+if sys.argv[2] == "drain":
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 lock = open(sys.argv[1], "w")
 fcntl.flock(lock, fcntl.LOCK_EX)
 print("held", flush=True)
@@ -113,6 +116,15 @@ async def test_a_relay_that_drains_already_is_not_told_to_stop_at_once(
                 await drain(given, wait=True, timeout_seconds=0.05)
             assert capsys.readouterr().out == f"relay {holder.pid} was asked to end before\n"
             assert lock_holder(given.state_directory / "lock") == holder.pid
+
+
+async def test_two_who_ask_in_the_same_moment_do_not_stop_it_at_once(tmp_path: Path):
+    given = settings(tmp_path / "state")
+    with Holder(given.state_directory, "drain") as holder:
+        asking = [drain(given, wait=True, timeout_seconds=0.05) for _ in range(2)]
+        ends = await asyncio.gather(*asking, return_exceptions=True)
+        assert ["goes on draining" in str(end) for end in ends] == [True, True]
+        assert lock_holder(given.state_directory / "lock") == holder.pid
 
 
 async def test_it_waits_no_longer_than_told(tmp_path: Path):

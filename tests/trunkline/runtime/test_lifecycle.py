@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.runtime.lifecycle import Lifecycle
+from trunkline.runtime.lifecycle import DRAIN_SIGNAL, Lifecycle
 from trunkline.runtime.logs import get_logger
 from trunkline.runtime.systemd import ServiceNotifier
 
@@ -67,6 +67,21 @@ async def test_the_first_signal_drains_and_the_second_stops(tmp_path, number):
         assert not lifecycle.stop_requested.is_set()
         os.kill(os.getpid(), number)
         await lifecycle.stop_requested.wait()
+
+
+async def test_a_drain_may_be_asked_for_by_several(tmp_path):
+    with lifecycle_in(tmp_path) as lifecycle:
+        lifecycle.started()
+        seen = asyncio.Event()
+        lifecycle.on_reload(seen.set)
+        for number in (DRAIN_SIGNAL, DRAIN_SIGNAL, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        await seen.wait()
+        assert lifecycle.draining
+        assert not lifecycle.stop_requested.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await lifecycle.stop_requested.wait()
+    os.kill(os.getpid(), DRAIN_SIGNAL)  # one who asks at the very end kills nobody
 
 
 async def test_hangup_reloads(tmp_path):
