@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trunkline.cli.exits import printable
+from trunkline.client.commands import SLOWEST_POLL_SECONDS
 from trunkline.client.records.commands import Command, CommandState
 
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = SLOWEST_POLL_SECONDS + 1.0
+"""Longer than the pause between two looks at a command, so that one look that failed is none to tell of."""
 MOST_NOTES = 3
 
 

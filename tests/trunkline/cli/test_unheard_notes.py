@@ -9,6 +9,7 @@ import pytest
 
 from trunkline.cli.delivery_notes import DeliveryNotes
 from trunkline.cli.unheard_notes import MOST_NOTES, PATIENCE_SECONDS
+from trunkline.client.commands import SLOWEST_POLL_SECONDS
 from trunkline.client.records.commands import Command
 
 VIRTUAL_TIME = True
@@ -65,7 +66,7 @@ async def test_a_node_that_is_away_for_a_moment_is_not_told_of(
 ) -> None:
     for _ in range(5):
         notes.note(unknown("the node has no link to this relay"))
-        await asyncio.sleep(PATIENCE_SECONDS / 2)
+        await asyncio.sleep(SLOWEST_POLL_SECONDS)
         notes.note(command(after))
     await over()
     assert told == []
