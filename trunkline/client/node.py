@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 from trunkline.client.api_transport import path_of
 from trunkline.client.call_tokens import CallTokens
 from trunkline.client.command_input import InputPart, InputSender
 from trunkline.client.command_output import OutputStream
 from trunkline.client.commands import CommandRequest
-from trunkline.client.errors import NodeUnreachable, Unauthenticated
+from trunkline.client.errors import NodeUnreachable, TrunklineError, Unauthenticated
+from trunkline.client.exchange import IDEMPOTENT_METHODS
 from trunkline.client.node_response import NodeResponse, read_error
 from trunkline.client.node_sender import HEAD_TIMEOUT_SECONDS, Body, Fields, NodeSender
 from trunkline.client.pages import read_record
@@ -24,6 +24,9 @@ from trunkline.client.relays import Relays
 from trunkline.client.resumption import RESUME_SECONDS
 from trunkline.client.routing import Route
 from trunkline.client.workspace import WorkspaceApi
+
+T = TypeVar("T")
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 AGENT_PORT = 80
 SUBMIT, READ, HEALTH, METRICS = "command:submit", "command:read", "health:read", "metrics:read"
@@ -57,41 +60,51 @@ class Node:
     ) -> NodeResponse:  # fmt: skip
         """Make one HTTP call to a port of the node; `scopes` default to what opens that port.
 
-        `timeout_seconds` is the bound for the link, the request and the head of the answer together; None has none.
+        `timeout_seconds` is the bound for the link, the request and the head of the answer together; None has none. A
+        call whose token is not accepted is made once more with a new one, where it may be.
 
         Raises:
             TrunklineError: as `NodeSender.request`; and as the control plane's API, for the token.
         """
-        token = await self._tokens.get(*(scopes or scopes_of_port(port)))
-        authority = _authority(token, port)
+        whole = body is None or isinstance(body, bytes)  # pieces once taken cannot be had again
 
-        async def request(sender: NodeSender) -> NodeResponse:
-            return await sender.request(
-                method, authority, path, token=token.token, fields=fields, body=body, timeout_seconds=timeout_seconds
-            )
+        async def call(token: AccessToken) -> NodeResponse:
+            authority = _authority(token, port)
 
-        with self._token_judged():
-            if body is None or isinstance(body, bytes):
+            async def request(sender: NodeSender) -> NodeResponse:
+                return await sender.request(
+                    method, authority, path, token=token.token, fields=fields, body=body,
+                    timeout_seconds=timeout_seconds,
+                )  # fmt: skip
+
+            if whole:
                 return await self._route.call(token, request)
-            return await request(await self._route.linked(token))  # pieces once taken cannot be had again
+            return await request(await self._route.linked(token))
+
+        repeatable = whole and method.encode() in IDEMPOTENT_METHODS
+        return await self._with_token(scopes or scopes_of_port(port), call, repeatable=repeatable)
 
     async def open_connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open raw bytes to a port of the node; raises as `NodeSender.open_connection`."""
-        token = await self._tokens.get(*scopes_of_port(port))
-        host = _host(token)
-        with self._token_judged():
+
+        async def call(token: AccessToken) -> Connection:
+            host = _host(token)
             return await self._route.call(token, lambda sender: sender.open_connection(host, port, token=token.token))
+
+        return await self._with_token(scopes_of_port(port), call, repeatable=True)
 
     async def open_upgraded(
         self, path: str, protocol: bytes, *, scopes: tuple[str, ...]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open raw bytes to the agent by an upgrade of a path of its API; raises as `NodeSender.open_upgraded`."""
-        token = await self._tokens.get(*scopes)
-        host = _host(token)
-        with self._token_judged():
+
+        async def call(token: AccessToken) -> Connection:
+            host = _host(token)
             return await self._route.call(
                 token, lambda sender: sender.open_upgraded(host, path, protocol, token=token.token)
             )
+
+        return await self._with_token(scopes, call, repeatable=True)
 
     async def prepare(self, port: int) -> None:
         """Get the token for a port and open a link now, so that what is wrong with them shows before they are used.
@@ -99,9 +112,7 @@ class Node:
         Raises:
             TrunklineError: the control plane gives no token, or no relay can be reached.
         """
-        token = await self._tokens.get(*scopes_of_port(port))
-        with self._token_judged():
-            await self._route.linked(token)
+        await self._with_token(scopes_of_port(port), self._route.linked, repeatable=True)
 
     async def health(self) -> NodeHealth:
         """The node's own view of its health."""
@@ -159,14 +170,27 @@ class Node:
             async for piece in response:
                 yield piece
 
-    @contextlib.contextmanager
-    def _token_judged(self) -> Iterator[None]:
-        """Inside the block a token is used: one that is not accepted, since it was revoked say, is not used again."""
+    async def _with_token(
+        self, scopes: tuple[str, ...], call: Callable[[AccessToken], Awaitable[T]], *, repeatable: bool
+    ) -> T:
+        """Make a call with a token; one that is not accepted, since its key was revoked say, is not used again.
+
+        The call is then made once more, with a new one. What a relay cuts because of its token it answers as what it
+        does not admit: so a call that may not be made twice is made again only where it was certainly never sent.
+        """
+        token = await self._tokens.get(*scopes)
         try:
-            yield
-        except Unauthenticated:
+            return await call(token)
+        except Unauthenticated as error:
             self._tokens.forget()
-            raise
+            if not (repeatable or error.never_sent):
+                raise
+            refused = error
+        try:
+            token = await self._tokens.get(*scopes)
+        except TrunklineError:
+            raise refused from None
+        return await call(token)
 
     async def _json(self, method: str, path: str, scope: str, document: dict[str, Any] | None = None) -> Any:
         body = None if document is None else json.dumps(document).encode()

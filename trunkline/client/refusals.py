@@ -65,8 +65,8 @@ def refused_call(response: NodeResponse, body: bytes, *, repeatable: bool) -> Re
 
 
 def refused_link(refusal: LinkRefused) -> RelayRefused:
-    """The error for a link that the relay refused to open."""
-    return _BY_STATUS.get(refusal.status, RelayRefused)(
+    """The error for a link that the relay refused to open: no call was sent on it."""
+    error = _BY_STATUS.get(refusal.status, RelayRefused)(
         refusal.status,
         "",
         refusal.error_code or "",
@@ -74,6 +74,8 @@ def refused_link(refusal: LinkRefused) -> RelayRefused:
         request_id=refusal.request_id or "",
         retry_after_seconds=refusal.retry_after_seconds,
     )
+    error.never_sent = True
+    return error
 
 
 def _parameter(proxy_status: str, name: str) -> str:

@@ -16,7 +16,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from trunkline.client.errors import TrunklineError, Unreachable
+from trunkline.client.errors import PermissionRefused, TrunklineError, Unauthenticated, Unreachable
 from trunkline.client.node_sender import LINK_TIMEOUT_SECONDS, NodeSender
 from trunkline.client.records.tokens import AccessToken
 from trunkline.client.relays import Relays
@@ -59,8 +59,8 @@ class Route:
                 await sender.connect(token.token, timeout_seconds=patience_seconds)
                 answer = await make(sender)
             except TrunklineError as error:
-                if not error.never_sent:
-                    raise
+                if not error.never_sent or isinstance(error, Unauthenticated | PermissionRefused):
+                    raise  # a token that one relay does not take is taken by none
                 failure = _worse(failure, error)
             else:
                 self._last = url
