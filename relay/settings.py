@@ -104,7 +104,7 @@ class LimitsSettings(Section):
     max_connections: Count = 20_000
     """Accepted sockets of all kinds: those that set up TLS or wait to, senders' connections, and links.
 
-    At the bound a connection that has shown no good token for `head_seconds` makes room.
+    At the bound a connection makes room on which no call was admitted for `head_seconds`, or which is idle.
     """
     max_handshakes: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Connections that set up TLS at once; more wait in the kernel's backlog, and then who is slow has to go."""

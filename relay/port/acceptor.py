@@ -4,9 +4,8 @@ Theory of operation. A turn of the loop in which a listening socket has connecti
 storm of arrivals does not hold up the calls in progress; what is not accepted waits in the kernel. `HandshakeQueue`
 says which may set up TLS, and `Handshakes` has that done. At each bound:
 
-    connections in all       one that has shown no credential in its time makes room (see `SenderPort`); where there is
-                             none, the newest is closed at once: the others may stay for hours, and the peer has other
-                             relays
+    connections in all       one that does nothing makes room (see `MakingRoom`); where there is none, the newest is
+                             closed at once: the others may stay for hours, and the peer has other relays
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
     handshakes of a source   the accepted socket waits for one of the same source to end
     handshakes in a second   the accepted socket waits, unread, for its turn; sources have turns
@@ -164,7 +163,7 @@ class Acceptor:
         if self._paused is Pause.HANDSHAKES:
             return "limits.max_handshakes is reached: new connections wait in the backlog"
         if self._connections >= self._max_connections:
-            return f"{self._connections} connections, as many as may be: new ones, or those without a token, are closed"
+            return f"{self._connections} connections, as many as may be: new ones, or those that are idle, are closed"
         if self._queue.paced:
             return f"limits.handshakes_per_second is reached: {self._queue.waiting} connections wait"
         if self._queue.waiting:

@@ -125,6 +125,13 @@ class SenderConnection(AnsweringConnection):
         elif self._state is _BUSY:
             self._await_request()
 
+    @property
+    def idle_since(self) -> float:
+        """When the last call ended, by the clock of the deadlines, while the next one is awaited; else `NEVER`."""
+        if self._state is not _READY or self._fresh or self._heads.begun:
+            return NEVER
+        return self.deadline - self._front.idle_seconds
+
     # Requests.
 
     def _known(self, data: bytes) -> ForwardedRequest | None:

@@ -1,19 +1,14 @@
-"""The relay's one port: makes the protocol of each connection, counts them, and drains them.
-
-Whoever has no credential can keep a connection for long all the same, by calls that are refused, and with one address
-come to have all that the relay may have. So one that has shown none for `limits.head_seconds` is there only for as long
-as nobody else wants its place.
-"""
+"""The relay's one port: makes the protocol of each connection, counts them, and drains them."""
 
 import asyncio
 from typing import cast
 
-from relay.bounds.deadlines import NEVER
 from relay.doors.front_door import FrontDoor
 from relay.links.registry import LISTENER, SENDER
 from relay.metrics import RelayMetrics
 from relay.senders.connection import SenderConnection
 from relay.senders.link_door import LinkDoor
+from relay.senders.making_room import MakingRoom
 
 
 class SenderPort:
@@ -26,8 +21,7 @@ class SenderPort:
         self._open = metrics.connections_open.of()
         self._links = metrics.links.of(LISTENER), metrics.links.of(SENDER)
         self._connections: set[SenderConnection] = set()
-        self._strangers: dict[SenderConnection, float] = {}
-        """Those that have shown no credential, oldest first, and until when each has time to."""
+        self._making_room = MakingRoom(front, self._connections)
         self._none_left: asyncio.Future[None] | None = None
         self.closing = False
 
@@ -46,29 +40,23 @@ class SenderPort:
         self._accepted.count += 1
         self._connections.add(connection)
         self._open.count += 1
-        self._strangers[connection] = self.front.deadlines.now + self.front.limits.head_seconds
+        self._making_room.came(connection)
         self.front.deadlines.watch(connection)
 
     def proved(self, connection: SenderConnection) -> None:
         """A connection has shown a credential: it is no stranger's."""
-        self._strangers.pop(connection, None)
+        self._making_room.proved(connection)
 
     def make_room(self) -> bool:
-        """Ends the connection that has shown no credential for longest; returns whether there is one, out of time."""
-        stranger, until = next(iter(self._strangers.items()), (None, NEVER))
-        if stranger is None or until > self.front.deadlines.now:
-            return False
-        del self._strangers[stranger]
-        self.front.deadline_passed("credential")
-        stranger.abort()
-        return True
+        """Ends one connection for another that comes; returns whether there is one that may be ended."""
+        return self._making_room.make()
 
     def forget(self, connection: SenderConnection) -> None:
         """A connection has ended, or a link has taken it over."""
         if connection not in self._connections:
             return
         self._connections.discard(connection)
-        self._strangers.pop(connection, None)
+        self._making_room.gone(connection)
         self._open.count -= 1
         self.front.deadlines.forget(connection)
         if not self._connections and self._none_left is not None and not self._none_left.done():

@@ -345,7 +345,7 @@ async def test_a_stranger_who_has_all_connections_keeps_nobody_out(kit: Identity
         await port.until(lambda: deadlines.now > up_at + 0.5)
         assert (await port.call(ELSEWHERE)).startswith(b"HTTP/1.1 407 ")
         assert port.count("connections_refused_total", reason="connections") == 0
-        assert port.count("deadlines_total", deadline="credential") == 1
+        assert port.count("deadlines_total", deadline="room") == 1
 
 
 @on_each_loop

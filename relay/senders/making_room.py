@@ -1,0 +1,86 @@
+"""Which connection ends where the relay has all that it may have, and somebody else wants its place.
+
+Whoever has no credential can keep a connection for long all the same, by calls that are refused, and who has one token
+of one node can keep any number, by a call now and then; with one address either could come to have them all. So a
+connection on which no call was admitted for `limits.head_seconds` is there only for as long as nobody else wants its
+place, the oldest first; and where there is none of these, one that waits for its next call. Its sender connects anew,
+as it would behind `limits.idle_seconds`. Calls in progress, and links, keep their places.
+
+Those that are idle are looked for among some connections at a time, in turn, lest thousands hold up everybody else; of
+these the longest idle go first.
+"""
+
+from collections.abc import Collection
+from itertools import islice
+from typing import Final
+
+from relay.bounds.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
+from relay.doors.front_door import FrontDoor
+from relay.senders.connection import SenderConnection
+
+LEAST_IDLE_SECONDS: Final = 1.0
+"""One that ended its call a moment ago may well be about to make the next."""
+LOOKED_AT: Final = 512
+"""At most every `SWEEP_INTERVAL_SECONDS`."""
+
+
+class MakingRoom:
+    """Knows who goes next."""
+
+    def __init__(self, front: FrontDoor, connections: Collection[SenderConnection]) -> None:
+        """Begin without any; `connections` are those that there are at each moment."""
+        self._front = front
+        self._connections = connections
+        self._strangers: dict[SenderConnection, float] = {}
+        """Those on which no call was admitted, oldest first, and until when each has time to bring one."""
+        self._idle: dict[SenderConnection, float] = {}
+        """Those that were found idle, and since when, the longest idle first."""
+        self._look_at = 0.0
+        self._looked_at = 0
+
+    def came(self, connection: SenderConnection) -> None:
+        """A connection is there, of whom nobody knows yet."""
+        self._strangers[connection] = self._front.deadlines.now + self._front.limits.head_seconds
+
+    def proved(self, connection: SenderConnection) -> None:
+        """A connection has shown a credential: it is no stranger's."""
+        self._strangers.pop(connection, None)
+
+    def gone(self, connection: SenderConnection) -> None:
+        """A connection has ended, or a link has taken it over."""
+        self._strangers.pop(connection, None)
+        self._idle.pop(connection, None)
+
+    def make(self) -> bool:
+        """Ends one connection; returns whether there is one that may be ended."""
+        going = self._stranger() or self._idle_one()
+        if going is None:
+            return False
+        self.gone(going)
+        self._front.deadline_passed("room")
+        going.abort()
+        return True
+
+    def _stranger(self) -> SenderConnection | None:
+        stranger, until = next(iter(self._strangers.items()), (None, NEVER))
+        return stranger if until <= self._front.deadlines.now else None
+
+    def _idle_one(self) -> SenderConnection | None:
+        now = self._front.deadlines.now
+        if not self._idle and now >= self._look_at:
+            self._look_at = now + SWEEP_INTERVAL_SECONDS
+            self._look(now - LEAST_IDLE_SECONDS)
+        while self._idle:
+            connection, since = next(iter(self._idle.items()))
+            del self._idle[connection]
+            if connection.idle_since == since:
+                return connection
+        return None
+
+    def _look(self, before: float) -> None:
+        """Find those that are idle since before then, among the next few of all."""
+        begin = self._looked_at if self._looked_at < len(self._connections) else 0
+        self._looked_at = begin + LOOKED_AT
+        some = islice(self._connections, begin, self._looked_at)
+        found = [(since, one) for one in some if (since := one.idle_since) <= before]
+        self._idle = {one: since for since, one in sorted(found, key=lambda idle: idle[0])}
