@@ -324,8 +324,10 @@ class Exchange(RequestStream):
 
     def cut(self, outcome: Outcome) -> None:
         """The credential of the call is no longer good, or its node is locked."""
-        what = "is locked" if outcome is Outcome.LOCKED else "was revoked"
-        self.fail(outcome, f"the credential of this call, or what it reaches, {what}")
+        locked = outcome is Outcome.LOCKED
+        what = "is locked" if locked else "was revoked"
+        ending = Outcome.CUT_LOCKED if locked else Outcome.CUT_REVOKED
+        self.fail(ending, f"the credential of this call, or what it reaches, {what}")
 
     def deadline_reached(self, now: float) -> None:
         """The node took too long to end its side, or to take the last raw bytes."""

@@ -11,12 +11,14 @@ from certs.bindings import Binding
 from certs.claims import TokenKind
 from certs.tokens import TokenClaims, TokenVerifier
 from tests.support.canned_relay import CannedCall, CannedRelay
+from trunkline.channel.outcomes import Outcome, relay_response
 
 _NO_LINK = b'{"error_code":"NODE_UNREACHABLE","message":"no link here"}'
 NO_LISTENER = (
     b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
     b'Proxy-Status: trunkline-relay; error=destination_unavailable; details="no link"\r\n\r\n' % len(_NO_LINK)
 ) + _NO_LINK
+CUT = {"cut by a lock": Outcome.CUT_LOCKED, "cut by a revocation": Outcome.CUT_REVOKED}
 
 
 @dataclass
@@ -62,6 +64,9 @@ class FakeAgent:
         mode = self.mode.get(host, self.mode.get(f"{method} *", self.mode.get("*", "")))
         if mode == "offline":
             call.answer(NO_LISTENER)
+            return
+        if mode in CUT:
+            call.answer(relay_response(CUT[mode], "it was cut", request_id="r"))
             return
         if mode == "reset before":
             call.reset()

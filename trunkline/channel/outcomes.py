@@ -36,6 +36,9 @@ class Outcome(Enum):
     BAD_CERTIFICATE = "UNAUTHENTICATED", 401, "http_request_denied", "warning", "bad_certificate", False
     MISSING_SCOPE = "PERMISSION_DENIED", 403, "http_request_denied", "info", "missing_scope", False
     LOCKED = "PERMISSION_DENIED", 403, "http_request_denied", "warning", "locked", False
+    # A call that was admitted, and has perhaps reached its node: nobody may take it for one that was not.
+    CUT_REVOKED = "UNAUTHENTICATED", 401, "connection_terminated", "warning", "cut_revoked", False
+    CUT_LOCKED = "PERMISSION_DENIED", 403, "connection_terminated", "warning", "cut_locked", False
     WRONG_AUDIENCE = "RESOURCE_DOES_NOT_EXIST", 404, "destination_not_found", "info", "wrong_audience", False
     NOT_FOUND = "RESOURCE_DOES_NOT_EXIST", 404, "destination_not_found", "info", "not_found", False
     CLONE = "RESOURCE_CONFLICT", 409, "http_request_denied", "error", "clone", False

@@ -140,7 +140,7 @@ async def test_nowhere_is_certain(two: Relays):
         await answer(two)
 
 
-@pytest.mark.parametrize("mode", ["silent", "reset before", "garbage"])
+@pytest.mark.parametrize("mode", ["silent", "reset before", "garbage", "cut by a lock", "cut by a revocation"])
 async def test_what_may_have_arrived_is_not_tried_elsewhere(two: Relays, mode: str):
     await answer(two)
     two.agents[0].mode["*"] = mode

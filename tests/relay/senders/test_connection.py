@@ -325,6 +325,7 @@ async def test_revocation_cuts_calls(relay: SmallRelay) -> None:
     await settle()
     head, _ = relay_answer(bytes(waiting.received))
     assert head.status == 407
+    assert b"error=connection_terminated" in dict(head.fields)[b"Proxy-Status"], "it has perhaps reached the node"
     assert streaming.error is not None
     assert all(call.lost is not None for call in node.calls)
 
