@@ -17,6 +17,8 @@ RESOURCES = ("cpu", "memory", "io")
 FRESH_SECONDS = 0.5
 LEAST_FREE_BYTES = 256 * 1024
 """Of the disk; with less it is taken for full."""
+LEAST_FREE_FILES = 16
+"""The same of its inodes, where the file system counts them."""
 
 _PRESSURE_LINE = re.compile(r"(some|full) avg10=([0-9.]+) avg60=([0-9.]+) avg300=([0-9.]+) ")
 
@@ -72,12 +74,13 @@ class Machine:
     def remark(self) -> str | None:
         """What an operator should know of the disk; None while it has room, or cannot be asked."""
         try:
-            free_bytes = shutil.disk_usage(self._directory).free
+            disk = os.statvfs(self._directory)
         except OSError:
             return None
-        if free_bytes >= LEAST_FREE_BYTES:
+        fault = disk_fault(disk)
+        if fault is None:
             return None
-        return "the disk that holds the state directory is full: commands are refused, and their output is dropped"
+        return f"the disk that holds the state directory {fault}: commands are refused, and their output is dropped"
 
     def _read(self) -> Reading:
         memory = psutil.virtual_memory()
@@ -101,3 +104,14 @@ class Machine:
             kind: {"avg10": float(ten), "avg60": float(sixty), "avg300": float(three_hundred)}
             for kind, ten, sixty, three_hundred in _PRESSURE_LINE.findall(text)
         }
+
+
+def disk_fault(disk: os.statvfs_result) -> str | None:
+    """Say why a file system takes nothing new; None where it does."""
+    if disk.f_flag & os.ST_RDONLY:
+        return "is read-only"
+    if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+        return "is full"
+    if disk.f_files and disk.f_favail < LEAST_FREE_FILES:
+        return "has no inodes left"
+    return None

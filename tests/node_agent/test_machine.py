@@ -1,6 +1,9 @@
+import os
 import resource
 
-from node_agent.machine import Machine
+import pytest
+
+from node_agent.machine import LEAST_FREE_BYTES, LEAST_FREE_FILES, Machine, disk_fault
 from trunkline.runtime.clock import ManualClock
 
 PRESSURE = "some avg10=1.50 avg60=0.20 avg300=0.30 total=100\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
@@ -42,3 +45,26 @@ def test_without_descriptors_the_last_reading_stands(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     clock.advance(1)
     assert machine.read() is not first
+
+
+def disk(*, free_bytes: int = LEAST_FREE_BYTES, files: int = 1000, free_files: int = 1000, flags: int = 0):
+    return os.statvfs_result((1, 1, 10**6, free_bytes, free_bytes, files, free_files, free_files, flags, 255))
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        (disk(), None),
+        (disk(free_bytes=LEAST_FREE_BYTES - 1), "is full"),
+        (disk(free_files=LEAST_FREE_FILES), None),
+        (disk(free_files=LEAST_FREE_FILES - 1), "has no inodes left"),
+        (disk(files=0, free_files=0), None),  # Btrfs counts none
+        (disk(flags=os.ST_RDONLY), "is read-only"),
+    ],
+)
+def test_a_disk_that_takes_nothing_says_why(found: os.statvfs_result, fault: str | None):
+    assert disk_fault(found) == fault
+
+
+def test_nothing_is_remarked_of_a_disk_with_room(tmp_path):
+    assert Machine(tmp_path, ManualClock()).remark() is None
