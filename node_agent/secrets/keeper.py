@@ -25,7 +25,7 @@ from certs.encoding import strict_json_object
 from certs.errors import CertificateError, KeyFileError
 from certs.keyfiles import read_secret, write_secret
 from certs.secret_bundles import BundledSecret, open_bundle
-from node_agent.identity.control_plane import ControlPlane
+from node_agent.identity.control_plane import NEVER_TAKEN, ControlPlane
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.sealed_secrets import private_sealing_key, public_sealing_key
@@ -236,7 +236,15 @@ class SecretKeeper:
                 sequence, held, accepts = standing = self._standing()
                 stated = {"sequence": sequence, "held": held, "accepts": accepts}
                 document = stated | self._uses.report().document()
-                await self._control_plane.call(REPORT_PATH, document, identity=node.identity)
+                try:
+                    await self._control_plane.call(REPORT_PATH, document, identity=node.identity)
+                except ControlPlaneRefused as error:
+                    if error.status not in NEVER_TAKEN:
+                        raise
+                    self._log.error("secrets.report_refused", reason=str(error))
+                    self._uses.abandon()
+                    self._reported = standing
+                    return  # what it is that is not taken is not known: the next report says how many were lost
                 self._uses.taken()
                 self._reported = standing
 

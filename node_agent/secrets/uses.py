@@ -78,3 +78,9 @@ class UseLog:
     def taken(self) -> None:
         """Hear that the control plane has the report that `report` returned last."""
         self._open = None
+
+    def abandon(self) -> None:
+        """Hear that the control plane will never take that report: its uses are counted only, in the next."""
+        if self._open is not None:
+            self._dropped += len(self._open.uses) + self._open.dropped
+            self._open = None

@@ -247,6 +247,19 @@ async def test_uses_are_reported_soon_and_until_they_are_taken(keeper_of, contro
     assert first["uses"][0]["command_id"] == "c-1"
 
 
+async def test_a_report_that_is_never_taken_holds_up_no_other(keeper_of, control_plane):  # noqa: F811
+    """As one with a form that an earlier control plane does not know."""
+    keeper = keeper_of()
+    async with running(keeper):
+        await control_plane.asked_for(FETCH_PATH, 1)
+        control_plane.faults[REPORT_PATH] = [lambda document: error(400, "INVALID_PARAMETER_VALUE")] * 2
+        for number in (1, 2, 3):
+            keeper._uses.record(SecretUse("db/password", 3, f"c-{number}", "operator/x", "file", 1))
+            await control_plane.asked_for(REPORT_PATH, number)
+    said = [([use["command_id"] for use in one["uses"]], one["uses_dropped"]) for one in reports(control_plane)]
+    assert said == [(["c-1"], 0), (["c-2"], 1), (["c-3"], 2)]
+
+
 async def test_a_damaged_number_counts_as_none(keeper_of, control_plane, state, logged):  # noqa: F811
     (state / SEQUENCE_FILE).write_text("x")
     (state / SEQUENCE_FILE).chmod(0o600)

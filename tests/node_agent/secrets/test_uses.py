@@ -38,3 +38,16 @@ def test_each_use_is_heard_of():
     log.subscribe(lambda: heard.append(1))
     log.record(use(1))
     assert heard == [1]
+
+
+def test_a_report_that_is_given_up_is_counted_in_the_next():
+    log = UseLog("me")
+    log.record(use(1))
+    log.record(use(2))
+    first = log.report()
+    log.abandon()
+    second = log.report()
+    assert (second.uses, second.dropped) == ((), 2)
+    assert second.report_id != first.report_id
+    log.abandon()
+    assert log.report().dropped == 2
