@@ -78,11 +78,16 @@ class OwnIdentity:
             CertificateError: the authority cannot issue it; the old one stays.
             StorageError: it is replaced, but the trust document could not be signed with it yet.
         """
-        self.svid = self._issue()
-        self._swap()
-        self._log.info("identity.renewed", expires_at=int(self.svid.chain.not_after))
+        self._replace()
         for callback in self._renewed:
             await callback()
+
+    def give_up_revoked(self) -> None:
+        """Replace the SVID, whose revocation is about to be published; it stays if the authority issues no other."""
+        try:
+            self._replace()
+        except CertificateError as error:
+            self._log.error("identity.not_renewed", reason=str(error), consequence="nobody takes what it signs next")
 
     def reload(self) -> None:
         """Read the serving certificate's files again; if they are no good, the one in use stays."""
@@ -138,6 +143,11 @@ class OwnIdentity:
         """Clients may come under a root that was left, too; `Credentials` takes those by their record only."""
         seats = self._signers.seats
         return (*seats.roots, *seats.left_roots)
+
+    def _replace(self) -> None:
+        self.svid = self._issue()
+        self._swap()
+        self._log.info("identity.renewed", expires_at=int(self.svid.chain.not_after))
 
     def _swap(self) -> None:
         self.tls.swap(self._serving, self._client_roots, presented_roots=self._presented_roots)

@@ -90,6 +90,8 @@ class TrustPublisher:
                 document = await self._build()
             except (StorageFullError, StorageBusyError, StorageUnreachableError) as error:
                 raise type(error)(f"{RECORDED}: {error}") from None
+            if self._identity.svid.serial in document.revocations.certificates:
+                self._identity.give_up_revoked()
             svid = self._identity.svid
             is_new = document.sequence != self.sequence or svid.chain.serial != self._signed_by
             if is_new:

@@ -233,6 +233,16 @@ def test_the_store_takes_newer_documents_only(kit: IdentityKit) -> None:
     assert seen == [5, 6]
 
 
+def test_a_signer_that_was_revoked_signs_no_more(kit: IdentityKit) -> None:
+    store, signer = TrustStore(), kit.control_plane
+    ended = Revocations(certificates={signer.serial: int(NOW) + 86400})
+    store.replace(sign_trust_document(document(kit, revocations=ended), signer), NOW)
+    with pytest.raises(CertificateError, match="was revoked"):
+        store.replace(sign_trust_document(document(kit, sequence=9), signer), NOW)
+    later = document(kit, sequence=9, revocations=ended)
+    assert store.replace(sign_trust_document(later, kit.issue_control_plane()), NOW)
+
+
 def test_an_empty_store_trusts_nothing() -> None:
     store = TrustStore()
     assert store.current is None

@@ -1,11 +1,12 @@
 """The publisher: what others have recorded is published too, and one bad record keeps nothing from being published."""
 
 import asyncio
+import time
 
 import pytest
 from structlog.testing import capture_logs
 
-from certs.trust import TrustDocument, verify_first_trust_document
+from certs.trust import TrustDocument, TrustStore, verify_first_trust_document
 from control_plane.storage import accounts, relays, revocations
 from control_plane.storage.records.relays import Relay
 from tests.control_plane.storage.test_plans import statements
@@ -34,6 +35,17 @@ async def test_what_another_process_has_revoked_is_published(plane: RunningContr
     await trust.look()
     assert trust.sequence == sequence
     assert "t" in published(plane).revocations.token_ids
+
+
+async def test_a_control_plane_whose_certificate_is_revoked_signs_with_another(plane: RunningControlPlane):
+    trust, identity, now = plane.control_plane.identities.trust, plane.control_plane.identities.own, time.time()
+    held, revoked = TrustStore(), identity.svid.serial
+    held.replace(trust.text, now)
+    for kind, name in (("certificate", revoked), ("token", "t")):
+        await plane.ok("POST", "/api/2.0/revocations", {"kind": kind, "id": name})
+        assert held.replace(trust.text, now)
+    assert revoked in published(plane).revocations.certificates
+    assert identity.svid.serial != revoked
 
 
 async def test_many_who_revoke_at_once_are_served_by_two_documents(plane: RunningControlPlane):
