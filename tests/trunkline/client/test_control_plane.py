@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 
 from tests.support.fake_control_plane import ACCOUNT, TOKEN, CannedCommand, FakeControlPlane, error, fake_control_plane
 from trunkline.client.command_output import OutputPart
 from trunkline.client.commands import CommandRequest, Target
 from trunkline.client.control_plane import ControlPlane
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, Unreachable
-from trunkline.client.records.commands import CommandState
+from trunkline.client.records.commands import Command, CommandState
 from trunkline.client.sync import Blocking, LoopThread, connect
 
 
@@ -41,6 +42,13 @@ async def test_records_ignore_what_a_newer_service_says(fake: FakeControlPlane) 
     async with ControlPlane(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
         node = await control_plane.workspace("main").get_node("vm-1")
     assert (node.node, node.labels) == ("vm-1", {"zone": "a"})
+
+
+def test_a_command_in_a_state_of_a_later_release_is_one_of_which_nothing_is_known() -> None:
+    command = Command.model_validate({"command_id": "c-1", "state": "HIBERNATING"})
+    assert (command.state, command.state.final) == (CommandState.UNKNOWN, False)
+    with pytest.raises(ValidationError):
+        Command.model_validate({"command_id": "c-1", "state": 5})
 
 
 async def test_an_errors_code_and_details(fake: FakeControlPlane) -> None:

@@ -12,7 +12,7 @@ from trunkline.client.records.record import Record
 
 
 class CommandState(StrEnum):
-    """Where a command is in its life."""
+    """Where a command is in its life; a state of a later release is `UNKNOWN` to this one."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -23,6 +23,10 @@ class CommandState(StrEnum):
     CANCELLED = "CANCELLED"
     LOST = "LOST"
     UNKNOWN = "UNKNOWN"
+
+    @classmethod
+    def _missing_(cls, value: object) -> CommandState | None:
+        return cls.UNKNOWN if isinstance(value, str) else None
 
     @property
     def final(self) -> bool:
