@@ -98,14 +98,17 @@ class TrustFeed:
             await asyncio.sleep(self._backoff.next_delay_seconds(self._clock.monotonic()))
 
     async def _follow(self) -> None:
+        """Read events to their end; who was handed the document is there, and followed without any further pause."""
         try:
-            await self._read_events(EVENTS_PATH + self._hand_over.query(self._adopter.sequence, self._adopter.held))
+            await self._read_events()
         except ControlPlaneRefused as error:
             if error.status != UNKNOWN_DOCUMENT_STATUS:
                 raise
             await self._hand_over.give(self._adopter.sequence, self._adopter.held)
+            await self._read_events()
 
-    async def _read_events(self, path: str) -> None:
+    async def _read_events(self) -> None:
+        path = EVENTS_PATH + self._hand_over.query(self._adopter.sequence, self._adopter.held)
         async with self._client.follow(path, silence_seconds=self._silence_seconds) as pieces:
             reader = EventReader()
             async for piece in pieces:

@@ -186,9 +186,12 @@ async def test_it_says_what_it_holds_and_hands_it_over_where_that_is_not_known(k
 
         following.control_plane.unknown = {"12"}
         following.control_plane.answer("POST", HELD_PATH, take)
-        following.control_plane.feed(heartbeat(10))
-        await following.adopter.reach(13)
+        with capture_logs() as lines:
+            following.control_plane.feed(heartbeat(10))
+            await following.adopter.reach(13)
         assert taken == [held]
+        # Nothing has failed, after which there would be a pause: of half a minute, after a long outage.
+        assert [line["event"] for line in lines] == ["trust.feed_lost", "trust.handed_over", "trust.following"]
         query = following.control_plane.queries[-1]
         assert query == {"sequence": "12", "fingerprint": fingerprint_of_text(held)}
 
