@@ -189,6 +189,10 @@ async def test_old_commands_are_forgotten_with_what_is_theirs(tenants: AsyncSess
         if command is not lone:
             await tenants.delete(command)
     lone.end_time = -1
+    [another] = [command for command in await commands.of_submission(tenants, A, "three") if command.final]
+    another.submit_time, another.end_time = -2, -1
+    for command in await commands.of_submission(tenants, B, "one"):  # a submission that is being written, say
+        await tenants.delete(command)
     for command_id in ("two.one", "two.two"):  # the one has ended since, the other has not ended
         younger = await commands.find(tenants, CommandKey(A, command_id))
         assert younger is not None
@@ -196,16 +200,16 @@ async def test_old_commands_are_forgotten_with_what_is_theirs(tenants: AsyncSess
     await tenants.flush()
     before = await everything(tenants)
     forgotten = await forgetting.forget_old(tenants, before_ms=0, now_ms=NOW_MS)
-    assert not forgotten.outputs  # it was submitted later than that
+    assert list(forgotten.outputs) == [CommandKey(A, "three.one")]  # the other was submitted later than that
     lone.submit_time = -2
     await tenants.flush()
     forgotten = await forgetting.forget_old(tenants, before_ms=0, now_ms=NOW_MS)
     assert list(forgotten.outputs) == [CommandKey(A, "one.one")]
     left = await gone(tenants, before)
-    assert len(left.pop("command_events")) == 1
+    assert len(left.pop("command_events")) == 2
     assert left == {
-        "commands": {(A, "one.one")},
-        "kept_outputs": {(A, "one.one")},
+        "commands": {(A, "one.one"), (A, "three.one")},
+        "kept_outputs": {(A, "one.one"), (A, "three.one")},
         "submissions": {(A, "one")},
     }
 
