@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from relay.links.listeners import Listener
 from relay.senders.links import SenderLink, SenderStream
 from relay.trust.credentials import Refusal
 from tests.support.memory_transport import memory_pair
-from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, on_relay, reply, settle
+from tests.support.small_relay import HOST, Node, NodeCall, SmallRelay, listener_grant, on_relay, reply, settle
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.heads import parse_response_head
 from trunkline.channel.limits import Limits
@@ -614,3 +615,13 @@ async def test_raw_bytes_behind_a_head_that_fills_a_small_window_come_through(re
         await settle()
         assert len(node.calls[number].content) == 3000
     sender.ends[0].abort()
+
+
+@on_relay(max_links_per_workspace=2)
+async def test_senders_keep_no_node_of_their_workspace_out(relay: SmallRelay) -> None:
+    first, second = Sender(relay), Sender(relay)
+    assert isinstance(await relay.claims.claim(listener_grant("1", "vm-1"), "instance", 1), Listener)
+    await settle()
+    assert (first.owner.lost, second.owner.lost) == (False, True)
+    assert relay.registry.sender_links == 1
+    first.link.abort()
