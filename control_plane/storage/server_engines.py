@@ -48,6 +48,7 @@ def server_engines(url: URL, waits: ServerWaits) -> tuple[AsyncEngine, ...]:
     reader = _hurried(url, waits, execution_options=one_moment)
     writer = _hurried(url, waits, idle_is_lost=True)
     migrator = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": waits.query_timeout_seconds})
+    event.listen(migrator.sync_engine, "connect", _take_time)
     for engine in (writer, migrator):
         _take_turns(engine, waits)
     return (reader, writer, migrator)
@@ -72,6 +73,11 @@ def _hurried(url: URL, waits: ServerWaits, *, idle_is_lost: bool = False, **opti
     event.listen(engine.sync_engine, "handle_error", _tell_deadline)
     event.listen(engine.sync_engine, "close", _give_up)
     return engine
+
+
+def _take_time(connection: Any, _: Any) -> None:
+    """Have no statement be too long, whatever bound the server has for this role or database."""
+    connection.run_async(lambda driver: driver.execute("SET statement_timeout = 0"))
 
 
 def _look(timeout_seconds: float, connection: Any, record: Any, _: Any) -> None:

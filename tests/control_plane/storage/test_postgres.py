@@ -146,6 +146,13 @@ async def test_what_is_acknowledged_is_on_the_servers_disk_whatever_its_default(
         assert (await session.scalars(text("SHOW synchronous_commit"))).one() == held
 
 
+async def test_migrations_take_their_time_whatever_the_servers_bound(databases: tuple[Database, Database]):
+    async with databases[0].write() as session:
+        await session.execute(text("ALTER DATABASE postgres SET statement_timeout = 50"))
+    async with databases[1].engine.connect() as connection:
+        assert await connection.scalar(text("SHOW statement_timeout")) == "0"
+
+
 async def test_a_fault_of_ours_stays_one(databases: tuple[Database, Database]):
     with pytest.raises(DBAPIError):
         async with databases[0].read() as session:
