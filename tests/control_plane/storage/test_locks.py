@@ -116,3 +116,69 @@ async def test_a_revocation_is_of_this_kind_and_id_for_as_long_as_it_matters(ses
     assert await revocations.count(session) == 2
     await revocations.remove_expired(session, LATER_MS + 1)
     assert [ended.id for ended in await revocations.all_ended(session)] == ["nd-1"], "for good"
+
+
+async def test_locks_are_listed_by_kind_and_by_whether_they_are_over(session: AsyncSession) -> None:
+    wanted = {
+        "short": WANTED,
+        "long": LockRequest("node", "nd-2", 3600, "odd"),
+        "lifted": LockRequest("node", "nd-3", 3600, "odd"),
+        "token": LockRequest("token", "t", 3600, "odd"),
+    }
+    made = {name: (await locks.create(session, one, "me", NOW_MS))[0] for name, one in wanted.items()}
+    await locks.lift(session, made["lifted"], "somebody", NOW_MS + 7)
+    assert (made["lifted"].lift_time, made["lifted"].lifted_by) == (NOW_MS + 7, "somebody")
+    assert not await locks.lift(session, made["short"], "somebody", LATER_MS), "it is over already"
+
+    async def listed(kind: str | None, *, ended: bool, after: str | None = None, most: int = 9) -> list[str]:
+        sequence = None if after is None else made[after].sequence
+        page = await locks.list_page(session, kind=kind, ended=ended, after=sequence, most=most, now_ms=LATER_MS)
+        return [name for lock in page for name in made if made[name] is lock]
+
+    assert await listed(None, ended=True) == ["short", "long", "lifted", "token"]
+    assert await listed(None, ended=False) == ["long", "token"]
+    assert await listed("node", ended=False) == ["long"]
+    assert await listed("node", ended=True, after="short", most=1) == ["long"]
+    assert await listed("node", ended=True, after="long") == ["lifted"]
+
+
+async def test_an_ended_lock_is_forgotten_once_it_is_old(session: AsyncSession) -> None:
+    lock, _ = await locks.create(session, WANTED, "me", NOW_MS)
+    await locks.lift(session, lock, "me", NOW_MS)
+    await session.flush()
+    await locks.remove_old(session, LATER_MS)
+    assert await locks.newest_sequence(session, "node", "nd-1") == lock.sequence
+    await locks.remove_old(session, LATER_MS + 1)
+    assert await locks.newest_sequence(session, "node", "nd-1") is None
+
+
+async def test_revocations_are_listed_by_kind_in_the_order_in_which_they_were_made(session: AsyncSession) -> None:
+    named = [("token", "b"), ("node", "n"), ("token", "a")]
+    numbers = [
+        await revocations.revoke(session, kind, name, expire_time=None, revoked_by="me", now_ms=NOW_MS)
+        for kind, name in named
+    ]
+    for kind, after, found in (
+        (None, None, named),
+        (None, numbers[0], named[1:]),
+        ("token", None, [named[0], named[2]]),
+        ("token", numbers[0], [named[2]]),
+    ):
+        page = await revocations.list_page(session, kind=kind, after=after, most=9)
+        assert [(one.kind, one.id) for one in page] == found
+    [first] = await revocations.list_page(session, kind=None, after=None, most=1)
+    assert first.id == "b"
+
+
+async def test_there_are_as_many_revocations_as_a_document_holds(
+    session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "MOST_REVOCATIONS", 1)
+
+    async def revoke(name: str) -> int:
+        return await revocations.revoke(session, "node", name, expire_time=None, revoked_by="me", now_ms=NOW_MS)
+
+    first = await revoke("nd-1")
+    assert await revoke("nd-1") == first, "what is revoked for good stays so"
+    with pytest.raises(ApiError, match="revocations already"):
+        await revoke("nd-2")
