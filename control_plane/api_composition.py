@@ -77,7 +77,7 @@ def compose_routes(
     inits = NodeInits(database=database, trust_domain=settings.identity.trust_domain, metrics=metrics, clock=clock)
     followers = TrustFollowers(metrics)
     resources: list[Resource] = [
-        WorkspaceResource(context, removal),
+        WorkspaceResource(context, removal, commands.news),
         QuotaResource(context),
         NodeResource(context, commands.chronicle, commands.news),
         NodePolicyResource(context, fleet.nodes),

@@ -9,6 +9,7 @@ from control_plane.api.context import ApiContext, check_account, the_workspace
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Name, Nothing, OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
+from control_plane.fleet.submission_news import SubmissionNews
 from control_plane.identity.endings import end_workspace
 from control_plane.storage import workspaces
 from control_plane.storage.audit import Happening, append
@@ -27,9 +28,10 @@ class NewWorkspace(OperatorRequest):
 class WorkspaceResource:
     """Workspaces, and the account they are in."""
 
-    def __init__(self, context: ApiContext, removal: WorkspaceRemoval) -> None:
+    def __init__(self, context: ApiContext, removal: WorkspaceRemoval, news: SubmissionNews) -> None:
         self._context = context
         self._removal = removal
+        self._news = news
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -83,6 +85,7 @@ class WorkspaceResource:
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
             await end_workspace(session, workspace, caller.actor, self._context.clock.now())
+        self._news.workspace_ended(workspace.workspace_id)
         self._removal.look_again()
         await self._context.trust.refresh()
         return json_response({})

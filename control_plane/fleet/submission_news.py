@@ -37,6 +37,14 @@ class SubmissionNews:
         for event in self._waiting.get(submission, ()):
             event.set()
 
+    def workspace_ended(self, workspace_id: str) -> None:
+        """A workspace was deleted, durably: who waits for what was in it finds that it is gone."""
+        self._process = secrets.token_hex(4)  # no revision is what it was: a wait may be about to begin
+        for submission, events in self._waiting.items():
+            if submission.workspace_id == workspace_id:
+                for event in events:
+                    event.set()
+
     def revision(self, submission: SubmissionKey) -> str:
         """Return what is different after each change; to be read before the submission itself is."""
         return f"{self._process}-{self._counts.get(submission, 0)}"

@@ -299,14 +299,18 @@ async def test_a_change_is_waited_for(stage: Stage):
     assert at_once["state"] == "RUNNING"
 
 
-async def test_who_waits_hears_at_once_that_a_node_was_deleted(stage: Stage):
+async def test_who_waits_hears_at_once_that_a_node_or_the_workspace_was_deleted(stage: Stage):
     stage.agent.state = "RUNNING"
-    body = {"command_id": "s-1", "target": {"node": "vm-1"}, "argv": ["id"]}
+    body = {"command_id": "s-1", "target": {"all": True}, "argv": ["id"]}
     await stage.plane.ok("POST", COMMANDS, body)
-    found = await stage.until(lambda found: found["counts"].get("RUNNING"))
+    found = await stage.until(lambda found: found["counts"].get("RUNNING") == len(NODES))
     waiting = asyncio.ensure_future(stage.plane.ok("GET", f"{PATH}/s-1?seen={found['revision']}&wait_seconds=30"))
     await stage.plane.ok("DELETE", "/w/finance/api/2.0/nodes/vm-1")
-    assert (await asyncio.wait_for(waiting, 20))["counts"] == {"LOST": 1}
+    found = await asyncio.wait_for(waiting, 20)
+    assert found["counts"]["LOST"] == 1
+    last = asyncio.ensure_future(stage.plane.call("GET", f"{PATH}/s-1?seen={found['revision']}&wait_seconds=30"))
+    await stage.plane.ok("DELETE", f"{stage.plane.account}/workspaces/finance")
+    assert (await asyncio.wait_for(last, 20)).status == 404
 
 
 async def test_submissions_are_listed_page_by_page(stage: Stage):

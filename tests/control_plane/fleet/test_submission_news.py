@@ -27,6 +27,17 @@ async def test_a_change_ends_the_wait_and_another_submissions_does_not():
 
 
 @in_virtual_time
+async def test_the_end_of_a_workspace_ends_the_wait_and_that_of_another_does_not():
+    news = SubmissionNews()
+    loop = asyncio.get_running_loop()
+    loop.call_later(1.0, news.workspace_ended, "ws-2")
+    loop.call_later(2.0, news.workspace_ended, ONE.workspace_id)
+    seen = news.revision(ONE)
+    assert round(await waited_seconds(news, seen)) == 2
+    assert await waited_seconds(news, seen) == 0, "it may have ended before the wait began"
+
+
+@in_virtual_time
 async def test_what_changed_before_is_not_waited_for():
     news = SubmissionNews()
     seen = news.revision(ONE)
