@@ -21,10 +21,14 @@ def test_forked_or_started_by_its_name_a_command_prints_and_ends_alike(arguments
 
 
 def test_one_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
-    """It waits for whoever writes its configuration."""
-    configuration = tmp_path / ".config" / "trunkline" / "config.toml"
-    configuration.parent.mkdir(parents=True)
-    os.mkfifo(configuration)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    """It waits for whoever writes its token."""
+    token_file = tmp_path / "token"
+    os.mkfifo(token_file)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "TRUNKLINE_CONTROL_PLANE_URL": "https://localhost:1",
+        "TRUNKLINE_TOKEN_FILE": str(token_file),
+    }
     with pytest.raises(subprocess.TimeoutExpired):
         run_trunkline(["node", "list"], timeout=1.0, directory=tmp_path, environment=environment)
