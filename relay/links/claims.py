@@ -53,7 +53,7 @@ class Claims:
         replaces = registry.held(grant.node_id) is not None or self._elsewhere.holds(grant.node_id)
         refusal = registry.refuse_link(None) or await self._contest(grant, instance, sequence)
         if refusal is None:
-            refusal = registry.refuse_listener(grant.workspace_id, replaces=replaces)
+            refusal = registry.make_room_for_listener(grant.workspace_id, replaces=replaces)
         if refusal is not None:
             self._metrics.link_refusals.of(refusal.outcome.metric_label).count += 1
             self._report("link_refused", node_id=grant.node_id, workspace_id=grant.workspace_id,

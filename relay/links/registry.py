@@ -120,15 +120,19 @@ class Registry:
                 return Refusal(Outcome.OVER_QUOTA, "the workspace has as many links as this relay allows")
         return None
 
-    def refuse_listener(self, workspace_id: str, *, replaces: bool) -> Refusal | None:
-        """Return why no listener's link of this workspace is taken now, or None: a sender's makes room for it."""
+    def make_room_for_listener(self, workspace_id: str, *, replaces: bool) -> Refusal | None:
+        """Return why no listener's link of this workspace is taken now, or None.
+
+        Where the workspace has as many links as it may, the newest of a sender is ended for it: else whoever has a
+        token of one node could keep all others of its workspace out.
+        """
         refusal = self.refuse_link(workspace_id, replaces=replaces)
         if refusal is None or refusal.outcome is not Outcome.OVER_QUOTA:
             return refusal
         newest = next((one for one, of in reversed(self._senders.items()) if of == workspace_id), None)
         if newest is None:
             return refusal
-        # Whoever has a token of one node could keep all others of its workspace out.
+        self._log.info("link.made_room", workspace_id=workspace_id, limit=self._limits.max_links_per_workspace)
         newest.link.abort()
         self.detach_sender(newest)
         return None
