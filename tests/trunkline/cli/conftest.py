@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_control_plane import FakeControlPlane, fake_control_plane
+from trunkline.cli.delivery_notes import DeliveryNotes
 from trunkline.cli.main import main
 
 
@@ -55,3 +56,15 @@ def trunkline(
         return Outcome(status, captured.out, captured.err.decode())
 
     return run
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """What is told of commands."""
+    return []
+
+
+@pytest.fixture
+def notes(told: list[str]) -> DeliveryNotes:
+    """What tells it."""
+    return DeliveryNotes(told.append)

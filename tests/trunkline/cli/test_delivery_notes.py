@@ -16,16 +16,6 @@ def command(**fields: Any) -> Command:
     return Command.model_validate(waiting | fields)
 
 
-@pytest.fixture
-def told() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def notes(told: list[str]) -> DeliveryNotes:
-    return DeliveryNotes(told.append)
-
-
 def test_a_reason_is_told_once_and_another_too(notes: DeliveryNotes, told: list[str]) -> None:
     for reason in ("it is offline", "it is offline", "its disk is full", "it is offline"):
         notes.note(command(reason=reason))

@@ -28,16 +28,6 @@ def unknown(reason: str = REVOKED) -> Command:
     return command("UNKNOWN", reason=reason, unknown={"since": 1, "reason": reason, "resolves": RESOLVES})
 
 
-@pytest.fixture
-def told() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def notes(told: list[str]) -> DeliveryNotes:
-    return DeliveryNotes(told.append)
-
-
 async def over() -> None:
     """The patience is over."""
     await asyncio.sleep(PATIENCE_SECONDS + 0.1)
