@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +44,14 @@ async def called_node(answering: Answering, token: str | None = None) -> AsyncIt
 
 @dataclass
 class BreakingWay:
-    """Takes calls to an agent; calls about contents are cut after so many bytes have passed, each but the last once."""
+    """Takes calls to an agent; calls about contents are cut after so many bytes have passed, each but the last once.
+
+    The last cut waits for `settled`, if there is that: of what has passed nothing may have arrived yet.
+    """
 
     agent: Agent
     cuts: list[int] = field(default_factory=list)
+    settled: Callable[[], Awaitable[None]] | None = None
     calls: list[str] = field(default_factory=list)
 
     async def answer(self, call: CannedCall) -> None:
@@ -62,6 +66,8 @@ class BreakingWay:
         breaking = asyncio.create_task(broken.wait())
         await asyncio.wait([back, breaking], return_when=asyncio.FIRST_COMPLETED)
         if broken.is_set():
+            if not self.cuts and self.settled is not None:
+                await self.settled()
             call.reset()
             writer.transport.abort()
         for task in (there, back, breaking):

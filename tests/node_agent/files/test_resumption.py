@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.agent_exchanges import Agent
 from tests.support.file_nodes import BreakingWay, called_node
+from tests.support.links import until
 from trunkline.client.copy_listener import CopyListener
 from trunkline.client.copying import Copier
 from trunkline.client.file_calls import FileCalls, RemotePlace
@@ -68,7 +69,12 @@ async def test_a_download_goes_on_after_each_cut(agent: Agent, places: tuple[Pat
 async def test_an_upload_goes_on_after_each_cut(agent: Agent, places: tuple[Path, Path]) -> None:
     here, there = places
     (here / "f").write_bytes(CONTENT)
-    way, told = BreakingWay(agent, list(CUTS)), Told()
+    part = there / ".f.trunkline-part"
+
+    async def settled() -> None:
+        await until(lambda: part.exists() and part.stat().st_size > 0)
+
+    way, told = BreakingWay(agent, list(CUTS), settled=settled), Told()
     source = os.open(here / "f", os.O_RDONLY)
     async with called_node(way.answer, agent.kit.call_token("file:write")) as node:
         await copier(FileCalls(node), told).upload_file(source, RemotePlace(str(there / "f")))
