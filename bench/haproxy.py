@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.ports import free_port, wait_for_port
+from bench.ports import kept_port, wait_for_port
 
 _DEPLOYED = Path(__file__).parents[1] / "deploy" / "haproxy" / "haproxy.cfg"
 _PROCESS = re.compile(r"^  (?:user|group|log|maxconn|option tcplog)\b.*\n", re.MULTILINE)
@@ -38,7 +38,7 @@ def configuration_for(port: int, relays: Sequence[Upstream]) -> str:
 @contextmanager
 def running_haproxy(directory: Path, relays: Sequence[Upstream]) -> Iterator[int]:
     """HAProxy in front of these relays; its port is given."""
-    port = free_port()
+    port = kept_port()
     configuration = directory / "haproxy.cfg"
     configuration.write_text(configuration_for(port, relays))
     with (directory / "haproxy.log").open("wb") as log:

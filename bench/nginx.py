@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import RELAY_CORE, pinned
-from bench.ports import free_port, wait_for_port
+from bench.ports import kept_port, wait_for_port
 
 _CONFIGURATION = """
 daemon off;
@@ -65,7 +65,7 @@ class Nginx:
 def running_nginx(directory: Path, certificate: Path, key: Path, roots: Path, backend_port: int) -> Iterator[Nginx]:
     """Run nginx in front of the backend, on the relay's core."""
     directory.mkdir()
-    port = free_port()
+    port = kept_port()
     configuration = directory / "nginx.conf"
     configuration.write_text(
         _CONFIGURATION.format(

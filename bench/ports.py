@@ -1,20 +1,31 @@
-"""Ports: one that is free, and waiting until one answers."""
+"""Ports: one that stays free, and waiting until one answers."""
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from pathlib import Path
 
 POLL_SECONDS = 0.002
+# Linux hands out 32768-60999 to sockets that ask for none, ip_local_port_range.
+_BELOW_EPHEMERAL = range(20_000, 32_768)
 
 
-def free_port() -> int:
-    """A TCP port of loopback that nobody holds at this moment, for programs that cannot pick one themselves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def kept_port() -> int:
+    """A TCP port of loopback that nobody holds, and that the system gives to no one until its daemon listens there.
+
+    Not one that the system picks: it may give the same to another socket as soon as this one is closed, and again
+    while a daemon is restarted.
+    """
+    while True:
+        port = random.choice(_BELOW_EPHEMERAL)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_for_port(port: int, timeout_seconds: float = 20.0) -> float:

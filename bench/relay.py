@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from bench.build import Build
 from bench.credentials import Credentials
 from bench.machine import RELAY_CORE, children, pinned
-from bench.ports import free_port, wait_for_file, wait_for_port
+from bench.ports import kept_port, wait_for_file, wait_for_port
 from relay.admission.quota_keeper import QUOTAS_FILE
 from trunkline.runtime.files import write_atomic
 
@@ -77,7 +77,7 @@ class Relay:
         self.state = directory / "state"
         credentials.prepare_relay(self.state)
         write_atomic(self.state / QUOTAS_FILE, json.dumps(dict(quotas)).encode())
-        self.port = free_port()
+        self.port = kept_port()
         self.url = f"https://localhost:{self.port}"
         self._configuration = directory / "relay.toml"
         self._log = directory / "relay.log"
@@ -88,7 +88,7 @@ class Relay:
                 state=self.state,
                 event_loop=event_loop,
                 port=self.port,
-                closed_port=free_port(),
+                closed_port=kept_port(),
                 roots=credentials.roots,
                 limits="\n".join(f"{name} = {value}" for name, value in limits.items()),
             )
@@ -117,6 +117,7 @@ class Relay:
                 wait_for_file(self.state / "endpoints.json")
             return wait_for_port(self.port)
         except TimeoutError:
+            self.kill()
             raise RuntimeError(f"the relay did not start: {self._log.read_text()}") from None
 
     @property

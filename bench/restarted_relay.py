@@ -13,7 +13,7 @@ import aiohttp
 from bench.build import Build
 from bench.credentials import Credentials
 from bench.haproxy import Upstream
-from bench.ports import free_port, wait_for_port
+from bench.ports import kept_port, wait_for_port
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -42,7 +42,7 @@ class RestartedRelay:
     def __init__(self, directory: Path, credentials: Credentials, build: Build, *, lead_seconds: float) -> None:
         directory.mkdir()
         credentials.prepare_relay(directory / "state")
-        self.upstream = Upstream(free_port(), free_port())
+        self.upstream = Upstream(kept_port(), kept_port())
         self.url = f"https://localhost:{self.upstream.port}"
         self._directory = directory
         self._build = build
@@ -52,7 +52,7 @@ class RestartedRelay:
             state=directory / "state",
             port=self.upstream.port,
             admin_port=self.upstream.admin_port,
-            closed_port=free_port(),
+            closed_port=kept_port(),
             roots=credentials.roots,
             lead_seconds=lead_seconds,
         )

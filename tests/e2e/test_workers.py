@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.ports import kept_port
+from bench.ports import kept_port
 from tests.support.raw_calls import RawConnection
 from tests.support.sandboxes import wait_until
 from tests.support.small_fleet import SmallFleet

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.support.ports import kept_port
+from bench.ports import kept_port
 
 USER = "trunkline"
 UNPRIVILEGED = "nobody"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.ports import kept_port
 from certs.tls import client_context
 from node_agent.identity.node_identity import IdentityStore, NodeIdentity
 from tests.support.forked_commands import run_trunkline
-from tests.support.ports import kept_port
 from tests.support.sandboxes import TRUNKLINE, wait_until
 
 LIFE_SECONDS = 90
