@@ -3,10 +3,12 @@
 Theory of operation. A grant holds the `Use` that its calls count towards, or None where nobody bounds them, so that
 calls without a quota cost nothing. A use is a workspace's meter and a sender's. Rates are token buckets that hold
 `BURST_SECONDS` of the rate. Bytes are known only once they have passed: they put the bucket into debt, and calls are
-refused until it is paid, so that one long transfer is not cut, and those after it wait.
+refused until it is paid, so that one long transfer is not cut, and those after it wait. No more is owed than
+`MOST_OWED_SECONDS` of the rate pay for: what has passed cannot be taken back, and who owed days of it could do nothing.
 
-Other quotas change the bounds of the meters that are there, and grants are decided anew. Senders are
-remembered up to a bound; those without an open call and with nothing used up go first, and are equal to new ones.
+Other quotas change the bounds of the meters that are there, and grants are decided anew; what is in a bucket, or is
+owed, stays as far as the new rate's bounds allow. Senders are remembered up to a bound; those without an open call and
+with nothing used up go first, and are equal to new ones.
 """
 
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from typing import Final
 from relay.admission.quota_form import UNBOUNDED, Quota, WorkspaceQuotas
 
 BURST_SECONDS: Final = 2.0
+MOST_OWED_SECONDS: Final = 60.0
 MAX_SENDERS: Final = 20_000
 
 Party = tuple[str, str | None]
@@ -37,12 +40,13 @@ class Meter:
         self.bound(quota)
 
     def bound(self, quota: Quota) -> None:
-        """Hold to other bounds from now on; a bucket begins full where there was none, and else keeps what is in it."""
+        """Hold to other bounds from now on; a bucket begins full where there was none, else with what the old one had."""
         calls, size = float(quota.calls_per_second or 0), float(quota.bytes_per_second or 0)
         if not self._calls_per_second:
             self._calls = calls * BURST_SECONDS
         if not self._bytes_per_second:
             self._bytes = size * BURST_SECONDS
+        self._calls, self._bytes = _within(self._calls, calls), _within(self._bytes, size)
         self._calls_per_second, self._bytes_per_second = calls, size
         self._concurrent = quota.concurrent_calls or 0
 
@@ -70,7 +74,7 @@ class Meter:
     def spend(self, size: int) -> None:
         """Count bytes that have passed."""
         if self._bytes_per_second:
-            self._bytes -= size
+            self._bytes = max(self._bytes - size, -MOST_OWED_SECONDS * self._bytes_per_second)
 
     def idle(self, now: float) -> bool:
         """Whether it is in the state of a new one."""
@@ -83,6 +87,11 @@ class Meter:
         calls, size = self._calls_per_second, self._bytes_per_second
         self._calls = min(calls * BURST_SECONDS, self._calls + elapsed * calls)
         self._bytes = min(size * BURST_SECONDS, self._bytes + elapsed * size)
+
+
+def _within(held: float, rate: float) -> float:
+    """Return what a bucket of a rate has of what was held, or owed."""
+    return max(min(held, BURST_SECONDS * rate), -MOST_OWED_SECONDS * rate)
 
 
 class Use:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from relay.admission.quota_form import Quota
-from relay.admission.quotas import Meter, Party, Quotas
+from relay.admission.quotas import MOST_OWED_SECONDS, Meter, Party, Quotas
 
 TELL_SECONDS: Final = 0.05
 
@@ -62,7 +62,7 @@ class SharedMeter(Meter):
             self._others[worker] = opened
         Meter.spend(self, size)
         if self._calls_per_second:
-            self._calls -= calls
+            self._calls = max(self._calls - calls, -MOST_OWED_SECONDS * self._calls_per_second)
 
     def forget(self, worker: int) -> None:
         """Another worker has ended, and its calls with it."""
@@ -99,13 +99,16 @@ class SharedQuotas(Quotas):
                 meter.forget(worker)
 
     def _of(self, workspace_id: str, sender: str | None, now: float) -> Meter | None:
-        """Return a party's meter; None where nothing bounds it."""
+        """Return a party's meter; None where it has none, and nothing bounds it.
+
+        One that is there counts on, bounded or not: calls that end while nothing bounds them are not open under the
+        next quota.
+        """
+        meter = self._workspaces.get(workspace_id) if sender is None else self._senders.get((workspace_id, sender))
         stated = self._quotas.get(workspace_id)
-        if stated is None:
-            return None
+        if meter is not None or stated is None:
+            return meter
         if sender is not None:
             return self._sender((workspace_id, sender), stated.sender, now)
-        meter = self._workspaces.get(workspace_id)
-        if meter is None:
-            meter = self._workspaces[workspace_id] = self._meter((workspace_id, None), stated.workspace, now)
+        meter = self._workspaces[workspace_id] = self._meter((workspace_id, None), stated.workspace, now)
         return meter

@@ -5,8 +5,10 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from relay.admission.quotas import Party
 from relay.links.supersede import Verdict
 from relay.workers.directory import Directory, Entry
+from relay.workers.shared_quotas import Used
 
 CHALLENGE_MARGIN_SECONDS = 2.0
 
@@ -45,12 +47,14 @@ class Switchboard:
         self._ping_seconds = ping_seconds
         self._directory = Directory()
         self._links: dict[int, dict[str, int]] = {}
+        self._open: dict[int, dict[Party, int]] = {}
         self._questions = itertools.count(1)
         self._challenges: dict[int, tuple[int, asyncio.Future[bool]]] = {}
 
     def ended(self, worker: int) -> None:
         """A worker has ended, and all its links with it."""
         self._links.pop(worker, None)
+        self._open.pop(worker, None)
         self._directory.lost(worker)
         self._counted(len(self._directory))
         for holder, answer in list(self._challenges.values()):
@@ -58,10 +62,14 @@ class Switchboard:
                 answer.set_result(False)
 
     def on_serving(self, worker: int) -> None:
-        """A worker serves: it is told how many links the others have."""
+        """A worker serves: it is told how many links the others have, and what is open there that quotas count."""
         for other, links in self._links.items():
             if other != worker:
                 self._workers.send(worker, "links", worker=other, links=links)
+        for other, opened in self._open.items():
+            if other != worker:
+                used = [(*party, 0, 0, calls) for party, calls in opened.items()]
+                self._workers.send(worker, "used", worker=other, used=used)
 
     def on_linked(self, worker: int, other: int) -> None:
         """A worker has a link to another one: it is told what that one has."""
@@ -103,8 +111,14 @@ class Switchboard:
             del held[workspace_id]
         self._workers.send_all("links", but=worker, worker=worker, links=links)
 
-    def on_used(self, worker: int, used: list[Any]) -> None:
+    def on_used(self, worker: int, used: list[Used]) -> None:
         """A worker's calls have used so much of the quotas."""
+        opened = self._open.setdefault(worker, {})
+        for workspace_id, sender, _, _, calls in used:
+            if calls:
+                opened[workspace_id, sender] = calls
+            else:
+                opened.pop((workspace_id, sender), None)
         self._workers.send_all("used", but=worker, worker=worker, used=used)
 
     def on_contest(self, worker: int, question: int, node_id: str, instance: str, sequence: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.admission.quota_form import Quota, WorkspaceQuotas
-from relay.admission.quotas import BURST_SECONDS, MAX_SENDERS, Meter, Quotas, Use
+from relay.admission.quotas import BURST_SECONDS, MAX_SENDERS, MOST_OWED_SECONDS, Meter, Quotas, Use
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
 
 WORKSPACE = "ws-1"
@@ -68,6 +68,25 @@ def test_bytes_are_paid_for_afterwards() -> None:
     assert call(one, 0.0) == "the workspace makes too many bytes a second"
     assert call(one, 7.9) is not None
     assert call(one, 8.1) is None
+
+
+def test_no_more_is_owed_than_a_minute_pays_for() -> None:
+    one = use(quotas(Quota(bytes_per_second=100)))
+    one.begin()
+    for _ in range(1000):
+        one.spend(10**6)
+    one.end()
+    assert one.excess(MOST_OWED_SECONDS - 0.1) == "the workspace makes too many bytes a second"
+    assert one.excess(MOST_OWED_SECONDS + 0.1) is None
+
+
+def test_under_a_lower_quota_what_was_owed_before_is_a_minutes_worth_of_it_at_most() -> None:
+    of = quotas(Quota(bytes_per_second=10**8))
+    one = use(of)
+    one.spend(10**9)
+    of.replace({WORKSPACE: WorkspaceQuotas(Quota(bytes_per_second=1000))})
+    assert one.excess(MOST_OWED_SECONDS - 0.1) == "the workspace makes too many bytes a second"
+    assert one.excess(MOST_OWED_SECONDS + 0.1) is None
 
 
 def test_senders_have_their_own_and_the_workspaces_together() -> None:

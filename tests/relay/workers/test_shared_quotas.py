@@ -1,7 +1,7 @@
 """Quotas that hold for two workers together."""
 
 from relay.admission.quota_form import Quota, WorkspaceQuotas
-from relay.admission.quotas import BURST_SECONDS, Use
+from relay.admission.quotas import BURST_SECONDS, MOST_OWED_SECONDS, Use
 from relay.workers.shared_quotas import TELL_SECONDS, SharedQuotas
 
 UNBOUNDED = Quota(None, None, None)
@@ -12,14 +12,17 @@ class Pair:
 
     def __init__(self, workspace: Quota = UNBOUNDED, sender: Quota = UNBOUNDED) -> None:
         self.workers = [SharedQuotas(), SharedQuotas()]
-        for quotas in self.workers:
-            quotas.replace({"ws-1": WorkspaceQuotas(workspace, sender)})
+        self.hold_to({"ws-1": WorkspaceQuotas(workspace, sender)})
         self.now = 0.0
 
     def use(self, worker: int, sender: str = "alice") -> Use:
         use = self.workers[worker].use("ws-1", sender, self.now)
         assert use is not None
         return use
+
+    def hold_to(self, stated: dict[str, WorkspaceQuotas]) -> None:
+        for quotas in self.workers:
+            quotas.replace(stated)
 
     def tell(self) -> None:
         told = [quotas.used() for quotas in self.workers]
@@ -83,6 +86,36 @@ def test_bytes_at_one_are_a_debt_at_the_other():
     assert there.excess(pair.now) == "the workspace makes too many bytes a second"
     pair.now += 9.0
     assert there.excess(pair.now) is None
+
+
+def test_calls_that_end_while_nothing_bounds_them_count_nowhere_under_a_later_quota():
+    pair = Pair(sender=Quota(concurrent_calls=2))
+    calls = [pair.use(worker) for worker in (0, 1)]
+    for call in calls:
+        call.begin()
+        call.begin()
+    pair.tell()
+    pair.hold_to({})
+    for call in calls:
+        call.end()
+        call.end()
+    pair.tell()
+    pair.hold_to({"ws-1": WorkspaceQuotas(UNBOUNDED, Quota(concurrent_calls=2))})
+    assert [pair.use(worker).excess(pair.now) for worker in (0, 1)] == [None, None]
+
+
+def test_what_another_worker_had_admitted_before_a_lower_quota_is_paid_for_within_a_minute():
+    pair = Pair(workspace=Quota(calls_per_second=10_000))
+    there = pair.use(1)
+    for _ in range(5_000):
+        there.begin()
+        there.end()
+    pair.hold_to({"ws-1": WorkspaceQuotas(Quota(calls_per_second=1))})
+    pair.tell()
+    here = pair.use(0)
+    assert here.excess(pair.now) == "the workspace makes too many calls a second"
+    pair.now += MOST_OWED_SECONDS + 1.0
+    assert here.excess(pair.now) is None
 
 
 def test_what_nothing_bounds_is_not_kept():
