@@ -40,7 +40,7 @@ class Meter:
         self.bound(quota)
 
     def bound(self, quota: Quota) -> None:
-        """Hold to other bounds from now on; a bucket begins full where there was none, else with what the old one had."""
+        """Hold to other bounds from now on; a bucket begins full where there was none, else with what was in it."""
         calls, size = float(quota.calls_per_second or 0), float(quota.bytes_per_second or 0)
         if not self._calls_per_second:
             self._calls = calls * BURST_SECONDS
