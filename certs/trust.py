@@ -223,6 +223,10 @@ class TrustStore:
             self._store(self._path, text)
             return self._stored == text
 
+    def certificate_verdict(self, serial: str, now: float) -> TrustVerdict | None:
+        """What the document in force says to have ended the use of a certificate: its revocation or lock."""
+        return None if self.current is None else self.current.certificate_verdict(serial, now)
+
     def subscribe(self, subscriber: Callable[[TrustDocument], None]) -> Callable[[], None]:
         """Call `subscriber` with each new document, from inside `replace`; the result ends that. It must not raise."""
         self._subscribers.append(subscriber)

@@ -98,8 +98,8 @@ def compose_routes(
         SecretResource(context, secrets.vault, secrets.rotation, fleet.secret_notices),
         SecretGrantResource(context, fleet.secret_notices),
         NodeSecretResource(secrets.bundles, allowances),
-        RevocationResource(context, followers),
-        LockResource(context, followers),
+        RevocationResource(context, followers, identities.own),
+        LockResource(context, followers, identities.own),
         AuditResource(context),
         RelayResource(context, enrolment, renewals),
         BootstrapResource(

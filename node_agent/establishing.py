@@ -97,6 +97,7 @@ def prepare_enrolment(
         request_seconds=asked.request_seconds,
         clock=clock,
         clock_offset=clock_offset,
+        verdict=trust.certificate_verdict,
     )
     store = IdentityStore(settings.state_directory)
     bootstrap = _bootstrap(settings, control_plane, store, trust, clock, rng)

@@ -84,7 +84,12 @@ class Foundation(Footing):
     def connect(self, identity: Identity | None) -> ControlPlaneClient:
         """Return a client of the control plane with connections of its own, which presents this identity, or none."""
         url = self.settings.control_plane.url
-        return ControlPlaneClient(url, self.trust.tls(identity), self.clock_offset)
+        return ControlPlaneClient(
+            url,
+            self.trust.tls(identity),
+            self.clock_offset,
+            lambda serial: self.store.certificate_verdict(serial, self.clock.now()),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,12 +105,16 @@ def _renewal(foundation: Foundation, adoption: TrustAdopter) -> Renewal:
 
 
 def _follow_identity(foundation: Foundation, background: Background) -> None:
-    """Keep the control plane's client and the expiry gauges with the identity in force, and with what is presented."""
+    """Keep the control plane's client and the expiry gauges with the identity in force, and with what is presented.
+
+    The client leaves a control plane, too, whose certificate a new document ends.
+    """
     identity, metrics = foundation.identity, foundation.metrics
     metrics.serving_expiry.set_function(lambda: foundation.serving.not_after)
     metrics.certificate_expiry.set(identity.current.not_after)
     identity.subscribe(lambda renewed: metrics.certificate_expiry.set(renewed.not_after))
     identity.subscribe(lambda renewed: foundation.client.swap(foundation.trust.tls(renewed), background.spawn))
+    foundation.store.subscribe(lambda document: foundation.client.cut_ended(background.spawn))
 
 
 def _follow_rotation(foundation: Foundation, side: ControlPlaneSide, renewal: Renewal) -> None:

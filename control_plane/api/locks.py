@@ -11,8 +11,9 @@ from control_plane.api.context import ApiContext
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import Nothing, OperatorRequest, Text, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.api.revocations import Kind, checked_target
+from control_plane.api.revocations import Kind, checked_target, refuse_serving
 from control_plane.errors import not_found
+from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.settings import DAY_SECONDS
 from control_plane.storage import locks
@@ -43,9 +44,10 @@ class LockQuery(PageQuery):
 class LockResource:
     """Locks as operators see them."""
 
-    def __init__(self, context: ApiContext, followers: TrustFollowers) -> None:
+    def __init__(self, context: ApiContext, followers: TrustFollowers, own: OwnIdentity) -> None:
         self._context = context
         self._followers = followers
+        self._own = own
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -59,7 +61,9 @@ class LockResource:
     async def create(self, request: web.Request, caller: Caller) -> web.Response:
         """Lock one thing, durably; sent again within ten minutes, the answer is the same lock with status 200."""
         body = await read_body(request, NewLock)
-        wanted = LockRequest(body.kind, checked_target(body.kind, body.id), body.lifetime_seconds, body.reason)
+        target = checked_target(body.kind, body.id)
+        refuse_serving(self._own, body.kind, target)
+        wanted = LockRequest(body.kind, target, body.lifetime_seconds, body.reason)
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             lock, new = await locks.create(session, wanted, caller.actor.name, int(now * 1000))

@@ -13,8 +13,9 @@ from control_plane.api.context import ApiContext
 from control_plane.api.pages import PageQuery
 from control_plane.api.requests import OperatorRequest, read_body, read_query
 from control_plane.api.responses import json_response
-from control_plane.errors import invalid, not_found
+from control_plane.errors import conflict, invalid, not_found
 from control_plane.identity.endings import LONGEST_ISSUED_SECONDS
+from control_plane.identity.own_identity import OwnIdentity
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.storage import certificates, revocations
 from control_plane.storage.audit import Happening, append
@@ -48,9 +49,10 @@ class RevocationQuery(PageQuery):
 class RevocationResource:
     """Revocations as operators see them."""
 
-    def __init__(self, context: ApiContext, followers: TrustFollowers) -> None:
+    def __init__(self, context: ApiContext, followers: TrustFollowers, own: OwnIdentity) -> None:
         self._context = context
         self._followers = followers
+        self._own = own
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -64,6 +66,7 @@ class RevocationResource:
         """Revoke one thing, durably; the answer is the number of the trust document that says so."""
         body = await read_body(request, NewRevocation)
         name = checked_target(body.kind, body.id)
+        refuse_serving(self._own, body.kind, name)
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             sequence = await revocations.revoke(
@@ -116,6 +119,21 @@ def checked_target(kind: Kind, name: str) -> str:
     if re.fullmatch(form, name) is None:
         raise invalid("id", f"must be {words}")
     return name
+
+
+def refuse_serving(own: OwnIdentity, kind: Kind, name: str) -> None:
+    """Refuse to end the certificate that files give this control plane: no relay and no agent would speak to it.
+
+    Its own SVID is another matter: the control plane makes itself another one.
+
+    Raises:
+        ApiError: it is that.
+    """
+    if kind == "certificate" and name == own.serial_of_files:
+        raise conflict(
+            "the control plane serves with this certificate: put another into the files of [tls], send SIGHUP, "
+            "and then end this one"
+        )
 
 
 def _normal(kind: str, name: str) -> str:

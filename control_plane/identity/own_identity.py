@@ -82,12 +82,24 @@ class OwnIdentity:
         for callback in self._renewed:
             await callback()
 
-    def give_up_revoked(self) -> None:
-        """Replace the SVID, whose revocation is about to be published; it stays if the authority issues no other."""
+    @property
+    def serial_of_files(self) -> str | None:
+        """The serial number of the serving certificate that the settings name; None where the SVID serves."""
+        return None if self._from_files is None else self._from_files.serial
+
+    def give_up_ended(self) -> None:
+        """Replace the SVID, whose revocation or lock is published, or about to be.
+
+        It stays if the authority issues no other.
+        """
         try:
             self._replace()
         except CertificateError as error:
-            self._log.error("identity.not_renewed", reason=str(error), consequence="nobody takes what it signs next")
+            self._log.error(
+                "identity.not_renewed",
+                reason=str(error),
+                consequence="relays and agents take nothing from this control plane",
+            )
 
     def reload(self) -> None:
         """Read the serving certificate's files again; if they are no good, the one in use stays."""

@@ -90,8 +90,8 @@ class TrustPublisher:
                 document = await self._build()
             except (StorageFullError, StorageBusyError, StorageUnreachableError) as error:
                 raise type(error)(f"{RECORDED}: {error}") from None
-            if self._identity.svid.serial in document.revocations.certificates:
-                self._identity.give_up_revoked()
+            if document.certificate_verdict(self._identity.svid.serial, self._clock.now()) is not None:
+                self._identity.give_up_ended()
             svid = self._identity.svid
             is_new = document.sequence != self.sequence or svid.chain.serial != self._signed_by
             if is_new:
@@ -116,6 +116,8 @@ class TrustPublisher:
     async def look(self) -> None:
         """Publish what another control plane over the same database has changed, or what could not be published before.
 
+        So is what is signed with an SVID that has ended and could not be replaced, until it can be.
+
         Of two whose settings give different documents from the same database, each answers the other's with a number of
         its own; so that these do not run away, that is done once a minute.
 
@@ -126,7 +128,8 @@ class TrustPublisher:
         async with self._database.read() as session:
             sequence = (await the_account(session)).trust_sequence
         is_contested = self._clock.monotonic() - self._contested_at < CONTEST_SECONDS
-        if sequence != self.sequence and not is_contested:
+        has_ended = self.certificate_verdict(self._identity.svid.serial) is not None
+        if has_ended or (sequence != self.sequence and not is_contested):
             await self.refresh()
 
     def subscribe(self, changed: Callable[[], None]) -> None:

@@ -1,16 +1,19 @@
 """The agent's side of the control plane's API: JSON over HTTPS, with the node's certificate where it has one."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
 
+from certs.control_plane_server import CertificateVerdict, ended_server, foreign_server, server_serial
 from certs.errors import CertificateError
 from certs.identities import Identity
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.client.control_plane_answers import read_object, read_refusal, require_clock, unreachable
+from trunkline.client.vetted_connector import VettedConnector
 from trunkline.runtime.clock import Clock
 from trunkline.version import __version__
 
@@ -33,13 +36,16 @@ class ControlPlane:
         request_seconds: float,
         clock: Clock,
         clock_offset: ClockOffset,
+        verdict: CertificateVerdict = lambda serial: None,
     ) -> None:
+        """Prepare; `verdict` says what has ended the use of a certificate, by its serial number."""
         self.url = url
         self._tls = tls
         self._proxy = proxy
         self._timeout = aiohttp.ClientTimeout(total=request_seconds)
         self._clock = clock
         self._clock_offset = clock_offset
+        self._verdict = verdict
         self._told: list[Callable[[int], None]] = []
 
     def on_trust_sequence(self, told: Callable[[int], None]) -> None:
@@ -62,7 +68,7 @@ class ControlPlane:
             ControlPlaneUnreachable: it was not answered, or not in a usable way.
         """
         try:
-            connector = aiohttp.TCPConnector(ssl=self._tls.context(identity), force_close=True)
+            connector = VettedConnector(self._vet, ssl=self._tls.context(identity), force_close=True)
             async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
                 return await self._ask(session, method, path, document)
         except (TimeoutError, aiohttp.ClientError, OSError, CertificateError) as error:
@@ -75,6 +81,9 @@ class ControlPlane:
             ClockSkewed: it is off by more than is tolerated.
         """
         require_clock(self._clock_offset)
+
+    def _vet(self, transport: asyncio.BaseTransport) -> str | None:
+        return foreign_server(transport) or ended_server(server_serial(transport), self._verdict)
 
     async def _ask(
         self, session: aiohttp.ClientSession, method: str, path: str, document: Mapping[str, Any] | None

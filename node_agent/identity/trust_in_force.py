@@ -85,9 +85,8 @@ class TrustInForce:
         return document.verdict(claims, self._clock.now())
 
     def certificate_verdict(self, serial: str) -> TrustVerdict | None:
-        """What has ended the use of a relay's certificate: a revocation or a lock of it."""
-        document = self.store.current
-        return None if document is None else document.certificate_verdict(serial, self._clock.now())
+        """What has ended the use of a relay's, or the control plane's, certificate: a revocation or a lock of it."""
+        return self.store.certificate_verdict(serial, self._clock.now())
 
     def _knows(self, document: TrustDocument, key_id: str) -> bool:
         """Whether a key is trusted, or was left in a rotation: what it admitted before goes on."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from certs.control_plane_server import CertificateVerdict, ended_server, foreign_server, server_serial
 from certs.tls import TlsContext
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.client.control_plane_answers import (
@@ -16,6 +17,7 @@ from trunkline.client.control_plane_answers import (
     require_clock,
     unreachable,
 )
+from trunkline.client.vetted_connector import VettedConnector
 from trunkline.runtime.clock import SystemClock
 from trunkline.version import __version__
 
@@ -30,25 +32,47 @@ class IdentityReplaced(Exception):  # noqa: N818 - expected, and nobody's mistak
 class ControlPlaneClient:
     """Requests to one control plane. Its connections are made anew when the relay's identity changes."""
 
-    def __init__(self, url: str, tls: TlsContext, clock_offset: ClockOffset | None = None) -> None:
-        """Prepare; every answer tells `clock_offset` the time, and what is made of it is its owner's to say."""
+    def __init__(
+        self,
+        url: str,
+        tls: TlsContext,
+        clock_offset: ClockOffset | None = None,
+        verdict: CertificateVerdict = lambda serial: None,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            url: where the control plane is.
+            tls: the relay's identity, and whom it trusts.
+            clock_offset: is told the time by every answer; what is made of it is its owner's to say.
+            verdict: what has ended the use of a certificate of the control plane's, by its serial number.
+        """
         self._url = url
         self._tls = tls
         self._clock_offset = clock_offset or ClockOffset(SystemClock())
         self._session: aiohttp.ClientSession | None = None
         self._followed: set[aiohttp.ClientResponse] = set()
         self._swaps = 0
+        self._verdict = verdict
+        self._shown: set[str] = set()
+        """The serial numbers of the control plane's certificates that connections of this session were made with."""
 
     def swap(self, tls: TlsContext, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         """Use another identity from the next request on; requests under way are cut, in a task that `spawn` starts."""
         self._tls = tls
         self._swaps += 1
+        self._shown.clear()
         # A session that closes does not wake whoever waits for the next piece of a stream: the stream itself does.
         for response in tuple(self._followed):
             response.close()
         session, self._session = self._session, None
         if session is not None:
             spawn(session.close())
+
+    def cut_ended(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """Cut requests under way, as `swap` does, where a certificate that was shown is revoked or locked by now."""
+        if any(self._verdict(serial) is not None for serial in self._shown):
+            self.swap(self._tls, spawn)
 
     def require_clock(self) -> None:
         """Refuse to go on with a clock that the last answer showed to be wrong.
@@ -116,10 +140,15 @@ class ControlPlaneClient:
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(self._url, error, self._clock_offset) from None
 
+    def _vet(self, transport: asyncio.BaseTransport) -> str | None:
+        serial = server_serial(transport)
+        self._shown.add(serial)
+        return foreign_server(transport) or ended_server(serial, self._verdict)
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._tls, limit=8),
+                connector=VettedConnector(self._vet, ssl=self._tls, limit=8),
                 headers={"User-Agent": f"trunkline-relay/{__version__}"},
                 auto_decompress=False,
                 read_bufsize=256 * 1024,

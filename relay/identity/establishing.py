@@ -74,13 +74,18 @@ class Establishing:
             identity = await self._enrol(trust, store)
         own = OwnIdentity(identity, self._directory / IDENTITY_FILE)
         await self._wait_until_valid(own, store, trust)
-        client = self._client(trust, own.current)
+        client = self._client(trust, store, own.current)
         if store.current is None:
             await self._fetch_document(client, store)
         return Established(own, store, trust, client, self._offset)
 
-    def _client(self, trust: ControlPlaneTrust, identity: Identity | None) -> ControlPlaneClient:
-        return ControlPlaneClient(self._settings.control_plane.url, trust.tls(identity), self._offset)
+    def _client(self, trust: ControlPlaneTrust, store: TrustStore, identity: Identity | None) -> ControlPlaneClient:
+        return ControlPlaneClient(
+            self._settings.control_plane.url,
+            trust.tls(identity),
+            self._offset,
+            lambda serial: store.certificate_verdict(serial, self._clock.now()),
+        )
 
     async def _wait_until_valid(self, own: OwnIdentity, store: TrustStore, trust: ControlPlaneTrust) -> None:
         """Take a successor that is valid where the identity is not; else renew it late, once the clock is right.
@@ -95,7 +100,7 @@ class Establishing:
         late = LateRenewal(identity=own, succession=succession, take_trust=self._taking(store))
         backoff = Backoff(self._rng)
         while not self._is_valid(own.current):
-            waits = await self._renew_late(late, succession, trust)
+            waits = await self._renew_late(late, succession, trust, store)
             if waits is not None:
                 reason, pause = waits
                 self._log.error("relay.identity_not_valid", reason=reason)
@@ -106,7 +111,7 @@ class Establishing:
         return lambda document: store.replace(document, self._clock.now())
 
     async def _renew_late(
-        self, late: LateRenewal, succession: Succession, trust: ControlPlaneTrust
+        self, late: LateRenewal, succession: Succession, trust: ControlPlaneTrust, store: TrustStore
     ) -> tuple[str, float] | None:
         """Renew the identity by its key alone; return why to wait and how long (seconds) at least, or None if it is.
 
@@ -114,7 +119,7 @@ class Establishing:
             StartError: the control plane does not grant it.
         """
         try:
-            await self._obtain_and_prove(late, succession, trust)
+            await self._obtain_and_prove(late, succession, trust, store)
         except ClockSkewed as error:
             return str(error), SKEWED_PAUSE_SECONDS
         except ControlPlaneUnreachable as error:
@@ -129,8 +134,10 @@ class Establishing:
             ) from None
         return None
 
-    async def _obtain_and_prove(self, late: LateRenewal, succession: Succession, trust: ControlPlaneTrust) -> None:
-        client = self._client(trust, None)
+    async def _obtain_and_prove(
+        self, late: LateRenewal, succession: Succession, trust: ControlPlaneTrust, store: TrustStore
+    ) -> None:
+        client = self._client(trust, store, None)
         try:
             await late.obtain(client)
         finally:
@@ -138,7 +145,7 @@ class Establishing:
         heir = await in_thread(succession.waiting)
         if heir is None:
             raise ControlPlaneUnreachable("the control plane's answer is of no use")
-        client = self._client(trust, heir)
+        client = self._client(trust, store, heir)
         try:
             await client.call("POST", CONFIRM_PATH, {})
         finally:
@@ -150,7 +157,7 @@ class Establishing:
         return lifespan_of(identity.chain).covers(self._clock.now())
 
     async def _enrol(self, trust: ControlPlaneTrust, store: TrustStore) -> Identity:
-        client = self._client(trust, None)
+        client = self._client(trust, store, None)
         try:
             enrolled = await enrol(
                 self._settings.enrolment,

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from certs.identities import Identity, relay_id
 from certs.keyfiles import write_secret
@@ -173,6 +174,28 @@ def test_a_revocation_cuts_a_listener_and_keeps_it_out(relay: Fixture, event_loo
             _, writer, answer = await relay.attach(endpoints["url"], own, sequence=2)
             assert answer.startswith(b"HTTP/1.1 401 ")
             writer.close()
+
+    run(body, event_loop=event_loop)
+
+
+@pytest.mark.parametrize("event_loop", ["auto", "asyncio"])
+def test_a_stream_that_was_opened_under_a_certificate_that_is_revoked_is_left_for_another(
+    relay: Fixture, event_loop: EventLoopName
+):
+    async def body() -> None:
+        plane, tls = relay.control_plane, relay.kit.server_tls()
+        async with plane.serve(tls.context):
+            relay.url = plane.url
+            async with relay.running():
+                await plane.followed.wait()
+                plane.followed.clear()
+                tls.swap(relay.kit.issue_control_plane(), relay.kit.roots)
+                revoking = relay.press.document(certificates=[relay.kit.control_plane.serial])
+                plane.feed(f"event: trust_document\ndata: {revoking}\n\n".encode())
+                with capture_logs() as lines:
+                    async with asyncio.timeout(30):
+                        await plane.followed.wait()
+                assert "trust.feed_lost" not in [line["event"] for line in lines], "it was left since it fell silent"
 
     run(body, event_loop=event_loop)
 

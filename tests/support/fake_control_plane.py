@@ -363,8 +363,8 @@ def error(status: int, code: str, message: str, **headers: str) -> web.Response:
 
 
 @contextmanager
-def fake_control_plane(directory: Path) -> Iterator[FakeControlPlane]:
-    """A running fake, its CA file in `directory`."""
+def fake_control_plane(directory: Path, *, as_relay: bool = False) -> Iterator[FakeControlPlane]:
+    """A running fake, its CA file in `directory`; `as_relay` with a relay's certificate for its host."""
     kit = IdentityKit(directory)
     fake = FakeControlPlane(ca_file=directory / "ca.pem")
     fake.ca_file.write_text(certificates_to_pem(kit.roots))
@@ -373,7 +373,7 @@ def fake_control_plane(directory: Path) -> Iterator[FakeControlPlane]:
 
     async def start() -> None:
         await runner.setup()
-        tls = kit.server_tls(kit.issue_control_plane("localhost"))
+        tls = kit.server_tls(kit.issue_relay() if as_relay else kit.issue_control_plane())
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.context)
         await site.start()
         fake.url = f"https://localhost:{runner.addresses[0][1]}"

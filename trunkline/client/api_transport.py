@@ -20,10 +20,12 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 
+from certs.control_plane_server import foreign_server
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, RequestInvalid, TrunklineError, Unreachable
 from trunkline.client.lifetime import Lifetime
 from trunkline.client.outbound_proxy import outbound_proxy
 from trunkline.client.retry_after import read_retry_after
+from trunkline.client.vetted_connector import ServerRefused, VettedConnector
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
 from trunkline.runtime.secret import Secret
@@ -245,7 +247,7 @@ class ApiTransport:
         self._lifetime.check()
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._ssl_context, limit=MOST_CONNECTIONS),
+                connector=VettedConnector(foreign_server, ssl=self._ssl_context, limit=MOST_CONNECTIONS),
                 headers={"Authorization": f"Bearer {self._token.reveal()}", "User-Agent": f"trunkline/{__version__}"},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
                 auto_decompress=False,
@@ -266,6 +268,8 @@ class ApiTransport:
             if getattr(error.certificate_error, "verify_code", 0) in _NO_ROOT:
                 reason += "; name the file of its roots (TRUNKLINE_CA_FILE, ca_file)"
             return Unreachable(f"the certificate of the control plane {self.url} is not trusted: {reason}", retry=False)
+        if isinstance(error, ServerRefused):
+            return Unreachable(f"what answers for the control plane {self.url} is not it: {error}", retry=False)
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
         perhaps_arrived = not isinstance(error, aiohttp.ClientConnectorError)
         way = f" through the proxy {self._proxy} (HTTPS_PROXY)" if self._proxy is not None else ""

@@ -17,7 +17,7 @@ from control_plane.identity.own_identity import OwnIdentity
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.signing.in_force import SignersInForce
 from control_plane.storage.errors import StorageError
-from tests.support.control_planes import RunningControlPlane, settings_for
+from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.identities import TRUST_DOMAIN, IdentityKit
 from trunkline.runtime.clock import ManualClock
 from trunkline.runtime.logs import get_logger
@@ -165,6 +165,25 @@ async def test_a_certificate_from_files_is_served_and_reloaded(tmp_path: Path):
     certificate_files(kit, tmp_path)
     own.reload()
     assert own._serving.chain.serial not in (served, own.svid.chain.serial)
+
+
+@pytest.mark.parametrize(("path", "more"), [("revocations", {}), ("locks", {"lifetime_seconds": 60, "reason": "x"})])
+async def test_the_certificate_of_the_files_in_use_is_not_ended_before_there_is_another(
+    tmp_path: Path, path: str, more: dict[str, Any]
+):
+    (tmp_path / "files").mkdir()
+    kit = IdentityKit(tmp_path / "files")
+    settings = settings_for(tmp_path, tls=certificate_files(kit, tmp_path))
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        plane.authority = kit.authority  # it vouches for what is served
+        own = plane.control_plane.identities.own
+        body = {"kind": "certificate", "id": f"0x0{str(own.serial_of_files).upper()}", **more}
+        answer = await plane.call("POST", f"/api/2.0/{path}", body)
+        assert (answer.status, answer.error_code) == (409, "RESOURCE_CONFLICT")
+        assert "[tls]" in answer.document["message"]
+        certificate_files(kit, tmp_path)
+        own.reload()
+        await plane.ok("POST", f"/api/2.0/{path}", body)
 
 
 async def test_bad_files_leave_what_is_in_use(tmp_path: Path):

@@ -2,15 +2,25 @@
 
 import asyncio
 import time
+from typing import NoReturn, cast
 
 import pytest
 from structlog.testing import capture_logs
 
+from certs.authority import Authority
+from certs.errors import CertificateError
 from certs.trust import TrustDocument, TrustStore, verify_first_trust_document
 from control_plane.storage import accounts, relays, revocations
 from control_plane.storage.records.relays import Relay
 from tests.control_plane.storage.test_plans import statements
 from tests.support.control_planes import RunningControlPlane
+
+
+class NoModule:
+    """An authority whose key is out of reach."""
+
+    def issue_control_plane(self, *_: object, **__: object) -> NoReturn:
+        raise CertificateError("the module does not answer")
 
 
 def published(plane: RunningControlPlane) -> TrustDocument:
@@ -35,6 +45,30 @@ async def test_what_another_process_has_revoked_is_published(plane: RunningContr
     await trust.look()
     assert trust.sequence == sequence
     assert "t" in published(plane).revocations.token_ids
+
+
+async def test_a_control_plane_whose_certificate_is_locked_has_another(plane: RunningControlPlane):
+    identity, lock = plane.control_plane.identities.own, {"kind": "certificate", "lifetime_seconds": 60, "reason": "x"}
+    locked = identity.svid.serial
+    await plane.ok("POST", "/api/2.0/locks", {**lock, "id": locked})
+    assert identity.svid.serial != locked
+
+
+async def test_a_certificate_that_could_not_be_replaced_is_replaced_as_soon_as_it_can_be(plane: RunningControlPlane):
+    identities, signers = plane.control_plane.identities, plane.foundation.signers
+    trust, identity, authority = identities.trust, identities.own, signers.authority
+    revoked = identity.svid.serial
+    signers._authority = cast(Authority, NoModule())
+    with capture_logs() as lines:
+        await plane.ok("POST", "/api/2.0/revocations", {"kind": "certificate", "id": revoked})
+    assert (identity.svid.serial, lines[0]["event"]) == (revoked, "identity.not_renewed")
+    signers._authority = authority
+    await trust.look()
+    assert identity.svid.serial != revoked
+    assert TrustStore().replace(trust.text, time.time())
+    text = trust.text
+    await trust.look()
+    assert trust.text == text
 
 
 async def test_a_control_plane_whose_certificate_is_revoked_signs_with_another(plane: RunningControlPlane):

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from certs.fingerprints import sha256_hex
+from certs.trust import TrustVerdict
 from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.returning import least_pause_seconds
@@ -21,7 +22,7 @@ from trunkline.runtime.clock import ManualClock, SystemClock
 PATH = "/api/2.0/bootstrap/challenge"
 
 
-def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None):
+def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None, verdict=lambda serial: None):
     tls, clock = ControlPlaneTls(ca_file, root_sha256), clock or SystemClock()
     return ControlPlane(
         url,
@@ -30,6 +31,7 @@ def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offse
         request_seconds=30,
         clock=clock,
         clock_offset=offset or ClockOffset(clock),
+        verdict=verdict,
     )
 
 
@@ -106,6 +108,31 @@ async def test_a_server_that_another_authority_vouches_for_is_not_asked(control_
     with pytest.raises(ControlPlaneUnreachable, match="not trusted"):
         await client(control_plane.url, ca_file=other.ca_file).call(PATH)
     assert control_plane.asked == []
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_whoever_has_the_key_of_a_revoked_certificate_is_told_nothing(control_plane, kit, proxied):
+    revoked = TrustVerdict(False, "certificate", kit.control_plane.serial)
+    proxy = HttpProxy()
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    async with server:
+        address = ProxyAddress("http", "127.0.0.1", server.sockets[0].getsockname()[1]) if proxied else None
+        asking = client(
+            control_plane.url,
+            ca_file=kit.ca_file,
+            proxy=address,
+            verdict=lambda serial: revoked if serial == revoked.id else None,
+        )
+        with pytest.raises(ControlPlaneUnreachable, match=f"its certificate {revoked.id} was revoked"):
+            await asking.call(PATH)
+    assert control_plane.asked == []
+
+
+async def test_a_relays_certificate_for_the_same_name_is_not_the_control_planes(kit):
+    async with AgentControlPlane(kit).serve(identity=kit.issue_relay("rl-two", "*.example", "localhost")) as serving:
+        with pytest.raises(ControlPlaneUnreachable, match="not the control plane's but a relay's"):
+            await client(serving.url, ca_file=kit.ca_file).call(PATH)
+        assert serving.asked == []
 
 
 async def test_a_pinned_root(kit, tmp_path):

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from certs.identities import Identity
+from certs.trust import TrustVerdict
 from relay.control_plane.client import ControlPlaneClient, IdentityReplaced
 from tests.support.identities import IdentityKit
 from tests.support.scripted_control_plane import ScriptedControlPlane
@@ -144,3 +146,65 @@ async def test_whoever_waits_for_the_next_piece_of_a_stream_learns_of_the_swap(
     async with asyncio.timeout(30):
         with pytest.raises(IdentityReplaced):
             await following
+
+
+class Ended:
+    """Serial numbers of certificates that a trust document ends, as its holder is asked for them."""
+
+    def __init__(self, *identities: Identity, locked: bool = False) -> None:
+        self.serials = {identity.serial for identity in identities}
+        self.locked = locked
+
+    def __call__(self, serial: str) -> TrustVerdict | None:
+        return TrustVerdict(self.locked, "certificate", serial) if serial in self.serials else None
+
+
+@pytest.mark.parametrize(("locked", "word"), [(False, "was revoked"), (True, "is locked")])
+async def test_whoever_has_the_key_of_an_ended_certificate_is_told_nothing(
+    kit: IdentityKit, control_plane: ScriptedControlPlane, locked: bool, word: str
+):
+    client = ControlPlaneClient(control_plane.url, kit.client_tls(), verdict=Ended(kit.control_plane, locked=locked))
+    with pytest.raises(ControlPlaneUnreachable, match=f"its certificate {kit.control_plane.serial} {word}"):
+        await client.call("POST", "/x", {"secret": "value"})
+    await client.close()
+    assert control_plane.asked == []
+
+
+async def test_a_relays_certificate_for_the_same_name_is_not_the_control_planes(kit: IdentityKit):
+    fake = ScriptedControlPlane()
+    async with fake.serve(kit.server_tls(kit.issue_relay("rl-two", "*.example", "localhost")).context):
+        client = ControlPlaneClient(fake.url, kit.client_tls(kit.issue_relay()))
+        with pytest.raises(ControlPlaneUnreachable, match="its certificate is not the control plane's but a relay's"):
+            await client.call("POST", "/x", {"secret": "value"})
+        await client.close()
+    assert fake.asked == []
+
+
+async def test_a_certificate_that_ends_leaves_no_connection_that_was_made_with_it(kit: IdentityKit):
+    fake, ended, closing = ScriptedControlPlane(), Ended(), list[Any]()
+    fake.greeting = [b": hello\n\n"]
+    fake.answer("GET", "/x", lambda _: (200, {}))
+    tls = kit.server_tls()
+    async with fake.serve(tls.context):
+        client = ControlPlaneClient(fake.url, kit.client_tls(), verdict=ended)
+
+        async def follow() -> None:
+            async with client.follow("/api/2.0/trust-document/events", silence_seconds=60.0) as pieces:
+                assert await anext(pieces)
+                assert await client.call("GET", "/x") == {}
+                client.cut_ended(closing.append)
+                assert closing == []
+                ended.serials.add(kit.control_plane.serial)
+                with pytest.raises(ControlPlaneUnreachable, match="was revoked"):
+                    await client.call("GET", "/x")  # on the connection that was kept
+                client.cut_ended(closing.append)
+                await closing[0]
+                await anext(pieces)
+
+        with pytest.raises(IdentityReplaced):
+            await follow()
+        tls.swap(kit.issue_control_plane(), kit.roots)
+        assert await client.call("GET", "/x") == {}
+        client.cut_ended(closing.append)
+        assert len(closing) == 1
+        await client.close()

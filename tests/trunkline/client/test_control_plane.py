@@ -51,6 +51,16 @@ def test_a_command_in_a_state_of_a_later_release_is_one_of_which_nothing_is_know
         Command.model_validate({"command_id": "c-1", "state": 5})
 
 
+async def test_a_relay_whose_names_include_the_control_planes_is_not_given_the_token(tmp_path: Path) -> None:
+    with fake_control_plane(tmp_path, as_relay=True) as relay:
+        async with ControlPlane(relay.url, TOKEN, ca_file=relay.ca_file) as control_plane:
+            with pytest.raises(
+                Unreachable, match=r"is not it: its certificate is not the control plane's but"
+            ) as caught:
+                await control_plane.account.account_id()
+        assert (caught.value.retry, caught.value.never_sent, relay.requests) == (False, True, [])
+
+
 async def test_an_errors_code_and_details(fake: FakeControlPlane) -> None:
     async with ControlPlane(fake.url, "wrong", ca_file=fake.ca_file) as control_plane:
         with pytest.raises(ApiError) as caught:
