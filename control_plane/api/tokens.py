@@ -27,7 +27,8 @@ class NewCallToken(OperatorRequest):
 
     node: str = Field(max_length=64)
     scopes: list[str] = Field(min_length=1, max_length=64)
-    lifetime_seconds: int = Field(ge=1)
+    lifetime_seconds: int | None = Field(default=None, ge=1)
+    """Without one it lives as long as a call token may here."""
 
 
 class NewWorkspaceToken(OperatorRequest):
@@ -54,7 +55,9 @@ class TokenResource:
     async def create_call(self, request: web.Request, caller: Caller) -> web.Response:
         """Issue a call token."""
         body = await read_body(request, NewCallToken)
-        _check_lifetime(body.lifetime_seconds, self._context.settings.tokens.longest_call_seconds)
+        longest_seconds = self._context.settings.tokens.longest_call_seconds
+        lifetime_seconds = body.lifetime_seconds or longest_seconds
+        _check_lifetime(lifetime_seconds, longest_seconds)
         now = self._context.clock.now()
         async with self._context.database.write() as session:
             workspace = await the_workspace(session, request.match_info["workspace"])
@@ -65,7 +68,7 @@ class TokenResource:
                     node,
                     subject=caller.actor.name,
                     scopes=body.scopes,
-                    lifetime_seconds=body.lifetime_seconds,
+                    lifetime_seconds=lifetime_seconds,
                     now=now,
                 )
             except TokenError as error:

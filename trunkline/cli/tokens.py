@@ -46,9 +46,10 @@ ALL_SCOPES = ("command:submit", "command:read", "health:read", "metrics:read")
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def _lifetime(default_seconds: int) -> Callable[[F], F]:
+def _lifetime(default_seconds: int | None) -> Callable[[F], F]:
     return click.option(
-        "--lifetime", "lifetime_seconds", type=click.IntRange(min=1), default=default_seconds, show_default=True,
+        "--lifetime", "lifetime_seconds", type=click.IntRange(min=1), default=default_seconds,
+        show_default=True if default_seconds is not None else "the longest that there is",
         metavar="SECONDS", help="How long it is good for.",
     )  # fmt: skip
 
@@ -67,10 +68,12 @@ def token() -> None:
     metavar="SCOPE",
     help="A scope, e.g. health:read or port:4040 (default: the agent's API).",
 )
-@_lifetime(900)
+@_lifetime(None)
 @_FILE
 @connected
-def call(invocation: Invocation, node: str, scopes: tuple[str, ...], lifetime_seconds: int, path: Path | None) -> None:
+def call(
+    invocation: Invocation, node: str, scopes: tuple[str, ...], lifetime_seconds: int | None, path: Path | None
+) -> None:
     """Make a token for calls to NODE."""
     record = invocation.call(
         lambda session: session.workspace.create_call_token(

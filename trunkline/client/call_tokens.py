@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from trunkline.client.records.tokens import AccessToken
-from trunkline.client.workspace import CALL_TOKEN_SECONDS, WorkspaceApi
+from trunkline.client.workspace import WorkspaceApi
 from trunkline.runtime.clock import Clock, SystemClock
 
 EARLY_SECONDS = 60.0
@@ -31,9 +31,7 @@ class CallTokens:
         async with self._asking:
             token = self._tokens.get(key)
             if token is None or not self._is_live(token):
-                token = await self._workspace.create_call_token(
-                    self._node, sorted(key), lifetime_seconds=CALL_TOKEN_SECONDS
-                )
+                token = await self._workspace.create_call_token(self._node, sorted(key))
                 self._tokens[key] = token
         return token
 

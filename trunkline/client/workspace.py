@@ -17,8 +17,6 @@ from trunkline.client.records.tokens import AccessToken
 from trunkline.client.secrets import SecretApi
 from trunkline.client.submissions import SubmissionApi
 
-CALL_TOKEN_SECONDS = 900
-
 
 class WorkspaceApi:
     """What belongs to one workspace, addressed by its name or id.
@@ -110,10 +108,14 @@ class WorkspaceApi:
         await self._transport.call("DELETE", self._path("clusters", cluster))
 
     async def create_call_token(
-        self, node: str, scopes: Sequence[str], *, lifetime_seconds: int = CALL_TOKEN_SECONDS
+        self, node: str, scopes: Sequence[str], *, lifetime_seconds: int | None = None
     ) -> AccessToken:
-        """A token for calls to one node with the scopes named, for 15 minutes at most."""
-        document = {"node": node, "scopes": list(scopes), "lifetime_seconds": lifetime_seconds}
+        """A token for calls to one node with the scopes named, for 15 minutes at most.
+
+        Without a lifetime it has the longest that the control plane gives (`tokens.longest_call_seconds` there).
+        """
+        document: dict[str, Any] = {"node": node, "scopes": list(scopes)}
+        document |= {"lifetime_seconds": lifetime_seconds} if lifetime_seconds is not None else {}
         return await self._create_token("call", document)
 
     async def create_workspace_token(self, ports: Sequence[int], *, lifetime_seconds: int) -> AccessToken:

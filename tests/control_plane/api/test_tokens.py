@@ -1,9 +1,11 @@
 """Tokens for senders: bounded lifetimes, known scopes, the right audience."""
 
+from pathlib import Path
+
 import pytest
 
 from certs.tokens import TokenKind
-from tests.support.control_planes import RunningControlPlane
+from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 
 PATH = "/w/finance/api/2.0/tokens"
 
@@ -61,3 +63,14 @@ async def test_a_workspace_token(plane: RunningControlPlane):
 async def test_bad_requests(plane: RunningControlPlane, kind: str, body: dict[str, object], status: int):
     await plane.node("vm-1")
     assert (await plane.call("POST", f"{PATH}/{kind}", body)).status == status
+
+
+async def test_a_call_token_without_a_lifetime_has_the_longest_that_the_settings_allow(tmp_path: Path):
+    settings = settings_for(tmp_path, tokens={"longest_call_seconds": 300})
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        await plane.node("vm-1")
+        asked = {"node": "vm-1", "scopes": ["health:read"]}
+        answer = await plane.ok("POST", f"{PATH}/call", asked)
+        claims = (await plane.verifier()).verify(answer["token"], TokenKind.CALL, plane.foundation.clock.now())
+        assert claims.expires_at - claims.issued_at == 300
+        assert (await plane.call("POST", f"{PATH}/call", asked | {"lifetime_seconds": 301})).status == 400

@@ -27,4 +27,4 @@ async def test_asked_for_once_a_set_of_scopes_and_again_before_the_end(tmp_path:
             tokens.forget()
             await tokens.get("port:2")
             assert len(fake.requests) == 4
-        assert fake.requests[0][2] == {"node": "vm-1", "scopes": ["health:read", "port:1"], "lifetime_seconds": 900}
+        assert fake.requests[0][2] == {"node": "vm-1", "scopes": ["health:read", "port:1"]}

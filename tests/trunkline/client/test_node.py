@@ -31,7 +31,7 @@ class Tokens:
     given = 0
     most = 9
 
-    async def create_call_token(self, node: str, scopes: list[str], *, lifetime_seconds: int) -> AccessToken:
+    async def create_call_token(self, node: str, scopes: list[str]) -> AccessToken:
         if self.given == self.most:
             raise ApiError(403, "PERMISSION_DENIED", "the node is revoked")
         self.given += 1
