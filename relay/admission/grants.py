@@ -1,10 +1,23 @@
 """Grants of calls: decisions that are kept by their token, and serve every further call to the same destination."""
 
+from hashlib import blake2b
+from typing import Final
+
 from certs.tokens import TokenClaims
 from relay.admission.quotas import Use
 from relay.links.reached import Reached
 from relay.trust.credentials import Credential, Destination
 from relay.trust.standing import Standing
+
+CONTROL_PLANE: Final = 0
+"""The sender's number of calls that the control plane makes itself, whose tokens are its own: see `sender_number`."""
+
+
+def sender_number(claims: TokenClaims) -> int:
+    """Return what tells senders apart on a node's link: a number that is the same in all workers of a relay."""
+    if claims.subject == claims.issuer:
+        return CONTROL_PLANE
+    return int.from_bytes(blake2b(claims.subject.encode(), digest_size=7).digest()) or 1
 
 
 class Grant:
@@ -14,7 +27,8 @@ class Grant:
 
     Attributes:
         listener: whose link carries the call.
-        prefix: what has to be sent to it before a call's first bytes.
+        sender: whose call it is, as a number, and 0 for the control plane; see `Link.open`.
+        prefix: what has to be sent to the listener before a call's first bytes.
         credential: whose call it is.
         assertion: what to send in place of the token, for workspace tokens; else `None`, and the token itself goes.
         admitted: calls admitted since the last report.
@@ -29,6 +43,7 @@ class Grant:
         "good_until",
         "listener",
         "prefix",
+        "sender",
         "standing",
         "use",
     )
@@ -43,9 +58,11 @@ class Grant:
         good_until: float,
         standing: Standing,
         use: Use | None,
+        sender: int,
     ) -> None:
         self.listener = listener
-        self.prefix: bytes = listener.prefix
+        self.sender = sender
+        self.prefix: bytes = listener.prefix_for(sender)
         self.credential = credential
         self.destination = destination
         self.assertion = assertion

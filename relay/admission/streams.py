@@ -12,7 +12,7 @@ from certs.expiring import ExpiringEntries
 from certs.peers import PeerCertificate
 from certs.spiffe import SpiffeId
 from certs.tokens import IssuedToken, TokenClaims, TokenKind
-from relay.admission.grants import Grant, GrantedToken
+from relay.admission.grants import Grant, GrantedToken, sender_number
 from relay.admission.links import LinkAdmission
 from relay.admission.quotas import Quotas, Use
 from relay.links.reached import Reached
@@ -206,7 +206,14 @@ class Admission:
             good_until = min(good_until, now + ASSERTION_SECONDS)
         use = self._quotas.use(listener.workspace_id, claims.subject, self._monotonic())
         return Grant(
-            listener, credential, destination, assertion=assertion, good_until=good_until, standing=standing, use=use
+            listener,
+            credential,
+            destination,
+            assertion=assertion,
+            good_until=good_until,
+            standing=standing,
+            use=use,
+            sender=sender_number(claims),
         )
 
     def _refuse(self, refusal: Refusal, destination: Destination, credential: Credential | None) -> Refusal:

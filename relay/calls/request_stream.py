@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from relay.tallies import Tally
     from relay.trust.credentials import Destination
 
+TOO_MANY_CALLS: Final = "the node has as many calls open as its link allows this sender"
 LEAVING: Final = "the node is just leaving this relay"
 _CHUNKED: Final = Framing.CHUNKED
 
@@ -78,7 +79,7 @@ class RequestStream(CreditedStream):
         """Opens the stream and sends the request's head; a failure is told to the sender's side."""
         grant = self._grant
         try:
-            stream = self._stream = grant.listener.open(cast("Caller", self))  # the exchange that this is part of
+            stream = self._stream = grant.listener.open(cast("Caller", self), grant.sender)
         except ChannelError as error:
             self._not_opened(error)
             return
@@ -131,7 +132,7 @@ class RequestStream(CreditedStream):
             self._opens_later = True
             self._grant.listener.call_when_openable(self._open_again)
         elif error.code is ErrorCode.TOO_MANY_STREAMS:
-            self.fail(Outcome.OVER_QUOTA, "the node has as many calls open as its link allows")
+            self.fail(Outcome.OVER_QUOTA, TOO_MANY_CALLS)
         else:
             self.fail(Outcome.NO_LISTENER, LEAVING)
 

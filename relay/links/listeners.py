@@ -99,9 +99,9 @@ class Listener(Reached):
         """Take the link that calls go over."""
         self.link = link
 
-    def open(self, caller: Caller) -> LinkStream:
+    def open(self, caller: Caller, sender: int) -> LinkStream:
         """Open a stream of the link for a call."""
-        return self.link.open(caller)
+        return self.link.open(caller, sender)
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when the link may have room for another stream."""

@@ -22,10 +22,9 @@ class Reached:
 
     Attributes:
         current: whether new calls may be sent here; False once there is a newer link, or none.
-        prefix: what has to be sent before a call's first bytes.
     """
 
-    __slots__ = ("current", "node", "node_id", "prefix", "spiffe_id", "workspace", "workspace_id")
+    __slots__ = ("current", "node", "node_id", "spiffe_id", "workspace", "workspace_id")
 
     def __init__(self, *, node_id: str, workspace_id: str, node: str, workspace: str, spiffe_id: str) -> None:
         self.node_id: str = node_id
@@ -34,11 +33,14 @@ class Reached:
         self.workspace: str = workspace
         self.spiffe_id: str = spiffe_id
         self.current: bool = False
-        self.prefix: bytes = b""
 
-    def open(self, caller: Caller) -> LinkStream:
-        """Open a stream for a call; raises ChannelError as `Link.open` does."""
+    def open(self, caller: Caller, sender: int) -> LinkStream:
+        """Open a stream for a call of a sender; raises ChannelError as `Link.open` does."""
         raise NotImplementedError
+
+    def prefix_for(self, sender: int) -> bytes:
+        """Return what has to be sent before the first bytes of a call of a sender."""
+        return b""
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when opening may succeed again; see `Link.call_when_openable`."""

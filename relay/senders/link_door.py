@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from websockets.protocol import Side
 
@@ -23,6 +23,9 @@ from trunkline.channel.outcomes import Outcome
 from trunkline.channel.terms import COMPACT, PROTOCOL_VERSION, LinkTerms
 from trunkline.channel.upgrade import Carrier, LinkRequest, accept_link, read_link_request
 from trunkline.channel.websocket import WebSocketTransport
+
+RESERVED_PART: Final = 16
+"""Of a link's streams; 256 of 4,096 are for the control plane, and for what the relay itself tells a node."""
 
 
 class LinkAdmission(Protocol):
@@ -84,6 +87,7 @@ class LinkDoor:
         # The same object for nearly all links.
         self._limits = Limits(
             max_streams=front.limits.max_streams_per_link,
+            reserved_streams=front.limits.max_streams_per_link // RESERVED_PART,
             initial_window_bytes=front.limits.window_bytes,
             link_budget_bytes=front.limits.link_budget_bytes,
         )

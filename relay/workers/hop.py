@@ -1,11 +1,11 @@
 """The hop: a call that came in at one worker, on the link that another holds; here the side where it came in.
 
 Theory of operation. The entering worker has admitted the call. It opens a stream of the session between the two, sends
-the number of the link, and then what the node is to get; the call's exchange owns that stream as it would own one of
-the link itself. The holding worker opens a stream of the link and splices the two: it reads nothing of what passes,
-and gives credit on one side for what the other has taken. Its first byte back says what came of opening: `OPENED`,
-after which the node's own bytes follow, or why not, which is the last byte. An end is passed on as an end, a reset as
-a reset. The holding side is in `splice`.
+the numbers of the link and of the sender, and then what the node is to get; the call's exchange owns that stream as it
+would own one of the link itself. The holding worker opens a stream of the link and splices the two: it reads nothing
+of what passes, and gives credit on one side for what the other has taken. Its first byte back says what came of
+opening: `OPENED`, after which the node's own bytes follow, or why not, which is the last byte. An end is passed on as
+an end, a reset as a reset. The holding side is in `splice`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from relay.calls.request_stream import TOO_MANY_CALLS
 from relay.links.reached import Caller, Reached
 from trunkline.channel.errors import ChannelError
 from trunkline.channel.limits import Limits
 from trunkline.channel.link import Link, LinkStream
 from trunkline.channel.outcomes import Outcome
 
-LINK_NUMBER: Final = struct.Struct("!Q")
+HOP_HEAD: Final = struct.Struct("!QQ")
+"""The number of the node's link at the other worker, and the sender's; see `Link.open`."""
 OPENED: Final = b"\x00"
 _REFUSALS: Final = {
     1: (Outcome.NO_LISTENER, "the node is just leaving this relay"),
-    2: (Outcome.OVER_QUOTA, "the node has as many calls open as its link allows"),
+    2: (Outcome.OVER_QUOTA, TOO_MANY_CALLS),
     3: (Outcome.LISTENER_SILENT, "the node did not take the call in time"),
 }
 GONE: Final = b"\x01"
@@ -74,7 +76,10 @@ class HeldElsewhere(Reached):
         self.number = number
         self.worker = worker
         self._link = link
-        self.prefix = LINK_NUMBER.pack(number)
+
+    def prefix_for(self, sender: int) -> bytes:
+        """Return what tells the other worker which link is called, and by whom."""
+        return HOP_HEAD.pack(self.number, sender)
 
     def call_when_openable(self, callback: Callable[[], None]) -> None:
         """Call back once when the link between the workers takes another stream."""
@@ -84,7 +89,7 @@ class HeldElsewhere(Reached):
         """Do not call back any more."""
         self._link.call_no_more(callback)
 
-    def open(self, caller: Caller) -> LinkStream:
+    def open(self, caller: Caller, sender: int) -> LinkStream:
         """Open a stream of the link between the workers; what the node's link says comes on it."""
         stream = self._link.open()
         stream.handler = HopAnswer(stream, caller)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from relay.bounds.deadlines import NEVER
 from relay.calls.credited_stream import CreditedStream
-from relay.workers.hop import FULL, GONE, LINK_NUMBER, OPENED, SILENT
+from relay.workers.hop import FULL, GONE, HOP_HEAD, OPENED, SILENT
 from trunkline.channel.bodies import Chunk
 from trunkline.channel.errors import ChannelError, ErrorCode, StreamReset
 from trunkline.channel.link import Link, LinkStream
@@ -35,10 +35,10 @@ class HopIn(CreditedStream):
     # What the stream between the workers tells.
 
     def data_received(self, data: bytes | memoryview) -> None:
-        """The link's number, then what the node gets."""
+        """The head of the hop, then what the node gets."""
         out = self._out
         if out is None:
-            data = self._read_number(data)
+            data = self._read_head(data)
             out = self._out
             if out is None or not data:
                 return
@@ -62,18 +62,19 @@ class HopIn(CreditedStream):
         if self._out is not None:
             self._out.give_up()
 
-    def _read_number(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Collect the number, and open a stream there; return what came behind it."""
-        wanted = LINK_NUMBER.size - len(self._prefix)
+    def _read_head(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Collect the head, and open a stream there; return what came behind it."""
+        wanted = HOP_HEAD.size - len(self._prefix)
         if not wanted:
             return b""  # the call was refused, and does not know it yet
         self._prefix += data[:wanted]
-        if len(self._prefix) == LINK_NUMBER.size:
-            listener = self._door.listener(LINK_NUMBER.unpack(self._prefix)[0])
+        if len(self._prefix) == HOP_HEAD.size:
+            number, sender = HOP_HEAD.unpack(self._prefix)
+            listener = self._door.listener(number)
             if listener is None:
                 self.refuse(GONE)
             else:
-                self._out = out = HopOut(self, self._door, listener)
+                self._out = out = HopOut(self, self._door, listener, sender)
                 out.open()
         return data[wanted:]
 
@@ -154,10 +155,11 @@ class HopIn(CreditedStream):
 class HopOut(CreditedStream):
     """The holding worker's side towards the node."""
 
-    __slots__ = ("_door", "_in", "_last", "_listener", "deadline")
+    __slots__ = ("_door", "_in", "_last", "_listener", "_sender", "deadline")
 
-    def __init__(self, hop: HopIn, door: HopDoor, listener: Listener) -> None:
+    def __init__(self, hop: HopIn, door: HopDoor, listener: Listener, sender: int) -> None:
         CreditedStream.__init__(self)
+        self._sender = sender
         self._in: HopIn | None = hop
         self._door = door
         self._listener = listener
@@ -173,7 +175,7 @@ class HopOut(CreditedStream):
         if self._in is None:
             return
         try:
-            self._stream = self._listener.link.open(self)
+            self._stream = self._listener.link.open(self, self._sender)
         except ChannelError as error:
             if error.code is ErrorCode.TOO_MANY_UNACKED:
                 self._listener.link.call_when_openable(self._try)

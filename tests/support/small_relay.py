@@ -10,7 +10,7 @@ import structlog.testing
 from prometheus_client import CollectorRegistry
 
 from certs.trust import TrustDocument
-from relay.admission.grants import Grant
+from relay.admission.grants import CONTROL_PLANE, Grant
 from relay.admission.quotas import Use
 from relay.bounds.deadlines import Deadlines
 from relay.doors.destinations import NodeNames
@@ -20,7 +20,7 @@ from relay.links.elsewhere import NOWHERE, Elsewhere
 from relay.links.listeners import Listener
 from relay.links.registry import Registry
 from relay.metrics import RelayMetrics
-from relay.senders.link_door import LinkDoor
+from relay.senders.link_door import RESERVED_PART, LinkDoor
 from relay.senders.sender_port import SenderPort
 from relay.settings import LimitsSettings
 from relay.trust.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
@@ -40,6 +40,10 @@ HOST = b"vm-1.finance.trunk.internal"
 NOTHING_REVOKED = TrustDocument(trust_domain="trust.example", sequence=1, issued_at=0, roots=(), token_keys=())
 
 
+SENDERS = {"good": 1, "workspace": 2, "control-plane": CONTROL_PLANE}
+"""The tokens that are good for calls, and whose they are."""
+
+
 class KnownTokens:
     """Admission by a table: `good` opens every node that is there, `workspace` does with an assertion."""
 
@@ -55,7 +59,7 @@ class KnownTokens:
     def admit(self, token: str | None, destination: Destination) -> Grant | Refusal:
         if token is None:
             return Refusal(Outcome.NO_TOKEN, "no token")
-        if token not in ("good", "workspace"):
+        if token not in SENDERS:
             return Refusal(Outcome.BAD_TOKEN, "not a token")
         listener = self._registry.find(destination.workspace, destination.node)
         if listener is None:
@@ -70,6 +74,7 @@ class KnownTokens:
             good_until=2e9,
             standing=standing,
             use=self.use,
+            sender=SENDERS[token],
         )
 
     def admit_again(self, grant: Grant) -> Grant | Refusal | None:
@@ -303,7 +308,10 @@ class SmallRelay:
         listener = Listener(
             listener_grant(workspace, node), "instance", sequence, owner=self.registry, limits=self.limits
         )
-        limits = Limits(initial_window_bytes=window_bytes, max_streams=self.limits.max_streams_per_link)
+        streams = self.limits.max_streams_per_link
+        limits = Limits(
+            initial_window_bytes=window_bytes, max_streams=streams, reserved_streams=streams // RESERVED_PART
+        )
         ours, theirs = (
             Link(
                 role,

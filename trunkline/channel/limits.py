@@ -24,6 +24,8 @@ class Limits:
     """Streams open at once, whoever opened them; a stream of the peer beyond that is reset."""
     max_unacked_streams: int = 256
     """Streams opened here that the peer has not acknowledged; 256 is the accept backlog of hashicorp/yamux."""
+    reserved_streams: int = 0
+    """Of `max_streams`, so many are for those that this side opens for no sender, and as large a part of the others."""
     initial_window_bytes: int = INITIAL_WINDOW_BYTES
     """The receive window that the peer takes for granted when a stream opens: 256 KiB, or what was agreed."""
     max_window_bytes: int = 4 * MIB
@@ -62,6 +64,8 @@ class Limits:
         counts = (self.max_streams, self.max_unacked_streams, self.max_control_backlog_bytes, self.max_pings_in_flight)
         if min(counts) < 1:
             raise ValueError("max_streams, max_unacked_streams, max_control_backlog_bytes and max_pings_in_flight >= 1")
+        if not 0 <= self.reserved_streams < self.max_streams:
+            raise ValueError("reserved_streams must be below max_streams, and not negative")
 
 
 class RateBound:

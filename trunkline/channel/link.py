@@ -139,15 +139,17 @@ class Link(LinkTurns):
         if leftover:
             self.data_received(leftover)
 
-    def open(self, handler: StreamHandler | None = None) -> LinkStream:
-        """Open a stream. Without a handler, set `stream.handler` before returning to the loop.
+    def open(self, handler: StreamHandler | None = None, sender: int = 0) -> LinkStream:
+        """Open a stream, for a sender or for none; see `SendingSession.open_stream`.
+
+        Without a handler, set `stream.handler` before returning to the loop.
 
         Raises:
             LimitExceeded: draining, too many streams, or too many unacknowledged (see `call_when_openable`).
             ConnectionLost: the link is over.
         """
         session = self.session
-        stream = session.open_stream()
+        stream = session.open_stream(sender)
         stream.handler = handler
         if len(session.streams) == 1:
             session.measure_quiet(self.now())

@@ -50,7 +50,9 @@ class SendingSession(Generic[S]):
         "_growth",
         "_idle_frames",
         "_limits",
+        "_most_unacknowledged",
         "_next_id",
+        "_open_of",
         "_outgoing",
         "_pings",
         "_pings_received",
@@ -119,6 +121,9 @@ class SendingSession(Generic[S]):
         self._receiving: S | None = None
         self._receiving_ends = False
         self._drain_bytes = INITIAL_WINDOW_BYTES
+        self._open_of: dict[int, int] = {}
+        reserved_unacked = limits.max_unacked_streams * limits.reserved_streams // limits.max_streams
+        self._most_unacknowledged: int = limits.max_unacked_streams - reserved_unacked
         self.streams: dict[int, S] = {}
         """The streams that are open, by id."""
         self.failure: ChannelError | None = None
@@ -132,8 +137,8 @@ class SendingSession(Generic[S]):
 
     @property
     def can_open(self) -> bool:
-        """Whether `open_stream` would succeed now."""
-        return self._refusal_to_open() is None
+        """Whether `open_stream` would succeed now, for a sender that has few streams open."""
+        return self._refusal_to_open(self._most_unacknowledged) is None
 
     @property
     def stream_ids_left(self) -> int:
@@ -150,20 +155,29 @@ class SendingSession(Generic[S]):
         """Whether `data_to_send` has something."""
         return bool(self._outgoing) or self._unannounced > 0 or len(self._unsent_acks) > self._limits.max_unsent_acks
 
-    def open_stream(self) -> S:
+    def open_stream(self, sender: int = 0) -> S:
         """Open a stream; the peer learns of it with the first frame.
+
+        Args:
+            sender: for whom, by a number of the owner's choice; 0 for the owner itself, or who comes before all others.
+                A sender has no part in what is reserved (`Limits.reserved_streams`), and of the rest opens no stream
+                where it has more than are left: alone it has half of them, and no sender keeps all others out.
 
         Raises:
             LimitExceeded: too many streams, too many that the peer has not acknowledged (wait and try again), or
                 either side has said GoAway (code DRAINING).
             ConnectionLost: the session is over.
         """
-        refusal = self._refusal_to_open()
+        if sender:
+            refusal = self._refusal_to_open(self._most_unacknowledged) or self._enter(sender)
+        else:
+            refusal = self._refusal_to_open(self._limits.max_unacked_streams)
         if refusal is not None:
             raise refusal
         stream_id = self._next_id
         self._next_id = stream_id + 2
         stream = self._new_stream(stream_id, SYN)
+        stream.sender = sender
         stream.acknowledged = False
         self._unacknowledged += 1
         self._unannounced += 1
@@ -294,7 +308,7 @@ class SendingSession(Generic[S]):
         assert self._stream_type is not None  # noqa: S101 - it makes them, or another `_new_stream` does
         return self._stream_type(stream_id, self._send_window_bytes, self._limits.initial_window_bytes, first_flags)
 
-    def _refusal_to_open(self) -> ChannelError | None:
+    def _refusal_to_open(self, most_unacknowledged: int) -> ChannelError | None:
         limits = self._limits
         if self.failure is not None:
             return ConnectionLost(f"the link is gone: {self.failure}", self.failure.code)
@@ -302,12 +316,29 @@ class SendingSession(Generic[S]):
             return LimitExceeded("the link is draining and takes no new streams", ErrorCode.DRAINING)
         if len(self.streams) >= limits.max_streams:
             return LimitExceeded(f"{limits.max_streams} streams are open on the link", ErrorCode.TOO_MANY_STREAMS)
-        if self._unacknowledged >= limits.max_unacked_streams:
-            message = f"{limits.max_unacked_streams} streams on the link wait for the peer's acknowledgement"
+        if self._unacknowledged >= most_unacknowledged:
+            message = f"{self._unacknowledged} streams on the link wait for the peer's acknowledgement"
             return LimitExceeded(message, ErrorCode.TOO_MANY_UNACKED)
         if self._next_id > MAX_STREAM_ID:
             return LimitExceeded("the link has used up its stream ids; open a new link", ErrorCode.DRAINING)
         return None
+
+    def _enter(self, sender: int) -> ChannelError | None:
+        """Count a stream of a sender, or say why it may not have another."""
+        count = self._open_of.get(sender, 0)
+        left = self._limits.max_streams - self._limits.reserved_streams - len(self.streams)
+        if left <= 0 or count > left:
+            message = f"the sender has {count} streams open on the link, of which {max(left, 0)} are left"
+            return LimitExceeded(message, ErrorCode.TOO_MANY_STREAMS)
+        self._open_of[sender] = count + 1
+        return None
+
+    def _leave(self, sender: int) -> None:
+        count = self._open_of[sender] - 1
+        if count:
+            self._open_of[sender] = count
+        else:
+            del self._open_of[sender]
 
     def _refuse_sending(self, stream: S, size: int) -> None:
         """Raise for the owner's mistake; return if the stream is over, and what is sent to it may be dropped."""
@@ -384,6 +415,8 @@ class SendingSession(Generic[S]):
     def _forget(self, stream: S) -> None:
         """Drop the stream's state, and give back everything that was counted for it."""
         del self.streams[stream.id]
+        if stream.sender:
+            self._leave(stream.sender)
         self._drain_bytes += stream.receive_window
         if stream.first_flags:
             self._drop_first_flags(stream)

@@ -24,6 +24,7 @@ class Stream:
         "receive_window",
         "refused",
         "send_window",
+        "sender",
         "timed_bytes",
         "timed_from",
         "unconsumed_bytes",
@@ -43,6 +44,8 @@ class Stream:
         """Bytes delivered to the owner that the owner has not handed back."""
         self.first_flags = first_flags
         """SYN or ACK, until a frame has carried it."""
+        self.sender = 0
+        """For whom it was opened here; see `SendingSession.open_stream`."""
         self.acknowledged = True
         self.timed_from = NEVER
         """When it was last looked how fast the window is used up, and how much was granted since then."""

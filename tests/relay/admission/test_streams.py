@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from certs.encoding import encode_base64url
 from certs.identities import Identity
 from certs.peers import PeerCertificate
+from certs.spiffe import control_plane_id
 from certs.tokens import TokenKind
-from relay.admission.grants import Grant
+from relay.admission.grants import CONTROL_PLANE, Grant
 from relay.admission.links import LinkAdmission
 from relay.admission.quota_form import Quota, WorkspaceQuotas
 from relay.admission.quotas import Quotas
@@ -25,7 +26,7 @@ from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.trust.credentials import Credential, Destination, ListenerGrant, Refusal, SenderGrant
 from relay.trust.in_force import TrustInForce
-from tests.support.identities import NODE, NODE_ID, WORKSPACE, WORKSPACE_ID, IdentityKit
+from tests.support.identities import NODE, NODE_ID, TRUST_DOMAIN, WORKSPACE, WORKSPACE_ID, IdentityKit
 from tests.support.relay_trust import TrustPress, lock
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.clock import ManualClock
@@ -669,3 +670,15 @@ def test_what_a_token_was_granted_goes_with_it_and_without_a_search_for_cycles(k
         assert sum(isinstance(each, Grant) for each in gc.get_objects()) == before + 1
     finally:
         gc.enable()
+
+
+def test_calls_of_the_control_plane_are_told_from_those_of_senders_and_these_apart(kit, relay):
+    def sender(subject: str, scope: str = "health:read") -> int:
+        grant: Grant = relay.grant(kit.call_token(scope, subject=subject))
+        return grant.sender
+
+    assert sender(str(control_plane_id(TRUST_DOMAIN))) == CONTROL_PLANE
+    operators = [sender(f"operator:{number}") for number in range(10)]
+    assert len({CONTROL_PLANE, *operators}) == 11
+    assert sender("operator:3", "command:read") == operators[3]
+    assert relay.grant(kit.workspace_token(9100), PORT).sender != CONTROL_PLANE

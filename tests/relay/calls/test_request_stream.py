@@ -84,7 +84,7 @@ async def test_node_that_never_ends_its_stream_is_reset(relay: SmallRelay) -> No
     assert call.node.link.streams == 0
 
 
-@on_relay(max_streams_per_link=2000)
+@on_relay(max_streams_per_link=2400)
 async def test_a_thousand_calls_at_once_on_one_link(relay: SmallRelay) -> None:
     node = relay.attach_node()
     senders = [relay.connect() for _ in range(1000)]
@@ -129,7 +129,7 @@ async def waiting(relay: SmallRelay, count: int) -> tuple[Listener, list[Sender]
     """Calls to a node that takes no stream, more by so many than may be opened; those come last."""
     node = relay.attach_node()
     node.pause_reading()
-    senders = [relay.connect() for _ in range(256 + count)]
+    senders = [relay.connect() for _ in range(240 + count)]
     for sender in senders:
         sender.send(get())
     await settle()
@@ -157,4 +157,59 @@ async def test_the_others_that_wait_are_opened_in_their_order(relay: SmallRelay)
         sender.transport.abort()
     await settle()
     assert len(listener.link._openers or ()) == 0
-    assert relay.calls_open == 256
+    assert relay.calls_open == 240
+
+
+def answered(sender: Sender) -> int | None:
+    """The status that a sender was answered, if it was."""
+    return read(bytes(sender.received))[0].status if sender.received else None
+
+
+async def calls_of(relay: SmallRelay, count: int, token: bytes) -> list[Sender]:
+    senders = [relay.connect() for _ in range(count)]
+    for sender in senders:
+        sender.send(get(token=token))
+    await settle()
+    return senders
+
+
+@on_relay(max_streams_per_link=32)
+async def test_one_sender_has_half_of_a_link_at_most_and_nobody_what_is_for_the_control_plane(
+    relay: SmallRelay,
+) -> None:
+    node = relay.attach_node()
+    first = await calls_of(relay, 32, b"good")
+    assert [answered(sender) for sender in first] == [None] * 16 + [429] * 16
+    second = await calls_of(relay, 32, b"workspace")
+    assert [answered(sender) for sender in second].count(None) == 8
+    for call in node.calls[:16]:
+        call.answer(reply())
+    await settle()
+    again = await calls_of(relay, 16, b"workspace")
+    assert [answered(sender) for sender in again].count(None) == 8
+    await calls_of(relay, 16, b"good")
+    assert node.link.streams == 24
+    for token in (b"good", b"workspace"):
+        [late] = await calls_of(relay, 1, token)
+        assert answered(late) == 429
+    own = await calls_of(relay, 9, b"control-plane")
+    assert [answered(sender) for sender in own] == [None] * 8 + [429]
+
+
+@on_relay(max_streams_per_link=32)
+async def test_a_trust_document_reaches_a_node_whose_link_is_full_of_calls(relay: SmallRelay) -> None:
+    node = relay.attach_node()
+    for token in (b"good", b"workspace") * 4:
+        await calls_of(relay, 16, token)
+    relay.registry.push_trust("jws-1")
+    await settle()
+    assert b"jws-1" in bytes(node.calls[-1].received)
+
+
+@on_relay()
+async def test_the_control_plane_does_not_wait_behind_calls_that_a_node_has_not_taken(relay: SmallRelay) -> None:
+    listener, _ = await waiting(relay, 3)
+    before = listener.link.streams
+    await calls_of(relay, 1, b"control-plane")
+    assert listener.link.streams == before + 1
+    assert len(listener.link._openers or ()) == 3

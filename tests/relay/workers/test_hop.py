@@ -229,6 +229,19 @@ async def test_a_link_that_is_full_is_a_429(workers: TwoWorkers) -> None:
     assert [status(one) for one in busy] == [b"200", b"200"]
 
 
+@on_two_workers(max_streams_per_link=32)
+async def test_senders_are_told_apart_over_the_hop(workers: TwoWorkers) -> None:
+    await across(workers)
+    calls: dict[bytes, list[Sender]] = {}
+    for token in (b"good", b"workspace", b"control-plane"):
+        calls[token] = [workers.relays[1 + place % 2].connect() for place in range(32)]
+        for sender in calls[token]:
+            sender.send(get(token=token))
+        await settle_across()
+    open_calls = {token: sum(not sender.received for sender in senders) for token, senders in calls.items()}
+    assert open_calls == {b"good": 16, b"workspace": 8, b"control-plane": 8}
+
+
 @on_two_workers()
 async def test_a_draining_link_finishes_what_came_over_the_hop_and_takes_nothing_new(workers: TwoWorkers) -> None:
     node, sender = await across(workers)

@@ -4,7 +4,7 @@ import asyncio
 
 from relay.links.listeners import Listener
 from relay.trust.credentials import Refusal
-from relay.workers.hop import LINK_NUMBER
+from relay.workers.hop import HOP_HEAD
 from relay.workers.siblings import LOOK_SECONDS, ON_THEIR_WAY_SECONDS, Siblings
 from tests.support.small_relay import NodeCall, get, listener_grant, reply
 from tests.support.two_workers import TwoWorkers, on_two_workers, settle_across
@@ -171,5 +171,5 @@ async def test_a_worker_that_is_started_again_numbers_its_links_otherwise(worker
     for _ in range(100):
         again.attached(listener)
     assert again.listener(before) is None
-    assert LINK_NUMBER.unpack(LINK_NUMBER.pack(numbers[-1])) == (numbers[-1],)
+    assert HOP_HEAD.unpack(HOP_HEAD.pack(numbers[-1], 7)) == (numbers[-1], 7)
     assert sorted(set(numbers)) == numbers

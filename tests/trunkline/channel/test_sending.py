@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from tests.support.sessions import (
@@ -5,6 +7,7 @@ from tests.support.sessions import (
     DATA,
     FIN,
     PING,
+    RST,
     SYN,
     WINDOW_UPDATE,
     accepted,
@@ -17,6 +20,7 @@ from tests.support.sessions import (
 from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded, LocalProtocolError
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.session import Role
+from trunkline.channel.streams import Stream
 
 KIB = 1024
 WINDOW = 256 * KIB
@@ -212,3 +216,58 @@ def test_held_bytes_are_counted_until_they_are_consumed_or_the_stream_ends():
     server.end(ConnectionLost("gone"))
     assert budget.held_bytes == 0
     assert other.lost
+
+
+# Senders, each of whom leaves room for others
+
+
+def open_for(session, sender: int, most: int = 100) -> list[Stream]:
+    """Open streams for a sender until there is no room for more."""
+    streams = []
+    with contextlib.suppress(LimitExceeded):
+        while len(streams) < most:
+            streams.append(session.open_stream(sender))
+    return streams
+
+
+def test_a_sender_leaves_half_of_what_there_is_and_all_leave_what_is_reserved():
+    client = new_session(Role.CLIENT, limits=Limits(max_streams=20, reserved_streams=4))
+    assert [len(open_for(client, sender)) for sender in (1, 2, 3, 4, 5)] == [9, 4, 2, 1, 0]
+    with pytest.raises(LimitExceeded) as refused:
+        client.open_stream(5)
+    assert refused.value.code is ErrorCode.TOO_MANY_STREAMS
+    assert len(open_for(client, 0)) == 4
+
+
+def test_a_stream_that_is_over_counts_for_its_sender_no_more():
+    client = new_session(Role.CLIENT, limits=Limits(max_streams=20, reserved_streams=4))
+    streams = open_for(client, 1)
+    sent(client)
+    client.reset_stream(streams[0])
+    client.receive_data(frame(WINDOW_UPDATE, RST, streams[1].id), 0.0)
+    client.end_stream(streams[2])
+    client.receive_data(frame(DATA, FIN, streams[2].id), 0.0)
+    assert len(open_for(client, 1)) == 3
+    client.end(ConnectionLost("over"))
+    assert client._open_of == {}
+
+
+def test_what_is_reserved_is_so_of_streams_that_the_peer_has_not_acknowledged_too():
+    client = new_session(Role.CLIENT, limits=Limits(max_streams=100, reserved_streams=10, max_unacked_streams=20))
+    assert len(open_for(client, 1)) == 18
+    with pytest.raises(LimitExceeded) as refused:
+        client.open_stream(1)
+    assert refused.value.code is ErrorCode.TOO_MANY_UNACKED
+    assert not client.can_open
+    assert len(open_for(client, 0)) == 2
+
+
+def test_without_anything_reserved_all_may_be_opened():
+    client = new_session(Role.CLIENT, limits=Limits(max_streams=20))
+    assert len(open_for(client, 0)) == 20
+
+
+@pytest.mark.parametrize("reserved", [-1, 20])
+def test_what_is_reserved_is_a_part(reserved):
+    with pytest.raises(ValueError, match="reserved_streams"):
+        Limits(max_streams=20, reserved_streams=reserved)
