@@ -3,7 +3,8 @@
 Trust documents come down the links, and a relay that was taken over could keep them back, so that what was revoked goes
 on being good here. But a node also speaks to the control plane directly, for secrets, reports and renewals, and every
 answer says which document is the newest; where nothing is asked for some minutes, this asks. A document that the relays
-have not brought a while after it was named is fetched, and told of.
+have not brought a while after it was named is fetched, and told of; at once where there is no link left to bring it, as
+of a node that was revoked: relays cut its links as they take the document, and its shells are to end as well.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ SHORTEST_SILENCE_SECONDS, LONGEST_SILENCE_SECONDS = 360.0, 420.0
 """After so long without an answer of the control plane it is asked; where secrets are fetched, one comes before."""
 SHORTEST_GRACE_SECONDS, LONGEST_GRACE_SECONDS = 30.0, 60.0
 """For so long relays may be late with a document; agents differ, so that a fleet does not come at once."""
+STEP_SECONDS = 1.0
+"""So often it is looked meanwhile whether there is a link at all."""
 
 
 class TrustWatch:
@@ -62,7 +65,7 @@ class TrustWatch:
         while True:
             await self._wait_for_word()
             if self._is_behind():
-                await asyncio.sleep(self._rng.uniform(SHORTEST_GRACE_SECONDS, LONGEST_GRACE_SECONDS))
+                await self._wait_for_relays()
             if self._is_behind():
                 await self._fetch()
 
@@ -82,6 +85,13 @@ class TrustWatch:
         if not self._told.is_set():
             await self._ask()
         self._told.clear()
+
+    async def _wait_for_relays(self) -> None:
+        """Wait as long as relays may be late, and no longer than there is a link to one, or the document is here."""
+        grace_ends = self._clock.monotonic() + self._rng.uniform(SHORTEST_GRACE_SECONDS, LONGEST_GRACE_SECONDS)
+        await asyncio.sleep(self._rng.uniform(0.0, STEP_SECONDS))
+        while self._is_behind() and self._linked_relays() and self._clock.monotonic() < grace_ends:
+            await asyncio.sleep(STEP_SECONDS)
 
     async def _ask(self) -> object:
         """Return the control plane's document, if it is another than the one in force; its number is heard as well."""

@@ -10,7 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.trust_in_force import TrustInForce
-from node_agent.identity.trust_watch import LONGEST_GRACE_SECONDS, LONGEST_SILENCE_SECONDS, TrustWatch
+from node_agent.identity.trust_watch import (
+    LONGEST_GRACE_SECONDS,
+    LONGEST_SILENCE_SECONDS,
+    STEP_SECONDS,
+    TrustWatch,
+)
 from node_agent.metrics import AgentMetrics
 from tests.support.loop_clock import LoopClock
 from trunkline.client.control_plane_answers import ControlPlaneUnreachable
@@ -138,6 +143,17 @@ async def test_without_a_link_there_is_nobody_to_blame(stage, logged):
     await stage.passes(FAR)
     assert (stage.fetched("withheld"), stage.fetched("unlinked")) == (0, 1)
     assert not any(entry["log_level"] == "warning" for entry in logged.entries)
+
+
+async def test_a_node_that_lost_its_links_meanwhile_waits_for_nobody(stage):
+    """It was revoked, say: each relay cuts its link as it takes the document, which so never arrives over one."""
+    loop = asyncio.get_running_loop()
+    stage.control_plane.sequence = 5
+    loop.call_later(1.0, stage.control_plane.mention)
+    loop.call_later(2.5, stage.relays.clear)
+    await stage.passes(2.5 + 2 * STEP_SECONDS)
+    assert stage.trust.sequence == 5
+    assert (stage.fetched("withheld"), stage.fetched("unlinked")) == (0, 1)
 
 
 async def test_an_older_number_is_nothing(stage):
