@@ -49,9 +49,7 @@ class Listener(Reached):
     __slots__ = (
         "_exchanges",
         "_limits",
-        "_next_trust",
         "_owner",
-        "_trust_in_flight",
         "credential",
         "goodbye",
         "instance",
@@ -83,8 +81,6 @@ class Listener(Reached):
         self._owner = owner
         self._limits = limits
         self._exchanges = 0
-        self._trust_in_flight = False
-        self._next_trust: str | None = None
 
     @property
     def token_expires_at(self) -> float:
@@ -141,25 +137,16 @@ class Listener(Reached):
 
     def notify(self, kind: str, **members: Any) -> None:
         """Give the node a notice, if its link takes one; the owner hears what came of it."""
-        self._send(kind, write_notice(kind, **members), lambda result: self._owner.notice_ended(kind, result))
+        self._send(write_notice(kind, **members), lambda result: self._owner.notice_ended(kind, result))
 
-    def push_trust(self, document: str) -> None:
-        """Give the node a trust document (JWS). While one is on its way, only the newest of the others waits."""
-        if self._trust_in_flight:
-            self._next_trust = document
-            return
-        self._trust_in_flight = True
-        request = write_notice("trust_document", trust_document=document)
-        self._send("trust_document", request, self._trust_ended)
+    def push_trust(self, notice: bytes, finished: Callable[[str], None]) -> None:
+        """Give the node a trust document, in the notice that is the same for all nodes; `finished` hears how it ended.
 
-    def _trust_ended(self, result: str) -> None:
-        self._owner.notice_ended("trust_document", result)
-        self._trust_in_flight = False
-        document, self._next_trust = self._next_trust, None
-        if document is not None:
-            self.push_trust(document)
+        To be called again only once that one has ended.
+        """
+        self._send(notice, finished)
 
-    def _send(self, kind: str, request: bytes, finished: Callable[[str], None]) -> None:
+    def _send(self, request: bytes, finished: Callable[[str], None]) -> None:
         try:
             NoticeExchange(request, finished).start(self.link, self._limits.notice_seconds)
         except ChannelError:

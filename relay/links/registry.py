@@ -14,6 +14,7 @@ from relay.links.elsewhere import NOWHERE, Elsewhere
 from relay.links.listeners import Listener
 from relay.links.reached import Reached
 from relay.links.superseded import Superseded
+from relay.links.trust_pushes import TrustPushes
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.trust.credentials import Refusal, SenderGrant
@@ -81,7 +82,7 @@ class Registry:
         self._superseded = Superseded()
         self._senders: dict[SenderLink, str | None] = {}
         self._links_of: Counter[str] = Counter()
-        self._trust_document: str | None = None
+        self._pushes = TrustPushes(self.notice_ended)
         self._next_expiry = NEVER
 
     # The data path.
@@ -158,8 +159,7 @@ class Registry:
         self._report("link_attached", node_id=listener.node_id, workspace_id=listener.workspace_id)
         self._log.info("link.attached", node_id=listener.node_id, node=listener.node, workspace=listener.workspace,
                        instance=listener.instance, sequence=listener.sequence)  # fmt: skip
-        if self._trust_document is not None:
-            listener.push_trust(self._trust_document)
+        self._pushes.add(listener)
 
     def detach(self, listener: Listener, error: ChannelError | None = None) -> None:
         """Forget a listener whose link has ended, for that reason; None if it was closed here."""
@@ -168,6 +168,7 @@ class Registry:
         self._count_end(LISTENER, error)
         self._listeners.discard(listener)
         self._superseded.discard(listener)
+        self._pushes.discard(listener)
         self._retire(listener)
         if self._by_node.get(listener.node_id) is listener:
             del self._by_node[listener.node_id]
@@ -251,9 +252,7 @@ class Registry:
 
     def push_trust(self, document: str) -> None:
         """Send a trust document (JWS) down every listener's link, and to those that attach from now on."""
-        self._trust_document = document
-        for listener in list(self._listeners):
-            listener.push_trust(document)
+        self._pushes.publish(document, self._listeners)
 
     def drain_expired(self, now: float) -> None:
         """Drain the links whose listen token has ended and was not renewed; `now` in seconds since the epoch."""

@@ -10,6 +10,7 @@ from relay.links.claims import Claims
 from relay.links.listeners import Listener
 from relay.links.registry import Registry
 from relay.links.superseded import MOST_OF_A_NODE
+from relay.links.trust_pushes import MOST_IN_A_TURN
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
 from relay.trust.credentials import Credential, ListenerGrant, Refusal, SenderGrant
@@ -290,11 +291,24 @@ async def test_trust_goes_down_every_link_and_to_those_that_come(relay: Fixture)
 
 
 async def test_only_the_newest_document_waits_behind_one_that_is_on_its_way(relay: Fixture):
-    _, agent = await relay.attach("a", 1)
-    for number in range(5):
+    listener, agent = await relay.attach("a", 1)
+    relay.registry.push_trust("jws-0")
+    await asyncio.sleep(0)
+    assert listener.link.streams == 1
+    for number in range(1, 5):
         relay.registry.push_trust(f"jws-{number}")
     notices = await agent.wait_for_notices(2)
     assert [notice["trust_document"] for notice in notices] == ["jws-0", "jws-4"]
+
+
+async def test_a_document_begins_with_a_few_listeners_in_a_turn(relay: Fixture):
+    attached = [await relay.attach("a", 1, grant(f"vm-{number}", f"team-{number}")) for number in range(12)]
+    document = "x" * 200_000
+    relay.registry.push_trust(document)
+    await asyncio.sleep(0)
+    assert sum(listener.link.streams for listener, _ in attached) <= MOST_IN_A_TURN
+    for _, agent in attached:
+        assert (await agent.wait_for_notices(1))[0]["trust_document"] == document
 
 
 async def test_a_large_document_waits_for_credit(relay: Fixture):
