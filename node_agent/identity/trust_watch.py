@@ -88,9 +88,11 @@ class TrustWatch:
 
     async def _wait_for_relays(self) -> None:
         """Wait as long as relays may be late, and no longer than there is a link to one, or the document is here."""
-        grace_ends = self._clock.monotonic() + self._rng.uniform(SHORTEST_GRACE_SECONDS, LONGEST_GRACE_SECONDS)
-        await asyncio.sleep(self._rng.uniform(0.0, STEP_SECONDS))
-        while self._is_behind() and self._linked_relays() and self._clock.monotonic() < grace_ends:
+        grace_seconds = self._rng.uniform(SHORTEST_GRACE_SECONDS, LONGEST_GRACE_SECONDS)
+        await asyncio.sleep(grace_seconds % STEP_SECONDS)
+        for _ in range(int(grace_seconds / STEP_SECONDS)):
+            if not (self._is_behind() and self._linked_relays()):
+                return
             await asyncio.sleep(STEP_SECONDS)
 
     async def _ask(self) -> object:
