@@ -26,7 +26,13 @@ from control_plane.signing.in_force import SignersInForce, write_roots
 from control_plane.signing.key_stores import key_stores
 from control_plane.storage import accounts
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
+from control_plane.storage.errors import (
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    StorageLostError,
+    StorageUnreachableError,
+)
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
 from control_plane.take_back import run_take_back
@@ -103,13 +109,13 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 raise StateDirectoryError(str(error)) from None
             except StorageUnreachableError as error:
                 raise StartError(str(error), EXIT_UNAVAILABLE) from None
-            except (CertificateError, LookupError) as error:
+            except (CertificateError, LookupError, StorageError) as error:
                 raise StartError(str(error)) from None
             await _settle_secret_keys(control_plane, log)
             admin = AdminServer(
                 settings.admin.address, settings.admin.port, metrics=foundation.registry, lifecycle=lifecycle
             )
-            await _run(settings, control_plane, lifecycle, admin, sole_use)
+            await _run(settings, control_plane, lifecycle, admin, sole_use, database)
 
 
 async def _connected(database: Database) -> None:
@@ -129,11 +135,14 @@ async def _run(
     lifecycle: Lifecycle,
     admin: AdminServer,
     sole_use: SoleUse,
+    database: Database,
 ) -> None:
     listener = control_plane.listener
     try:
         async with admin, listener, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (*_work(control_plane, lifecycle), _keep(sole_use))]
+            tasks = [
+                group.create_task(work) for work in (*_work(control_plane, lifecycle), _keep(sole_use), _end(database))
+            ]
             lifecycle.on_reload(control_plane.identities.own.reload)
             host = settings.identity.dns_names[0]
             lifecycle.started(url=f"https://{host}:{listener.port}", admin_url=admin.url)
@@ -189,6 +198,19 @@ async def _keep(sole_use: SoleUse) -> None:
         await sole_use.keep()
     except DatabaseTakenError as error:
         raise StartError(str(error), EXIT_UNAVAILABLE) from None
+
+
+async def _end(database: Database) -> None:
+    """End with the database; what is put into its place meanwhile is to be started with.
+
+    Raises:
+        StartError: it is lost.
+    """
+    await database.lost.wait()
+    raise StartError(
+        f"{StorageLostError()}: restore the backup, with every control plane on it stopped (docs/operations.md)",
+        EXIT_UNAVAILABLE,
+    )
 
 
 def _tell_roots(settings: ControlPlaneSettings, signers: SignersInForce) -> None:

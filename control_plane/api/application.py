@@ -23,7 +23,13 @@ from control_plane.metrics import ControlPlaneMetrics
 from control_plane.refusal_ledger import RefusalLedger
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database, Writers, writers
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
+from control_plane.storage.errors import (
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    StorageLostError,
+    StorageUnreachableError,
+)
 from control_plane.storage.text import unstorable
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -177,7 +183,7 @@ def _refuse_unstorable(request: web.Request) -> None:
 def _refusal(front: Front, request: web.Request, error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, StorageBusyError | StorageUnreachableError):
+    if isinstance(error, StorageBusyError | StorageUnreachableError | StorageLostError):  # of these the last ends us
         return ApiError(ErrorCode.TEMPORARILY_UNAVAILABLE, str(error), retry_after_seconds=1)
     if isinstance(error, StorageFullError):
         front.log.error("storage.full", reason=str(error))

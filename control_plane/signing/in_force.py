@@ -23,6 +23,7 @@ from control_plane.settings import ControlPlaneSettings
 from control_plane.signing.key_stores import KeyStores
 from control_plane.signing.making import ISSUING, SIGNING
 from control_plane.signing.seats import AllSeats, certificates_of, read_seats
+from control_plane.storage.accounts import the_account
 from control_plane.storage.database import Database
 from trunkline.runtime.clock import Clock
 
@@ -58,6 +59,7 @@ class SignersInForce:
         """
         now = self._clock.now()
         async with self._database.read() as session:
+            await the_account(session)  # a database that was emptied lacks more than signers
             seats = await read_seats(session, now)
         if self._seats is not None and seats.versions == self._seats.versions:
             return False

@@ -8,6 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import new_id
+from control_plane.storage.errors import StorageLostError
 from control_plane.storage.records.accounts import Account, Operator
 
 FIRST_TRUST_SEQUENCE = 1
@@ -19,8 +20,15 @@ async def find_account(session: AsyncSession) -> Account | None:
 
 
 async def the_account(session: AsyncSession) -> Account:
-    """Return the account of an initialised control plane."""
-    return (await session.scalars(select(Account))).one()
+    """Return the account of an initialised control plane.
+
+    Raises:
+        StorageLostError: there is none any more.
+    """
+    account = await find_account(session)
+    if account is None:
+        raise StorageLostError
+    return account
 
 
 def add_account(session: AsyncSession, now_ms: int) -> Account:

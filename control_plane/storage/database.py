@@ -33,6 +33,7 @@ from control_plane.storage.errors import (
     StorageError,
     StorageFullError,
     StorageHeldError,
+    StorageLostError,
     StorageReplacedError,
     StorageUnreachableError,
     reaching,
@@ -111,6 +112,8 @@ class Database:
         self._held_since: float | None = None
         self._full_since: float | None = None
         self._is_replaced = False
+        self.lost = asyncio.Event()
+        """Set once the database was found without its tables, or its account: no transaction is of use any more."""
 
     async def connect(self) -> None:
         """Make every connection to SQLite's file now: each has a thread, and later there may be none to be had.
@@ -223,6 +226,8 @@ class Database:
         elif isinstance(error, StorageFullError):
             self._full_since = self._full_since or now
             self._is_replaced = isinstance(error, StorageReplacedError)
+        elif isinstance(error, StorageLostError):
+            self.lost.set()
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         """Return the place in the line of writers on whose behalf this task writes."""

@@ -26,6 +26,9 @@ _POSTGRES_REFUSES = {
     "55000": "it is closed to connections",
 }
 """What is mended at the server, where it may be seen to while we run; until then there is no database."""
+_POSTGRES_GONE = {"42P01", "3F000"}  # undefined_table, invalid_schema_name
+_SQLITE_GONE = "no such table"
+"""How SQLite tells what it has no code for."""
 NO_ANSWER = "the control plane's database does not answer in time; try again"
 NO_CONNECTION = "the control plane's database has no connection left for it (max_connections); try again"
 MAYBE_DONE = (
@@ -57,6 +60,13 @@ class StorageHeldError(StorageBusyError):
         super().__init__(message)
 
 
+class StorageLostError(StorageError):
+    """The database is none any more that this process can go on with: a table is gone, or all that was in it."""
+
+    def __init__(self, message: str = "the control plane's database has lost its tables, or what was in them") -> None:
+        super().__init__(message)
+
+
 class StorageUnreachableError(StorageError):
     """The database cannot be reached, or was lost in the middle: what was being committed may be done, or not."""
 
@@ -73,6 +83,8 @@ def translated(error: DBAPIError) -> Exception:
         return StorageFullError("the control plane cannot write to its database: the disk is full or read-only")
     if code in _BUSY or code in _POSTGRES_BUSY:
         return StorageHeldError()
+    if code in _POSTGRES_GONE or (code == sqlite3.SQLITE_ERROR and str(error.orig).startswith(_SQLITE_GONE)):
+        return StorageLostError()
     if code == _POSTGRES_CROWDED:
         return StorageUnreachableError(NO_CONNECTION)
     if code in _POSTGRES_LATE:

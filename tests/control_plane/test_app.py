@@ -1,9 +1,11 @@
 """The daemon as a process: exit codes, `init`, one process a directory, SIGTERM, and what survives SIGKILL."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import ssl
 import stat
 import subprocess
@@ -255,6 +257,26 @@ def test_a_start_on_a_full_disk_is_one_that_the_service_manager_tries_again(conf
     assert done.returncode == 73, done.stderr
     assert "the disk is full or read-only" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_is_emptied_under_it_ends_it_in_one_line(config: Path):
+    initialised(config)
+    database = config.parent / "state" / "control-plane.db"
+    with daemon(config) as process:
+        with contextlib.closing(sqlite3.connect(database)) as other, other:
+            other.execute("DELETE FROM accounts")
+        _, log = process.communicate(timeout=START_SECONDS)
+        assert (process.returncode, "Traceback" in log) == (69, False)
+        assert "has lost its tables, or what was in them: restore the backup" in log
+
+
+async def test_a_start_on_a_database_without_its_tables_is_one_line(config: Path):
+    settings = load_settings(ControlPlaneSettings, config, {}, prefix="TRUNKLINE_CONTROL_PLANE")
+    await initialise(settings)
+    with contextlib.closing(sqlite3.connect(config.parent / "state" / "control-plane.db")) as other:
+        other.execute("DROP TABLE rotations")
+    with pytest.raises(StartError, match="has lost its tables"):
+        await serve(settings)
 
 
 def test_a_port_that_is_taken_is_one_line(config: Path):

@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from structlog.testing import capture_logs
 
 from control_plane.identity.trust_publisher import RECORDED
 from control_plane.storage.records.nodes import Node
@@ -194,3 +195,15 @@ async def test_a_disk_that_fills_up_before_a_revocation_is_published_does_not_un
         await connection.exec_driver_sql("PRAGMA max_page_count=1000000")
     await plane.control_plane.housekeeping.clean()
     assert plane.control_plane.identities.trust.sequence == recorded["sequence"]
+
+
+async def test_without_its_table_the_answer_is_that_the_database_is_lost_and_no_fault_is_logged(
+    plane: RunningControlPlane,
+):
+    async with plane.database.write() as session:
+        await session.execute(text("DROP TABLE revocations"))
+    with capture_logs() as lines:
+        answer = await plane.call("GET", "/api/2.0/revocations")
+    assert (answer.status, answer.error_code) == (503, "TEMPORARILY_UNAVAILABLE")
+    assert "has lost its tables" in answer.document["message"]
+    assert [line for line in lines if line["log_level"] == "error"] == []

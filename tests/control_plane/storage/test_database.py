@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, event, func, select, text
 
+from control_plane.storage.accounts import the_account
 from control_plane.storage.database import BUSY_ATTEMPTS, BUSY_TIMEOUT_SECONDS, Database, Writers, writers
 from control_plane.storage.errors import (
     StorageBusyError,
     StorageError,
     StorageFullError,
     StorageHeldError,
+    StorageLostError,
     StorageUnreachableError,
 )
 from control_plane.storage.migrate import is_migrated, migrate
@@ -156,6 +158,22 @@ async def test_without_its_log_nothing_more_is_written_and_what_was_is_saved_at_
     with sqlite3.connect(tmp_path / "x.db") as other:
         assert other.execute("SELECT nonce_sha256 FROM challenges").fetchall() == [("a",)]
     other.close()
+
+
+async def test_a_database_whose_tables_are_gone_is_lost(database: Database, tmp_path: Path):
+    assert not database.lost.is_set()
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as other:
+        other.execute("DROP TABLE challenges")
+    with pytest.raises(StorageLostError):
+        await count(database)
+    assert database.lost.is_set()
+
+
+async def test_a_database_that_was_emptied_is_lost(database: Database):
+    with pytest.raises(StorageLostError):
+        async with database.read() as session:
+            await the_account(session)
+    assert database.lost.is_set()
 
 
 async def test_a_cancelled_writer_leaves_nothing_and_holds_nothing(database: Database):

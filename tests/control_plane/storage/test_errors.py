@@ -10,6 +10,7 @@ from control_plane.storage.errors import (
     StorageBusyError,
     StorageFullError,
     StorageHeldError,
+    StorageLostError,
     StorageUnreachableError,
     translated,
 )
@@ -44,7 +45,10 @@ def raised(sqlstate: str | None, *, connection_invalidated: bool = False) -> DBA
         ("55000", StorageUnreachableError),
         ("40P01", StorageHeldError),
         ("53100", StorageFullError),
+        ("42P01", StorageLostError),
+        ("3F000", StorageLostError),
         ("42601", DBAPIError),
+        ("42703", DBAPIError),
         (None, DBAPIError),
     ],
 )
