@@ -14,7 +14,7 @@ import asyncio
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,7 +34,7 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="trunkline-client", daemon=True)
         self._thread.start()
 
-    def run(self, work: Awaitable[Any]) -> Any:
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Wait for the result of `work`, which is cancelled if the waiting thread is interrupted.
 
         Raises:
@@ -43,23 +43,23 @@ class LoopThread:
         """
         problem = self._problem()
         if problem is not None:
-            _drop(work)
+            work.close()
             raise RuntimeError(problem)
-        future = asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def finish(self, work: Awaitable[Any]) -> None:
+    def finish(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do what ends something; where nobody can wait for it, it is begun, or has no use any more."""
         if self._problem() is None:
             self.run(work)
         elif self._is_own_thread():
-            asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop)
+            asyncio.run_coroutine_threadsafe(work, self._loop)
         else:
-            _drop(work)
+            work.close()
 
     def _problem(self) -> str | None:
         if os.getpid() != self._process_id:
@@ -123,14 +123,13 @@ class Blocking:
         try:
             while True:
                 try:
-                    item = self._thread.run(anext(items))
+                    item = self._thread.run(_next(items))
                 except StopAsyncIteration:
                     return
                 yield self._face(item)
         finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                self._thread.finish(close())
+            if isinstance(items, AsyncGenerator):
+                self._thread.finish(_close(items))
 
     def _face(self, value: Any) -> Any:
         """Stand in front of what has asynchronous methods of its own; records and plain values pass."""
@@ -167,14 +166,13 @@ def connect(url: str, token: str, *, ca_file: str | os.PathLike[str] | None = No
     return BlockingControlPlane(control_plane, LoopThread())
 
 
-def _drop(work: Awaitable[Any]) -> None:
-    """Let go of what is never awaited, without a word of it."""
-    if inspect.iscoroutine(work):
-        work.close()
+async def _next(items: AsyncIterator[Any]) -> Any:
+    """Ask for the next only here: what a generator gives to be awaited cannot be let go of quietly; a coroutine can."""
+    return await anext(items)
 
 
-async def _as_coroutine(work: Awaitable[Any]) -> Any:
-    return await work
+async def _close(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()
 
 
 async def _call(function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +242,12 @@ def test_a_client_that_was_closed_says_so(fake: FakeControlPlane) -> None:
     fake.add_node("vm-2")
     with connect(fake.url, TOKEN, ca_file=fake.ca_file) as control_plane:
         workspace = control_plane.workspace("main")
-        nodes = workspace.list_nodes()
+        nodes, others = workspace.list_nodes(), workspace.list_nodes()
         next(nodes)
     nodes.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        workspace.get_node("vm-1")
+    for use in (partial(workspace.get_node, "vm-1"), partial(next, others)):
+        with pytest.raises(RuntimeError, match="closed"):
+            use()
 
 
 def test_a_client_of_before_a_fork_does_not_wait_for_a_thread_that_is_not_there(fake: FakeControlPlane) -> None:
