@@ -3,14 +3,13 @@
 import base64
 import json
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.sandboxes import TRUNKLINE, wait_until
+from tests.support.sandboxes import TRUNKLINE, copy_database, wait_until
 from tests.support.small_fleet import SmallFleet
 
 pytestmark = pytest.mark.timeout(180)
@@ -39,8 +38,7 @@ def back_up(state: Path, backup: Path) -> None:
             shutil.copytree(source, backup / name)
         elif source.exists():
             shutil.copy2(source, backup / name)
-    with sqlite3.connect(state / "control-plane.db") as live, sqlite3.connect(backup / "control-plane.db") as copy:
-        live.backup(copy)
+    copy_database(state / "control-plane.db", backup / "control-plane.db")
     (backup / "control-plane.db").chmod(0o600)
 
 

@@ -5,16 +5,17 @@ import os
 import shutil
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tests.e2e.test_revocation import status_of, token_for
-from tests.support.sandboxes import Sandbox, wait_until
+from tests.support.sandboxes import Sandbox, copy_database, wait_until
 
 
 def audited(sandbox: Sandbox) -> list[str]:
     """The actions in the audit, read from the database itself."""
     path = sandbox.state / "control-plane" / "state" / "control-plane.db"
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return [action for (action,) in database.execute("SELECT action FROM audit_events ORDER BY event_id")]
 
 
@@ -46,8 +47,7 @@ def test_restoring_the_control_plane_from_a_backup(fragile_sandbox: Sandbox, tmp
     """What was revoked after the backup stays revoked, and new revocations count: relays give back what was lost."""
     sandbox = fragile_sandbox
     state = sandbox.state / "control-plane" / "state"
-    with sqlite3.connect(state / "control-plane.db") as live, sqlite3.connect(tmp_path / "backup.db") as copy:
-        live.backup(copy)
+    copy_database(state / "control-plane.db", tmp_path / "backup.db")
     lost = token_for(sandbox, "vm-1", "health:read")
     for number in range(3):
         sandbox.trunkline("revoke", "token", f"further-{number}")

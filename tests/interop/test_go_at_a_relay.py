@@ -12,7 +12,8 @@ from bench.relay import running_relay
 from tests.support.foreign_peers import ForeignPeer, running_peer
 from trunkline.channel.proxy_connect import format_authority
 
-pytestmark = [pytest.mark.interop, pytest.mark.e2e]
+# The first one has the Go peer compiled, and with it, once on a machine, all that it needs of Go's own library.
+pytestmark = [pytest.mark.interop, pytest.mark.e2e, pytest.mark.timeout(300)]
 
 MEGABYTE = 1_000_000
 

@@ -15,7 +15,8 @@ from trunkline.channel.heads import parse_response_head
 from trunkline.channel.session import Role
 from trunkline.channel.stream_transport import open_stream_pair
 
-pytestmark = pytest.mark.interop
+# The first one has the Go peer compiled, and with it, once on a machine, all that it needs of Go's own library.
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 ROLES = [(Role.CLIENT, "server"), (Role.SERVER, "client")]
 MEGABYTE = 1_000_000

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -84,6 +85,12 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -
                 return found
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def copy_database(live: Path, copy: Path) -> None:
+    """Copy a control plane's SQLite database, which may be in use."""
+    with contextlib.closing(sqlite3.connect(live)) as read, contextlib.closing(sqlite3.connect(copy)) as written:
+        read.backup(written)
 
 
 @contextlib.contextmanager

@@ -74,6 +74,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_is_free)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads however long they take: `timeout`, of newer Pythons, would be over in no time."""
+        await super().shutdown_default_executor()
+
     def _thread_is_free(self, future: asyncio.Future[Any]) -> None:
         self._jumping.threads_at_work -= 1
 

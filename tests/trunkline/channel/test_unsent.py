@@ -61,15 +61,16 @@ def test_what_is_no_tcp_connection_waits_in_the_process_only():
 
 async def test_of_a_tls_connection_that_was_closed_twice_nothing_is_known(tmp_path: Path):
     kit = IdentityKit(tmp_path)
-    accepted: asyncio.Future[asyncio.WriteTransport] = asyncio.get_running_loop().create_future()
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted.set_result(writer.transport)
+        accepted.set_result(writer)
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=kit.server_tls().context) as server:
         port = server.sockets[0].getsockname()[1]
         _, writer = await asyncio.open_connection("localhost", port, ssl=kit.client_tls())
-        transport = await accepted
+        theirs = await accepted
+        transport = theirs.transport
         transport.close()
         transport.close()
         assert unsent_bytes(transport) == untaken_bytes(transport) == 0
