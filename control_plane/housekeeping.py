@@ -7,6 +7,7 @@ so a machine looks that boots with a wrong clock and is given the time later, as
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sqlalchemy import delete
@@ -131,12 +132,12 @@ class Housekeeping:
         async with self._database.write() as session:
             await join_tokens.remove_expired(session, expired)
             await join_requests.remove_expired(session, int(now * 1000))
-            kept_days = self._settings.bootstrap.late_renewal_days
-            await certificates.remove_expired(session, expired - kept_days * DAY_SECONDS * 1000)
             await certificates.remove_revoked(session, expired)
             await revocations.remove_expired(session, expired)
             await trust_reports.remove_gone(session)
             await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
+        kept_days = self._settings.bootstrap.late_renewal_days
+        await self._remove_in_pieces(certificates.remove_expired, expired - kept_days * DAY_SECONDS * 1000)
         async with self._database.write() as session:
             await _end_locks(session, now)
             await locks.remove_old(session, _days_before(now, REPORT_DAYS))
@@ -145,7 +146,7 @@ class Housekeeping:
             await trust_publications.remove_old(session, self._trust.sequence)
         await self._forget_commands(now)
         await self._remove_outputs(now)
-        await self._forget_health(now)
+        await self._remove_in_pieces(health.remove_old, _days_before(now, self._settings.health.history_days))
         async with self._database.write() as session:
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
             await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
@@ -160,13 +161,12 @@ class Housekeeping:
         ):
             await forget_all(self._database, self._outputs, forget)
 
-    async def _forget_health(self, now: float) -> None:
-        """Forget old observations; after days without anybody who did, there are many."""
-        before_ms = _days_before(now, self._settings.health.history_days)
+    async def _remove_in_pieces(self, remove: Callable[[AsyncSession, int], Awaitable[bool]], before_ms: int) -> None:
+        """Remove until `remove` says that there is no more; after days without anybody who did, there is much."""
         more = True
         while more:
             async with self._database.write() as session:
-                more = await health.remove_old(session, before_ms)
+                more = await remove(session, before_ms)
 
     async def _remove_outputs(self, now: float) -> None:
         """Let go of kept outputs; their rows first, since a row without a file would promise what is not there."""

@@ -8,6 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.trust import Revocation
 
+BATCH = 2_000
+"""So many are forgotten at once, which takes a tenth of a second."""
+
 
 async def find(session: AsyncSession, serial: str) -> Certificate | None:
     """Return the certificate with this serial number (lower-case hexadecimal)."""
@@ -73,9 +76,12 @@ async def is_outdated(session: AsyncSession, certificate: Certificate) -> bool:
     return (await session.scalars(query.limit(1))).first() is not None
 
 
-async def remove_expired(session: AsyncSession, before_ms: int) -> None:
-    """Forget certificates that expired before this time."""
-    await session.execute(delete(Certificate).where(Certificate.expire_time < before_ms))
+async def remove_expired(session: AsyncSession, before_ms: int) -> bool:
+    """Forget certificates that expired before this time, `BATCH` at most; returns whether there may be more."""
+    old = select(Certificate.serial).where(Certificate.expire_time < before_ms).limit(BATCH)
+    found = (await session.scalars(old)).all()
+    await session.execute(delete(Certificate).where(Certificate.serial.in_(found)))
+    return len(found) >= BATCH
 
 
 async def remove_expired_between(session: AsyncSession, after_ms: int, until_ms: int) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from control_plane.storage import forgetting, health, kept_outputs
+from control_plane.storage import certificates, forgetting, health, kept_outputs
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.records.audit import AuditEvent
 from control_plane.storage.records.certificates import Certificate
@@ -157,6 +157,21 @@ async def test_old_observations_go_in_pieces_and_young_ones_stay(tmp_path: Path,
         assert await observed(plane) == [*times[2:]]
         await plane.control_plane.housekeeping.clean()
         assert await observed(plane) == [young]
+
+
+async def test_expired_certificates_go_in_pieces_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(certificates, "BATCH", 2)
+    async with running_control_plane(tmp_path) as plane:
+        await plane.node("vm-1")
+        columns = {"subject_kind": "node", "subject_id": "nd-1", "origin": "renewal", "csr_sha256": "c", "chain": "c"}
+        rows = [{"serial": f"old-{n}", "issue_time": 0, "expire_time": 1, **columns} for n in range(5)]
+        async with plane.database.write() as session:
+            await session.execute(insert(Certificate), rows)
+        async with plane.database.write() as session:
+            assert await certificates.remove_expired(session, 2)
+        assert (await counts(plane))["certificates"] == 1 + 3
+        await plane.control_plane.housekeeping.clean()
+        assert (await counts(plane))["certificates"] == 1
 
 
 async def observed(plane: RunningControlPlane) -> list[int]:
