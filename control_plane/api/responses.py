@@ -11,9 +11,18 @@ from control_plane.errors import ApiError, ErrorCode
 
 def json_response(document: Mapping[str, Any], status: int = 200) -> web.Response:
     """Return a JSON response; what a credential may be in is never to be cached."""
-    text = json.dumps(document, separators=(",", ":"))
+    return json_body_response(json_body(document), status)
+
+
+def json_body(document: Mapping[str, Any]) -> bytes:
+    """Return a document as it is sent."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def json_body_response(body: bytes, status: int = 200) -> web.Response:
+    """Return a JSON response with a body that was made before."""
     headers = {"Cache-Control": "no-store"}
-    return web.Response(status=status, text=text, content_type="application/json", headers=headers)
+    return web.Response(status=status, body=body, content_type="application/json", charset="utf-8", headers=headers)
 
 
 def error_response(error: ApiError) -> web.Response:

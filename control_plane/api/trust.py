@@ -16,7 +16,7 @@ from certs.trust_form import MAX_SEQUENCE
 from control_plane.api.callers import Caller, Role, Route
 from control_plane.api.context import ApiContext
 from control_plane.api.requests import MachineQuery, read_query
-from control_plane.api.responses import json_response
+from control_plane.api.responses import json_body, json_body_response, json_response
 from control_plane.errors import ApiError, ErrorCode, conflict
 from control_plane.identity.trust_followers import TrustFollowers
 from control_plane.identity.trust_recovery import TrustRecovery
@@ -45,6 +45,7 @@ class TrustResource:
         self._followers = followers
         self._recovery = recovery
         self._draining = draining
+        self._whole_of: tuple[str, bytes] = ("", b"")
 
     def routes(self) -> list[Route]:
         """Return the routes of this resource."""
@@ -58,7 +59,14 @@ class TrustResource:
         trust = self._context.trust
         if read_query(request, HeldQuery).sequence == trust.sequence:
             return json_response({"sequence": trust.sequence})
-        return json_response({"sequence": trust.sequence, "trust_document": trust.text})
+        return json_body_response(self._whole())
+
+    def _whole(self) -> bytes:
+        """Return the answer that has the document; it is made once of each, which takes milliseconds of a large one."""
+        trust = self._context.trust
+        if self._whole_of[0] is not trust.text:
+            self._whole_of = (trust.text, json_body({"sequence": trust.sequence, "trust_document": trust.text}))
+        return self._whole_of[1]
 
     async def follow(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Stream the document until the relay goes or the control plane drains."""

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from certs.trust import TrustDocument, verify_trust_document
 from control_plane.api import trust
+from control_plane.api.callers import Caller
+from control_plane.storage.audit import Actor
 from tests.support.control_planes import SEALING_KEY, EnrolledRelay, RunningControlPlane, running_control_plane
 
 EVENTS = "/api/2.0/trust-document/events"
@@ -42,6 +46,23 @@ async def test_who_holds_the_newest_document_is_not_sent_it_again(plane: Running
     for held in (current - 1, current + 1):
         answer = await plane.ok("GET", f"/api/2.0/trust-document?sequence={held}", token=None)
         assert answer == {"sequence": current, "trust_document": plane.control_plane.identities.trust.text}
+
+
+async def test_the_answer_with_the_document_is_made_once_for_all_who_ask(plane: RunningControlPlane):
+    published = plane.control_plane.identities.trust
+    [get] = [route.handler for route in plane.control_plane.routes if route.path == "/api/2.0/trust-document"]
+    request, caller = make_mocked_request("GET", "/api/2.0/trust-document"), Caller(Actor("anonymous"))
+
+    async def body() -> bytes:
+        answer = await get(request, caller)
+        assert isinstance(answer, web.Response)
+        assert isinstance(answer.body, bytes)
+        return answer.body
+
+    first = await body()
+    assert await body() is first
+    await plane.ok("POST", "/api/2.0/revocations", {"kind": "token", "id": "t-1"})
+    assert json.loads(await body()) == {"sequence": published.sequence, "trust_document": published.text}
 
 
 class Feed:
