@@ -1,10 +1,11 @@
 """The port of the API: connections from the moment they are accepted until TLS is set up, counted by address.
 
 Whoever has shown nothing yet can hold connections for as long as a handshake, or a request, may take, with not one
-byte sent. So of one address only so many are taken that have shown no certificate: an attacker needs many addresses to
-keep everybody else out. What is beyond a bound is closed at once, before anything is spent on it. Who has shown a
-certificate counts by that, since many nodes may share an address; a node that lies, or was revoked, which no handshake
-asks, must not keep the others out either.
+byte sent. So of one address only so many are taken that have shown no certificate, and the fewer the less room is left:
+one that has more than are left for everybody gets no further one, so that a handful of addresses leave room for those
+that have none. What is beyond a bound is closed at once, before anything is spent on it. Who has shown a certificate
+counts by that, since many nodes may share an address; nodes that lie, or were revoked, which no handshake asks, must
+not keep the others out either, and have a smaller part of what is left. Relays are few, and have what they need.
 """
 
 import asyncio
@@ -16,18 +17,25 @@ from functools import partial
 from typing import Any, Final
 
 from certs.peers import PeerCertificate, peer_certificate
+from certs.spiffe import IdentityRole
 from certs.tls import TlsContext
 from trunkline.runtime.accepting import REST_SECONDS, accept_some
 from trunkline.runtime.listening import Source, listen_everywhere, listen_on, source_of
 from trunkline.runtime.logs import get_logger
 
 BACKLOG: Final = 1024
+NODE_PART: Final = 16
+"""A node has as many connections as a sixteenth of what is left, and one more; an agent needs two or three."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrivalBounds:
-    """How many connections there may be: of an address without certificates, of an identity; and how long TLS takes."""
+    """How many connections there may be: in all, of an address without certificates, of an identity; and TLS's time.
 
+    Where one address may have all, as that of a balancer, it is everybody's, and never has too many.
+    """
+
+    most: int
     most_per_address: int
     most_per_identity: int
     handshake_seconds: float
@@ -42,7 +50,7 @@ class Arrivals:
         context: TlsContext,
         bounds: ArrivalBounds,
         *,
-        is_full: Callable[[], bool],
+        connections: Callable[[], int],
         serve: Callable[[], asyncio.Protocol],
         refused: Callable[[str], None],
     ) -> None:
@@ -51,13 +59,13 @@ class Arrivals:
         Args:
             context: of TLS.
             bounds: of what is taken.
-            is_full: whether there are as many connections as there may be.
+            connections: how many there are, of those that were handed on.
             serve: makes the protocol of a connection whose TLS is set up.
             refused: is told why one was closed at once: `too_many`, and that with `_of_address` or `_of_identity`.
         """
         self._context = context
         self._bounds = bounds
-        self._is_full = is_full
+        self._connections = connections
         self._serve = serve
         self._refused = refused
         self._listening: list[socket.socket] = []
@@ -113,11 +121,28 @@ class Arrivals:
         if error is not None:
             self._rest(listening, error)
 
+    @property
+    def _room(self) -> int:
+        return self._bounds.most - len(self) - self._connections()
+
+    def _refusal(self, source: Source) -> str | None:
+        """Say why an address gets no connection, or None."""
+        bounds, room, count = self._bounds, self._room, self._counts[source]
+        if room <= 0:
+            return "too_many"
+        if count >= bounds.most_per_address or (count > room and bounds.most_per_address < bounds.most):
+            return "too_many_of_address"
+        return None
+
+    def _has_too_many(self, peer: PeerCertificate, identity: Hashable) -> bool:
+        """Whether an identity gets no further connection."""
+        count = self._counts[identity]
+        is_relay = peer.spiffe_id is not None and peer.spiffe_id.role is IdentityRole.RELAY
+        return count >= self._bounds.most_per_identity or (not is_relay and count * NODE_PART > self._room)
+
     def _take(self, accepted: socket.socket, place: tuple[Any, ...]) -> None:
         source = source_of(place)
-        reason = "too_many" if self._is_full() else None
-        if self._counts[source] >= self._bounds.most_per_address:
-            reason = reason or "too_many_of_address"
+        reason = self._refusal(source)
         if reason is not None:
             accepted.close()
             self._refused(reason)
@@ -155,7 +180,7 @@ class Arrivals:
             return
         self._leave(source)
         identity = _identity_of(peer)
-        if self._counts[identity] >= self._bounds.most_per_identity:
+        if self._has_too_many(peer, identity):
             transport.abort()
             self._refused("too_many_of_identity")
             return

@@ -56,7 +56,6 @@ class ApiListener:
         self._clock = clock
         self._stalls: dict[asyncio.Transport, Taking] = {}
         self._closings: dict[asyncio.Transport, Closing] = {}
-        self._most_connections = _most_connections(limits.most_connections)
         self._connections = HttpConnections(
             app,
             gone=self._gone,
@@ -69,12 +68,13 @@ class ApiListener:
         self._arrivals = Arrivals(
             tls.context,
             ArrivalBounds(
+                most=_most_connections(limits.most_connections),
                 most_per_address=limits.most_connections_per_address,
                 most_per_identity=MOST_PER_IDENTITY,
                 handshake_seconds=limits.handshake_seconds,
                 shutdown_seconds=max(LONGEST_SECONDS, limits.write_stall_seconds),
             ),
-            is_full=self._is_full,
+            connections=self._connections.__len__,
             serve=self._connections.connection,
             refused=lambda reason: metrics.connections_closed.labels(reason).inc(),
         )
@@ -111,9 +111,6 @@ class ApiListener:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._sweep_once(self._clock.monotonic())
-
-    def _is_full(self) -> bool:
-        return len(self._arrivals) + len(self._connections) >= self._most_connections
 
     def _sweep_once(self, now: float) -> None:
         self._metrics.connections.set(len(self._connections))

@@ -20,7 +20,7 @@ from control_plane.api.listening import ApiListener
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import LimitSettings, ListenSettings
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
-from tests.support.identities import IdentityKit
+from tests.support.identities import WORKSPACE_ID, IdentityKit
 from tests.support.links import until
 from trunkline.channel.unsent import unsent_bytes, untaken_bytes
 from trunkline.runtime.clock import SystemClock
@@ -322,9 +322,14 @@ def _dropped(plane: RunningControlPlane) -> bool:
     return bool(plane.foundation.registry.get_sample_value(name, labels))
 
 
+def bound(listening: Listening, **bounds: int) -> None:
+    arrivals = listening.listener._arrivals
+    arrivals._bounds = replace(arrivals._bounds, **bounds)
+
+
 @on_the_fast_loop
 async def test_connections_are_bounded(listening: Listening):
-    listening.listener._most_connections = 4
+    bound(listening, most=4, most_per_address=4)
     opened = [await listening.asking("/never") for _ in range(4)]
     with pytest.raises((ConnectionError, ssl.SSLError)):
         await listening.asking("/never")
@@ -335,7 +340,7 @@ async def test_connections_are_bounded(listening: Listening):
 
 @on_the_fast_loop
 async def test_connections_that_set_up_no_tls_count_until_they_are_gone(listening: Listening):
-    listening.listener._most_connections = 16
+    bound(listening, most=16, most_per_address=16)
     silent = [socket.create_connection(("127.0.0.1", listening.listener.port)) for _ in range(16)]
     await until(lambda: len(listening.listener._arrivals) == 16)
     with pytest.raises((ConnectionError, ssl.SSLError)):
@@ -356,7 +361,7 @@ def connected_from(address: str, port: int) -> socket.socket:
 @on_each_loop
 async def test_one_address_that_shows_nothing_keeps_no_other_out(listening: Listening):
     arrivals = listening.listener._arrivals
-    arrivals._bounds = replace(arrivals._bounds, most_per_address=4)
+    bound(listening, most_per_address=4)
     silent = [connected_from("127.0.0.1", listening.listener.port) for _ in range(4)]
     await until(lambda: len(arrivals) == 4)
     with connected_from("127.0.0.1", listening.listener.port) as fifth:
@@ -369,9 +374,52 @@ async def test_one_address_that_shows_nothing_keeps_no_other_out(listening: List
 
 
 @on_the_fast_loop
+async def test_a_handful_of_addresses_leave_room_for_those_that_have_none(listening: Listening):
+    arrivals = listening.listener._arrivals
+    bound(listening, most=32, most_per_address=31)
+    hosts = [f"127.0.0.{number}" for number in (1, 2, 3, 4)]
+    silent = [connected_from(host, listening.listener.port) for host in hosts for _ in range(32)]
+    asking = await listening.asking("/full", "127.0.0.5")
+    assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
+    assert [arrivals._counts[host] for host in hosts] == [17, 8, 4, 2]
+    for connection in [asking, *silent]:
+        connection.close()
+    await until(lambda: not arrivals._counts)
+
+
+@on_the_fast_loop
+async def test_an_address_that_may_have_all_is_everybodys(listening: Listening):
+    arrivals = listening.listener._arrivals
+    bound(listening, most=8, most_per_address=8)
+    silent = [connected_from("127.0.0.1", listening.listener.port) for _ in range(8)]
+    await until(lambda: len(arrivals) == 8)
+    for connection in silent:
+        connection.close()
+    await until(lambda: not arrivals._counts)
+
+
+@on_the_fast_loop
+async def test_nodes_leave_room_for_others_and_relays_have_what_they_need(listening: Listening):
+    arrivals, kit = listening.listener._arrivals, listening._kit
+    bound(listening, most=44)
+    nodes = ["nd-one", "nd-two"]
+    identities = [kit.issue_node(node=node) for node in nodes]
+    held = [await listening.asking("/never", identity=identity) for identity in identities for _ in range(4)]
+    await until(lambda: not len(arrivals))
+    counts = [arrivals._counts[kit.node_spiffe_id(WORKSPACE_ID, node)] for node in nodes]
+    assert counts == [3, 3]
+    relay = kit.issue_relay()
+    held += [await listening.asking("/never", identity=relay) for _ in range(4)]
+    await until(lambda: len(listening.transports) == 10)
+    for connection in held:
+        connection.close()
+    await until(lambda: not arrivals._counts and not listening.transports)
+
+
+@on_the_fast_loop
 async def test_of_an_address_those_that_show_a_certificate_do_not_count(listening: Listening):
     arrivals = listening.listener._arrivals
-    arrivals._bounds = replace(arrivals._bounds, most_per_address=4)
+    bound(listening, most_per_address=4)
     shown = [await listening.asking("/never", identity=listening._kit.issue_node()) for _ in range(6)]
     await until(lambda: len(listening.transports) == 6)
     assert arrivals._counts.total() == arrivals._counts[listening._kit.node_spiffe_id()] == 6
@@ -387,7 +435,7 @@ async def test_of_an_address_those_that_show_a_certificate_do_not_count(listenin
 @on_each_loop
 async def test_one_identity_keeps_no_other_out_however_often_it_renews(listening: Listening):
     arrivals = listening.listener._arrivals
-    arrivals._bounds = replace(arrivals._bounds, most_per_identity=4)
+    bound(listening, most_per_identity=4)
     held = [await listening.asking("/never", identity=listening._kit.issue_node()) for _ in range(4)]
     await until(lambda: len(listening.transports) == 4)
     fifth = await listening.asking("/full", identity=listening._kit.issue_node())
