@@ -63,6 +63,11 @@ def barred(command: Command, reason: str) -> Change:
     return _ended("LOST", f"it was not delivered: {reason}")
 
 
+def out_of_reach(reason: str) -> Change:
+    """The node will never be heard again; what it has may go on there."""
+    return _ended("LOST", f"{reason}: how it ended, if it has, will not be known")
+
+
 def not_reached(reason: str, perhaps_until_ms: int | None = None) -> Change:
     """The node could not be asked; where a command may have been brought to it, it could accept that so long."""
     if perhaps_until_ms is None:

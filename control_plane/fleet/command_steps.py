@@ -7,7 +7,7 @@ said that a command never ran:
     held                                nothing: it waits for its rollout; a cancel ends it CANCELLED
     not delivered, no attempt open      a cancel ends it CANCELLED, the delivery deadline ends it LOST
     not delivered, an attempt open      the node is asked; "unknown" counts only after the attempt's token has expired
-    delivered                           only the node's own word ends it, or the node's deletion
+    delivered                           only the node's own word ends it, or the node's deletion or revocation
 """
 
 from enum import Enum

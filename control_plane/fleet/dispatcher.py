@@ -12,11 +12,21 @@ import asyncio
 import random
 from dataclasses import dataclass
 
-from control_plane.fleet.barred import why_barred
-from control_plane.fleet.command_changes import Change, attempted, barred, given_up, judged, never_sent, not_reached
+from control_plane.fleet.barred import why_barred, why_revoked
+from control_plane.fleet.command_changes import (
+    Change,
+    attempted,
+    barred,
+    given_up,
+    judged,
+    never_sent,
+    not_reached,
+    out_of_reach,
+)
 from control_plane.fleet.command_steps import (
     FINAL_STATES,
     SLOWEST_POLL_SECONDS,
+    UNKNOWN,
     WATCHED_POLL_SECONDS,
     Step,
     next_delay_seconds,
@@ -186,6 +196,8 @@ class Dispatcher:
             if found is None or step is Step.HOLD:
                 return step  # a node being deleted: the deletion itself ends the command
             bar = await why_barred(session, found[1], self._now_ms()) if step is Step.DELIVER else None
+            is_silent = step in (Step.ASK, Step.CANCEL) and command.state == UNKNOWN
+            end = await why_revoked(session, found[1]) if is_silent else None
         if submission is not None and submission.rollout is not None:
             others_wait_seconds = slowest_poll_seconds(submission.rollout["max_concurrent"])
             followed.slowest_poll_seconds = min(SLOWEST_POLL_SECONDS, others_wait_seconds)
@@ -195,6 +207,8 @@ class Dispatcher:
             change = given_up(command)
         elif bar is not None:
             change = barred(command, bar)
+        elif end is not None:
+            change = out_of_reach(end)
         else:
             followed.unrecorded_until_ms = self._nodes.accepted_until_ms() if step is Step.DELIVER else None
             change = await self._perform(step, NodeAddress(*found), command, submission, followed.unrecorded_until_ms)

@@ -257,6 +257,34 @@ async def test_a_command_that_may_have_arrived_before_the_lock_is_not_called_los
         await stage.until("SUCCEEDED")
 
 
+@pytest.mark.parametrize("kind", ["node", "workspace"])
+async def test_what_runs_on_a_node_that_is_revoked_is_lost(stage: Stage, kind: str):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await stage.until("RUNNING")
+    found = await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1")
+    stage.agent.mode[HOST] = "offline"
+    await stage.plane.ok("POST", "/api/2.0/revocations", {"kind": kind, "id": found[f"{kind}_id"]})
+    lost = await stage.until("LOST")
+    assert lost["reason"] == f"the {kind} is revoked: how it ended, if it has, will not be known"
+    assert lost["end_time"] > 0
+
+
+async def test_what_runs_on_a_node_that_is_locked_and_away_goes_on(stage: Stage):
+    stage.agent.state = "RUNNING"
+    await stage.submit()
+    await stage.until("RUNNING")
+    found = await stage.plane.ok("GET", "/w/finance/api/2.0/nodes/vm-1")
+    stage.agent.mode[HOST] = "offline"
+    body = {"kind": "node", "id": found["node_id"], "lifetime_seconds": 600, "reason": "an alarm"}
+    await stage.plane.ok("POST", "/api/2.0/locks", body)
+    await stage.until("UNKNOWN")
+    stage.agent.mode.clear()
+    stage.agent.state = "SUCCEEDED"
+    await stage.plane.ok("POST", f"{PATH}/c-1/cancel", {})
+    assert (await stage.plane.ok("GET", f"{PATH}/c-1"))["state"] != "LOST"
+
+
 async def test_deleting_the_node_ends_its_commands(stage: Stage):
     stage.agent.state = "RUNNING"
     await stage.submit()
