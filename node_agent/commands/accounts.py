@@ -1,5 +1,6 @@
 """As which user of the operating system a command runs."""
 
+import errno
 import os
 import pwd
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ UNPRIVILEGED_USER = "nobody"
 
 class NoSuchAccount(Exception):  # noqa: N818 - an expected refusal
     """The user is not known on this node."""
+
+
+class LookupFailed(NoSuchAccount):
+    """Whether there is such a user, and in which groups, cannot be told at present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,16 @@ def find_account(name: str | None) -> Account:
 
     Raises:
         NoSuchAccount: there is none of that name.
+        LookupFailed: no descriptor is left.
     """
     entry = _entry(name)
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    _check_descriptors()
     return Account(
         name=entry.pw_name,
         uid=entry.pw_uid,
         gid=entry.pw_gid,
-        groups=tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)),
+        groups=groups,
         home=entry.pw_dir if os.path.isdir(entry.pw_dir) else "/",  # noqa: PTH112 - Path's raises what users provoke
         switched=entry.pw_uid != os.geteuid(),
     )
@@ -58,6 +66,7 @@ def find_uid(name: str | None) -> tuple[str, int]:
 
     Raises:
         NoSuchAccount: there is none of that name.
+        LookupFailed: no descriptor is left.
     """
     entry = _entry(name)
     return entry.pw_name, entry.pw_uid
@@ -67,4 +76,14 @@ def _entry(name: str | None) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
     except KeyError:
+        _check_descriptors()
         raise NoSuchAccount(f"there is no user {name or os.geteuid()!r} on this node") from None
+
+
+def _check_descriptors() -> None:
+    """Raise if no file can be opened: then nobody is found, and everybody is in one group, without a word of why."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise LookupFailed(f"the users of this node cannot be looked up: {error.strerror}") from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from node_agent.commands.accounts import NoSuchAccount, default_user, find_uid
+from node_agent.commands.accounts import LookupFailed, NoSuchAccount, default_user, find_uid
 from node_agent.policy import Policy
 from node_agent.policy_file import PolicySource
 from node_agent.protection.firewall import Firewall, FirewallUnavailable
@@ -90,7 +90,7 @@ class MetadataBlock:
             firewalls: what is tried, the best first.
             meter: counts.
             log: the log.
-            find_uids: looks users up; those that are not known are left out.
+            find_uids: looks users up; those that are not known are left out; LookupFailed says that it cannot tell.
             own_uid: the agent's own user, which like root is never blocked.
         """
         self._policy = policy
@@ -135,7 +135,10 @@ class MetadataBlock:
         if mode == "off":
             await self._remove()
             return BlockStanding(mode, BlockState.OFF)
-        users = await asyncio.to_thread(self._find_uids, command_users(policy))
+        try:
+            users = await asyncio.to_thread(self._find_uids, command_users(policy))
+        except LookupFailed as error:  # what is blocked stays blocked
+            return BlockStanding(mode, BlockState.UNAVAILABLE, reason=str(error))
         uids = frozenset(users.values()) - self._unblocked
         open_to = frozenset(name for name, uid in users.items() if uid in self._unblocked)
         blocked = frozenset(users) - open_to
@@ -189,10 +192,18 @@ class MetadataBlock:
 
 
 def uids_of(users: set[str | None]) -> dict[str, int]:
-    """Return the numbers of the users that there are; this may block on a directory service."""
+    """Return the numbers of the users that there are; this may block on a directory service.
+
+    Raises:
+        LookupFailed: no descriptor is left.
+    """
     found = {}
     for user in users:
-        with contextlib.suppress(NoSuchAccount):
+        try:
             name, uid = find_uid(user)
-            found[name] = uid
+        except LookupFailed:
+            raise
+        except NoSuchAccount:
+            continue
+        found[name] = uid
     return found

@@ -1,9 +1,10 @@
 import os
 import pwd
+import resource
 
 import pytest
 
-from node_agent.commands.accounts import Account, NoSuchAccount, find_account, find_uid
+from node_agent.commands.accounts import Account, LookupFailed, NoSuchAccount, find_account, find_uid
 
 TOO_LONG = "/" + "x" * 300
 """A path whose look-up fails with what is no absence, as that of a home on which its user has mounted something."""
@@ -42,3 +43,25 @@ def test_a_user_that_there_is_not_is_refused(home):
     for find in (find_account, find_uid):
         with pytest.raises(NoSuchAccount, match="no user 'nobody-here'"):
             find("nobody-here")
+
+
+@pytest.fixture
+def without_descriptors():
+    """Nothing can be opened in this process."""
+    bounds = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, bounds[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, bounds)
+
+
+def test_without_descriptors_nobody_is_taken_for_one_whom_there_is_not(without_descriptors):
+    for find in (find_account, find_uid):
+        with pytest.raises(LookupFailed, match="cannot be looked up: Too many open files"):
+            find("nobody-here")
+
+
+def test_without_descriptors_nobody_is_without_his_groups(home, without_descriptors):
+    with pytest.raises(LookupFailed):
+        find_account("guest")

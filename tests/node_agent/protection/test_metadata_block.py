@@ -3,6 +3,7 @@ import pwd
 
 import pytest
 
+from node_agent.commands.accounts import LookupFailed
 from node_agent.policy import parse_policy
 from node_agent.protection.firewall import FirewallUnavailable
 from node_agent.protection.metadata_block import BlockState, MetadataBlock, command_users, uids_of
@@ -97,6 +98,19 @@ async def test_the_users_of_commands_are_blocked_and_the_policy_is_followed(make
     await until(lambda: block.blocked_users() == {"nobody", "deploy"})
     assert firewall.uids == {65534, 1001}
     running.cancel()
+
+
+async def test_who_cannot_be_looked_up_at_present_stays_blocked(make, rules):
+    def fail(users):
+        raise LookupFailed("no descriptors")
+
+    firewall = KeptFirewall()
+    block = make(firewall)
+    await block.look()
+    block._find_uids = fail
+    await block.look()
+    assert (firewall.uids, block.standing.state) == ({65534}, BlockState.UNAVAILABLE)
+    assert block.standing.reason == "no descriptors"
 
 
 async def test_root_and_the_agents_own_user_cannot_be_blocked(make, rules):
