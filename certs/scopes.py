@@ -31,6 +31,8 @@ MAX_SCOPES = 64
 MAX_PORT = 65535
 
 _PORT = re.compile(r"port:([1-9][0-9]{0,4})", re.ASCII)
+_WORD = re.compile(r"(?!port:)[a-z][a-z0-9-]{0,31}:[a-z][a-z0-9-]{0,31}", re.ASCII)
+"""What a scope looks like that is none of ours, and no port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +55,32 @@ class Scopes:
 
 
 def parse_scopes(text: str) -> Scopes:
-    """The scopes in `text`: one space between them, none twice, 1 to `MAX_SCOPES`, nothing unknown.
+    """The scopes in `text`: one space between them, none twice, 1 to `MAX_SCOPES`.
+
+    Words of a later release are taken for what they are: they allow nothing here, and take nothing from the others.
 
     Raises:
         ValueError: otherwise.
     """
-    return scopes_of(text.split(" "))
+    return _scopes(text.split(" "), _WORD)
 
 
 def scopes_of(scopes: Iterable[str]) -> Scopes:
-    """The same from a list.
+    """The same from a list, for a token that is to be issued: nothing unknown.
 
     Raises:
         ValueError: a scope is unknown or stands twice, or there are none or more than `MAX_SCOPES`.
     """
+    return _scopes(scopes, None)
+
+
+def _scopes(scopes: Iterable[str], unknown: re.Pattern[str] | None) -> Scopes:
+    """Sort scopes into names and ports; names that are not known have to be such words, or there must be none."""
     listed = list(scopes)
     if not 0 < len(listed) <= MAX_SCOPES or len(set(listed)) != len(listed):
         msg = f"1 to {MAX_SCOPES} different scopes are needed"
         raise ValueError(msg)
-    names = frozenset(scope for scope in listed if scope in NAMED_SCOPES)
+    names = frozenset(scope for scope in listed if scope in NAMED_SCOPES or (unknown and unknown.fullmatch(scope)))
     return Scopes(names, frozenset(_port(scope) for scope in listed if scope not in names))
 
 

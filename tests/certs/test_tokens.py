@@ -15,6 +15,7 @@ from certs.errors import CertificateError
 from certs.jose import write_compact
 from certs.keyfiles import generate_key
 from certs.keyring import token_key
+from certs.scopes import NAMED_SCOPES
 from certs.signing import LocalSigningKey, jws_signature
 from certs.spiffe import control_plane_id, node_id, relay_id, workspace_id
 from certs.tokens import TokenError, TokenErrorCode, TokenKind, TokenSigner, TokenVerifier
@@ -294,11 +295,23 @@ def test_kinds_are_not_interchangeable(kit: IdentityKit, verifier: TokenVerifier
         ("scope", "port:65536"),
         ("scope", "port:01"), ("scope", "port:+1"), ("scope", "port:١"), ("scope", "port:"), ("scope", "port:22x"),
         ("scope", "command:read\t"),
-        ("scope", " ".join(f"port:{n}" for n in range(1, 66))), ("scope", "COMMAND:READ"),
+        ("scope", " ".join(f"port:{n}" for n in range(1, 66))), ("scope", "COMMAND:READ"), ("scope", "port:all"),
+        ("scope", "command:read command:Fly"), ("scope", "command:read fly"), ("scope", "command:" + "x" * 33),
+        ("scope", "command:fly command:fly"), ("scope", "command:fly:high"),
     ],
 )  # fmt: skip
 def test_claims_have_their_exact_form(kit: IdentityKit, verifier: TokenVerifier, claim: str, value: Any) -> None:
     assert refusal(verifier, forge(kit, **{claim: value})) is TokenErrorCode.BAD_CLAIMS
+
+
+def test_scopes_of_a_later_release_allow_nothing_and_cost_no_other(kit: IdentityKit, verifier: TokenVerifier) -> None:
+    claims = verifier.verify(forge(kit, scope="command:fly command:read port:22"), (TokenKind.CALL,), NOW)
+    assert (claims.scopes.allows("command:read"), claims.scopes.allows_port(22)) == (True, True)
+    assert not any(claims.scopes.allows(name) for name in NAMED_SCOPES - {"command:read"})
+    bound = forge(kit, scope="command:fly command:submit", body_sha256="A" * 43)
+    assert refusal(verifier, bound) is TokenErrorCode.BAD_CLAIMS
+    with pytest.raises(TokenError):
+        kit.call_token("command:fly")
 
 
 def test_a_listen_token_needs_its_binding(kit: IdentityKit, verifier: TokenVerifier) -> None:
