@@ -37,6 +37,8 @@ class AgentMetrics:
         self.link_attempts = Counter(
             f"{_PREFIX}_link_attempts_total", "Attempts to open a link, by outcome.", ["outcome"], registry=registry
         )
+        for outcome in ("attached", "crowded", "failed", "refused", "clone"):
+            self.link_attempts.labels(outcome)
         self.exchanges = Counter(
             f"{_PREFIX}_exchanges_total", "Streams taken, by what became of them.", ["outcome"], registry=registry
         )

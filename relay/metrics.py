@@ -2,7 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from certs.errors import CertificateError, TrustError, TrustRollbackError
 from relay.tallies import Distributions, Tallies, Tally
+from trunkline.channel.errors import ErrorCode
 from trunkline.channel.outcomes import Outcome
 
 PREFIX = "trunkline_relay_"
@@ -26,6 +28,17 @@ class RelayMetrics:
         self._define_trust(names)
         self._define_reports(names)
         self._define_process(names)
+        self._show_what_alerts_ask_for()
+
+    def _show_what_alerts_ask_for(self) -> None:
+        """Have what should never happen there as 0: Prometheus sees no increase in a series that begins with 1."""
+        for reason in ("connections", "waiting"):
+            self.connections_refused.of(reason)
+        self.accept_pauses.of("resources")
+        for role in ("listener", "sender"):
+            self.links_ended.of(role, ErrorCode.RATE_EXCEEDED.value)
+        for refusal in (CertificateError, TrustError, TrustRollbackError):
+            self.trust_refused.of(refusal.__name__)
 
     def _define_calls(self, names: "_Names") -> None:
         self.calls = names.tallies("calls", "Calls that ended, by door and outcome.", "door", "outcome")
@@ -140,7 +153,10 @@ class _Names:
         self._registry = registry
 
     def tallies(self, name: str, text: str, *labels: str) -> Tallies:
-        return Tallies(PREFIX + name, text, labels, registry=self._registry)
+        tallies = Tallies(PREFIX + name, text, labels, registry=self._registry)
+        if not labels:
+            tallies.of()  # shown from the start
+        return tallies
 
     def gauges(self, name: str, text: str, *labels: str) -> Tallies:
         return Tallies(PREFIX + name, text, labels, gauge=True, registry=self._registry)

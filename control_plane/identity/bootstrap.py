@@ -114,6 +114,9 @@ class Bootstrap:
         self._metrics = metrics
         self._clock = clock
         self._most_challenges = most_challenges
+        for method in providers:
+            for outcome in Outcome:
+                metrics.attestations.labels(method, outcome.value)  # shown from the start, as 0
 
     async def challenge(self) -> tuple[str, int]:
         """Give out a nonce and say when it expires (milliseconds).

@@ -82,6 +82,8 @@ class NodeInits:
         self._submitted_by = str(control_plane_id(trust_domain))
         self._metrics = metrics
         self._clock = clock
+        for state in (one for one in InitState if one.final):
+            metrics.node_inits.labels(state.value.lower())  # shown from the start, as 0
 
     async def hand(
         self, node_id: str, workspace_id: str, serial: str, *, has: LastPlan, actor: Actor
