@@ -12,7 +12,7 @@ from certs.expiring import ExpiringEntries
 from certs.peers import PeerCertificate
 from certs.spiffe import SpiffeId
 from certs.tokens import IssuedToken, TokenClaims, TokenKind
-from relay.admission.grants import Grant, GrantedToken, sender_number
+from relay.admission.grants import CONTROL_PLANE, Grant, GrantedToken, sender_number
 from relay.admission.links import LinkAdmission
 from relay.admission.quotas import Quotas, Use
 from relay.links.reached import Reached
@@ -153,8 +153,13 @@ class Admission:
         return self._admitted(decision) if decision.use is None else self._within_quota(decision, decision.use)
 
     def _within_quota(self, grant: Grant, use: Use) -> Grant | Refusal:
+        """Refuse a sender's call beyond a quota; the control plane's count, and are never refused.
+
+        Whoever has one token of a workspace with a quota could keep it from all nodes there: they would be offline to
+        it, which lets another machine in as them, and no command could be cancelled.
+        """
         excess = use.excess(self._monotonic())
-        if excess is not None:
+        if excess is not None and grant.sender != CONTROL_PLANE:
             return self._refuse(Refusal(Outcome.OVER_QUOTA, excess), grant.destination, grant.credential)
         return self._admitted(grant)
 

@@ -641,6 +641,19 @@ def test_calls_beyond_a_quota_are_refused_whichever_way_they_are_decided(relay: 
     assert relay.admit(ann) == "granted"
 
 
+def test_no_quota_keeps_the_control_plane_from_a_node_and_what_it_uses_counts(relay: Fixture):
+    ann, bob = relay.kit.call_token(subject="user/ann"), relay.kit.call_token(subject="user/bob")
+    own = relay.kit.call_token(subject=str(control_plane_id(TRUST_DOMAIN)))
+    relay.quotas.replace({WORKSPACE_ID: WorkspaceQuotas(Quota(concurrent_calls=2), Quota(concurrent_calls=1))})
+    relay.grant(ann).use.begin()
+    uses = [relay.grant(own).use for _ in range(3)]
+    for use in uses:
+        assert use is not None
+        use.begin()
+        assert relay.admit(own) == "granted"
+    assert relay.admit(bob) == "over_quota"
+
+
 def test_quotas_that_come_and_go_count_for_tokens_that_were_granted_before(relay: Fixture):
     token = relay.kit.call_token()
     assert relay.grant(token).use is None
