@@ -19,6 +19,7 @@ from control_plane.metrics import NodeStanding
 from control_plane.settings import HealthSettings
 from control_plane.storage.beginning import begun
 from control_plane.storage.errors import StorageError
+from control_plane.storage.records.nodes import Node
 from control_plane.timetable import Timetable
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
@@ -34,7 +35,7 @@ NEWCOMER_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Watched:
-    """One node under watch; `since` is monotonic seconds."""
+    """One node under watch; `since` is when it joined, in monotonic seconds."""
 
     address: NodeAddress
     standing: Standing
@@ -165,10 +166,15 @@ class HealthMonitor:
         for address in newcomers:
             node = address.node
             standing = Standing(NodeState(node.state))
-            watched = _Watched(address, standing, since=now)
+            watched = _Watched(address, standing, since=now - self._age_seconds(node))
             watched.seen_time = node.last_seen_time / 1000 if node.last_seen_time is not None else None
             self._watched[node.node_id] = watched
             self._timetable.set(node.node_id, self._rng.uniform(0.0, spread))
+
+    def _age_seconds(self, node: Node) -> float:
+        """Return how long ago a node joined, by the wall clock; 0 where that is yet to come."""
+        joined_ms = max(node.creation_time, node.confirm_time or 0)
+        return max(0.0, self._clock.now() - joined_ms / 1000)
 
     async def _keep_writing(self) -> None:
         while True:
@@ -183,7 +189,9 @@ class HealthMonitor:
 
 
 def _is_settled(before: Standing, after: Standing, check: Check) -> bool:
-    return after.state is before.state and (check.result.answered or after.state is NodeState.OFFLINE)
+    """Tell whether nothing is about to change; a node that never answered is no more than one that went."""
+    silent = after.state in (NodeState.OFFLINE, NodeState.PENDING)
+    return after.state is before.state and (check.result.answered or silent)
 
 
 async def _wait_for(event: asyncio.Event, timeout_seconds: float | None) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
+from sqlalchemy import update
 
-from control_plane.fleet.health_check import failing_checks
+from control_plane.fleet.health_check import Check, failing_checks
+from control_plane.fleet.health_states import CheckResult
+from control_plane.storage.records.nodes import Node
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.fake_agent import FakeAgent
 
@@ -172,3 +175,19 @@ async def test_a_node_that_is_in_a_state_of_a_later_release_is_not_taken_for_one
     await until(plane, "online")
     agent.health = {"status": "hibernating"}
     assert (await until(plane, "degraded"))["state_reason"] == "the agent says that it is hibernating"
+
+
+@pytest.mark.parametrize(("age_seconds", "shortest", "longest"), [(0, 0.05, 1.2), (3600, 12.0, 18.0)])
+async def test_a_node_that_never_answers_is_asked_often_for_its_first_minute_alone(
+    tmp_path: Path, age_seconds: int, shortest: float, longest: float
+):
+    async with running_control_plane(tmp_path, settings=settings_for(tmp_path)) as plane:
+        node = await plane.node("vm-1")
+        joined_ms = int((time.time() - age_seconds) * 1000)
+        async with plane.database.write() as session:
+            await session.execute(update(Node).values(creation_time=joined_ms, confirm_time=joined_ms))
+        monitor = plane.control_plane.fleet.monitor
+        await monitor._look_for_nodes()
+        silence = Check(CheckResult.NOT_REACHED, "no agent of this node is connected")
+        pauses = [monitor._take(monitor._watched[node.node_id], silence) for _ in range(9)]
+        assert all(shortest <= pause <= longest for pause in pauses)
