@@ -6,7 +6,8 @@ new node. A machine that is known keeps its node, if three questions in a row ar
 1. Is it the same instance? Its node must not be online, unless the machine shows the key that the node had (its
    predecessor's word). Otherwise somebody copied the machine, or its agent was set up anew while the old one still
    runs: the newcomer is refused and an alarm raised, and the node that is online is left in peace. So two copies can
-   never take the identity from each other in turns.
+   never take the identity from each other in turns. While the node or its workspace is locked, nobody is let in either
+   without that key.
 2. Is it still what it was? Where nobody but the evidence says that a VM and its resource belong together, they must be
    the pair that was seen first.
 3. Does the policy let it come back by itself: always (`auto`), for a time (`window`), or with an operator's approval?
@@ -22,7 +23,7 @@ from control_plane.attestation.machine import AttestedMachine
 from control_plane.attestation.policies import deciding, matches, rendered_name
 from control_plane.attestation.refusals import AttestationRefused, Outcome, disagrees
 from control_plane.errors import ErrorCode
-from control_plane.storage import join_policies, nodes, revocations, workspaces
+from control_plane.storage import join_policies, locks, nodes, revocations, workspaces
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.joining import JoinPolicy
 from control_plane.storage.records.nodes import Node
@@ -131,8 +132,8 @@ async def _check_return(
             ErrorCode.PERMISSION_DENIED,
             "the node of this machine was revoked: delete it before the machine may join as a new one",
         )
-    if node.state in LIVE_STATES and asked.predecessor_node_id != node.node_id:
-        raise CloneAlarm(node)
+    if asked.predecessor_node_id != node.node_id:
+        await _check_rival(session, node, now)
     if node.confirm_time is None:
         return None
     mode = policy.reattestation.get("mode")
@@ -154,6 +155,23 @@ async def _check_return(
             now=now,
         )
     return None
+
+
+async def _check_rival(session: AsyncSession, node: Node, now: float) -> None:
+    """Refuse whoever shows no key of the node, while the node may be at work.
+
+    One that is locked may be, though it is offline: no health check is let through to it.
+    """
+    for kind, name in (("node", node.node_id), ("workspace", node.workspace_id)):
+        if await locks.is_locked(session, kind, name, int(now * 1000)):
+            raise AttestationRefused(
+                Outcome.DENIED,
+                ErrorCode.PERMISSION_DENIED,
+                f"the node of this machine ({node.node}) cannot be asked whether it is at work, since the {kind} is "
+                "locked: lift the lock (`trunkline lock list`), or delete the node",
+            )
+    if node.state in LIVE_STATES:
+        raise CloneAlarm(node)
 
 
 def _window_end(node: Node, rule: dict[str, Any]) -> float:

@@ -207,6 +207,21 @@ async def test_a_revoked_node_does_not_come_back(cloudy: CloudPlane):
     assert (await cloudy.attest()).document["node_id"] != answer["node_id"]
 
 
+@pytest.mark.parametrize("kind", ["node", "workspace"])
+async def test_while_a_node_is_locked_only_its_own_instance_comes_back(cloudy: CloudPlane, kind: str):
+    """No health check reaches it then, so that it is offline whether its machine runs or not."""
+    await cloudy.policy()
+    answer, identity = await cloudy.join()
+    asked = {"kind": kind, "id": answer[f"{kind}_id"], "lifetime_seconds": 600, "reason": "an alarm"}
+    lock = await cloudy.plane.ok("POST", "/api/2.0/locks", asked)
+    await set_state(cloudy, answer["node_id"], state="offline")
+    refused = await cloudy.attest()
+    assert (refused.status, f"the {kind} is locked" in refused.document["message"]) == (403, True)
+    assert (await cloudy.send(await with_word(cloudy, identity))).document["node_id"] == answer["node_id"]
+    await cloudy.plane.ok("DELETE", f"/api/2.0/locks/{lock['lock_id']}")
+    assert (await cloudy.attest()).document["node_id"] == answer["node_id"]
+
+
 async def test_a_window_since_the_first_bootstrap(tmp_path: Path):
     clock = OffsetClock()
     async with cloud_plane(tmp_path, clock=clock) as cloudy:
