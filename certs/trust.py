@@ -12,7 +12,7 @@ is read only behind a good signature.
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,16 @@ def sign_trust_document(document: TrustDocument, identity: Identity) -> str:
 
 
 def verify_trust_document(
-    text: str, roots: Sequence[x509.Certificate], now: float, *, revoked: Collection[str] = ()
+    text: str, roots: Sequence[x509.Certificate], now: float, *, held: TrustDocument | None = None
 ) -> TrustDocument:
     """The document in `text`, signed by the control plane of its trust domain under one of `roots`.
 
-    `revoked` are the serials of certificates that sign nothing any more.
+    A certificate that the `held` document revokes or locks signs nothing any more.
 
     Raises:
         CertificateError: it is refused; never anything else, whatever `text` is.
     """
-    return _verified(_parse(text), roots, now, revoked)
+    return _verified(_parse(text), roots, now, held)
 
 
 def verify_first_trust_document(text: str, now: float) -> TrustDocument:
@@ -181,8 +181,8 @@ class TrustStore:
 
         Raises:
             CertificateError: it is refused: older than the one in force, other content under the same number, another
-                trust domain, not signed by the control plane, or with a certificate that the one in force revokes,
-                malformed; or the first cannot be stored.
+                trust domain, not signed by the control plane, or with a certificate that the one in force revokes or
+                locks, malformed; or the first cannot be stored.
         """
         current = self.current
         if current is None:
@@ -190,7 +190,7 @@ class TrustStore:
         elif text == self.text:
             return False
         else:
-            document = verify_trust_document(text, current.roots, now, revoked=current.revocations.certificates)
+            document = verify_trust_document(text, current.roots, now, held=current)
             if not _is_newer(document, current):
                 return False
         if self._path is not None and (current is None or self._due is None):
@@ -284,22 +284,23 @@ def _read(token: UnreadToken) -> TrustDocument:
 
 
 def _verified(
-    token: UnreadToken, roots: Sequence[x509.Certificate], now: float, revoked: Collection[str] = ()
+    token: UnreadToken, roots: Sequence[x509.Certificate], now: float, held: TrustDocument | None = None
 ) -> TrustDocument:
-    signer = _signer(token, roots, now, revoked)
+    signer = _signer(token, roots, now, held)
     return _of_its_domain(_read(token), signer)
 
 
 def _signer(
-    token: UnreadToken, roots: Sequence[x509.Certificate], now: float, revoked: Collection[str] = ()
+    token: UnreadToken, roots: Sequence[x509.Certificate], now: float, held: TrustDocument | None = None
 ) -> SpiffeId:
     chain = chain_of(token)
     signer = verify_chain(chain, roots, now)
     if signer.role is not IdentityRole.CONTROL_PLANE:
         raise _foreign()
     check_signature(token, chain.leaf.public_key())
-    if chain.serial in revoked:
-        msg = "the trust document is signed with a certificate that was revoked"
+    ended = None if held is None else held.certificate_verdict(chain.serial, now)
+    if ended is not None:
+        msg = f"the trust document is signed with a certificate that {'is locked' if ended.locked else 'was revoked'}"
         raise TrustError(msg)
     return signer
 

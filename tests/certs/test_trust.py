@@ -243,6 +243,16 @@ def test_a_signer_that_was_revoked_signs_no_more(kit: IdentityKit) -> None:
     assert store.replace(sign_trust_document(later, kit.issue_control_plane()), NOW)
 
 
+def test_a_signer_that_is_locked_signs_nothing_meanwhile(kit: IdentityKit) -> None:
+    store, signer = TrustStore(), kit.control_plane
+    lock = TrustLock("certificate", signer.serial, int(NOW) + 60)
+    store.replace(sign_trust_document(document(kit, locks=[lock]), signer), NOW)
+    later = sign_trust_document(document(kit, sequence=9), signer)
+    with pytest.raises(CertificateError, match="is locked"):
+        store.replace(later, NOW)
+    assert store.replace(later, NOW + 60)
+
+
 def test_an_empty_store_trusts_nothing() -> None:
     store = TrustStore()
     assert store.current is None
