@@ -1,9 +1,13 @@
-"""Locks: made and lifted durably, each change numbered with the trust document that first says so."""
+"""Locks: made and lifted durably, each change numbered with the trust document that first says so.
+
+A lock is in force until it is lifted, or its time is over by the clock as it is: one that has ended by a clock that was
+ahead, which may have been noted meanwhile, is in force again once that is set right.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import limit_reached
@@ -37,8 +41,8 @@ async def create(session: AsyncSession, wanted: LockRequest, locked_by: str, now
     known = await _repeated(session, wanted, now_ms)
     if known is not None:
         return known, False
-    in_force = select(func.count()).select_from(Lock).where(Lock.ended.is_(False))
-    if (await session.scalars(in_force)).one() >= MOST_LOCKS:
+    standing = select(func.count()).select_from(Lock).where(*_in_force(now_ms))
+    if (await session.scalars(standing)).one() >= MOST_LOCKS:
         raise limit_reached(f"there are {MOST_LOCKS} locks in force: lift some, or revoke")
     lock = Lock(
         lock_id=new_id("lk"),
@@ -58,7 +62,7 @@ async def create(session: AsyncSession, wanted: LockRequest, locked_by: str, now
 
 async def lift(session: AsyncSession, lock: Lock, lifted_by: str, now_ms: int) -> bool:
     """End a lock before its time; returns whether it was still in force."""
-    if lock.ended or lock.expire_time <= now_ms:
+    if lock.lift_time is not None or lock.expire_time <= now_ms:
         return False
     lock.ended = True
     lock.lift_time = now_ms
@@ -74,15 +78,13 @@ async def find(session: AsyncSession, lock_id: str) -> Lock | None:
 
 async def in_force(session: AsyncSession, now_ms: int) -> Sequence[Lock]:
     """Return the locks in force, in the order they were made."""
-    query = select(Lock).where(Lock.ended.is_(False), Lock.expire_time > now_ms)
+    query = select(Lock).where(*_in_force(now_ms))
     return (await session.scalars(query.order_by(Lock.sequence, Lock.lock_id))).all()
 
 
 async def is_locked(session: AsyncSession, kind: str, name: str, now_ms: int) -> bool:
     """Tell whether a lock on this is in force."""
-    query = select(Lock.lock_id).where(
-        Lock.kind == kind, Lock.id == name, Lock.ended.is_(False), Lock.expire_time > now_ms
-    )
+    query = select(Lock.lock_id).where(Lock.kind == kind, Lock.id == name, *_in_force(now_ms))
     return (await session.scalars(query.limit(1))).one_or_none() is not None
 
 
@@ -100,14 +102,15 @@ async def list_page(
     if kind is not None:
         query = query.where(Lock.kind == kind)
     if not ended:
-        query = query.where(Lock.ended.is_(False), Lock.expire_time > now_ms)
+        query = query.where(*_in_force(now_ms))
     if after is not None:
         query = query.where(Lock.sequence > after)
     return (await session.scalars(query)).all()
 
 
 async def end_expired(session: AsyncSession, now_ms: int) -> Sequence[Lock]:
-    """Note that locks have expired; returns those that were not noted before."""
+    """Note that locks have expired; returns those that were not noted before. What is in force again is noted too."""
+    await session.execute(update(Lock).where(Lock.ended.is_(True), *_in_force(now_ms)).values(ended=False))
     query = select(Lock).where(Lock.ended.is_(False), Lock.expire_time <= now_ms)
     expired = (await session.scalars(query)).all()
     for lock in expired:
@@ -120,14 +123,17 @@ async def remove_old(session: AsyncSession, before_ms: int) -> None:
     await session.execute(delete(Lock).where(Lock.ended.is_(True), Lock.expire_time < before_ms))
 
 
+def _in_force(now_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Lock.lift_time.is_(None), Lock.expire_time > now_ms
+
+
 async def _repeated(session: AsyncSession, wanted: LockRequest, now_ms: int) -> Lock | None:
     query = select(Lock).where(
         Lock.kind == wanted.kind,
         Lock.id == wanted.id,
         Lock.reason == wanted.reason,
         Lock.lifetime_seconds == wanted.lifetime_seconds,
-        Lock.ended.is_(False),
-        Lock.expire_time > now_ms,
+        *_in_force(now_ms),
         Lock.creation_time > now_ms - REPETITION_MS,
     )
     return (await session.scalars(query.order_by(Lock.creation_time.desc()).limit(1))).one_or_none()

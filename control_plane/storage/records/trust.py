@@ -23,8 +23,9 @@ class Revocation(Record):
 class Lock(Record):
     """A revocation with an expiry and a reason, which can be lifted; kept for a while after it has ended.
 
-    `ended` is set in the transaction that lifts it, or in the one that notes that it has expired. `sequence` is the
-    number of the first trust document that has it, `lift_sequence` of the first that has it no more.
+    `ended` is set in the transaction that lifts it, or in the one that notes that it has expired; what is in force is
+    told by `lift_time` and `expire_time` alone. `sequence` is the number of the first trust document that has it,
+    `lift_sequence` of the first that has it no more.
     """
 
     __tablename__ = "locks"

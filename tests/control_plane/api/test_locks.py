@@ -100,6 +100,26 @@ async def test_an_expired_lock_leaves_the_document_and_its_end_is_audited_once(t
         assert (await plane.call("GET", f"{PATH}/{made['lock_id']}")).status == 404
 
 
+async def test_a_lock_that_a_wrong_clock_has_ended_is_in_force_again_once_the_clock_is_right(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        made = await plane.ok("POST", PATH, wanted(lifetime_seconds=1800))
+        clock.offset = 2400
+        await plane.control_plane.housekeeping.clean()
+        clock.offset = 0
+        await plane.control_plane.housekeeping.clean()
+        assert [lock.id for lock in published(plane).locks] == [NODE]
+        assert [lock["lock_id"] for lock in (await plane.ok("GET", PATH))["locks"]] == [made["lock_id"]]
+        clock.offset = 1801
+        await plane.control_plane.housekeeping.clean()
+        assert published(plane).locks == ()
+        assert len(await plane.audit(action="lock.expire")) == 2, "each end has its event"
+        clock.offset = 0
+        lifted = await plane.ok("DELETE", f"{PATH}/{made['lock_id']}")
+        assert lifted["state"] == "LIFTED"
+        assert published(plane).locks == ()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
