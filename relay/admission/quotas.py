@@ -17,7 +17,8 @@ from typing import Final
 from relay.admission.quota_form import UNBOUNDED, Quota, WorkspaceQuotas
 
 BURST_SECONDS: Final = 2.0
-MOST_OWED_SECONDS: Final = 60.0
+MOST_OWED_SECONDS: Final = 30.0
+"""Whoever is refused goes on before he gives up: shells try again for a minute, copies for two."""
 MAX_SENDERS: Final = 20_000
 
 Party = tuple[str, str | None]

@@ -104,7 +104,7 @@ def test_calls_that_end_while_nothing_bounds_them_count_nowhere_under_a_later_qu
     assert [pair.use(worker).excess(pair.now) for worker in (0, 1)] == [None, None]
 
 
-def test_what_another_worker_had_admitted_before_a_lower_quota_is_paid_for_within_a_minute():
+def test_what_another_worker_had_admitted_before_a_lower_quota_is_soon_paid_for():
     pair = Pair(workspace=Quota(calls_per_second=10_000))
     there = pair.use(1)
     for _ in range(5_000):
