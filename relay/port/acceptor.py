@@ -6,6 +6,9 @@ says which may set up TLS, and `Handshakes` has that done. At each bound:
 
     connections in all       one that does nothing makes room (see `MakingRoom`); where there is none, the newest is
                              closed at once: the others may stay for hours, and the peer has other relays
+    strangers of a source    where it has more that have shown no credential than connections are left, one of them
+                             makes room or the newest is closed at once: a handful of addresses leave room for others;
+                             not where one may have all handshakes, as that of a balancer
     handshakes at once       accepting stops until some have ended; the kernel's backlog holds who comes
     handshakes of a source   the accepted socket waits for one of the same source to end
     handshakes in a second   the accepted socket waits, unread, for its turn; sources have turns
@@ -36,10 +39,12 @@ from relay.senders.sender_port import SenderPort
 from trunkline.channel.limits import RateBound
 from trunkline.runtime.accepting import OUT_OF_RESOURCES
 from trunkline.runtime.allocator import give_back
-from trunkline.runtime.listening import source_of
+from trunkline.runtime.listening import Source, source_of
 from trunkline.runtime.logs import Logger
 
 ACCEPTS_PER_TURN: Final = 16
+FEW: Final = 16
+"""So many of an address may be new where nothing is left: for these others that are idle make room."""
 REST_SECONDS: Final = 0.25
 PRESSURE_SHARE: Final = 0.25
 """Of `limits.handshake_seconds`, what a handshake has while others wait."""
@@ -61,6 +66,7 @@ class ConnectionRefusal(StrEnum):
     """Why an accepted socket was closed at once; the values are those of a label."""
 
     CONNECTIONS = "connections"
+    ADDRESS = "address"
     WAITING = "waiting"
     PACED = "paced"
 
@@ -98,6 +104,7 @@ class Acceptor:
         self._port = port
         self._handshake_seconds = limits.handshake_seconds
         self._max_connections = max_connections
+        self._one_may_have_all = limits.max_handshakes_per_address >= limits.max_handshakes
         self._pace = HandshakePace(limits.handshakes_per_second)
         most_paced = int(self._pace.sustained_per_second * HOLD_SECONDS) + 1
         self._surplus = ConnectionRefusal.PACED if most_paced < max_connections // 2 else ConnectionRefusal.WAITING
@@ -210,12 +217,22 @@ class Acceptor:
         self._warn("relay.accept_failed", reason=error.strerror, hint="raise LimitNOFILE")
 
     def _take(self, arrival: Arrival) -> None:
-        if self._connections >= self._max_connections and not self._port.make_room():
-            self._refuse(arrival, ConnectionRefusal.CONNECTIONS)
+        room = self._max_connections - self._connections
+        if self._has_more_than(room if room > 0 else FEW, arrival.source):
+            taken, bound = self._port.make_room(of_strangers=True), ConnectionRefusal.ADDRESS
+        else:
+            taken, bound = room > 0 or self._port.make_room(), ConnectionRefusal.CONNECTIONS
+        if not taken:
+            self._refuse(arrival, bound)
         elif self._queue.enter(arrival, arrival.accepted_at):
             self._handshakes.begin(arrival)
         else:
             self._wait()
+
+    def _has_more_than(self, left: int, source: Source) -> bool:
+        """Whether an address has more connections that have shown no credential than are left."""
+        strangers = self._queue.of(source) + self._port.strangers_of(source)
+        return strangers > left and not self._one_may_have_all
 
     def _wait(self) -> None:
         self._press()

@@ -50,6 +50,11 @@ class HandshakeQueue(Generic[A]):
         """How many more may be in progress."""
         return self._max_handshakes - len(self.in_progress)
 
+    def of(self, source: Source) -> int:
+        """How many of a source are in progress or wait."""
+        waiting = self._waiting.get(source)
+        return self._counts.get(source, 0) + (len(waiting) if waiting is not None else 0)
+
     def __len__(self) -> int:
         return len(self.in_progress) + self.waiting
 

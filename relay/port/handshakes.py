@@ -78,7 +78,7 @@ class Handshakes:
     def established(self, arrival: Arrival, transport: asyncio.BaseTransport) -> None:
         """TLS is up: the connection is the port's."""
         self._end(arrival, succeeded_at=self._loop.time())
-        connection = self._port.connection()
+        connection = self._port.connection(arrival.source)
         transport.set_protocol(connection)
         connection.connection_made(transport)
         if certificate := transport.get_extra_info("peercert"):

@@ -36,6 +36,7 @@ from trunkline.channel.outcomes import outcome_of_head_error
 
 if TYPE_CHECKING:
     from relay.senders.sender_port import SenderPort
+    from trunkline.runtime.listening import Source
 
 MAX_REFUSALS: Final = 32
 """Calls refused in a row, other than for a while only, after which a connection is closed."""
@@ -54,10 +55,11 @@ class SenderConnection(AnsweringConnection):
     It is an asyncio.Protocol in all but its bases, since a class that is compiled cannot derive from one that is not.
     """
 
-    __slots__ = ("_finished", "_fresh", "_last", "_port", "_refusals", "_strange")
+    __slots__ = ("_finished", "_fresh", "_last", "_port", "_refusals", "_strange", "source")
 
-    def __init__(self, port: SenderPort) -> None:
+    def __init__(self, port: SenderPort, source: Source) -> None:
         AnsweringConnection.__init__(self, port.front, closing=port.closing)
+        self.source = source
         self._port = port
         self._last: ForwardedRequest | None = None
         self._fresh = True

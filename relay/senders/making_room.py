@@ -6,6 +6,10 @@ connection on which no call was admitted for `limits.head_seconds` is there only
 place, the oldest first; and where there is none of these, one that waits for its next call. Its sender connects anew,
 as it would behind `limits.idle_seconds`. Calls in progress, and links, keep their places.
 
+Who comes with more connections a second than can be in their first `limits.head_seconds` at once would have all of them
+nevertheless, each too new to go. So those of an address that have shown nothing are counted, and it gets no further one
+where it has more than are left (`Acceptor`), unless one of them that is not new makes room.
+
 Those that are idle are looked for among some connections at a time, in turn, lest thousands hold up everybody else; of
 these the longest idle go first.
 """
@@ -17,6 +21,7 @@ from typing import Final
 from relay.bounds.deadlines import NEVER, SWEEP_INTERVAL_SECONDS
 from relay.doors.front_door import FrontDoor
 from relay.senders.connection import SenderConnection
+from trunkline.runtime.listening import Source
 
 LEAST_IDLE_SECONDS: Final = 1.0
 """One that ended its call a moment ago may well be about to make the next."""
@@ -33,6 +38,7 @@ class MakingRoom:
         self._connections = connections
         self._strangers: dict[SenderConnection, float] = {}
         """Those on which no call was admitted, oldest first, and until when each has time to bring one."""
+        self._of_source: dict[Source, int] = {}
         self._idle: dict[SenderConnection, float] = {}
         """Those that were found idle, and since when, the longest idle first."""
         self._look_at = 0.0
@@ -41,19 +47,28 @@ class MakingRoom:
     def came(self, connection: SenderConnection) -> None:
         """A connection is there, of whom nobody knows yet."""
         self._strangers[connection] = self._front.deadlines.now + self._front.limits.head_seconds
+        self._of_source[connection.source] = self.strangers_of(connection.source) + 1
 
     def proved(self, connection: SenderConnection) -> None:
         """A connection has shown a credential: it is no stranger's."""
-        self._strangers.pop(connection, None)
+        if self._strangers.pop(connection, None) is not None:
+            source = connection.source
+            count = self._of_source.pop(source) - 1
+            if count:
+                self._of_source[source] = count
 
     def gone(self, connection: SenderConnection) -> None:
         """A connection has ended, or a link has taken it over."""
-        self._strangers.pop(connection, None)
+        self.proved(connection)
         self._idle.pop(connection, None)
 
-    def make(self) -> bool:
-        """Ends one connection; returns whether there is one that may be ended."""
-        going = self._stranger() or self._idle_one()
+    def strangers_of(self, source: Source) -> int:
+        """How many connections of an address have shown no credential."""
+        return self._of_source.get(source, 0)
+
+    def make(self, *, of_strangers: bool = False) -> bool:
+        """Ends one connection, `of_strangers` only if need be; returns whether there is one that may be ended."""
+        going = self._stranger() or (None if of_strangers else self._idle_one())
         if going is None:
             return False
         self.gone(going)

@@ -9,6 +9,7 @@ from relay.metrics import RelayMetrics
 from relay.senders.connection import SenderConnection
 from relay.senders.link_door import LinkDoor
 from relay.senders.making_room import MakingRoom
+from trunkline.runtime.listening import Source
 
 
 class SenderPort:
@@ -25,9 +26,9 @@ class SenderPort:
         self._none_left: asyncio.Future[None] | None = None
         self.closing = False
 
-    def connection(self) -> asyncio.Protocol:
-        """The protocol for a new connection."""
-        return cast(asyncio.Protocol, SenderConnection(self))
+    def connection(self, source: Source) -> asyncio.Protocol:
+        """The protocol for a new connection from an address."""
+        return cast(asyncio.Protocol, SenderConnection(self, source))
 
     @property
     def open(self) -> int:
@@ -47,9 +48,13 @@ class SenderPort:
         """A connection has shown a credential: it is no stranger's."""
         self._making_room.proved(connection)
 
-    def make_room(self) -> bool:
-        """Ends one connection for another that comes; returns whether there is one that may be ended."""
-        return self._making_room.make()
+    def make_room(self, *, of_strangers: bool = False) -> bool:
+        """Ends one connection for another that comes; see `MakingRoom.make`."""
+        return self._making_room.make(of_strangers=of_strangers)
+
+    def strangers_of(self, source: Source) -> int:
+        """How many connections of an address have shown no credential."""
+        return self._making_room.strangers_of(source)
 
     def forget(self, connection: SenderConnection) -> None:
         """A connection has ended, or a link has taken it over."""

@@ -88,7 +88,7 @@ class Installation:
         return port
 
     def _connection(self) -> asyncio.Protocol:
-        self._connections.append(self.relay.port.connection())
+        self._connections.append(self.relay.port.connection("127.0.0.1"))
         return self._connections[-1]
 
     @property

@@ -337,7 +337,7 @@ class SmallRelay:
         """A sender's connection."""
         sender = Sender()
         left, right = memory_pair(self.loop, **line)
-        right.start(self.port.connection())
+        right.start(self.port.connection("127.0.0.1"))
         left.start(sender)
         self._ends += [left, right]
         return sender

@@ -34,6 +34,7 @@ HALF_A_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200
 A_HELLO_OF_NOTHING = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 LONG_SECONDS = 3600.0
+ONE_MAY_HAVE_ALL = {"max_handshakes": 100, "max_handshakes_per_address": 100}
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +326,7 @@ async def test_under_pressure_the_slow_make_room(kit: IdentityKit) -> None:
 
 @on_each_loop
 async def test_over_the_bound_of_connections_the_newest_is_closed(kit: IdentityKit) -> None:
-    async with Port(kit, max_connections=3) as port:
+    async with Port(kit, max_connections=3, **ONE_MAY_HAVE_ALL) as port:
         await port.connect_raw(2)
         assert (await port.call()).startswith(b"HTTP/1.1 407 ")
         (refused,) = await port.connect_raw()
@@ -336,8 +337,27 @@ async def test_over_the_bound_of_connections_the_newest_is_closed(kit: IdentityK
 
 
 @on_each_loop
+async def test_new_connections_of_a_few_addresses_leave_room_for_others(kit: IdentityKit) -> None:
+    async with Port(kit, max_connections=16, handshake_seconds=LONG_SECONDS) as port:
+        for number in (2, 3, 4):
+            await port.connect_raw(16, source=f"127.0.0.{number}")
+        assert b" 407 " in await port.call("127.0.0.5")
+        assert port.line == (15, 0)
+        assert port.count("connections_refused_total", reason="address") == 48 - 15
+        assert port.relay.port.strangers_of("127.0.0.5") == 1
+
+
+@on_each_loop
+async def test_an_address_that_may_have_all_handshakes_may_have_all_connections(kit: IdentityKit) -> None:
+    async with Port(kit, max_connections=8, handshake_seconds=LONG_SECONDS, **ONE_MAY_HAVE_ALL) as port:
+        await port.connect_raw(9)
+        await port.until(lambda: port.count("connections_refused_total", reason="connections") == 1)
+        assert port.line == (8, 0)
+
+
+@on_each_loop
 async def test_a_stranger_who_has_all_connections_keeps_nobody_out(kit: IdentityKit) -> None:
-    async with Port(kit, max_connections=3, head_seconds=0.5) as port:
+    async with Port(kit, max_connections=3, head_seconds=0.5, **ONE_MAY_HAVE_ALL) as port:
         for _ in range(3):  # refused and kept alive, each for as long as it asks again now and then
             assert (await port.call()).startswith(b"HTTP/1.1 407 ")
         deadlines = port.relay.front.deadlines
@@ -349,12 +369,27 @@ async def test_a_stranger_who_has_all_connections_keeps_nobody_out(kit: Identity
 
 
 @on_each_loop
+async def test_a_stranger_who_is_not_new_makes_room_for_another_of_his_address(kit: IdentityKit) -> None:
+    async with Port(kit, max_connections=4, head_seconds=0.5) as port:
+        for _ in range(3):
+            assert (await port.call()).startswith(b"HTTP/1.1 407 ")
+        (refused,) = await port.connect_raw()
+        assert await ended(refused)
+        assert port.count("connections_refused_total", reason="address") == 1
+        deadlines = port.relay.front.deadlines
+        up_at = deadlines.now
+        await port.until(lambda: deadlines.now > up_at + 0.5)
+        assert (await port.call()).startswith(b"HTTP/1.1 407 ")
+        assert port.count("deadlines_total", deadline="room") == 1
+
+
+@on_each_loop
 async def test_over_the_bound_of_those_that_wait_the_newest_is_closed(kit: IdentityKit) -> None:
-    limits = {"max_handshakes": 2, "max_handshakes_per_address": 1, "handshake_seconds": LONG_SECONDS}
-    async with Port(kit, max_connections=6, **limits) as port:
-        sockets = await port.connect_raw(5)
-        assert await ended(sockets[4])
-        assert port.count("handshakes_waiting") == 3
+    limits = {"max_handshakes_per_address": 1, "handshake_seconds": LONG_SECONDS}
+    async with Port(kit, max_connections=16, **limits) as port:
+        sockets, *_ = [await port.connect_raw(4, source=f"127.0.0.{number}") for number in (2, 3, 4)]
+        assert await ended(sockets[3])
+        assert port.count("handshakes_waiting") == 8
         assert port.count("connections_refused_total", reason="waiting") == 1
 
 

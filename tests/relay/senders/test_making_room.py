@@ -70,3 +70,25 @@ async def test_who_has_ended_a_call_a_moment_ago_or_began_another_since_is_let_b
     assert not relay.port.make_room()
     await settle()
     assert (first.lost, second.lost) == (True, False)
+
+
+@on_relay()
+async def test_connections_of_an_address_count_until_they_have_shown_a_credential_or_end(
+    relay: SmallRelay,
+) -> None:
+    node = relay.attach_node()
+    calling, gone, *others = (relay.connect() for _ in range(5))
+    await settle()
+    assert relay.port.strangers_of("127.0.0.1") == 5
+    await call(relay, node, calling)
+    gone.transport.abort()
+    await settle()
+    assert relay.port.strangers_of("127.0.0.1") == 3
+    await asyncio.sleep(HEAD_SECONDS - 1)
+    assert not relay.port.make_room(of_strangers=True)
+    for other in others:
+        other.transport.abort()
+    await settle()
+    assert relay.port.strangers_of("127.0.0.1") == 0
+    assert not relay.port.make_room(of_strangers=True)  # one that is idle is no stranger's
+    assert not calling.lost
