@@ -7,6 +7,7 @@ import pytest
 from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, LineTooLong
 
 from trunkline.runtime.logs import LogLevel, configure_logging
+from trunkline.runtime.peer_faults import FAULTS_AT_ONCE, WINDOW_SECONDS, PeerFaults
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
@@ -50,3 +51,20 @@ def test_nothing_that_the_peer_sent_is_in_the_line() -> None:
 def test_where_information_is_not_written_a_peers_fault_is_not() -> None:
     assert logged(ConnectionResetError(), "warning") == ""
     assert "Traceback" in logged(KeyError("x"), "warning")
+
+
+def test_of_many_faults_a_few_are_told_and_how_many_were_not_by_the_next() -> None:
+    now = 100.0
+    faults = PeerFaults(monotonic=lambda: now)
+
+    def told(error: Exception) -> str | None:
+        record = logging.LogRecord("h", logging.ERROR, "h.py", 1, "Error handling it", (), (type(error), error, None))
+        return record.getMessage() if faults.filter(record) else None
+
+    lines = [told(BadStatusLine("x")) for _ in range(FAULTS_AT_ONCE + 40)]
+    assert lines.count(None) == 40
+    assert lines[0] == "it: malformed request: BadStatusLine"
+    assert told(KeyError("ours")) == "Error handling it"
+    now += WINDOW_SECONDS
+    assert told(ConnectionResetError()) == "it: the caller went away (40 faults of callers before were not written)"
+    assert told(ConnectionResetError()) == "it: the caller went away"
