@@ -88,7 +88,7 @@ class Foundation(Footing):
             url,
             self.trust.tls(identity),
             self.clock_offset,
-            lambda serial: self.store.certificate_verdict(serial, self.clock.now()),
+            verdict=lambda serial: self.store.certificate_verdict(serial, self.clock.now()),
         )
 
 

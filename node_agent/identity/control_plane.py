@@ -36,7 +36,7 @@ class ControlPlane:
         request_seconds: float,
         clock: Clock,
         clock_offset: ClockOffset,
-        verdict: CertificateVerdict = lambda serial: None,
+        verdict: CertificateVerdict,
     ) -> None:
         """Prepare; `verdict` says what has ended the use of a certificate, by its serial number."""
         self.url = url

@@ -37,7 +37,8 @@ class ControlPlaneClient:
         url: str,
         tls: TlsContext,
         clock_offset: ClockOffset | None = None,
-        verdict: CertificateVerdict = lambda serial: None,
+        *,
+        verdict: CertificateVerdict,
     ) -> None:
         """Prepare it.
 

@@ -84,7 +84,7 @@ class Establishing:
             self._settings.control_plane.url,
             trust.tls(identity),
             self._offset,
-            lambda serial: store.certificate_verdict(serial, self._clock.now()),
+            verdict=lambda serial: store.certificate_verdict(serial, self._clock.now()),
         )
 
     async def _wait_until_valid(self, own: OwnIdentity, store: TrustStore, trust: ControlPlaneTrust) -> None:

@@ -20,6 +20,10 @@ NODE_ID = "nd-one"
 NODE = "vm-1"
 
 
+def none_ended(serial: str) -> None:
+    """What a trust document says of certificates, none of which it ends."""
+
+
 class IdentityKit:
     """An authority in `directory` and everything it issues. All times are relative to `now`."""
 

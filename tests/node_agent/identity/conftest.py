@@ -25,7 +25,7 @@ from node_agent.identity.trust_in_force import TrustInForce
 from node_agent.init_scripts.record import InitFiles
 from node_agent.metrics import AgentMetrics
 from tests.support.agent_control_plane import JOIN_TOKEN, AgentControlPlane
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
@@ -51,6 +51,7 @@ def asking(control_plane: AgentControlPlane, kit: IdentityKit) -> ControlPlane:
         request_seconds=REQUEST_SECONDS,
         clock=clock,
         clock_offset=ClockOffset(clock),
+        verdict=none_ended,
     )
 
 

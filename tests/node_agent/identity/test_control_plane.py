@@ -13,7 +13,7 @@ from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.returning import least_pause_seconds
 from tests.support.agent_control_plane import AgentControlPlane, error
 from tests.support.http_proxy import HttpProxy
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.client.control_plane_answers import ClockSkewed, ControlPlaneRefused, ControlPlaneUnreachable
@@ -22,7 +22,7 @@ from trunkline.runtime.clock import ManualClock, SystemClock
 PATH = "/api/2.0/bootstrap/challenge"
 
 
-def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None, verdict=lambda serial: None):
+def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None, verdict=none_ended):
     tls, clock = ControlPlaneTls(ca_file, root_sha256), clock or SystemClock()
     return ControlPlane(
         url,

@@ -7,7 +7,7 @@ import pytest
 from certs.identities import Identity
 from certs.trust import TrustVerdict
 from relay.control_plane.client import ControlPlaneClient, IdentityReplaced
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.client.control_plane_answers import MAX_ANSWER_BYTES, ControlPlaneRefused, ControlPlaneUnreachable
 
@@ -26,7 +26,7 @@ async def control_plane(kit: IdentityKit):
 
 @pytest.fixture
 async def client(kit: IdentityKit, control_plane: ScriptedControlPlane):
-    made = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
+    made = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()), verdict=none_ended)
     yield made
     await made.close()
 
@@ -77,7 +77,7 @@ async def test_what_is_no_stream_of_events_is_not_followed(
 
 
 async def test_nobody_there(kit: IdentityKit):
-    client = ControlPlaneClient("https://localhost:1", kit.client_tls())
+    client = ControlPlaneClient("https://localhost:1", kit.client_tls(), verdict=none_ended)
     with pytest.raises(ControlPlaneUnreachable, match="cannot reach the control plane https://localhost:1: "):
         await client.call("GET", "/x")
     await client.close()
@@ -87,7 +87,7 @@ async def test_a_stranger_is_not_believed(kit: IdentityKit, tmp_path):
     stranger = IdentityKit(tmp_path)
     fake = ScriptedControlPlane()
     async with fake.serve(stranger.server_tls().context):
-        client = ControlPlaneClient(fake.url, kit.client_tls())
+        client = ControlPlaneClient(fake.url, kit.client_tls(), verdict=none_ended)
         with pytest.raises(
             ControlPlaneUnreachable,
             match=r"certificate is not trusted: .+; name the file of its roots in control_plane\.ca_file",
@@ -173,7 +173,7 @@ async def test_whoever_has_the_key_of_an_ended_certificate_is_told_nothing(
 async def test_a_relays_certificate_for_the_same_name_is_not_the_control_planes(kit: IdentityKit):
     fake = ScriptedControlPlane()
     async with fake.serve(kit.server_tls(kit.issue_relay("rl-two", "*.example", "localhost")).context):
-        client = ControlPlaneClient(fake.url, kit.client_tls(kit.issue_relay()))
+        client = ControlPlaneClient(fake.url, kit.client_tls(kit.issue_relay()), verdict=none_ended)
         with pytest.raises(ControlPlaneUnreachable, match="its certificate is not the control plane's but a relay's"):
             await client.call("POST", "/x", {"secret": "value"})
         await client.close()

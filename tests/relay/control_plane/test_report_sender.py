@@ -8,7 +8,7 @@ from relay.control_plane.report_sender import REPORTS_PATH, ReportSender
 from relay.control_plane.reports import Reports
 from relay.metrics import RelayMetrics
 from relay.settings import ReportsSettings
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import SystemClock
@@ -21,7 +21,7 @@ async def test_adoption_of_trust_does_not_wait_for_the_interval(tmp_path):
     control_plane.answer("POST", REPORTS_PATH, lambda _: (200, {}))
     reports = Reports(settings=ReportsSettings(), metrics=RelayMetrics(CollectorRegistry()), clock=clock)
     async with control_plane.serve(kit.server_tls().context):
-        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
+        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()), verdict=none_ended)
         sender = ReportSender(
             client=client, reports=reports, reporter="p1", interval_seconds=3600, clock=clock,
             backoff=Backoff(random.Random(1)), log=get_logger("test.reports"),

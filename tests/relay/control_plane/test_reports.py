@@ -12,7 +12,7 @@ from relay.control_plane.reports import MAX_REFUSAL_KINDS, Reports
 from relay.metrics import RelayMetrics
 from relay.settings import ReportsSettings
 from relay.trust.credentials import Credential, Destination
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.channel.outcomes import Outcome
 from trunkline.runtime.backoff import Backoff
@@ -120,7 +120,7 @@ async def test_a_batch_is_sent_again_under_its_number_until_it_is_taken(kit: Ide
     answers = iter([(503, {"error_code": "X", "message": "later"}), (500, {}), (200, {})])
     control_plane.answer("POST", REPORTS_PATH, lambda _: next(answers))
     async with control_plane.serve(kit.server_tls().context):
-        client = ControlPlaneClient(control_plane.url, kit.client_tls())
+        client = ControlPlaneClient(control_plane.url, kit.client_tls(), verdict=none_ended)
         sender = ReportSender(
             client=client,
             reports=fixture.reports,

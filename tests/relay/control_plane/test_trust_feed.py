@@ -14,7 +14,7 @@ from relay.control_plane.client import ControlPlaneClient
 from relay.control_plane.trust_feed import SILENCE_SECONDS, SNAPSHOT_PATH, TrustFeed
 from relay.control_plane.trust_hand_over import HELD_PATH
 from relay.metrics import RelayMetrics
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import Clock, SystemClock
@@ -108,7 +108,7 @@ async def follow(kit: IdentityKit, *greeting: bytes, silence_seconds: float = 10
     registry = CollectorRegistry()
     adopter = Adopter()
     async with control_plane.serve(kit.server_tls().context):
-        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
+        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()), verdict=none_ended)
         feed = feed_of(client, adopter, registry, SystemClock(), silence_seconds)
         task = asyncio.create_task(feed.run())
         yield Following(client, control_plane, adopter, registry)
@@ -266,7 +266,7 @@ async def test_a_control_plane_that_is_not_trusted_is_not_followed(kit: Identity
             return 0.0
 
     async with control_plane.serve(stranger.server_tls().context):
-        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()))
+        client = ControlPlaneClient(control_plane.url, kit.client_tls(kit.issue_relay()), verdict=none_ended)
         feed = feed_of(client, adopter, registry, FirstLook())
         with capture_logs() as lines:
             task = asyncio.create_task(feed.run())

@@ -10,7 +10,7 @@ from relay.control_plane.client import ControlPlaneClient
 from relay.identity.enrolment import ENROL_PATH, Enrolled, enrol, finish_enrolment
 from relay.identity.own_identity import load_identity
 from relay.settings import EnrolmentSettings
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from tests.support.scripted_control_plane import ScriptedControlPlane
 from trunkline.runtime.backoff import Backoff
 from trunkline.runtime.clock import SystemClock
@@ -52,7 +52,7 @@ def issue(kit: IdentityKit, document: dict[str, Any]) -> tuple[int, dict[str, An
 
 
 async def run(kit: IdentityKit, fake: ScriptedControlPlane, token_file: Path | None, state: Path) -> Enrolled:
-    client = ControlPlaneClient(fake.url, kit.client_tls())
+    client = ControlPlaneClient(fake.url, kit.client_tls(), verdict=none_ended)
     try:
         return await enrol(
             EnrolmentSettings(join_token_file=token_file, name="relay-1"),

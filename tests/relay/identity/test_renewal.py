@@ -21,7 +21,7 @@ from relay.identity.own_identity import OwnIdentity, load_identity
 from relay.identity.renewal import CONFIRM_PATH, RENEW_PATH, Renewal
 from relay.identity.succession import SUCCESSOR_FILE, Succession
 from relay.metrics import RelayMetrics
-from tests.support.identities import IdentityKit
+from tests.support.identities import IdentityKit, none_ended
 from tests.support.links import until
 from tests.support.relay_trust import TrustPress
 from tests.support.scripted_control_plane import ScriptedControlPlane
@@ -108,11 +108,11 @@ async def restarted(
     own, metrics = OwnIdentity(stored, state / "identity.pem"), RelayMetrics(CollectorRegistry())
     clock, log = ManualClock(now=kit.now + at * LIFE), get_logger("test.renewal")
     async with issuer.scripted.serve(kit.server_tls().context):
-        client = ControlPlaneClient(issuer.scripted.url, kit.client_tls(own.current))
+        client = ControlPlaneClient(issuer.scripted.url, kit.client_tls(own.current), verdict=none_ended)
         succession = Succession(state, identity=own, store=TrustPress(kit).store(), clock=clock, log=log)
         renewal = Renewal(
             client=client,
-            connect=lambda heir: ControlPlaneClient(issuer.scripted.url, kit.client_tls(heir)),
+            connect=lambda heir: ControlPlaneClient(issuer.scripted.url, kit.client_tls(heir), verdict=none_ended),
             identity=own,
             succession=succession,
             late=LateRenewal(identity=own, succession=succession, take_trust=issuer.documents.append),
@@ -337,7 +337,9 @@ async def test_a_wrong_clock_is_what_a_useless_answer_is_put_down_to(
 ):
     async with restarted(kit, issuer, tmp_path) as (renewal, own, metrics):
         offset = ClockOffset(ManualClock(now=kit.now + 40 * 86400))
-        renewal._connect = lambda _: ControlPlaneClient(issuer.scripted.url, kit.client_tls(), offset)
+        renewal._connect = lambda _: ControlPlaneClient(
+            issuer.scripted.url, kit.client_tls(), offset, verdict=none_ended
+        )
         renewal._succession._clock = renewal._clock = ManualClock(now=kit.now + 40 * 86400)
         task = asyncio.create_task(renewal.run())
         await issuer.scripted.wait_for(CHALLENGE_PATH)
