@@ -17,8 +17,9 @@ from typing import Final
 from relay.admission.quota_form import UNBOUNDED, Quota, WorkspaceQuotas
 
 BURST_SECONDS: Final = 2.0
-MOST_OWED_SECONDS: Final = 30.0
-"""Whoever is refused goes on before he gives up: shells try again for a minute, copies for two."""
+MOST_OWED_SECONDS: Final = 600.0
+"""What one transfer takes beyond its rate is paid for as far as somebody can be made to wait: with less, whoever makes
+long transfers one after the other would have far more than the quota."""
 MAX_SENDERS: Final = 20_000
 
 Party = tuple[str, str | None]

@@ -70,7 +70,7 @@ def test_bytes_are_paid_for_afterwards() -> None:
     assert call(one, 8.1) is None
 
 
-def test_no_more_is_owed_than_half_a_minute_pays_for() -> None:
+def test_no_more_is_owed_than_ten_minutes_pay_for() -> None:
     one = use(quotas(Quota(bytes_per_second=100)))
     one.begin()
     for _ in range(1000):
@@ -80,7 +80,7 @@ def test_no_more_is_owed_than_half_a_minute_pays_for() -> None:
     assert one.excess(MOST_OWED_SECONDS + 0.1) is None
 
 
-def test_under_a_lower_quota_what_was_owed_before_is_half_a_minutes_worth_of_it_at_most() -> None:
+def test_under_a_lower_quota_what_was_owed_before_is_ten_minutes_worth_of_it_at_most() -> None:
     of = quotas(Quota(bytes_per_second=10**8))
     one = use(of)
     one.spend(10**9)
