@@ -455,8 +455,9 @@ async def test_a_client_certificate_of_another_authority_is_refused(plane: Runni
 
     async def call() -> None:
         reader, writer = await open_connection(plane, foreign)
-        writer.write(HEAD + b"\r\n")
-        await reader.readexactly(1)
+        with contextlib.closing(writer):
+            writer.write(HEAD + b"\r\n")
+            await reader.readexactly(1)
 
     with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(call(), 30)

@@ -159,6 +159,8 @@ async def test_a_relay_without_workers_of_its_own_release_ends(tmp_path: Path) -
     [error] = ended.value.exceptions
     assert isinstance(error, StartError)
     assert (error.exit_code, "start it again" in str(error)) == (75, True)
+    for child in children._children.values():  # one more that was being started meanwhile, and ends by itself
+        await child.running.wait()
 
 
 async def test_workers_that_cannot_be_linked_for_want_of_descriptors_are_linked_later() -> None:
