@@ -525,10 +525,11 @@ def test_revoked_and_locked_links_are_refused(relay: Fixture):
     for changes, expected in cases:
         relay.trust_now(**changes)
         assert decide(relay, token, own) == expected, changes
-    relay.trust_now(locks=(lock("certificate", kit.control_plane.serial),))
-    assert decide(relay, None, kit.control_plane) == "locked"
-    relay.trust_now(certificates=[kit.control_plane.serial])  # the last that it signs
-    assert decide(relay, None, kit.control_plane) == "revoked"
+    another = kit.issue_control_plane()  # what is ended signs no documents
+    relay.trust_now(locks=(lock("certificate", another.serial),))
+    assert decide(relay, None, another) == "locked"
+    relay.trust_now(certificates=[another.serial])
+    assert decide(relay, None, another) == "revoked"
 
 
 def test_an_expired_certificate_attaches_nothing(relay: Fixture):
