@@ -1,8 +1,9 @@
 """Following a rotation: whatever the node stands on that is to be left, or was left, is renewed.
 
 A trust document that names the root of the node's certificate, or the key of its listen token, as retiring makes the
-node renew at a random moment within the time that the document gives, so that a fleet does not come at once. What is
-trusted no more (the node slept through the rotation, or a key was revoked) is renewed at once.
+node renew at a random moment within the time that the document gives, so that a fleet does not come at once; documents
+that come meanwhile, of which each revocation makes one, do not put it off. What is trusted no more (the node slept
+through the rotation, or a key was revoked) is renewed at once.
 """
 
 import asyncio
@@ -38,23 +39,36 @@ class RotationWatch:
         self._rng = rng
         self._log = log
         self._waiting: asyncio.TimerHandle | None = None
+        self._waits_for = ""
         trust.subscribe(self.look)
         credentials.subscribe(lambda before, node: self.look())
 
+    @property
+    def renewal_due_at(self) -> float | None:
+        """When a renewal will be asked for, by the loop's clock; None while none will."""
+        return None if self._waiting is None else self._waiting.when()
+
     def look(self) -> None:
         """See whether anything is to be renewed, and when."""
-        self.close()
         document = self._trust.store.current
-        if document is None:
-            return
-        need = _need(self._credentials.current, document)
-        if need is None:
+        need = None if document is None else _need(self._credentials.current, document)
+        if document is None or need is None:
+            self.close()
             return
         credential, at_once = need
-        delay_seconds = 0.0 if at_once else self._rng.uniform(0.0, document.retirement.renew_within_seconds)
+        within_seconds = 0.0 if at_once else document.retirement.renew_within_seconds
+        loop, due_at = asyncio.get_running_loop(), self.renewal_due_at
+        if due_at is not None and self._waits_for == credential and due_at <= loop.time() + within_seconds:
+            return
+        self.close()
+        delay_seconds = self._rng.uniform(0.0, within_seconds)
         self._log.info("rotation.renewal_due", credential_kind=credential, in_seconds=round(delay_seconds, 1))
-        loop = asyncio.get_running_loop()
-        self._waiting = loop.call_later(delay_seconds, self._renew[credential])
+        self._waits_for = credential
+        self._waiting = loop.call_later(delay_seconds, self._ask)
+
+    def _ask(self) -> None:
+        self._waiting = None
+        self._renew[self._waits_for]()
 
     def close(self) -> None:
         """Ask for nothing any more."""

@@ -31,17 +31,30 @@ class RotationWatch:
     def look(self, renew: Callable[[], None]) -> None:
         """See whether the certificate is to be renewed, and have it renewed at a random moment within the time given.
 
-        Under a root that is trusted no more, that is now.
+        Under a root that is trusted no more, that is now. Documents that come meanwhile do not put it off.
         """
-        self.close()
         document = self._store.current
         chain = self._identity.current.chain
         if document is None or not root_is_retiring(chain, document):
+            self.close()
             return
-        within = 0 if root_is_gone(chain, document) else document.retirement.renew_within_seconds
-        delay_seconds = self._rng.uniform(0.0, within)
+        within_seconds = 0 if root_is_gone(chain, document) else document.retirement.renew_within_seconds
+        loop, due_at = asyncio.get_running_loop(), self.renewal_due_at
+        if due_at is not None and due_at <= loop.time() + within_seconds:
+            return
+        self.close()
+        delay_seconds = self._rng.uniform(0.0, within_seconds)
         self._log.info("rotation.renewal_due", in_seconds=round(delay_seconds, 1))
-        self._waiting = asyncio.get_running_loop().call_later(delay_seconds, renew)
+        self._waiting = loop.call_later(delay_seconds, self._ask, renew)
+
+    @property
+    def renewal_due_at(self) -> float | None:
+        """When a renewal will be asked for, by the loop's clock; None while none will."""
+        return None if self._waiting is None else self._waiting.when()
+
+    def _ask(self, renew: Callable[[], None]) -> None:
+        self._waiting = None
+        renew()
 
     def close(self) -> None:
         """Ask for nothing any more."""

@@ -110,6 +110,33 @@ async def test_what_is_to_be_left_is_left_within_the_time_given(node, members, a
     assert (what, 0 < at <= 300) == (asked, True)
 
 
+async def test_documents_that_come_meanwhile_put_nothing_off(node):
+    """Each revocation, and each node that is deleted, makes one."""
+    fixture = node()
+    retirement = Retirement(token_keys=frozenset({fixture.key}), renew_within_seconds=300)
+    began = asyncio.get_running_loop().time()
+    fixture.publish(retirement=retirement)
+    due = fixture.watch.renewal_due_at
+    for _ in range(100):
+        fixture.publish(retirement=retirement)
+    assert fixture.watch.renewal_due_at == due
+    await asyncio.sleep(301)
+    assert fixture.asked == [("token", due)]
+    assert due is not None
+    assert began < due <= began + 300
+    fixture.publish(retirement=Retirement(token_keys=frozenset({fixture.key}), renew_within_seconds=5))
+    await asyncio.sleep(5)
+    assert len(fixture.asked) == 2, "what was asked for, and has not come, is asked for again"
+
+
+async def test_less_time_that_a_later_document_gives_holds(node):
+    fixture = node()
+    for within in (86_400, 5):
+        fixture.publish(retirement=Retirement(token_keys=frozenset({fixture.key}), renew_within_seconds=within))
+    await asyncio.sleep(5)
+    assert len(fixture.asked) == 1
+
+
 async def test_a_rotation_that_is_rolled_back_in_time_asks_for_nothing(node):
     fixture = node()
     fixture.publish(retirement=Retirement(token_keys=frozenset({fixture.key}), renew_within_seconds=300))
