@@ -90,7 +90,7 @@ class Process:
         loop = asyncio.get_running_loop()
         pipes = _pipes(plan)
         try:
-            popen = await asyncio.to_thread(_spawn, plan, pipes[0][1], pipes[1][1])
+            popen = await _spawned(plan, pipes[0][1], pipes[1][1])
         except BaseException:
             for reading, _ in pipes:
                 os.close(reading)
@@ -195,6 +195,18 @@ def _abandon(popen: subprocess.Popen[bytes], outputs: list[_Output]) -> None:
 
 def _start_failed(plan: ProcessPlan, error: Exception) -> StartFailed:
     return StartFailed(f"cannot start {plan.argv[0][:200]!r}: {_reason(error, plan.argv[0])}")
+
+
+async def _spawned(plan: ProcessPlan, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
+    """Spawn in a thread; whoever is cancelled waits for that, and the process, of which nobody would know, ends."""
+    spawning = asyncio.ensure_future(asyncio.to_thread(_spawn, plan, stdout, stderr))
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        await asyncio.wait([spawning])
+        if spawning.exception() is None:
+            _abandon(spawning.result(), [])
+        raise
 
 
 def _spawn(plan: ProcessPlan, stdout: int, stderr: int) -> subprocess.Popen[bytes]:

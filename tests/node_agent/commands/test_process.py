@@ -180,3 +180,20 @@ def gone(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+async def test_a_start_that_is_given_up_leaves_no_process(tmp_path):
+    async with spools(tmp_path) as (stdout, stderr):
+        before, descriptors = children(), numbers_of_descriptors()
+        starting = asyncio.create_task(Process.start(plan("sleep", "60"), stdout, stderr))
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await asyncio.get_running_loop().shutdown_default_executor()
+        assert (children(), numbers_of_descriptors()) == (before, descriptors)
+
+
+def children():
+    found = (listed.read_text() for listed in Path("/proc/self/task").glob("*/children"))
+    return {pid for pids in found for pid in pids.split()}
