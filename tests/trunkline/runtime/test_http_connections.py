@@ -26,6 +26,7 @@ class Serving:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
+        self.begun.set()
         while request.transport is not None and not request.transport.get_write_buffer_size():
             await response.write(PIECE)
             self.sent_bytes += len(PIECE)
@@ -59,6 +60,7 @@ async def serving() -> AsyncIterator[Serving]:
 async def test_none_is_left_once_its_peer_has_the_whole_answer():
     async with serving() as served:
         with await served.asking("/full") as asking:
+            await served.begun.wait()
             await served.connections.finish_answers()
             (transport,) = served.connections.transports
             assert transport.is_closing()
