@@ -142,12 +142,18 @@ def _content_length(head: bytes) -> int:
 
 
 async def watch(relay: Relay, storm: Storm, times: Path, skip: int, count: int, caller: Caller) -> None:
-    """Wait until all links are back."""
+    """Wait until all links are back, and calls have been made.
+
+    Raises:
+        TimeoutError: they are not in time; or what ended the calls.
+    """
     calling = asyncio.create_task(caller.run(storm))
     used = cpu_seconds(relay.pid)
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
-            while len(back := _back_since(times, skip)) < count:
+            while len(back := _back_since(times, skip)) < count or not storm.latencies:
+                if calling.done():
+                    await calling
                 with contextlib.suppress(OSError):  # its address is told a moment after its port is open
                     storm.counters = await asyncio.to_thread(counters, relay)
                     storm.begun.append((time.monotonic(), storm.counters["handshakes_total"]))
