@@ -104,7 +104,7 @@ def longest_lag(relay: Relay) -> float:
 
 
 class Caller:
-    """Calls a node again and again over one connection, from an address of its own."""
+    """Calls a node again and again over a kept-alive connection, from an address of its own."""
 
     def __init__(self, relay: Relay, node: NodeCredentials, context: ssl.SSLContext) -> None:
         self._place = urlsplit(relay.url)
@@ -115,6 +115,11 @@ class Caller:
 
     async def run(self, storm: Storm) -> None:
         """Call until cancelled; the first that succeeds is told apart from those after it."""
+        while True:
+            await self._run_on_one(storm)
+
+    async def _run_on_one(self, storm: Storm) -> None:
+        """Call over one connection, until its answer says that it is closed: as behind 32 refusals in a row."""
         reader, writer = await asyncio.open_connection(
             self._place.hostname, self._place.port, ssl=self._context, local_addr=(SENDERS_ADDRESS, 0)
         )
@@ -130,6 +135,8 @@ class Caller:
                     else:
                         storm.first_call = time.monotonic() - storm.opened_at
                 await asyncio.sleep(PAUSE_SECONDS)
+                if b"connection: close" in head.lower():
+                    return
         finally:
             writer.transport.abort()
 
