@@ -6,7 +6,6 @@ that come meanwhile, of which each revocation makes one, do not put it off. What
 through the rotation, or a key was revoked) is renewed at once.
 """
 
-import asyncio
 import random
 from collections.abc import Callable, Mapping
 
@@ -17,6 +16,7 @@ from certs.trust import TrustDocument
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.identity.trust_in_force import TrustInForce
+from trunkline.runtime.drawn_moment import DrawnMoment
 from trunkline.runtime.logs import Logger
 
 
@@ -36,17 +36,16 @@ class RotationWatch:
         self._credentials = credentials
         self._trust = trust
         self._renew = {"certificate": renew_certificate, "listen_token": renew_token}
-        self._rng = rng
+        self._moment = DrawnMoment(rng)
+        self._drawn_for = ""
         self._log = log
-        self._waiting: asyncio.TimerHandle | None = None
-        self._waits_for = ""
         trust.subscribe(self.look)
         credentials.subscribe(lambda before, node: self.look())
 
     @property
     def renewal_due_at(self) -> float | None:
         """When a renewal will be asked for, by the loop's clock; None while none will."""
-        return None if self._waiting is None else self._waiting.when()
+        return self._moment.at
 
     def look(self) -> None:
         """See whether anything is to be renewed, and when."""
@@ -57,24 +56,16 @@ class RotationWatch:
             return
         credential, at_once = need
         within_seconds = 0.0 if at_once else document.retirement.renew_within_seconds
-        loop, due_at = asyncio.get_running_loop(), self.renewal_due_at
-        if due_at is not None and self._waits_for == credential and due_at <= loop.time() + within_seconds:
-            return
-        self.close()
-        delay_seconds = self._rng.uniform(0.0, within_seconds)
-        self._log.info("rotation.renewal_due", credential_kind=credential, in_seconds=round(delay_seconds, 1))
-        self._waits_for = credential
-        self._waiting = loop.call_later(delay_seconds, self._ask)
-
-    def _ask(self) -> None:
-        self._waiting = None
-        self._renew[self._waits_for]()
+        if credential != self._drawn_for:
+            self._moment.cancel()
+            self._drawn_for = credential
+        delay_seconds = self._moment.draw(within_seconds, self._renew[credential])
+        if delay_seconds is not None:
+            self._log.info("rotation.renewal_due", credential_kind=credential, in_seconds=round(delay_seconds, 1))
 
     def close(self) -> None:
         """Ask for nothing any more."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        self._moment.cancel()
 
     def standing(self) -> Mapping[str, str | None]:
         """Return what the node says of itself in its health: the root and the key that it stands on."""

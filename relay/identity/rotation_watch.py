@@ -1,6 +1,5 @@
 """Following a rotation: a relay whose certificate stands on a root that is to be left, or was left, renews it."""
 
-import asyncio
 import random
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ from certs.fingerprints import sha256_hex
 from certs.succession import root_is_gone, root_is_retiring
 from certs.trust import TrustStore
 from relay.identity.own_identity import OwnIdentity
+from trunkline.runtime.drawn_moment import DrawnMoment
 from trunkline.runtime.logs import Logger
 
 
@@ -18,9 +18,8 @@ class RotationWatch:
     def __init__(self, *, identity: OwnIdentity, store: TrustStore, rng: random.Random, log: Logger) -> None:
         self._identity = identity
         self._store = store
-        self._rng = rng
+        self._moment = DrawnMoment(rng)
         self._log = log
-        self._waiting: asyncio.TimerHandle | None = None
 
     @property
     def root_id(self) -> str | None:
@@ -39,25 +38,15 @@ class RotationWatch:
             self.close()
             return
         within_seconds = 0 if root_is_gone(chain, document) else document.retirement.renew_within_seconds
-        loop, due_at = asyncio.get_running_loop(), self.renewal_due_at
-        if due_at is not None and due_at <= loop.time() + within_seconds:
-            return
-        self.close()
-        delay_seconds = self._rng.uniform(0.0, within_seconds)
-        self._log.info("rotation.renewal_due", in_seconds=round(delay_seconds, 1))
-        self._waiting = loop.call_later(delay_seconds, self._ask, renew)
+        delay_seconds = self._moment.draw(within_seconds, renew)
+        if delay_seconds is not None:
+            self._log.info("rotation.renewal_due", in_seconds=round(delay_seconds, 1))
 
     @property
     def renewal_due_at(self) -> float | None:
         """When a renewal will be asked for, by the loop's clock; None while none will."""
-        return None if self._waiting is None else self._waiting.when()
-
-    def _ask(self, renew: Callable[[], None]) -> None:
-        self._waiting = None
-        renew()
+        return self._moment.at
 
     def close(self) -> None:
         """Ask for nothing any more."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        self._moment.cancel()
