@@ -8,11 +8,15 @@ from dataclasses import dataclass
 UNPRIVILEGED_USER = "nobody"
 
 
-class NoSuchAccount(Exception):  # noqa: N818 - an expected refusal
+class NoAccount(Exception):  # noqa: N818 - an expected refusal
+    """Nothing can be done as this user."""
+
+
+class NoSuchAccount(NoAccount):
     """The user is not known on this node."""
 
 
-class LookupFailed(NoSuchAccount):
+class LookupFailed(NoAccount):
     """Whether there is such a user, and in which groups, cannot be told at present."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from node_agent.commands.accounts import Account, NoSuchAccount, find_account
+from node_agent.commands.accounts import Account, NoAccount, find_account
 from node_agent.commands.proc import RUN_VARIABLE
 from node_agent.supervisor.tree import start_ticks
 
@@ -214,7 +214,7 @@ def _spawn(plan: ProcessPlan, stdout: int, stderr: int) -> subprocess.Popen[byte
         account = find_account(plan.user)
         with _standard_input(plan.stdin) as stdin:
             return _popen(plan, account, stdin, stdout, stderr)
-    except NoSuchAccount as error:
+    except NoAccount as error:
         raise StartFailed(str(error)) from None
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise _start_failed(plan, error) from None

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from node_agent.commands.accounts import Account, NoSuchAccount, find_account
+from node_agent.commands.accounts import Account, NoAccount, find_account
 from node_agent.commands.command import Command, StopCause
 from node_agent.commands.endings import AGENT, CANCEL, NEVER_STARTED, SUPERVISOR_ENDED, take_ending, take_started
 from node_agent.commands.left_behind import clear_left_behind
@@ -183,7 +183,7 @@ class CommandRun:
             await in_thread(self._store.remove_plan, self._command.command_id)
             passed = self._command.stdin(self._store).passed
             return await SupervisorProcess.start(directory, supervised, self._command.grown, passed)
-        except NoSuchAccount as error:
+        except NoAccount as error:
             failure = StartFailed(str(error))
         except OSError as error:
             failure = StartFailed(f"cannot start its supervisor: {error.strerror}")

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Protocol
 
 from certs.tokens import TokenClaims
-from node_agent.commands.accounts import Account, NoSuchAccount, find_account
+from node_agent.commands.accounts import Account, NoAccount, find_account
 from node_agent.commands.errors import CommandRefusal, CommandRefused, PolicyRule, RefusalReason
 from node_agent.files.admission import Asked, place_of, refusal, user_of
 from node_agent.files.copying import Copying
@@ -87,7 +87,7 @@ class NodeFiles:
     async def _place(self, asked: Asked, policy: Policy, use: FileUse) -> tuple[Account, Place]:
         try:
             account = await asyncio.to_thread(find_account, user_of(asked, policy))
-        except NoSuchAccount as error:
+        except NoAccount as error:
             raise CommandRefused(RefusalReason.CANNOT_START, str(error)) from None
         place = place_of(asked, account.home, policy)
         if isinstance(place, CommandRefusal):

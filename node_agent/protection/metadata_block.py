@@ -199,11 +199,7 @@ def uids_of(users: set[str | None]) -> dict[str, int]:
     """
     found = {}
     for user in users:
-        try:
+        with contextlib.suppress(NoSuchAccount):
             name, uid = find_uid(user)
-        except LookupFailed:
-            raise
-        except NoSuchAccount:
-            continue
-        found[name] = uid
+            found[name] = uid
     return found

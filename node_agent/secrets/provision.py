@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from node_agent.commands.accounts import NoSuchAccount, find_account
+from node_agent.commands.accounts import NoAccount, find_account
 from node_agent.commands.errors import CommandRefusal, PolicyRule, RefusalReason
 from node_agent.commands.secret_references import SecretReferences, scope_of
 from node_agent.commands.secret_source import Provided, SecretsUnavailable, Wanted
@@ -123,7 +123,7 @@ class SecretProvision:
             return None
         try:
             return await asyncio.to_thread(lambda: self._files.make(files, find_account(wanted.user)))
-        except (NoSuchAccount, NoPlaceInMemory) as error:
+        except (NoAccount, NoPlaceInMemory) as error:
             raise self._unavailable("failed", str(error)) from None
 
     def _fit_for_environment(self, name: str, value: bytes) -> bytes:

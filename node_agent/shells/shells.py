@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certs.tokens import TokenClaims
-from node_agent.commands.accounts import Account, NoSuchAccount, default_user, find_account
+from node_agent.commands.accounts import Account, NoAccount, default_user, find_account
 from node_agent.commands.admission import refusal_of_metadata
 from node_agent.commands.errors import CommandRefusal, CommandRefused, PolicyRule, RefusalReason
 from node_agent.policy import Policy
@@ -243,7 +243,7 @@ async def _start(shell_id: str, request: ShellRequest, policy: Policy) -> tuple[
         account, login_shell = await asyncio.to_thread(_account, user)
         plan = plan_of(request, account, login_shell, shell_id, policy.limits_of_shells)
         return account, await Program.start(account, plan, request.rows, request.columns)
-    except (NoSuchAccount, StartFailed) as error:
+    except (NoAccount, StartFailed) as error:
         raise CommandRefused(RefusalReason.CANNOT_START, str(error)) from None
 
 
