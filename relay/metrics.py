@@ -32,7 +32,7 @@ class RelayMetrics:
 
     def _show_what_alerts_ask_for(self) -> None:
         """Have what should never happen there as 0: Prometheus sees no increase in a series that begins with 1."""
-        for reason in ("connections", "waiting"):
+        for reason in ("connections", "address", "waiting"):
             self.connections_refused.of(reason)
         self.accept_pauses.of("resources")
         for role in ("listener", "sender"):
