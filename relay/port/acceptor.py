@@ -217,17 +217,20 @@ class Acceptor:
         self._warn("relay.accept_failed", reason=error.strerror, hint="raise LimitNOFILE")
 
     def _take(self, arrival: Arrival) -> None:
-        room = self._max_connections - self._connections
-        if self._has_more_than(room if room > 0 else FEW, arrival.source):
-            taken, bound = self._port.make_room(of_strangers=True), ConnectionRefusal.ADDRESS
-        else:
-            taken, bound = room > 0 or self._port.make_room(), ConnectionRefusal.CONNECTIONS
-        if not taken:
-            self._refuse(arrival, bound)
+        refusal = self._refusal(arrival.source)
+        if refusal is not None:
+            self._refuse(arrival, refusal)
         elif self._queue.enter(arrival, arrival.accepted_at):
             self._handshakes.begin(arrival)
         else:
             self._wait()
+
+    def _refusal(self, source: Source) -> ConnectionRefusal | None:
+        """Say why an address gets no connection; None where there is room, or another one has made it."""
+        room = self._max_connections - self._connections
+        if self._has_more_than(room if room > 0 else FEW, source):
+            return None if self._port.make_room(of_strangers=True) else ConnectionRefusal.ADDRESS
+        return None if room > 0 or self._port.make_room() else ConnectionRefusal.CONNECTIONS
 
     def _has_more_than(self, left: int, source: Source) -> bool:
         """Whether an address has more connections that have shown no credential than are left."""

@@ -51,16 +51,19 @@ class MakingRoom:
 
     def proved(self, connection: SenderConnection) -> None:
         """A connection has shown a credential: it is no stranger's."""
+        self._count_no_more(connection)
+
+    def gone(self, connection: SenderConnection) -> None:
+        """A connection has ended, or a link has taken it over."""
+        self._count_no_more(connection)
+        self._idle.pop(connection, None)
+
+    def _count_no_more(self, connection: SenderConnection) -> None:
         if self._strangers.pop(connection, None) is not None:
             source = connection.source
             count = self._of_source.pop(source) - 1
             if count:
                 self._of_source[source] = count
-
-    def gone(self, connection: SenderConnection) -> None:
-        """A connection has ended, or a link has taken it over."""
-        self.proved(connection)
-        self._idle.pop(connection, None)
 
     def strangers_of(self, source: Source) -> int:
         """How many connections of an address have shown no credential."""
