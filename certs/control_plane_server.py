@@ -10,17 +10,13 @@ certificates.
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from certs.errors import CertificateError
 from certs.spiffe import IdentityRole, SpiffeId
 
 if TYPE_CHECKING:
-    from certs.trust import TrustVerdict
-
-CertificateVerdict = Callable[[str], "TrustVerdict | None"]
-"""What has ended the use of the certificate with this serial number."""
+    from certs.trust import CertificateVerdict
 
 
 def server_serial(transport: asyncio.BaseTransport) -> str:
@@ -40,7 +36,7 @@ def foreign_server(transport: asyncio.BaseTransport) -> str | None:
     return None
 
 
-def ended_server(serial: str, verdict: CertificateVerdict) -> str | None:
+def ended_server(serial: str, verdict: "CertificateVerdict") -> str | None:
     """Why a certificate is the control plane's no more: the trust document in force revokes or locks it."""
     found = verdict(serial)
     if found is None:

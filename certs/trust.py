@@ -27,6 +27,7 @@ from certs.keyfiles import read_secret, write_secret
 from certs.keyring import KeyRing
 from certs.spiffe import IdentityRole, SpiffeId
 from certs.trust_form import (
+    CertificateVerdict,
     Retirement,
     Revocations,
     TrustDocument,
@@ -37,6 +38,7 @@ from certs.trust_form import (
 )
 
 __all__ = [
+    "CertificateVerdict",
     "Retirement",
     "Revocations",
     "TrustDocument",

@@ -6,7 +6,7 @@ and keys of an unknown kind are refused: a rotation takes who has a document in 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,6 +47,10 @@ class TrustVerdict(NamedTuple):
     locked: bool
     kind: str
     id: str
+
+
+CertificateVerdict = Callable[[str], TrustVerdict | None]
+"""What has ended the use of the certificate with this serial number, by the document in force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from certs.peers import peer_certificate
 from certs.tls import TlsContext
-from certs.trust import TrustVerdict
+from certs.trust import CertificateVerdict
 from control_plane.fleet.reach import Sender
 from trunkline.channel.errors import HandshakeFailed
 from trunkline.channel.link import Link, LinkOwner
@@ -19,8 +19,6 @@ from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 
 LINK_SECONDS = 3.0
-
-CertificateVerdict = Callable[[str], TrustVerdict | None]
 
 
 class RelayLinks:

@@ -6,9 +6,10 @@ from typing import Any
 
 import aiohttp
 
-from certs.control_plane_server import CertificateVerdict, ended_server, foreign_server, server_serial
+from certs.control_plane_server import ended_server, foreign_server, server_serial
 from certs.errors import CertificateError
 from certs.identities import Identity
+from certs.trust import CertificateVerdict
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.client.clock_offset import ClockOffset

@@ -10,7 +10,7 @@ from certs.errors import CertificateError
 from certs.identities import Identity
 from certs.peers import peer_certificate
 from certs.tls import TlsContext
-from certs.trust import TrustVerdict
+from certs.trust import CertificateVerdict, TrustVerdict
 from node_agent.identity.credentials import Credentials
 from node_agent.identity.node_identity import NodeIdentity
 from node_agent.links.attachment import Attachment
@@ -22,8 +22,6 @@ from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, Role
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.channel.terms import LinkTerms
-
-CertificateVerdict = Callable[[str], TrustVerdict | None]
 
 # A relay passes on the cancellations of all its senders, each of whom it bounds itself: one sender that cancels in a
 # storm must not cost the node its link.

@@ -7,8 +7,9 @@ from typing import Any
 
 import aiohttp
 
-from certs.control_plane_server import CertificateVerdict, ended_server, foreign_server, server_serial
+from certs.control_plane_server import ended_server, foreign_server, server_serial
 from certs.tls import TlsContext
+from certs.trust import CertificateVerdict
 from trunkline.client.clock_offset import ClockOffset
 from trunkline.client.control_plane_answers import (
     ControlPlaneUnreachable,
