@@ -6,7 +6,8 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -358,19 +359,27 @@ def connected_from(address: str, port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
 
 
+@asynccontextmanager
+async def silent(listening: Listening, *addresses: str, each: int) -> AsyncIterator[None]:
+    """So many connections from each of these addresses, on which nothing is said; behind the block none is counted."""
+    port = listening.listener.port
+    connections = [connected_from(address, port) for address in addresses for _ in range(each)]
+    yield
+    for connection in connections:
+        connection.close()
+    await until(lambda: not listening.listener._arrivals._counts)
+
+
 @on_each_loop
 async def test_one_address_that_shows_nothing_keeps_no_other_out(listening: Listening):
     arrivals = listening.listener._arrivals
     bound(listening, most_per_address=4)
-    silent = [connected_from("127.0.0.1", listening.listener.port) for _ in range(4)]
-    await until(lambda: len(arrivals) == 4)
-    with connected_from("127.0.0.1", listening.listener.port) as fifth:
-        assert await asyncio.to_thread(fifth.recv, 1) == b""
-    asking = await listening.asking("/full", "127.0.0.2")
-    assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
-    for connection in [asking, *silent]:
-        connection.close()
-    await until(lambda: not arrivals._counts)
+    async with silent(listening, "127.0.0.1", each=4):
+        await until(lambda: len(arrivals) == 4)
+        with connected_from("127.0.0.1", listening.listener.port) as fifth:
+            assert await asyncio.to_thread(fifth.recv, 1) == b""
+        with await listening.asking("/full", "127.0.0.2") as asking:
+            assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
 
 
 @on_the_fast_loop
@@ -378,24 +387,18 @@ async def test_a_handful_of_addresses_leave_room_for_those_that_have_none(listen
     arrivals = listening.listener._arrivals
     bound(listening, most=32, most_per_address=31)
     hosts = [f"127.0.0.{number}" for number in (1, 2, 3, 4)]
-    silent = [connected_from(host, listening.listener.port) for host in hosts for _ in range(32)]
-    asking = await listening.asking("/full", "127.0.0.5")
-    assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
-    assert [arrivals._counts[host] for host in hosts] == [17, 8, 4, 2]
-    for connection in [asking, *silent]:
-        connection.close()
-    await until(lambda: not arrivals._counts)
+    async with silent(listening, *hosts, each=32):
+        with await listening.asking("/full", "127.0.0.5") as asking:
+            assert await asyncio.to_thread(asking.recv, 9) == b"HTTP/1.1 "
+            assert [arrivals._counts[host] for host in hosts] == [17, 8, 4, 2]
 
 
 @on_the_fast_loop
 async def test_an_address_that_may_have_all_is_everybodys(listening: Listening):
     arrivals = listening.listener._arrivals
     bound(listening, most=8, most_per_address=8)
-    silent = [connected_from("127.0.0.1", listening.listener.port) for _ in range(8)]
-    await until(lambda: len(arrivals) == 8)
-    for connection in silent:
-        connection.close()
-    await until(lambda: not arrivals._counts)
+    async with silent(listening, "127.0.0.1", each=8):
+        await until(lambda: len(arrivals) == 8)
 
 
 @on_the_fast_loop

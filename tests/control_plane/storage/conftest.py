@@ -1,4 +1,4 @@
-"""Two workspaces for the tests of what storage finds, changes and forgets."""
+"""For the tests of what storage finds, changes and forgets: an empty database, and one of two workspaces."""
 
 import asyncio
 import shutil
@@ -9,7 +9,19 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.database import Database
+from control_plane.storage.records.record import Record
 from tests.support.tenants import fill
+
+
+@pytest.fixture
+async def empty(tmp_path: Path) -> AsyncIterator[AsyncSession]:
+    """A transaction on a database in which nothing is."""
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with database.engine.begin() as connection:
+        await connection.run_sync(Record.metadata.create_all)
+    async with database.write() as session:
+        yield session
+    await database.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,11 @@
 """Which lock is in force on what, and until when; and what is the same revocation or lock, asked for again."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import ApiError
 from control_plane.storage import accounts, locks, revocations
-from control_plane.storage.database import Database
 from control_plane.storage.locks import LockRequest
-from control_plane.storage.records.record import Record
 
 NOW_MS = 1_800_000_000_000
 WANTED = LockRequest("node", "nd-1", 60, "odd")
@@ -18,14 +13,9 @@ LATER_MS = NOW_MS + 60_000
 
 
 @pytest.fixture
-async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'locks.db'}")
-    async with database.engine.begin() as connection:
-        await connection.run_sync(Record.metadata.create_all)
-    async with database.write() as session:
-        accounts.add_account(session, NOW_MS)
-        yield session
-    await database.close()
+async def session(empty: AsyncSession) -> AsyncSession:
+    accounts.add_account(empty, NOW_MS)
+    return empty
 
 
 async def test_a_lock_is_on_this_kind_and_id_until_it_expires_or_is_lifted(session: AsyncSession) -> None:

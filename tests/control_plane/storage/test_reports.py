@@ -1,8 +1,5 @@
 """What a relay's report makes of records that are kept for long, and what it is charged for them."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,9 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.storage import reports
 from control_plane.storage.adoptions import CutReport
 from control_plane.storage.audit import Actor
-from control_plane.storage.database import Database
 from control_plane.storage.records.audit import AuditEvent
-from control_plane.storage.records.record import Record
 from control_plane.storage.records.relays import Relay
 from control_plane.storage.reports import MOST_AUDITED, ReportItem
 
@@ -20,15 +15,10 @@ CUT = CutReport("revocation", "token", "t")
 
 
 @pytest.fixture
-async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'reports.db'}")
-    async with database.engine.begin() as connection:
-        await connection.run_sync(Record.metadata.create_all)
-    async with database.write() as session:
-        session.add(Relay(relay_id="rl-1", relay="relay-1", dns_names=["localhost"], creation_time=1))
-        await session.flush()
-        yield session
-    await database.close()
+async def session(empty: AsyncSession) -> AsyncSession:
+    empty.add(Relay(relay_id="rl-1", relay="relay-1", dns_names=["localhost"], creation_time=1))
+    await empty.flush()
+    return empty
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,18 @@
 """Which documents were published here: what a relay holds beside them is of a database that is gone."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import trust_publications
-from control_plane.storage.database import Database
-from control_plane.storage.records.record import Record
 
 CURRENT = 9
 
 
 @pytest.fixture
-async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'publications.db'}")
-    async with database.engine.begin() as connection:
-        await connection.run_sync(Record.metadata.create_all)
-    async with database.write() as session:
-        for sequence in (5, 7):
-            await trust_publications.record(session, sequence, "ours", 1)
-        yield session
-    await database.close()
+async def session(empty: AsyncSession) -> AsyncSession:
+    for sequence in (5, 7):
+        await trust_publications.record(empty, sequence, "ours", 1)
+    return empty
 
 
 @pytest.mark.parametrize(
