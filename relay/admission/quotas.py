@@ -3,8 +3,9 @@
 Theory of operation. A grant holds the `Use` that its calls count towards, or None where nobody bounds them, so that
 calls without a quota cost nothing. A use is a workspace's meter and a sender's. Rates are token buckets that hold
 `BURST_SECONDS` of the rate. Bytes are known only once they have passed: they put the bucket into debt, and calls are
-refused until it is paid, so that one long transfer is not cut, and those after it wait. No more is owed than
-`MOST_OWED_SECONDS` of the rate pay for: what has passed cannot be taken back, and who owed days of it could do nothing.
+refused until it is paid, so that one long transfer is not cut, and those after it wait. So do calls of whoever is not
+refused. No more is owed than `MOST_OWED_SECONDS` of the rate pay for: what has passed cannot be taken back, and who
+owed days of it could do nothing.
 
 Other quotas change the bounds of the meters that are there, and grants are decided anew; what is in a bucket, or is
 owed, stays as far as the new rate's bounds allow. Senders are remembered up to a bound; those without an open call and
@@ -66,8 +67,7 @@ class Meter:
     def begin(self) -> None:
         """Count a call that begins."""
         self.open += 1
-        if self._calls_per_second:
-            self._calls -= 1.0
+        self._spend_calls(1)
 
     def end(self) -> None:
         """Count its end."""
@@ -77,6 +77,10 @@ class Meter:
         """Count bytes that have passed."""
         if self._bytes_per_second:
             self._bytes = max(self._bytes - size, -MOST_OWED_SECONDS * self._bytes_per_second)
+
+    def _spend_calls(self, count: int) -> None:
+        if self._calls_per_second:
+            self._calls = max(self._calls - count, -MOST_OWED_SECONDS * self._calls_per_second)
 
     def idle(self, now: float) -> bool:
         """Whether it is in the state of a new one."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from relay.admission.quota_form import Quota
-from relay.admission.quotas import MOST_OWED_SECONDS, Meter, Party, Quotas
+from relay.admission.quotas import Meter, Party, Quotas
 
 TELL_SECONDS: Final = 0.05
 
@@ -61,8 +61,7 @@ class SharedMeter(Meter):
         if opened:
             self._others[worker] = opened
         Meter.spend(self, size)
-        if self._calls_per_second:
-            self._calls = max(self._calls - calls, -MOST_OWED_SECONDS * self._calls_per_second)
+        self._spend_calls(calls)
 
     def forget(self, worker: int) -> None:
         """Another worker has ended, and its calls with it."""

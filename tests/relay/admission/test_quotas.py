@@ -80,6 +80,15 @@ def test_no_more_is_owed_than_ten_minutes_pay_for() -> None:
     assert one.excess(MOST_OWED_SECONDS + 0.1) is None
 
 
+def test_who_is_not_refused_owes_no_more_calls_than_ten_minutes_pay_for() -> None:
+    one = use(quotas(Quota(calls_per_second=1)))
+    for _ in range(10_000):
+        one.begin()
+        one.end()
+    assert one.excess(MOST_OWED_SECONDS) == "the workspace makes too many calls a second"
+    assert one.excess(MOST_OWED_SECONDS + 1.1) is None
+
+
 def test_under_a_lower_quota_what_was_owed_before_is_ten_minutes_worth_of_it_at_most() -> None:
     of = quotas(Quota(bytes_per_second=10**8))
     one = use(of)
