@@ -135,10 +135,10 @@ class Arrivals:
         return None
 
     def _has_too_many(self, peer: PeerCertificate, identity: Hashable) -> bool:
-        """Whether an identity gets no further connection."""
-        count = self._counts[identity]
+        """Whether an identity gets no further connection; this one, whose task goes on, takes two places meanwhile."""
+        count, room = self._counts[identity], max(self._room, 0)
         is_relay = peer.spiffe_id is not None and peer.spiffe_id.role is IdentityRole.RELAY
-        return count >= self._bounds.most_per_identity or (not is_relay and count * NODE_PART > self._room)
+        return count >= self._bounds.most_per_identity or (not is_relay and count * NODE_PART > room)
 
     def _take(self, accepted: socket.socket, place: tuple[Any, ...]) -> None:
         source = source_of(place)

@@ -419,6 +419,17 @@ async def test_nodes_leave_room_for_others_and_relays_have_what_they_need(listen
     await until(lambda: not arrivals._counts and not listening.transports)
 
 
+@on_each_loop
+async def test_the_last_connection_that_there_may_be_is_a_nodes_as_well(listening: Listening):
+    bound(listening, most=3)
+    held = [await listening.asking("/never", address) for address in ("127.0.0.1", "127.0.0.2")]
+    held.append(await listening.asking("/full", identity=listening._kit.issue_node()))
+    assert await asyncio.to_thread(held[-1].recv, 9) == b"HTTP/1.1 "
+    for connection in held:
+        connection.close()
+    await until(lambda: not listening.listener._arrivals._counts and not listening.transports)
+
+
 @on_the_fast_loop
 async def test_of_an_address_those_that_show_a_certificate_do_not_count(listening: Listening):
     arrivals = listening.listener._arrivals
