@@ -11,11 +11,11 @@ FIRST_SWEEP = 1024
 
 
 class Allowances:
-    """A token bucket for each node and relay: so many records a second, with ten minutes' worth at once."""
+    """A token bucket for each node and relay: so many records a second, with `burst_seconds` worth of them at once."""
 
-    def __init__(self, records_per_second: float, clock: Clock) -> None:
+    def __init__(self, records_per_second: float, clock: Clock, *, burst_seconds: float = BURST_SECONDS) -> None:
         self._per_second = records_per_second
-        self._most = records_per_second * BURST_SECONDS
+        self._most = records_per_second * burst_seconds
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}
         self._sweep_at = FIRST_SWEEP

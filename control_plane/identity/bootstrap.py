@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.evidence_nonce import evidence_nonce
+from control_plane.allowances import Allowances
 from control_plane.attestation.admission import Admission, Asked, CloneAlarm, admit_machine
 from control_plane.attestation.evidence import JOIN_TOKEN, Evidence, EvidenceProvider, HeldJoinToken
 from control_plane.attestation.join_approvals import Waiting
@@ -43,6 +44,8 @@ from trunkline.runtime.clock import Clock
 NONCE_SECONDS = 60
 ANSWER_SECONDS = 600
 NAME_SUFFIX_BYTES = 4
+MOST_RETURNS_PER_SECOND = 0.1
+"""Of one node, and ten minutes' worth at once, as of late renewals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Bootstrap:
         self._metrics = metrics
         self._clock = clock
         self._most_challenges = most_challenges
+        self._returns = Allowances(MOST_RETURNS_PER_SECOND, clock)
         for method in providers:
             for outcome in Outcome:
                 metrics.attestations.labels(method, outcome.value)  # shown from the start, as 0
@@ -183,6 +187,8 @@ class Bootstrap:
                 raise await _bad_nonce(session, request, case.now_ms)
             admission = await self._admission(session, case)
             if isinstance(admission, Admission):
+                if admission.node is not None:
+                    self._returns.spend(admission.node.node_id)
                 return await self._grant(session, case, admission)
             if admission.is_new:
                 append(session, case.now, actor, _waits(request, admission))

@@ -158,6 +158,16 @@ class Issuance:
             await signers.note_token(session, issued.claims.key_id, issued.claims.expires_at * 1000)
 
     @property
+    def svid_seconds(self) -> int:
+        """How long certificates of nodes are good."""
+        return self._tokens.svid_seconds
+
+    @property
+    def relay_svid_seconds(self) -> int:
+        """How long certificates of relays are good."""
+        return self._tokens.relay_svid_seconds
+
+    @property
     def signing_key_id(self) -> str:
         """The key that signs tokens now."""
         return self._signers.tokens.key_id

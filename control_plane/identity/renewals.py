@@ -6,6 +6,7 @@ it is looked at again in the transaction that would give it a successor.
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.allowances import Allowances
 from control_plane.errors import ApiError, ErrorCode, conflict
 from control_plane.identity.issuance import Issuance
 from control_plane.identity.pairs import RENEWAL, Pair, PairRequest, issue_pair
@@ -21,8 +22,15 @@ from trunkline.runtime.clock import Clock
 
 BOOTSTRAP = "bootstrap"
 """The origin of certificates that machines got by their evidence."""
+MOST_IN_A_LIFETIME = 512
+"""So often may a node or relay renew in the lifetime of a certificate, and half of it at once: each one that is good
+is a row, and a revocation where its holder comes back or is deleted."""
 FULL_RETRY_SECONDS = 60
 """When a node asks again whose former certificates there is no room to revoke for."""
+NO_ROOM = (
+    "this node has had more certificates than there is room to revoke of one node: it is confirmed once some have "
+    "expired; if its node is deleted, the machine may join as a new one"
+)
 
 
 class Renewals:
@@ -32,6 +40,8 @@ class Renewals:
         self._database = database
         self._issuance = issuance
         self._clock = clock
+        self._of_nodes = _allowances(issuance.svid_seconds, clock)
+        self._of_relays = _allowances(issuance.relay_svid_seconds, clock)
 
     async def confirm(self, workspace_id: str, node_id: str, serial: str, actor: Actor) -> bool:
         """Take note that a node holds the key of this certificate.
@@ -67,9 +77,10 @@ class Renewals:
             The pair, and whether the trust document changed.
 
         Raises:
-            ApiError: the node was deleted, its certificate has ended, or the CSR was sent with another sealing key
-                before.
+            ApiError: the node was deleted, its certificate has ended, the CSR was sent with another sealing key
+                before, or it renews too often.
         """
+        self._of_nodes.spend(node_id)
         now = self._clock.now()
         async with self._database.write() as session:
             await _refuse_ended(session, serial, now)
@@ -104,8 +115,9 @@ class Renewals:
         """Issue the next leaf of a relay that has this certificate; the same CSR gets the same leaf.
 
         Raises:
-            ApiError: the relay was deleted, or its certificate has ended.
+            ApiError: the relay was deleted, its certificate has ended, or it renews too often.
         """
+        self._of_relays.spend(relay_id)
         now = self._clock.now()
         async with self._database.write() as session:
             await _refuse_ended(session, serial, now)
@@ -182,22 +194,25 @@ class Renewals:
         return is_bootstrap and await self._end_earlier(session, certificate, actor, now)
 
     async def _end_earlier(self, session: AsyncSession, certificate: Certificate, actor: Actor, now: float) -> bool:
-        earlier = await certificates.live_before(session, certificate, int(now * 1000))
-        try:
-            for old in earlier:
-                await revocations.revoke(
-                    session,
-                    "certificate",
-                    old.serial,
-                    expire_time=old.expire_time,
-                    revoked_by=actor.name,
-                    now_ms=int(now * 1000),
-                )
-        except ApiError as error:  # nothing is wrong with the node: it asks again until there is room
-            raise ApiError(
-                ErrorCode.RESOURCE_EXHAUSTED, error.message, retry_after_seconds=FULL_RETRY_SECONDS
-            ) from None
+        now_ms = int(now * 1000)
+        room = await revocations.room_of(session, certificate.subject_id)
+        earlier = await certificates.live_before(session, certificate, now_ms, most=room + 1)
+        if len(earlier) > room:  # the node asks again until there is room
+            raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, NO_ROOM, retry_after_seconds=FULL_RETRY_SECONDS)
+        for old in earlier:
+            await revocations.revoke(
+                session,
+                "certificate",
+                old.serial,
+                expire_time=old.expire_time,
+                revoked_by=actor.name,
+                now_ms=now_ms,
+            )
         return bool(earlier)
+
+
+def _allowances(lifetime_seconds: float, clock: Clock) -> Allowances:
+    return Allowances(MOST_IN_A_LIFETIME / lifetime_seconds, clock, burst_seconds=lifetime_seconds / 2)
 
 
 def _address(relay: Relay) -> str:

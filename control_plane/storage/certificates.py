@@ -41,8 +41,10 @@ async def next_issue_time(session: AsyncSession, subject_id: str, now_ms: int) -
     return now_ms if newest is None else max(now_ms, newest + 1)
 
 
-async def live_before(session: AsyncSession, certificate: Certificate, now_ms: int) -> Sequence[Certificate]:
-    """Return what the subject had before it bootstrapped to this certificate, as far as it has not expired.
+async def live_before(
+    session: AsyncSession, certificate: Certificate, now_ms: int, *, most: int
+) -> Sequence[Certificate]:
+    """Return what the subject had before it bootstrapped to this certificate and is good still; so many at most.
 
     What was renewed, or taken back on record, later is among it: as long as the certificate is not confirmed, only
     whoever held an earlier one can have come with it.
@@ -52,8 +54,9 @@ async def live_before(session: AsyncSession, certificate: Certificate, now_ms: i
         Certificate.serial != certificate.serial,
         or_(Certificate.issue_time <= certificate.issue_time, Certificate.origin.in_(("renewal", "taken_back"))),
         Certificate.expire_time > now_ms,
+        ~select(Revocation.id).where(Revocation.kind == "certificate", Revocation.id == Certificate.serial).exists(),
     )
-    return (await session.scalars(query)).all()
+    return (await session.scalars(query.limit(most))).all()
 
 
 async def bootstrapped_since(session: AsyncSession, subject_id: str, since_ms: int) -> bool:

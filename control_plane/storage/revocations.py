@@ -8,10 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.errors import limit_reached
 from control_plane.storage.accounts import next_trust_sequence
+from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.trust import Revocation
 
 MOST_REVOCATIONS = 40_000
 """What a trust document of 4 MiB holds, with room to spare; one that could not be signed would end no credential."""
+OF_OPERATORS = 10_000
+"""Of these, the last are for operators, whatever nodes do."""
+SUBJECT_PART = 64
+"""Coming back again and again, a node ends certificates of its own as long as they are no more than this part of what
+is left: however many nodes do so, there is room for one that has ended few."""
 FULL = f"there are {MOST_REVOCATIONS} revocations already: revoke the node or workspace behind them, or rotate the key"
 
 
@@ -56,6 +62,14 @@ async def revoke(
 async def count(session: AsyncSession) -> int:
     """Return how many there are."""
     return (await session.scalars(select(func.count()).select_from(Revocation))).one()
+
+
+async def room_of(session: AsyncSession, subject_id: str) -> int:
+    """Return how many more certificates a node may end by coming back."""
+    left = MOST_REVOCATIONS - OF_OPERATORS - await count(session)
+    of_subject = Certificate.serial == Revocation.id, Certificate.subject_id == subject_id
+    ended = select(func.count()).select_from(Revocation).where(Revocation.kind == "certificate", *of_subject)
+    return max(0, left // SUBJECT_PART - (await session.scalars(ended)).one())
 
 
 async def find(session: AsyncSession, kind: str, name: str) -> Revocation | None:

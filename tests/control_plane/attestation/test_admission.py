@@ -347,6 +347,35 @@ async def test_a_confirmation_that_there_is_no_room_for_is_asked_for_again(
     await cloudy.plane.ok("POST", f"{BOOTSTRAP}/confirm", {}, identity=new)
 
 
+async def test_a_node_that_comes_back_for_ever_leaves_operators_room_to_revoke(
+    cloudy: CloudPlane, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("control_plane.storage.revocations.MOST_REVOCATIONS", 8)
+    monkeypatch.setattr("control_plane.storage.revocations.OF_OPERATORS", 2, raising=False)
+    monkeypatch.setattr("control_plane.storage.revocations.SUBJECT_PART", 2, raising=False)
+    await cloudy.policy()
+    answer, _ = await cloudy.join()
+
+    async def confirmed() -> bool:
+        identity = await unconfirmed(cloudy)
+        return (await cloudy.plane.call("POST", f"{BOOTSTRAP}/confirm", {}, identity=identity)).status == 200
+
+    ended = 0
+    while ended < 20 and await confirmed():
+        ended += 1
+    assert ended == 2, "its part of what is left"
+    await cloudy.plane.ok("POST", "/api/2.0/revocations", {"kind": "node", "id": answer["node_id"]})
+
+
+async def test_a_machine_that_comes_back_again_and_again_has_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever a node keeps proving, what is written down of it is bounded; machines that are new do not wait."""
+    monkeypatch.setattr("control_plane.identity.bootstrap.MOST_RETURNS_PER_SECOND", 1 / 600, raising=False)
+    async with cloud_plane(tmp_path) as cloudy:
+        await cloudy.policy()
+        assert [(await cloudy.attest()).status for _ in range(3)] == [200, 200, 429]
+        assert (await cloudy.attest("vm-2")).status == 200
+
+
 async def unconfirmed(cloudy: CloudPlane, **fields: Any) -> Identity:
     body, key = await cloudy.request(**fields)
     return Identity(key, CertificateChain.from_pem((await cloudy.send(body)).document["certificate_chain"]))

@@ -7,6 +7,7 @@ import pytest
 from certs.identities import build_csr
 from certs.keyfiles import generate_key
 from control_plane.errors import ApiError, ErrorCode
+from control_plane.identity import renewals as module
 from control_plane.identity.renewals import Renewals
 from control_plane.storage.audit import Actor
 from tests.support.control_planes import EnrolledNode, EnrolledRelay, RunningControlPlane
@@ -55,3 +56,21 @@ async def test_what_has_ended_meanwhile_gets_nothing(plane: RunningControlPlane,
         with pytest.raises(ApiError, match=r"this certificate (was revoked|is locked)") as refusal:
             await ask(renewals, node, relay)
         assert refusal.value.code is code
+
+
+@pytest.mark.parametrize("ask", [renew_node, renew_relay])
+async def test_each_renews_so_often_in_the_lifetime_of_a_certificate(
+    plane: RunningControlPlane, monkeypatch: pytest.MonkeyPatch, ask: Ask
+):
+    """Each certificate that is good is a row, and a revocation when its holder is deleted or comes back."""
+    monkeypatch.setattr(module, "MOST_IN_A_LIFETIME", 4, raising=False)
+    node, relay, others = await plane.node("vm-1"), await plane.relay("one"), (await plane.node("vm-2"))
+    renewals = Renewals(
+        database=plane.database, issuance=plane.control_plane.identities.issuance, clock=plane.foundation.clock
+    )
+    for _ in range(2):
+        await ask(renewals, node, relay)
+    with pytest.raises(ApiError) as refusal:
+        await ask(renewals, node, relay)
+    assert refusal.value.code is ErrorCode.RESOURCE_EXHAUSTED
+    await ask(renewals, others, await plane.relay("two"))

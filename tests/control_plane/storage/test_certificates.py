@@ -66,11 +66,17 @@ async def test_what_a_bootstrap_ends_is_all_that_its_subject_had(tenants: AsyncS
         made("bootstrapped since", issue_time=13),
         made("expired", issue_time=1, expire_time=NOW_MS),
         made("others", issue_time=1, subject_id="nd-2"),
+        made("revoked", issue_time=1),
     )
+    for kind, name in (("certificate", "revoked"), ("token", "before")):
+        values = {"expire_time": None, "sequence": 1, "creation_time": 1, "revoked_by": "me"}
+        tenants.add(Revocation(kind=kind, id=name, **values))
+    await tenants.flush()
     this = await certificates.find(tenants, "this")
     assert this is not None
-    ended = await certificates.live_before(tenants, this, NOW_MS)
+    ended = await certificates.live_before(tenants, this, NOW_MS, most=9)
     assert {one.serial for one in ended} == {"before", "at once", "renewed since", "taken back since"}
+    assert len(await certificates.live_before(tenants, this, NOW_MS, most=3)) == 3
 
 
 @pytest.mark.parametrize(
