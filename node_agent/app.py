@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from node_agent.composition.foundation import Foundation, lay_foundation
 from node_agent.composition.serving import Serving, compose
-from node_agent.establishing import control_plane_tls, establish_identity, proxies
+from node_agent.establishing import control_plane_tls, establish_identity, look_for_join_token, proxies
 from node_agent.identity.trust_keeping import TrustKeeping
 from node_agent.orphans import Orphans
 from node_agent.policy_file import PolicyError, PolicySource
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check(settings: AgentSettings) -> list[str]:
-    """Name what is wrong with the proxy, the CA file and the owner's policy, which the settings only point at."""
+    """Name what is wrong with what the settings only point at; the join token counts before the bootstrap only."""
     problems = []
-    for look in (proxies, control_plane_tls):
+    for look in (proxies, control_plane_tls, look_for_join_token):
         try:
             look(settings)
         except StartError as error:

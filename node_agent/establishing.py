@@ -10,11 +10,11 @@ from node_agent.identity.bootstrap import Bootstrap, BootstrapRefused
 from node_agent.identity.cloud_evidence import AwsEvidence, AzureEvidence, GcpEvidence
 from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
-from node_agent.identity.evidence import EvidenceSource, JoinToken
+from node_agent.identity.evidence import EvidenceSource, EvidenceUnavailable, JoinToken
 from node_agent.identity.late_renewal import LateRenewal
 from node_agent.identity.lost_trust import LostTrust
 from node_agent.identity.metadata_service import MetadataService
-from node_agent.identity.node_identity import IdentityStore, NodeIdentity
+from node_agent.identity.node_identity import IN_FORCE_FILE, IdentityStore, NodeIdentity
 from node_agent.identity.returning import Returning
 from node_agent.identity.succession import Succession
 from node_agent.identity.trust_in_force import TrustInForce
@@ -164,6 +164,21 @@ def evidence_source(settings: BootstrapSettings, clock: Clock, rng: random.Rando
     if settings.join_token_file is None:
         raise StartError("[bootstrap] join_token_file is missing")
     return JoinToken(settings.join_token_file)
+
+
+def look_for_join_token(settings: AgentSettings) -> None:
+    """See that there is a join token, if the machine is to become a node by one and is none yet.
+
+    Raises:
+        StartError: it is missing, empty, or others can read it.
+    """
+    path = settings.bootstrap.join_token_file
+    if settings.bootstrap.method != "join_token" or path is None or (settings.state_directory / IN_FORCE_FILE).exists():
+        return
+    try:
+        JoinToken(path).read()
+    except EvidenceUnavailable as error:
+        raise StartError(f"[bootstrap] join_token_file: {error}") from None
 
 
 def wishes(settings: BootstrapSettings) -> dict[str, str]:

@@ -44,10 +44,18 @@ class JoinToken:
         Raises:
             EvidenceUnavailable: it is missing, empty, or others can read it.
         """
+        return {"type": "join_token", "token": self.read()}
+
+    def read(self) -> str:
+        """Return the token.
+
+        Raises:
+            EvidenceUnavailable: as `collect`.
+        """
         try:
             token = read_secret(self._path).decode("ascii", "replace").strip()
         except CertificateError as error:
             raise EvidenceUnavailable(f"the join token cannot be read: {error}", permanent=True) from None
         if not token:
             raise EvidenceUnavailable(f"the join token file {self._path} is empty", permanent=True)
-        return {"type": "join_token", "token": token}
+        return token

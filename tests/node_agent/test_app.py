@@ -272,6 +272,27 @@ def test_a_ca_file_without_certificates_is_named_by_check_config(tmp_path, capsy
     assert f"[control_plane]: cannot use the CA file {path}: it holds no PEM" in capsys.readouterr().err
 
 
+def test_a_join_token_is_looked_for_by_check_config_while_the_machine_is_no_node(kit, tmp_path, capsys):
+    token, path = tmp_path / "join-token", tmp_path / "node-agent.toml"
+    path.write_text(
+        f"state_directory = '{tmp_path}'\n[control_plane]\nurl = 'https://x'\nca_file = '{kit.ca_file}'\n"
+        f"[bootstrap]\nmethod = 'join_token'\njoin_token_file = '{token}'\n"
+    )
+    told = []
+    for text, mode in ((None, 0), ("tlj-x\n", 0o644), ("\n", 0o600), ("tlj-x\n", 0o600)):
+        if text is not None:
+            token.write_text(text)
+            token.chmod(mode)
+        status = main(["--config", str(path), "--check-config"])
+        told.append((status, capsys.readouterr().err))
+    assert [status for status, _ in told] == [78, 78, 78, 0]
+    for (_, said), reason in zip(told, ("No such file", "chmod 600", "is empty", ""), strict=True):
+        assert reason in said
+    token.unlink()
+    (tmp_path / "identity.json").touch()
+    assert main(["--config", str(path), "--check-config"]) == 0
+
+
 def test_the_example_settings_are_right(kit, tmp_path, capsys, monkeypatch):
     from pathlib import Path
 
