@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from certs.control_plane_server import foreign_server
+from trunkline.client.distrust import remedy
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, RequestInvalid, TrunklineError, Unreachable
 from trunkline.client.lifetime import Lifetime
 from trunkline.client.outbound_proxy import outbound_proxy
@@ -42,8 +43,6 @@ LARGEST_ANSWER_BYTES = 16_777_216
 _LARGEST_ERROR_BYTES = 65_536
 _PIECE_BYTES = 65_536
 _FAREWELL_SECONDS = 0.1
-_NO_ROOT = frozenset({18, 19, 20, 21})
-"""OpenSSL's codes of a chain that leads to no root that is trusted (X509_V_ERR_*, `man 3 X509_STORE_CTX_get_error`)."""
 _REPEAT_STATUSES = frozenset({429, 502, 503, 504})
 
 Query = Mapping[str, str | int | None] | list[tuple[str, str]]
@@ -264,10 +263,10 @@ class ApiTransport:
 
     def _unreachable(self, error: aiohttp.ClientError) -> Unreachable:
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            reason = str(error.certificate_error)
-            if getattr(error.certificate_error, "verify_code", 0) in _NO_ROOT:
-                reason += "; name the file of its roots (TRUNKLINE_CA_FILE, ca_file)"
-            return Unreachable(f"the certificate of the control plane {self.url} is not trusted: {reason}", retry=False)
+            untrusted = error.certificate_error
+            mended = remedy(untrusted, roots="TRUNKLINE_CA_FILE, ca_file", address="TRUNKLINE_CONTROL_PLANE_URL")
+            reason = f"the certificate of the control plane {self.url} is not trusted: {untrusted}{mended}"
+            return Unreachable(reason, retry=False)
         if isinstance(error, ServerRefused):
             return Unreachable(f"what answers for the control plane {self.url} is not it: {error}", retry=False)
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__

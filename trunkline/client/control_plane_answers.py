@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 
 from trunkline.client.clock_offset import ClockOffset
+from trunkline.client.distrust import remedy
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 LONGEST_RETRY_AFTER_SECONDS = 60.0
@@ -87,12 +88,12 @@ def unreachable(url: str, error: Exception, clock_offset: ClockOffset) -> Contro
     complaint = clock_offset.complaint_about(untrusted or error)
     if complaint is not None:
         return ClockSkewed(complaint)
-    reason = (
-        _reason(error)
-        if untrusted is None
-        else f"its certificate is not trusted: {untrusted}; name the file of its roots in control_plane.ca_file"
+    if untrusted is None:
+        return ControlPlaneUnreachable(f"cannot reach the control plane {url}: {_reason(error)}")
+    mended = remedy(untrusted, roots="control_plane.ca_file", address="control_plane.url")
+    return ControlPlaneUnreachable(
+        f"cannot reach the control plane {url}: its certificate is not trusted: {untrusted}{mended}"
     )
-    return ControlPlaneUnreachable(f"cannot reach the control plane {url}: {reason}")
 
 
 def _seconds(retry_after: str | None) -> float:

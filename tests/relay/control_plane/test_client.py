@@ -90,11 +90,24 @@ async def test_a_stranger_is_not_believed(kit: IdentityKit, tmp_path):
         client = ControlPlaneClient(fake.url, kit.client_tls(), verdict=none_ended)
         with pytest.raises(
             ControlPlaneUnreachable,
-            match=r"certificate is not trusted: .+; name the file of its roots in control_plane\.ca_file",
+            match=r"certificate is not trusted: .+; name the file of its roots \(control_plane\.ca_file\)",
         ):
             await client.call("POST", "/x", {"secret": "value"})
         await client.close()
     assert json.dumps(fake.asked) == "[]"
+
+
+async def test_under_a_name_that_its_certificate_has_not_it_is_told_which_there_are_and_no_other_roots(
+    kit: IdentityKit,
+):
+    fake = ScriptedControlPlane()
+    async with fake.serve(kit.server_tls().context):
+        url = fake.url.replace("localhost", "127.0.0.1")
+        client = ControlPlaneClient(url, kit.client_tls(), verdict=none_ended)
+        with pytest.raises(ControlPlaneUnreachable, match=r"IP address mismatch.*identity\.dns_names") as refused:
+            await client.call("GET", "/x")
+        await client.close()
+    assert "roots" not in str(refused.value)
 
 
 async def test_a_stream_that_is_followed_ends_with_the_identity_it_was_opened_with(

@@ -228,6 +228,18 @@ def test_a_control_plane_that_is_not_trusted(
     assert outcome.stderr.count("\n") == 1
 
 
+def test_a_control_plane_under_a_name_that_its_certificate_has_not(
+    fake: FakeControlPlane, trunkline: Trunkline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = os.environ["TRUNKLINE_CONTROL_PLANE_URL"]
+    monkeypatch.setenv("TRUNKLINE_CONTROL_PLANE_URL", url.replace("localhost", "127.0.0.1"))
+    outcome = trunkline("node", "get", "vm-1")
+    assert outcome.status == os.EX_UNAVAILABLE
+    assert "IP address mismatch" in outcome.stderr
+    assert "identity.dns_names" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
 def test_tokens_go_to_standard_output_or_into_a_private_file(
     fake: FakeControlPlane, trunkline: Trunkline, tmp_path: Path
 ) -> None:
