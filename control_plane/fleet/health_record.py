@@ -13,7 +13,6 @@ from control_plane.fleet.health_states import NodeState
 from control_plane.fleet.node_commands import NodeAddress
 from control_plane.storage import nodes, trust_reports
 from control_plane.storage.database import Database
-from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import HealthObservation, Node
 from control_plane.storage.text import storable
 from trunkline.runtime.clock import Clock
@@ -33,6 +32,14 @@ class Finding:
     changed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class NodeChanges:
+    """The ids of nodes that have come, and of those that have gone."""
+
+    come: list[str]
+    gone: list[str]
+
+
 @dataclass(slots=True)
 class _Unwritten:
     finding: Finding
@@ -49,15 +56,32 @@ class HealthRecord:
         self._history_interval_ms = int(history_interval_seconds * 1000)
         self._unwritten: dict[str, _Unwritten] = {}
         self._observed_ms: dict[str, int] = {}
+        self._seen_ids, self._seen = "", 0
 
-    async def node_ids(self) -> set[str]:
-        """Return the ids of all nodes, but for those of workspaces that are being removed."""
-        removed = select(Workspace.workspace_id).where(Workspace.delete_time.is_not(None))
-        query = select(Node.node_id).where(Node.workspace_id.not_in(removed))
+    async def changes(self, known: Collection[str]) -> NodeChanges:
+        """Return which nodes have come and gone; those of workspaces that are being removed have gone.
+
+        As long as nobody has, it takes the same few milliseconds, however many nodes there are.
+
+        Args:
+            known: the ids of those that there were, by what was returned before as far as it was followed.
+        """
         async with self._database.read() as session:
-            found = set((await session.scalars(query)).all())
-        self._observed_ms = {node_id: at for node_id, at in self._observed_ms.items() if node_id in found}
-        return found
+            text = await nodes.all_ids(session)
+        if text == self._seen_ids and len(known) == self._seen:
+            return NodeChanges([], [])
+        await asyncio.sleep(0)
+        ids = text.split()
+        await asyncio.sleep(0)
+        come = [node_id for node_id in ids if node_id not in known]
+        if len(known) + len(come) == len(ids):
+            self._seen_ids, self._seen = text, len(ids)
+            return NodeChanges(come, [])
+        await asyncio.sleep(0)
+        there = set(ids)
+        self._observed_ms = {node_id: at for node_id, at in self._observed_ms.items() if node_id in there}
+        await asyncio.sleep(0)
+        return NodeChanges(come, [node_id for node_id in known if node_id not in there])
 
     async def addresses(self, node_ids: Collection[str]) -> list[NodeAddress]:
         """Return those of these nodes that there still are, with their workspaces; not with what they said last.

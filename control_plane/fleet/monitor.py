@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from control_plane.fleet.health_check import ON_PROBATION, Check, check_node
-from control_plane.fleet.health_record import Finding, HealthRecord
+from control_plane.fleet.health_record import NODES_AT_ONCE, Finding, HealthRecord
 from control_plane.fleet.health_states import NodeState, Standing, observe
 from control_plane.fleet.node_commands import NodeAddress, NodeCommands
 from control_plane.metrics import NodeStanding
@@ -157,19 +157,22 @@ class HealthMonitor:
                 await self._look_for_nodes()
 
     async def _look_for_nodes(self) -> None:
-        found = await self._record.node_ids()
-        for gone in self._watched.keys() - found:
+        changes = await self._record.changes(self._watched.keys())
+        for gone in changes.gone:
             del self._watched[gone]
-        newcomers = await self._record.addresses(found - self._watched.keys())
-        spread = min(self._settings.interval_seconds, len(newcomers) / FIRST_CHECKS_PER_SECOND)
-        now = self._clock.monotonic()
-        for address in newcomers:
-            node = address.node
-            standing = Standing(NodeState(node.state))
-            watched = _Watched(address, standing, since=now - self._age_seconds(node))
-            watched.seen_time = node.last_seen_time / 1000 if node.last_seen_time is not None else None
-            self._watched[node.node_id] = watched
-            self._timetable.set(node.node_id, self._rng.uniform(0.0, spread))
+        spread = min(self._settings.interval_seconds, len(changes.come) / FIRST_CHECKS_PER_SECOND)
+        for start in range(0, len(changes.come), NODES_AT_ONCE):
+            for address in await self._record.addresses(changes.come[start : start + NODES_AT_ONCE]):
+                self._watch(address, spread)
+
+    def _watch(self, address: NodeAddress, spread_seconds: float) -> None:
+        """Watch a node from now on; it is asked within so many seconds."""
+        node = address.node
+        standing = Standing(NodeState(node.state))
+        watched = _Watched(address, standing, since=self._clock.monotonic() - self._age_seconds(node))
+        watched.seen_time = node.last_seen_time / 1000 if node.last_seen_time is not None else None
+        self._watched[node.node_id] = watched
+        self._timetable.set(node.node_id, self._rng.uniform(0.0, spread_seconds))
 
     def _age_seconds(self, node: Node) -> float:
         """Return how long ago a node joined, by the wall clock; 0 where that is yet to come."""

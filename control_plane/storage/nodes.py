@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -64,6 +64,19 @@ async def select_nodes(
     if after is not None:
         query = query.where(Node.node > after)
     return (await session.scalars(_filtered(query, workspace_id, wanted))).all()
+
+
+async def all_ids(session: AsyncSession) -> str:
+    """Return the ids of all nodes, but for those of workspaces that are being removed, with spaces between them.
+
+    As one text they cost a fiftieth of as many rows, and as long as no workspace is being removed, an index has them
+    all.
+    """
+    removed = select(Workspace.workspace_id).where(Workspace.delete_time.is_not(None))
+    query = select(func.aggregate_strings(Node.node_id, " "))
+    if ids := (await session.scalars(removed)).all():
+        query = query.where(Node.workspace_id.not_in(ids))
+    return await session.scalar(query) or ""
 
 
 async def places(session: AsyncSession, node_ids: Sequence[str]) -> Sequence[tuple[Workspace, Node]]:

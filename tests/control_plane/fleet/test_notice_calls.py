@@ -37,5 +37,5 @@ async def test_a_database_that_cannot_be_read_loses_notices_and_no_more(tmp_path
             clock=clock,
             log=get_logger("test"),
         )
-        await calls.tell(await record.addresses(await record.node_ids()))
+        await calls.tell(await record.addresses((await record.changes(())).come))
     await lost.close()

@@ -166,6 +166,16 @@ async def test_what_nodes_said_of_their_health_is_not_read_where_only_their_trus
     assert [statement for statement, _ in gathered if "nodes.health" in statement] == []
 
 
+async def test_a_look_for_nodes_reads_their_ids_from_an_index_as_one_row(plane: RunningControlPlane):
+    record = HealthRecord(database=plane.database, clock=plane.foundation.clock, history_interval_seconds=60.0)
+    async with statements(plane) as gathered:
+        await record.changes(())
+    [(statement, parameters)] = [(one, two) for one, two in gathered if "FROM nodes" in one]
+    [step] = await plan(plane, statement, parameters)
+    assert "COVERING INDEX" in step
+    assert "group_concat(nodes.node_id" in statement
+
+
 async def test_what_was_found_of_many_nodes_is_written_by_as_few_statements_as_of_one(plane: RunningControlPlane):
     ids = [(await plane.node(f"vm-{number}")).node_id for number in range(2, 6)]
     clock = plane.foundation.clock
