@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from certs.identities import Identity
 from certs.trust import TrustStore
 from relay.admission.links import LinkAdmission
+from relay.admission.pacing import Pacing
 from relay.admission.quota_keeper import QuotaKeeper
 from relay.admission.quotas import Quotas
 from relay.admission.streams import Admission
@@ -341,6 +342,8 @@ def _data_path(
     alarms: Alarms,
 ) -> SenderPort:
     loop, limits = asyncio.get_running_loop(), footing.settings.limits
+    pacing = Pacing(loop, footing.clock.monotonic)
+    footing.metrics.calls_paced.set_function(lambda: pacing.waiting)
     front = FrontDoor(
         loop=loop,
         admission=admission,
@@ -349,6 +352,7 @@ def _data_path(
         limits=limits,
         metrics=footing.metrics,
         deadlines=deadlines,
+        pacing=pacing,
         budget=budget,
         id_prefix=secrets.token_hex(6),
         ready=lambda: around.lifecycle.ready and around.relay_ready(),

@@ -43,6 +43,7 @@ class RelayMetrics:
     def _define_calls(self, names: "_Names") -> None:
         self.calls = names.tallies("calls", "Calls that ended, by door and outcome.", "door", "outcome")
         self.calls_open = names.gauges("calls_open", "Calls in progress, by door.", "door")
+        self.calls_paced = names.gauge("calls_paced", "Calls in progress that wait for their quota of bytes.")
         self.call_seconds = names.distributions(
             "call_seconds", "Seconds from a request's head to its call's end.", "door"
         )

@@ -2,10 +2,11 @@
 
 Theory of operation. A grant holds the `Use` that its calls count towards, or None where nobody bounds them, so that
 calls without a quota cost nothing. A use is a workspace's meter and a sender's. Rates are token buckets that hold
-`BURST_SECONDS` of the rate. Bytes are known only once they have passed: they put the bucket into debt, and calls are
-refused until it is paid, so that one long transfer is not cut, and those after it wait. So do calls of whoever is not
-refused. No more is owed than `MOST_OWED_SECONDS` of the rate pay for: what has passed cannot be taken back, and who
-owed days of it could do nothing.
+`BURST_SECONDS` of the rate. Bytes are known only once they have passed: they put the bucket into debt. While it is
+empty, calls in progress go on by turns (see `pacing`); once `BURST_SECONDS` of the rate are owed, by calls too small to
+be held back or by what was under way, further ones are refused. Calls of whoever is not refused leave a debt as well.
+No more is owed than `MOST_OWED_SECONDS` of the rate pay for: what has passed cannot be taken back, and who owed days of
+it could do nothing.
 
 Other quotas change the bounds of the meters that are there, and grants are decided anew; what is in a bucket, or is
 owed, stays as far as the new rate's bounds allow. Senders are remembered up to a bound; those without an open call and
@@ -13,14 +14,15 @@ with nothing used up go first, and are equal to new ones.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 from relay.admission.quota_form import UNBOUNDED, Quota, WorkspaceQuotas
 
 BURST_SECONDS: Final = 2.0
 MOST_OWED_SECONDS: Final = 600.0
-"""What one transfer takes beyond its rate is paid for as far as somebody can be made to wait: with less, whoever makes
-long transfers one after the other would have far more than the quota."""
+"""What was taken beyond a rate is paid for as far as somebody can be made to wait. It is the windows of many calls, or
+was taken under a far higher quota."""
 MAX_SENDERS: Final = 20_000
 
 Party = tuple[str, str | None]
@@ -60,9 +62,21 @@ class Meter:
         self._fill(now)
         if self._calls_per_second and self._calls < 1.0:
             return "calls a second"
-        if self._bytes_per_second and self._bytes <= 0.0:
+        if self._bytes_per_second and self._bytes <= -BURST_SECONDS * self._bytes_per_second:
             return "bytes a second"
         return None
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether there were no bytes left when it was last looked; `room_bytes` says whether there are now."""
+        return self._bytes <= 0.0 and self._bytes_per_second > 0.0
+
+    def room_bytes(self, now: float) -> float:
+        """Return how many bytes may pass; 0 or less if none, and infinity where nothing bounds them."""
+        if not self._bytes_per_second:
+            return inf
+        self._fill(now)
+        return self._bytes
 
     def begin(self) -> None:
         """Count a call that begins."""
@@ -116,6 +130,22 @@ class Use:
             return f"this sender makes too many {what}"
         what = self._workspace.excess(now)
         return None if what is None else f"the workspace makes too many {what}"
+
+    @property
+    def meters(self) -> tuple[Meter, Meter]:
+        """The workspace's and the sender's."""
+        return self._workspace, self._sender
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether there may be no bytes left; `used_up` says whether there are."""
+        return self._workspace.overdrawn or self._sender.overdrawn
+
+    def used_up(self, now: float) -> Meter | None:
+        """Return a meter that has no bytes left, the workspace's first; None if both have."""
+        if self._workspace.room_bytes(now) <= 0:
+            return self._workspace
+        return self._sender if self._sender.room_bytes(now) <= 0 else None
 
     def begin(self) -> None:
         """Count a call that begins."""

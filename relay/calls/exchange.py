@@ -138,7 +138,7 @@ class Exchange(RequestStream):
             else:
                 self._rest.add(data)
         elif state is _RAW:
-            self._count(self._front.received_bytes, len(data))
+            self._charge_received(len(data))
             self._sender.deliver(data)
             self._credit(len(data), owed=self._sender.congested)
         else:
@@ -187,6 +187,10 @@ class Exchange(RequestStream):
 
     def _all_sent(self) -> None:
         self._check_raw_end()
+        if not self.congested:
+            self._sender.request_taken()
+
+    def _request_taken(self) -> None:
         self._sender.request_taken()
 
     # The response.
@@ -232,7 +236,7 @@ class Exchange(RequestStream):
         if framing is Framing.NONE or (framing is Framing.LENGTH and size <= len(rest)):
             # The common case: the whole response at once, passed on in one piece.
             late = len(rest) > size
-            self._count(self._front.received_bytes, size)
+            self._charge_received(size)
             self._sender.deliver(response.head + (rest[:size] if late else rest))
             self._end_response(late=late)
             return
@@ -263,7 +267,7 @@ class Exchange(RequestStream):
         except BodyError:
             self.fail(Outcome.BAD_RESPONSE, "the node's response breaks its framing")
             return b""
-        self._count(self._front.received_bytes, size)
+        self._charge_received(size)
         if content.ended:
             self._end_response(late=content.late or (self._rest is not None and len(self._rest.pieces) > 0))
             return b""
@@ -342,8 +346,7 @@ class Exchange(RequestStream):
         response = self._response
         self._state, self._rest = _DONE, None
         self._front.call_ended(self, self.request.counts, self.started_at)
-        if self._use is not None:
-            self._use.end()
+        self._end_use()
         if self._sender.congested:
             self._count_no_more()  # what waits for the sender is counted on his side from here on
         if self._let_go(late=late):
@@ -354,8 +357,7 @@ class Exchange(RequestStream):
         """The call ends without its response's end."""
         self._state, self._rest = _DONE, None
         self._front.call_failed(self, self.request.door, self.started_at, label)
-        if self._use is not None:
-            self._use.end()
+        self._end_use()
         self._reset()
 
     def _watch(self, seconds: float) -> None:

@@ -72,6 +72,7 @@ def keeps_time(
     """Looks at a call whose deadline has come, and fails it where it is late; returns whether to look again.
 
     `content` is what is still to come of the request, and `held_up` says that it is not the sender who keeps it back.
+    Nor is it where the call has waited for its quota in the meantime.
     """
     if exchange.silent(now) if content is not None else not exchange.accepted:
         front.deadline_passed("listener")
@@ -81,6 +82,7 @@ def keeps_time(
         return False
     least_bytes = front.limits.body_min_bytes_per_second * RATE_INTERVAL_SECONDS
     too_slow = content.take_came_bytes() < least_bytes
+    held_up = exchange.take_was_paced() or held_up
     if too_slow and not (held_up or exchange.response_begun or exchange.awaits_continue):
         front.deadline_passed("body_rate")
         exchange.fail(Outcome.REQUEST_TIMEOUT, "the request's content comes too slowly")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from relay.calls.credited_stream import CreditedStream
+from relay.calls.paced_stream import PacedStream
 from relay.doors.forwarding import ForwardedRequest, forward_request_trailers
 from trunkline.channel.bodies import (
     LARGE_CHUNK_BYTES,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from relay.admission.grants import Grant
     from relay.doors.front_door import FrontDoor
     from relay.links.reached import Caller
-    from relay.tallies import Tally
     from relay.trust.credentials import Destination
 
 TOO_MANY_CALLS: Final = "the node has as many calls open as its link allows this sender"
@@ -40,7 +39,7 @@ LEAVING: Final = "the node is just leaving this relay"
 _CHUNKED: Final = Framing.CHUNKED
 
 
-class RequestStream(CreditedStream):
+class RequestStream(PacedStream):
     """The stream of one call, as its request goes out on it. `Exchange` adds the response.
 
     Attributes:
@@ -48,13 +47,10 @@ class RequestStream(CreditedStream):
         request_ended: whether all of the request was handed to the stream.
     """
 
-    __slots__ = ("_front", "_grant", "_opens_later", "_request_id", "_use", "request", "request_ended")
+    __slots__ = ("_opens_later", "_request_id", "request", "request_ended")
 
     def __init__(self, front: FrontDoor, request: ForwardedRequest, grant: Grant) -> None:
-        CreditedStream.__init__(self)
-        self._front = front
-        self._grant = grant
-        self._use = grant.use
+        PacedStream.__init__(self, front, grant)
         self._opens_later = False
         self.request = request
         self.request_ended = not request.has_content
@@ -99,7 +95,7 @@ class RequestStream(CreditedStream):
         size = len(content)
         if not size:
             return
-        self._count(self._front.sent_bytes, size)
+        self._charge_sent(size)
         if self.request.framing is not _CHUNKED:
             self._send(content)
         elif size < LARGE_CHUNK_BYTES:
@@ -116,7 +112,7 @@ class RequestStream(CreditedStream):
 
     def send_raw(self, data: Chunk) -> None:
         """Passes raw bytes on."""
-        self._count(self._front.sent_bytes, len(data))
+        self._charge_sent(len(data))
         self._send(data)
 
     def fail(self, outcome: Outcome, message: str) -> None:
@@ -135,11 +131,6 @@ class RequestStream(CreditedStream):
             self.fail(Outcome.OVER_QUOTA, TOO_MANY_CALLS)
         else:
             self.fail(Outcome.NO_LISTENER, LEAVING)
-
-    def _count(self, tally: Tally, size_bytes: int) -> None:
-        tally.count += size_bytes
-        if self._use is not None:
-            self._use.spend(size_bytes)
 
     def _reset(self) -> None:
         if self._opens_later:

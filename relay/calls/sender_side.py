@@ -33,7 +33,7 @@ class SenderSide(Protocol):
         """Part of the response was sent, and the rest will not come."""
 
     def request_taken(self) -> None:
-        """The node has room for more of the request."""
+        """More of the request may come: the node has room for it, and it is the call's turn."""
 
     def became_raw(self) -> None:
         """From here on both sides send raw bytes."""

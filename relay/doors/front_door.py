@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from relay.admission.grants import Grant
+from relay.admission.pacing import Pacing
 from relay.bounds.deadlines import Deadlines
 from relay.bounds.untaken import Untaken
 from relay.doors.destinations import NodeNames
@@ -62,6 +63,7 @@ class FrontDoor:
         "idle_seconds",
         "limits",
         "listener_seconds",
+        "pacing",
         "ready",
         "received_bytes",
         "sent_bytes",
@@ -79,6 +81,7 @@ class FrontDoor:
         limits: LimitsSettings,
         metrics: RelayMetrics,
         deadlines: Deadlines,
+        pacing: Pacing,
         budget: CreditBudget,
         id_prefix: str,
         ready: Callable[[], bool],
@@ -95,6 +98,7 @@ class FrontDoor:
         self.idle_seconds: float = limits.idle_seconds
         self.listener_seconds: float = limits.listener_seconds
         self.deadlines = deadlines
+        self.pacing = pacing
         self.ready = ready
         self.draining = False
         self.shedding = False

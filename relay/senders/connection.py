@@ -243,7 +243,7 @@ class SenderConnection(AnsweringConnection):
             self._heed(exchange, len(data))
 
     def _heed(self, exchange: Exchange, size: int) -> None:
-        """Stops reading while the node has no room; `size` bytes have just come."""
+        """Stops reading while nothing more is to come; `size` bytes have just come."""
         if exchange.congested and (self._state is _CONTENT or self._state is _RAW):
             self._flow.stop_reading(size)
 
@@ -288,7 +288,7 @@ class SenderConnection(AnsweringConnection):
             self._finish()
 
     def request_taken(self) -> None:
-        """The node has room for more."""
+        """More may come: the node has room, and it is the call's turn."""
         self._flow.read_on()
 
     def became_raw(self) -> None:

@@ -221,8 +221,12 @@ class SenderStream(AnsweringStream):
             self.end_received()
 
     def _hand_back(self, size: int) -> None:
-        """Lets the sender send more, once the node has room."""
-        self._credit(size, owed=self._exchange is not None and self._exchange.congested)
+        """Lets the sender send more, once the node has room and it is the call's turn."""
+        exchange = self._exchange
+        if exchange is not None and exchange.congested and exchange.node_has_room and self._stream is not None:
+            self._stream.withhold(size)
+        else:
+            self._credit(size, owed=exchange is not None and exchange.congested)
 
     def _break(self, outcome: Outcome, message: str) -> None:
         if self._exchange is not None:
@@ -233,8 +237,10 @@ class SenderStream(AnsweringStream):
     # What the exchange asks for.
 
     def request_taken(self) -> None:
-        """The node has room for more."""
+        """More may come: the node has room, and it is the call's turn."""
         self._pay_credit()
+        if self._stream is not None and self._stream.withheld_bytes:
+            self._stream.give(self._stream.withheld_bytes)
 
     def became_raw(self) -> None:
         """From here on bytes pass as they are."""

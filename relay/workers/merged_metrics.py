@@ -26,6 +26,7 @@ _WORKERS: Final = "workers"
 _ALL: Final = "all"
 GAUGES: Final[dict[str, tuple[str, Callable[[Iterable[float]], float]]]] = {
     "trunkline_relay_calls_open": (_WORKERS, sum),
+    "trunkline_relay_calls_paced": (_WORKERS, sum),
     "trunkline_relay_connections_open": (_WORKERS, sum),
     "trunkline_relay_handshakes_open": (_WORKERS, sum),
     "trunkline_relay_handshakes_waiting": (_WORKERS, sum),

@@ -224,7 +224,8 @@ def _step(pair: SessionPair, streams: list[int], what: int, which: int, much: in
         case 4:
             pair.reset(side, stream_id)
         case 5:
-            pair.consume(side, stream_id, much / 255)
+            way = (pair.consume, pair.consume, pair.withhold, pair.give)[much & 3]
+            way(side, stream_id, much / 255)
         case 6:
             pair.deliver(side, 1 + much * 3)
         case 7:

@@ -39,6 +39,14 @@ class TwoSessions(RuleBasedStateMachine):
     def consume(self, side, stream_id, share):
         self.pair.consume(side, stream_id, share)
 
+    @rule(side=SIDES, stream_id=streams, share=st.floats(0, 1))
+    def withhold(self, side, stream_id, share):
+        self.pair.withhold(side, stream_id, share)
+
+    @rule(side=SIDES, stream_id=streams, share=st.floats(0, 1))
+    def give(self, side, stream_id, share):
+        self.pair.give(side, stream_id, share)
+
     @rule(side=SIDES)
     def ping(self, side):
         self.pair.ping(side)

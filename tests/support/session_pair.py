@@ -139,6 +139,16 @@ class SessionPair:
         if stream is not None:
             self.ends[side].session.consumed(stream, int(stream.unconsumed_bytes * share), self.now)
 
+    def withhold(self, side, stream_id, share):
+        stream = self._stream(side, stream_id)
+        if stream is not None:
+            self.ends[side].session.withhold(stream, int(stream.unconsumed_bytes * share))
+
+    def give(self, side, stream_id, share):
+        stream = self._stream(side, stream_id)
+        if stream is not None:
+            self.ends[side].session.give(stream, int(stream.withheld_bytes * share), self.now)
+
     def ping(self, side):
         end = self.ends[side]
         if len(end.pings) < MOST_PINGS:
@@ -168,7 +178,8 @@ class SessionPair:
             assert end.budget.held_bytes == session.held_bytes()
             extra = 0
             for stream in session.streams.values():
-                assert stream.receive_window + stream.unconsumed_bytes <= stream.window_bytes <= 4000
+                credit = stream.receive_window + stream.unconsumed_bytes + stream.withheld_bytes
+                assert credit <= stream.window_bytes <= 4000
                 other = end.peer.session.streams.get(stream.id)
                 if other is not None:
                     assert 0 <= stream.send_window <= other.receive_window
@@ -184,6 +195,7 @@ class SessionPair:
             for end in self.ends:
                 for stream in list(end.session.streams.values()):
                     end.session.consumed(stream, stream.unconsumed_bytes, self.now)
+                    end.session.give(stream, stream.withheld_bytes, self.now)
                 end.flush()
                 while end.wire:
                     quiet = 0

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from certs.trust import TrustDocument
 from relay.admission.grants import CONTROL_PLANE, Grant
+from relay.admission.pacing import Pacing
 from relay.admission.quotas import Use
 from relay.bounds.deadlines import Deadlines
 from relay.doors.destinations import NodeNames
@@ -269,6 +270,7 @@ class SmallRelay:
             limits=self.limits,
             metrics=self.metrics,
             deadlines=self.deadlines,
+            pacing=Pacing(loop, loop.time),
             budget=self.budget,
             id_prefix="t",
             ready=lambda: self.ready,

@@ -146,3 +146,22 @@ class LinkStream(Stream):
         link.session.consumed(self, size_bytes, link.now())
         if not link.flush_requested and link.session.wants_to_send:
             link.request_flush()
+
+    def withhold(self, size_bytes: int) -> None:
+        """Hand back delivered bytes, which are held no more, and have the peer wait for the credit until `give`.
+
+        Raises:
+            LocalProtocolError: more than was delivered.
+        """
+        self.link.session.withhold(self, size_bytes)
+
+    def give(self, size_bytes: int) -> None:
+        """Let the peer send so many bytes of those for which credit was withheld.
+
+        Raises:
+            LocalProtocolError: more than was withheld.
+        """
+        link = self.link
+        link.session.give(self, size_bytes, link.now())
+        if not link.flush_requested and link.session.wants_to_send:
+            link.request_flush()

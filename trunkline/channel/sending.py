@@ -25,7 +25,7 @@ from trunkline.channel.frames import (
 from trunkline.channel.limits import CreditBudget, Limits, RateBound
 from trunkline.channel.pings import MEASURE_SECONDS, QUIET_MEASURE_SECONDS, Pings
 from trunkline.channel.streams import Stream
-from trunkline.channel.windows import GRANT_BYTES, WindowGrowth
+from trunkline.channel.windows import GRANT_BYTES, LEAST_GIVEN_BYTES, WindowGrowth
 
 S = TypeVar("S", bound=Stream)
 
@@ -242,14 +242,32 @@ class SendingSession(Generic[S]):
         """
         if not stream.readable and not stream.writable:
             return
-        unconsumed = stream.unconsumed_bytes - size
-        if unconsumed < 0 or size < 0:
-            raise LocalProtocolError(f"stream {stream.id}: {size} bytes consumed, {stream.unconsumed_bytes} delivered")
-        stream.unconsumed_bytes = unconsumed
-        if self._budget is not None:
-            self._budget.held_bytes -= size
-        due = stream.window_bytes - stream.receive_window - unconsumed
+        unconsumed = self._let_go(stream, size)
+        due = stream.window_bytes - stream.receive_window - unconsumed - stream.withheld_bytes
         if (due * 5 >= stream.window_bytes * 2 or due >= GRANT_BYTES) and stream.readable:
+            self._grant(stream, due, now)
+
+    def withhold(self, stream: S, size: int) -> None:
+        """Hand back `size` delivered bytes as `consumed` does, but let the peer wait for the credit until `give`.
+
+        Raises:
+            LocalProtocolError: more than was delivered.
+        """
+        if stream.readable or stream.writable:
+            self._let_go(stream, size)
+            stream.withheld_bytes += size
+
+    def give(self, stream: S, size: int, now: float) -> None:
+        """Withhold `size` bytes less: they are credit at once, unless they come to less than `LEAST_GIVEN_BYTES`.
+
+        Raises:
+            LocalProtocolError: more than was withheld.
+        """
+        if not 0 <= size <= stream.withheld_bytes:
+            raise LocalProtocolError(f"stream {stream.id}: credit for {size} of {stream.withheld_bytes} withheld bytes")
+        stream.withheld_bytes -= size
+        due = stream.window_bytes - stream.receive_window - stream.unconsumed_bytes - stream.withheld_bytes
+        if (due * 5 >= stream.window_bytes * 2 or due >= LEAST_GIVEN_BYTES) and stream.readable:
             self._grant(stream, due, now)
 
     def ping(self, now: float) -> int:
@@ -322,6 +340,16 @@ class SendingSession(Generic[S]):
         if self._next_id > MAX_STREAM_ID:
             return LimitExceeded("the link has used up its stream ids; open a new link", ErrorCode.DRAINING)
         return None
+
+    def _let_go(self, stream: S, size: int) -> int:
+        """Count `size` bytes of a stream as held no more; returns how many still are."""
+        unconsumed = stream.unconsumed_bytes - size
+        if unconsumed < 0 or size < 0:
+            raise LocalProtocolError(f"stream {stream.id}: {size} bytes consumed, {stream.unconsumed_bytes} delivered")
+        stream.unconsumed_bytes = unconsumed
+        if self._budget is not None:
+            self._budget.held_bytes -= size
+        return unconsumed
 
     def _enter(self, sender: int) -> ChannelError | None:
         """Count a stream of a sender, or say why it may not have another."""

@@ -4,7 +4,8 @@ A stream has two halves. `writable` turns False when this side ends or resets it
 RST has been taken in. With both halves ended the session forgets the stream. `lost` says that it ended by a reset or
 with its session: nothing can come of it any more, and whatever the owner still does to it is ignored.
 
-Receiving is bounded by credit: `receive_window + unconsumed_bytes + (credit not handed back yet) = window_bytes`.
+Receiving is bounded by credit: `receive_window + unconsumed_bytes + withheld_bytes + (credit not handed back yet) =
+window_bytes`.
 """
 
 from typing import Final
@@ -29,6 +30,7 @@ class Stream:
         "timed_from",
         "unconsumed_bytes",
         "window_bytes",
+        "withheld_bytes",
         "writable",
     )
 
@@ -42,6 +44,8 @@ class Stream:
         """The size of the receive window: what the peer may send while nothing is consumed."""
         self.unconsumed_bytes = 0
         """Bytes delivered to the owner that the owner has not handed back."""
+        self.withheld_bytes = 0
+        """Bytes that the owner has handed back, and for which the peer is to get no credit yet."""
         self.first_flags = first_flags
         """SYN or ACK, until a frame has carried it."""
         self.sender = 0

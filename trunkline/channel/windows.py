@@ -27,6 +27,8 @@ from trunkline.channel.streams import Stream
 
 GRANT_BYTES: Final = 256 * 1024
 """Consumed so much, credit goes back at the latest."""
+LEAST_GIVEN_BYTES: Final = 8 * 1024
+"""Of credit that was withheld and is given by parts, so much is worth a frame; less goes with what is consumed next."""
 ROUND_TRIPS: Final = 2.5
 """A window that lasts no longer than so many round trips is too small."""
 FAR_SECONDS: Final = 0.05

@@ -61,13 +61,33 @@ def test_calls_at_once() -> None:
     assert one.excess(0.0) is None
 
 
-def test_bytes_are_paid_for_afterwards() -> None:
+def test_no_call_begins_while_more_than_a_bursts_worth_of_bytes_is_owed() -> None:
     one = use(quotas(Quota(bytes_per_second=100)))
     assert call(one, 0.0) is None
     one.spend(1000)
     assert call(one, 0.0) == "the workspace makes too many bytes a second"
-    assert call(one, 7.9) is not None
-    assert call(one, 8.1) is None
+    assert call(one, 5.9) is not None
+    assert call(one, 6.1) is None
+
+
+def test_a_bucket_is_used_up_until_what_is_owed_has_come() -> None:
+    of = quotas(Quota(bytes_per_second=100), Quota(bytes_per_second=50))
+    one = use(of)
+    workspace, sender = one.meters
+    one.spend(99)
+    assert (one.overdrawn, one.used_up(0.0)) == (False, None)
+    one.spend(201)
+    assert (one.overdrawn, one.used_up(0.0)) == (True, workspace)
+    assert one.used_up(1.5) is sender
+    assert one.used_up(4.1) is None
+    assert not one.overdrawn
+
+
+def test_nothing_is_used_up_where_no_bytes_are_bounded() -> None:
+    one = use(quotas(Quota(concurrent_calls=1)))
+    one.spend(10**12)
+    assert (one.overdrawn, one.used_up(0.0)) == (False, None)
+    assert one.meters[0].room_bytes(0.0) == float("inf")
 
 
 def test_no_more_is_owed_than_ten_minutes_pay_for() -> None:
@@ -76,8 +96,8 @@ def test_no_more_is_owed_than_ten_minutes_pay_for() -> None:
     for _ in range(1000):
         one.spend(10**6)
     one.end()
-    assert one.excess(MOST_OWED_SECONDS - 0.1) == "the workspace makes too many bytes a second"
-    assert one.excess(MOST_OWED_SECONDS + 0.1) is None
+    assert one.excess(MOST_OWED_SECONDS - BURST_SECONDS - 0.1) == "the workspace makes too many bytes a second"
+    assert one.excess(MOST_OWED_SECONDS - BURST_SECONDS + 0.1) is None
 
 
 def test_who_is_not_refused_owes_no_more_calls_than_ten_minutes_pay_for() -> None:
@@ -94,8 +114,8 @@ def test_under_a_lower_quota_what_was_owed_before_is_ten_minutes_worth_of_it_at_
     one = use(of)
     one.spend(10**9)
     of.replace({WORKSPACE: WorkspaceQuotas(Quota(bytes_per_second=1000))})
-    assert one.excess(MOST_OWED_SECONDS - 0.1) == "the workspace makes too many bytes a second"
-    assert one.excess(MOST_OWED_SECONDS + 0.1) is None
+    assert one.excess(MOST_OWED_SECONDS - BURST_SECONDS - 0.1) == "the workspace makes too many bytes a second"
+    assert one.excess(MOST_OWED_SECONDS - BURST_SECONDS + 0.1) is None
 
 
 def test_senders_have_their_own_and_the_workspaces_together() -> None:
@@ -169,7 +189,7 @@ async def test_a_call_is_counted_while_it_lasts_and_its_content_in_both_directio
     sender.send(get(b"/", b"Content-Length: 900", method=b"POST") + b"x" * 900)
     await settle()
     assert one.excess(relay.loop.time()) == "the workspace makes too many calls at once"
-    node.calls[0].answer(reply(b"y" * 1200))
+    node.calls[0].answer(reply(b"y" * 3200))
     await settle()
     assert sender.received.startswith(b"HTTP/1.1 200 ")
     assert one.excess(relay.loop.time()) == "the workspace makes too many bytes a second"

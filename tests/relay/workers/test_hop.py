@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from relay.admission.quota_form import Quota
 from relay.workers.splice import HopIn
+from tests.relay.calls.test_paced_stream import bound
 from tests.relay.senders.test_links import Call
 from tests.relay.senders.test_links import Sender as LinkSender
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, get, reply
@@ -66,6 +68,22 @@ async def test_calls_one_after_the_other(workers: TwoWorkers) -> None:
         assert call.lost is None
     assert workers.relays[1].metric("calls_total", door="proxy", outcome="forwarded") == 3
     assert workers.relays[2].metric("calls_total", door="proxy", outcome="forwarded") == 0
+
+
+@on_two_workers()
+async def test_a_quota_of_bytes_slows_what_hops(workers: TwoWorkers) -> None:
+    node, sender = await across(workers)
+    bound(workers.relays[1], Quota(bytes_per_second=MEGABYTE // 10))
+    content = b"x" * MEGABYTE
+    sender.send(get())
+    await settle_across()
+    node.calls[0].answer(reply(content))
+    await asyncio.sleep(4)
+    assert workers.relays[1].front.pacing.waiting == 1
+    # What the quota has let through by then, and one window at each worker's.
+    assert len(sender.received) <= 6 * MEGABYTE // 10 + 2 * 65_536
+    await asyncio.sleep(6)
+    assert sender.received.endswith(b"\r\n\r\n" + content)
 
 
 @on_two_workers()

@@ -21,6 +21,7 @@ from trunkline.channel.errors import ConnectionLost, ErrorCode, LimitExceeded, L
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.session import Role
 from trunkline.channel.streams import Stream
+from trunkline.channel.windows import LEAST_GIVEN_BYTES
 
 KIB = 1024
 WINDOW = 256 * KIB
@@ -106,6 +107,39 @@ def test_no_credit_is_granted_to_a_peer_that_has_ended():
     stream = accepted(server)
     server.receive_data(frame(DATA, 0, 1, payload=bytes(200 * KIB)) + frame(WINDOW_UPDATE, FIN, 1), 0.0)
     server.consumed(stream, 200 * KIB, 0.0)
+    assert sent(server) == b""
+
+
+def test_what_is_withheld_is_held_no_more_and_gives_no_credit_until_it_is_given():
+    budget = CreditBudget()
+    server = new_session(budget=budget)
+    stream = accepted(server)
+    server.receive_data(frame(DATA, 0, 1, payload=bytes(WINDOW)), 0.0)
+    server.withhold(stream, WINDOW - 1000)
+    assert budget.held_bytes == stream.unconsumed_bytes == 1000
+    server.consumed(stream, 1000, 0.0)
+    assert sent(server) == b""
+    server.give(stream, 16 * KIB, 0.0)
+    assert frame(WINDOW_UPDATE, 0, 1, 16 * KIB + 1000) in sent(server)
+    server.give(stream, LEAST_GIVEN_BYTES - 1, 0.0)
+    assert sent(server) == b""  # too little for a frame of its own
+    server.give(stream, stream.withheld_bytes, 0.0)
+    assert stream.receive_window == WINDOW
+    server.reset_stream(stream)
+    assert budget.held_bytes == 0
+
+
+def test_nothing_is_given_to_a_peer_that_has_ended_nor_more_than_is_withheld():
+    server = new_session()
+    stream = accepted(server)
+    server.receive_data(frame(DATA, 0, 1, payload=bytes(100 * KIB)) + frame(WINDOW_UPDATE, FIN, 1), 0.0)
+    with pytest.raises(LocalProtocolError):
+        server.withhold(stream, 100 * KIB + 1)
+    server.withhold(stream, 100 * KIB)
+    for size in (-1, 100 * KIB + 1):
+        with pytest.raises(LocalProtocolError):
+            server.give(stream, size, 0.0)
+    server.give(stream, 100 * KIB, 0.0)
     assert sent(server) == b""
 
 
