@@ -2,7 +2,9 @@
 
 Every certificate has a subject key identifier, an authority key identifier, critical basicConstraints and critical
 keyUsage (RFC 5280 section 4.2), so that verifiers with `X509_STRICT` (Python 3.13 and newer) accept it. All begin
-`BACKDATE_SECONDS` before they are made: the reader's clock may be behind the issuer's.
+`BACKDATE_SECONDS` before they are made: the reader's clock may be behind the issuer's. What makes an authority that
+succeeds another begins with that one at the latest: one that is made by a clock that is ahead, and signs when that has
+been set right, would otherwise be one of the future, whose certificates nobody takes.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,9 @@ ROOT_LIFETIME_SECONDS = 10 * 365 * 86400
 ISSUING_LIFETIME_SECONDS = 5 * 365 * 86400
 
 
-def make_root(key: SigningKey, trust_domain: str, *, now: float) -> x509.Certificate:
+def make_root(
+    key: SigningKey, trust_domain: str, *, now: float, predecessor: x509.Certificate | None = None
+) -> x509.Certificate:
     """A self-signed root. How many CAs may be below it is left open: roots that succeed it are signed with its key.
 
     All roots of a trust domain have the same name, and are told apart by their key identifiers. A cross certificate is
@@ -30,7 +34,8 @@ def make_root(key: SigningKey, trust_domain: str, *, now: float) -> x509.Certifi
     """
     public = _public(key)
     subject = _name(f"{trust_domain} root")
-    builder = _builder(subject, subject, public, now, now + ROOT_LIFETIME_SECONDS)
+    not_before = _beginning(now, predecessor)
+    builder = _builder(subject, subject, public, not_before, now + ROOT_LIFETIME_SECONDS)
     return _sign(_as_authority(builder, path_length=None), public, key)
 
 
@@ -43,7 +48,7 @@ def make_cross(
         msg = "the predecessor's certificate does not belong to its key"
         raise CertificateError(msg)
     not_after = min(root.not_valid_after_utc.timestamp(), predecessor.not_valid_after_utc.timestamp())
-    builder = _builder(root.subject, predecessor.subject, public, now, not_after)
+    builder = _builder(root.subject, predecessor.subject, public, _beginning(now, predecessor), not_after)
     return _sign(_as_authority(builder, path_length=None), _public(predecessor_key), predecessor_key)
 
 
@@ -57,7 +62,7 @@ def make_issuing(
 ) -> x509.Certificate:
     """An issuing CA below `issuer`: may have no CA below it, and outlives its issuer never."""
     not_after = min(now + ISSUING_LIFETIME_SECONDS, issuer.not_valid_after_utc.timestamp())
-    builder = _builder(_name(f"{trust_domain} issuing"), issuer.subject, public, now, not_after)
+    builder = _builder(_name(f"{trust_domain} issuing"), issuer.subject, public, _beginning(now, issuer), not_after)
     return _sign(_as_authority(builder, path_length=0), _public(issuer_key), issuer_key)
 
 
@@ -81,7 +86,8 @@ def make_svid(
         expiry = issuer.not_valid_after_utc.isoformat()
         msg = f"the issuing CA has expired ({expiry}): set this machine's clock right if that is not past"
         raise CertificateError(msg)
-    builder = _builder(_name(str(spiffe_id).rpartition("/")[2]), issuer.subject, public, now, not_after)
+    subject = _name(str(spiffe_id).rpartition("/")[2])
+    builder = _builder(subject, issuer.subject, public, _beginning(now), not_after)
     builder = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
@@ -110,8 +116,14 @@ def _names(spiffe_id: SpiffeId, dns_names: Sequence[str]) -> x509.SubjectAlterna
         raise CertificateError(msg) from error
 
 
+def _beginning(now: float, authority: x509.Certificate | None = None) -> float:
+    """When what is made now begins: with the authority that vouches for it, or that it succeeds, at the latest."""
+    begins = int(now) - BACKDATE_SECONDS
+    return begins if authority is None else min(begins, authority.not_valid_before_utc.timestamp())
+
+
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: float, not_after: float
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, not_before: float, not_after: float
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -119,7 +131,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.fromtimestamp(int(now) - BACKDATE_SECONDS, UTC))
+        .not_valid_before(datetime.fromtimestamp(not_before, UTC))
         .not_valid_after(datetime.fromtimestamp(int(not_after), UTC))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )

@@ -35,6 +35,11 @@ class AuthorityCertificates:
         """The SHA-256 of the root, in lower-case hexadecimal: what names the authority."""
         return sha256_hex(self.root)
 
+    @property
+    def not_after(self) -> float:
+        """When nothing can be issued any more, in seconds since the epoch."""
+        return self.issuing.not_valid_after_utc.timestamp()
+
     def authority(self, trust_domain: str, issuing_key: SigningKey, now: float) -> Authority:
         """The authority that issues with this key; cross certificates that have expired are left out.
 
@@ -89,10 +94,11 @@ def succeed(
     Raises:
         CertificateError: the predecessor's key does not belong to its root.
     """
-    fresh = first_authority(trust_domain, root_key, issuing_key, now=now)
-    cross = make_cross(predecessor.root, predecessor_root_key, fresh.root, now=now)
+    root = make_root(root_key, trust_domain, now=now, predecessor=predecessor.root)
+    issuing = make_issuing(root, root_key, _public(issuing_key), trust_domain, now=now)
+    cross = make_cross(predecessor.root, predecessor_root_key, root, now=now)
     crosses = (cross, *live_crosses(predecessor.crosses, now))[:MAX_CROSS_CERTIFICATES]
-    return AuthorityCertificates(fresh.root, fresh.issuing, crosses)
+    return AuthorityCertificates(root, issuing, crosses)
 
 
 def live_crosses(crosses: tuple[x509.Certificate, ...], now: float) -> tuple[x509.Certificate, ...]:

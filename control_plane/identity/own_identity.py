@@ -49,6 +49,7 @@ class OwnIdentity:
         self._rng = rng
         self._log = log
         self._renewed: list[Callable[[], Awaitable[None]]] = []
+        self._replaced = asyncio.Event()
         self.svid = self._issue()
         self._from_files = load_serving(settings.tls)
         self.tls = ServerTls(self._serving, self._client_roots, "optional", presented_roots=self._presented_roots)
@@ -116,15 +117,20 @@ class OwnIdentity:
         """
         backoff = Backoff(self._rng, cap_seconds=LONGEST_PAUSE_SECONDS)
         while True:
-            await self._wait_until_due(lifespan_of(self.svid.chain).renew_at(self._rng))
+            await self._wait_until_due()
             while not await self._try_to_renew():  # noqa: ASYNC110 - a retry, not a condition to wait for
                 await asyncio.sleep(backoff.next_delay_seconds(self._clock.monotonic()))
             backoff.reset()
 
-    async def _wait_until_due(self, due: float) -> None:
-        life = lifespan_of(self.svid.chain)
-        while life.has_begun(self._clock.now()) and self._clock.now() < due:
-            await sleep_until(due, self._clock)
+    async def _wait_until_due(self) -> None:
+        """Wait until the SVID in use is to be renewed: a rotation or a revocation may put another in its place."""
+        while True:
+            svid, life = self.svid, lifespan_of(self.svid.chain)
+            due = life.renew_at(self._rng)
+            while svid is self.svid:
+                if not life.has_begun(self._clock.now()) or self._clock.now() >= due:
+                    return
+                await sleep_until(due, self._clock, wake=self._replaced)
 
     async def _try_to_renew(self) -> bool:
         try:
@@ -158,6 +164,7 @@ class OwnIdentity:
 
     def _replace(self) -> None:
         self.svid = self._issue()
+        self._replaced.set()
         self._swap()
         self._log.info("identity.renewed", expires_at=int(self.svid.chain.not_after))
 

@@ -1,20 +1,27 @@
-"""Gates: whether everybody has reported what a step of a rotation needs, and who has not, with what they have."""
+"""Gates: whether everybody has reported what a step of a rotation needs, and who has not, with what they have.
+
+An authority that was prepared while this machine's clock was years behind has ended by the right one: it could issue
+nothing, and no control plane would start with it. So it is this control plane that has not followed then, and no force
+passes over that.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from control_plane.rotation.adoption import Standing
+from control_plane.rotation.adoption import CONTROL_PLANE, Standing
 from control_plane.signing.phases import Gate, SignerKind
-from control_plane.signing.seats import Seats
+from control_plane.signing.seats import Seats, certificates_of
 from control_plane.storage.trust_reports import NODE
 
 
 @dataclass(frozen=True, slots=True)
 class Laggard:
-    """A machine that has not reported what is needed."""
+    """A machine that has not reported what is needed; `certain` where no force may pass over it."""
 
     standing: Standing
     problem: str
+    certain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,11 @@ class Verdict:
         """Whether the step may be taken."""
         return not self.laggards and self.tokens_until is None
 
+    @property
+    def forcible(self) -> bool:
+        """Whether the step may be forced where it may not be taken."""
+        return not any(laggard.certain for laggard in self.laggards)
+
 
 def judge(gate: Gate, seats: Seats, standings: Sequence[Standing], *, in_flight_seconds: float, now: float) -> Verdict:
     """Return what stands before a step with this gate, by what machines have reported.
@@ -43,13 +55,16 @@ def judge(gate: Gate, seats: Seats, standings: Sequence[Standing], *, in_flight_
     """
     if gate is Gate.OPEN:
         return Verdict(len(standings))
-    laggards = tuple(_laggards(gate, seats, standings))
+    laggards = tuple(_laggards(gate, seats, standings, now))
     until = _tokens_until(seats, in_flight_seconds, now) if gate is Gate.LEFT else None
     return Verdict(len(standings) - len(laggards), laggards, until)
 
 
-def _laggards(gate: Gate, seats: Seats, standings: Iterable[Standing]) -> Iterable[Laggard]:
+def _laggards(gate: Gate, seats: Seats, standings: Iterable[Standing], now: float) -> Iterable[Laggard]:
     for standing in standings:
+        if standing.kind == CONTROL_PLANE and gate is Gate.TRUSTED and (ended := _ended(seats, now)) is not None:
+            yield Laggard(standing, ended, certain=True)
+            continue
         problem = _unadopted(seats, standing) or (_unleft(seats, standing) if gate is Gate.LEFT else None)
         if problem is not None:
             yield Laggard(standing, problem)
@@ -62,6 +77,19 @@ def _unadopted(seats: Seats, standing: Standing) -> str | None:
     if standing.trust_sequence == 0:
         return f"has not reported yet which trust document it has; needs {needed}"
     return f"has trust document {standing.trust_sequence}, needs {needed}"
+
+
+def _ended(seats: Seats, now: float) -> str | None:
+    """Whether the authority that is to sign cannot issue any more."""
+    if seats.candidate is None or SignerKind(seats.rotation.kind) is not SignerKind.CA:
+        return None
+    ends = certificates_of(seats.candidate).not_after
+    if now < ends:
+        return None
+    moments = (f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%SZ}" for moment in (ends, now))
+    return "the new issuing CA ended {}, and it is {} here: if that is right, roll back and prepare again".format(
+        *moments
+    )
 
 
 def _unleft(seats: Seats, standing: Standing) -> str | None:

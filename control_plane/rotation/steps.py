@@ -66,9 +66,9 @@ async def take_step(
     """Write a step down.
 
     Raises:
-        ApiError: RESOURCE_CONFLICT: the gate is shut and the step not forced, or another process took a step.
+        ApiError: RESOURCE_CONFLICT: the gate is shut and not to be forced, or another process took a step.
     """
-    if not verdict.open and not asked.force:
+    if not verdict.open and not (asked.force and verdict.forcible):
         raise shut(asked.step, verdict)
     now_ms = int(now * 1000)
     incumbent_id, candidate_id = seats.incumbent.signer_id, seats.rotation.candidate_id

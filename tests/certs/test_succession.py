@@ -158,6 +158,16 @@ def test_a_cross_certificate_ends_with_the_root_that_signed_it():
     assert new.root.not_valid_after_utc > old.roots[0].not_valid_after_utc
 
 
+def test_one_that_was_made_by_a_clock_that_was_ahead_is_good_once_that_is_right():
+    line = Line(1, NOW)
+    line.keys.append((LocalSigningKey(generate_key()), LocalSigningKey(generate_key())))
+    made_at = NOW + 86400
+    line.authorities.append(succeed(line.authorities[0], line.keys[0][0], *line.keys[1], TRUST_DOMAIN, now=made_at))
+    for root in line.roots:
+        assert verify_chain(line.node_chain(), [root], NOW)
+    assert line.roots[1].not_valid_after_utc > line.roots[0].not_valid_after_utc
+
+
 def test_a_foreign_key_cannot_vouch(line: Line):
     stranger, root, issuing = (LocalSigningKey(generate_key()) for _ in range(3))
     with pytest.raises(CertificateError, match="does not belong"):

@@ -130,6 +130,32 @@ async def test_a_clock_that_is_set_back_replaces_what_is_of_the_future(tmp_path:
     assert own.svid.chain.not_before <= clock.now() < own.svid.chain.not_after
 
 
+@pytest.mark.parametrize("ahead_seconds", [86400, -30 * 86400])
+async def test_what_a_rotation_put_in_place_under_a_wrong_clock_is_replaced_once_that_is_right(
+    tmp_path: Path, ahead_seconds: float
+):
+    kit = IdentityKit(tmp_path)
+    clock = ManualClock(now=kit.now)
+    own = made(kit, clock)
+    keeping = asyncio.create_task(own.keep())
+    await asyncio.sleep(0)
+    clock.jump(ahead_seconds)
+    await own.renew()
+    wrong, renewed = own.svid, asyncio.Event()
+
+    async def note() -> None:
+        renewed.set()
+
+    own.on_renewal(note)
+    clock.jump(-ahead_seconds)
+    async with asyncio.timeout(10):
+        await renewed.wait()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert own.svid is not wrong
+    assert own.svid.chain.not_before <= clock.now() < own.svid.chain.not_after
+
+
 async def test_a_connection_outlives_a_renewal_and_the_next_handshake_shows_the_new_leaf(plane: RunningControlPlane):
     relay = await plane.relay()
     own = plane.control_plane.identities.own

@@ -19,11 +19,14 @@ from certs.tls import client_context
 from certs.tokens import TokenKind
 from certs.trust import TrustStore, verify_trust_document
 from control_plane.rotation.rotations import Rotations
-from control_plane.signing.phases import SignerKind
+from control_plane.rotation.steps import Asked
+from control_plane.signing.phases import SignerKind, Step
 from control_plane.storage import signers
+from control_plane.storage.audit import Actor
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from tests.support.rotations import Rotator
 from tests.support.still_disk import a_disk_that_stands_still
+from trunkline.runtime.clock import ManualClock
 
 KINDS = [kind.value for kind in SignerKind]
 
@@ -166,6 +169,25 @@ async def test_force_needs_a_reason_and_is_audited(plane: RunningControlPlane):
     assert event["details"]["forced"] is True
     assert event["details"]["laggards"] == [node.node_id]
     assert event["details"]["reason"] == "vm-1 is scrap"
+
+
+async def test_an_authority_that_has_ended_signs_nothing_not_even_by_force(tmp_path: Path):
+    clock = ManualClock(now=time.time())
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        rotator = Rotator(plane, "ca")
+        clock.jump(-11 * 365 * 86_400)
+        await plane.control_plane.rotations.take(Asked(SignerKind.CA, Step.PREPARE, Actor("test")))
+        clock.jump(11 * 365 * 86_400)
+        await plane.control_plane.identities.own.renew()
+        [verdict, _] = (await rotator.look())["next_steps"]
+        assert (verdict["step"], verdict["open"], verdict["behind"]) == ("activate", False, 1)
+        refused = await rotator.step("activate", force=True, reason="it was prepared")
+        assert refused.status == 409
+        [detail] = refused.document["details"]
+        assert detail["field"] == "control_plane"
+        assert "the new issuing CA ended " in detail["problem"]
+        for step in ("rollback", "prepare", "activate"):
+            await rotator.take(step)
 
 
 async def test_a_machine_that_was_not_heard_of_for_long_is_not_waited_for(tmp_path: Path):
