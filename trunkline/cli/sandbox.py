@@ -16,6 +16,7 @@ from trunkline.runtime.loading import loading
 from trunkline.sandbox.daemon import SandboxFailed
 from trunkline.sandbox.description import SandboxDescription, read_description
 from trunkline.sandbox.detached import start_detached
+from trunkline.sandbox.installed import missing_package
 from trunkline.sandbox.layout import Layout
 from trunkline.sandbox.plan import DEFAULT_PORTS, SandboxPlan
 from trunkline.sandbox.running import AlreadyRunning, stop_leftovers, stop_sandbox, supervision
@@ -61,6 +62,10 @@ def up(
     from elsewhere, stops everything. What the directory holds is used again the next time.
     """
     plan = SandboxPlan(_layout(context, state), nodes, relays, ports=ports, platform=platform)
+    missing = missing_package()
+    if missing is not None:
+        message = f"a sandbox needs the package {missing}: pip install 'trunkline[sandbox]'"
+        raise CommandFailed(message, os.EX_UNAVAILABLE)
     try:
         plan.layout.make(plan.nodes, plan.relays)
         if detach:
