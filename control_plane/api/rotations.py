@@ -1,5 +1,6 @@
 """`/api/2.0/accounts/{account}/rotations`: the rotations of the CA and of the signing key."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -21,7 +22,6 @@ from control_plane.storage.records.signers import Signer
 LIST_PATH = "/api/2.0/accounts/{account}/rotations"
 PATH = LIST_PATH + "/{kind}"
 REVOKE_PATH = "/api/2.0/accounts/{account}/signing-keys/{key_id}/revoke"
-MOST_LAGGARDS = 1000
 
 
 class StepBody(OperatorRequest):
@@ -57,7 +57,7 @@ class RotationResource:
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
         """Return where both rotations stand."""
         check_account(self._context, request)
-        return json_response({"rotations": [await self._seen(kind) for kind in SignerKind]})
+        return json_response({"rotations": await self._seen(*SignerKind)})
 
     async def get(self, request: web.Request, caller: Caller) -> web.Response:
         """Return where a rotation stands."""
@@ -84,12 +84,13 @@ class RotationResource:
         return await self._answer(SignerKind.SIGNING_KEY)
 
     async def _answer(self, kind: SignerKind) -> web.Response:
-        return json_response(await self._seen(kind))
+        [seen] = await self._seen(kind)
+        return json_response(seen)
 
-    async def _seen(self, kind: SignerKind) -> dict[str, Any]:
-        progress = await self._rotations.progress(kind)
+    async def _seen(self, *kinds: SignerKind) -> Sequence[dict[str, Any]]:
         due_days = self._context.settings.rotation.signing_key_days
-        return _view(progress, due_days, self._context.trust.sequence)
+        found = await self._rotations.progress(*kinds)
+        return [_view(progress, due_days, self._context.trust.sequence) for progress in found]
 
 
 def _listed_at(context: ApiContext) -> str:
@@ -115,7 +116,7 @@ def _view(progress: Progress, due_days: int, sequence: int) -> dict[str, Any]:
         "stepped_by": rotation.stepped_by,
         "trust_sequence": sequence,
         "gate_sequence": rotation.gate_sequence,
-        "live": len(progress.standings),
+        "live": progress.live,
         "signers": [
             _signer(seats.at(seat), seat, seats.phase, due_days)
             for seat in Seat
@@ -143,16 +144,16 @@ def _next_step(step: Step, verdict: Verdict) -> dict[str, Any]:
         "step": step.value,
         "open": verdict.open,
         "adopted": verdict.adopted,
-        "behind": len(verdict.laggards),
+        "behind": verdict.behind,
         "laggards": [
             {
-                "kind": laggard.standing.kind,
-                "id": laggard.standing.subject_id,
-                "name": laggard.standing.name,
-                "trust_sequence": laggard.standing.trust_sequence,
+                "kind": laggard.machine.standing.kind,
+                "id": laggard.machine.subject_id,
+                "name": laggard.machine.name,
+                "trust_sequence": laggard.machine.standing.trust_sequence,
                 "problem": laggard.problem,
             }
-            for laggard in verdict.laggards[:MOST_LAGGARDS]
+            for laggard in verdict.named
         ],
     }
     return view if verdict.tokens_until is None else view | {"tokens_until": verdict.tokens_until}

@@ -1,17 +1,18 @@
 """Adoption: who has to have taken up the trust of a rotation, and what each of them says that it has.
 
-A source knows one sort of machine. What it says of a machine is what the machine itself reported, never what it was
-sent: a document on the wire is not a document in force.
+A source knows some sorts of machines. What it says of a machine is what the machine itself reported, never what it was
+sent: a document on the wire is not a document in force. Machines that hold the same are counted, since there may be a
+hundred thousand of them; who they are is looked up where somebody is to be told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage import trust_reports
-from control_plane.storage.trust_reports import LiveMachine
+from control_plane.storage.trust_reports import Held
 
 CONTROL_PLANE = "control_plane"
 KINDS = (trust_reports.NODE, trust_reports.RELAY, CONTROL_PLANE)
@@ -19,24 +20,39 @@ KINDS = (trust_reports.NODE, trust_reports.RELAY, CONTROL_PLANE)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What one live machine holds: a trust document's number (0 if it never said), and what it stands on itself.
+    """What live machines of a kind hold: a trust document's number (0: never said), and what they stand on themselves.
 
-    `root` is the SHA-256 of the root of its certificate, `token_key` the key of a node's listen token; None if unsaid.
+    `root` is the SHA-256 of the root of their certificates, `token_key` the key of nodes' listen tokens; None if
+    unsaid. `number` is how many they are.
     """
 
     kind: str
-    subject_id: str
-    name: str
     trust_sequence: int
     root: str | None
     token_key: str | None
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One of the machines that hold this."""
+
+    subject_id: str
+    name: str
+    standing: Standing
 
 
 class AdoptionSource(Protocol):
     """Knows what some of the machines hold."""
 
     async def standings(self, session: AsyncSession, since_ms: int) -> Sequence[Standing]:
-        """Return what every machine that lived since this time holds."""
+        """Return what the machines that lived since this time hold."""
+        ...
+
+    async def machines(
+        self, session: AsyncSession, since_ms: int, standings: Sequence[Standing], most: int
+    ) -> Sequence[Machine]:
+        """Return the first of those machines whose standing is one of these."""
         ...
 
 
@@ -44,12 +60,23 @@ class ReportedAdoption:
     """Nodes and relays, by their reports: nodes' in answers to health checks, relays' in their reports."""
 
     async def standings(self, session: AsyncSession, since_ms: int) -> Sequence[Standing]:
-        """Return what every node and relay that was heard of since this time holds."""
-        nodes = await trust_reports.live_nodes(session, since_ms)
-        relays = await trust_reports.live_relays(session, since_ms)
-        return [_standing(trust_reports.NODE, node) for node in nodes] + [
-            _standing(trust_reports.RELAY, relay) for relay in relays
-        ]
+        """Return what the nodes and relays that were heard of since this time hold."""
+        found: list[Standing] = []
+        for kind in (trust_reports.NODE, trust_reports.RELAY):
+            counts = await trust_reports.count_live(session, kind, since_ms)
+            found += [Standing(kind, *held, number) for held, number in counts]
+        return found
+
+    async def machines(
+        self, session: AsyncSession, since_ms: int, standings: Sequence[Standing], most: int
+    ) -> Sequence[Machine]:
+        """Return the first of those nodes, and then of those relays, whose standing is one of these."""
+        found: list[Machine] = []
+        for kind in (trust_reports.NODE, trust_reports.RELAY):
+            by_held = {_held(one): one for one in standings if one.kind == kind}
+            rows = await trust_reports.first_live(session, kind, since_ms, list(by_held), most - len(found))
+            found += [Machine(row.subject_id, row.name, by_held[row.held]) for row in rows if row.held in by_held]
+        return found
 
 
 class OwnAdoption:
@@ -61,22 +88,32 @@ class OwnAdoption:
 
     async def standings(self, session: AsyncSession, since_ms: int) -> Sequence[Standing]:
         """Return what this control plane holds."""
-        return [Standing(CONTROL_PLANE, CONTROL_PLANE, CONTROL_PLANE, self._sequence(), self._root(), None)]
+        return [Standing(CONTROL_PLANE, self._sequence(), self._root(), None)]
+
+    async def machines(
+        self, session: AsyncSession, since_ms: int, standings: Sequence[Standing], most: int
+    ) -> Sequence[Machine]:
+        """Return this control plane, if its standing is one of these."""
+        own = [Machine(CONTROL_PLANE, CONTROL_PLANE, one) for one in standings if one.kind == CONTROL_PLANE]
+        return own[:most]
 
 
 async def all_standings(
-    sources: Sequence[AdoptionSource], session: AsyncSession, since_ms: int
+    sources: Iterable[AdoptionSource], session: AsyncSession, since_ms: int
 ) -> tuple[Standing, ...]:
-    """Return what every live machine of every source holds."""
+    """Return what the live machines of every source hold."""
     return tuple([standing for source in sources for standing in await source.standings(session, since_ms)])
 
 
-def _standing(kind: str, machine: LiveMachine) -> Standing:
-    return Standing(
-        kind,
-        machine.subject_id,
-        machine.name,
-        machine.trust_sequence or 0,
-        machine.root,
-        machine.token_key,
-    )
+async def first_machines(
+    sources: Iterable[AdoptionSource], session: AsyncSession, since_ms: int, standings: Sequence[Standing], most: int
+) -> list[Machine]:
+    """Return the first machines whose standing is one of these."""
+    found: list[Machine] = []
+    for source in sources:
+        found += await source.machines(session, since_ms, standings, most - len(found))
+    return found
+
+
+def _held(standing: Standing) -> Held:
+    return Held(standing.trust_sequence, standing.root, standing.token_key)

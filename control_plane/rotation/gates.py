@@ -9,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from control_plane.rotation.adoption import CONTROL_PLANE, Standing
+from control_plane.rotation.adoption import CONTROL_PLANE, Machine, Standing
 from control_plane.signing.phases import Gate, SignerKind
 from control_plane.signing.seats import Seats, certificates_of
 from control_plane.storage.trust_reports import NODE
 
 
 @dataclass(frozen=True, slots=True)
-class Laggard:
-    """A machine that has not reported what is needed; `certain` where no force may pass over it."""
+class Laggards:
+    """Machines that have not reported what is needed, and hold the same; `certain` where no force may pass over it."""
 
     standing: Standing
     problem: str
@@ -25,12 +25,29 @@ class Laggard:
 
 
 @dataclass(frozen=True, slots=True)
+class Laggard:
+    """One of them."""
+
+    machine: Machine
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Before a step stand laggards (`adopted` counts the others), and until when tokens are out (milliseconds)."""
+    """Before a step stand laggards (`adopted` counts the others), and until when tokens are out (milliseconds).
+
+    `named` are the first of the laggards, where somebody asks who they are.
+    """
 
     adopted: int
-    laggards: tuple[Laggard, ...] = ()
+    laggards: tuple[Laggards, ...] = ()
     tokens_until: int | None = None
+    named: tuple[Laggard, ...] = ()
+
+    @property
+    def behind(self) -> int:
+        """How many laggards there are."""
+        return sum(some.standing.number for some in self.laggards)
 
     @property
     def open(self) -> bool:
@@ -49,25 +66,29 @@ def judge(gate: Gate, seats: Seats, standings: Sequence[Standing], *, in_flight_
     Args:
         gate: that of the step.
         seats: the rotation that the step is one of.
-        standings: what every live machine holds.
+        standings: what the live machines hold.
         in_flight_seconds: how long after a step a token of the control plane's own may still be on its way.
         now: seconds since the epoch.
     """
     if gate is Gate.OPEN:
-        return Verdict(len(standings))
+        return Verdict(_number(standings))
     laggards = tuple(_laggards(gate, seats, standings, now))
     until = _tokens_until(seats, in_flight_seconds, now) if gate is Gate.LEFT else None
-    return Verdict(len(standings) - len(laggards), laggards, until)
+    return Verdict(_number(standings) - _number(some.standing for some in laggards), laggards, until)
 
 
-def _laggards(gate: Gate, seats: Seats, standings: Iterable[Standing], now: float) -> Iterable[Laggard]:
+def _number(standings: Iterable[Standing]) -> int:
+    return sum(standing.number for standing in standings)
+
+
+def _laggards(gate: Gate, seats: Seats, standings: Iterable[Standing], now: float) -> Iterable[Laggards]:
     for standing in standings:
         if standing.kind == CONTROL_PLANE and gate is Gate.TRUSTED and (ended := _ended(seats, now)) is not None:
-            yield Laggard(standing, ended, certain=True)
+            yield Laggards(standing, ended, certain=True)
             continue
         problem = _unadopted(seats, standing) or (_unleft(seats, standing) if gate is Gate.LEFT else None)
         if problem is not None:
-            yield Laggard(standing, problem)
+            yield Laggards(standing, problem)
 
 
 def _unadopted(seats: Seats, standing: Standing) -> str | None:

@@ -1,9 +1,10 @@
 """The gauges of rotations: phase, signers with their ends, and how many machines have followed."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from control_plane.metrics import ControlPlaneMetrics
-from control_plane.rotation.adoption import KINDS
+from control_plane.rotation.adoption import KINDS, Standing
 from control_plane.rotation.progress import Progress
 from control_plane.signing.ends import expire_time
 from control_plane.signing.phases import Phase, Seat, SignerKind, Step
@@ -36,8 +37,16 @@ class RotationGauges:
 
     def _tell_adoption(self, kind: SignerKind, progress: Progress) -> None:
         verdict = next((progress.verdicts[step] for step in _FORWARD if step in progress.verdicts), None)
-        live = Counter(standing.kind for standing in progress.standings)
-        behind = Counter(laggard.standing.kind for laggard in verdict.laggards) if verdict is not None else Counter()
+        live = _numbers(progress.standings)
+        behind = _numbers(some.standing for some in verdict.laggards) if verdict is not None else Counter()
         for machine in KINDS:
             self._metrics.adoption.labels(kind.value, machine, "behind").set(behind[machine])
             self._metrics.adoption.labels(kind.value, machine, "adopted").set(live[machine] - behind[machine])
+
+
+def _numbers(standings: Iterable[Standing]) -> Counter[str]:
+    """Return how many machines there are of each kind."""
+    found = Counter[str]()
+    for standing in standings:
+        found[standing.kind] += standing.number
+    return found

@@ -1,12 +1,12 @@
 """Progress: where a rotation stands, and what stands before each step that leads on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.rotation.adoption import AdoptionSource, Standing, all_standings
-from control_plane.rotation.gates import Verdict, judge
+from control_plane.rotation.adoption import AdoptionSource, Standing, all_standings, first_machines
+from control_plane.rotation.gates import Laggard, Verdict, judge
 from control_plane.settings import ControlPlaneSettings
 from control_plane.signing.phases import TRANSITIONS, Gate, SignerKind, Step, legal_steps
 from control_plane.signing.seats import Seats, read_seats
@@ -14,15 +14,22 @@ from control_plane.storage.database import Database
 
 # A token of the control plane's own is used at once: so long after a step, at most, one is on its way to its node.
 IN_FLIGHT_MARGIN_SECONDS = 1.0
+MOST_NAMED = 1000
+"""So many laggards are told by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A rotation, what every live machine holds, and the verdict on each step that the phase has."""
+    """A rotation, what the live machines hold, and the verdict on each step that the phase has."""
 
     seats: Seats
     standings: tuple[Standing, ...]
     verdicts: dict[Step, Verdict]
+
+    @property
+    def live(self) -> int:
+        """How many machines live."""
+        return sum(standing.number for standing in self.standings)
 
 
 class Watch:
@@ -34,21 +41,42 @@ class Watch:
         self._in_flight_seconds = settings.commands.call_timeout_seconds + IN_FLIGHT_MARGIN_SECONDS
         self._sources = tuple(sources)
 
-    async def progress(self, kind: SignerKind, now: float) -> Progress:
-        """Return where a rotation stands at the time `now`."""
+    async def progress(
+        self, kinds: Sequence[SignerKind], now: float, *, most_named: int = MOST_NAMED
+    ) -> list[Progress]:
+        """Return where these rotations stand at the time `now`, with so many laggards of each step by name."""
         async with self._database.read() as session:
-            seats = (await read_seats(session, now)).of(kind)
+            seats = await read_seats(session, now)
             standings = await self._standings(session, now)
-        gates = {step: TRANSITIONS[seats.phase, step].gate for step in legal_steps(seats.phase)}
-        verdicts = {step: self._judge(gate, seats, standings, now) for step, gate in gates.items()}
-        return Progress(seats, standings, verdicts)
+            return [await self._progress(session, seats.of(kind), standings, now, most_named) for kind in kinds]
 
     async def judge(self, session: AsyncSession, gate: Gate, seats: Seats, now: float) -> Verdict:
         """Return what stands before a step with this gate, by what this transaction sees."""
-        return self._judge(gate, seats, await self._standings(session, now), now)
+        verdict = self._judge(gate, seats, await self._standings(session, now), now)
+        return await self._with_names(session, verdict, now, MOST_NAMED)
+
+    async def _progress(
+        self, session: AsyncSession, seats: Seats, standings: tuple[Standing, ...], now: float, most_named: int
+    ) -> Progress:
+        verdicts = {}
+        for step in legal_steps(seats.phase):
+            verdict = self._judge(TRANSITIONS[seats.phase, step].gate, seats, standings, now)
+            verdicts[step] = await self._with_names(session, verdict, now, most_named)
+        return Progress(seats, standings, verdicts)
+
+    async def _with_names(self, session: AsyncSession, verdict: Verdict, now: float, most: int) -> Verdict:
+        """Return the verdict with its first laggards by name."""
+        problems = {some.standing: some.problem for some in verdict.laggards}
+        if not problems or not most:
+            return verdict
+        machines = await first_machines(self._sources, session, self._since_ms(now), list(problems), most)
+        return replace(verdict, named=tuple(Laggard(one, problems[one.standing]) for one in machines))
 
     async def _standings(self, session: AsyncSession, now: float) -> tuple[Standing, ...]:
-        return await all_standings(self._sources, session, int((now - self._live_seconds) * 1000))
+        return await all_standings(self._sources, session, self._since_ms(now))
+
+    def _since_ms(self, now: float) -> int:
+        return int((now - self._live_seconds) * 1000)
 
     def _judge(self, gate: Gate, seats: Seats, standings: Sequence[Standing], now: float) -> Verdict:
         return judge(gate, seats, standings, in_flight_seconds=self._in_flight_seconds, now=now)

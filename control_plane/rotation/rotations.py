@@ -90,9 +90,9 @@ class Rotations:
         if looks % LOOKS_A_TELLING == 1:
             await self._tell()
 
-    async def progress(self, kind: SignerKind) -> Progress:
-        """Return where a rotation stands."""
-        return await self._watch.progress(kind, self._clock.now())
+    async def progress(self, *kinds: SignerKind) -> list[Progress]:
+        """Return where these rotations stand, in this order."""
+        return await self._watch.progress(kinds, self._clock.now())
 
     async def take(self, asked: Asked) -> None:
         """Take a step; one that was taken just so already changes nothing.
@@ -201,8 +201,11 @@ class Rotations:
                 await self._destroy(signer.kind, name)
 
     async def _tell(self) -> None:
-        for kind in SignerKind:
-            self._gauges.tell(kind, await self.progress(kind))
+        kinds = tuple(SignerKind)
+        for kind, progress in zip(
+            kinds, await self._watch.progress(kinds, self._clock.now(), most_named=0), strict=True
+        ):
+            self._gauges.tell(kind, progress)
 
     async def _destroy(self, kind: str, name: str) -> None:
         try:

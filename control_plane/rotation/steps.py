@@ -121,12 +121,12 @@ async def revoke_key(
 def shut(step: Step, verdict: Verdict) -> ApiError:
     """Return the refusal of a step whose gate is shut, with who keeps it shut."""
     details = [
-        {"field": laggard.standing.name, "kind": laggard.standing.kind, "problem": laggard.problem}
-        for laggard in verdict.laggards[:MOST_NAMED]
+        {"field": laggard.machine.name, "kind": laggard.machine.standing.kind, "problem": laggard.problem}
+        for laggard in verdict.named[:MOST_NAMED]
     ]
     if verdict.laggards:
-        names = ", ".join(laggard.standing.name for laggard in verdict.laggards[:5])
-        more = f" and {len(verdict.laggards) - 5} more" if len(verdict.laggards) > 5 else ""
+        names = ", ".join(laggard.machine.name for laggard in verdict.named[:5])
+        more = f" and {verdict.behind - 5} more" if verdict.behind > 5 else ""
         message = f"too early to {step.value}: {names}{more} have not followed yet"
     else:
         message = f"too early to {step.value}: tokens of the key that is to end are out"
@@ -162,7 +162,7 @@ def _details(seats: Seats, asked: Asked, transition: Transition, verdict: Verdic
     details: dict[str, object] = {"from": seats.phase.value, "to": transition.to.value}
     if not verdict.open:
         details["forced"] = True
-        details["laggards"] = [laggard.standing.subject_id for laggard in verdict.laggards[:MOST_NAMED]]
+        details["laggards"] = [laggard.machine.subject_id for laggard in verdict.named[:MOST_NAMED]]
     return details | ({"reason": asked.reason} if asked.reason else {})
 
 

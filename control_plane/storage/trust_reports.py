@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, literal_column, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.relays import Relay
@@ -14,6 +13,7 @@ from control_plane.storage.records.trust import TrustReport
 
 NODE = "node"
 RELAY = "relay"
+MOST_HELD = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,20 @@ class Reported:
     token_key: str | None = None
 
 
-class LiveMachine(NamedTuple):
-    """A machine, and what it reported last; None for what it never said."""
+class Held(NamedTuple):
+    """What machines hold alike, by what they reported last: None, or 0 for the number, is what they never said."""
+
+    trust_sequence: int
+    root: str | None
+    token_key: str | None
+
+
+class Machine(NamedTuple):
+    """A machine, and what it holds."""
 
     subject_id: str
     name: str
-    trust_sequence: int | None
-    root: str | None
-    token_key: str | None
+    held: Held
 
 
 async def record(session: AsyncSession, reported: Reported, now_ms: int) -> None:
@@ -69,28 +75,38 @@ async def remove_gone(session: AsyncSession) -> None:
     await session.execute(gone)
 
 
-async def live_nodes(session: AsyncSession, since_ms: int) -> Sequence[LiveMachine]:
-    """Return the confirmed nodes that were seen since this time, or have come since."""
-    query = _with_reports(Node.node_id, Node.node).where(
-        Node.confirm_time.is_not(None), (Node.last_seen_time >= since_ms) | (Node.confirm_time >= since_ms)
-    )
-    return [LiveMachine(*row) for row in (await session.execute(query)).all()]
+async def count_live(session: AsyncSession, kind: str, since_ms: int) -> list[tuple[Held, int]]:
+    """Return what the machines of this kind hold that were heard of since this time, or have come since, and how many.
+
+    Of nodes these are the confirmed ones. The database counts: a row for each of a hundred thousand machines would
+    hold up everybody.
+    """
+    query = _of_live(kind, since_ms, *_HELD, func.count()).group_by(*_HELD)
+    return [(Held(*row[:3]), row[3]) for row in (await session.execute(query)).all()]
 
 
-async def live_relays(session: AsyncSession, since_ms: int) -> Sequence[LiveMachine]:
-    """Return the relays that were heard of since this time, or have come since."""
-    query = _with_reports(Relay.relay_id, Relay.relay).where(
-        (Relay.last_seen_time >= since_ms) | (Relay.creation_time >= since_ms)
-    )
-    return [LiveMachine(*row) for row in (await session.execute(query)).all()]
+async def first_live(session: AsyncSession, kind: str, since_ms: int, held: Sequence[Held], most: int) -> list[Machine]:
+    """Return the first of these machines, by their ids, that hold one of these: of `MOST_HELD` at most."""
+    subject_id, name = _COLUMNS[kind]
+    texts = [func.coalesce(column, "") for column in _HELD[1:]]  # NULL would be equal to nothing
+    alike = tuple_(_HELD[0], *texts).in_([(one[0], one[1] or "", one[2] or "") for one in held[:MOST_HELD]])
+    query = _of_live(kind, since_ms, subject_id, name, *_HELD).where(alike).order_by(subject_id).limit(most)
+    return [Machine(row[0], row[1], Held(*row[2:])) for row in (await session.execute(query)).all()]
 
 
-def _with_reports(
-    subject_id: InstrumentedAttribute[str], name: InstrumentedAttribute[str]
-) -> Select[str, str, int, str | None, str | None]:
-    """Select machines with their reports; not with the rest of their rows, where nodes' health is."""
-    stated = (TrustReport.trust_sequence, TrustReport.root, TrustReport.token_key)
-    return select(subject_id, name, *stated).outerjoin(TrustReport, TrustReport.subject_id == subject_id)
+_HELD = (func.coalesce(TrustReport.trust_sequence, literal_column("0")), TrustReport.root, TrustReport.token_key)
+_COLUMNS = {NODE: (Node.node_id, Node.node), RELAY: (Relay.relay_id, Relay.relay)}
+
+
+def _of_live(kind: str, since_ms: int, *columns: Any) -> Select[Any]:
+    """Select of machines with their reports; not the rest of their rows, where nodes' health is."""
+    subject_id, _ = _COLUMNS[kind]
+    lived: ColumnElement[bool] = (Relay.last_seen_time >= since_ms) | (Relay.creation_time >= since_ms)
+    if kind == NODE:
+        seen = (Node.last_seen_time >= since_ms) | (Node.confirm_time >= since_ms)
+        lived = and_(Node.confirm_time.is_not(None), seen)
+    query = select(*columns).outerjoin_from(subject_id.class_, TrustReport, TrustReport.subject_id == subject_id)
+    return query.where(lived)
 
 
 def _said(reported: Reported) -> tuple[int, str | None, str | None]:

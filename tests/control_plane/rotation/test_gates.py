@@ -1,5 +1,7 @@
 """Gates: who keeps a step shut, and in which words."""
 
+from dataclasses import replace
+
 import pytest
 
 from control_plane.rotation.adoption import Standing
@@ -19,7 +21,7 @@ def seats(kind: str = "ca", phase: str = "activated", *, tokens_until: int | Non
 
 
 def node(sequence: int = 7, root: str | None = NEW, key: str | None = NEW, kind: str = "node") -> Standing:
-    return Standing(kind, "nd-1", "vm-1", sequence, root, key)
+    return Standing(kind, sequence, root, key)
 
 
 def problem(gate: Gate, of: Seats, standing: Standing) -> str | None:
@@ -52,6 +54,13 @@ def test_what_is_wrong_with_a_machine(gate: Gate, kind: str, standing: Standing,
     found = problem(gate, seats(kind), standing)
     assert (found is None) == (words is None)
     assert words is None or words in (found or "")
+
+
+def test_machines_that_hold_the_same_count_as_many_as_they_are():
+    some = [replace(node(7), number=5), replace(node(6), number=90_000), replace(node(5), number=3)]
+    verdict = judge(Gate.TRUSTED, seats(), some, in_flight_seconds=10, now=NOW)
+    assert (verdict.adopted, verdict.behind, verdict.open) == (5, 90_003, False)
+    assert judge(Gate.OPEN, seats(), some, in_flight_seconds=10, now=NOW).adopted == 90_008
 
 
 def test_after_a_rollback_it_is_the_candidate_that_is_to_be_left():

@@ -158,8 +158,8 @@ async def test_what_nodes_said_of_their_health_is_not_read_where_only_their_trus
         await session.execute(update(Node).values(state="online", health={"filling": "x" * 1000}))
     async with statements(plane) as gathered:
         for kind in SignerKind:
-            progress = await plane.control_plane.rotations.progress(kind)
-            assert [one.name for one in progress.standings if one.kind == "node"] == ["vm-1"]
+            [progress] = await plane.control_plane.rotations.progress(kind)
+            assert [one.number for one in progress.standings if one.kind == "node"] == [1]
         revocation = await plane.ok("GET", "/api/2.0/revocations/token/tk-1")
     assert revocation["adoption"]["waiting_nodes"][0]["node"] == "vm-1"
     assert revocation["adoption"]["waiting_node_count"] == 1
@@ -174,6 +174,16 @@ async def test_a_look_for_nodes_reads_their_ids_from_an_index_as_one_row(plane: 
     [step] = await plan(plane, statement, parameters)
     assert "COVERING INDEX" in step
     assert "group_concat(nodes.node_id" in statement
+
+
+async def test_what_machines_hold_is_read_once_for_all_rotations(plane: RunningControlPlane):
+    await plane.node("vm-2")
+    async with statements(plane) as gathered:
+        listed = await plane.ok("GET", f"{plane.account}/rotations")
+    assert [(rotation["kind"], rotation["live"]) for rotation in listed["rotations"]] == [("ca", 3), ("signing-key", 3)]
+    assert (
+        len([statement for statement, _ in gathered if "trust_reports" in statement and "FROM nodes" in statement]) == 1
+    )
 
 
 async def test_what_was_found_of_many_nodes_is_written_by_as_few_statements_as_of_one(plane: RunningControlPlane):
@@ -194,9 +204,9 @@ async def test_what_was_found_of_many_nodes_is_written_by_as_few_statements_as_o
     for number in range(2, 6):
         node = await plane.ok("GET", f"{PATH}/nodes/vm-{number}/health")
         assert (node["state"], node["trust_sequence"], node["certificate_root"]) == ("online", 2, "r")
-    progress = await plane.control_plane.rotations.progress(SignerKind.CA)
-    held = {one.name: (one.trust_sequence, one.root) for one in progress.standings if one.kind == "node"}
-    assert held == {"vm-1": (0, None)} | {f"vm-{number}": (2, "r") for number in range(2, 6)}
+    [progress] = await plane.control_plane.rotations.progress(SignerKind.CA)
+    held = {(one.trust_sequence, one.root): one.number for one in progress.standings if one.kind == "node"}
+    assert held == {(0, None): 1, (2, "r"): 4}
 
 
 async def test_who_is_behind_with_secrets_is_found_of_many_workspaces_as_of_one(plane: RunningControlPlane):
