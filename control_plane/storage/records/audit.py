@@ -12,7 +12,11 @@ class AuditEvent(Record):
     """Who did what and what came of it; triggers refuse every UPDATE and DELETE."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index(None, "action", "event_id"), Index(None, "workspace_id", "event_id"))
+    __table_args__ = (
+        Index(None, "action", "event_id"),
+        Index(None, "actor", "event_id"),
+        Index(None, "workspace_id", "event_id"),
+    )
 
     event_id: Mapped[int] = mapped_column(COUNTER, primary_key=True, autoincrement=True)
     time: Mapped[int] = mapped_column(index=True)

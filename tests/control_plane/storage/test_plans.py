@@ -117,6 +117,15 @@ async def test_a_later_page_begins_where_the_one_before_ended(plane: RunningCont
     assert "(workspace_id=? AND (" in first
 
 
+@pytest.mark.parametrize("wanted", ["actor=operator", "action=node.renew", "workspace_id=ws-1"])
+async def test_what_one_did_is_found_among_all_events_by_an_index(plane: RunningControlPlane, wanted: str):
+    async with statements(plane) as gathered:
+        await plane.ok("GET", f"{plane.account}/audit-events?{wanted}&page_size=10")
+    [(statement, parameters)] = [(one, two) for one, two in gathered if "FROM audit_events" in one]
+    [step] = await plan(plane, statement, parameters)
+    assert f"({wanted.partition('=')[0]}=?" in step
+
+
 async def test_what_is_open_is_counted_among_what_is_open(plane: RunningControlPlane):
     async with statements(plane) as gathered:
         await plane.ok("POST", f"{PATH}/commands", {"target": {"node": "vm-1"}, "argv": ["true"]})
