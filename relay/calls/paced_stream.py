@@ -93,7 +93,8 @@ class PacedStream(CreditedStream):
     def _charge(self, use: Use, size_bytes: int) -> None:
         use.spend(size_bytes)
         if use.overdrawn and not self.paced and self._grant.sender != CONTROL_PLANE:
-            self.paced = self._was_paced = self._front.pacing.holds(self, use)
+            self.paced = self._front.pacing.holds(self, use)
+            self._was_paced |= self.paced
 
     def _credit(self, size_bytes: int, *, owed: bool) -> None:
         """Hands back bytes that the node sent, owes them while the sender has no room, or withholds the credit."""

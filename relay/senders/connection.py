@@ -260,6 +260,7 @@ class SenderConnection(AnsweringConnection):
             self.deadline = self._front.deadlines.now + self._front.idle_seconds
             if flow.held:
                 self._take(flow.take_held())
+            if not flow.reading:  # stopped for what is held, or for content that was to go on later
                 flow.read_on()
 
     # What an exchange asks for.

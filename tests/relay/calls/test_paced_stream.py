@@ -189,6 +189,52 @@ async def test_an_upload_that_waits_for_its_quota_does_not_come_too_slowly(relay
     assert all(sender.received.endswith(b"taken") for sender in senders)
 
 
+@on_relay()
+async def test_an_upload_that_has_waited_does_not_come_too_slowly_for_bytes_that_do_not_wait(relay: SmallRelay) -> None:
+    bound(relay, Quota(bytes_per_second=2000))
+    node, sender, other = relay.attach_node(), relay.connect(), relay.connect()
+
+    async def pass_by(number: int, size_bytes: int) -> None:
+        other.send(get())
+        await settle()
+        node.calls[number].answer(reply(bytes(size_bytes)))
+        await settle()
+
+    sender.send(get(b"/", *UPLOAD, method=b"PUT"))
+    await settle()
+    await pass_by(1, 8000)
+    sender.send(b"a")
+    await settle()
+    assert relay.front.pacing.waiting == 1
+    await asyncio.sleep(3)
+    assert relay.front.pacing.waiting == 0
+    await pass_by(2, 3000)
+    await asyncio.sleep(1)
+    sender.send(b"b")  # finds a bucket that was empty, and is filled
+    await asyncio.sleep(1)
+    assert relay.metric("deadlines_total", deadline="body_rate") == 0
+    sender.transport.abort()
+
+
+@on_relay()
+async def test_a_connection_whose_upload_waited_at_its_end_takes_the_next_request(relay: SmallRelay) -> None:
+    bound(relay, Quota(bytes_per_second=10_000))
+    node, sender = relay.attach_node(), relay.connect()
+    request = get(b"/", b"Content-Length: 60000", method=b"PUT") + CONTENT[:60_000]
+    for start in range(0, len(request), 8192):
+        sender.transport.write(request[start : start + 8192])
+    await settle()
+    assert relay.front.pacing.waiting == 1
+    node.calls[0].answer(reply(b"taken"))
+    await settle()
+    assert sender.take().endswith(b"taken")
+    await asyncio.sleep(8)
+    sender.send(get())
+    await settle()
+    assert len(node.calls) == 2
+    sender.transport.abort()
+
+
 @pytest.mark.parametrize("end", ["sender", "node", "revoked", "link"])
 @on_relay()
 async def test_a_call_that_ends_while_it_waits_leaves_nothing(relay: SmallRelay, end: str) -> None:

@@ -190,6 +190,30 @@ async def test_bytes_behind_a_body_are_the_next_request_only(relay: SmallRelay) 
     assert node.calls[0].content == b"xy"
 
 
+@pytest.mark.parametrize("answered", [True, False])
+@on_relay()
+async def test_a_connection_that_was_not_read_when_its_content_ended_takes_the_next_request(
+    relay: SmallRelay, answered: bool
+) -> None:
+    node, sender = relay.attach_node(), relay.connect()
+    node.greedy = False
+    content = bytes(90_000)  # more than the node's window: reading stops, and what the transport has still comes
+    request = get(b"/", b"Content-Length: %d" % len(content), method=b"PUT") + content
+    for start in range(0, len(request), 8192):
+        sender.transport.write(request[start : start + 8192])
+    await settle()
+    if answered:
+        node.calls[0].answer(reply(b"enough"))
+    else:
+        node.calls[0].stream.reset()
+    await settle()
+    assert sender.take().startswith(b"HTTP/1.1 200 " if answered else b"HTTP/1.1 502 ")
+    node.script = answering()
+    sender.send(get())
+    await settle()
+    assert sender.take().endswith(b"hello")
+
+
 @on_relay()
 async def test_gateway(relay: SmallRelay) -> None:
     node = relay.attach_node()
