@@ -35,7 +35,7 @@ from control_plane.storage import (
     trust_publications,
     trust_reports,
 )
-from control_plane.storage.audit import Actor, Happening, append
+from control_plane.storage.audit import REMOVED_AT_ONCE, Actor, Happening, append, oldest_time, remove_before
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from control_plane.storage.records.nodes import Node
@@ -147,6 +147,7 @@ class Housekeeping:
         await self._forget_commands(now)
         await self._remove_outputs(now)
         await self._remove_in_pieces(health.remove_old, _days_before(now, self._settings.health.history_days))
+        await self._forget_audit(now)
         async with self._database.write() as session:
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
             await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
@@ -160,6 +161,26 @@ class Housekeeping:
             forgetting.forget_leavings,
         ):
             await forget_all(self._database, self._outputs, forget)
+
+    async def _forget_audit(self, now: float) -> None:
+        """Forget old audit events, a day's at once; that it was done is among those that stay."""
+        days = self._settings.audit.keep_days
+        if days is None:
+            return
+        before_ms = _days_before(now, days)
+        async with self._database.read() as session:
+            oldest_ms = await oldest_time(session)
+        if oldest_ms is None or oldest_ms >= before_ms - DAY_SECONDS * 1000:
+            return
+        forgotten, more = 0, True
+        while more:
+            async with self._database.write() as session:
+                removed = await remove_before(session, before_ms)
+                if not forgotten:
+                    append(session, now, LOCAL, Happening("audit.forget", details={"before_time": before_ms}))
+            forgotten += removed
+            more = removed >= REMOVED_AT_ONCE
+        self._log.info("audit.forgotten", events=forgotten, before_time=before_ms // 1000)
 
     async def _remove_in_pieces(self, remove: Callable[[AsyncSession, int], Awaitable[bool]], before_ms: int) -> None:
         """Remove until `remove` says that there is no more; after days without anybody who did, there is much."""

@@ -137,6 +137,12 @@ class CommandSettings(Section):
     keep_output_days: int = Field(default=7, ge=1, le=3650)
 
 
+class AuditSettings(Section):
+    """`[audit]`: for how long who did what is kept; for ever unless `keep_days` says otherwise."""
+
+    keep_days: int | None = Field(default=None, ge=90, le=36_500)
+
+
 class RelayReachSettings(Section):
     """`[relay_reach]`: why relays' certificates are trusted when the control plane dials them.
 
@@ -184,6 +190,7 @@ class ControlPlaneSettings(DaemonSettings):
     tokens: TokenSettings = TokenSettings()
     health: HealthSettings = HealthSettings()
     commands: CommandSettings = CommandSettings()
+    audit: AuditSettings = AuditSettings()
     relay_reach: RelayReachSettings = RelayReachSettings()
     bootstrap: BootstrapSettings = BootstrapSettings()
     limits: LimitSettings = LimitSettings()

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.storage.errors import StorageError
 from control_plane.storage.records.audit import AuditEvent
 
 LONGEST_TEXT = 512
+REMOVED_AT_ONCE = 1000
 RENEWALS = ("node.renew", "node.late_renewal", "relay.renew", "relay.late_renewal")
 
 
@@ -79,6 +82,30 @@ async def newest_time(session: AsyncSession, *, until_ms: int) -> int:
     """Return the time of the newest event that is not later than this; 0 where there is none."""
     query = select(func.max(AuditEvent.time)).where(AuditEvent.time <= until_ms)
     return (await session.scalar(query)) or 0
+
+
+async def oldest_time(session: AsyncSession) -> int | None:
+    """Return the time of the oldest event; None where there is none."""
+    return await session.scalar(select(func.min(AuditEvent.time)))
+
+
+async def remove_before(session: AsyncSession, before_ms: int) -> int:
+    """Forget events that are older than this time, `REMOVED_AT_ONCE` at most; returns how many.
+
+    Raises:
+        StorageError: the database refuses it, by whose own clock one of them is younger than 30 days.
+    """
+    old = select(AuditEvent.event_id).where(AuditEvent.time < before_ms).order_by(AuditEvent.time)
+    found = (await session.scalars(old.limit(REMOVED_AT_ONCE))).all()
+    try:
+        await session.execute(delete(AuditEvent).where(AuditEvent.event_id.in_(found)))
+    except DBAPIError as error:
+        if "append-only" not in str(error.orig):
+            raise
+        raise StorageError(
+            "the database refuses to forget audit events: compare its clock with this machine's"
+        ) from None
+    return len(found)
 
 
 async def list_events(

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from control_plane.storage import certificates, forgetting, health, kept_outputs
+from control_plane import housekeeping
+from control_plane.storage import audit, certificates, forgetting, health, kept_outputs
 from control_plane.storage.commands import CommandKey
+from control_plane.storage.errors import StorageError
 from control_plane.storage.records.audit import AuditEvent
 from control_plane.storage.records.certificates import Certificate
 from control_plane.storage.records.commands import Command, CommandEvent, KeptOutput, Submission
@@ -14,7 +16,7 @@ from control_plane.storage.records.joining import Challenge, IssuedAnswer, JoinT
 from control_plane.storage.records.nodes import HealthObservation
 from control_plane.storage.records.relays import Relay
 from control_plane.storage.records.trust import Revocation
-from tests.support.control_planes import RunningControlPlane, running_control_plane
+from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
 from trunkline.runtime.clock import ManualClock, SystemClock
 
 DAY = 86_400.0
@@ -172,6 +174,57 @@ async def test_expired_certificates_go_in_pieces_and_others_stay(tmp_path: Path,
         assert (await counts(plane))["certificates"] == 1 + 3
         await plane.control_plane.housekeeping.clean()
         assert (await counts(plane))["certificates"] == 1
+
+
+async def audited(plane: RunningControlPlane) -> list[str]:
+    async with plane.database.read() as session:
+        return list(await session.scalars(select(AuditEvent.action).order_by(AuditEvent.event_id)))
+
+
+@pytest.mark.parametrize("keep_days", [None, 90])
+async def test_audit_events_are_kept_for_as_long_as_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_days: int | None
+):
+    monkeypatch.setattr(audit, "REMOVED_AT_ONCE", 2)
+    monkeypatch.setattr(housekeeping, "REMOVED_AT_ONCE", 2)
+    settings = settings_for(tmp_path, audit={"keep_days": keep_days})
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        before, now_ms = await audited(plane), int(SystemClock().now() * 1000)
+        ages = {"of-200-days": 200, "of-92-days": 92, "of-91-days": 91, "of-90-days": 90.1, "of-89-days": 89}
+        rows = [
+            {"time": int(now_ms - days * DAY * 1000), "actor": "a", "action": name, "outcome": "ok", "details": {}}
+            for name, days in ages.items()
+        ]
+        async with plane.database.write() as session:
+            await session.execute(insert(AuditEvent), rows)
+        await plane.control_plane.housekeeping.clean()
+        if keep_days is None:
+            assert await audited(plane) == [*before, *ages]
+            return
+        assert await audited(plane) == [*before, "of-89-days", "audit.forget"]
+        await plane.control_plane.housekeeping.clean()
+        assert await audited(plane) == [*before, "of-89-days", "audit.forget"]
+
+
+async def test_what_is_forgotten_of_the_audit_is_a_days_worth_at_once(tmp_path: Path):
+    settings = settings_for(tmp_path, audit={"keep_days": 90})
+    async with running_control_plane(tmp_path, settings=settings) as plane:
+        time_ms = int((SystemClock().now() - 90.9 * DAY) * 1000)
+        async with plane.database.write() as session:
+            session.add(AuditEvent(time=time_ms, actor="a", action="waits", outcome="ok", details={}))
+        await plane.control_plane.housekeeping.clean()
+        assert "waits" in await audited(plane)
+
+
+async def test_a_database_whose_clock_is_far_behind_forgets_nothing_of_the_audit(tmp_path: Path):
+    clock = OffsetClock()
+    settings = settings_for(tmp_path, audit={"keep_days": 90})
+    async with running_control_plane(tmp_path, clock=clock, settings=settings) as plane:
+        before = await audited(plane)
+        clock.offset = 95 * DAY
+        with pytest.raises(StorageError, match="clock"):
+            await plane.control_plane.housekeeping.clean()
+        assert await audited(plane) == before
 
 
 async def observed(plane: RunningControlPlane) -> list[int]:

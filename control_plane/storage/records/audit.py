@@ -9,7 +9,7 @@ from control_plane.storage.records.record import COUNTER, Record
 
 
 class AuditEvent(Record):
-    """Who did what and what came of it; triggers refuse every UPDATE and DELETE."""
+    """Who did what and what came of it; triggers refuse every UPDATE, and for 30 days every DELETE."""
 
     __tablename__ = "audit_events"
     __table_args__ = (

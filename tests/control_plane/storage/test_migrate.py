@@ -1,6 +1,7 @@
 """Migrations: from nothing to what the tables say, once, and never backwards."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,36 @@ async def test_a_database_of_an_earlier_release_is_read_as_before(tmp_path: Path
         await database.close()
 
 
+def young_ms() -> int:
+    return int((time.time() - 29.9 * 86_400) * 1000)
+
+
 @pytest.mark.parametrize("statement", [update(AuditEvent).values(actor="x"), delete(AuditEvent)])
 async def test_audit_events_cannot_be_changed_or_removed(database: Database, statement):
     await migrate(database)
     async with database.write() as session:
-        session.add(AuditEvent(time=1, actor="a", action="b", outcome="ok", details={}))
+        session.add(AuditEvent(time=young_ms(), actor="a", action="b", outcome="ok", details={}))
     with pytest.raises(IntegrityError, match="append-only"):
         async with database.write() as session:
             await session.execute(statement)
     async with database.read() as session:
         assert (await session.scalars(select(AuditEvent.actor))).all() == ["a"]
+
+
+async def test_audit_events_of_a_month_may_be_removed_and_not_changed(database: Database):
+    await migrate(database)
+    ages = {"old": young_ms() - 86_400_000, "young": young_ms()}
+    async with database.write() as session:
+        session.add_all(
+            AuditEvent(time=ms, actor=name, action="b", outcome="ok", details={}) for name, ms in ages.items()
+        )
+    with pytest.raises(IntegrityError, match="append-only"):
+        async with database.write() as session:
+            await session.execute(update(AuditEvent).where(AuditEvent.actor == "old").values(actor="x"))
+    with pytest.raises(IntegrityError, match="append-only"):
+        async with database.write() as session:
+            await session.execute(delete(AuditEvent))
+    async with database.write() as session:
+        await session.execute(delete(AuditEvent).where(AuditEvent.actor == "old"))
+    async with database.read() as session:
+        assert (await session.scalars(select(AuditEvent.actor))).all() == ["young"]

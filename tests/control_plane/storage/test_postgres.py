@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -14,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from control_plane.initialise import initialise
-from control_plane.storage import bootstraps
+from control_plane.storage import audit, bootstraps
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageBusyError, StorageFullError, StorageUnreachableError
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageFullError, StorageUnreachableError
 from control_plane.storage.migrate import migrate
+from control_plane.storage.records.audit import AuditEvent
 from control_plane.storage.records.joining import Challenge
 from control_plane.storage.sole_use import SoleUse
 from tests.support.control_planes import RunningControlPlane, running_control_plane, settings_for
@@ -197,3 +199,22 @@ async def test_what_one_revokes_the_other_publishes(server: Postgres, tmp_path: 
         await trust.look()
         assert trust.sequence == revoked["sequence"]
         assert one.control_plane.identities.trust.sequence == trust.sequence
+
+
+async def test_audit_events_are_removed_once_they_are_old_and_never_changed(databases: tuple[Database, Database]):
+    now_ms = int(time.time() * 1000)
+    ages = {"old": 31, "young": 29}
+    async with databases[0].write() as session:
+        for name, days in ages.items():
+            session.add(AuditEvent(time=now_ms - days * 86_400_000, actor=name, action="b", outcome="ok", details={}))
+    for statement in ("UPDATE audit_events SET actor = 'x'", "DELETE FROM audit_events", "TRUNCATE audit_events"):
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with databases[0].write() as session:
+                await session.execute(text(statement))
+    async with databases[0].write() as session:
+        assert await audit.remove_before(session, now_ms - 30 * 86_400_000) == 1
+    with pytest.raises(StorageError, match="clock"):
+        async with databases[0].write() as session:
+            await audit.remove_before(session, now_ms)
+    async with databases[0].read() as session:
+        assert (await session.scalars(select(AuditEvent.actor))).all() == ["young"]
