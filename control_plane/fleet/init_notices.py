@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.scopes import INIT_NOTIFY
 from control_plane.fleet.node_commands import NodeAddress
-from control_plane.fleet.notice_calls import NoticeCalls, NoticeKind, Passes
+from control_plane.fleet.notice_calls import NoticeCalls, NoticeKind, Passes, one_by_one
 from control_plane.init_scripts.states import InitState
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.storage import node_inits
@@ -60,7 +60,7 @@ class InitNotices:
             self._metrics.nodes_by_init.labels(state.value.lower()).set(counts.get(state.value, 0))
         addresses = {node.node_id: NodeAddress(workspace, node) for workspace, node in rows}
         self._waiting = set(addresses)
-        await self._calls.tell(addresses.values())
+        await self._calls.tell(one_by_one(addresses.values()))
 
     async def _silent(self, session: AsyncSession) -> Sequence[tuple[Workspace, Node]]:
         """Return who has been silent for long; nobody, but now and then."""

@@ -6,7 +6,7 @@ that something has changed, and sends again what has not had its effect.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from certs.spiffe import control_plane_id
@@ -33,6 +33,12 @@ class NoticeKind:
     scope: str
 
 
+async def one_by_one(addresses: Iterable[NodeAddress]) -> AsyncIterator[NodeAddress]:
+    """Yield addresses that are there already."""
+    for address in addresses:
+        yield address
+
+
 class NoticeCalls:
     """Sends notices of one kind, a bounded number at once."""
 
@@ -48,21 +54,25 @@ class NoticeCalls:
         self._subject = str(control_plane_id(issuance.trust_domain))
         self._slots = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def tell(self, addresses: Iterable[NodeAddress]) -> None:
-        """Send a notice to each of these nodes, and wait until all were called; what went wrong is logged."""
+    async def tell(self, addresses: AsyncIterable[NodeAddress]) -> None:
+        """Send a notice to each of these nodes, and wait until all were called; what went wrong is logged.
+
+        No more of them are asked for than are called at once; to do so must not raise.
+        """
         async with asyncio.TaskGroup() as calls:
-            for address in addresses:
-                calls.create_task(self._tell(address), name="trunkline-notice")
+            async for address in addresses:
+                await self._slots.acquire()
+                call = calls.create_task(self._tell(address), name="trunkline-notice")
+                call.add_done_callback(lambda _: self._slots.release())
 
     async def _tell(self, address: NodeAddress) -> None:
-        async with self._slots:
-            try:
-                answer = await self._reach.call(self._call(address))
-                status = answer.response.status
-                await answer.response.read(limit_bytes=LARGEST_ANSWER_BYTES, timeout_seconds=CONTENT_READ_SECONDS)
-            except (NotReachedError, UnansweredError, TrunklineError, StorageError) as error:
-                self._log.info(f"{self._kind.about}.notice_lost", node=address.node.node, reason=str(error))
-                return
+        try:
+            answer = await self._reach.call(self._call(address))
+            status = answer.response.status
+            await answer.response.read(limit_bytes=LARGEST_ANSWER_BYTES, timeout_seconds=CONTENT_READ_SECONDS)
+        except (NotReachedError, UnansweredError, TrunklineError, StorageError) as error:
+            self._log.info(f"{self._kind.about}.notice_lost", node=address.node.node, reason=str(error))
+            return
         if status != 204:
             self._log.warning(f"{self._kind.about}.notice_refused", node=address.node.node, status=status)
 

@@ -1,11 +1,13 @@
 """What nodes were handed of their workspace's secrets, and what they say they hold."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.storage.records.accounts import Workspace
+from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.secrets import SecretBundle
 
 NODES_AT_ONCE = 1000
@@ -43,8 +45,22 @@ async def of_nodes(session: AsyncSession, node_ids: Collection[str]) -> dict[str
     return found
 
 
-async def taken_by(session: AsyncSession, node_ids: Collection[str]) -> dict[str, Taken]:
-    """Return what these nodes, some hundreds at most, have taken, by node id; those that never asked are left out."""
-    columns = (SecretBundle.node_id, SecretBundle.accepts, SecretBundle.adopted_fingerprint)
-    rows = await session.execute(select(*columns).where(SecretBundle.node_id.in_(node_ids)))
-    return {node_id: Taken(accepts, fingerprint) for node_id, accepts, fingerprint in rows.all()}
+async def nodes_by_taken(session: AsyncSession) -> Sequence[tuple[str, Taken | None, str]]:
+    """Return the confirmed nodes of each workspace together by what they have taken, None for those that never asked.
+
+    Their ids are one text, with spaces between them: so a hundred thousand cost as little as a few.
+    """
+    stated = (Node.workspace_id, SecretBundle.accepts, SecretBundle.adopted_fingerprint)
+    query = (
+        select(*stated, func.aggregate_strings(Node.node_id, " "))
+        .join_from(Node, Workspace, Workspace.workspace_id == Node.workspace_id)
+        .outerjoin(SecretBundle, SecretBundle.node_id == Node.node_id)
+        .where(Node.confirm_time.is_not(None), Workspace.delete_time.is_(None))
+        .group_by(*stated)
+    )
+    rows = (await session.execute(query)).all()
+    return [(row[0], _taken(row[1], row[2]), row[3]) for row in rows]
+
+
+def _taken(accepts: bool | None, fingerprint: str | None) -> Taken | None:
+    return None if accepts is None else Taken(accepts, fingerprint)

@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.names import new_id
-from control_plane.storage.records.nodes import ClusterMember, NodeLabel
+from control_plane.storage.records.nodes import ClusterMember, Node, NodeLabel
 from control_plane.storage.records.secrets import SecretGrant
 
 NODES_AT_ONCE = 1000
+LABELS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,32 @@ async def of_scope(session: AsyncSession, workspace_id: str, scope: str) -> Sequ
     return (await session.scalars(query.order_by(SecretGrant.creation_time, SecretGrant.grant_id))).all()
 
 
-async def workspaces_with_grants(session: AsyncSession) -> Sequence[str]:
-    """Return the ids of workspaces that grant anything."""
-    return (await session.scalars(select(SecretGrant.workspace_id).distinct())).all()
+async def every_grant(session: AsyncSession) -> Sequence[SecretGrant]:
+    """Return the grants of all workspaces."""
+    return (await session.scalars(select(SecretGrant))).all()
+
+
+async def members_of_granted_clusters(session: AsyncSession) -> dict[str, list[str]]:
+    """Return the ids of the nodes of each cluster that a grant names, by its id."""
+    named = select(SecretGrant.cluster_id).where(SecretGrant.cluster_id.is_not(None))
+    query = select(ClusterMember.cluster_id, func.aggregate_strings(ClusterMember.node_id, " "))
+    rows = await session.execute(query.where(ClusterMember.cluster_id.in_(named)).group_by(ClusterMember.cluster_id))
+    return {cluster_id: ids.split() for cluster_id, ids in rows.all()}
+
+
+async def holders(
+    session: AsyncSession, labels: Collection[tuple[str, str]]
+) -> dict[tuple[str, str, str], frozenset[str]]:
+    """Return the ids of the nodes with these labels (label, value) by (workspace id, label, value)."""
+    found: dict[tuple[str, str, str], frozenset[str]] = {}
+    wanted, held = list(labels), (Node.workspace_id, NodeLabel.label, NodeLabel.label_value)
+    query = select(*held, func.aggregate_strings(Node.node_id, " ")).join_from(NodeLabel, Node).group_by(*held)
+    for start in range(0, len(wanted), LABELS_AT_ONCE):
+        some = wanted[start : start + LABELS_AT_ONCE]
+        alike = (and_(NodeLabel.label == label, NodeLabel.label_value == value) for label, value in some)
+        for workspace_id, label, value, ids in (await session.execute(query.where(or_(*alike)))).all():
+            found[workspace_id, label, value] = frozenset(ids.split())
+    return found
 
 
 def add(

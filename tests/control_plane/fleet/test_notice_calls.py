@@ -6,7 +6,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from control_plane.fleet.health_record import HealthRecord
-from control_plane.fleet.notice_calls import NoticeCalls
+from control_plane.fleet.notice_calls import NoticeCalls, one_by_one
 from control_plane.fleet.reach import NodeReach, Sender
 from control_plane.fleet.secret_notices import SECRET_NOTICE
 from control_plane.metrics import ControlPlaneMetrics
@@ -37,5 +37,5 @@ async def test_a_database_that_cannot_be_read_loses_notices_and_no_more(tmp_path
             clock=clock,
             log=get_logger("test"),
         )
-        await calls.tell(await record.addresses((await record.changes(())).come))
+        await calls.tell(one_by_one(await record.addresses((await record.changes(())).come)))
     await lost.close()

@@ -16,6 +16,7 @@ from control_plane.fleet import submissions
 from control_plane.fleet.health_check import Check
 from control_plane.fleet.health_record import Finding, HealthRecord
 from control_plane.fleet.health_states import CheckResult, NodeState
+from control_plane.secrets.behind import nodes_behind
 from control_plane.signing.phases import SignerKind
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.submissions import SubmissionKey, let_go
@@ -219,8 +220,6 @@ async def test_what_was_found_of_many_nodes_is_written_by_as_few_statements_as_o
 
 
 async def test_who_is_behind_with_secrets_is_found_of_many_workspaces_as_of_one(plane: RunningControlPlane):
-    notices = plane.control_plane.fleet.secret_notices
-
     async def granted(workspace: str) -> None:
         secrets = f"/w/{workspace}/api/2.0/secrets"
         await plane.ok("POST", f"{secrets}/scopes/create", {"scope": "app"})
@@ -228,8 +227,8 @@ async def test_who_is_behind_with_secrets_is_found_of_many_workspaces_as_of_one(
         await plane.ok("POST", f"{secrets}/grants/put", {"scope": "app", "target": {"node": "vm-1"}})
 
     async def asked() -> int:
-        async with statements(plane) as gathered:
-            await notices._behind()
+        async with statements(plane) as gathered, plane.database.read() as session:
+            await nodes_behind(session)
         return len(gathered)
 
     await granted("finance")
@@ -238,7 +237,8 @@ async def test_who_is_behind_with_secrets_is_found_of_many_workspaces_as_of_one(
         await plane.node("vm-1", f"team-{number}")
         await granted(f"team-{number}")
     assert await asked() == of_one
-    assert len(await notices._behind()) == 4
+    async with plane.database.read() as session:
+        assert len(await nodes_behind(session)) == 4
 
 
 async def test_a_submissions_commands_are_not_looked_for_among_all_of_the_workspace(plane: RunningControlPlane):
