@@ -156,8 +156,9 @@ def _home() -> str:
 
 
 def _own_path(source: Path, text: str) -> Path:
+    """Return a path that a file names, from its directory on: whose directory we are in does not say whom we trust."""
     try:
-        return Path(text).expanduser()
+        return source.parent / Path(text).expanduser()
     except RuntimeError:
         raise CommandFailed(f"{source}: whose home directory begins {text} is not known", os.EX_CONFIG) from None
 

@@ -100,6 +100,21 @@ def test_the_configuration_file(tmp_path: Path) -> None:
     )
 
 
+def test_the_configuration_files_paths_begin_at_its_directory_wherever_we_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, checkout = tmp_path / "trunkline", tmp_path / "checkout"
+    for place, token in ((directory, "ours"), (checkout, "of another")):
+        place.mkdir()
+        (place / "token").write_text(token)
+        (place / "ca.pem").touch()
+    config = "control_plane_url = 'https://cp.test'\ntoken_file = 'token'\nca_file = 'ca.pem'\n"
+    (directory / "config.toml").write_text(config)
+    monkeypatch.chdir(checkout)
+    connection = find_connection(None, {"XDG_CONFIG_HOME": str(tmp_path)}, checkout)
+    assert (connection.token, connection.ca_file) == ("ours", directory / "ca.pem")
+
+
 @pytest.mark.parametrize("place", [".trunkline/sandbox.json", ".config/trunkline/config.toml"])
 def test_a_fifo_where_a_file_of_ours_belongs_is_not_waited_for(tmp_path: Path, place: str) -> None:
     path = tmp_path / place
