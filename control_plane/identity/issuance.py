@@ -67,10 +67,11 @@ class Issuance:
     ) -> Certificate:
         """Issue a node's SVID; the same CSR asked for again gets the same certificate, until another CA issues.
 
+        One of the future is not given again: it was issued while this machine's clock was ahead, and nobody takes it.
         `sealing_key` becomes the node's when it confirms this certificate.
         """
         known = await certificates.find_for_csr(session, node.node_id, csr_hash(csr), int(now * 1000))
-        if known is not None and self._is_of_active_authority(known):
+        if known is not None and self._is_good(known, now):
             return known
         identity = node_id(self.trust_domain, node.workspace_id, node.node_id)
         lifetime_seconds = self._tokens.svid_seconds
@@ -86,7 +87,7 @@ class Issuance:
     ) -> Certificate:
         """Issue a relay's SVID, with the DNS names of its record; the same CSR gets the same certificate."""
         known = await certificates.find_for_csr(session, relay.relay_id, csr_hash(csr), int(now * 1000))
-        if known is not None and self._is_of_active_authority(known):
+        if known is not None and self._is_good(known, now):
             return known
         identity = relay_id(self.trust_domain, relay.relay_id)
         lifetime_seconds = self._tokens.relay_svid_seconds
@@ -176,9 +177,10 @@ class Issuance:
         """Whether a token that was issued here is of the key that signs now."""
         return parse_compact(listen_token).key_id == self.signing_key_id
 
-    def _is_of_active_authority(self, certificate: Certificate) -> bool:
+    def _is_good(self, certificate: Certificate, now: float) -> bool:
+        """Whether a certificate has begun, and is of the authority that issues now."""
         chain = CertificateChain.from_pem(certificate.chain)
-        return root_of(chain, self._signers.authority.roots) is not None
+        return lifespan_of(chain).has_begun(now) and root_of(chain, self._signers.authority.roots) is not None
 
     def node_identity(self, node: Node) -> SpiffeId:
         """Return a node's SPIFFE id."""

@@ -87,7 +87,9 @@ class Succession:
         """Return the successor in the second slot, unless it is of no use: damaged, of another node, too old, or left.
 
         One is left where a rotation has ended the authority or the token key that it stands on: no relay would take it.
-        That of another node came of a bootstrap, which knows what to do with it. It blocks on the disk.
+        That of another node came of a bootstrap, which knows what to do with it. One of the future, which clocks that
+        were ahead have made, no relay would take either: it is passed over, and another asked for in its place. It
+        blocks on the disk.
 
         Raises:
             OSError: one that is of no use cannot be removed.
@@ -98,7 +100,7 @@ class Succession:
             self._log.warning("identity.successor_damaged", reason=str(error), consequence="it is asked for anew")
             self._store.drop_successor()
             return None
-        if heir is None or heir.spiffe_id != node.spiffe_id:
+        if heir is None or heir.spiffe_id != node.spiffe_id or not heir.lifespan.has_begun(self._clock.now()):
             return None
         if heir.identity.serial == node.identity.serial or heir.lifespan.is_overdue(self._clock.now()):
             self._store.drop_successor()

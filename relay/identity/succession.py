@@ -39,7 +39,8 @@ class Succession:
     def waiting(self) -> Identity | None:
         """Return the successor, unless it is of no use: damaged, in force already, too old, or left.
 
-        One is left where a rotation has ended the authority that issued it.
+        One is left where a rotation has ended the authority that issued it. One of the future, which clocks that were
+        ahead have made, nobody would take: it is passed over, and another asked for in its place.
 
         Raises:
             OSError: one that is of no use cannot be removed.
@@ -48,7 +49,10 @@ class Succession:
             return None
         try:
             heir, current = Identity.load(self._successor), self._identity.current
-            overdue = lifespan_of(heir.chain).is_overdue(self._clock.now())
+            life, now = lifespan_of(heir.chain), self._clock.now()
+            if not life.has_begun(now):
+                return None
+            overdue = life.is_overdue(now)
             is_other = heir.spiffe_id == current.spiffe_id and heir.serial != current.serial
             if is_other and not overdue and not self._is_left(heir):
                 return heir

@@ -270,6 +270,20 @@ async def test_renewal_gives_the_same_for_the_same_csr_and_the_old_leaf_lives_on
     assert claims.certificate_thumbprint == node.identity.chain.thumbprint
 
 
+async def test_what_was_issued_while_the_clock_was_ahead_is_not_given_again_once_it_is_right(tmp_path: Path):
+    clock = OffsetClock()
+    async with running_control_plane(tmp_path, clock=clock) as plane:
+        machines = (("nodes", (await plane.node()).identity), ("relays", (await plane.relay()).identity))
+        for kind, identity in machines:
+            body, answers = {"csr": build_csr(generate_key())}, []
+            for clock.offset in (3600, 0, 0):
+                answer = await plane.ok("POST", f"/api/2.0/{kind}/self/renew", body, identity=identity)
+                answers.append(CertificateChain.from_pem(answer["certificate_chain"]))
+            ahead, right, again = answers
+            assert ahead.not_before > clock.now() >= right.not_before
+            assert again.serial == right.serial
+
+
 async def test_confirming_twice_is_once(plane: RunningControlPlane):
     node = await plane.node("vm-1")
     before = plane.control_plane.identities.trust.sequence

@@ -236,6 +236,17 @@ async def test_a_successor_that_was_never_taken_is_given_up_for_a_new_one(old, m
     assert keeper.proved == [node.identity.serial]
 
 
+async def test_a_successor_of_the_future_is_passed_over_for_another(old, make_keeper, state, kit):
+    """It was issued while all clocks were ahead, and they were set right before a relay had taken it."""
+    key = generate_key()
+    chain = kit.authority.issue_node(build_csr(key), old.spiffe_id, 2 * DAY, now=kit.now + 90 * DAY)
+    ahead = replace(old, identity=Identity(key, chain), confirmed=False)
+    IdentityStore(state).save_successor(ahead)
+    keeper = make_keeper(OffsetClock())
+    node = await keeper.until(settled_after(old.identity.serial))
+    assert keeper.proved == [node.identity.serial] != [ahead.identity.serial]
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"{}"])
 async def test_a_damaged_successor_is_asked_for_anew(damage, first, make_keeper, state):
     path = state / "identity-successor.json"

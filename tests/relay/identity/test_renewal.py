@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from certs.identities import Identity, relay_id
+from certs.identities import Identity, build_csr, relay_id
+from certs.keyfiles import generate_key
 from certs.late_renewal import LateRenewalRequest, read_late_renewal
 from certs.trust import TrustDocument, sign_trust_document
 from relay.control_plane.client import ControlPlaneClient
@@ -295,6 +296,19 @@ async def test_a_successor_is_proved_before_it_is_used(
     async with restarted(kit, issuer, tmp_path, at=0.1) as (renewal, own, _):
         await until_renewed(renewal, own)
     assert len(issuer.requests) == 1
+
+
+async def test_a_successor_of_the_future_is_passed_over_for_another(
+    kit: IdentityKit, issuer: Issuer, first: Identity, tmp_path: Path
+):
+    """It was issued while all clocks were ahead, and they were set right before it was proved."""
+    key = generate_key()
+    chain = kit.authority.issue_relay(build_csr(key), first.spiffe_id, ("localhost",), 86400, now=kit.now + 90 * 86400)
+    Identity(key, chain).write(tmp_path / SUCCESSOR_FILE)
+    async with restarted(kit, issuer, tmp_path) as (renewal, own, _):
+        await until_renewed(renewal, own)
+        assert own.current.serial not in (first.serial, chain.serial)
+    assert names(tmp_path) == ["identity.pem"]
 
 
 @pytest.mark.parametrize("path", [RENEW_PATH, CONFIRM_PATH])
