@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.admission.quota_form import Quota, WorkspaceQuotas
+from relay.admission.quotas import Quotas
 from relay.trust.credentials import Refusal
 from tests.relay.senders.test_links import Call
 from tests.relay.senders.test_links import Sender as LinkSender
@@ -77,6 +79,16 @@ class Storm:
         self.senders: list[Sender] = []
         self.links: dict[int, LinkSender] = {}
         self.calls: list[Call] = []
+        self.quotas = Quotas()
+        if rng.random() < 0.6:
+            self.bound()
+            for relay in relays:
+                relay.admission.use = self.quotas.use("ws-1", "ann", relay.loop.time())
+
+    def bound(self) -> None:
+        """Set quotas, or lift them."""
+        workspace, sender = (Quota(bytes_per_second=self.rng.choice((None, 500, 20_000, 300_000))) for _ in range(2))
+        self.quotas.replace({"ws-1": WorkspaceQuotas(workspace, sender)} if self.rng.random() < 0.8 else {})
 
     def attach(self) -> None:
         window_bytes = self.rng.choice((1024, 65_536))
@@ -132,7 +144,7 @@ class Storm:
     async def rage(self) -> None:
         moves: tuple[Callable[[], None], ...] = (
             self.connect, self.call, self.call, self.call, self.end_a_call, self.end_a_call, self.end_a_call,
-            self.move_a_sender, self.move_a_node, self.revoke,
+            self.move_a_sender, self.move_a_node, self.revoke, self.bound,
         )  # fmt: skip
         for _ in range(self.rng.randrange(10, 60)):
             with contextlib.suppress(LocalProtocolError):  # a script that sends behind its end
@@ -157,6 +169,8 @@ class Storm:
             assert relay.port.connections == 0
             assert relay.deadlines._watched == set()
             assert relay.front.untaken._sizes == {}
+            assert relay.front.pacing._queues == {}
+            assert relay.admission.use is None or not any(meter.open for meter in relay.admission.use.meters)
             assert [link.session.streams for link in links] == [{}] * len(links)
             assert {link.session._unacknowledged for link in links} <= {0}
             assert (relay.budget.held_bytes, relay.budget.reserved_bytes) == (0, 0)
