@@ -23,7 +23,8 @@ _SECRET_TEXT = re.compile(
     r"|\btl[a-z]-[A-Za-z0-9_-]{16,}",
     re.DOTALL | re.IGNORECASE,
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Control characters, and what reorders a line or ends it for some viewers (UAX 9 section 2, U+2028 and U+2029).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # A traceback is the one text of several lines; JSON writes its line ends as escapes.
 _MULTILINE_KEYS = ("exception", "stack")
 
@@ -63,7 +64,12 @@ def redact_text(text: str, *, multiline: bool = False) -> str:
 
 
 def _escape_controls(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _redact_container(value: Any, depth: int) -> Any:

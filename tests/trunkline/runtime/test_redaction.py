@@ -48,6 +48,7 @@ def test_text_is_bounded_and_cannot_drive_a_terminal():
     assert len(redact("x" * 1_000_000)) < LONGEST_TEXT + 50
     assert redact("a\x1b[31mb\r\nc") == "a\\x1b[31mb\\x0d\\x0ac"
     assert redact("a\nb\x1b", key="exception") == "a\nb\\x1b"
+    assert redact("a\u202eb\u2066c\u2028d\x9be") == "a\\u202eb\\u2066c\\u2028d\\x9be", "nothing reorders a line"
 
 
 def test_containers_are_bounded():
