@@ -5,6 +5,8 @@ the stream to the node is reset. When the node is lost in the middle, it is read
 it does not come back, the connection to the caller is cut, so that a part never looks like the whole, and the caller
 resumes at its offset.
 
+Of a command that has ended, a node may have less than it counted (it lost power, say): then that is said like a gap.
+
 What the control plane has kept of a command that has ended is given where it is the whole, where the node is gone or no
 longer has the output, and where the caller takes it (`kept`). A gap in it is never bridged: `Trunkline-Cut` says which
 of the bytes asked for are not kept, and the answer ends before them, or begins after them.
@@ -83,9 +85,11 @@ class CommandOutputResource:
         kept = await self._kept.find(_key(command), query.stream) if command.final else None
         if kept is not None and (kept.cut.missing is None or query.kept):
             return await _from_kept(request, kept, query)
+        if command.final:
+            query = query.model_copy(update={"follow": False})
         try:
             async with self._output(request, command, query) as output:
-                fields = _fields(output.offset, output.size_bytes)
+                fields = _fields(output.offset, output.size_bytes, _lost(command, query, output))
                 return await stream(request, output.chunks(), fields)
         except ApiError as error:
             if error.code is not ErrorCode.RESOURCE_DOES_NOT_EXIST:
@@ -163,9 +167,7 @@ async def _from_kept(request: web.Request, kept: KeptStream, query: OutputQuery)
     part = kept.part(offset, query.length)
     if part is None:
         raise _beyond(kept.cut.size_bytes)
-    fields = _fields(part.offset, part.size_bytes)
-    if part.missing is not None:
-        fields[CUT_FIELD] = "{}-{}".format(*part.missing)
+    fields = _fields(part.offset, part.size_bytes, part.missing)
     return await stream(request, kept.chunks(part), fields)
 
 
@@ -173,6 +175,19 @@ def _beyond(size_bytes: int) -> ApiError:
     return ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, f"the output is {size_bytes} bytes long")
 
 
-def _fields(offset: int, size_bytes: int | None) -> dict[str, str]:
+def _lost(command: Command, query: OutputQuery, output: NodeOutput) -> tuple[int, int] | None:
+    """Return from where to where the node has no longer what was asked for, of a command that has ended."""
+    if not command.final or output.size_bytes is None or query.tail is not None:
+        return None
+    end = _size_of(command, query.stream)
+    end = end if query.length is None else min(end, output.offset + query.length)
+    return (output.size_bytes, end) if output.size_bytes < end else None
+
+
+def _fields(offset: int, size_bytes: int | None, cut: tuple[int, int] | None = None) -> dict[str, str]:
     fields = {"Content-Type": "application/octet-stream", "Cache-Control": "no-store", OFFSET_FIELD: str(offset)}
-    return fields if size_bytes is None else fields | {SIZE_FIELD: str(size_bytes)}
+    if size_bytes is not None:
+        fields[SIZE_FIELD] = str(size_bytes)
+    if cut is not None:
+        fields[CUT_FIELD] = "{}-{}".format(*cut)
+    return fields

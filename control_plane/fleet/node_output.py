@@ -3,7 +3,8 @@
 A stream to a node ends badly whenever a relay or an agent is restarted. It is then opened again at the offset reached,
 as often as is needed, until nothing has come for `RESUME_SECONDS`. A stream that ends well while it follows a command
 proves little, since an agent that stops ends its streams too: only a command that is known to have ended has ended,
-and only once all the bytes that its node counted have been read. Where the node is, is looked up each time, so that
+and only once all the bytes that its node counted have been read. A node that has them no more, or lies, and answers
+without them, is asked for them for `OWED_SECONDS`. Where the node is, is looked up each time, so that
 nobody waits for one that was deleted meanwhile.
 """
 
@@ -20,6 +21,8 @@ from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredErr
 from trunkline.client.errors import TrunklineError
 
 RESUME_SECONDS = 30.0
+OWED_SECONDS = 10.0
+"""Less than readers wait for a byte, before they ask anew: they hear that none comes."""
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 LARGEST_REFUSAL_BYTES = 64 * 1024
@@ -87,7 +90,7 @@ class NodeOutput:
         """The bytes, as fast as they are taken.
 
         Raises:
-            ApiError: nothing came any more, or the node no longer has the output.
+            ApiError: nothing came any more, or the node no longer has the output, or not all that it has counted.
         """
         attempts = _Attempts()
         while self._left != 0:
@@ -98,8 +101,14 @@ class NodeOutput:
                     yield chunk
             except TrunklineError as error:
                 broken = not_reached(error)
-            if self._left == 0 or (broken is None and await self._at_the_end()):
+            if self._left == 0:
                 return
+            if broken is None:
+                stated = None if self._wanted.follow else self.size_bytes
+                whole = stated if stated is not None else await self._whole_size()
+                if self._is_the_end(whole):
+                    return
+                broken = _OwedError() if whole is not None else None
             await self._close()
             await self._open_again(attempts, broken)
 
@@ -115,12 +124,11 @@ class NodeOutput:
             if self._left == 0:
                 return
 
-    async def _at_the_end(self) -> bool:
-        """Whether the end of the stream was the end of the output."""
-        if not self._wanted.follow:
-            return self.size_bytes is None
-        whole = await self._whole_size()
-        return whole is not None and self.offset >= whole
+    def _is_the_end(self, whole: int | None) -> bool:
+        """Whether the end of the stream was the end of an output of so many bytes; None where that is not known yet."""
+        if whole is None:
+            return not self._wanted.follow
+        return self.offset >= whole
 
     async def _open_again(self, attempts: "_Attempts", broken: ApiError | None) -> None:
         while True:
@@ -169,6 +177,13 @@ class NodeOutput:
             await answer.response.close()
 
 
+class _OwedError(ApiError):
+    """The node answers, and gives less than it has counted."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.BAD_NODE_RESPONSE, "the node gives less of the output than it says that there is")
+
+
 class _Attempts:
     """How long a stream that broke is opened again: until nothing has come for `RESUME_SECONDS`."""
 
@@ -192,7 +207,7 @@ class _Attempts:
             self._failing_since = None
         elif self._failing_since is None:
             self._failing_since = now
-        elif now - self._failing_since > RESUME_SECONDS:
+        elif now - self._failing_since > (OWED_SECONDS if isinstance(broken, _OwedError) else RESUME_SECONDS):
             raise broken
         await asyncio.sleep(self._pause_seconds)
         self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)

@@ -39,6 +39,8 @@ class FakeAgent:
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     cut_output_after: int | None = None
     offline_after_cut: bool = False
+    owed_bytes: int = 0
+    states_sizes: bool = True
     offline_after: str | None = None
     revisions: bool = False
     stdin: dict[str, bytearray] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class FakeAgent:
     stdin_closed: bool = False
     times: list[tuple[int, int]] = field(default_factory=list)
     watching: int = 0
+    restless: bool = False
     refusal: dict[str, Any] = field(default_factory=dict)
 
     def relay(self) -> CannedRelay:
@@ -163,9 +166,13 @@ class FakeAgent:
 
     async def _watched(self, key: tuple[str, str], query: dict[str, str]) -> None:
         """Wait for a change, if asked to; what is older than that refuses the question."""
+        if self.restless:
+            self.commands[key]["stdout_bytes"] += 1
         if "wait_seconds" not in query:
             return
         self.watching += 1
+        if self.restless:
+            self.commands[key]["revision"] += 1
         async with asyncio.timeout(int(query["wait_seconds"])):
             while self.commands[key]["revision"] == int(query["seen"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -176,7 +183,7 @@ class FakeAgent:
             _json(call, 409, {"error_code": "RESOURCE_CONFLICT", "message": "another body"})
             return
         self.bodies[key] = body
-        sizes = {f"{stream}_bytes": len(self.output.get(stream, b"")) for stream in ("stdout", "stderr")}
+        sizes = {f"{one}_bytes": len(self.output.get(one, b"")) + self.owed_bytes for one in ("stdout", "stderr")}
         document = self.commands.setdefault(key, {"command_id": key[1], "state": self.state, **sizes})
         if self.revisions:
             document.setdefault("revision", 1)
@@ -190,7 +197,9 @@ class FakeAgent:
         if offset > len(whole):
             _json(call, 416, {"error_code": "RANGE", "message": "beyond"}, f"Trunkline-Size: {len(whole)}\r\n")
             return
-        head = f"HTTP/1.1 200 OK\r\nTrunkline-Size: {len(whole)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = (
+            f"HTTP/1.1 200 OK\r\nTrunkline-Size: {len(whole) + self.owed_bytes}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         call.writer.write(head.encode())
         for start in range(offset, len(whole), 65536):
             piece = whole[start : start + 65536]

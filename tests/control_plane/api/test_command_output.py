@@ -81,6 +81,42 @@ async def test_output_of_a_node_that_does_not_come_back_does_not_look_whole(
         await stage.read()
 
 
+@pytest.mark.parametrize("query", ["", "?follow=true"])
+@pytest.mark.parametrize("states_sizes", [True, False])
+async def test_a_node_that_gives_less_than_it_has_counted_holds_no_reader_for_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, query: str, states_sizes: bool
+):
+    monkeypatch.setattr(node_output, "OWED_SECONDS", 0.1, raising=False)
+    stage.agent.states_sizes = states_sizes
+    stage.agent.owed_bytes = 5
+    stage.agent.hold.set()
+    await stage.submit()
+    await stage.until("SUCCEEDED")
+    async with asyncio.timeout(20):
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await stage.read(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "cut", "content"),
+    [
+        ("", "5-10", b"01234"),
+        ("?follow=true", "5-10", b"01234"),
+        ("?length=7", "5-7", b"01234"),
+        ("?length=5", None, b"01234"),
+        ("?tail=3", None, b"234"),
+    ],
+)
+async def test_what_a_node_has_lost_of_an_output_is_said(stage: Stage, query: str, cut: str | None, content: bytes):
+    stage.agent.output["stdout"] = b"0123456789"
+    await stage.submit()
+    await stage.until("SUCCEEDED")
+    stage.agent.output["stdout"] = b"01234"
+    async with asyncio.timeout(20), stage.open_output(query) as response:
+        assert response.headers.get("Trunkline-Cut") == cut
+        assert await response.read() == content
+
+
 async def test_a_node_that_is_away_for_a_while_costs_the_reader_nothing(stage: Stage):
     whole = b"y" * 1_000_000
     stage.agent.output["stdout"] = whole
