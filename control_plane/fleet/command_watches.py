@@ -5,10 +5,14 @@ delivered, a call is held open that names the last revision seen; the node answe
 after `WAIT_SECONDS`. What the answer says is not taken over: it only makes the dispatcher take its next step now, so
 that there is one way in which states are heard of. A watch that fails ends, and the dispatcher goes on polling; its
 next answer from the node begins another. Watches hold none of the dispatcher's places, and are bounded in number.
+
+A command has a handful of states. A node that always has another one to tell, or whose watches always fail, is asked
+ever more slowly (`Pace`), so that it costs no more than one that is polled.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from control_plane.fleet.command_steps import BadAnswerError, read_answer
 from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
@@ -18,9 +22,25 @@ from trunkline.client.errors import TrunklineError
 
 WAIT_SECONDS = 25
 LEAST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 10.0
+PATIENT_SECONDS = 5.0
+FREE_ANSWERS = 16
+"""So many quick answers are usual: a command's states, and those of a relay or an agent that is restarted."""
 
 FindPlace = Callable[[CommandKey], Awaitable[NodeAddress | None]]
 """Gives where a command runs, or None once it has ended or its node was deleted."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast the node of one command is asked: as it likes at first, and ever more slowly while it likes it fast."""
+
+    quick: int = 0
+
+    def pause_seconds(self, took_seconds: float) -> float:
+        """Return how long to wait after an answer that took so long."""
+        self.quick = 0 if took_seconds >= PATIENT_SECONDS else self.quick + 1
+        return min(LONGEST_PAUSE_SECONDS, LEAST_PAUSE_SECONDS * 2.0 ** min(max(0, self.quick - FREE_ANSWERS), 16))
 
 
 class CommandWatches:
@@ -41,11 +61,11 @@ class CommandWatches:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def watch(self, key: CommandKey, revision: int) -> None:
-        """Watch a command of which this revision is known."""
+    def watch(self, key: CommandKey, revision: int, pace: Pace) -> None:
+        """Watch a command of which this revision is known; its pace outlives each watch."""
         if key in self._tasks or len(self._tasks) >= self._most:
             return
-        task = asyncio.create_task(self._watch(key, revision), name="trunkline-command-watch")
+        task = asyncio.create_task(self._watch(key, revision, pace), name="trunkline-command-watch")
         self._tasks[key] = task
         task.add_done_callback(lambda ended: self._forget(key, ended))
 
@@ -62,16 +82,18 @@ class CommandWatches:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, key: CommandKey, seen: int) -> None:
+    async def _watch(self, key: CommandKey, seen: int, pace: Pace) -> None:
         """Ask again and again; an agent that was restarted counts from the beginning, so any other revision is news."""
+        loop = asyncio.get_running_loop()
         while (address := await self._find_place(key)) is not None:
+            asked_at = loop.time()
             revision = await self._ask(address, key, seen)
-            if revision is None:
-                return
-            if revision != seen:
+            if revision is not None and revision != seen:
                 seen = revision
                 self._on_change(key)
-            await asyncio.sleep(LEAST_PAUSE_SECONDS)  # whatever a node answers, it is not asked in a tight loop
+            await asyncio.sleep(pace.pause_seconds(loop.time() - asked_at))
+            if revision is None:
+                return
 
     async def _ask(self, address: NodeAddress, key: CommandKey, seen: int) -> int | None:
         """Return the revision that the node has now, or None if it cannot be watched."""

@@ -10,7 +10,7 @@ commands that nobody kicks: now and then it is looked whether there are any.
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from control_plane.fleet.barred import why_barred, why_revoked
 from control_plane.fleet.command_changes import (
@@ -32,7 +32,7 @@ from control_plane.fleet.command_steps import (
     next_delay_seconds,
     next_step,
 )
-from control_plane.fleet.command_watches import CommandWatches
+from control_plane.fleet.command_watches import CommandWatches, Pace
 from control_plane.fleet.node_commands import CONTENT_READ_SECONDS, LARGEST_ANSWER_BYTES, NodeAddress, NodeCommands
 from control_plane.fleet.reach import NodeAnswer, NotReachedError, UnansweredError
 from control_plane.fleet.rollouts import slowest_poll_seconds
@@ -56,6 +56,8 @@ STORAGE_RETRY_SECONDS = 1.0
 FAULT_RETRY_SECONDS = 30.0
 LOOK_SECONDS = 30.0
 MOST_AT_ONCE_OF_A_NODE = 4
+MOST_QUICK_CHANGES = 64
+"""So often a change makes it likely that another follows soon; then a command is asked about as one at rest is."""
 _NOT_LOOKED_FOR = "commands.not_looked_for"
 
 
@@ -68,6 +70,8 @@ class _Followed(Piece):
 
     slowest_poll_seconds: float = SLOWEST_POLL_SECONDS
     unrecorded_until_ms: int | None = None
+    changes: int = 0
+    pace: Pace = field(default_factory=Pace)
 
 
 class Dispatcher:
@@ -251,8 +255,8 @@ class Dispatcher:
             before, standing = _visible(command), Standing.of(command)
             change.apply(command, self._now_ms())
             changed = _visible(command) != before
-            if changed:
-                followed.attempt = 0
+            if changed and followed.changes < MOST_QUICK_CHANGES:
+                followed.attempt, followed.changes = 0, followed.changes + 1
             noted = await self._chronicle.changed(session, standing, command, change.decision)
             await session.flush()
             if (command.delivered or command.final) and not standing.delivered:
@@ -266,7 +270,7 @@ class Dispatcher:
             self._watches.end(key)
             self._log.info("command.ended", command_id=key.command_id, node=command.node, state=command.state)
         elif change.revision is not None:
-            self._watches.watch(key, change.revision)
+            self._watches.watch(key, change.revision, followed.pace)
         return final
 
     def _now_ms(self) -> int:

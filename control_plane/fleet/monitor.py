@@ -27,6 +27,8 @@ from trunkline.runtime.logs import Logger
 FLUSH_SECONDS = 1.0
 SHORTEST_FLUSH_SECONDS = 0.05
 SETTLING_SECONDS = 1.0
+MOST_UNSETTLED = 30
+"""So many checks in a row may come soon after the last: a node that never settles is asked as others are."""
 NEWCOMER_PAUSE_SECONDS = 0.1
 FIRST_CHECKS_PER_SECOND = 50.0
 LOOK_SECONDS = 2.0
@@ -35,7 +37,11 @@ NEWCOMER_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Watched:
-    """One node under watch; `since` is when it joined, in monotonic seconds."""
+    """One node under watch.
+
+    `since` is when it joined, in monotonic seconds; `unsettled` counts the checks after which something was about to
+    change, less those after which nothing was.
+    """
 
     address: NodeAddress
     standing: Standing
@@ -43,6 +49,7 @@ class _Watched:
     up: bool = False
     seen_time: float | None = None
     rtt_seconds: float | None = None
+    unsettled: int = 0
 
 
 class HealthMonitor:
@@ -146,7 +153,10 @@ class HealthMonitor:
         if watched.standing.state is NodeState.PENDING and fresh:
             # Its link is about to come: ask again soon, then less and less often.
             interval = min(NEWCOMER_PAUSE_SECONDS * 2.0 ** min(before.failures, 10), SETTLING_SECONDS, interval)
-        elif not _is_settled(before, watched.standing, check):
+        elif _is_settled(before, watched.standing, check):
+            watched.unsettled = max(0, watched.unsettled - 1)
+        elif watched.unsettled < MOST_UNSETTLED:
+            watched.unsettled += 1
             interval = min(SETTLING_SECONDS, interval)
         return interval * self._rng.uniform(0.8, 1.2)
 

@@ -4,6 +4,10 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
+from control_plane.fleet import command_watches
+from control_plane.fleet.command_watches import FREE_ANSWERS, LONGEST_PAUSE_SECONDS, PATIENT_SECONDS, Pace
 from tests.support.command_stage import HOST, PATH, Stage, command_stage
 
 
@@ -90,3 +94,21 @@ async def test_an_agent_that_counts_from_the_beginning_again_is_not_asked_in_a_l
     assert stage.agent.watching <= 3
     ends(stage)
     await until_recorded(stage, "SUCCEEDED")
+
+
+def test_who_always_answers_at_once_is_asked_ever_more_slowly():
+    pace = Pace()
+    usual = [pace.pause_seconds(0.01) for _ in range(FREE_ANSWERS)]
+    assert set(usual) == {command_watches.LEAST_PAUSE_SECONDS}
+    slower = [pace.pause_seconds(0.01) for _ in range(20)]
+    assert slower == sorted(slower)
+    assert slower[-1] == LONGEST_PAUSE_SECONDS
+    assert pace.pause_seconds(PATIENT_SECONDS) == command_watches.LEAST_PAUSE_SECONDS
+
+
+async def test_a_node_that_always_has_news_is_not_asked_in_a_loop(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(command_watches, "FREE_ANSWERS", 0)
+    stage.agent.restless = True
+    await watched(stage)
+    await asyncio.sleep(1.5)
+    assert stage.agent.watching <= 6

@@ -115,3 +115,17 @@ async def test_what_was_recorded_unheard_is_taken_up_by_itself(tmp_path: Path, m
         while await stage.plane.control_plane.fleet.commands.kept.find(key, "stdout") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         assert command["stdout_bytes"] == 3
+
+
+async def test_a_command_that_changes_for_ever_is_not_asked_about_as_if_it_were_about_to_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dispatcher, "MOST_QUICK_CHANGES", 1, raising=False)
+    stage.agent.state = "RUNNING"
+    stage.agent.restless = True
+    await stage.submit()
+    async with asyncio.timeout(30):
+        while stage.agent.count("GET", "/c-1") < 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(2.0)
+    assert stage.agent.count("GET", "/c-1") <= 5, "0.3, 0.5, 0.8 and 1.3 s after the first; before each 0.2 s"

@@ -191,3 +191,19 @@ async def test_a_node_that_never_answers_is_asked_often_for_its_first_minute_alo
         silence = Check(CheckResult.NOT_REACHED, "no agent of this node is connected")
         pauses = [monitor._take(monitor._watched[node.node_id], silence) for _ in range(9)]
         assert all(shortest <= pause <= longest for pause in pauses)
+
+
+async def test_a_node_that_never_settles_is_asked_as_others_are(tmp_path: Path):
+    """Each change is a row of the history, and a line of the log."""
+    async with running_control_plane(tmp_path, settings=settings_for(tmp_path)) as plane:
+        node = await plane.node("vm-1")
+        monitor = plane.control_plane.fleet.monitor
+        await monitor._look_for_nodes()
+        watched = monitor._watched[node.node_id]
+        well, ill = Check(CheckResult.OK), Check(CheckResult.DEGRADED, "of course")
+        pauses = [monitor._take(watched, check) for check in (well, ill) * 40]
+        assert max(pauses[:20]) <= 1.2
+        assert min(pauses[-20:]) >= 12.0
+        for _ in range(40):
+            monitor._take(watched, well)
+        assert monitor._take(watched, ill) <= 1.2, "one that was calm since is settled soon"
