@@ -62,8 +62,13 @@ def make_issuing(
 ) -> x509.Certificate:
     """An issuing CA below `issuer`: may have no CA below it, and outlives its issuer never."""
     not_after = min(now + ISSUING_LIFETIME_SECONDS, issuer.not_valid_after_utc.timestamp())
-    builder = _builder(_name(f"{trust_domain} issuing"), issuer.subject, public, _beginning(now, issuer), not_after)
+    builder = _builder(_issuing_name(trust_domain), issuer.subject, public, _beginning(now, issuer), not_after)
     return _sign(_as_authority(builder, path_length=0), _public(issuer_key), issuer_key)
+
+
+def is_issuing_for(issuing: x509.Certificate, trust_domain: str) -> bool:
+    """Whether an issuing CA was made for this trust domain, as its name tells."""
+    return issuing.subject == _issuing_name(trust_domain)
 
 
 def make_svid(
@@ -101,6 +106,10 @@ def make_svid(
 
 def _public(key: SigningKey) -> ec.EllipticCurvePublicKey:
     return CertificateKey(key).public_key()
+
+
+def _issuing_name(trust_domain: str) -> x509.Name:
+    return _name(f"{trust_domain} issuing")
 
 
 def _name(common_name: str) -> x509.Name:

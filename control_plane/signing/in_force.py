@@ -15,6 +15,7 @@ from certs.authority import Authority
 from certs.chains import CertificateChain, certificates_to_pem
 from certs.errors import CertificateError
 from certs.identities import control_plane_id
+from certs.issuance import is_issuing_for
 from certs.keyfiles import write_public
 from certs.keyring import key_id_of
 from certs.keystores import FileKeys
@@ -53,7 +54,7 @@ class SignersInForce:
         """Take up what the database says; returns whether that was news.
 
         Raises:
-            CertificateError: a key that is to sign is not here.
+            CertificateError: a key that is to sign is not here, or the settings name another trust domain.
             LookupError: the database says nothing legal.
             StorageError: it cannot be read.
         """
@@ -115,8 +116,16 @@ class SignersInForce:
 
     def _open_authority(self, seats: AllSeats, now: float) -> Authority:
         active = seats.ca.active
+        certificates = certificates_of(active)
+        if not is_issuing_for(certificates.issuing, self._trust_domain):
+            name = certificates.issuing.subject.rfc4514_string()
+            msg = (
+                f"identity.trust_domain is {self._trust_domain}, but {name} signs here: "
+                "a trust domain is in every certificate, and stays the one that `init` was given"
+            )
+            raise CertificateError(msg)
         key = self._stores.authority.open(active.key_names[ISSUING])
-        return certificates_of(active).authority(self._trust_domain, key, now)
+        return certificates.authority(self._trust_domain, key, now)
 
     def _open_token_key(self, seats: AllSeats) -> TokenSigner:
         active = seats.signing_key.active

@@ -279,6 +279,17 @@ async def test_a_start_on_a_database_without_its_tables_is_one_line(config: Path
         await serve(settings)
 
 
+def test_another_trust_domain_than_that_of_init_is_refused_before_anything_is_published(config: Path):
+    initialised(config)
+    config.write_text(config.read_text() + '[identity]\ntrust_domain = "example.org"\n')
+    settings = load_settings(ControlPlaneSettings, config, {}, prefix="TRUNKLINE_CONTROL_PLANE")
+    with pytest.raises(StartError, match=r"identity\.trust_domain .*trunkline\.internal") as refused:
+        asyncio.run(asyncio.wait_for(serve(settings), START_SECONDS))
+    assert refused.value.exit_code == 78
+    with contextlib.closing(sqlite3.connect(config.parent / "state" / "control-plane.db")) as database:
+        assert database.execute("SELECT trust_fingerprint FROM accounts").fetchall() == [(None,)]
+
+
 def test_a_port_that_is_taken_is_one_line(config: Path):
     import socket
 
