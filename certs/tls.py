@@ -1,8 +1,8 @@
 """TLS: the one policy, contexts for clients and servers, and replacing a server's identity and roots while it runs.
 
-Policy: TLS 1.2 and 1.3; AEAD ciphers with ephemeral elliptic-curve key exchange only; X25519, P-256, P-384; the
-server's order of ciphers; no compression, no renegotiation, no tickets, no resumption. Every client context verifies
-chain and host name; there is no way to ask for less.
+Policy: TLS 1.2 and 1.3; AEAD ciphers with ephemeral elliptic-curve key exchange only; X25519 (together with ML-KEM-768
+where both sides have OpenSSL 3.5), P-256, P-384; the server's order of ciphers; no compression, no renegotiation, no
+tickets, no resumption. Every client context verifies chain and host name; there is no way to ask for less.
 """
 
 import os

@@ -13,7 +13,13 @@ from certs.openssl import TlsContext, reach
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of TLS 1.3 are all AEAD with ephemeral keys."""
-GROUPS = "X25519:P-256:P-384"
+_CLASSICAL = "X25519:P-256:P-384"
+_HYBRID_SINCE = (3, 5)
+GROUPS = f"?*X25519MLKEM768/*{_CLASSICAL}" if ssl.OPENSSL_VERSION_INFO >= _HYBRID_SINCE else _CLASSICAL
+"""Of the key exchange, best first. Where OpenSSL has it (3.5 and newer), both sides agree on X25519 together with
+ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem), so that what is recorded today cannot be read by a quantum computer of later. A
+key for X25519 goes along at once (`*`), so that a peer of an older OpenSSL costs no further round trip; a build without
+ML-KEM passes over it (`?`; `man 3 SSL_CTX_set1_groups_list`)."""
 HTTP_1_1 = "http/1.1"
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import ssl
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 from certs import tls, tls_policy
 from certs.errors import CertificateError
+from certs.openssl import reach
 from certs.peers import PeerCertificate, peer_certificate
-from certs.tls import ServerTls, TlsContext, client_context
+from certs.tls import GROUPS, ServerTls, TlsContext, client_context
 from tests.support.identities import IdentityKit
 from trunkline.runtime.loop import EventLoopName, loop_factory
 
@@ -305,6 +307,61 @@ def test_groups_are_ours_in_our_order(probe: Probe) -> None:
     assert p384.returncode == 0
     assert "Cipher is (NONE)" in x448.stdout
     assert "Cipher is (NONE)" in p521.stdout
+
+
+X25519 = 0x001D
+X25519_MLKEM768 = 0x11EC
+HAS_HYBRID = ssl.OPENSSL_VERSION_INFO >= (3, 5)
+
+
+def first_flights(client: ssl.SSLContext, server: ssl.SSLContext) -> tuple[bytes, bytes]:
+    """What a client says first, and what a server answers."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    )
+    said = []
+    for end, outgoing in zip(ends, (to_server, to_client), strict=True):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+        said.append(outgoing.read())
+        outgoing.write(said[-1])
+    return said[0], said[1]
+
+
+def agreed_group(server_hello: bytes) -> int:
+    """The group of the key that a server chose (RFC 8446 section 4.1.3); each extension is a type, a length, a text."""
+    session_bytes = server_hello[43]
+    at = 44 + session_bytes + 3 + 2
+    while True:
+        kind, size = struct.unpack_from("!HH", server_hello, at)
+        if kind == 51:
+            assert size > 2  # else it asks for another key share, in a round trip more
+            return int(struct.unpack_from("!H", server_hello, at + 4)[0])
+        at += 4 + size
+
+
+def test_keys_are_agreed_on_by_both_kinds_of_secret_where_openssl_has_them(kit: IdentityKit) -> None:
+    _, answer = first_flights(client_context(kit.roots), ServerTls(kit.issue_relay()).context)
+    assert agreed_group(answer) == (X25519_MLKEM768 if HAS_HYBRID else X25519)
+
+
+@pytest.mark.parametrize("older", ["client", "server"])
+def test_a_peer_of_an_older_openssl_costs_no_further_round_trip(kit: IdentityKit, older: str) -> None:
+    client, server = client_context(kit.roots), ServerTls(kit.issue_relay()).context
+    openssl = reach(client)
+    assert openssl is not None
+    assert openssl.set_groups(client if older == "client" else server, "X25519:P-256:P-384")
+    _, answer = first_flights(client, server)
+    assert agreed_group(answer) == X25519
+
+
+def test_openssl_knows_the_groups() -> None:
+    context = client_context()
+    openssl = reach(context)
+    assert openssl is not None
+    assert openssl.set_groups(context, GROUPS)
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
