@@ -260,12 +260,20 @@ def _refuse_unprepared(settings: ControlPlaneSettings) -> None:
     except PermissionError:
         return  # opening the state directory says what to do
     if not prepared:
-        raise StartError(_not_initialised(settings))
+        raise StartError(_authority_lost(settings) if settings.ca_file.exists() else _not_initialised(settings))
 
 
 def _not_initialised(settings: ControlPlaneSettings) -> str:
     directory = settings.state_directory
     return f"nothing is initialised in {directory}: run `trunkline control-plane init --config FILE` first"
+
+
+def _authority_lost(settings: ControlPlaneSettings) -> str:
+    """Why no start is possible: `init` writes the roots once it has made the authority, so that there was one."""
+    return (
+        f"{settings.authority_directory} is missing: put it back from the backup that the database belongs to; "
+        "this control plane was initialised before, and relays and nodes trust no other authority"
+    )
 
 
 def _database_lost(settings: ControlPlaneSettings) -> str:

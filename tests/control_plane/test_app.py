@@ -128,6 +128,16 @@ def test_a_database_that_was_lost_is_not_to_be_made_anew(config: Path):
     assert "restore the backup" in done.stderr
 
 
+def test_an_authority_that_a_backup_lacked_is_to_be_put_back_and_not_made_anew(config: Path):
+    initialised(config)
+    authority = config.parent / "state" / "authority"
+    authority.rename(config.parent / "elsewhere")
+    done = run("--config", str(config))
+    assert done.returncode == 78
+    assert f"{authority} is missing: put it back" in done.stderr
+    assert "init" not in done.stderr.replace("initialised", "")
+
+
 @pytest.mark.usefixtures("own_umask")
 def test_check_config(config: Path):
     assert main(["--config", str(config), "--check-config"]) == 0
