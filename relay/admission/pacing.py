@@ -2,9 +2,11 @@
 
 Theory of operation. A call that passes bytes beyond what its sender or its workspace may waits at that party's meter,
 and whoever sends it those bytes gets no further credit. Some twenty times a second those who wait at a meter go on by
-`TURN_BYTES` each, one after the other, for as much as the meter has: so long transfers share what there is evenly,
-whatever their windows are, and small calls pass between them. What passes is charged as it passes, so that a rate is
-exact over time, whatever was under way. A call that waits for its workspace may have to wait for its sender next.
+`TURN_BYTES` each for as much as the meter has, one sender after the other, and the calls of each by turns: so senders
+share what there is evenly, however many transfers they make and whatever their windows are, and small calls pass
+between them. What passes is charged as it passes, so that a rate is exact over time, whatever was under way. While
+bytes are owed a part of the rate is for turns all the same (see `quotas`), so that nobody stands still for long. A call
+that waits for its workspace may have to wait for its sender next.
 
 What one go does is bounded, however many wait; where it has not been round them all, the next one follows soon.
 """
@@ -37,6 +39,10 @@ class Paced(Protocol):
         ...
 
 
+Line = OrderedDict[Meter, OrderedDict[Paced, Use]]
+"""Those who wait for one meter, by the meters of their senders, each in the order of their turns."""
+
+
 class Pacing:
     """Those who wait, by the meter that they wait for; one for a process."""
 
@@ -44,13 +50,13 @@ class Pacing:
         """Begin without any; `monotonic` is the clock of the meters."""
         self._call_later = loop.call_later
         self._now = monotonic
-        self._queues: OrderedDict[Meter, OrderedDict[Paced, Use]] = OrderedDict()
+        self._lines: OrderedDict[Meter, Line] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(map(len, self._queues.values()))
+        return sum(len(calls) for line in self._lines.values() for calls in line.values())
 
     def holds(self, call: Paced, use: Use) -> bool:
         """Have a call wait if its quota of bytes is used up; whether it is."""
@@ -65,37 +71,58 @@ class Pacing:
     def forget(self, call: Paced, use: Use) -> None:
         """It is over."""
         for meter in use.meters:
-            queue = self._queues.get(meter)
-            if queue is not None:
-                queue.pop(call, None)
+            line = self._lines.get(meter)
+            calls = line.get(use.sender) if line is not None else None
+            if line is not None and calls is not None:
+                calls.pop(call, None)
+                if not calls:
+                    del line[use.sender]
 
     def _enter(self, meter: Meter, call: Paced, use: Use) -> None:
-        self._queues.setdefault(meter, OrderedDict())[call] = use
+        self._lines.setdefault(meter, OrderedDict()).setdefault(use.sender, OrderedDict())[call] = use
 
     def _go_round(self) -> None:
-        now = self._now()
-        meters, steps = len(self._queues), STEPS_AT_ONCE
+        steps = 0
+        try:
+            steps = self._serve_all(STEPS_AT_ONCE)
+        finally:  # whatever one call makes of its turn, the others get theirs
+            delay = RUSH_SECONDS if steps <= 0 else TURN_SECONDS
+            self._timer = self._call_later(delay, self._go_round) if self._lines else None
+
+    def _serve_all(self, steps: int) -> int:
+        """Go round the meters, as far as so many steps lead; returns how many of them are left."""
+        now, meters = self._now(), len(self._lines)
         while meters and steps > 0:
             meters -= 1
-            meter, queue = next(iter(self._queues.items()))
-            self._queues.move_to_end(meter)
-            steps -= 1 + self._serve(meter, queue, now, steps)
-            if not queue:
-                del self._queues[meter]
-        delay = RUSH_SECONDS if steps <= 0 else TURN_SECONDS
-        self._timer = self._call_later(delay, self._go_round) if self._queues else None
+            meter, line = next(iter(self._lines.items()))
+            self._lines.move_to_end(meter)
+            steps -= 1 + self._serve(meter, line, now, steps)
+            if not line:
+                del self._lines[meter]
+        return steps
 
-    def _serve(self, meter: Meter, queue: OrderedDict[Paced, Use], now: float, steps: int) -> int:
+    def _serve(self, meter: Meter, line: Line, now: float, steps: int) -> int:
         """Let those at a meter go on for what it has; returns how many turns that were."""
-        room, turns = meter.room_bytes(now), 0
-        while queue and room > 0 and turns < steps:
+        room, turns = meter.turn_bytes(now), 0
+        while line and room > 0 and turns < steps:
             turns += 1
-            call, use = queue.popitem(last=False)
-            other = use.used_up(now)
+            call, use = _take_next(line)
+            other = use.waits_for(now)
             if other is not None:
                 self._enter(other, call, use)
                 continue
-            room -= call.take_turn(TURN_BYTES)
+            size = call.take_turn(TURN_BYTES)
+            use.go_on(size)
+            room -= size
             if call.paced:
                 self._enter(meter, call, use)
         return turns
+
+
+def _take_next(line: Line) -> tuple[Paced, Use]:
+    """Take out whose turn it is; its sender's other calls wait for those of all other senders."""
+    sender, calls = line.popitem(last=False)
+    call, use = calls.popitem(last=False)
+    if calls:
+        line[sender] = calls
+    return call, use

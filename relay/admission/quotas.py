@@ -5,6 +5,8 @@ calls without a quota cost nothing. A use is a workspace's meter and a sender's.
 `BURST_SECONDS` of the rate. Bytes are known only once they have passed: they put the bucket into debt. While it is
 empty, calls in progress go on by turns (see `pacing`); once `BURST_SECONDS` of the rate are owed, by calls too small to
 be held back or by what was under way, further ones are refused. Calls of whoever is not refused leave a debt as well.
+Of what the bucket fills with, `TURN_SHARE` is for turns whatever is owed: small calls, which may keep it in debt for as
+long as they like, leave transfers that much.
 No more is owed than `MOST_OWED_SECONDS` of the rate pay for: what has passed cannot be taken back, and who owed days of
 it could do nothing.
 
@@ -23,6 +25,10 @@ BURST_SECONDS: Final = 2.0
 MOST_OWED_SECONDS: Final = 600.0
 """What was taken beyond a rate is paid for as far as somebody can be made to wait. It is the windows of many calls, or
 was taken under a far higher quota."""
+TURN_SHARE: Final = 0.5
+"""Of a rate, so much is for those who wait for their turn, whatever is owed."""
+TURNS_SECONDS: Final = 0.1
+"""What may be saved up of that: they have a turn more often."""
 MAX_SENDERS: Final = 20_000
 
 Party = tuple[str, str | None]
@@ -32,10 +38,16 @@ Party = tuple[str, str | None]
 class Meter:
     """One party's use against its bounds; times in seconds of one monotonic clock."""
 
-    __slots__ = ("_at", "_bytes", "_bytes_per_second", "_calls", "_calls_per_second", "_concurrent", "open")
+    __slots__ = (
+        "_at", "_bytes", "_bytes_per_second", "_calls", "_calls_per_second", "_concurrent", "_turn_bytes",
+        "_turn_share", "open",
+    )  # fmt: skip
 
-    def __init__(self, quota: Quota, now: float) -> None:
+    def __init__(self, quota: Quota, now: float, turn_share: float = TURN_SHARE) -> None:
+        """Begin with nothing used; `turn_share` of the rate of bytes is for turns."""
         self.open = 0
+        self._turn_share = turn_share
+        self._turn_bytes = 0.0
         self._at = now
         self._calls = 0.0
         self._bytes = 0.0
@@ -78,6 +90,15 @@ class Meter:
         self._fill(now)
         return self._bytes
 
+    def turn_bytes(self, now: float) -> float:
+        """Return how many bytes those who wait may go on by; as `room_bytes`, or what is theirs though more is owed."""
+        return max(self.room_bytes(now), self._turn_bytes)
+
+    def go_on(self, size: int) -> None:
+        """Count bytes that one who waited goes on by; they are spent when they pass."""
+        if self._turn_bytes > 0.0:
+            self._turn_bytes -= size
+
     def begin(self) -> None:
         """Count a call that begins."""
         self.open += 1
@@ -107,6 +128,8 @@ class Meter:
         calls, size = self._calls_per_second, self._bytes_per_second
         self._calls = min(calls * BURST_SECONDS, self._calls + elapsed * calls)
         self._bytes = min(size * BURST_SECONDS, self._bytes + elapsed * size)
+        share = size * self._turn_share
+        self._turn_bytes = min(share * TURNS_SECONDS, self._turn_bytes + elapsed * share)
 
 
 def _within(held: float, rate: float) -> float:
@@ -141,11 +164,27 @@ class Use:
         """Whether there may be no bytes left; `used_up` says whether there are."""
         return self._workspace.overdrawn or self._sender.overdrawn
 
+    @property
+    def sender(self) -> Meter:
+        """The sender's."""
+        return self._sender
+
     def used_up(self, now: float) -> Meter | None:
         """Return a meter that has no bytes left, the workspace's first; None if both have."""
         if self._workspace.room_bytes(now) <= 0:
             return self._workspace
         return self._sender if self._sender.room_bytes(now) <= 0 else None
+
+    def waits_for(self, now: float) -> Meter | None:
+        """Return a meter that has nothing for another turn, the workspace's first; None if both have."""
+        if self._workspace.turn_bytes(now) <= 0:
+            return self._workspace
+        return self._sender if self._sender.turn_bytes(now) <= 0 else None
+
+    def go_on(self, size: int) -> None:
+        """Count bytes that one who waited goes on by."""
+        self._workspace.go_on(size)
+        self._sender.go_on(size)
 
     def begin(self) -> None:
         """Count a call that begins."""

@@ -3,13 +3,14 @@
 Theory of operation. Every worker keeps all meters. What its own calls have used since it last told is told to the
 others, who take it out of their buckets, into debt if need be; calls that are open there count as open here. So rates
 hold for the relay as a whole, exactly over time; what may be too much is what the others admit between two tellings.
+What is for turns whatever is owed is divided among the workers: with as much at each, debts would grow.
 """
 
 from collections.abc import Iterable
 from typing import Final
 
 from relay.admission.quota_form import Quota
-from relay.admission.quotas import Meter, Party, Quotas
+from relay.admission.quotas import TURN_SHARE, Meter, Party, Quotas
 
 TELL_SECONDS: Final = 0.05
 
@@ -22,9 +23,11 @@ class SharedMeter(Meter):
 
     __slots__ = ("_changed", "_others", "_party", "begun", "passed_bytes")
 
-    def __init__(self, party: Party, quota: Quota, now: float, changed: dict[Party, Meter]) -> None:
+    def __init__(
+        self, party: Party, quota: Quota, now: float, changed: dict[Party, Meter], turn_share: float = TURN_SHARE
+    ) -> None:
         """Begin; the meter enters itself in `changed` when there is something to tell."""
-        Meter.__init__(self, quota, now)
+        Meter.__init__(self, quota, now, turn_share)
         self.begun = 0
         self.passed_bytes = 0
         self._party = party
@@ -71,12 +74,14 @@ class SharedMeter(Meter):
 class SharedQuotas(Quotas):
     """The meters of one worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int) -> None:
+        """Begin; `workers` is how many there are."""
         Quotas.__init__(self)
+        self._turn_share = TURN_SHARE / workers
         self._changed: dict[Party, Meter] = {}
 
     def _meter(self, party: Party, quota: Quota, now: float) -> Meter:
-        return SharedMeter(party, quota, now, self._changed)
+        return SharedMeter(party, quota, now, self._changed, self._turn_share)
 
     def used(self) -> list[Used]:
         """Return what has been used here since this was last asked."""

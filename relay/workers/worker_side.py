@@ -65,7 +65,7 @@ class WorkerSide:
         self._channel = Channel(self._take, self._orphaned)
         self._finished = False
         self._siblings = Siblings(self._channel.send, background.spawn, get_logger("relay.workers"))
-        self._quotas = SharedQuotas()
+        self._quotas = SharedQuotas(ground.settings.workers)
         reports = Reports(settings=ground.settings.reports, metrics=ground.metrics, clock=ground.clock)
         self._telling = Telling(
             self._channel.send,

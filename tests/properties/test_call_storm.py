@@ -169,7 +169,7 @@ class Storm:
             assert relay.port.connections == 0
             assert relay.deadlines._watched == set()
             assert relay.front.untaken._sizes == {}
-            assert relay.front.pacing._queues == {}
+            assert relay.front.pacing._lines == {}
             assert relay.admission.use is None or not any(meter.open for meter in relay.admission.use.meters)
             assert [link.session.streams for link in links] == [{}] * len(links)
             assert {link.session._unacknowledged for link in links} <= {0}

@@ -244,7 +244,7 @@ class Course:
         for relay in self.relays:
             assert relay.calls_open == 0
             assert relay.budget.held_bytes == 0
-            assert relay.front.pacing._queues == {}
+            assert relay.front.pacing._lines == {}
             for which in ("head", "idle", "body_rate", "listener", "write_stall"):
                 assert not relay.metric("deadlines_total", deadline=which)
 

@@ -11,7 +11,7 @@ class Pair:
     """Two workers' meters; what is used is told every `TELL_SECONDS`."""
 
     def __init__(self, workspace: Quota = UNBOUNDED, sender: Quota = UNBOUNDED) -> None:
-        self.workers = [SharedQuotas(), SharedQuotas()]
+        self.workers = [SharedQuotas(2), SharedQuotas(2)]
         self.hold_to({"ws-1": WorkspaceQuotas(workspace, sender)})
         self.now = 0.0
 
@@ -86,6 +86,23 @@ def test_bytes_at_one_are_a_debt_at_the_other():
     assert there.excess(pair.now) == "the workspace makes too many bytes a second"
     pair.now += 9.0
     assert there.excess(pair.now) is None
+
+
+def test_what_is_for_turns_in_debt_is_divided_among_the_workers():
+    pair = Pair(workspace=Quota(bytes_per_second=1000))
+    uses = [pair.use(worker) for worker in (0, 1)]
+    uses[0].spend(30_000)
+    pair.tell()
+    passed = 0
+    while uses[0].meters[0].room_bytes(pair.now) <= 0:
+        for use in uses:
+            if use.waits_for(pair.now) is None:
+                use.go_on(50)
+                use.spend(50)
+                passed += 50
+        pair.tell()
+    # Half of the rate went on, and half paid for what was owed.
+    assert 27_000 <= passed <= 29_000
 
 
 def test_calls_that_end_while_nothing_bounds_them_count_nowhere_under_a_later_quota():

@@ -34,7 +34,7 @@ def test_a_worker_that_is_started_later_counts_what_is_open_at_others_under_quot
     switchboard.on_serving(2)
     [(place, kind, members)] = workers.told
     assert (place, kind) == (2, "used")
-    later = SharedQuotas()
+    later = SharedQuotas(2)
     later.replace({"ws-1": WorkspaceQuotas(sender=Quota(concurrent_calls=2))})
     later.charge(now=0.0, **members)
     ann, bob = later.use("ws-1", "ann", 0.0), later.use("ws-1", "bob", 0.0)
