@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_POSTGRES_FULL = {"53100", "25006"}  # disk_full, read_only_sql_transaction
+_POSTGRES_FULL = {"53100"}  # disk_full
+_POSTGRES_READ_ONLY = "25006"  # read_only_sql_transaction
 _POSTGRES_BUSY = {"40001", "40P01", "55P03"}  # serialization_failure, deadlock_detected, lock_not_available
 # admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped
 _POSTGRES_AWAY = {"57P01", "57P02", "57P03", "57P04"}
@@ -29,6 +30,9 @@ _POSTGRES_REFUSES = {
 _POSTGRES_GONE = {"42P01", "3F000"}  # undefined_table, invalid_schema_name
 _SQLITE_GONE = "no such table"
 """How SQLite tells what it has no code for."""
+READ_ONLY = (
+    "the control plane's database takes no writes at present: its server is a standby, or made read-only; try again"
+)
 NO_ANSWER = "the control plane's database does not answer in time; try again"
 NO_CONNECTION = "the control plane's database has no connection left for it (max_connections); try again"
 MAYBE_DONE = (
@@ -85,6 +89,8 @@ def translated(error: DBAPIError) -> Exception:
         return StorageHeldError()
     if code in _POSTGRES_GONE or (code == sqlite3.SQLITE_ERROR and str(error.orig).startswith(_SQLITE_GONE)):
         return StorageLostError()
+    if code == _POSTGRES_READ_ONLY:
+        return StorageUnreachableError(READ_ONLY)
     if code == _POSTGRES_CROWDED:
         return StorageUnreachableError(NO_CONNECTION)
     if code in _POSTGRES_LATE:
@@ -95,6 +101,11 @@ def translated(error: DBAPIError) -> Exception:
     if error.connection_invalidated or code in _POSTGRES_AWAY or str(code)[:2] in _POSTGRES_AWAY_CLASSES:
         return StorageUnreachableError()
     return error
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether the driver's error says that the server takes no writes."""
+    return isinstance(error, DBAPIError) and _primary_code(error) == _POSTGRES_READ_ONLY
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ The connection holds a second lock, under a key that nobody else knows, for as l
 other connections, looks whether it is held (`server_engines`). So one that has lost the database to another, and does
 not know it yet, writes nothing. By this key it also knows a session of its own again which the server has not given up
 while the network was away: that one is ended, and is not taken for another control plane.
+
+A server that takes no writes any more, since a standby has taken over, is let go of too: what is to be held is where
+the name leads now.
 """
 
 import asyncio
@@ -21,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError, StorageUnreachableError, reaching, translated
+from control_plane.storage.errors import READ_ONLY, StorageError, StorageUnreachableError, reaching, translated
 from control_plane.storage.server_engines import KEEP_ALIVES
 from trunkline.runtime.logs import Logger
 
@@ -32,6 +35,7 @@ LOCK = int.from_bytes(b"trunksol")
 """Its number among the advisory locks of the database; writers take turns by another."""
 _TRY = text("SELECT pg_try_advisory_lock(:lock)")
 _HOLD = text("SELECT pg_advisory_lock(:lock)")
+_TAKES_WRITES = text("SELECT NOT current_setting('transaction_read_only')::boolean")
 _RELEASE = text("SELECT pg_advisory_unlock_all()")
 _END_HOLDERS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
@@ -61,7 +65,8 @@ class SoleUse:
 
         Raises:
             DatabaseTakenError: another control plane has it.
-            StorageUnreachableError: there is no database at present, or it has a connection of ours still.
+            StorageUnreachableError: there is no database at present, it takes no writes, or it has a connection of ours
+                still.
         """
         if not self._is_needed:
             return
@@ -89,6 +94,8 @@ class SoleUse:
         """
         for setting in KEEP_ALIVES:
             await connection.execute(text(f"SET {setting}"))
+        if not await connection.scalar(_TAKES_WRITES):
+            raise StorageUnreachableError(READ_ONLY)
         if not await connection.scalar(_TRY, {"lock": LOCK}):
             return False, (await connection.execute(_END_HOLDERS, {"lock": self.key})).first() is not None
         await connection.execute(_HOLD, {"lock": self.key})
@@ -96,6 +103,8 @@ class SoleUse:
 
     async def keep(self) -> None:
         """Look every second whether the lock is still held, and take it again when the database was away.
+
+        A lock at a server that takes no writes is none.
 
         Raises:
             DatabaseTakenError: another control plane has taken it meanwhile: this one must end.
@@ -125,10 +134,9 @@ class SoleUse:
             return False
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._connection.execute(text("SELECT 1"))
+                return bool(await self._connection.scalar(_TAKES_WRITES))
         except (DBAPIError, OSError, TimeoutError):
             return False
-        return True
 
     async def _let_go(self) -> None:
         """End the connection, whether or not the server still answers: with it ends the lock."""

@@ -43,6 +43,7 @@ def raised(sqlstate: str | None, *, connection_invalidated: bool = False) -> DBA
         ("3D000", StorageUnreachableError),
         ("42501", StorageUnreachableError),
         ("55000", StorageUnreachableError),
+        ("25006", StorageUnreachableError),
         ("40P01", StorageHeldError),
         ("53100", StorageFullError),
         ("42P01", StorageLostError),

@@ -1,12 +1,14 @@
 """One control plane a database: the second is refused, the first is told when another has taken its place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from control_plane.initialise import initialise
@@ -148,6 +150,66 @@ async def test_who_is_let_in_no_more_waits_until_that_is_mended(
     keeping.cancel()
     await asyncio.wait([keeping])
     await use.close()
+
+
+@needs_postgresql
+async def test_a_server_that_takes_no_writes_is_left_for_where_its_name_leads(
+    server: str, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """A standby has taken over, and whoever was connected before is connected to what is no more than a standby."""
+    monkeypatch.setattr(sole_use, "LOOK_SECONDS", 0.01)
+    use = SoleUse(server, get_logger("t"))
+    await use.take()
+    own = Database(server, sole_use=use.key)
+    before = {await backend(own.write), await backend(own.read)}
+    keeping = asyncio.create_task(use.keep())
+    async with read_only(database):
+        with pytest.raises(StorageUnreachableError):
+            await alter(own, "CREATE TABLE unwritten ()")
+        async with asyncio.timeout(30):
+            while use._connection is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        with pytest.raises(StorageUnreachableError, match="takes no writes"):
+            await SoleUse(server, get_logger("t")).take()
+    async with asyncio.timeout(30):
+        while await held(database, use) == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not before & {await backend(own.write), await backend(own.read)}
+    assert not keeping.done()
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await own.close()
+    await use.close()
+
+
+@asynccontextmanager
+async def read_only(database: Database) -> AsyncIterator[None]:
+    """What sessions that stand find too, as soon as the server has read it."""
+    try:
+        await configure(database, "SET default_transaction_read_only = on", "on")
+        yield
+    finally:
+        await configure(database, "RESET default_transaction_read_only", "off")
+
+
+async def configure(database: Database, change: str, expected: str) -> None:
+    async with database.engine.connect() as made:
+        connection = await made.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text(f"ALTER SYSTEM {change}"))
+        await connection.execute(text("SELECT pg_reload_conf()"))
+        async with asyncio.timeout(30):
+            while await connection.scalar(text("SHOW default_transaction_read_only")) != expected:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def backend(transaction: Callable[[], AbstractAsyncContextManager[AsyncSession]]) -> int:
+    async with transaction() as session:
+        return int((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+
+
+async def held(database: Database, use: SoleUse) -> int:
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
+    return await count(database, f"{locks} AND (classid::bigint << 32) + objid::bigint = {use.key}")
 
 
 async def alter(database: Database, statement: str) -> None:
