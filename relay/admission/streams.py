@@ -118,6 +118,13 @@ class Admission:
             return None
         return self._admitted(grant) if grant.use is None else self._within_quota(grant, grant.use)
 
+    def is_control_planes(self, token: str | None) -> bool:
+        """Tell by its token, which is verified, whether a call is the control plane's own."""
+        granted = self._granted_token(token, self._now())
+        if isinstance(granted, Refusal) or granted.credential.claims is None:
+            return False
+        return sender_number(granted.credential.claims) == CONTROL_PLANE
+
     def admit_link(self, token: str | None, peer: PeerCertificate | None) -> ListenerGrant | SenderGrant | Refusal:
         """Decide on a link; see `LinkAdmission.admit_link`."""
         decision = self._links.admit_link(token, peer)

@@ -36,6 +36,10 @@ class CallAdmission(Protocol):
         """Decide on one call, at once."""
         ...
 
+    def is_control_planes(self, token: str | None) -> bool:
+        """Whether a call with this token is the control plane's own."""
+        ...
+
     def admit_again(self, grant: Grant) -> Grant | Refusal | None:
         """Decide on one more call like the one that was granted; None if it is for `admit` to decide."""
         ...
@@ -120,10 +124,13 @@ class FrontDoor:
     # Calls.
 
     def decide(self, request: ForwardedRequest) -> Grant | Refusal:
-        """Asks admission; a relay that drains takes no new calls."""
+        """Asks admission; a relay that drains takes no new calls, and one that is short of memory the control plane's.
+
+        Else whoever fills a relay's memory would make its nodes `offline`, and keep cancels from them.
+        """
         if self.draining:
             return Refusal(Outcome.DRAINING, "the relay is draining; call again")
-        if self.shedding:
+        if self.shedding and not self.admission.is_control_planes(request.token):
             return Refusal(Outcome.OVERLOADED, "the relay is short of memory; call again")
         kin = request.kin
         holder = request if kin is None else kin

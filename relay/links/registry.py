@@ -109,11 +109,14 @@ class Registry:
 
     # Links that come.
 
-    def refuse_link(self, workspace_id: str | None, *, replaces: bool = False) -> Refusal | None:
-        """Return why no link of this workspace is taken now, or None; one that `replaces` another adds nothing."""
+    def refuse_link(self, workspace_id: str | None, *, replaces: bool = False, spared: bool = False) -> Refusal | None:
+        """Return why no link of this workspace is taken now, or None.
+
+        One that `replaces` another adds nothing; one that is `spared` is taken however short of memory the relay is.
+        """
         if self.draining:
             return Refusal(Outcome.DRAINING, "the relay is draining; use another one")
-        if self.shedding:
+        if self.shedding and not spared:
             return Refusal(Outcome.OVERLOADED, "the relay is short of memory; use another one, or try again")
         if workspace_id is not None and not replaces:
             links = self._links_of[workspace_id] + self._elsewhere.links_of(workspace_id)
@@ -202,7 +205,8 @@ class Registry:
 
     def attach_sender(self, sender: SenderLink, grant: SenderGrant) -> Refusal | None:
         """Enter a sender's link, or refuse it; to be called before its 101 is written, with `link` set after."""
-        refusal = self.refuse_link(grant.workspace_id)
+        is_control_planes = grant.workspace_id is None
+        refusal = self.refuse_link(grant.workspace_id, spared=is_control_planes)
         if refusal is not None:
             self._metrics.link_refusals.of(refusal.outcome.metric_label).count += 1
             return refusal

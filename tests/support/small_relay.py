@@ -78,6 +78,9 @@ class KnownTokens:
             sender=SENDERS[token],
         )
 
+    def is_control_planes(self, token: str | None) -> bool:
+        return token == "control-plane"
+
     def admit_again(self, grant: Grant) -> Grant | Refusal | None:
         return grant if grant.listener.current else None
 

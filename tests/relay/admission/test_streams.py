@@ -655,6 +655,16 @@ def test_no_quota_keeps_the_control_plane_from_a_node_and_what_it_uses_counts(re
     assert relay.admit(bob) == "over_quota"
 
 
+def test_only_a_good_token_of_the_control_planes_own_makes_a_call_its(relay: Fixture):
+    own = relay.kit.call_token(subject=str(control_plane_id(TRUST_DOMAIN)))
+    assert relay.admission.is_control_planes(own)
+    foreign = own[:-8] + ("AAAAAAAA" if own[-8:] != "AAAAAAAA" else "BBBBBBBB")
+    for token in (None, "no token", foreign, relay.kit.call_token(subject="user/ann")):
+        assert not relay.admission.is_control_planes(token)
+    relay.clock.advance(3600.0)
+    assert not relay.admission.is_control_planes(own)
+
+
 def test_quotas_that_come_and_go_count_for_tokens_that_were_granted_before(relay: Fixture):
     token = relay.kit.call_token()
     assert relay.grant(token).use is None

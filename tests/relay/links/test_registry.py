@@ -258,14 +258,17 @@ async def test_a_link_that_is_gone_leaves_its_room_in_the_workspace(relay: Fixtu
     assert await relay.refused("a", 2, grant("vm-9")) is Outcome.OVER_QUOTA
 
 
+class Sender:
+    """What owns a sender's link."""
+
+    link: Link
+    kind = UseKind.SENDER
+    towards = None
+
+    def cut(self, outcome: Outcome) -> None: ...
+
+
 async def test_sender_links_count_too(relay: Fixture):
-    class Sender:
-        link: Link
-        kind = UseKind.SENDER
-        towards = None
-
-        def cut(self, outcome: Outcome) -> None: ...
-
     granted = SenderGrant(Credential(None, subject="x", ends_at=0), "ws-finance")
     senders = [Sender() for _ in range(4)]
     refusals = [relay.registry.attach_sender(sender, granted) for sender in senders]
@@ -403,6 +406,11 @@ async def test_short_of_memory_it_takes_no_newcomers(relay: Fixture):
     relay.registry.shedding = True
     assert await relay.refused("x", 2, grant("vm-2")) is Outcome.OVERLOADED
     assert relay.registry.find("finance", "vm-1") is listener
+    senders, own = (SenderGrant(Credential(None, subject="x", ends_at=0), whose) for whose in ("ws-finance", None))
+    refusal = relay.registry.attach_sender(Sender(), senders)
+    assert refusal is not None
+    assert refusal.outcome is Outcome.OVERLOADED
+    assert relay.registry.attach_sender(Sender(), own) is None, "the control plane's own"
     relay.registry.shedding = False
     await relay.attach("x", 2, grant("vm-2"))
 
