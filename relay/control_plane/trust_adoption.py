@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from certs.trust import TrustStore, TrustVerdict
-from relay.links.registry import Report
+from relay.links.link_events import Report
 from relay.metrics import RelayMetrics
 from relay.trust.credentials import Credential, Refusal
 from relay.trust.in_force import TrustInForce

@@ -6,8 +6,9 @@ event loop in which the claim returns: the link is to be attached in it.
 """
 
 from relay.links.elsewhere import NOWHERE, Elsewhere
+from relay.links.link_events import LinkEvents, Report
 from relay.links.listeners import Listener
-from relay.links.registry import Registry, Report
+from relay.links.registry import Registry
 from relay.links.supersede import Verdict, judge
 from relay.metrics import RelayMetrics
 from relay.settings import LimitsSettings
@@ -33,8 +34,7 @@ class Claims:
         self._registry = registry
         self._limits = limits
         self._metrics = metrics
-        self._report = report
-        self._log = log
+        self._events = LinkEvents(report, log)
         self._elsewhere = elsewhere
         self._challenged: set[str] = set()
 
@@ -56,8 +56,7 @@ class Claims:
             refusal = registry.make_room_for_listener(grant.workspace_id, replaces=replaces)
         if refusal is not None:
             self._metrics.link_refusals.of(refusal.outcome.metric_label).count += 1
-            self._report("link_refused", node_id=grant.node_id, workspace_id=grant.workspace_id,
-                         outcome=refusal.outcome.metric_label)  # fmt: skip
+            self._events.refused(grant, refusal.outcome.metric_label)
             return refusal
         return Listener(grant, instance, sequence, owner=registry, limits=self._limits)
 
@@ -97,6 +96,4 @@ class Claims:
 
     def _raise_clone_alarm(self, grant: ListenerGrant, instance: str) -> None:
         self._metrics.clone_alarms.of().count += 1
-        self._report("clone_alarm", node_id=grant.node_id, workspace_id=grant.workspace_id, instance=instance)
-        self._log.error("link.clone", node_id=grant.node_id, node=grant.node, workspace=grant.workspace,
-                        instance=instance)  # fmt: skip
+        self._events.cloned(grant, instance)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from relay.links.elsewhere import NOWHERE, Elsewhere
+from relay.links.link_events import LinkEvents, Report
 from relay.links.listeners import Listener
 from relay.links.reached import Reached
 from relay.links.superseded import Superseded
@@ -35,7 +36,6 @@ ON_THEIR_WAY_SECONDS = 0.5
 Spawn = Callable[[Coroutine[Any, Any, object]], object]
 """Starts a task that belongs to the daemon's task group."""
 
-Report = Callable[..., None]
 """Takes a report item: its type, and its members as keywords."""
 
 Renew = Callable[[Listener, str], Refusal | None]
@@ -71,9 +71,9 @@ class Registry:
         self._limits = limits
         self._metrics = metrics
         self._spawn = spawn
-        self._report = report
         self._counted = counted
         self._log = log
+        self._events = LinkEvents(report, log)
         self._elsewhere = elsewhere
         self._renew = renew
         self._by_name: dict[tuple[str, str], Listener] = {}
@@ -159,9 +159,7 @@ class Registry:
         self._begin(listener)
         self._metrics.links.of(LISTENER).count += 1
         self._metrics.links_attached.of(LISTENER).count += 1
-        self._report("link_attached", node_id=listener.node_id, workspace_id=listener.workspace_id)
-        self._log.info("link.attached", node_id=listener.node_id, node=listener.node, workspace=listener.workspace,
-                       instance=listener.instance, sequence=listener.sequence)  # fmt: skip
+        self._events.attached(listener, listener.instance, listener.sequence)
         self._pushes.add(listener)
 
     def detach(self, listener: Listener, error: ChannelError | None = None) -> None:
@@ -180,9 +178,7 @@ class Registry:
         self._count_link(listener.workspace_id, -1)
         self.uses.end(listener)
         self._metrics.links.of(LISTENER).count -= 1
-        self._report("link_detached", node_id=listener.node_id, workspace_id=listener.workspace_id)
-        self._log.info("link.detached", node_id=listener.node_id, node=listener.node, workspace=listener.workspace,
-                       sequence=listener.sequence)  # fmt: skip
+        self._events.detached(listener, listener.sequence)
 
     def said_goodbye(self, listener: Listener) -> None:
         """Send no more calls to a listener that drains; its link lives on until the calls are done."""
@@ -302,7 +298,7 @@ class Registry:
         if old.link.lost:
             return
         self._metrics.supersedes.of().count += 1
-        self._log.info("link.superseded", node_id=old.node_id, node=old.node, sequence=old.sequence)
+        self._events.superseded(old, old.sequence)
         surplus = self._superseded.add(old)
         if surplus is not None:
             self._log.warning("link.too_many_superseded", node_id=old.node_id, node=old.node)

@@ -13,7 +13,7 @@ from typing import Any
 
 from certs.trust import TrustStore
 from relay.control_plane.trust_adoption import MAX_REPORTED_CAUSES, at_once
-from relay.links.registry import Report
+from relay.links.link_events import Report
 from relay.metrics import RelayMetrics
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger

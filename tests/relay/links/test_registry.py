@@ -181,6 +181,14 @@ async def test_another_process_is_a_clone_while_the_first_answers(relay: Fixture
     assert relay.reports("clone_alarm") == [{"node_id": "nd-vm-1", "workspace_id": "ws-finance", "instance": "b"}]
 
 
+async def test_a_clone_that_tries_again_and_again_is_an_alarm_now_and_then(relay: Fixture):
+    await relay.attach("a", 1)
+    for number in range(12):
+        assert await relay.refused(f"b-{number}", 7) is Outcome.CLONE
+    assert relay.metric("clone_alarms_total 12.0")
+    assert len(relay.reports("clone_alarm")) == 5
+
+
 async def test_another_process_wins_when_the_first_has_said_goodbye(relay: Fixture):
     listener, agent = await relay.attach("a", 1)
     agent.link.go_away()
