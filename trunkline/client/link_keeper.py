@@ -82,6 +82,7 @@ class LinkKeeper:
         self._old_links: set[Link] = set()
         self._dialling: asyncio.Task[Link] | None = None
         self._last_failure = "no answer"
+        self._has_failed = False
         self._closed = False
         self._waiting = 0
         self._wanted = asyncio.Event()
@@ -95,6 +96,11 @@ class LinkKeeper:
     def dialling(self) -> bool:
         """Whether a link is being dialled, or will be after a pause."""
         return self._dialling is not None and not self._dialling.done()
+
+    @property
+    def failing(self) -> bool:
+        """Whether there is no link since it was lost, or could not be made, and no attempt has succeeded yet."""
+        return self._has_failed and self._link is None
 
     async def acquire(self, token: str | None, timeout_seconds: float) -> Link:
         """The link to open a stream on, dialled with `token` if need be.
@@ -152,6 +158,7 @@ class LinkKeeper:
         self._old_links.discard(link)
         if link is self._link:
             self._last_failure = str(error) if error is not None else "the relay closed the link"
+            self._has_failed = True
             self._replace_link()
 
     # Dialling.
@@ -195,12 +202,14 @@ class LinkKeeper:
             except ChannelError as error:
                 _raise_if_permanent(error)
                 self._last_failure = str(error)
+                self._has_failed = True
                 asked_seconds = _asked_delay_seconds(error)
                 delay_seconds = self._backoff.next_delay_seconds(
                     self._clock.monotonic(), at_least_seconds=asked_seconds
                 )
             else:
                 self._link = link
+                self._has_failed = False
                 self._linked_at = self._clock.monotonic()
                 return link
 

@@ -91,6 +91,11 @@ class NodeSender:
         """Whether there is such a link, or one is being dialled."""
         return self._keeper.linked or self._keeper.dialling
 
+    @property
+    def failing(self) -> bool:
+        """Whether there is no link since it was lost, or could not be made, and no attempt has succeeded yet."""
+        return self._keeper.failing
+
     async def connect(self, token: str | None = None, *, timeout_seconds: float | None = None) -> None:
         """Open the link now instead of at the first call; raises what a call raises.
 

@@ -1,7 +1,8 @@
 """The way to one node: which of the relays to call it through, and what to do when one of them does not have it.
 
 A call that certainly did not reach the node (`TrunklineError.never_sent`) is made again at the other relays, once each.
-Those that have a link come first, and among them the one that had the node last. A node that is about to make a new
+Those that have a link come first, and among them the one that had the node last; those to which the link was lost, or
+could not be made, come last. A node that is about to make a new
 link, because a relay drains or its certificate was renewed, is away from a relay for a moment: so the first relay that
 has a link is asked once more in the end, after a pause. Where none has one yet, all of them are dialled still, and the
 first to have one is taken: a far or lossy way, or a slow resolver, may need longer than the patience for one relay.
@@ -100,7 +101,8 @@ class Route:
     def _round(self, token: AccessToken) -> list[Attempt]:
         """Each relay once."""
         senders = sorted(
-            self._relays.senders(token.relays).items(), key=lambda entry: (not entry[1].linked, entry[0] != self._last)
+            self._relays.senders(token.relays).items(),
+            key=lambda entry: (not entry[1].linked, entry[1].failing, entry[0] != self._last),
         )
         patience = PATIENCE_SECONDS if len(senders) > 1 else LINK_TIMEOUT_SECONDS
         return [(url, sender, patience) for url, sender in senders]

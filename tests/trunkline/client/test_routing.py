@@ -128,6 +128,26 @@ async def test_a_relay_that_is_down_is_passed_over_and_then_asked_last(fleet: Fl
     assert dialled > 1
 
 
+@pytest.mark.parametrize("way", ["call", "linked"])
+async def test_where_the_link_is_lost_and_is_not_made_again_the_other_relay_is_asked_at_once(
+    fleet: Fleet, way: str
+) -> None:
+    assert await fleet.call() == 200
+    gone = fleet.relays[URLS[0]]
+    gone.dial_seconds = 60.0
+    await gone.close()
+    senders = fleet.clients.senders(fleet.token.relays)
+    while senders[URLS[0]].linked:  # noqa: ASYNC110 - nobody tells that a link was lost
+        await asyncio.sleep(0.01)
+    began = asyncio.get_running_loop().time()
+    if way == "call":
+        assert await fleet.call() == 200
+    else:
+        assert await fleet.route.linked(fleet.token) is senders[URLS[1]]
+    assert asyncio.get_running_loop().time() - began < 1
+    assert fleet.called == [URLS[0], *([URLS[1]] if way == "call" else [])]
+
+
 async def test_with_every_relay_down_the_reason_is_told(fleet: Fleet) -> None:
     for relay in fleet.relays.values():
         relay.down = True
