@@ -11,7 +11,7 @@ from relay.composition import Foundation
 from relay.control_plane.clock_watch import ClockWatch
 from relay.control_plane.presence import announce_port
 from relay.control_plane.report_sender import ReportSender
-from relay.control_plane.trust_feed import TrustAdopter, TrustFeed
+from relay.control_plane.trust_feed import TrustAdopter, TrustFeed, feed_backoff
 from relay.identity.late_renewal import LateRenewal
 from relay.identity.renewal import Renewal
 from relay.identity.rotation_watch import RotationWatch
@@ -68,7 +68,7 @@ def follow_control_plane(
         take_quotas=side.take_quotas,
         metrics=metrics,
         clock=clock,
-        backoff=Backoff(rng),
+        backoff=feed_backoff(rng),
         log=get_logger("relay.trust"),
     )
     renewal = _renewal(foundation, side.adoption)

@@ -10,6 +10,7 @@ away, or behind, the document in force stays.
 """
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -26,6 +27,13 @@ from trunkline.runtime.logs import Logger
 EVENTS_PATH = "/api/2.0/trust-document/events"
 SNAPSHOT_PATH = "/api/2.0/trust-document"
 SILENCE_SECONDS = 4.0
+LONGEST_PAUSE_SECONDS = 5.0
+"""Before the next attempt, however long the control plane was away: revocations wait for it, and relays are few."""
+
+
+def feed_backoff(rng: random.Random) -> Backoff:
+    """Return the pauses between attempts to follow the feed."""
+    return Backoff(rng, cap_seconds=LONGEST_PAUSE_SECONDS)
 
 
 class TrustAdopter(Protocol):

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from certs.errors import CertificateError
 from certs.trust import fingerprint_of_text
 from relay.control_plane.client import ControlPlaneClient
-from relay.control_plane.trust_feed import SILENCE_SECONDS, SNAPSHOT_PATH, TrustFeed
+from relay.control_plane.trust_feed import SILENCE_SECONDS, SNAPSHOT_PATH, TrustFeed, feed_backoff
 from relay.control_plane.trust_hand_over import HELD_PATH
 from relay.metrics import RelayMetrics
 from tests.support.identities import IdentityKit, none_ended
@@ -133,6 +133,14 @@ async def test_documents_are_adopted_as_they_come(kit: IdentityKit):
         assert following.metric('trust_feed_connects_total{result="connected"} 1.0')
         assert following.metric("trust_feed_last_heard_timestamp_seconds 1")
         assert following.control_plane.asked == []
+
+
+def test_revocations_wait_no_longer_for_a_control_plane_that_is_back_the_longer_it_was_away():
+    backoff, now, pauses = feed_backoff(random.Random(1)), 0.0, []
+    while now < 3600:
+        pauses.append(backoff.next_delay_seconds(now))
+        now += pauses[-1] + 0.5
+    assert 4 < max(pauses) <= 5
 
 
 async def test_quotas_are_handed_on(kit: IdentityKit):
