@@ -37,6 +37,7 @@ DELIVERY_CHECK_SECONDS = 1.0
 DELIVERY_PAUSE_SECONDS = 0.02
 OFFSET_FIELD = "Trunkline-Offset"
 CUT_FIELD = "Trunkline-Cut"
+_NOT_THERE = frozenset({ErrorCode.RESOURCE_DOES_NOT_EXIST, ErrorCode.RANGE_NOT_SATISFIABLE})
 
 
 class OutputQuery(Query):
@@ -92,13 +93,11 @@ class CommandOutputResource:
                 fields = _fields(output.offset, output.size_bytes, _lost(command, query, output))
                 return await stream(request, output.chunks(), fields)
         except ApiError as error:
-            if error.code is not ErrorCode.RESOURCE_DOES_NOT_EXIST:
+            if error.code not in _NOT_THERE:
                 raise
             if kept is not None:
                 return await _from_kept(request, kept, query)
-            if command.final and _size_of(command, query.stream) == 0 and query.offset == 0:
-                return web.Response(body=b"", headers=_fields(0, 0))
-            raise
+            return _of_nothing(command, query, error)
 
     async def _once_delivered(self, request: web.Request, query: OutputQuery) -> AsyncIterator[bytes]:
         """The output of a command that its node does not have yet; by then it has neither a tail nor an offset."""
@@ -173,6 +172,17 @@ async def _from_kept(request: web.Request, kept: KeptStream, query: OutputQuery)
 
 def _beyond(size_bytes: int) -> ApiError:
     return ApiError(ErrorCode.RANGE_NOT_SATISFIABLE, f"the output is {size_bytes} bytes long")
+
+
+def _of_nothing(command: Command, query: OutputQuery, error: ApiError) -> web.Response:
+    """Return the answer where nobody has what was asked for; `error` is what its node says."""
+    whole = _size_of(command, query.stream)
+    if command.final and whole == 0 and query.offset == 0:
+        return web.Response(body=b"", headers=_fields(0, 0))
+    if not command.final or query.offset > whole or error.code is not ErrorCode.RANGE_NOT_SATISFIABLE:
+        raise error
+    cut = (query.offset, whole) if query.offset < whole else None
+    return web.Response(body=b"", headers=_fields(query.offset, None, cut))
 
 
 def _lost(command: Command, query: OutputQuery, output: NodeOutput) -> tuple[int, int] | None:

@@ -105,6 +105,8 @@ async def test_a_node_that_gives_less_than_it_has_counted_holds_no_reader_for_ev
         ("?length=7", "5-7", b"01234"),
         ("?length=5", None, b"01234"),
         ("?tail=3", None, b"234"),
+        ("?offset=7", "7-10", b""),
+        ("?offset=10", None, b""),
     ],
 )
 async def test_what_a_node_has_lost_of_an_output_is_said(stage: Stage, query: str, cut: str | None, content: bytes):
@@ -113,6 +115,7 @@ async def test_what_a_node_has_lost_of_an_output_is_said(stage: Stage, query: st
     await stage.until("SUCCEEDED")
     stage.agent.output["stdout"] = b"01234"
     async with asyncio.timeout(20), stage.open_output(query) as response:
+        assert response.status == 200
         assert response.headers.get("Trunkline-Cut") == cut
         assert await response.read() == content
 
