@@ -187,7 +187,9 @@ class Exchange(RequestStream):
 
     def _all_sent(self) -> None:
         self._check_raw_end()
-        if not self.congested:
+        if self.congested:
+            self._sender.request_passed()
+        else:
             self._sender.request_taken()
 
     def _request_taken(self) -> None:

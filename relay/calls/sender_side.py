@@ -32,6 +32,9 @@ class SenderSide(Protocol):
     def call_broken(self) -> None:
         """Part of the response was sent, and the rest will not come."""
 
+    def request_passed(self) -> None:
+        """What came of the request is held no more, and it is not the call's turn; `request_taken` follows."""
+
     def request_taken(self) -> None:
         """More of the request may come: the node has room for it, and it is the call's turn."""
 
@@ -61,6 +64,9 @@ class _Nobody:
         pass
 
     def call_broken(self) -> None:
+        pass
+
+    def request_passed(self) -> None:
         pass
 
     def request_taken(self) -> None:

@@ -288,6 +288,9 @@ class SenderConnection(AnsweringConnection):
         else:
             self._finish()
 
+    def request_passed(self) -> None:
+        """What came has gone to the node: none of it was counted here."""
+
     def request_taken(self) -> None:
         """More may come: the node has room, and it is the call's turn."""
         self._flow.read_on()

@@ -236,6 +236,12 @@ class SenderStream(AnsweringStream):
 
     # What the exchange asks for.
 
+    def request_passed(self) -> None:
+        """What came has gone to the node, and counts as held no more; credit for it waits for the call's turn."""
+        owed, self._owed_bytes = self._owed_bytes, 0
+        if self._stream is not None:
+            self._stream.withhold(owed)
+
     def request_taken(self) -> None:
         """More may come: the node has room, and it is the call's turn."""
         self._pay_credit()

@@ -297,6 +297,24 @@ async def test_a_sender_that_does_not_read_meanwhile_is_still_bounded_and_then_p
 
 
 @on_relay()
+async def test_what_has_gone_to_the_node_is_held_no_more_whatever_the_call_waits_for_then(relay: SmallRelay) -> None:
+    bound(relay, Quota(bytes_per_second=RATE // 4))
+    node, sender = relay.attach_node(window_bytes=16_384), LinkSender(relay)
+    node.greedy = False
+    sender.call(request(b"/", *UPLOAD, method=b"PUT") + CONTENT)
+    await settle()
+    session = sender.relay_side.link.session
+    assert session.held_bytes() > 40_000
+    node.greedy = True
+    node.calls[0].take()
+    await settle()
+    assert (session.held_bytes(), relay.front.pacing.waiting) == (0, 1)
+    await until(lambda: len(node.calls[0].content) == SIZE)
+    assert node.calls[0].content == CONTENT
+    sender.ends[0].abort()
+
+
+@on_relay()
 async def test_when_the_quota_is_lifted_all_go_on_at_once(relay: SmallRelay) -> None:
     quotas = bound(relay, Quota(bytes_per_second=1000))
     node, sender = relay.attach_node(), relay.connect()
