@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -71,15 +72,26 @@ class CommandResource:
         now = self._context.clock.now()
         order = self._order(body, caller, now)
         most_open = self._context.settings.commands.most_open_per_workspace
-        async with self._context.database.write() as session:
+
+        async def record(session: AsyncSession) -> Accepted:
             workspace = await the_workspace(session, request.match_info["workspace"])
             note = partial(self._chronicle.submitted, session)
             accepted = await submit(session, workspace, order, most_open=most_open, note=note)
             if accepted.new:
                 append(session, now, caller.actor, _submitted(workspace, order, accepted))
+            return accepted
+
+        accepted = await self._recorded(record, order)
         self._set_going(accepted)
         document = {"submission_id": order.submission_id, "commands": await _views(accepted)}
         return json_response(document, 201 if accepted.new else 200)
+
+    async def _recorded(self, record: Callable[[AsyncSession], Awaitable[Accepted]], order: Order) -> Accepted:
+        """Record an order: that for one node takes a moment, and may share a commit; another may be for thousands."""
+        if order.target.node is not None:
+            return await self._context.database.write_together(record)
+        async with self._context.database.write() as session:
+            return await record(session)
 
     def _order(self, body: NewCommand, caller: Caller, now: float) -> Order:
         delivery_seconds = self._context.settings.commands.delivery_seconds

@@ -41,6 +41,7 @@ from control_plane.storage.errors import (
     unopened,
 )
 from control_plane.storage.server_engines import ServerWaits, server_engines
+from control_plane.storage.shared_commits import SharedCommits, T, Work
 from control_plane.storage.sqlite_engines import (
     CLOSING_SECONDS,
     LOOK_SECONDS,
@@ -106,6 +107,7 @@ class Database:
         self._file = NamedFile(make_url(url))
         self._reader = async_sessionmaker(self._engines[0], expire_on_commit=False)
         self._writer = async_sessionmaker(self._engines[1], expire_on_commit=False)
+        self._shared = SharedCommits(self.write)
         self._losses = 0
         self._lost: type[StorageHeldError | StorageUnreachableError] = StorageUnreachableError
         self._away_since: float | None = None
@@ -167,6 +169,18 @@ class Database:
                     await _commit(session)
             finally:
                 await self._end(session)
+
+    async def write_together(self, work: Work[T]) -> T:
+        """Make a small change of the control plane or an operator; it may share a commit, see `shared_commits`.
+
+        Returns:
+            What `work` did, once the change is durable.
+
+        Raises:
+            StorageFullError, StorageBusyError, StorageUnreachableError: as `write`, for all that share the commit.
+            Exception: what `work` raised; of it nothing was changed.
+        """
+        return await self._shared.make(work)
 
     def remark(self) -> str | None:
         """Say since when the database is away, or takes nothing; None while it does, as far as anybody has asked it."""
