@@ -31,6 +31,9 @@ class Taken:
     def call_broken(self) -> None:
         raise AssertionError
 
+    def request_passed(self) -> None:
+        raise AssertionError
+
     def request_taken(self) -> None:
         raise AssertionError
 
