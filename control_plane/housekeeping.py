@@ -10,7 +10,6 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from certs.errors import TrustError
@@ -30,6 +29,7 @@ from control_plane.storage import (
     kept_outputs,
     last_heard,
     locks,
+    nodes,
     reports,
     revocations,
     trust_publications,
@@ -38,7 +38,6 @@ from control_plane.storage import (
 from control_plane.storage.audit import REMOVED_AT_ONCE, Actor, Happening, append, oldest_time, remove_before
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
-from control_plane.storage.records.nodes import Node
 from trunkline.runtime.clock import Clock
 from trunkline.runtime.logs import Logger
 from trunkline.runtime.threads import in_thread
@@ -134,8 +133,7 @@ class Housekeeping:
             await join_requests.remove_expired(session, int(now * 1000))
             await certificates.remove_revoked(session, expired)
             await revocations.remove_expired(session, expired)
-            await trust_reports.remove_gone(session)
-            await _remove_unconfirmed(session, int((now - UNCONFIRMED_DAYS * DAY_SECONDS) * 1000))
+        await self._forget_nodes(now)
         kept_days = self._settings.bootstrap.late_renewal_days
         await self._remove_in_pieces(certificates.remove_expired, expired - kept_days * DAY_SECONDS * 1000)
         async with self._database.write() as session:
@@ -152,6 +150,20 @@ class Housekeeping:
             await reports.remove_old(session, _days_before(now, REPORT_DAYS))
             await adoptions.remove_old(session, _days_before(now, REPORT_DAYS))
         await self._database.scrub()
+
+    async def _forget_nodes(self, now: float) -> None:
+        """Forget nodes that never proved to hold their key, and what is left of machines that are no more.
+
+        Whatever the former were issued has expired long ago. Who they are is found while others write, since it is
+        looked for among all.
+        """
+        async with self._database.read() as session:
+            unconfirmed = await nodes.unconfirmed(session, _days_before(now, UNCONFIRMED_DAYS))
+            reported = await trust_reports.of_gone(session)
+        if unconfirmed or reported:
+            async with self._database.write() as session:
+                await nodes.remove_unconfirmed(session, unconfirmed)
+                await trust_reports.remove(session, reported)
 
     async def _forget_commands(self, now: float) -> None:
         """Forget old commands, and what deleted workspaces have left; others write between the transactions."""
@@ -211,11 +223,6 @@ async def _end_locks(session: AsyncSession, now: float) -> None:
     for lock in await locks.end_expired(session, int(now * 1000)):
         details = {"kind": lock.kind, "id": lock.id, "expire_time": lock.expire_time}
         append(session, now, LOCAL, Happening("lock.expire", resource=lock.lock_id, details=details))
-
-
-async def _remove_unconfirmed(session: AsyncSession, before_ms: int) -> None:
-    """Forget nodes that never proved to hold their key; whatever they were issued has expired long ago."""
-    await session.execute(delete(Node).where(Node.confirm_time.is_(None), Node.creation_time < before_ms))
 
 
 def _days_before(now: float, days: int) -> int:

@@ -12,6 +12,8 @@ from control_plane.names import is_id
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.nodes import Cluster, ClusterMember, Node, NodeLabel
 
+BATCH = 2_000
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFilter:
@@ -121,6 +123,17 @@ def add_labels(session: AsyncSession, node_id: str, labels: Mapping[str, str]) -
 async def remove(session: AsyncSession, node_id: str) -> None:
     """Delete a node with its labels, memberships and observations; its commands stay as history."""
     await session.execute(delete(Node).where(Node.node_id == node_id))
+
+
+async def unconfirmed(session: AsyncSession, before_ms: int) -> Sequence[str]:
+    """Return the ids of nodes that came before this time and never proved to hold their key, `BATCH` at most."""
+    query = select(Node.node_id).where(Node.confirm_time.is_(None), Node.creation_time < before_ms)
+    return (await session.scalars(query.limit(BATCH))).all()
+
+
+async def remove_unconfirmed(session: AsyncSession, node_ids: Sequence[str]) -> None:
+    """Forget those of these nodes that have not proved it meanwhile."""
+    await session.execute(delete(Node).where(Node.node_id.in_(node_ids), Node.confirm_time.is_(None)))
 
 
 def _filtered(query: Select[Node], workspace_id: str, wanted: NodeFilter) -> Select[Node]:

@@ -14,6 +14,7 @@ from control_plane.storage.records.trust import TrustReport
 NODE = "node"
 RELAY = "relay"
 MOST_HELD = 1000
+BATCH = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,18 @@ async def record_all(session: AsyncSession, reports: Sequence[tuple[Reported, in
         await session.execute(update(TrustReport), [_row(*report) for report in changed])
 
 
-async def remove_gone(session: AsyncSession) -> None:
-    """Forget reports of machines that are no more."""
+async def of_gone(session: AsyncSession) -> Sequence[str]:
+    """Return the ids of machines that have reported and are no more, `BATCH` at most; none comes back."""
     nodes, relays = select(Node.node_id), select(Relay.relay_id)
-    gone = delete(TrustReport).where(TrustReport.subject_id.not_in(nodes), TrustReport.subject_id.not_in(relays))
-    await session.execute(gone)
+    query = select(TrustReport.subject_id).where(
+        TrustReport.subject_id.not_in(nodes), TrustReport.subject_id.not_in(relays)
+    )
+    return (await session.scalars(query.limit(BATCH))).all()
+
+
+async def remove(session: AsyncSession, subject_ids: Sequence[str]) -> None:
+    """Forget the reports of these machines."""
+    await session.execute(delete(TrustReport).where(TrustReport.subject_id.in_(subject_ids)))
 
 
 async def count_live(session: AsyncSession, kind: str, since_ms: int) -> list[tuple[Held, int]]:

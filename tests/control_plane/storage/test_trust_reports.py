@@ -1,15 +1,33 @@
 """What machines say of the trust that they hold: how many hold the same, and which of them come first."""
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.rotation.adoption import Machine, ReportedAdoption, Standing
+from control_plane.storage import nodes
 from control_plane.storage.records.nodes import Node
-from control_plane.storage.trust_reports import NODE, Reported, count_live, record_all
+from control_plane.storage.records.trust import TrustReport
+from control_plane.storage.trust_reports import NODE, Reported, count_live, of_gone, record_all, remove
 from tests.support.tenants import NAMES, made_id
 
 ONE, THREE, TWO = (made_id("nd", "a", name) for name in NAMES)
 OTHERS = tuple(made_id("nd", "b", name) for name in NAMES)
+
+
+async def test_what_is_forgotten_is_found_first_and_looked_at_again_as_it_goes(tenants: AsyncSession):
+    await tenants.execute(update(Node).where(Node.node_id.in_(OTHERS)).values(confirm_time=5))
+    assert set(await nodes.unconfirmed(tenants, 2)) == {ONE, TWO, THREE}
+    assert await nodes.unconfirmed(tenants, 1) == []
+    await record_all(tenants, [(Reported(NODE, one, 7), 6) for one in (ONE, OTHERS[0])])
+    assert ONE not in await of_gone(tenants)
+    await tenants.execute(update(Node).where(Node.node_id == TWO).values(confirm_time=5))
+    await nodes.remove_unconfirmed(tenants, [ONE, TWO, THREE])
+    left = set((await tenants.scalars(select(Node.node_id))).all())
+    assert left & {ONE, TWO, THREE} == {TWO}
+    assert ONE in await of_gone(tenants)
+    await remove(tenants, await of_gone(tenants))
+    assert await of_gone(tenants) == []
+    assert OTHERS[0] in set((await tenants.scalars(select(TrustReport.subject_id))).all())
 
 
 async def test_machines_that_hold_the_same_are_counted_and_named_where_that_is_asked_for(tenants: AsyncSession):
