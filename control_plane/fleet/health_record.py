@@ -108,28 +108,29 @@ class HealthRecord:
         self._unwritten[node_id] = _Unwritten(finding, now_ms, changed_ms)
 
     async def flush(self) -> None:
-        """Write everything down in one transaction; what cannot be written is kept for the next time.
+        """Write everything down, a few hundred nodes in a transaction; what cannot be is kept for the next time.
 
         Raises:
-            StorageError: nothing was written.
+            StorageError: not everything was written.
         """
         batch, self._unwritten = self._unwritten, {}
-        if not batch:
-            return
-        try:
-            async with self._database.write() as session:
-                known = set((await session.scalars(select(Node.node_id).where(Node.node_id.in_(batch)))).all())
-                found = {node_id: unwritten for node_id, unwritten in batch.items() if node_id in known}
-                observed = [node_id for node_id, unwritten in found.items() if self._is_for_history(node_id, unwritten)]
-                ids = list(found)
-                for start in range(0, len(ids), NODES_AT_ONCE):
-                    await _write(session, {one: found[one] for one in ids[start : start + NODES_AT_ONCE]})
-                if observed:
-                    rows = [_observation(node_id, found[node_id]) for node_id in observed]
-                    await session.execute(insert(HealthObservation), rows)
-        except BaseException:
-            self._unwritten = batch | self._unwritten
-            raise
+        ids = list(batch)
+        for start in range(0, len(ids), NODES_AT_ONCE):
+            try:
+                await self._flush({one: batch[one] for one in ids[start : start + NODES_AT_ONCE]})
+            except BaseException:
+                self._unwritten = {one: batch[one] for one in ids[start:]} | self._unwritten
+                raise
+
+    async def _flush(self, batch: Mapping[str, _Unwritten]) -> None:
+        async with self._database.write() as session:
+            known = set((await session.scalars(select(Node.node_id).where(Node.node_id.in_(batch)))).all())
+            found = {node_id: unwritten for node_id, unwritten in batch.items() if node_id in known}
+            observed = [node_id for node_id, unwritten in found.items() if self._is_for_history(node_id, unwritten)]
+            await _write(session, found)
+            if observed:
+                rows = [_observation(node_id, found[node_id]) for node_id in observed]
+                await session.execute(insert(HealthObservation), rows)
         self._observed_ms |= {node_id: batch[node_id].time_ms for node_id in observed}
 
     def _is_for_history(self, node_id: str, unwritten: _Unwritten) -> bool:

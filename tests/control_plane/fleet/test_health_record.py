@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from control_plane.fleet import health_record
 from control_plane.fleet.health_check import Check
 from control_plane.fleet.health_record import Finding, HealthRecord, NodeChanges
 from control_plane.fleet.health_states import CheckResult, NodeState
@@ -44,6 +45,32 @@ async def test_an_observation_that_could_not_be_written_is_written_the_next_time
         async with plane.database.read() as session:
             [observed] = (await session.scalars(select(HealthObservation))).all()
         assert (observed.node_id, observed.state) == (node.node_id, NodeState.ONLINE.value)
+
+
+async def test_what_could_not_be_written_of_some_keeps_nothing_of_others_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(health_record, "NODES_AT_ONCE", 1)
+    async with running_control_plane(tmp_path) as plane:
+        one, two, three = [(await plane.node(name)).node_id for name in ("vm-1", "vm-2", "vm-3")]
+        record = HealthRecord(database=plane.database, clock=plane.foundation.clock, history_interval_seconds=60.0)
+        for node_id in (one, two, three):
+            record.note(node_id, Finding(NodeState.ONLINE, Check(CheckResult.OK), changed=False))
+        refused = REFUSE.replace("BEGIN SELECT", f"WHEN NEW.node_id = '{two}' BEGIN SELECT")
+
+        async def observed() -> list[str]:
+            async with plane.database.read() as session:
+                return list((await session.scalars(select(HealthObservation.node_id))).all())
+
+        async with plane.database.write() as session:
+            await session.execute(text(refused))
+        with pytest.raises(IntegrityError):
+            await record.flush()
+        assert await observed() == [one]
+        async with plane.database.write() as session:
+            await session.execute(text("DROP TRIGGER refuse"))
+        await record.flush()
+        assert sorted(await observed()) == sorted([one, two, three])
 
 
 async def test_nodes_that_come_and_go_are_told_until_that_is_followed(tmp_path: Path):
