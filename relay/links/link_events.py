@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from trunkline.runtime.logs import Logger
 
 Report = Callable[..., None]
+"""Takes a report item: its type, and its members as keywords."""
 
 MOST_OF_A_NODE: Final = 60
 MOST_ALARMS_OF_A_NODE: Final = 5

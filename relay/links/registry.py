@@ -32,11 +32,8 @@ NEVER = float("inf")
 ON_THEIR_WAY_SECONDS = 0.5
 """For how long a link that was superseded at another worker takes calls that were sent to it before that was known."""
 
-
 Spawn = Callable[[Coroutine[Any, Any, object]], object]
 """Starts a task that belongs to the daemon's task group."""
-
-"""Takes a report item: its type, and its members as keywords."""
 
 Renew = Callable[[Listener, str], Refusal | None]
 """Takes a renewed listen token for a listener; admission decides."""
