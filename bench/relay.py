@@ -22,6 +22,8 @@ from bench.ports import kept_port, wait_for_file, wait_for_port
 from relay.admission.quota_keeper import QUOTAS_FILE
 from trunkline.runtime.files import write_atomic
 
+START_SECONDS = 60.0
+"""Until its port is open; with a tenth of a processor, on a host that others use, 20 s were once too few."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CONFIGURATION = """
 workers = {workers}
@@ -114,8 +116,8 @@ class Relay:
             )
         try:
             if self._workers > 1:
-                wait_for_file(self.state / "endpoints.json")
-            return wait_for_port(self.port)
+                wait_for_file(self.state / "endpoints.json", START_SECONDS)
+            return wait_for_port(self.port, START_SECONDS)
         except TimeoutError:
             self.kill()
             raise RuntimeError(f"the relay did not start: {self._log.read_text()}") from None
