@@ -1,4 +1,4 @@
-"""Quotas of a workspace, set and lifted while the relay runs: what is too much is refused, or slowed and comes whole."""
+"""Quotas of a workspace, set and lifted while the relay runs: too much is refused, or slowed and comes whole."""
 
 import asyncio
 import json
