@@ -643,7 +643,23 @@ async def test_what_an_end_leaves_that_could_not_be_recorded_goes_once_it_is(led
 
 
 async def test_a_supervisor_that_does_not_take_its_plan_in_time_starts_nothing(ledger, tmp_path, ended, monkeypatch):
+    spawned: list[int] = []
+
+    def spawn_and_stop(directory, theirs):
+        spawned.append(launch.spawn(directory, theirs))
+        os.kill(spawned[0], signal.SIGSTOP)
+        os.waitid(os.P_PID, spawned[0], os.WSTOPPED | os.WNOWAIT)
+        return spawned[0]
+
+    def send_in_vain(connected, plan, send=supervisor_process._send):
+        try:
+            send(connected, plan)
+        finally:
+            os.kill(spawned[0], signal.SIGCONT)
+
     monkeypatch.setattr(supervisor_process, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor_process, "spawn", spawn_and_stop)
+    monkeypatch.setattr(supervisor_process, "_send", send_in_vain)
     command, _ = await ledger.submit("one", sh(f"touch {tmp_path}/ran", stdin=b"x" * 4_000_000), CALLER)
     await ended(command)
     assert command.state is CommandState.FAILED
