@@ -19,7 +19,7 @@ from relay.trust.credentials import Refusal
 from tests.relay.senders.test_links import Call
 from tests.relay.senders.test_links import Sender as LinkSender
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, SmallRelay, reply
-from tests.support.two_workers import TwoWorkers
+from tests.support.two_workers import relays_that_report_nothing
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.channel.errors import LocalProtocolError
 from trunkline.channel.outcomes import Outcome
@@ -178,24 +178,15 @@ class Storm:
 
 async def storm(seed: int, *, across: bool) -> None:
     rng = random.Random(seed)
-    loop = asyncio.get_running_loop()
-    reported: list[dict[str, object]] = []
-    loop.set_exception_handler(lambda _, context: reported.append(context))
-    workers = TwoWorkers(loop, listener_seconds=3.0) if across else None
-    relays = list(workers.relays.values()) if workers is not None else [SmallRelay(loop, listener_seconds=3.0)]
-    for relay in relays:
-        relay.budget.held_limit_bytes = rng.choice((50_000, 10**9))
-    await asyncio.sleep(0.1)
-    raging = Storm(rng, relays)
-    raging.attach()
-    await asyncio.sleep(0.1)
-    await raging.rage()
-    await raging.calm()
-    raging.check()
-    assert workers is None or workers.streams == 0
-    assert reported == []
-    (workers or relays[0]).close()
-    await asyncio.sleep(1)
+    async with relays_that_report_nothing(across=across, listener_seconds=3.0) as relays:
+        for relay in relays:
+            relay.budget.held_limit_bytes = rng.choice((50_000, 10**9))
+        raging = Storm(rng, relays)
+        raging.attach()
+        await asyncio.sleep(0.1)
+        await raging.rage()
+        await raging.calm()
+        raging.check()
 
 
 @pytest.mark.parametrize("across", [False, True])

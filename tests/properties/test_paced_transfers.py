@@ -17,7 +17,7 @@ from relay.admission.quotas import BURST_SECONDS, Quotas
 from tests.relay.senders.test_links import Call
 from tests.relay.senders.test_links import Sender as LinkSender
 from tests.support.small_relay import HOST, NodeCall, Sender, SmallRelay
-from tests.support.two_workers import TwoWorkers
+from tests.support.two_workers import relays_that_report_nothing
 from tests.support.virtual_time import VirtualTimeLoop
 
 EXAMPLES = settings().max_examples // 10
@@ -250,18 +250,10 @@ class Course:
 
 
 async def course(seed: int, *, across: bool) -> None:
-    loop = asyncio.get_running_loop()
-    reported: list[dict[str, object]] = []
-    loop.set_exception_handler(lambda _, context: reported.append(context))
-    workers = TwoWorkers(loop) if across else None
-    relays = list(workers.relays.values()) if workers is not None else [SmallRelay(loop)]
-    await asyncio.sleep(0.1)
-    running = Course(random.Random(seed), relays)
-    await asyncio.sleep(0.1)
-    await running.run()
-    assert reported == []
-    (workers or relays[0]).close()
-    await asyncio.sleep(1)
+    async with relays_that_report_nothing(across=across) as relays:
+        running = Course(random.Random(seed), relays)
+        await asyncio.sleep(0.1)
+        await running.run()
 
 
 @pytest.mark.parametrize("across", [False, True])

@@ -127,6 +127,22 @@ async def settle_across() -> None:
     await asyncio.sleep(9 * LATE_SECONDS)
 
 
+@asynccontextmanager
+async def relays_that_report_nothing(*, across: bool, **limits: Any) -> AsyncIterator[list[SmallRelay]]:
+    """One relay, or the two workers of one; when all is over no call is between them, and no error was reported."""
+    loop = asyncio.get_running_loop()
+    reported: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    workers = TwoWorkers(loop, **limits) if across else None
+    relays = list(workers.relays.values()) if workers is not None else [SmallRelay(loop, **limits)]
+    await asyncio.sleep(0.1)
+    yield relays
+    assert workers is None or workers.streams == 0
+    assert reported == []
+    (workers or relays[0]).close()
+    await asyncio.sleep(1)
+
+
 def on_two_workers(**limits: Any) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Runs a test in virtual time with TwoWorkers as its first argument; no call may be left when it is over."""
     return given_in_virtual_time(lambda: _running(limits))
