@@ -35,7 +35,7 @@ from control_plane.storage import (
     trust_publications,
     trust_reports,
 )
-from control_plane.storage.audit import REMOVED_AT_ONCE, Actor, Happening, append, oldest_time, remove_before
+from control_plane.storage.audit import Actor, Happening, append, oldest_time, remove_before
 from control_plane.storage.database import Database
 from control_plane.storage.errors import StorageError
 from trunkline.runtime.clock import Clock
@@ -184,14 +184,13 @@ class Housekeeping:
             oldest_ms = await oldest_time(session)
         if oldest_ms is None or oldest_ms >= before_ms - DAY_SECONDS * 1000:
             return
-        forgotten, more = 0, True
-        while more:
+        forgotten, removed = 0, None
+        while removed != 0:
             async with self._database.write() as session:
                 removed = await remove_before(session, before_ms)
                 if not forgotten:
                     append(session, now, LOCAL, Happening("audit.forget", details={"before_time": before_ms}))
             forgotten += removed
-            more = removed >= REMOVED_AT_ONCE
         self._log.info("audit.forgotten", events=forgotten, before_time=before_ms // 1000)
 
     async def _remove_in_pieces(self, remove: Callable[[AsyncSession, int], Awaitable[bool]], before_ms: int) -> None:

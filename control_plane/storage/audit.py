@@ -90,7 +90,7 @@ async def oldest_time(session: AsyncSession) -> int | None:
 
 
 async def remove_before(session: AsyncSession, before_ms: int) -> int:
-    """Forget events that are older than this time, `REMOVED_AT_ONCE` at most; returns how many.
+    """Forget events that are older than this time, `REMOVED_AT_ONCE` at most; returns how many, 0 if none is left.
 
     Raises:
         StorageError: the database refuses it, by whose own clock one of them is younger than 30 days.

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from control_plane import housekeeping
 from control_plane.storage import audit, certificates, forgetting, health, kept_outputs
 from control_plane.storage.commands import CommandKey
 from control_plane.storage.errors import StorageError
@@ -186,7 +185,6 @@ async def test_audit_events_are_kept_for_as_long_as_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_days: int | None
 ):
     monkeypatch.setattr(audit, "REMOVED_AT_ONCE", 2)
-    monkeypatch.setattr(housekeeping, "REMOVED_AT_ONCE", 2)
     settings = settings_for(tmp_path, audit={"keep_days": keep_days})
     async with running_control_plane(tmp_path, settings=settings) as plane:
         before, now_ms = await audited(plane), int(SystemClock().now() * 1000)
