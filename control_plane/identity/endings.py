@@ -59,15 +59,9 @@ async def end_node(
 
 async def end_relay(session: AsyncSession, relay: Relay, actor: Actor, now: float) -> None:
     """Delete a relay; its live certificates are revoked one by one, since trust documents name no relays."""
-    for certificate in await relays.live_certificates(session, relay.relay_id, int(now * 1000)):
-        await revocations.revoke(
-            session,
-            "certificate",
-            certificate.serial,
-            expire_time=certificate.expire_time,
-            revoked_by=actor.name,
-            now_ms=int(now * 1000),
-        )
+    now_ms = int(now * 1000)
+    live = await relays.live_certificates(session, relay.relay_id, now_ms)
+    await revocations.revoke_certificates(session, live, revoked_by=actor.name, now_ms=now_ms)
     await relays.remove(session, relay.relay_id)
     append(session, now, actor, Happening("relay.delete", resource=relay.relay, details={"relay_id": relay.relay_id}))
 

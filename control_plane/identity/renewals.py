@@ -199,15 +199,7 @@ class Renewals:
         earlier = await certificates.live_before(session, certificate, now_ms, most=room + 1)
         if len(earlier) > room:  # the node asks again until there is room
             raise ApiError(ErrorCode.RESOURCE_EXHAUSTED, NO_ROOM, retry_after_seconds=FULL_RETRY_SECONDS)
-        for old in earlier:
-            await revocations.revoke(
-                session,
-                "certificate",
-                old.serial,
-                expire_time=old.expire_time,
-                revoked_by=actor.name,
-                now_ms=now_ms,
-            )
+        await revocations.revoke_certificates(session, earlier, revoked_by=actor.name, now_ms=now_ms)
         return bool(earlier)
 
 

@@ -1,6 +1,6 @@
 """Revocations: durable before they are acknowledged, numbered with the trust document that first has them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import delete, func, select
@@ -57,6 +57,25 @@ async def revoke(
         )
     )
     return sequence
+
+
+async def revoke_certificates(
+    session: AsyncSession, certificates: Iterable[Certificate], *, revoked_by: str, now_ms: int
+) -> None:
+    """Revoke each of these certificates, until it would have expired.
+
+    Raises:
+        ApiError: as of `revoke`.
+    """
+    for certificate in certificates:
+        await revoke(
+            session,
+            "certificate",
+            certificate.serial,
+            expire_time=certificate.expire_time,
+            revoked_by=revoked_by,
+            now_ms=now_ms,
+        )
 
 
 async def count(session: AsyncSession) -> int:
