@@ -193,8 +193,7 @@ class Link(LinkTurns):
         transport.set_write_buffer_limits(high=TRANSPORT_HIGH_BYTES, low=TRANSPORT_LOW_BYTES)
         keep_little_unsent(transport)
         self._arm()
-        if self.session.wants_to_send:
-            self.request_flush()
+        self.flush_if_wanted()
 
     def eof_received(self) -> None:
         """The peer has closed; the transport closes with it."""
@@ -225,8 +224,7 @@ class Link(LinkTurns):
         session = self.session
         if session.deadline_moved:
             self._arm()
-        if not self.flush_requested and session.wants_to_send:
-            self.request_flush()
+        self.flush_if_wanted()
         if self._budget is not None and self._budget.overdrawn:
             self._shed(self._budget)
         if self._openers or self._drained is not None:
@@ -307,6 +305,5 @@ class Link(LinkTurns):
         self._alarm_slot = NONE
         for event in self.session.handle_deadline(self.now()):
             self._handle(event)
-        if self.session.wants_to_send:
-            self.request_flush()
+        self.flush_if_wanted()
         self._arm()

@@ -75,6 +75,11 @@ class LinkOutput:
             self.flush_requested = True
             self._flusher.request(self)
 
+    def flush_if_wanted(self) -> None:
+        """Have `flush` called soon, if the session has something to send."""
+        if not self.flush_requested and self.session.wants_to_send:
+            self.request_flush()
+
     def wait(self, stream: LinkStream) -> None:
         """Put a stream in the queue of those that want to write."""
         if not stream.waiting:

@@ -144,8 +144,7 @@ class LinkStream(Stream):
         """
         link = self.link
         link.session.consumed(self, size_bytes, link.now())
-        if not link.flush_requested and link.session.wants_to_send:
-            link.request_flush()
+        link.flush_if_wanted()
 
     def withhold(self, size_bytes: int) -> None:
         """Hand back delivered bytes, which are held no more, and have the peer wait for the credit until `give`.
@@ -163,5 +162,4 @@ class LinkStream(Stream):
         """
         link = self.link
         link.session.give(self, size_bytes, link.now())
-        if not link.flush_requested and link.session.wants_to_send:
-            link.request_flush()
+        link.flush_if_wanted()

@@ -23,9 +23,9 @@ from trunkline.channel.frames import (
     encode_header,
 )
 from trunkline.channel.limits import CreditBudget, Limits, RateBound
-from trunkline.channel.pings import MEASURE_SECONDS, QUIET_MEASURE_SECONDS, Pings
+from trunkline.channel.pings import QUIET_MEASURE_SECONDS, Pings
 from trunkline.channel.streams import Stream
-from trunkline.channel.windows import GRANT_BYTES, LEAST_GIVEN_BYTES, WindowGrowth
+from trunkline.channel.windows import WindowGrowth
 
 S = TypeVar("S", bound=Stream)
 
@@ -38,7 +38,7 @@ class Role(Enum):
 
 
 class SendingSession(Generic[S]):
-    """The state of a session and everything its owner may ask of it; `Session` adds receiving and time."""
+    """The state of a session, and sending; `CreditingSession` adds credit, and `Session` receiving and time."""
 
     __slots__ = (
         "_acks_due_at",
@@ -232,44 +232,6 @@ class SendingSession(Generic[S]):
             self._send_control(WINDOW_UPDATE | RST, stream.id, 0)
         self._lose(stream)
 
-    def consumed(self, stream: S, size: int, now: float) -> None:
-        """Hand back `size` delivered bytes: the owner holds them no more, and the peer may send as many again.
-
-        Of a stream that is over nothing is counted any more, and nothing happens.
-
-        Raises:
-            LocalProtocolError: more than was delivered.
-        """
-        if not stream.readable and not stream.writable:
-            return
-        unconsumed = self._let_go(stream, size)
-        due = stream.window_bytes - stream.receive_window - unconsumed - stream.withheld_bytes
-        if (due * 5 >= stream.window_bytes * 2 or due >= GRANT_BYTES) and stream.readable:
-            self._grant(stream, due, now)
-
-    def withhold(self, stream: S, size: int) -> None:
-        """Hand back `size` delivered bytes as `consumed` does, but let the peer wait for the credit until `give`.
-
-        Raises:
-            LocalProtocolError: more than was delivered.
-        """
-        if stream.readable or stream.writable:
-            self._let_go(stream, size)
-            stream.withheld_bytes += size
-
-    def give(self, stream: S, size: int, now: float) -> None:
-        """Withhold `size` bytes less: they are credit at once, unless they come to less than `LEAST_GIVEN_BYTES`.
-
-        Raises:
-            LocalProtocolError: more than was withheld.
-        """
-        if not 0 <= size <= stream.withheld_bytes:
-            raise LocalProtocolError(f"stream {stream.id}: credit for {size} of {stream.withheld_bytes} withheld bytes")
-        stream.withheld_bytes -= size
-        due = stream.window_bytes - stream.receive_window - stream.unconsumed_bytes - stream.withheld_bytes
-        if (due * 5 >= stream.window_bytes * 2 or due >= LEAST_GIVEN_BYTES) and stream.readable:
-            self._grant(stream, due, now)
-
     def ping(self, now: float) -> int:
         """Send a ping; `PongReceived` with the id returned follows, unless the session fails."""
         ping_id = self._pings.start(now)
@@ -341,16 +303,6 @@ class SendingSession(Generic[S]):
             return LimitExceeded("the link has used up its stream ids; open a new link", ErrorCode.DRAINING)
         return None
 
-    def _let_go(self, stream: S, size: int) -> int:
-        """Count `size` bytes of a stream as held no more; returns how many still are."""
-        unconsumed = stream.unconsumed_bytes - size
-        if unconsumed < 0 or size < 0:
-            raise LocalProtocolError(f"stream {stream.id}: {size} bytes consumed, {stream.unconsumed_bytes} delivered")
-        stream.unconsumed_bytes = unconsumed
-        if self._budget is not None:
-            self._budget.held_bytes -= size
-        return unconsumed
-
     def _enter(self, sender: int) -> ChannelError | None:
         """Count a stream of a sender, or say why it may not have another."""
         count = self._open_of.get(sender, 0)
@@ -417,13 +369,6 @@ class SendingSession(Generic[S]):
             stream.first_flags = 0
         self._unsent_acks.clear()
         self._acks_due_at = None
-
-    def _grant(self, stream: S, due: int, now: float) -> None:
-        """Give `due` bytes of credit back, and more if the window is to grow."""
-        self._measure(now, MEASURE_SECONDS)
-        grant = due + self._growth.grow(stream, due, now, self._pings.rtt_seconds)
-        stream.receive_window += grant
-        self._send_control(WINDOW_UPDATE | self._take_first_flags(stream), stream.id, grant)
 
     def _measure(self, now: float, interval_seconds: float, *, quiet: bool = False) -> None:
         pings = self._pings

@@ -18,6 +18,7 @@ no clock (`now` is in seconds, monotonic), logs nothing and calls nobody back.
   a peer that provokes more of them than `Limits.max_control_backlog_bytes` is broken or hostile.
 """
 
+from trunkline.channel.crediting import CreditingSession
 from trunkline.channel.errors import ChannelError, ConnectionLost, ErrorCode, RemoteProtocolError
 from trunkline.channel.events import (
     DataReceived,
@@ -46,12 +47,12 @@ from trunkline.channel.frames import (
     GoAwayCode,
 )
 from trunkline.channel.limits import RateBound
-from trunkline.channel.sending import Role, S, SendingSession
+from trunkline.channel.sending import Role, S
 
 __all__ = ["Role", "Session"]
 
 
-class Session(SendingSession[S]):
+class Session(CreditingSession[S]):
     """Both ends run this class. See the module for the theory, `Limits` for what bounds it."""
 
     __slots__ = ()
