@@ -15,6 +15,8 @@ RELAY_CORE = 0
 LOAD_CORE = 1
 IDLE_PRIORITY = ("chrt", "--idle", "0")
 """In front of a command that is to run when nothing else wants its core."""
+FIRST_PRIORITY = ("chrt", "--fifo", "1")
+"""In front of a command that has its core whenever it wants it, whatever else would like to go on; see `first_priority`."""
 
 
 def cpu_seconds(*pids: int) -> float:
@@ -52,6 +54,12 @@ def pinned(core: int, command: Iterable[str]) -> list[str]:
     if (os.cpu_count() or 1) < 2:
         return list(command)
     return ["taskset", "--cpu-list", str(core), *command]
+
+
+def first_priority() -> tuple[str, ...]:
+    """Return `FIRST_PRIORITY` where this user may use it (root, or who has CAP_SYS_NICE: sched(7)), else nothing."""
+    allowed = subprocess.run([*FIRST_PRIORITY, "true"], capture_output=True, check=False).returncode == 0
+    return FIRST_PRIORITY if allowed else ()
 
 
 def pin(pid: int, core: int) -> None:

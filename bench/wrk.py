@@ -82,14 +82,16 @@ class LoadError(Exception):
     """Requests failed, so that the run says nothing."""
 
 
-def run_wrk(load: Load, seconds: float, *pids: int) -> Measured:
+def run_wrk(load: Load, seconds: float, *pids: int, priority: tuple[str, ...] = ()) -> Measured:
     """Send the load for some seconds and measure the processes meanwhile, their CPU time added up.
+
+    `priority` goes in front of wrk's command; see `FIRST_PRIORITY`.
 
     Raises:
         LoadError: a connection failed or an answer was no success.
     """
     with tempfile.TemporaryDirectory() as directory:
-        command = _command(load, seconds, Path(directory))
+        command = [*priority, *_command(load, seconds, Path(directory))]
         before = cpu_seconds(*pids)
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         used = cpu_seconds(*pids) - before
