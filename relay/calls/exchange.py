@@ -87,7 +87,7 @@ class Exchange(RequestStream):
     @property
     def awaits_continue(self) -> bool:
         """Whether the sender, while the response has not begun, may wait for a 100 before it sends content."""
-        return self.request.expect_continue and (self._heads is None or not self._heads.interims)
+        return self.request.expect_continue and (self._heads is None or not self._heads.continued)
 
     @property
     def accepted(self) -> bool:

@@ -3,7 +3,8 @@
 A sender's bytes come to the node as those requests that h11 and llhttp find in them too, in their order, each on a
 stream of its own that ends where the request does; so they do to a service, as the agent writes them. What a node
 answers comes to the sender as the one response that h11 finds in it, or as the relay's own, or broken off; the next
-response on the connection is the next call's.
+response on the connection is the next call's, also as Python's http.client reads it, which knows no interim response
+but 100.
 
 Each example is a seed. One relay reads many heads that are like each other, as it would understand them from memory.
 """
@@ -18,7 +19,13 @@ from hypothesis import strategies as st
 
 from node_agent.exchanges.service_requests import ServiceBody, service_head
 from tests.support.memory_transport import Split
-from tests.support.other_parsers import Message, requests_by_h11, requests_by_llhttp, responses_by_h11
+from tests.support.other_parsers import (
+    Message,
+    requests_by_h11,
+    requests_by_llhttp,
+    responses_by_h11,
+    responses_by_http_client,
+)
 from tests.support.small_relay import HOST, Node, NodeCall, Sender, SmallRelay, reply, settle
 from tests.support.virtual_time import VirtualTimeLoop
 from trunkline.channel.heads import parse_request_head
@@ -159,6 +166,7 @@ def check_responses(said: bytes, sender: Sender, methods: list[bytes]) -> None:
             assert wanted.content.startswith(first.content)
     assert first.whole or sender.lost, "what is not whole is broken off"
     assert not behind
+    assert responses_by_http_client(received, methods) == [one for one in found if one.whole]
     assert all(one == Message((b"200",), MARK if method != b"HEAD" else b"", True)
                for one, method in zip(following, methods[1:], strict=False))  # fmt: skip
 

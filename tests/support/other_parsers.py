@@ -1,5 +1,7 @@
-"""HTTP/1.1 as h11 and llhttp read it: what two parsers that know nothing of ours find in some bytes."""
+"""HTTP/1.1 as h11, llhttp and http.client read it: what parsers that know nothing of ours find in some bytes."""
 
+import http.client
+import io
 from dataclasses import dataclass
 
 import h11
@@ -76,6 +78,41 @@ def responses_by_h11(raw: bytes, methods: list[bytes]) -> tuple[list[Message], b
     except h11.RemoteProtocolError:
         pass
     return found, bytes(client.trailing_data[0])
+
+
+class _Connection:
+    """What http.client needs of a socket: the bytes that came on it, one response after the other."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._received = io.BytesIO(raw)
+
+    def makefile(self, _mode: str) -> "_Connection":
+        return self
+
+    def readline(self, most_bytes: int = -1) -> bytes:
+        return self._received.readline(most_bytes)
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        return self._received.read(size_bytes)
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def responses_by_http_client(raw: bytes, methods: list[bytes]) -> list[Message]:
+    """The responses that http.client takes for final, up to the first that is not whole or behind which it closes."""
+    connection, found = _Connection(raw), list[Message]()
+    for method in methods:
+        response = http.client.HTTPResponse(connection, method=method.decode())  # type: ignore[arg-type]
+        try:
+            response.begin()
+            found.append(Message((b"%d" % response.status,), response.read(), whole=True))
+        except http.client.HTTPException:
+            break
+        if response.will_close:
+            break
+    return found
 
 
 class _Collected:

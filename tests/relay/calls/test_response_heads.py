@@ -1,9 +1,13 @@
+import asyncio
+
 import pytest
 
 from relay.calls.response_heads import MAX_INTERIM_RESPONSES, ResponseHeads
+from relay.doors.entry import Door
 from tests.relay.calls.test_exchange import begin, read
 from tests.relay.calls.test_response_content import Taken
 from tests.relay.doors.test_forwarding import forwarded
+from tests.support.other_parsers import Message, responses_by_http_client
 from tests.support.small_relay import SmallRelay, get, on_relay, reply, settle
 from trunkline.channel.heads import HeadError
 
@@ -38,6 +42,52 @@ async def test_interim_responses_are_bounded(relay: SmallRelay) -> None:
     heads = ResponseHeads(relay.front, forwarded(), Taken())
     with pytest.raises(HeadError, match="too many interim"):
         heads.receive_data(INTERIM * (MAX_INTERIM_RESPONSES + 1), request_ended=True)
+
+
+@pytest.mark.parametrize("status", [b"102", b"103", b"104", b"199"])
+@pytest.mark.parametrize("door", Door)
+@on_relay()
+async def test_on_a_connection_no_interim_response_but_100_goes_on(
+    relay: SmallRelay, door: Door, status: bytes
+) -> None:
+    sender = Taken()
+    heads = ResponseHeads(relay.front, forwarded(door=door), sender)
+    heads.receive_data(b"HTTP/1.1 %b X\r\nLink: a\r\n\r\n" % status, request_ended=True)
+    assert sender.received.startswith(b"HTTP/1.1 %b " % status) == (door is Door.LINK)
+    assert not heads.continued
+    sender.received = b""
+    heads.receive_data(b"HTTP/1.1 100 X\r\n\r\n", request_ended=True)
+    assert sender.received == b"HTTP/1.1 100 Continue\r\nVia: 1.1 trunkline\r\n\r\n"
+    assert heads.continued
+
+
+@on_relay()
+async def test_a_node_cannot_answer_for_the_next_by_an_interim_response(relay: SmallRelay) -> None:
+    call, sender = await begin(relay)
+    call.answer(INTERIM + reply(b"of the first"))
+    await settle()
+    sender.send(get(b"/again"))
+    await settle()
+    call.node.calls[1].answer(reply(b"of the second"))
+    await settle()
+    assert responses_by_http_client(bytes(sender.received), [b"GET", b"GET"]) == [
+        Message((b"200",), b"of the first", whole=True),
+        Message((b"200",), b"of the second", whole=True),
+    ]
+
+
+@on_relay()
+async def test_whoever_waits_for_a_100_is_not_late_after_another_interim_response(relay: SmallRelay) -> None:
+    call, sender = await begin(relay, get(b"/", b"Expect: 100-continue", b"Content-Length: 3", method=b"PUT"))
+    call.answer(INTERIM, end=False)
+    await asyncio.sleep(60)
+    assert not sender.received
+    call.answer(b"HTTP/1.1 100 X\r\n\r\n", end=False)
+    sender.send(b"abc")
+    await settle()
+    call.answer(reply(b"hello"))
+    await settle()
+    assert sender.received.endswith(b"hello")
 
 
 @on_relay()

@@ -155,12 +155,12 @@ async def test_drain_ends_at_its_deadline(relay: SmallRelay) -> None:
 @on_relay()
 async def test_an_answer_of_the_relay_comes_behind_all_that_the_node_sent(relay: SmallRelay) -> None:
     node, sender = relay.attach_node(), relay.connect()
-    hints = b"HTTP/1.1 103 Early Hints\r\n" + b"".join(b"Link: </%d%b>\r\n" % (n, b"a" * 900) for n in range(20))
+    hints = b"HTTP/1.1 100 Continue\r\n" + b"".join(b"Link: </%d%b>\r\n" % (n, b"a" * 900) for n in range(20))
     node.script = lambda call: call.answer(hints + b"\r\nno response\r\n\r\n") if call.stream.writable else None
     sender.send(get())
     await settle()
     taken = sender.take()
-    assert taken.startswith(b"HTTP/1.1 103 ")
+    assert taken.startswith(b"HTTP/1.1 100 ")
     assert relay_answer(taken.partition(b"\r\n\r\n")[2])[0].status == 502
     node.script = answering(b"next")
     sender.send(get())
