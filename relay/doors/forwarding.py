@@ -21,6 +21,9 @@ _NOT_BY_GATEWAY: Final = _NOT_TO_SENDERS | {
     b"set-cookie", b"set-cookie2", b"clear-site-data", b"strict-transport-security", b"alt-svc",
     b"service-worker-allowed", b"public-key-pins", b"nel", b"report-to", b"reporting-endpoints",
 }  # fmt: skip
+# RFC 9112 section 6.3 gives these content like any other, RFC 9110 allows a 205 none: browsers, Apache's HttpClient and
+# Ruby's Net::HTTP read none, and would take what a node sends as such for the response to their next request.
+_OF_TWO_ENDS: Final = frozenset({205, 305})
 
 
 class ForwardedResponse:
@@ -40,8 +43,16 @@ class ForwardedResponse:
         self.framing: Framing = head.framing
         self.content_length: int = head.content_length or 0
         self.framing_out: Framing = _framing_out(head.framing, request.minor_version)
-        self.keep_alive: bool = not close and request.keep_alive and self.framing_out is not Framing.CLOSE
+        last = close or self.framing_out is Framing.CLOSE or _has_two_ends(head)
+        self.keep_alive: bool = request.keep_alive and not last
         self.head: bytes = _response_head(head, request, self.framing_out, keep_alive=self.keep_alive, date=date)
+
+
+def _has_two_ends(head: ResponseHead) -> bool:
+    """Whether clients do not agree where it ends, so that nothing may come behind it."""
+    if head.status not in _OF_TWO_ENDS or head.framing is Framing.NONE:
+        return False
+    return head.framing is not Framing.LENGTH or head.content_length != 0
 
 
 def _framing_out(framing: Framing, minor_version: int) -> Framing:

@@ -220,6 +220,17 @@ def test_close_is_said() -> None:
     assert not response.keep_alive
 
 
+@pytest.mark.parametrize("status", [b"205", b"305"])
+def test_a_response_of_which_clients_find_two_ends_is_the_last_on_its_connection(status: bytes) -> None:
+    start = b"HTTP/1.1 %b X" % status
+    for fields in [(b"Content-Length: 4",), (b"Transfer-Encoding: chunked",), ()]:
+        response = answered(*fields, start=start)
+        assert not response.keep_alive
+        assert lines(response.head)[-1] == b"Connection: close"
+    assert answered(b"Content-Length: 0", start=start).keep_alive
+    assert answered(b"Content-Length: 4", start=start, request=forwarded(start=b"HEAD /a HTTP/1.1")).keep_alive
+
+
 def test_switching_and_tunnels() -> None:
     request = forwarded(b"Connection: Upgrade", b"Upgrade: websocket")
     response = answered(b"Connection: upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Accept: a", request=request,
