@@ -103,6 +103,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 control_plane = compose(foundation)
                 stack.push_async_callback(control_plane.fleet.reach.close)
                 silent_seconds = await control_plane.housekeeping.begin()
+                await control_plane.rotations.begin(silent_seconds)
                 await control_plane.fleet.commands.conductor.stop_outdated(silent_seconds)
                 await control_plane.identities.trust.refresh()
             except (StorageFullError, StorageBusyError) as error:

@@ -28,6 +28,7 @@ from control_plane.secrets.bundles import Bundles
 from control_plane.secrets.file_keys import FileKeyEncryption
 from control_plane.secrets.rotation import KeyRotation
 from control_plane.secrets.vault import SecretVault
+from control_plane.signing.token_ends import TokenEnds
 from control_plane.workspace_removal import WorkspaceRemoval
 from trunkline.runtime.logs import get_logger
 
@@ -55,14 +56,15 @@ def compose(foundation: Foundation) -> ControlPlane:
     """
     metrics = ControlPlaneMetrics(foundation.registry)
     metrics.database_failing.set_function(lambda: float(foundation.database.remark() is not None))
-    identities = _identities(foundation, metrics)
+    token_ends = TokenEnds(foundation.clock)
+    identities = _identities(foundation, metrics, token_ends)
     fleet = compose_fleet(foundation, metrics, identities)
     foundation.registry.register(
         NodeCensus(fleet.monitor.standings, most_nodes=foundation.settings.health.most_nodes_in_metrics)
     )
     ledger = RefusalLedger(database=foundation.database, clock=foundation.clock, log=get_logger("control_plane.audit"))
     secrets = _secrets(foundation, metrics)
-    rotations = _rotations(foundation, metrics, identities)
+    rotations = _rotations(foundation, metrics, identities, token_ends)
     allowances = Allowances(foundation.settings.limits.most_node_records_per_second, foundation.clock)
     outputs = OutputFiles(foundation.settings.outputs_directory)
     removal = WorkspaceRemoval(
@@ -119,7 +121,7 @@ def _front(
     )
 
 
-def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identities:
+def _identities(foundation: Foundation, metrics: ControlPlaneMetrics, token_ends: TokenEnds) -> Identities:
     settings = foundation.settings
     trust_domain = settings.identity.trust_domain
     own = OwnIdentity(
@@ -134,6 +136,7 @@ def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identit
         signers=foundation.signers,
         trust_domain=trust_domain,
         tokens=settings.tokens,
+        token_ends=token_ends,
         timetable=RenewalTimetable(foundation.rng),
         metrics=metrics,
     )
@@ -159,7 +162,9 @@ def _identities(foundation: Foundation, metrics: ControlPlaneMetrics) -> Identit
     return Identities(own, issuance, trust, recovery)
 
 
-def _rotations(foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities) -> Rotations:
+def _rotations(
+    foundation: Foundation, metrics: ControlPlaneMetrics, identities: Identities, token_ends: TokenEnds
+) -> Rotations:
     settings, database, own, trust = foundation.settings, foundation.database, identities.own, identities.trust
     own_adoption = OwnAdoption(lambda: trust.sequence, lambda: own.root_id)
     return Rotations(
@@ -169,7 +174,7 @@ def _rotations(foundation: Foundation, metrics: ControlPlaneMetrics, identities:
         stores=foundation.stores,
         own=own,
         trust=trust,
-        watch=Watch(database, settings, [ReportedAdoption(), own_adoption]),
+        watch=Watch(database, settings, [ReportedAdoption(), own_adoption], token_ends),
         gauges=RotationGauges(metrics, signing_key_days=settings.rotation.signing_key_days),
         clock=foundation.clock,
         log=get_logger("control_plane.rotation"),

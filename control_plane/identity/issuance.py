@@ -17,6 +17,7 @@ from control_plane.identity.renewal_timetable import RenewalTimetable
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.settings import TokenSettings
 from control_plane.signing.in_force import SignersInForce
+from control_plane.signing.token_ends import TokenEnds
 from control_plane.storage import certificates, signers
 from control_plane.storage.records.accounts import Workspace
 from control_plane.storage.records.certificates import Certificate
@@ -46,11 +47,13 @@ class Issuance:
         signers: SignersInForce,
         trust_domain: str,
         tokens: TokenSettings,
+        token_ends: TokenEnds,
         timetable: RenewalTimetable,
         metrics: ControlPlaneMetrics,
     ) -> None:
         self._signers = signers
         self._tokens = tokens
+        self._token_ends = token_ends
         self._timetable = timetable
         self._metrics = metrics
         self.trust_domain = trust_domain
@@ -152,11 +155,12 @@ class Issuance:
             lifetime_seconds=lifetime_seconds,
         )
 
-    @staticmethod
-    async def note(session: AsyncSession, issued: IssuedToken) -> None:
+    async def note(self, session: AsyncSession, issued: IssuedToken) -> None:
         """Take note, in the transaction that audits it, until when this token is out: its key is needed so long."""
-        if issued.claims.key_id is not None:
-            await signers.note_token(session, issued.claims.key_id, issued.claims.expires_at * 1000)
+        claims = issued.claims
+        if claims.key_id is not None:
+            await signers.note_token(session, claims.key_id, claims.expires_at * 1000)
+            self._token_ends.note(claims.key_id, claims.expires_at - claims.issued_at)
 
     @property
     def svid_seconds(self) -> int:

@@ -60,20 +60,20 @@ class Verdict:
         return not any(laggard.certain for laggard in self.laggards)
 
 
-def judge(gate: Gate, seats: Seats, standings: Sequence[Standing], *, in_flight_seconds: float, now: float) -> Verdict:
+def judge(gate: Gate, seats: Seats, standings: Sequence[Standing], *, tokens_until: int | None, now: float) -> Verdict:
     """Return what stands before a step with this gate, by what machines have reported.
 
     Args:
         gate: that of the step.
         seats: the rotation that the step is one of.
         standings: what the live machines hold.
-        in_flight_seconds: how long after a step a token of the control plane's own may still be on its way.
+        tokens_until: until when tokens of the key that is to end are out (milliseconds); None if none are.
         now: seconds since the epoch.
     """
     if gate is Gate.OPEN:
         return Verdict(_number(standings))
     laggards = tuple(_laggards(gate, seats, standings, now))
-    until = _tokens_until(seats, in_flight_seconds, now) if gate is Gate.LEFT else None
+    until = tokens_until if gate is Gate.LEFT and seats.rotation.kind == SignerKind.SIGNING_KEY.value else None
     return Verdict(_number(standings) - _number(some.standing for some in laggards), laggards, until)
 
 
@@ -127,13 +127,3 @@ def _unleft(seats: Seats, standing: Standing) -> str | None:
     if held is None:
         return f"does not say which {what} it has"
     return f"still has a {what} {under} {held[:16]}" if held == retiring.signer_id else None
-
-
-def _tokens_until(seats: Seats, in_flight_seconds: float, now: float) -> int | None:
-    """Until when tokens that operators were given stand on the key that is to end; None if none does any more."""
-    retiring = seats.retiring
-    if retiring is None or SignerKind(seats.rotation.kind) is not SignerKind.SIGNING_KEY:
-        return None
-    in_flight = seats.rotation.step_time + int(in_flight_seconds * 1000)
-    until = max(retiring.tokens_until or 0, in_flight)
-    return until if until > now * 1000 else None

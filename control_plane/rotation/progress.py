@@ -10,6 +10,7 @@ from control_plane.rotation.gates import Laggard, Verdict, judge
 from control_plane.settings import ControlPlaneSettings
 from control_plane.signing.phases import TRANSITIONS, Gate, SignerKind, Step, legal_steps
 from control_plane.signing.seats import Seats, read_seats
+from control_plane.signing.token_ends import TokenEnds
 from control_plane.storage.database import Database
 
 # A token of the control plane's own is used at once: so long after a step, at most, one is on its way to its node.
@@ -35,11 +36,35 @@ class Progress:
 class Watch:
     """Finds out what stands before steps."""
 
-    def __init__(self, database: Database, settings: ControlPlaneSettings, sources: Sequence[AdoptionSource]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: ControlPlaneSettings,
+        sources: Sequence[AdoptionSource],
+        token_ends: TokenEnds,
+    ) -> None:
         self._database = database
         self._live_seconds = settings.rotation.live_hours * 3600
         self._in_flight_seconds = settings.commands.call_timeout_seconds + IN_FLIGHT_MARGIN_SECONDS
         self._sources = tuple(sources)
+        self._token_ends = token_ends
+
+    async def begin(self, now: float, silent_seconds: float) -> None:
+        """Find out what tokens are out, so long after anything was recorded last.
+
+        Raises:
+            StorageError: the database cannot be read.
+        """
+        async with self._database.read() as session:
+            seats = (await read_seats(session, now)).signing_key
+        noted = {signer.signer_id: signer.tokens_until for signer in seats.trusted if signer.tokens_until is not None}
+        self._token_ends.begin(noted, silent_seconds)
+        self.follow(seats)
+
+    def follow(self, seats: Seats) -> None:
+        """Hold a key that signs tokens no more, from now on, until the last one of the control plane's own has come."""
+        if seats.retiring is not None and SignerKind(seats.rotation.kind) is SignerKind.SIGNING_KEY:
+            self._token_ends.note(seats.retiring.signer_id, self._in_flight_seconds)
 
     async def progress(
         self, kinds: Sequence[SignerKind], now: float, *, most_named: int = MOST_NAMED
@@ -79,4 +104,5 @@ class Watch:
         return int((now - self._live_seconds) * 1000)
 
     def _judge(self, gate: Gate, seats: Seats, standings: Sequence[Standing], now: float) -> Verdict:
-        return judge(gate, seats, standings, in_flight_seconds=self._in_flight_seconds, now=now)
+        until = None if seats.retiring is None else self._token_ends.until(seats.retiring.signer_id)
+        return judge(gate, seats, standings, tokens_until=until, now=now)

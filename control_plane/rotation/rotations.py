@@ -64,6 +64,14 @@ class Rotations:
         self._log = log
         self._stepping = asyncio.Lock()
 
+    async def begin(self, silent_seconds: float) -> None:
+        """Begin so long, by the wall clock, after anything was recorded last; before any step is taken.
+
+        Raises:
+            StorageError: the database cannot be read.
+        """
+        await self._watch.begin(self._clock.now(), silent_seconds)
+
     async def keep(self) -> None:
         """Look every second whether the signers, or what is revoked, have changed, which another process can have done.
 
@@ -177,14 +185,16 @@ class Rotations:
 
     async def _take_up(self) -> None:
         """Follow what the database says, if it is news."""
-        before = self._signers.seats.ca.rotation.version
+        ca, signing_key = self._signers.seats.versions
         if not await self._signers.load():
             return
+        if self._signers.seats.signing_key.rotation.version != signing_key:
+            self._watch.follow(self._signers.seats.signing_key)
         try:
             await in_thread(write_roots, self._settings, self._signers.seats)
         except CertificateError as error:
             self._log.error("signers.roots_not_written", reason=str(error))
-        if self._signers.seats.ca.rotation.version != before:
+        if self._signers.seats.ca.rotation.version != ca:
             await self._own.renew()
 
     async def _follow(self) -> None:

@@ -14,9 +14,9 @@ NOW = 1000.0
 OLD, NEW = "a" * 64, "b" * 64
 
 
-def seats(kind: str = "ca", phase: str = "activated", *, tokens_until: int | None = None) -> Seats:
+def seats(kind: str = "ca", phase: str = "activated") -> Seats:
     rotation = Rotation(kind=kind, version=3, phase=phase, gate_sequence=7, step_time=int(NOW * 1000) - 60_000)
-    old, new = (Signer(signer_id=name, kind=kind, tokens_until=tokens_until) for name in (OLD, NEW))
+    old, new = (Signer(signer_id=name, kind=kind) for name in (OLD, NEW))
     return Seats(rotation, old, new)
 
 
@@ -25,7 +25,7 @@ def node(sequence: int = 7, root: str | None = NEW, key: str | None = NEW, kind:
 
 
 def problem(gate: Gate, of: Seats, standing: Standing) -> str | None:
-    verdict = judge(gate, of, [standing], in_flight_seconds=10, now=NOW)
+    verdict = judge(gate, of, [standing], tokens_until=None, now=NOW)
     assert verdict.adopted == 1 - len(verdict.laggards)
     return verdict.laggards[0].problem if verdict.laggards else None
 
@@ -58,9 +58,9 @@ def test_what_is_wrong_with_a_machine(gate: Gate, kind: str, standing: Standing,
 
 def test_machines_that_hold_the_same_count_as_many_as_they_are():
     some = [replace(node(7), number=5), replace(node(6), number=90_000), replace(node(5), number=3)]
-    verdict = judge(Gate.TRUSTED, seats(), some, in_flight_seconds=10, now=NOW)
+    verdict = judge(Gate.TRUSTED, seats(), some, tokens_until=None, now=NOW)
     assert (verdict.adopted, verdict.behind, verdict.open) == (5, 90_003, False)
-    assert judge(Gate.OPEN, seats(), some, in_flight_seconds=10, now=NOW).adopted == 90_008
+    assert judge(Gate.OPEN, seats(), some, tokens_until=None, now=NOW).adopted == 90_008
 
 
 def test_after_a_rollback_it_is_the_candidate_that_is_to_be_left():
@@ -68,17 +68,9 @@ def test_after_a_rollback_it_is_the_candidate_that_is_to_be_left():
     assert problem(Gate.LEFT, seats(phase="rolled_back"), node(7, OLD)) is None
 
 
-@pytest.mark.parametrize(
-    ("tokens_until", "in_flight_seconds", "until"),
-    [
-        (None, 10, None),
-        (int(NOW * 1000) - 1, 10, None),
-        (int(NOW * 1000) + 5, 10, int(NOW * 1000) + 5),
-        (None, 61, int(NOW * 1000) + 1000),
-    ],
-)
-def test_tokens_that_are_out_keep_a_key(tokens_until: int | None, in_flight_seconds: float, until: int | None):
-    of = seats("signing-key", tokens_until=tokens_until)
-    verdict = judge(Gate.LEFT, of, [node()], in_flight_seconds=in_flight_seconds, now=NOW)
-    assert (verdict.tokens_until, verdict.open) == (until, until is None)
-    assert judge(Gate.LEFT, seats(tokens_until=tokens_until), [node()], in_flight_seconds=99, now=NOW).open
+def test_tokens_that_are_out_keep_a_key():
+    until = int(NOW * 1000) + 5
+    verdict = judge(Gate.LEFT, seats("signing-key"), [node()], tokens_until=until, now=NOW)
+    assert (verdict.tokens_until, verdict.open) == (until, False)
+    assert judge(Gate.TRUSTED, seats("signing-key"), [node()], tokens_until=until, now=NOW).open
+    assert judge(Gate.LEFT, seats(), [node()], tokens_until=until, now=NOW).open
