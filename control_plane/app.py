@@ -32,6 +32,7 @@ from control_plane.storage.errors import (
     StorageFullError,
     StorageLostError,
     StorageUnreachableError,
+    for_the_log,
 )
 from control_plane.storage.migrate import is_migrated, migrate
 from control_plane.storage.sole_use import DatabaseTakenError, SoleUse
@@ -109,7 +110,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             except (StorageFullError, StorageBusyError) as error:
                 raise StateDirectoryError(str(error)) from None
             except StorageUnreachableError as error:
-                raise StartError(str(error), EXIT_UNAVAILABLE) from None
+                raise StartError(for_the_log(error), EXIT_UNAVAILABLE) from None
             except (CertificateError, LookupError, StorageError) as error:
                 raise StartError(str(error)) from None
             await _settle_secret_keys(control_plane, log)
@@ -125,7 +126,7 @@ async def _connected(database: Database) -> None:
     except (StorageFullError, StorageBusyError) as error:
         raise StateDirectoryError(str(error)) from None
     except StorageUnreachableError as error:
-        raise StartError(str(error), EXIT_UNAVAILABLE) from None
+        raise StartError(for_the_log(error), EXIT_UNAVAILABLE) from None
     except StorageError as error:
         raise StartError(str(error)) from None
 
@@ -184,7 +185,7 @@ async def _take(sole_use: SoleUse) -> None:
     try:
         await sole_use.take()
     except (DatabaseTakenError, StorageUnreachableError) as error:
-        raise StartError(str(error), EXIT_UNAVAILABLE) from None
+        raise StartError(for_the_log(error), EXIT_UNAVAILABLE) from None
     except StorageError as error:
         raise StartError(str(error)) from None
 
@@ -303,7 +304,7 @@ async def _foundation(
     except (StorageFullError, StorageBusyError) as error:
         raise StateDirectoryError(str(error)) from None  # passes without an operator's hand at the settings
     except StorageUnreachableError as error:
-        raise StartError(str(error), EXIT_UNAVAILABLE) from None
+        raise StartError(for_the_log(error), EXIT_UNAVAILABLE) from None
     except (StorageError, CertificateError) as error:
         raise StartError(str(error)) from None
     return Foundation(

@@ -20,7 +20,7 @@ from control_plane.signing.key_stores import key_stores
 from control_plane.storage import accounts
 from control_plane.storage.audit import Actor, Happening, append
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageError
+from control_plane.storage.errors import StorageError, for_the_log
 from control_plane.storage.migrate import migrate
 from control_plane.storage.sole_use import used_alone
 from trunkline.runtime.clock import Clock, SystemClock
@@ -55,7 +55,7 @@ async def initialise(settings: ControlPlaneSettings) -> None:
             FileKeyEncryption(settings.secret_keys_file)
             await _prepare_database(settings, clock)
         except (CertificateError, StorageError, LookupError, OSError) as error:
-            raise StartError(f"init failed, nothing was damaged: {error}", EXIT_CANNOT_CREATE) from None
+            raise StartError(f"init failed, nothing was damaged: {for_the_log(error)}", EXIT_CANNOT_CREATE) from None
     sys.stdout.write(f"operator token: {settings.operator_token_file}\nroots: {settings.ca_file}\n")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -12,6 +13,24 @@ from trunkline.runtime.settings import AdminSettings, AnyPath, DaemonSettings, P
 
 DAY_SECONDS = 86_400
 DATABASE_FILE = "control-plane.db"
+SERVER_OPTIONS = (
+    "host",
+    "port",
+    "user",
+    "password",
+    "database",
+    "passfile",
+    "service",
+    "servicefile",
+    "ssl",
+    "direct_tls",
+    "target_session_attrs",
+    "krbsrvname",
+    "gsslib",
+    "prepared_statement_cache_size",
+)
+"""What may stand behind the `?` of a URL of PostgreSQL: what asyncpg and SQLAlchemy take there as text."""
+SSL_MODES = ("prefer", "disable", "allow", "require", "verify-ca", "verify-full")
 
 
 class ListenSettings(Section):
@@ -79,15 +98,29 @@ class RotationSettings(Section):
 
 
 def _with_driver(url: str) -> str:
-    if url.startswith("postgresql") and find_spec("asyncpg") is None:
-        raise ValueError("PostgreSQL needs the package asyncpg, which is not installed: pip install asyncpg")
+    if url.startswith("postgresql"):
+        if find_spec("asyncpg") is None:
+            raise ValueError("PostgreSQL needs the package asyncpg, which is not installed: pip install asyncpg")
+        _check_options(dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)))
     return url
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    """Check what stands behind the `?`: the driver would raise what nobody understands, and at the start only."""
+    if (unknown := next((name for name in options if name not in SERVER_OPTIONS), None)) is not None:
+        raise ValueError(
+            f"{unknown} is nothing that may stand behind the ?, as {', '.join(SERVER_OPTIONS)} may; "
+            "libpq's sslmode is ssl here, and its sslrootcert is PGSSLROOTCERT in the environment"
+        )
+    if (mode := options.get("ssl", SSL_MODES[0])) not in SSL_MODES:
+        raise ValueError(f"ssl={mode} is none of {', '.join(SSL_MODES)}")
 
 
 class DatabaseSettings(Section):
     """`[database]`: by default an SQLite file in the state directory; PostgreSQL needs the package asyncpg.
 
-    PostgreSQL is waited for, at each step, for `query_timeout_seconds`.
+    PostgreSQL is waited for, at each step, for `query_timeout_seconds`. Behind the `?` of its URL may stand
+    `SERVER_OPTIONS`.
     """
 
     url: Annotated[str, AfterValidator(_with_driver)] | None = Field(

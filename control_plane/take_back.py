@@ -21,7 +21,7 @@ from control_plane.signing.beginning import begin_signers
 from control_plane.signing.key_stores import key_stores
 from control_plane.signing.seats import read_seats
 from control_plane.storage.audit import Actor
-from control_plane.storage.errors import StorageError
+from control_plane.storage.errors import StorageError, for_the_log
 from control_plane.storage.migrate import migrate
 from control_plane.storage.sole_use import used_alone
 from trunkline.runtime.clock import SystemClock
@@ -59,7 +59,7 @@ async def take_back(document: Path, settings: ControlPlaneSettings) -> None:
             text = _read(document)
             recovered = await _recover(text, settings)
         except (CertificateError, LookupError, StorageError, OSError, ValueError) as error:
-            raise StartError(f"nothing was taken back: {error}") from None
+            raise StartError(f"nothing was taken back: {for_the_log(error)}") from None
         except ApiError as error:
             raise StartError(f"nothing was taken back: {error.message}") from None
     if recovered.sequence is None:

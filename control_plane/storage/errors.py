@@ -28,6 +28,8 @@ _POSTGRES_REFUSES = {
 }
 """What is mended at the server, where it may be seen to while we run; until then there is no database."""
 _POSTGRES_GONE = {"42P01", "3F000"}  # undefined_table, invalid_schema_name
+_WRONG_SETTINGS = "ClientConfigurationError"
+"""The name of what asyncpg raises of them: it has no state, and the package may not be there."""
 _SQLITE_GONE = "no such table"
 """How SQLite tells what it has no code for."""
 READ_ONLY = (
@@ -72,10 +74,17 @@ class StorageLostError(StorageError):
 
 
 class StorageUnreachableError(StorageError):
-    """The database cannot be reached, or was lost in the middle: what was being committed may be done, or not."""
+    """The database cannot be reached, or was lost in the middle: what was being committed may be done, or not.
 
-    def __init__(self, message: str = "the control plane's database cannot be reached at present; try again") -> None:
+    `why` is what the driver or the system says of it. It names files and addresses, so it is for the log, and not for
+    whoever asks.
+    """
+
+    def __init__(
+        self, message: str = "the control plane's database cannot be reached at present; try again", why: str = ""
+    ) -> None:
         super().__init__(message)
+        self.why = why
 
 
 def translated(error: DBAPIError) -> Exception:
@@ -100,7 +109,7 @@ def translated(error: DBAPIError) -> Exception:
         return StorageUnreachableError(f"the control plane's database does not let it in: {why}; try again later")
     if error.connection_invalidated or code in _POSTGRES_AWAY or str(code)[:2] in _POSTGRES_AWAY_CLASSES:
         return StorageUnreachableError()
-    return error
+    return _wrong_settings(error) or error
 
 
 def is_read_only(error: BaseException | None) -> bool:
@@ -122,8 +131,14 @@ def reaching() -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("asyncpg."):
-            raise StorageUnreachableError from None
+            raise StorageUnreachableError(why=str(error) or type(error).__name__) from None
         raise
+
+
+def for_the_log(error: Exception) -> str:
+    """Return what an operator is told of an error: what whoever asks is told, and behind it why."""
+    why = error.why if isinstance(error, StorageUnreachableError) else ""
+    return f"{error} ({why})" if why else str(error)
 
 
 def unopened(error: DBAPIError) -> Exception:
@@ -140,6 +155,16 @@ def _has_descriptors() -> bool:
     except OSError:
         return False
     return True
+
+
+def _wrong_settings(error: DBAPIError) -> StorageError | None:
+    """Return the typed error for what PostgreSQL's driver does not dial with: roots that are nowhere, for one."""
+    cause: BaseException | None = error.orig
+    while cause is not None:
+        if type(cause).__name__ == _WRONG_SETTINGS:
+            return StorageError(f"the control plane's database cannot be dialled as its settings say: {cause}")
+        cause = cause.__cause__
+    return None
 
 
 def _primary_code(error: DBAPIError) -> int | str | None:

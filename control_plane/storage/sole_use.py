@@ -24,7 +24,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from control_plane.storage.database import Database
-from control_plane.storage.errors import READ_ONLY, StorageError, StorageUnreachableError, reaching, translated
+from control_plane.storage.errors import (
+    READ_ONLY,
+    StorageError,
+    StorageUnreachableError,
+    for_the_log,
+    reaching,
+    translated,
+)
 from control_plane.storage.server_engines import KEEP_ALIVES
 from trunkline.runtime.logs import Logger
 
@@ -118,7 +125,7 @@ class SoleUse:
                 except DatabaseTakenError:
                     raise
                 except StorageError as error:
-                    self._log.error("database.away", reason=str(error))
+                    self._log.error("database.away", reason=for_the_log(error))
 
     async def close(self) -> None:
         """Let another control plane have the database, at once if the server still answers."""

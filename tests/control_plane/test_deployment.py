@@ -44,4 +44,5 @@ def test_the_unit_runs_the_daemon_as_nobody_special():
     assert "Type=notify" in lines
     assert "CapabilityBoundingSet=" in lines
     assert "NoNewPrivileges=yes" in lines
+    assert "ProtectHome=tmpfs" in lines  # PostgreSQL's driver dials nothing where it may not look into a home
     assert {"StateDirectoryMode=0700", "RuntimeDirectoryMode=0700"} <= set(lines)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from control_plane.initialise import initialise
 from control_plane.storage import audit, bootstraps
 from control_plane.storage.database import Database
-from control_plane.storage.errors import StorageBusyError, StorageError, StorageUnreachableError
+from control_plane.storage.errors import StorageBusyError, StorageError, StorageUnreachableError, for_the_log
 from control_plane.storage.migrate import migrate
 from control_plane.storage.records.audit import AuditEvent
 from control_plane.storage.records.joining import Challenge
@@ -29,6 +29,7 @@ from trunkline.runtime.logs import get_logger
 pytestmark = pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed")
 
 LATE_MS = 10**15
+LOG = get_logger("t")
 
 
 @pytest.fixture
@@ -136,6 +137,28 @@ async def test_a_connection_that_is_ended_as_it_is_made_is_a_database_that_is_aw
         with pytest.raises(StorageUnreachableError):
             await work
     await sole_use.close()
+
+
+async def test_why_a_server_is_not_reached_is_for_the_log_alone():
+    sole_use = SoleUse("postgresql+asyncpg://trunkline@127.0.0.1:1/postgres", LOG)
+    with pytest.raises(StorageUnreachableError) as away:
+        await sole_use.take()
+    assert "127.0.0.1" not in str(away.value)
+    assert "127.0.0.1" in for_the_log(away.value)
+    await sole_use.close()
+
+
+async def test_roots_that_are_nowhere_are_a_matter_of_settings(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    database, sole_use = Database(f"{server.url}?ssl=verify-full"), SoleUse(f"{server.url}?ssl=verify-full", LOG)
+    for work in (count(database), use(database, "n"), migrate(database), sole_use.take()):
+        with pytest.raises(StorageError, match=r"settings say: .*root\.crt") as told:
+            await work
+        assert not isinstance(told.value, StorageUnreachableError)
+    await sole_use.close()
+    await database.close()
 
 
 @pytest.mark.parametrize(("default", "held"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
