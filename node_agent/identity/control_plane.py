@@ -73,7 +73,8 @@ class ControlPlane:
             async with aiohttp.ClientSession(connector=connector, timeout=self._timeout) as session:
                 return await self._ask(session, method, path, document)
         except (TimeoutError, aiohttp.ClientError, OSError, CertificateError) as error:
-            raise unreachable(self.url, error, self._clock_offset) from None
+            way = "" if self._proxy is None else f" through the proxy {self._proxy}"
+            raise unreachable(self.url, error, self._clock_offset, way) from None
 
     def require_clock(self) -> None:
         """Refuse to go on with a clock that the last answer showed to be wrong.

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass
 class HttpProxy:
-    """What the proxy does and has seen. It connects to loopback whatever host it is asked for."""
+    """What the proxy does and has seen. It connects to loopback whatever host it is asked for.
+
+    One that is `silent` takes requests, and answers none.
+    """
 
     authorization: str | None = None
     answer: bytes | None = None
+    silent: bool = False
     port: int = 0
     requests: list[list[str]] = field(default_factory=list)
     _serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
@@ -28,6 +32,9 @@ class HttpProxy:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
             self.requests.append(head)
+            if self.silent:
+                await reader.read()
+                return
             answer = self.answer or self._decide(head)
             writer.write(answer)
             if answer.startswith(b"HTTP/1.1 200"):

@@ -103,6 +103,8 @@ class ApiTransport:
         self._lifetime = Lifetime()
         self._gave_up = False
         self._proxy = outbound_proxy(self.url)
+        # For messages: what does not answer may be the proxy.
+        self._way = "" if self._proxy is None else f" through the proxy {self._proxy} (HTTPS_PROXY)"
 
     async def close(self) -> None:
         """Close all connections; what is asked for later is `Unreachable`."""
@@ -148,7 +150,7 @@ class ApiTransport:
                 return await self._repeat(method, path, query, document, repeatable=safe)
         except TimeoutError:
             raise DeadlineExceeded(
-                f"the control plane {self.url} did not answer within {timeout_seconds:g} s"
+                f"the control plane {self.url} did not answer{self._way} within {timeout_seconds:g} s"
             ) from None
 
     async def upload(self, path: str, content: bytes, *, query: Query | None = None) -> dict[str, Any]:
@@ -157,7 +159,7 @@ class ApiTransport:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 return await self._attempt("PUT", path, query, None, content)
         except TimeoutError:
-            raise DeadlineExceeded(f"the control plane {self.url} did not answer") from None
+            raise DeadlineExceeded(f"the control plane {self.url} did not answer{self._way}") from None
 
     @asynccontextmanager
     async def stream(
@@ -179,7 +181,7 @@ class ApiTransport:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            raise DeadlineExceeded(f"the control plane {self.url} did not answer") from error
+            raise DeadlineExceeded(f"the control plane {self.url} did not answer{self._way}") from error
         except aiohttp.ClientError as error:
             raise self._unreachable(error) from None
 
@@ -271,8 +273,8 @@ class ApiTransport:
             return Unreachable(f"what answers for the control plane {self.url} is not it: {error}", retry=False)
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
         perhaps_arrived = not isinstance(error, aiohttp.ClientConnectorError)
-        way = f" through the proxy {self._proxy} (HTTPS_PROXY)" if self._proxy is not None else ""
-        return Unreachable(f"cannot reach the control plane {self.url}{way}: {reason}", perhaps_arrived=perhaps_arrived)
+        message = f"cannot reach the control plane {self.url}{self._way}: {reason}"
+        return Unreachable(message, perhaps_arrived=perhaps_arrived)
 
 
 def _checked(url: str) -> str:

@@ -82,17 +82,20 @@ async def read_refusal(response: aiohttp.ClientResponse) -> ControlPlaneRefused:
     return ControlPlaneRefused(response.status, str(document.get("error_code", "")), message, retry_after_seconds)
 
 
-def unreachable(url: str, error: Exception, clock_offset: ClockOffset) -> ControlPlaneUnreachable:
-    """Return why there is no answer: the clock, where its certificate is not valid at the time that it shows."""
+def unreachable(url: str, error: Exception, clock_offset: ClockOffset, way: str = "") -> ControlPlaneUnreachable:
+    """Return why there is no answer: the clock, where its certificate is not valid at the time that it shows.
+
+    `way` is what the request went through, as words behind the address, since it may be that which does not answer.
+    """
     untrusted = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else None
     complaint = clock_offset.complaint_about(untrusted or error)
     if complaint is not None:
         return ClockSkewed(complaint)
     if untrusted is None:
-        return ControlPlaneUnreachable(f"cannot reach the control plane {url}: {_reason(error)}")
+        return ControlPlaneUnreachable(f"cannot reach the control plane {url}{way}: {_reason(error)}")
     mended = remedy(untrusted, roots="control_plane.ca_file", address="control_plane.url")
     return ControlPlaneUnreachable(
-        f"cannot reach the control plane {url}: its certificate is not trusted: {untrusted}{mended}"
+        f"cannot reach the control plane {url}{way}: its certificate is not trusted: {untrusted}{mended}"
     )
 
 

@@ -12,7 +12,7 @@ from node_agent.identity.control_plane import ControlPlane
 from node_agent.identity.control_plane_tls import ControlPlaneTls
 from node_agent.identity.returning import least_pause_seconds
 from tests.support.agent_control_plane import AgentControlPlane, error
-from tests.support.http_proxy import HttpProxy
+from tests.support.http_proxy import HttpProxy, http_proxy
 from tests.support.identities import IdentityKit, none_ended
 from trunkline.channel.proxy_connect import ProxyAddress
 from trunkline.client.clock_offset import ClockOffset
@@ -22,13 +22,15 @@ from trunkline.runtime.clock import ManualClock, SystemClock
 PATH = "/api/2.0/bootstrap/challenge"
 
 
-def client(url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None, verdict=none_ended):
+def client(
+    url, *, ca_file=None, root_sha256=None, proxy=None, clock=None, offset=None, verdict=none_ended, request_seconds=30
+):
     tls, clock = ControlPlaneTls(ca_file, root_sha256), clock or SystemClock()
     return ControlPlane(
         url,
         tls,
         proxy=proxy,
-        request_seconds=30,
+        request_seconds=request_seconds,
         clock=clock,
         clock_offset=offset or ClockOffset(clock),
         verdict=verdict,
@@ -154,6 +156,16 @@ async def test_through_a_proxy_that_wants_credentials(control_plane, kit):
         refused = ProxyAddress("http", "127.0.0.1", port)
         with pytest.raises(ControlPlaneUnreachable):
             await client(control_plane.url, ca_file=kit.ca_file, proxy=refused).call(PATH)
+
+
+async def test_a_proxy_that_does_not_answer_is_named_without_its_password(control_plane, kit):
+    async with http_proxy(silent=True) as proxy:
+        address = ProxyAddress("http", "127.0.0.1", proxy.port, "Basic dTpw")
+        asking = client(control_plane.url, ca_file=kit.ca_file, proxy=address, request_seconds=0.05)
+        with pytest.raises(ControlPlaneUnreachable) as caught:
+            await asking.call(PATH)
+    way = f"through the proxy http://127.0.0.1:{proxy.port}"
+    assert str(caught.value) == f"cannot reach the control plane {control_plane.url} {way}: no answer in time"
 
 
 @pytest.mark.parametrize(

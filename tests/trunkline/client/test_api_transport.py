@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from certs.tls_policy import anonymous_client_context
+from tests.support.http_proxy import http_proxy
 from trunkline.client.api_transport import ApiTransport, path_of
-from trunkline.client.errors import RequestInvalid, Unreachable
+from trunkline.client.errors import DeadlineExceeded, RequestInvalid, Unreachable
 from trunkline.runtime.secret import Secret
 
 
@@ -56,3 +57,18 @@ async def test_a_proxy_that_is_not_there_is_named_without_its_password(monkeypat
     finally:
         await asking.close()
     assert "pass-word" not in str(caught.value)
+
+
+async def test_a_proxy_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with http_proxy(silent=True) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pass-word@127.0.0.1:{proxy.port}")
+        asking = transport("https://cp.test")
+        silence = rf"cp\.test did not answer through the proxy http://127\.0\.0\.1:{proxy.port} \(HTTPS_PROXY\)"
+        try:
+            with pytest.raises(DeadlineExceeded, match=f"{silence} within 0.05 s"):
+                await asking.call("GET", path_of("x"), timeout_seconds=0.05)
+            with pytest.raises(DeadlineExceeded, match=silence):
+                async with asking.stream(path_of("x"), head_seconds=0.05):
+                    pytest.fail("it was answered")
+        finally:
+            await asking.close()
