@@ -13,6 +13,8 @@ from typing import Any
 
 import aiohttp
 
+from trunkline.client.connection_failures import failure_reason
+
 MAX_ANSWER_BYTES = 64 * 1024
 REQUEST_SECONDS = 5.0
 ATTEMPTS = 5
@@ -121,4 +123,4 @@ def _object_of(body: bytes) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"nothing within {REQUEST_SECONDS:g} s"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return failure_reason(error)

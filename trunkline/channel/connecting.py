@@ -10,6 +10,8 @@ on: on a slow way it is still the first.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,6 +30,7 @@ SECURE_PATIENCE_SECONDS: Final = 4.0
 """A relay to which a fleet comes back keeps handshakes in line for three seconds; two of each would make it worse."""
 MOST_ATTEMPTS: Final = 8
 """Addresses that are tried; of those that failed, others are tried the next time (see `addresses`)."""
+_LOOPS_WORDS: Final = re.compile(r"(?:\[Errno (\d+)\] )?Connect call failed")
 
 
 async def connect_first(
@@ -58,6 +61,20 @@ async def connect_first(
             if attempt is not won:
                 avoid(attempt.address)
         await _end([attempt.task for attempt in attempts])
+
+
+def connect_reason(error: OSError) -> str:
+    """Return what an error of a connection says, in the system's words: refused, say, or without a route.
+
+    Event loops have their own for all that is wrong with an address (*Connect call failed*), also where they tell of
+    several addresses in one error.
+    """
+
+    def systems_words(found: re.Match[str]) -> str:
+        number = found[1] or error.errno
+        return os.strerror(int(number)) if number else found[0]
+
+    return _LOOPS_WORDS.sub(systems_words, error.strerror or str(error) or type(error).__name__)
 
 
 class _Attempt(Generic[T]):

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from trunkline.channel.addresses import Address, Addresses
-from trunkline.channel.connecting import connect_first
+from trunkline.channel.connecting import connect_first, connect_reason
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
 from trunkline.channel.limits import CreditBudget, Limits
 from trunkline.channel.link import Link, LinkOwner
@@ -197,7 +197,7 @@ async def _answer(upgrade: UpgradeProtocol, patience_seconds: float | None) -> L
 
 
 def _reason(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).lower()
+    return connect_reason(error).lower()
 
 
 class _Connecting:

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from certs.control_plane_server import foreign_server
+from trunkline.client.connection_failures import failure_reason
 from trunkline.client.distrust import remedy
 from trunkline.client.errors import ApiError, BadResponse, DeadlineExceeded, RequestInvalid, TrunklineError, Unreachable
 from trunkline.client.lifetime import Lifetime
@@ -271,9 +272,8 @@ class ApiTransport:
             return Unreachable(reason, retry=False)
         if isinstance(error, ServerRefused):
             return Unreachable(f"what answers for the control plane {self.url} is not it: {error}", retry=False)
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error) or type(error).__name__
         perhaps_arrived = not isinstance(error, aiohttp.ClientConnectorError)
-        message = f"cannot reach the control plane {self.url}{self._way}: {reason}"
+        message = f"cannot reach the control plane {self.url}{self._way}: {failure_reason(error)}"
         return Unreachable(message, perhaps_arrived=perhaps_arrived)
 
 

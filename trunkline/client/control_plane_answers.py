@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 
 from trunkline.client.clock_offset import ClockOffset
+from trunkline.client.connection_failures import failure_reason
 from trunkline.client.distrust import remedy
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -109,6 +110,4 @@ def _seconds(retry_after: str | None) -> float:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    return failure_reason(error)

@@ -1,6 +1,7 @@
 """Several addresses on loopback, raced until one is of use: which is taken, when the next is tried, what is told."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ import pytest
 
 from trunkline.channel import connecting
 from trunkline.channel.addresses import Address
-from trunkline.channel.connecting import MOST_ATTEMPTS, connect_first
+from trunkline.channel.connecting import MOST_ATTEMPTS, connect_first, connect_reason
 from trunkline.channel.errors import ConnectionLost, HandshakeFailed
 
 BOTH_LOOPS = True
@@ -136,3 +137,21 @@ async def test_who_is_cancelled_leaves_nothing(places, impatient):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert places.avoided == addresses
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ECONNREFUSED, "Connect call failed ('::1', 1, 0, 0)"), "Connection refused ('::1', 1, 0, 0)"),
+        (OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 1)"), "No route to host ('192.0.2.1', 1)"),
+        (
+            OSError("Multiple exceptions: [Errno 111] Connect call failed (a), [Errno 101] Connect call failed (b)"),
+            "Multiple exceptions: Connection refused (a), Network is unreachable (b)",
+        ),
+        (OSError("Connect call failed"), "Connect call failed"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ],
+)
+def test_a_reason_is_in_the_systems_words(error, reason):
+    assert connect_reason(error) == reason
