@@ -25,6 +25,7 @@ SCALES = {"MiB": 2**20, "GiB": 2**30}
 
 _DOTTED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 _DEFAULT = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)` \((\d[\d,.]*)(?: ([MG]iB))?")
+_KEPT = re.compile(r'^(?:[A-Z]+_)*FILE = "([^"]+)"', re.MULTILINE)
 _COMMAND = re.compile(r"(?:`|^|\| )trunkline ([a-z][^`\n]*)", re.MULTILINE)
 _EXAMPLE = re.compile(r"^ .*?\btrunkline (.+)$", re.MULTILINE)
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -106,3 +107,16 @@ def named(line: str) -> click.Command:
         assert found is not None, line
         command = found
     return command
+
+
+@pytest.mark.parametrize(("daemon", "heading"), [("relay", "## Relay"), ("node_agent", "## Node agent")])
+def test_files_of_a_state_directory_are_told(daemon: str, heading: str) -> None:
+    """Those of a command have a directory of their own, which the page names in one row."""
+    code = [
+        path for path in sorted((ROOT / daemon).rglob("*.py")) if path.parent.name not in ("commands", "supervisor")
+    ]
+    kept = {name for path in code for name in _KEPT.findall(path.read_text())}
+    section = (ROOT / "docs" / "operations.md").read_text().partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    assert len(kept) > 5
+    assert [name for name in sorted(kept) if f"`{name}`" not in rows] == []
