@@ -4,10 +4,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
 from bench.haproxy import Upstream, configuration_for
+from bench.ports import kept_port, wait_for_port
 from relay.settings import LimitsSettings
 from tests.support.identities import IdentityKit
 
@@ -17,6 +20,19 @@ COMMENTS = " ".join(re.findall(r"(?m)^ *# ?(.*)$", (DEPLOYED / "haproxy.cfg").re
 PROGRAM = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 LIMITS = LimitsSettings()
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+LOGGING = """
+global
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  option dontlognull
+  log-format "%HP answered %ST after %rc retries"
+  timeout connect 1s
+  timeout client 10s
+  timeout server 10s
+"""
 
 needs_haproxy = pytest.mark.skipif(PROGRAM is None, reason="haproxy is not installed")
 
@@ -64,6 +80,32 @@ def test_haproxy_takes_the_file_with_the_addresses_of_the_soak(tmp_path: Path) -
 def test_a_relay_that_drains_is_out_before_it_closes_its_port() -> None:
     assert "fall 3" in BALANCER
     assert seconds("inter") + 2 * seconds("fastinter") < LIMITS.drain_lead_seconds
+
+
+def test_a_relay_that_is_back_is_in_before_the_next_that_drains_is_out() -> None:
+    """Relays are restarted one after the other: where the one is not in yet as the other goes, there is none."""
+    assert "fall 3 rise 1" in BALANCER
+    assert 2 * seconds("downinter") < 2 * seconds("fastinter")
+    assert re.search(r"(?m)^ +retries 0$", (DEPLOYED / "admin.cfg").read_text())
+
+
+@needs_haproxy
+def test_whoever_asks_for_a_daemon_that_is_being_started_is_told_at_once(tmp_path: Path) -> None:
+    """HAProxy would wait for a second before each of three more attempts."""
+    port, nobody = kept_port(), kept_port()
+    backend = (DEPLOYED / "admin.cfg").read_text().partition("\nbackend admin\n")[2].replace(":9464", f":{nobody}")
+    file = tmp_path / "admin.cfg"
+    file.write_text(f"{LOGGING}listen admin\n  bind 127.0.0.1:{port}\n{backend}")
+    command = [str(PROGRAM), "-db", "-f", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        try:
+            wait_for_port(port)
+            with pytest.raises(HTTPError):
+                urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+            assert program.stdout is not None
+            assert program.stdout.readline() == "/readyz answered 503 after 0 retries\n"
+        finally:
+            program.terminate()
 
 
 def test_nothing_that_a_relay_keeps_open_is_cut() -> None:
