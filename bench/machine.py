@@ -16,7 +16,7 @@ LOAD_CORE = 1
 IDLE_PRIORITY = ("chrt", "--idle", "0")
 """In front of a command that is to run when nothing else wants its core."""
 FIRST_PRIORITY = ("chrt", "--fifo", "1")
-"""In front of a command that has its core whenever it wants it, whatever else would like to go on; see `first_priority`."""
+"""In front of a command that has its core whenever it wants it, whatever else waits; see `first_priority`."""
 
 
 def cpu_seconds(*pids: int) -> float:
