@@ -51,7 +51,8 @@ class Uses:
 
     def end(self, user: Cuttable) -> None:
         """Note that `user` has ended."""
-        self.open.pop(user, None)
+        if user in self.open:
+            del self.open[user]
 
     def cut(self, judge: Judge) -> list[Cut]:
         """Cut every use that `judge` refuses, and return what was cut.
