@@ -50,6 +50,7 @@ class SendingSession(Generic[S]):
         "_growth",
         "_idle_frames",
         "_limits",
+        "_most_of_senders",
         "_most_unacknowledged",
         "_next_id",
         "_open_of",
@@ -121,7 +122,8 @@ class SendingSession(Generic[S]):
         self._receiving: S | None = None
         self._receiving_ends = False
         self._drain_bytes = INITIAL_WINDOW_BYTES
-        self._open_of: dict[int, int] = {}
+        self._open_of: dict[int, int] | None = None
+        self._most_of_senders: int = limits.max_streams - limits.reserved_streams
         reserved_unacked = limits.max_unacked_streams * limits.reserved_streams // limits.max_streams
         self._most_unacknowledged: int = limits.max_unacked_streams - reserved_unacked
         self.streams: dict[int, S] = {}
@@ -304,21 +306,39 @@ class SendingSession(Generic[S]):
         return None
 
     def _enter(self, sender: int) -> ChannelError | None:
-        """Count a stream of a sender, or say why it may not have another."""
-        count = self._open_of.get(sender, 0)
-        left = self._limits.max_streams - self._limits.reserved_streams - len(self.streams)
+        """Say why a sender may not have another stream, if so.
+
+        Its streams are counted only while they could be too many: as long as more is left than is open, nobody has more
+        open than is left.
+        """
+        open_streams, most, counts = len(self.streams), self._most_of_senders, self._open_of
+        if counts is None:
+            if open_streams * 2 < most:
+                return None
+            counts = self._open_of = self._count_senders()
+        elif open_streams * 4 < most:  # far below, so that what it took to count them was worth it
+            self._open_of = None
+            return None
+        count, left = counts.get(sender, 0), most - open_streams
         if left <= 0 or count > left:
             message = f"the sender has {count} streams open on the link, of which {max(left, 0)} are left"
             return LimitExceeded(message, ErrorCode.TOO_MANY_STREAMS)
-        self._open_of[sender] = count + 1
+        counts[sender] = count + 1
         return None
 
-    def _leave(self, sender: int) -> None:
-        count = self._open_of[sender] - 1
+    def _count_senders(self) -> dict[int, int]:
+        counts: dict[int, int] = {}
+        for stream in self.streams.values():
+            if stream.sender:
+                counts[stream.sender] = counts.get(stream.sender, 0) + 1
+        return counts
+
+    def _leave(self, counts: dict[int, int], sender: int) -> None:
+        count = counts[sender] - 1
         if count:
-            self._open_of[sender] = count
+            counts[sender] = count
         else:
-            del self._open_of[sender]
+            del counts[sender]
 
     def _refuse_sending(self, stream: S, size: int) -> None:
         """Raise for the owner's mistake; return if the stream is over, and what is sent to it may be dropped."""
@@ -388,8 +408,8 @@ class SendingSession(Generic[S]):
     def _forget(self, stream: S) -> None:
         """Drop the stream's state, and give back everything that was counted for it."""
         del self.streams[stream.id]
-        if stream.sender:
-            self._leave(stream.sender)
+        if self._open_of is not None and stream.sender:
+            self._leave(self._open_of, stream.sender)
         self._drain_bytes += stream.receive_window
         if stream.first_flags:
             self._drop_first_flags(stream)

@@ -1,6 +1,8 @@
 import contextlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.sessions import (
     ACK,
@@ -283,7 +285,26 @@ def test_a_stream_that_is_over_counts_for_its_sender_no_more():
     client.receive_data(frame(DATA, FIN, streams[2].id), 0.0)
     assert len(open_for(client, 1)) == 3
     client.end(ConnectionLost("over"))
-    assert client._open_of == {}
+    assert not client._open_of
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2, 3]), st.integers(0, 40), st.booleans()), max_size=60))
+def test_senders_have_their_share_however_many_streams_come_and_go(steps: list[tuple[int, int, bool]]) -> None:
+    client = new_session(Role.CLIENT, limits=Limits(max_streams=40, reserved_streams=8, max_unacked_streams=1000))
+    for sender, most, ending in steps:
+        if ending:
+            for stream in [stream for stream in client.streams.values() if stream.sender == sender][:most]:
+                client.reset_stream(stream)
+            continue
+        for _ in range(most):
+            left = 40 - 8 - len(client.streams)
+            own = sum(stream.sender == sender for stream in client.streams.values())
+            allowed = len(client.streams) < 40 if not sender else 0 < left >= own
+            if not allowed:
+                with pytest.raises(LimitExceeded):
+                    client.open_stream(sender)
+                break
+            client.open_stream(sender)
 
 
 def test_what_is_reserved_is_so_of_streams_that_the_peer_has_not_acknowledged_too():
