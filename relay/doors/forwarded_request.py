@@ -13,6 +13,7 @@ from relay.admission.grants import Grant
 from relay.doors.destinations import NodeNames
 from relay.doors.door_counts import DoorCounts
 from relay.doors.entry import Door, Entry
+from relay.doors.varying_value import VaryingValue
 from relay.trust.credentials import Destination
 from trunkline.channel.fields import (
     HOP_BY_HOP,
@@ -50,9 +51,9 @@ class ForwardedRequest:
     """
 
     __slots__ = (
-        "_before", "_behind", "_head", "_lines", "_names", "_pieces", "_places", "_token_at", "content_length",
-        "counts", "destination", "door", "expect_continue", "framing", "grant", "has_content", "keep_alive", "kin",
-        "known_responses", "method", "minor_version", "raw", "token", "upgrade",
+        "_before", "_behind", "_head", "_lines", "_names", "_pieces", "_places", "_proof_bytes", "_varying",
+        "content_length", "counts", "destination", "door", "expect_continue", "framing", "grant", "has_content",
+        "keep_alive", "kin", "known_responses", "method", "minor_version", "raw", "token", "upgrade",
     )  # fmt: skip
 
     counts: DoorCounts
@@ -73,7 +74,8 @@ class ForwardedRequest:
     kin: ForwardedRequest | None
     _head: bytes
     """For the node, with the token, up to the request id."""
-    _token_at: int
+    _proof_bytes: int
+    """How far before the end of `_head` the token begins."""
     _before: bytes
     """All lines before the first that means nothing to the relay."""
     _lines: list[bytes] | None
@@ -86,6 +88,8 @@ class ForwardedRequest:
     """How each line begins in canonical form, up to its value."""
     _pieces: list[bytes]
     """Of `_head`."""
+    _varying: VaryingValue | None
+    """The value in which the last request that was made like this one differed from it, if it was but one."""
 
     @staticmethod
     def of(head: RequestHead, entry: Entry, names: NodeNames, counts: DoorCounts) -> ForwardedRequest:
@@ -112,8 +116,9 @@ class ForwardedRequest:
         proof = _PROOF + (entry.token or "").encode("ascii") + b"\r\nTrunkline-Request-Id: "
         request._pieces = [*_request_pieces(head, entry, names), proof]
         request._head = b"".join(request._pieces)
-        request._token_at = len(request._head) - len(proof) + len(_PROOF)
+        request._proof_bytes = len(proof) - len(_PROOF)
         request._lines = None
+        request._varying = None
         return request
 
     @property
@@ -126,7 +131,7 @@ class ForwardedRequest:
         if assertion is None:
             return b"%b%b\r\n\r\n" % (self._head, request_id)
         proof = b"%b\r\nTrunkline-Request-Id: %b\r\n\r\n" % (assertion.encode("ascii"), request_id)
-        return self._head[: self._token_at] + proof
+        return self._head[: len(self._head) - self._proof_bytes] + proof
 
     def keep_lines(self, raw: bytes, head: RequestHead) -> None:
         """Have others made like it: `raw` is its head, which has no content, unparsed."""
@@ -145,16 +150,23 @@ class ForwardedRequest:
 
     def alike(self, raw: bytes) -> ForwardedRequest | None:
         """The request of another whole head, if that differs in lines only which mean nothing to the relay."""
-        mine = self._lines
-        if mine is None or not raw.startswith(self._before) or not raw.endswith(self._behind):
+        if self._lines is None:
             return None
+        head = self._varying.to_node(raw) if self._varying is not None else None
+        if head is None:
+            head = self._head_by_lines(raw, self._lines)
+        return self._with(raw, head) if head is not None else None
+
+    def _head_by_lines(self, raw: bytes, mine: list[bytes]) -> bytes | None:
+        """What goes to the node of a head that is like this one's, found line by line."""
         start, end = len(self._before), len(raw) - len(self._behind)
-        if start > end:
-            return None  # what is before and what is behind overlap: the head has fewer lines
+        if start > end or not raw.startswith(self._before) or not raw.endswith(self._behind):
+            return None  # where the two would overlap the head has fewer lines
         lines = raw[start:end].split(b"\r\n")
         if len(lines) != len(mine):
             return None
         pieces = self._pieces.copy()
+        differing = []
         for at, line in enumerate(lines):
             if line != mine[at]:
                 place = self._places[at]
@@ -162,7 +174,22 @@ class ForwardedRequest:
                 if text is None:
                     return None
                 pieces[place] = text
-        return self._with(raw, pieces)
+                differing.append(at)
+        if len(differing) == 1:
+            self._note_varying(raw, lines, differing[0])
+        return b"".join(pieces)
+
+    def _note_varying(self, raw: bytes, lines: list[bytes], at: int) -> None:
+        """Has the next head compared with this one at once but for the value of this line, where only that differs."""
+        name, line, place = self._names[at], lines[at], self._places[at]
+        if line.startswith(name):
+            line_at = len(self._before) + sum([len(earlier) + len(b"\r\n") for earlier in lines[:at]])
+            self._varying = VaryingValue(
+                raw[: line_at + len(name)],
+                raw[line_at + len(line) :],
+                b"".join([*self._pieces[:place], name]),
+                b"".join([b"\r\n", *self._pieces[place + 1 :]]),
+            )
 
     def _passing_text(self, at: int, line: bytes) -> bytes | None:
         """What goes on of a line in place of the passing one there; None if it is not of a passing field.
@@ -174,7 +201,7 @@ class ForwardedRequest:
             return line + b"\r\n"
         return _passing_text(line)
 
-    def _with(self, raw: bytes, pieces: list[bytes]) -> ForwardedRequest:
+    def _with(self, raw: bytes, head: bytes) -> ForwardedRequest:
         other = ForwardedRequest()
         other.counts = self.counts
         other.door = self.door
@@ -192,8 +219,8 @@ class ForwardedRequest:
         other.raw = raw
         other.grant = None
         other.kin = self
-        other._head = head = b"".join(pieces)
-        other._token_at = self._token_at + len(head) - len(self._head)
+        other._head = head
+        other._proof_bytes = self._proof_bytes
         other._lines = None
         return other
 
