@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography import x509
 
-from certs.chains import MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, verify_chain
+from certs.chains import MAX_CERTIFICATE_BYTES, MAX_CHAIN_CERTIFICATES, CertificateChain, verify_chain
 from certs.encoding import canonical_json
 from certs.errors import CertificateError, KeyFileError, TokenError, TrustError, TrustRollbackError
 from certs.identities import Identity
@@ -48,6 +48,7 @@ __all__ = [
     "content_fingerprint",
     "fingerprint_of_text",
     "sign_trust_document",
+    "signer_chain_of_text",
     "verify_first_trust_document",
     "verify_held_trust_document",
     "verify_trust_document",
@@ -134,6 +135,15 @@ def fingerprint_of_text(text: str) -> str:
         CertificateError: this is no trust document. The signature is not looked at.
     """
     return _fingerprint(_parse(text).claims(_CLAIMS_DEPTH))
+
+
+def signer_chain_of_text(text: str) -> CertificateChain:
+    """The chain that a document in `text` states of its signer.
+
+    Raises:
+        CertificateError: this is no trust document. Nothing is verified.
+    """
+    return chain_of(_parse(text))
 
 
 def _fingerprint(claims: Mapping[str, Any]) -> str:

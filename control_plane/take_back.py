@@ -65,8 +65,10 @@ async def take_back(document: Path, settings: ControlPlaneSettings) -> None:
     if recovered.sequence is None:
         sys.stdout.write("nothing to take back: this database has published that document itself\n")
         return
+    issued = ", and what an authority has issued that this database does not know" if recovered.authority else ""
     sys.stdout.write(
-        f"taken back: {recovered.revocations} revocations, {recovered.locks} locks, {recovered.signers} ended signers; "
+        f"taken back: {recovered.revocations} revocations, {recovered.locks} locks, "
+        f"{recovered.signers} ended signers{issued}; "
         f"the next trust document has the number {recovered.sequence}\n"
     )
 

@@ -15,28 +15,34 @@ A signing key that was revoked since, or an authority that was retired, is ended
 than it was made, and does not have it (`control_plane.signing.forgotten_ends`). Where the only key that signs tokens
 ends so, another is made.
 
+An authority that has signed since is not known here, though relays and nodes have certificates of it; what it has
+issued is taken until it is renewed (`control_plane.signing.forgotten_authorities`).
+
 Only a document under a root that is trusted now counts, be it by a cross certificate: the key of one that was left may
 have leaked, and whoever has it could revoke everything. A document only ever ends things here, and never adds keys or
-roots: whoever could replay one gains nothing by it.
+roots that sign or are published: whoever could replay one gains nothing by it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from certs.chains import CertificateChain
 from certs.errors import CertificateError
-from certs.trust import TrustDocument, fingerprint_of_text, verify_held_trust_document
+from certs.trust import TrustDocument, fingerprint_of_text, signer_chain_of_text, verify_held_trust_document
 from control_plane.errors import ApiError, conflict, invalid
 from control_plane.metrics import ControlPlaneMetrics
 from control_plane.names import new_id
 from control_plane.settings import DAY_SECONDS
-from control_plane.signing.forgotten_ends import end_forgotten, forgotten_ends, needs_token_key
+from control_plane.signing.forgotten_authorities import end_recorded, record_forgotten
+from control_plane.signing.forgotten_ends import end_forgotten, forgotten_ends, needs_token_key, note_taken_back
 from control_plane.signing.key_stores import KeyStores
 from control_plane.signing.making import SIGNING, Made, make_token_key
+from control_plane.signing.phases import SignerKind
 from control_plane.signing.seats import read_seats
 from control_plane.storage import audit, certificates, locks, revocations, trust_publications
 from control_plane.storage.accounts import the_account
@@ -65,6 +71,8 @@ class Recovered:
     signers: int = 0
     doubtful: int = 0
     """Certificates whose keys are good for no late renewal any more."""
+    authority: str | None = None
+    """The authority that has signed since, if there is one that was forgotten."""
 
 
 class TrustRecovery:
@@ -108,7 +116,7 @@ class TrustRecovery:
         document, fingerprint = self._verified(text)
         made = await self._key_for(document, fingerprint)
         try:
-            recovered = await self._write(document, fingerprint, made, actor)
+            recovered = await self._write(document, signer_chain_of_text(text), fingerprint, made, actor)
         except ApiError:
             await self._discard(made)
             raise
@@ -116,7 +124,9 @@ class TrustRecovery:
             self._metrics.trust_recoveries.inc()
         return recovered
 
-    async def _write(self, document: TrustDocument, fingerprint: str, made: Made | None, actor: Actor) -> Recovered:
+    async def _write(
+        self, document: TrustDocument, signed_by: CertificateChain, fingerprint: str, made: Made | None, actor: Actor
+    ) -> Recovered:
         now = self._clock.now()
         now_ms = int(now * 1000)
         async with self._database.write() as session:
@@ -130,8 +140,13 @@ class TrustRecovery:
             ends = forgotten_ends(seats, document)
             sequence, recovered = await _merge(session, account, document, len(ends), actor, now_ms)
             await end_forgotten(session, seats, ends, made, by=actor.name, sequence=sequence, now_ms=now_ms)
+            gone = end_recorded(seats, document, now_ms)
+            if (authority := await record_forgotten(session, document, signed_by, now_ms)) is not None:
+                recovered = replace(recovered, authority=authority.signer_id)
+            if authority is not None or gone:
+                await note_taken_back(session, SignerKind.CA, by=actor.name, sequence=sequence, now_ms=now_ms)
             await trust_publications.record(session, document.sequence, fingerprint, now_ms)
-            details = {
+            details: dict[str, object] = {
                 "held_sequence": document.sequence,
                 "sequence_before": before,
                 "sequence": recovered.sequence,
@@ -140,6 +155,8 @@ class TrustRecovery:
                 "doubtful_certificates": recovered.doubtful,
                 "signers": [end.signer.signer_id for end in ends],
             }
+            if recovered.authority is not None:
+                details["authority"] = recovered.authority
             append(session, now, actor, Happening("trust_document.take_back", details=details))
         self._log.error("trust.taken_back", reason="the database was older than what was published", **details)
         return recovered

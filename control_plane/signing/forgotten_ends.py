@@ -68,6 +68,19 @@ async def end_forgotten(
             await _settle(session, seats.of(kind), heir, by, sequence, now_ms)
 
 
+async def note_taken_back(session: AsyncSession, kind: SignerKind, *, by: str, sequence: int, now_ms: int) -> None:
+    """Count the rotation's version up, so that who has read its signers reads them again; its phase stays.
+
+    Raises:
+        ApiError: RESOURCE_CONFLICT: another process took a step.
+    """
+    await session.flush()
+    rotation = await rotations.find(session, kind.value)
+    stamps = {"step": STEP, "step_time": now_ms, "stepped_by": by[:512], "gate_sequence": sequence}
+    if rotation is None or not await rotations.advance(session, kind.value, rotation.version, stamps):
+        raise conflict("another control plane took a step at the same time; ask again")
+
+
 def _ended(seats: Seats, trusted: set[str], document: TrustDocument) -> list[ForgottenEnd]:
     """A document of the second in which a signer was made may be of just before, and so proves nothing of it."""
     gone = [signer for signer in seats.trusted if signer.signer_id not in trusted]

@@ -101,14 +101,14 @@ class SignersInForce:
         return await asyncio.to_thread(make, self.authority)
 
     def vouch_for(self, certificate: x509.Certificate | None) -> bool:
-        """Whether an authority that is trusted now has issued the certificate."""
+        """Whether an authority that is trusted now, or that a restored database had forgotten, has issued it."""
         return self.issuing_of(certificate) is not None
 
     def issuing_of(self, certificate: x509.Certificate | None) -> x509.Certificate | None:
-        """Return the issuing certificate of the authority, trusted now, that has issued the certificate, if any has."""
+        """Return the issuing certificate of the authority of `vouch_for` that has issued the certificate, if any."""
         if certificate is None:
             return None
-        for signer in self.seats.ca.trusted:
+        for signer in (*self.seats.ca.trusted, *self.seats.forgotten_authorities):
             issuing = certificates_of(signer).issuing
             if _has_issued(issuing, certificate):
                 return issuing

@@ -92,6 +92,11 @@ class AllSeats:
         """Every trusted token key."""
         return tuple(read_token_key(signer.form) for signer in self.signing_key.trusted)
 
+    @property
+    def forgotten_authorities(self) -> tuple[Signer, ...]:
+        """Of the authorities that were left those that another database has trusted, whose keys are not here."""
+        return tuple(signer for signer in self.left_authorities if not signer.key_names)
+
     def retirement(self, renew_within_seconds: int) -> Retirement:
         """What the trust document says about signers that are to be left, and that were left."""
         roots, keys = _ids(self.ca.retiring), _ids(self.signing_key.retiring)
