@@ -16,6 +16,8 @@ def test_the_audit_is_listed_newest_first_and_filtered(sandbox: Sandbox) -> None
     table = sandbox.trunkline("audit", "list", "--action", "cluster.create").stdout.decode().splitlines()
     assert table[0].split()[:3] == ["TIME", "ACTOR", "ACTION"]
     assert "cluster.create" in table[1]
+    shown = " ".join(table[-1].split()[:2])
+    assert sandbox.json("audit", "list", "--action", "cluster.create", "--since", shown)["events"] == created
     assert sandbox.trunkline("audit", "list", "--since", "yesterday", check=False).returncode == 64
 
 

@@ -12,7 +12,10 @@ from trunkline.cli.session import Invocation, Session, connected
 from trunkline.client.records.audit import AuditEvent
 
 COLUMNS = ("time", "actor", "action", "outcome", "resource", "workspace_id", "source_address")
-_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+_MOMENT = click.DateTime(
+    ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%SZ"]
+)
+"""A day, or a second as others write it, or as our tables do."""
 
 
 @click.group()
