@@ -1,6 +1,8 @@
 """A shell on a node, held from here: opened once, attached again whenever the way to the node was cut.
 
-Theory of operation. `run` opens the session and then attaches, as often as needed, until the ending is here. What is
+Theory of operation. `run` opens the session and then attaches, as often as needed, until the ending is here. Where the
+answer to the opening was lost, the shell may be there, and its program have run: it is not asked for again, which could
+run that a second time at an agent that was started anew, but attached to. Where there is none, that is told. What is
 written while there is no connection waits in the flow, and goes out behind the next ATTACH; so does what the node had
 sent and this end had not received. Time is the only bound: after `AWAY_SECONDS` without a connection the node has given
 the session up, and so does this end.
@@ -14,6 +16,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from trunkline.channel.errors import RemoteProtocolError
@@ -24,6 +27,8 @@ from trunkline.client.errors import (
     ApiError,
     BadResponse,
     CallInterrupted,
+    NodeSilent,
+    NodeUnreachable,
     PermissionRefused,
     TrunklineError,
     Unauthenticated,
@@ -88,6 +93,8 @@ class RemoteShell:
         self._writer: asyncio.StreamWriter | None = None
         self._ending: ShellEnding | None = None
         self._size: tuple[int, int] | None = None
+        self._asked = False
+        self._unanswered: TrunklineError | None = None
         self._leaving = False
         self._left = asyncio.Event()
 
@@ -157,27 +164,18 @@ class RemoteShell:
         self._drop_connection()
 
     async def _live(self) -> ShellEnding:
-        await self._open()
-        return await self._keep_attached()
-
-    async def _open(self) -> None:
-        body = json.dumps(self._request.document()).encode()
-        path = path_of("v1", "shells", self.shell_id)
-        response = await self._node.request("PUT", path, scopes=(SHELL,), body=body)
-        if response.status >= 300:
-            raise await read_error(response, "the node answered")
-        await response.read()
-
-    async def _keep_attached(self) -> ShellEnding:
         attempts, unauthenticated, away_since = 0, 0, self._clock.monotonic()
         while True:
             try:
-                await self._attach()
+                await self._reach()
                 attempts, unauthenticated, away_since = 0, 0, self._clock.monotonic()
                 await self._serve()
-            except (ApiError, BadResponse, PermissionRefused):
-                raise  # the node has answered, or the relay where the node is locked, and will say the same again
+            except (ApiError, BadResponse, PermissionRefused) as error:
+                # The node has answered, or the relay where the node is locked, and will say the same again.
+                raise self._told(error) from None
             except TrunklineError as error:
+                if not self._asked:
+                    raise
                 failure = error
             if self._ending is not None:
                 return self._ending
@@ -191,6 +189,37 @@ class RemoteShell:
             attempts += 1
             if self._clock.monotonic() - away_since > AWAY_SECONDS:
                 raise CallInterrupted(f"the node could not be reached again within {AWAY_SECONDS:g} s: {failure}")
+
+    async def _reach(self) -> None:
+        """Ask for the shell, once, and attach to it."""
+        if not self._asked:
+            await self._ask()
+        await self._attach()
+        self._unanswered = None
+
+    async def _ask(self) -> None:
+        try:
+            await self._open()
+        except TrunklineError as error:
+            self._asked = _perhaps_arrived(error)
+            self._unanswered = error if self._asked else None
+            raise
+        self._asked = True
+
+    def _told(self, error: TrunklineError) -> TrunklineError:
+        """What is said in the end: of a shell that nobody has seen, that it is not known whether it ever was."""
+        if self._unanswered is None or not isinstance(error, ApiError) or error.status != HTTPStatus.NOT_FOUND:
+            return error
+        doubt = "it was not opened, or has run and ended meanwhile"
+        return CallInterrupted(f"the node has no such shell: {doubt}: {self._unanswered}")
+
+    async def _open(self) -> None:
+        body = json.dumps(self._request.document()).encode()
+        path = path_of("v1", "shells", self.shell_id)
+        response = await self._node.request("PUT", path, scopes=(SHELL,), body=body)
+        if response.status >= 300:
+            raise await read_error(response, "the node answered")
+        await response.read()
 
     async def _attach(self) -> None:
         path = path_of("v1", "shells", self.shell_id)
@@ -267,3 +296,9 @@ class RemoteShell:
         self._flow.disconnected()
         if writer is not None:
             writer.close()
+
+
+def _perhaps_arrived(error: TrunklineError) -> bool:
+    """Whether the node may have opened the shell, though its answer has not come."""
+    unheard = isinstance(error, (CallInterrupted, NodeSilent, NodeUnreachable))
+    return unheard and error.retry and not error.never_sent
