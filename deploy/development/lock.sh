@@ -12,4 +12,4 @@ compile() {
 compile dev --extra dev --extra agent --extra control-plane --extra pkcs11 --extra postgresql --extra relay --extra speed
 compile agent --extra agent --extra speed
 compile relay --extra relay --extra speed
-compile control-plane --extra control-plane --extra pkcs11 --extra speed
+compile control-plane --extra control-plane --extra pkcs11 --extra postgresql --extra speed
