@@ -6,11 +6,8 @@ What is set on a listening socket here, the sockets that it accepts inherit (Lin
 import socket
 from typing import Any, Final
 
-from trunkline.runtime.listening import listen_everywhere
+from trunkline.runtime.listening import keep_alive, listen_everywhere
 
-KEEPALIVE_IDLE_SECONDS: Final = 60
-KEEPALIVE_INTERVAL_SECONDS: Final = 15
-KEEPALIVE_PROBES: Final = 4
 UNSENT_BYTES: Final = 256 * 1024
 """Of a connection, what the kernel takes beyond what the peer's window lets it send; without it, up to `tcp_wmem`."""
 
@@ -42,7 +39,7 @@ def _listen(family: int, place: Any, backlog: int | None, *, shared: bool) -> so
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        _keep_alive(listening)
+        keep_alive(listening)
         listening.bind(place)
         if backlog is not None:
             listening.listen(backlog)
@@ -50,11 +47,3 @@ def _listen(family: int, place: Any, backlog: int | None, *, shared: bool) -> so
         listening.close()
         raise
     return listening
-
-
-def _keep_alive(listening: socket.socket) -> None:
-    """Lets the kernel notice a sender that is gone without a word, since a quiet call has no deadline."""
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -13,6 +13,9 @@ Source = Hashable
 Listen = Callable[[int, tuple[Any, ...]], socket.socket]
 """Opens a socket of a family that listens at a place."""
 
+KEEPALIVE_IDLE_SECONDS: Final = 60
+KEEPALIVE_INTERVAL_SECONDS: Final = 15
+KEEPALIVE_PROBES: Final = 4
 IPV6_SITE_BYTES: Final = 8
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
@@ -27,7 +30,16 @@ def listen_on(family: int, place: tuple[Any, ...], *, backlog: int) -> socket.so
     listening.setblocking(False)
     # Loops do that to sockets of their own only; without it small answers wait 40 ms for an acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keep_alive(listening)
     return listening
+
+
+def keep_alive(listening: socket.socket) -> None:
+    """Let the kernel notice within two minutes who is gone without a word: what is quiet has no deadline."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 async def listen_everywhere(address: str, port: int, listen: Listen) -> list[socket.socket]:

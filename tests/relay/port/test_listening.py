@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from relay.port.listening import KEEPALIVE_IDLE_SECONDS, open_listening
+from relay.port.listening import open_listening
+from trunkline.runtime.listening import KEEPALIVE_IDLE_SECONDS
 
 
 @pytest.mark.parametrize(
