@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.relays import Relay
-from control_plane.storage.records.trust import TrustReport
+from control_plane.storage.records.trust import Revocation, TrustReport
 
 NODE = "node"
 RELAY = "relay"
@@ -86,8 +86,8 @@ async def remove(session: AsyncSession, subject_ids: Sequence[str]) -> None:
 async def count_live(session: AsyncSession, kind: str, since_ms: int) -> list[tuple[Held, int]]:
     """Return what the machines of this kind hold that were heard of since this time, or have come since, and how many.
 
-    Of nodes these are the confirmed ones. The database counts: a row for each of a hundred thousand machines would
-    hold up everybody.
+    Of nodes these are the confirmed ones that are not revoked, by themselves or with their workspace. The database
+    counts: a row for each of a hundred thousand machines would hold up everybody.
     """
     query = _of_live(kind, since_ms, *_HELD, func.count()).group_by(*_HELD)
     return [(Held(*row[:3]), row[3]) for row in (await session.execute(query)).all()]
@@ -112,9 +112,15 @@ def _of_live(kind: str, since_ms: int, *columns: Any) -> Select[Any]:
     lived: ColumnElement[bool] = (Relay.last_seen_time >= since_ms) | (Relay.creation_time >= since_ms)
     if kind == NODE:
         seen = (Node.last_seen_time >= since_ms) | (Node.confirm_time >= since_ms)
-        lived = and_(Node.confirm_time.is_not(None), seen)
+        lived = and_(Node.confirm_time.is_not(None), seen, *_not_revoked())
     query = select(*columns).outerjoin_from(subject_id.class_, TrustReport, TrustReport.subject_id == subject_id)
     return query.where(lived)
+
+
+def _not_revoked() -> tuple[ColumnElement[bool], ...]:
+    """Whoever is revoked stands on nothing any more, and is let nowhere where it could follow."""
+    revoked = {kind: select(Revocation.id).where(Revocation.kind == kind) for kind in ("node", "workspace")}
+    return Node.node_id.not_in(revoked["node"]), Node.workspace_id.not_in(revoked["workspace"])
 
 
 def _said(reported: Reported) -> tuple[int, str | None, str | None]:

@@ -4,7 +4,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.rotation.adoption import Machine, ReportedAdoption, Standing
-from control_plane.storage import nodes
+from control_plane.storage import nodes, revocations
 from control_plane.storage.records.nodes import Node
 from control_plane.storage.records.trust import TrustReport
 from control_plane.storage.trust_reports import NODE, Reported, count_live, of_gone, record_all, remove
@@ -28,6 +28,17 @@ async def test_what_is_forgotten_is_found_first_and_looked_at_again_as_it_goes(t
     await remove(tenants, await of_gone(tenants))
     assert await of_gone(tenants) == []
     assert OTHERS[0] in set((await tenants.scalars(select(TrustReport.subject_id))).all())
+
+
+async def test_nodes_that_are_revoked_are_waited_for_no_more(tenants: AsyncSession):
+    await tenants.execute(update(Node).where(Node.node_id.in_((ONE, TWO, *OTHERS))).values(confirm_time=5))
+    workspace_id = await tenants.scalar(select(Node.workspace_id).where(Node.node_id == OTHERS[0]))
+    assert workspace_id is not None
+    for kind, name in (("node", ONE), ("workspace", workspace_id)):
+        await revocations.revoke(tenants, kind, name, expire_time=None, revoked_by="operator", now_ms=6)
+    [standing] = [one for one in await ReportedAdoption().standings(tenants, 5) if one.kind == NODE]
+    assert standing.number == 1
+    assert [one.subject_id for one in await ReportedAdoption().machines(tenants, 5, [standing], 9)] == [TWO]
 
 
 async def test_machines_that_hold_the_same_are_counted_and_named_where_that_is_asked_for(tenants: AsyncSession):
