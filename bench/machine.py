@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -60,6 +61,12 @@ def first_priority() -> tuple[str, ...]:
     """Return `FIRST_PRIORITY` where this user may use it (root, or who has CAP_SYS_NICE: sched(7)), else nothing."""
     allowed = subprocess.run([*FIRST_PRIORITY, "true"], capture_output=True, check=False).returncode == 0
     return FIRST_PRIORITY if allowed else ()
+
+
+def go_first() -> None:
+    """Have this process, and none that it starts from here on, go first as by `FIRST_PRIORITY`, where it may."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def pin(pid: int, core: int) -> None:
