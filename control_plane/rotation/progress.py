@@ -61,10 +61,10 @@ class Watch:
         self._token_ends.begin(noted, silent_seconds)
         self.follow(seats)
 
-    def follow(self, seats: Seats) -> None:
+    def follow(self, signing_keys: Seats) -> None:
         """Hold a key that signs tokens no more, from now on, until the last one of the control plane's own has come."""
-        if seats.retiring is not None and SignerKind(seats.rotation.kind) is SignerKind.SIGNING_KEY:
-            self._token_ends.note(seats.retiring.signer_id, self._in_flight_seconds)
+        if signing_keys.retiring is not None:
+            self._token_ends.note(signing_keys.retiring.signer_id, self._in_flight_seconds)
 
     async def progress(
         self, kinds: Sequence[SignerKind], now: float, *, most_named: int = MOST_NAMED
