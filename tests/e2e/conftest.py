@@ -1,5 +1,6 @@
 """The sandboxes that end-to-end tests share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.e2e)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(180))
+
+
+@pytest.fixture
+def hangups_end() -> Iterator[None]:
+    """What a test starts is ended by SIGHUP, as by default, also where `nohup` has had this process ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ async def interrupted(process: subprocess.Popen[bytes], number: signal.Signals =
     return process.returncode, said.decode()
 
 
+@pytest.mark.usefixtures("hangups_end")
 async def test_forward_leads_to_a_port_and_ends_quietly_with_a_connection_open(sandbox: Sandbox) -> None:
     async with echo_service() as echo_port:
         await asyncio.to_thread(allow_ports, sandbox, "vm-1", [echo_port])

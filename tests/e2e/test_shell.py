@@ -47,6 +47,7 @@ def test_the_escape_leaves_and_the_shell_is_ended(sandbox: Sandbox) -> None:
         wait_until(lambda: gone(pid), "the remote program has ended")
 
 
+@pytest.mark.usefixtures("hangups_end")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_our_own_end_restores_the_terminal_and_ends_the_shell(
     sandbox: Sandbox, number: signal.Signals, status: int
